@@ -1,1 +1,16 @@
-//! placeholder
+//! The coordinator: what must still happen to every batch.
+
+mod contract;
+mod model;
+mod request;
+
+pub use contract::{Coordinator, Error};
+pub use model::{
+    Batch, BatchSpec, DEFAULT_QUEUE, Failure, Fence, Holder, OnParentFailure, Progress,
+    Resolution, State,
+};
+pub use request::{
+    Answer, Change, Claim, ClaimRequest, Control, ControlReply, Event, Extended, Extension, Lease,
+    LeaseRef, ListFilter, Outcome, Page, PurgeFilter, Query, QueueStats, Recovered, Registered,
+    SettleReply, SettleRequest, Settled, Standing, Verdict, WatchFilter,
+};

@@ -1,0 +1,143 @@
+//! The contract that every backend keeps.
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use sheaf_retry::Code;
+
+use crate::model::BatchSpec;
+use crate::request::{
+    Answer, Claim, ClaimRequest, Control, ControlReply, Event, Extended, Extension, Query,
+    Registered, SettleReply, SettleRequest, WatchFilter,
+};
+
+/// Knows what must still happen to every batch.
+///
+/// Every implementation, also one behind a network, keeps these rules; the
+/// conformance suite has a test for each.
+///
+/// 1. A batch is in exactly one [`State`](crate::State); the counts of a queue
+///    and its `purged` counter sum to what was registered in it.
+/// 2. `claim` is atomic. It takes at most `max` batches within the bounds on
+///    bytes and rows, by priority, then age. No batch is under two leases.
+/// 3. Every lease has a fencing token greater than all before it, also after
+///    a restart or a failover.
+/// 4. `settle` and `extend` with an old token change nothing and answer
+///    `Stale`; the same settle again answers `AlreadyDone`.
+/// 5. One `settle` completes inputs, registers outputs and claims the next
+///    work in one step: all of it is durable, or nothing.
+/// 6. Every call may be sent again: register by batch id, settle and extend by
+///    token, claim by request id give the same answer and no second effect.
+/// 7. `max_retries = 3` is three retries after the first attempt, 0 is none.
+///    The delay comes from the batch's own policy. A permanent failure, or
+///    the last, goes to `failed` with its error.
+/// 8. A lease that runs out returns its batch. An attempt is charged when
+///    processing started, not before; the tenth lost lease in a row makes
+///    `failed` with code `lease_lost`. A release charges nothing.
+/// 9. Only the coordinator's clock decides.
+/// 10. Nothing live vanishes: expiry is a transition that is counted.
+/// 11. A waiting `claim` is woken by work; nobody needs to poll.
+/// 12. A paused queue answers claims with nothing; a draining one refuses
+///     registrations and works off what it has.
+/// 13. Dependencies and dedup keys are kept as registered.
+/// 14. `Query::Recovery` tells for every lease whether it stands, was
+///     settled, or is stale, so that a sink's commit is resolved without a duplicate.
+/// 15. Reading never holds up work.
+///
+/// An `Ok` means that the effect is as durable as the backend was asked to
+/// be. All calls are cancel-safe: a dropped call either had its whole effect
+/// or none, and may be sent again.
+#[async_trait]
+pub trait Coordinator: Send + Sync + 'static {
+    /// Registers batches, all or none; answers in the order asked.
+    async fn register(&self, specs: Vec<BatchSpec>) -> Result<Vec<Registered>, Error>;
+
+    /// Takes batches under lease; waits up to `request.wait` when there is none.
+    async fn claim(&self, request: ClaimRequest) -> Result<Claim, Error>;
+
+    /// Ends attempts, starts prefetched ones and claims the next, in one step.
+    async fn settle(&self, request: SettleRequest) -> Result<SettleReply, Error>;
+
+    /// Prolongs leases; answers in the order asked.
+    async fn extend(&self, leases: Vec<Extension>) -> Result<Vec<Extended>, Error>;
+
+    /// Reads.
+    async fn query(&self, query: Query) -> Result<Answer, Error>;
+
+    /// Changes by hand.
+    async fn control(&self, control: Control) -> Result<ControlReply, Error>;
+
+    /// Events from now on, in order, without end until the coordinator closes.
+    async fn watch(&self, filter: WatchFilter) -> Result<BoxStream<'static, Event>, Error>;
+}
+
+/// Why a coordinator could not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A field of the request is not allowed.
+    #[error("{field}: {problem}")]
+    Invalid {
+        /// The field.
+        field: &'static str,
+        /// What is wrong, with actual value and limit.
+        problem: String,
+    },
+    /// The batch is registered with another specification.
+    #[error("batch {id} is registered with another {field}")]
+    Conflict {
+        /// The batch.
+        id: String,
+        /// What differs.
+        field: &'static str,
+    },
+    /// The queue takes no registrations.
+    #[error("queue {queue:?} is draining and takes no new batches; resume it first")]
+    Draining {
+        /// The queue.
+        queue: String,
+    },
+    /// No such batch.
+    #[error("no batch {id}")]
+    NotFound {
+        /// The batch.
+        id: String,
+    },
+    /// The call does not fit the state of the batch.
+    #[error("batch {id} {problem}")]
+    Precondition {
+        /// The batch.
+        id: String,
+        /// What does not fit.
+        problem: String,
+    },
+    /// The coordinator is shutting down, or too busy to queue one more call.
+    #[error("the coordinator {problem}")]
+    Unavailable {
+        /// What it does.
+        problem: String,
+        /// Overloaded, draining, unavailable or deadline exceeded.
+        code: Code,
+    },
+    /// The backend failed.
+    #[error("{operation}")]
+    Backend {
+        /// What was tried, on what.
+        operation: String,
+        /// Stable code.
+        code: Code,
+        /// The cause.
+        #[source]
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
+}
+
+impl sheaf_retry::Retryable for Error {
+    fn code(&self) -> Code {
+        match self {
+            Error::Invalid { .. } => Code::InvalidArgument,
+            Error::Conflict { .. } => Code::AlreadyExists,
+            Error::Draining { .. } | Error::Precondition { .. } => Code::FailedPrecondition,
+            Error::NotFound { .. } => Code::NotFound,
+            Error::Unavailable { code, .. } | Error::Backend { code, .. } => *code,
+        }
+    }
+}
