@@ -1,5 +1,19 @@
 //! What crosses process borders: generated Protocol Buffers code and identifiers.
+//!
+//! The modules below are generated from `proto/sheaf/**/v1/*.proto` by `cargo
+//! xtask codegen` and committed, so that nobody needs `protoc`.
+//!
+//! ```
+//! use prost::Message as _;
+//! use sheaf_proto::coordinator::v1::LeaseRef;
+//!
+//! let lease = LeaseRef { id: "orders:1".to_owned(), fence: 7 };
+//! assert_eq!(LeaseRef::decode(lease.encode_to_vec().as_slice())?, lease);
+//! # Ok::<(), prost::DecodeError>(())
+//! ```
 
+mod generated;
 mod id;
 
+pub use generated::{FILE_DESCRIPTOR_SET, coordinator, storage};
 pub use id::{BatchId, InvalidId, MAX_ID_LENGTH};
