@@ -142,3 +142,41 @@ impl<'de> Deserialize<'de> for Code {
         Ok(text.parse().unwrap_or(Code::Internal))
     }
 }
+
+impl crate::Retryable for UnknownCode {
+    fn code(&self) -> Code {
+        Code::InvalidArgument
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn words_are_unique_and_read_back() {
+        let words: HashSet<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(words.len(), Code::ALL.len());
+        for &code in Code::ALL {
+            assert_eq!(code.as_str().parse(), Ok(code));
+            let json = serde_json::to_string(&code).unwrap();
+            assert_eq!(json, format!("\"{code}\""));
+            assert_eq!(serde_json::from_str::<Code>(&json).unwrap(), code);
+        }
+    }
+
+    #[test]
+    fn a_word_from_a_newer_peer_reads_as_internal() {
+        assert_eq!("brand_new".parse::<Code>(), Err(UnknownCode("brand_new".to_owned())));
+        assert_eq!(serde_json::from_str::<Code>("\"brand_new\"").unwrap(), Code::Internal);
+    }
+
+    #[test]
+    fn no_error_exits_as_success_and_each_says_what_to_do() {
+        for &code in Code::ALL {
+            assert_ne!(code.exit_code(), 0, "{code}");
+            assert!(!code.advice().is_empty(), "{code}");
+        }
+    }
+}
