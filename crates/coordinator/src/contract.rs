@@ -81,6 +81,22 @@ pub enum Error {
         /// What is wrong, with actual value and limit.
         problem: String,
     },
+    /// More than the coordinator takes.
+    #[error("{field}: {actual} is over the limit of {limit}")]
+    Limit {
+        /// The field.
+        field: &'static str,
+        /// What was asked.
+        actual: u64,
+        /// The most that is allowed.
+        limit: u64,
+    },
+    /// Part of the contract that this coordinator does not have.
+    #[error("{what} is not built into this coordinator; leave it out")]
+    Unimplemented {
+        /// The field or call.
+        what: &'static str,
+    },
     /// The batch is registered with another specification.
     #[error("batch {id} is registered with another {field}")]
     Conflict {
@@ -134,6 +150,8 @@ impl sheaf_retry::Retryable for Error {
     fn code(&self) -> Code {
         match self {
             Error::Invalid { .. } => Code::InvalidArgument,
+            Error::Limit { .. } => Code::LimitExceeded,
+            Error::Unimplemented { .. } => Code::Unimplemented,
             Error::Conflict { .. } => Code::AlreadyExists,
             Error::Draining { .. } | Error::Precondition { .. } => Code::FailedPrecondition,
             Error::NotFound { .. } => Code::NotFound,
