@@ -9,6 +9,12 @@ pub struct BatchRecord {
     pub sequence: u64,
     #[prost(message, optional, tag = "3")]
     pub batch: ::core::option::Option<super::super::coordinator::v1::Batch>,
+    /// When it expires unless it is claimed before; 0 is never.
+    #[prost(uint64, tag = "4")]
+    pub expires_at: u64,
+    /// Of all bytes before this field, which is written last.
+    #[prost(fixed32, tag = "5")]
+    pub crc32c: u32,
 }
 /// A value of the coordinator's `queues` table.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
