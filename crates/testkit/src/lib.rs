@@ -1,1 +1,46 @@
-//! placeholder
+//! Real processes and servers for tests: started on free ports, watched
+//! through their output, killed in every way, and gone when the test ends.
+//!
+//! A dev-dependency only: nothing that ships uses it.
+//!
+//! ```
+//! use std::time::Duration;
+//! use sheaf_testkit::Process;
+//!
+//! let mut server = Process::command("sh")
+//!     .args(["-c", "echo ready flight=grpc://127.0.0.1:4711; exec sleep 60"])
+//!     .spawn()?;
+//! let ready = server.wait_ready(Duration::from_secs(10))?;
+//! assert_eq!(ready.url("flight"), Some("grpc://127.0.0.1:4711"));
+//! server.kill9()?;
+//! # Ok::<(), sheaf_testkit::Error>(())
+//! ```
+//!
+//! Deadlines here only bound how long a broken test hangs: a test waits for a
+//! condition ([`wait_until`], [`Process::wait_for_line`]) and goes on as soon
+//! as it holds.
+//!
+//! Servers that the machine may lack ([`Valkey`], [`python`]) are provisioned
+//! by `cargo xtask services`. Where one is missing, its finder prints a `SKIP`
+//! line that the test harness does not swallow and gives `None`; with
+//! `SHEAF_REQUIRE_SERVERS=1` it panics instead.
+
+mod command;
+mod error;
+mod output;
+mod port;
+mod process;
+mod ready;
+mod services;
+mod valkey;
+mod wait;
+
+pub use command::ProcessCommand;
+pub use error::Error;
+pub use port::{ReservedPort, free_port};
+pub use process::Process;
+pub use ready::Ready;
+pub use services::{PYTHON, REQUIRE_SERVERS, SERVICES_DIR, python, services_dir, workspace_root};
+pub use tempfile::TempDir;
+pub use valkey::Valkey;
+pub use wait::{wait_for, wait_for_async, wait_until, wait_until_async};

@@ -1,0 +1,111 @@
+//! What `cargo xtask services` provisions, and what happens where it has not.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Names another folder of services than `target/services`.
+pub const SERVICES_DIR: &str = "SHEAF_SERVICES_DIR";
+
+/// Names another Python; it has to have pyarrow.
+pub const PYTHON: &str = "SHEAF_TEST_PYTHON";
+
+/// `1` makes a missing service a failure.
+pub const REQUIRE_SERVERS: &str = "SHEAF_REQUIRE_SERVERS";
+
+/// The root of the workspace that this crate was built in.
+pub fn workspace_root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// Where services are installed: what [`SERVICES_DIR`] names, else
+/// `target/services`.
+pub fn services_dir() -> PathBuf {
+    variable(SERVICES_DIR).map_or_else(|| workspace_root().join("target/services"), PathBuf::from)
+}
+
+/// A Python that can import `pyarrow.flight`: what [`PYTHON`] names, else the
+/// provisioned one. `None`, after a `SKIP` line, where there is none.
+///
+/// # Panics
+/// Where there is none and [`REQUIRE_SERVERS`] is `1`.
+pub fn python() -> Option<PathBuf> {
+    let path =
+        variable(PYTHON).map_or_else(|| services_dir().join("python/bin/python"), PathBuf::from);
+    let imports = Command::new(&path)
+        .args(["-c", "import pyarrow.flight"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success());
+    found("python with pyarrow", path, imports)
+}
+
+/// The Valkey server's binary, by the same rule.
+pub(crate) fn valkey_binary() -> Option<PathBuf> {
+    let path = services_dir().join("valkey/valkey-server");
+    let there = path.is_file();
+    found("valkey", path, there)
+}
+
+#[allow(clippy::disallowed_methods, reason = "the test runner tells the tests where servers are")]
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// The path, if the service is there; otherwise the rule for missing ones.
+fn found(service: &str, path: PathBuf, there: bool) -> Option<PathBuf> {
+    let required = variable(REQUIRE_SERVERS).is_some_and(|value| value == "1");
+    match decide(service, path, there, required) {
+        Decision::Use(path) => Some(path),
+        Decision::Fail(message) => panic!("{message}"),
+        Decision::Skip(message) => {
+            // Not `eprintln!`, which the harness swallows in tests that pass.
+            // If even standard error is closed, nobody reads this anyway.
+            drop(writeln!(std::io::stderr(), "{message}"));
+            None
+        }
+    }
+}
+
+#[derive(Debug, PartialEq)]
+enum Decision {
+    Use(PathBuf),
+    Skip(String),
+    Fail(String),
+}
+
+fn decide(service: &str, path: PathBuf, there: bool, required: bool) -> Decision {
+    if there {
+        return Decision::Use(path);
+    }
+    let missing = format!("no {service} at {}: run `cargo xtask services`", path.display());
+    if required {
+        Decision::Fail(format!("{missing} ({REQUIRE_SERVERS} is 1)"))
+    } else {
+        Decision::Skip(format!("SKIP {missing}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_service_is_skipped_aloud_or_fails() {
+        let decide = |there, required| decide("valkey", PathBuf::from("x/y"), there, required);
+        assert_eq!(decide(true, true), Decision::Use(PathBuf::from("x/y")));
+        let missing = "no valkey at x/y: run `cargo xtask services`";
+        assert_eq!(decide(false, false), Decision::Skip(format!("SKIP {missing}")));
+        let failed = format!("{missing} (SHEAF_REQUIRE_SERVERS is 1)");
+        assert_eq!(decide(false, true), Decision::Fail(failed));
+    }
+
+    #[test]
+    fn the_root_is_the_workspace() {
+        let manifest = std::fs::read_to_string(workspace_root().join("Cargo.toml")).unwrap();
+        assert!(manifest.contains("[workspace]"));
+    }
+}

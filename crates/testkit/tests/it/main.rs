@@ -1,0 +1,6 @@
+//! The kit itself, on real processes.
+#![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
+
+mod process;
+mod server;
+mod wait;
