@@ -46,7 +46,11 @@ pub(crate) fn run(workspace: &Workspace, check: bool) -> Result<()> {
             Some(content) => write(&full, content)?,
             None => fs::remove_file(&full).map_err(Error::io("remove", &full))?,
         }
-        println!("{} {}", if wanted.contains_key(path) { "wrote" } else { "removed" }, path.display());
+        println!(
+            "{} {}",
+            if wanted.contains_key(path) { "wrote" } else { "removed" },
+            path.display()
+        );
     }
     Ok(())
 }

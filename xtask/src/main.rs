@@ -1,10 +1,19 @@
 //! Project automation: `cargo xtask <TASK>`.
 #![allow(clippy::print_stdout, reason = "a program for people at a terminal")]
-#![allow(clippy::disallowed_methods, reason = "a binary: the environment and the clock are its own")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a binary: the environment and the clock are its own"
+)]
 
+mod bench;
 mod codegen;
 mod error;
 mod process;
+mod services;
+mod soak;
+mod test;
+mod tidy;
+mod verify;
 mod workspace;
 
 use std::process::ExitCode;
@@ -23,11 +32,42 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Task {
+    /// Provision the servers and the Python that tests use (below the target directory).
+    Services {
+        /// Which ones; all when none is named: python, typos, valkey.
+        names: Vec<String>,
+    },
+    /// Provision the services and run the whole suite.
+    Test {
+        /// For `cargo test`, in place of `--workspace`; its own go after a further `--`.
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
+    /// Check the house rules: edges, layout, licences, lengths, words, links.
+    Tidy,
     /// Generate the committed Protocol Buffers code.
     Codegen {
         /// Write nothing; fail when a committed file is stale.
         #[arg(long)]
         check: bool,
+    },
+    /// Everything that CI checks, one line a step.
+    Verify,
+    /// Run the long forms of tests.
+    Soak {
+        /// Only those whose name contains this.
+        name: Option<String>,
+        /// Show the names only.
+        #[arg(long)]
+        list: bool,
+    },
+    /// Run the benchmarks.
+    Bench {
+        /// Only this one.
+        name: Option<String>,
+        /// Print the results as one line of JSON at the end.
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -44,6 +84,12 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<()> {
     let workspace = Workspace::load()?;
     match cli.task {
+        Task::Services { names } => services::run(&workspace, &names),
+        Task::Test { arguments } => test::run(&workspace, &arguments),
+        Task::Tidy => tidy::run(&workspace),
         Task::Codegen { check } => codegen::run(&workspace, check),
+        Task::Verify => verify::run(&workspace),
+        Task::Soak { name, list } => soak::run(&workspace, name.as_deref(), list),
+        Task::Bench { name, json } => bench::run(&workspace, name.as_deref(), json),
     }
 }

@@ -32,10 +32,8 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 ///
 /// As [`run`], with the captured output in the error.
 pub(crate) fn capture(command: &mut Command) -> Result<String> {
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|source| start_error(command, source))?;
+    let output =
+        command.stdin(Stdio::null()).output().map_err(|source| start_error(command, source))?;
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     if output.status.success() {
         return Ok(stdout);

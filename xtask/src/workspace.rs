@@ -6,10 +6,20 @@ use std::{
     process::Command,
 };
 
+use serde_json::Value;
+
 use crate::{
     error::{Error, Result},
     process,
 };
+
+/// The platforms that the README promises.
+const PLATFORMS: [&str; 4] = [
+    "x86_64-unknown-linux-gnu",
+    "aarch64-unknown-linux-gnu",
+    "x86_64-apple-darwin",
+    "aarch64-apple-darwin",
+];
 
 /// The workspace as cargo sees it.
 #[derive(Debug)]
@@ -18,31 +28,41 @@ pub(crate) struct Workspace {
     pub(crate) root: PathBuf,
     /// Cargo's target directory, wherever the caller has put it.
     pub(crate) target: PathBuf,
-    /// What `cargo metadata` said, for checks on packages and edges.
-    pub(crate) metadata: serde_json::Value,
+    /// The workspace's own packages, without their dependencies.
+    metadata: Value,
 }
 
 impl Workspace {
-    /// Asks cargo.
+    /// Asks cargo; no network is needed.
+    ///
+    /// # Errors
+    ///
+    /// Fails when `cargo metadata` does, for example because a manifest is broken.
+    pub(crate) fn load() -> Result<Self> {
+        let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml");
+        let mut command = Command::new(process::cargo());
+        command.args(["metadata", "--format-version=1", "--no-deps", "--manifest-path"]);
+        let metadata = json_of(command.arg(&manifest))?;
+        let folder = |key: &str| {
+            metadata.get(key).and_then(Value::as_str).map(PathBuf::from).ok_or_else(|| {
+                Error::Message(format!("`cargo metadata` names no {key}: is cargo current?"))
+            })
+        };
+        Ok(Self { root: folder("workspace_root")?, target: folder("target_directory")?, metadata })
+    }
+
+    /// Every package that any supported platform and feature brings in.
     ///
     /// # Errors
     ///
     /// Fails when `cargo metadata` does, for example because Cargo.lock is stale.
-    pub(crate) fn load() -> Result<Self> {
-        let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml");
-        let mut command = Command::new(process::cargo());
-        command
-            .args(["metadata", "--format-version=1", "--all-features", "--manifest-path"])
-            .arg(&manifest);
-        let text = process::capture(&mut command)?;
-        let metadata: serde_json::Value = serde_json::from_str(&text)
-            .map_err(|source| Error::Json { what: "`cargo metadata`".into(), source })?;
-        let folder = |key: &str| {
-            metadata.get(key).and_then(serde_json::Value::as_str).map(PathBuf::from).ok_or_else(
-                || Error::Message(format!("`cargo metadata` names no {key}: is cargo current?")),
-            )
-        };
-        Ok(Self { root: folder("workspace_root")?, target: folder("target_directory")?, metadata })
+    pub(crate) fn dependencies(&self) -> Result<Value> {
+        let mut command = self.cargo();
+        command.args(["metadata", "--format-version=1", "--all-features", "--locked"]);
+        for platform in PLATFORMS {
+            command.args(["--filter-platform", platform]);
+        }
+        json_of(&mut command)
     }
 
     /// A path below the root.
@@ -61,6 +81,87 @@ impl Workspace {
         command.current_dir(&self.root);
         command
     }
+
+    /// The project's own files, relative to the root and sorted: what git tracks
+    /// or would add; without git, everything but build output.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the root cannot be read.
+    pub(crate) fn sources(&self) -> Result<Vec<PathBuf>> {
+        let mut git = Command::new("git");
+        git.current_dir(&self.root).args([
+            "ls-files",
+            "-z",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+        ]);
+        let mut paths: Vec<PathBuf> = match process::capture(&mut git) {
+            Ok(list) => list.split('\0').filter(|path| !path.is_empty()).map(Into::into).collect(),
+            Err(_) => files_below(&self.root)?
+                .into_iter()
+                .filter_map(|path| path.strip_prefix(&self.root).ok().map(Path::to_path_buf))
+                .filter(|path| {
+                    !path
+                        .iter()
+                        .any(|part| part == "target" || part == ".git" || part == "__pycache__")
+                })
+                .collect(),
+        };
+        paths.retain(|path| self.path(path).is_file());
+        paths.sort();
+        Ok(paths)
+    }
+
+    /// The workspace's packages as `cargo metadata` describes them.
+    pub(crate) fn packages(&self) -> &[Value] {
+        self.metadata.get("packages").and_then(Value::as_array).map_or(&[], Vec::as_slice)
+    }
+
+    /// Names of a package's targets of one kind: `bench`, `example`, …
+    pub(crate) fn targets(&self, package: &str, kind: &str) -> Vec<String> {
+        let targets = self
+            .packages()
+            .iter()
+            .filter(|found| found["name"] == package)
+            .filter_map(|found| found["targets"].as_array())
+            .flatten();
+        targets
+            .filter(|target| {
+                target["kind"].as_array().is_some_and(|all| all.iter().any(|k| k == kind))
+            })
+            .filter_map(|target| target["name"].as_str().map(str::to_owned))
+            .collect()
+    }
+
+    /// The package that has a target of this kind and name.
+    pub(crate) fn package_of_target(&self, kind: &str, name: &str) -> Option<String> {
+        let mut names = self.packages().iter().filter_map(|package| package["name"].as_str());
+        names
+            .find(|package| self.targets(package, kind).iter().any(|target| target == name))
+            .map(str::to_owned)
+    }
+
+    /// The package whose folder holds this path, relative to the root.
+    pub(crate) fn package_at(&self, path: &Path) -> Option<String> {
+        let full = self.path(path);
+        let holds = |package: &&Value| {
+            let folder = package["manifest_path"].as_str().map(Path::new).and_then(Path::parent);
+            folder.is_some_and(|folder| full.starts_with(folder))
+        };
+        self.packages()
+            .iter()
+            .find(holds)
+            .and_then(|package| package["name"].as_str())
+            .map(str::to_owned)
+    }
+}
+
+fn json_of(command: &mut Command) -> Result<Value> {
+    let text = process::capture(command)?;
+    serde_json::from_str(&text)
+        .map_err(|source| Error::Json { what: "`cargo metadata`".into(), source })
 }
 
 /// All files below `folder`, sorted.

