@@ -3,6 +3,7 @@
 mod contract;
 mod model;
 mod request;
+pub mod wire;
 
 pub use contract::{Coordinator, Error};
 pub use model::{
