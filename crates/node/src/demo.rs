@@ -1,0 +1,10 @@
+//! `sheaf demo`: the whole way of the data on this machine, with a kill half-way.
+
+mod data;
+mod error;
+mod process;
+mod run;
+mod tally;
+
+pub use error::Error;
+pub use run::{Options, Report, Step, default_folder, run};

@@ -1,0 +1,206 @@
+//! One attempt at one batch: payload, processor, sink, in that order.
+
+use std::sync::Arc;
+
+use futures::StreamExt;
+use sheaf_connectors::{CommitKey, PreparedWrite, Sink};
+use sheaf_coordinator::{
+    BatchSpec, Coordinator, Extension, Failure, Lease, Outcome, Resolution, Verdict,
+};
+use sheaf_retry::{Code, Retryable, Timestamp};
+use tokio_util::sync::CancellationToken;
+
+use crate::board::reference;
+use crate::error::ProcessError;
+use crate::payloads::Payloads;
+use crate::processor::{Job, Output, Processor, ProgressHandle};
+
+/// What every attempt of a pool needs.
+pub(crate) struct Tools {
+    pub(crate) coordinator: Arc<dyn Coordinator>,
+    pub(crate) payloads: Arc<dyn Payloads>,
+    pub(crate) processor: Arc<dyn Processor>,
+    pub(crate) sink: Option<Arc<dyn Sink>>,
+}
+
+/// How an attempt ended.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// To be settled; with rows done.
+    Settle(Outcome, u64),
+    /// The lease is lost: nothing may be said or written any more.
+    Lost,
+}
+
+enum Fault {
+    Failed(ProcessError),
+    Lost,
+}
+
+impl From<ProcessError> for Fault {
+    fn from(error: ProcessError) -> Self {
+        Fault::Failed(error)
+    }
+}
+
+/// Runs one attempt to its end, or until `cancelled`.
+pub(crate) async fn run(
+    tools: &Tools,
+    lease: Lease,
+    cancelled: CancellationToken,
+    progress: ProgressHandle,
+) -> Ended {
+    let stop = cancelled.clone();
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => Ended::Lost,
+        result = attempt(tools, &lease, cancelled, progress) => match result {
+            Ok((rows, batches)) => Ended::Settle(completed(&lease, batches), rows),
+            Err(Fault::Lost) => Ended::Lost,
+            Err(Fault::Failed(error)) => Ended::Settle(failed(&lease, error), 0),
+        },
+    }
+}
+
+async fn attempt(
+    tools: &Tools,
+    lease: &Lease,
+    cancelled: CancellationToken,
+    progress: ProgressHandle,
+) -> Result<(u64, Vec<BatchSpec>), Fault> {
+    let key = CommitKey { id: lease.spec.id.clone(), fence: lease.fence.0 };
+    // An earlier attempt may have died between its commit and its settle.
+    if lease.attempt > 1
+        && let Some(sink) = &tools.sink
+        && let Some(winner) =
+            sink.committed(&key.id).await.map_err(|error| ProcessError::from_error(&error))?
+    {
+        tracing::info!(id = %key.id, fence = winner.fence, "adopting the rows of an earlier attempt");
+        return Ok((winner.rows, Vec::new()));
+    }
+    let messages = tools.payloads.open(&lease.spec).await.map_err(|error| payload_error(&error))?;
+    let job = Job {
+        spec: lease.spec.clone(),
+        fence: lease.fence,
+        attempt: lease.attempt,
+        messages,
+        cancelled,
+        progress,
+    };
+    let output = tools.processor.process(job).await?;
+    let Some(sink) = &tools.sink else { return Ok(drain(output).await?) };
+    let mut write = sink
+        .prepare(&key, output.schema.clone())
+        .await
+        .map_err(|error| ProcessError::from_error(&error))?;
+    let batches = match fill(write.as_mut(), output).await {
+        Ok(batches) => batches,
+        Err(error) => {
+            abort(write, &key).await;
+            return Err(error.into());
+        }
+    };
+    if let Err(fault) = prove_lease(tools, lease).await {
+        abort(write, &key).await;
+        return Err(fault);
+    }
+    let committed = write.commit().await.map_err(|error| ProcessError::from_error(&error))?;
+    if !committed.created {
+        tracing::info!(id = %key.id, fence = committed.fence, "another attempt had committed");
+    }
+    Ok((committed.rows, batches))
+}
+
+fn payload_error(error: &sheaf_flight::Error) -> ProcessError {
+    let mut failure = ProcessError::from_error(error);
+    if error.code() == Code::NotFound {
+        failure.code = Code::PayloadLost;
+        failure.permanent = true;
+    }
+    failure
+}
+
+async fn drain(mut output: Output) -> Result<(u64, Vec<BatchSpec>), ProcessError> {
+    let mut rows = 0;
+    while let Some(batch) = output.rows.next().await {
+        rows += batch?.num_rows() as u64;
+    }
+    Ok((rows, output.batches))
+}
+
+async fn fill(
+    write: &mut dyn PreparedWrite,
+    mut output: Output,
+) -> Result<Vec<BatchSpec>, ProcessError> {
+    while let Some(batch) = output.rows.next().await {
+        let batch = batch?;
+        write.write(&batch).await.map_err(|error| ProcessError::from_error(&error))?;
+    }
+    write.finish().await.map_err(|error| ProcessError::from_error(&error))?;
+    Ok(output.batches)
+}
+
+async fn abort(write: Box<dyn PreparedWrite>, key: &CommitKey) {
+    if let Err(error) = write.abort().await {
+        tracing::warn!(id = %key.id, %error, "could not remove an aborted write");
+    }
+}
+
+/// Nothing is committed under a lease that may have been lost.
+async fn prove_lease(tools: &Tools, lease: &Lease) -> Result<(), Fault> {
+    let extension = Extension {
+        lease: reference(lease),
+        started: true,
+        progress: None,
+        duration: None,
+    };
+    let answers = tools
+        .coordinator
+        .extend(vec![extension])
+        .await
+        .map_err(|error| Fault::Failed(transient(&error)))?;
+    match answers.first() {
+        Some(answer) if answer.verdict == Verdict::Applied && !answer.cancelled => Ok(()),
+        Some(_) => Err(Fault::Lost),
+        None => Err(Fault::Failed(ProcessError::transient(
+            "the coordinator gave no answer for the lease",
+        ))),
+    }
+}
+
+/// A coordinator that cannot be asked says nothing about the data.
+fn transient(error: &sheaf_coordinator::Error) -> ProcessError {
+    let mut failure = ProcessError::from_error(error);
+    failure.permanent = false;
+    failure
+}
+
+fn completed(lease: &Lease, outputs: Vec<BatchSpec>) -> Outcome {
+    Outcome {
+        lease: reference(lease),
+        resolution: Resolution::Completed,
+        error: None,
+        outputs,
+    }
+}
+
+/// The outcome of a failed attempt.
+pub(crate) fn failed(lease: &Lease, error: ProcessError) -> Outcome {
+    let error = Failure {
+        code: error.code,
+        message: error.message,
+        permanent: error.permanent,
+        at: Timestamp::EPOCH,
+    };
+    Outcome {
+        lease: reference(lease),
+        resolution: Resolution::Failed,
+        error: Some(error),
+        outputs: Vec::new(),
+    }
+}
+
+/// The outcome of work that is given back.
+pub(crate) fn released(lease: sheaf_coordinator::LeaseRef) -> Outcome {
+    Outcome { lease, resolution: Resolution::Released, error: None, outputs: Vec::new() }
+}

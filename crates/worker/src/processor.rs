@@ -1,0 +1,165 @@
+//! What is done with a batch.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
+use async_trait::async_trait;
+use futures::stream::{BoxStream, StreamExt};
+use sheaf_coordinator::{BatchSpec, Fence};
+use sheaf_flight::MessageStream;
+use sheaf_flight::ipc::{DecodeOptions, Decoder};
+use tokio_util::sync::CancellationToken;
+
+use crate::error::ProcessError;
+
+/// A stream of record batches of one schema.
+pub type RowStream = BoxStream<'static, Result<RecordBatch, ProcessError>>;
+
+/// Does the work on one batch.
+///
+/// 1. It may run more than once for a batch: a worker that dies is replaced.
+///    Effects outside the returned rows must bear that; the rows themselves
+///    reach the sink exactly once.
+/// 2. It may be dropped at any await, when the lease is lost or the process ends.
+/// 3. A panic fails the attempt, not the worker.
+/// 4. It runs on a thread of its own: blocking and computing are allowed.
+#[async_trait]
+pub trait Processor: Send + Sync + 'static {
+    /// Takes one batch; its rows go to the worker's sink.
+    ///
+    /// # Errors
+    /// [`ProcessError`] says whether the batch is tried again.
+    async fn process(&self, job: Job) -> Result<Output, ProcessError>;
+
+    /// What it does, for people: without secrets.
+    fn describe(&self) -> String;
+}
+
+/// One attempt at one batch.
+pub struct Job {
+    /// The batch as registered.
+    pub spec: BatchSpec,
+    /// The token of this attempt's lease.
+    pub fence: Fence,
+    /// 1 for the first attempt.
+    pub attempt: u32,
+    /// The payload as it is stored: the schema first.
+    pub messages: MessageStream,
+    /// Cancelled when the lease is lost.
+    pub cancelled: CancellationToken,
+    /// Where to say how far the work is.
+    pub progress: ProgressHandle,
+}
+
+impl std::fmt::Debug for Job {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Job")
+            .field("id", &self.spec.id)
+            .field("fence", &self.fence)
+            .field("attempt", &self.attempt)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Job {
+    /// Decodes the payload: its schema, and its rows with full validation.
+    ///
+    /// # Errors
+    /// Permanent where the payload is malformed; transient where it cannot be read now.
+    pub async fn into_rows(self) -> Result<Output, ProcessError> {
+        let Job { mut messages, progress, .. } = self;
+        let mut decoder = Decoder::new(DecodeOptions::default());
+        let first = match messages.next().await {
+            Some(message) => message.map_err(|error| ProcessError::from_error(&error))?,
+            None => return Err(ProcessError::permanent("the payload is empty: it has no schema")),
+        };
+        decoder.push(&first).map_err(|error| ProcessError::from_error(&error))?;
+        let schema = decoder
+            .schema()
+            .ok_or_else(|| ProcessError::permanent("the payload does not begin with a schema"))?;
+        let rows = futures::stream::try_unfold(
+            (messages, decoder, progress),
+            |(mut messages, mut decoder, progress)| async move {
+                while let Some(message) = messages.next().await {
+                    let message = message.map_err(|error| ProcessError::from_error(&error))?;
+                    let decoded = decoder
+                        .push(&message)
+                        .map_err(|error| ProcessError::from_error(&error))?;
+                    if let Some(batch) = decoded {
+                        progress.add_rows(batch.num_rows() as u64);
+                        return Ok(Some((batch, (messages, decoder, progress))));
+                    }
+                }
+                Ok(None)
+            },
+        );
+        Ok(Output::new(schema, rows.boxed()))
+    }
+}
+
+/// What a processor made of a batch.
+pub struct Output {
+    /// Schema of all rows.
+    pub schema: SchemaRef,
+    /// The rows, for the sink.
+    pub rows: RowStream,
+    /// Batches made from this one, registered together with its completion.
+    /// Their payloads must be stored already.
+    pub batches: Vec<BatchSpec>,
+}
+
+impl std::fmt::Debug for Output {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Output").field("schema", &self.schema).finish_non_exhaustive()
+    }
+}
+
+impl Output {
+    /// Rows, and no new batches.
+    pub fn new(schema: SchemaRef, rows: RowStream) -> Self {
+        Output { schema, rows, batches: Vec::new() }
+    }
+
+    /// Applies `change` to every record batch; `schema` is that of the results.
+    #[must_use]
+    pub fn map<F>(self, schema: SchemaRef, mut change: F) -> Self
+    where
+        F: FnMut(RecordBatch) -> Result<RecordBatch, ProcessError> + Send + 'static,
+    {
+        let rows = self.rows.map(move |batch| batch.and_then(&mut change)).boxed();
+        Output { schema, rows, batches: self.batches }
+    }
+}
+
+/// How far an attempt is; its heartbeats carry it.
+#[derive(Clone, Debug, Default)]
+pub struct ProgressHandle(Arc<AtomicU64>);
+
+impl ProgressHandle {
+    /// So many rows more are done.
+    pub fn add_rows(&self, rows: u64) {
+        self.0.fetch_add(rows, Ordering::Relaxed);
+    }
+
+    /// Rows done so far.
+    pub fn rows(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Hands the rows on unchanged, after full validation.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PassThrough;
+
+#[async_trait]
+impl Processor for PassThrough {
+    async fn process(&self, job: Job) -> Result<Output, ProcessError> {
+        job.into_rows().await
+    }
+
+    fn describe(&self) -> String {
+        "pass-through".to_owned()
+    }
+}
