@@ -23,7 +23,14 @@ macro_rules! codes {
         /// newer peer sends and this build does not know reads as [`Code::Internal`].
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[non_exhaustive]
-        pub enum Code { $( $(#[doc = $doc])+ $variant, )+ }
+        pub enum Code {
+            $(
+                $(#[doc = $doc])+
+                ///
+                #[doc = concat!("`", $name, "`, ", stringify!($class), ", exit code ", $exit, ": ", $advice, ".")]
+                $variant,
+            )+
+        }
 
         impl Code {
             /// Every code, in the order of the documentation.

@@ -38,12 +38,15 @@ impl Retryable for DurationError {
     }
 }
 
+/// In microseconds.
+const SECOND: u64 = 1_000_000;
+
 /// Units with their length in microseconds, largest first.
 const UNITS: [(&str, u64); 6] = [
     ("d", 86_400_000_000),
     ("h", 3_600_000_000),
     ("m", 60_000_000),
-    ("s", 1_000_000),
+    ("s", SECOND),
     ("ms", 1_000),
     ("us", 1),
 ];
@@ -55,14 +58,15 @@ impl fmt::Display for HumanDuration {
             return f.write_str("0s");
         }
         for (unit, micros) in UNITS {
-            // Seconds take their milliseconds as a fraction: 1.5s, not 1s500ms.
-            if unit == "s" && left >= micros {
+            // From seconds on, smaller units become a fraction: 1.5s, not 1s500ms.
+            if micros <= SECOND && left >= micros {
                 let (whole, fraction) = (left / micros, left % micros);
                 if fraction == 0 {
-                    return write!(f, "{whole}s");
+                    return write!(f, "{whole}{unit}");
                 }
-                let digits = format!("{fraction:06}");
-                return write!(f, "{whole}.{}s", digits.trim_end_matches('0'));
+                let width = if micros == SECOND { 6 } else { 3 };
+                let digits = format!("{fraction:0width$}");
+                return write!(f, "{whole}.{}{unit}", digits.trim_end_matches('0'));
             }
             let whole = left / micros;
             left %= micros;
@@ -134,7 +138,8 @@ mod tests {
         for (micros, text) in [
             (0, "0s"),
             (1, "1us"),
-            (1_500, "1ms500us"),
+            (1_500, "1.5ms"),
+            (133_896, "133.896ms"),
             (250_000, "250ms"),
             (1_000_000, "1s"),
             (1_500_000, "1.5s"),
