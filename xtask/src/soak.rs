@@ -73,18 +73,23 @@ pub(crate) fn run(workspace: &Workspace, filter: Option<&str>, list: bool) -> Re
 /// Adds the soak tests of one source file.
 fn find(text: &str, path: &std::path::Path, soaks: &mut Vec<Soak>) {
     let mut about = String::new();
+    let mut is_test = false;
     for line in text.lines().map(str::trim) {
         let function = line.strip_prefix("async ").unwrap_or(line).strip_prefix("fn soak_");
-        if let Some(rest) = function {
+        if let Some(rest) = function.filter(|_| is_test) {
             let name = rest.split(['(', '<']).next().unwrap_or(rest).to_owned();
             soaks.push(Soak { name, about: std::mem::take(&mut about), path: path.into() });
         } else if let Some(comment) = line.strip_prefix("/// ") {
             if about.is_empty() {
                 comment.clone_into(&mut about);
             }
-        } else if !line.starts_with('#') && !line.starts_with("///") {
+        } else if line.starts_with("#[") {
+            is_test |= line.contains("test");
+            continue;
+        } else if !line.starts_with("///") {
             about.clear();
         }
+        is_test = false;
     }
 }
 
@@ -95,8 +100,8 @@ mod tests {
     use super::{Soak, find};
 
     #[test]
-    fn soak_tests_are_found_with_what_they_are_about() {
-        let text = "/// Other.\nfn helper() {}\n\n/// Kills it.\n/// Often.\n#[test]\n\
+    fn tests_are_found_with_what_they_are_about() {
+        let text = "/// Other.\nfn soak_helper() {}\n\n/// Kills it.\n/// Often.\n#[test]\n\
                     fn soak_kill() {}\n#[tokio::test]\nasync fn soak_churn() {}\n";
         let mut soaks = Vec::new();
         find(text, Path::new("a.rs"), &mut soaks);
