@@ -148,12 +148,17 @@ impl Clock for ManualClock {
 mod tests {
     use super::*;
 
+    /// How long a broken test hangs.
+    const PATIENCE: Duration = Duration::from_secs(10);
+
     #[tokio::test]
     async fn a_sleeper_wakes_when_its_time_has_come_and_not_before() {
         let clock = ManualClock::new(Timestamp::from_millis(10));
         let sleeper = Arc::clone(&clock);
         let task = tokio::spawn(async move { sleeper.sleep(Duration::from_secs(2)).await });
+        let real = crate::SystemClock::shared();
         while clock.sleepers() == 0 {
+            assert!(real.elapsed() < PATIENCE, "nobody sleeps");
             tokio::task::yield_now().await;
         }
         clock.advance(Duration::from_secs(1));
@@ -182,7 +187,9 @@ mod tests {
         let clock = ManualClock::new(Timestamp::EPOCH);
         let sleeper = Arc::clone(&clock);
         let thread = std::thread::spawn(move || sleeper.sleep_blocking(Duration::from_secs(1)));
+        let real = crate::SystemClock::shared();
         while clock.sleepers() == 0 {
+            assert!(real.elapsed() < PATIENCE, "nobody sleeps");
             std::thread::yield_now();
         }
         clock.advance(Duration::from_secs(1));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use sheaf_retry::{
     Clock, Code, Disposition, Error, Limit, ManualClock, Retry, RetryPolicy, Retryable,
-    SharedClock, Timestamp, retry, retry_blocking, retry_blocking_if, retry_if,
+    SharedClock, SystemClock, Timestamp, retry, retry_blocking, retry_blocking_if, retry_if,
 };
 
 use crate::policies;
@@ -191,6 +191,26 @@ fn waits_are_observed_before_they_begin() {
     assert_eq!(waits, expected);
 }
 
+/// Lets other tasks run until `condition` holds.
+async fn until(condition: impl Fn() -> bool) {
+    let real = SystemClock::shared();
+    while !condition() {
+        assert!(real.elapsed() < Duration::from_secs(10), "it never came true");
+        tokio::task::yield_now().await;
+    }
+}
+
+/// The time before a run does not count.
+#[test]
+fn elapsed_and_deadline_count_from_the_first_attempt() {
+    let manual = ManualClock::auto(Timestamp::EPOCH);
+    manual.advance(Duration::from_secs(3600));
+    let policy = RetryPolicy { jitter: 0.0, deadline_ms: Some(5_000), ..RetryPolicy::default() };
+    let result = retry_blocking(&policy, 0, manual, |n| Err::<(), _>(flaky(n)));
+    let error = result.unwrap_err();
+    assert_eq!((error.attempts(), error.elapsed()), (3, Duration::from_secs(3)));
+}
+
 /// Dropping the future while it waits, or while an attempt hangs, ends the
 /// run: no further call, and nobody left sleeping.
 #[tokio::test]
@@ -211,13 +231,9 @@ async fn dropping_the_future_ends_the_run() {
         })
         .await
     });
-    while clock.sleepers() == 0 {
-        tokio::task::yield_now().await;
-    }
+    until(|| clock.sleepers() == 1).await;
     clock.advance(Duration::from_secs(2));
-    while *calls.lock().unwrap() < 2 {
-        tokio::task::yield_now().await;
-    }
+    until(|| *calls.lock().unwrap() == 2).await;
     task.abort();
     assert!(task.await.unwrap_err().is_cancelled());
     clock.advance(Duration::from_secs(3600));
