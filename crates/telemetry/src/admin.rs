@@ -1,0 +1,254 @@
+//! The admin HTTP port.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::{fmt, io};
+
+use axum::extract::{Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::get;
+use axum::serve::Listener;
+use axum::{Json, Router};
+use serde::Deserialize;
+use sheaf_retry::Retryable as _;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::health::Health;
+use crate::metrics::{OPEN_METRICS, SharedRegistry, exposition};
+use crate::profile::{DEFAULT_PROFILE_SECONDS, MAX_PROFILE_SECONDS, ProfileFormat, cpu_profile};
+use crate::{Error, ProcessMetrics};
+
+/// Most connections at once; further ones wait in the backlog of the listener.
+pub const MAX_CONNECTIONS: usize = 64;
+
+#[derive(Clone)]
+struct Admin {
+    registry: SharedRegistry,
+    health: Health,
+    shutdown: CancellationToken,
+}
+
+/// Serves the admin port until it is shut down or dropped.
+pub struct AdminServer {
+    local_addr: SocketAddr,
+    shutdown: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl AdminServer {
+    /// Serves on a bound listener, from the tokio runtime that this is called in.
+    ///
+    /// Adds [`ProcessMetrics`] to the registry.
+    ///
+    /// # Errors
+    /// [`Error::Listener`] when the listener does not know its address.
+    pub fn start(
+        listener: TcpListener,
+        registry: SharedRegistry,
+        health: Health,
+    ) -> Result<Self, Error> {
+        let local_addr = listener.local_addr().map_err(Error::Listener)?;
+        registry
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .register_collector(Box::new(ProcessMetrics));
+        let shutdown = CancellationToken::new();
+        let app = router(Admin { registry, health, shutdown: shutdown.clone() });
+        let listener = Bounded { listener, places: Arc::new(Semaphore::new(MAX_CONNECTIONS)) };
+        let stopped = shutdown.clone().cancelled_owned();
+        let task = tokio::spawn(async move {
+            if let Err(error) = axum::serve(listener, app).with_graceful_shutdown(stopped).await {
+                tracing::error!(%error, "the admin port stopped");
+            }
+        });
+        Ok(AdminServer { local_addr, shutdown, task })
+    }
+
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Takes no more requests, lets running ones end (profiles are cut short)
+    /// and returns when the last is answered. A client that keeps an idle
+    /// connection open does not delay it; one in the middle of sending a
+    /// request does, so callers put a limit on the wait.
+    pub async fn shutdown(mut self) {
+        self.shutdown.cancel();
+        if let Err(error) = (&mut self.task).await {
+            tracing::error!(%error, "the admin port ended badly");
+        }
+    }
+}
+
+impl Drop for AdminServer {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+        self.task.abort();
+    }
+}
+
+impl fmt::Debug for AdminServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AdminServer").field("local_addr", &self.local_addr).finish()
+    }
+}
+
+fn router(admin: Admin) -> Router {
+    Router::new()
+        .route("/", get(|| async { Html(INDEX) }))
+        .route("/metrics", get(metrics))
+        .route("/health", get(health))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/debug/pprof/", get(profiles))
+        .route("/debug/pprof/profile", get(profile))
+        .with_state(admin)
+}
+
+const INDEX: &str = "<!doctype html><title>sheaf admin</title><ul>\
+<li><a href=\"/metrics\">/metrics</a><li><a href=\"/health\">/health</a>\
+<li><a href=\"/healthz\">/healthz</a><li><a href=\"/readyz\">/readyz</a>\
+<li><a href=\"/debug/pprof/\">/debug/pprof/</a></ul>";
+
+async fn metrics(State(admin): State<Admin>) -> Response {
+    match exposition(&admin.registry) {
+        Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
+        Err(error) => refuse(&error),
+    }
+}
+
+async fn health(State(admin): State<Admin>) -> Response {
+    let report = admin.health.report();
+    let healthy = report.is_healthy();
+    let body = serde_json::json!({
+        "status": if healthy { "up" } else { "down" },
+        "phase": report.phase,
+        "version": env!("CARGO_PKG_VERSION"),
+        "components": report.components,
+    });
+    let status = if healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(body)).into_response()
+}
+
+async fn readyz(State(admin): State<Admin>) -> Response {
+    let reasons = admin.health.report().reasons();
+    match reasons.is_empty() {
+        true => "ready\n".into_response(),
+        false => (StatusCode::SERVICE_UNAVAILABLE, reasons.join("\n") + "\n").into_response(),
+    }
+}
+
+async fn profiles() -> Html<String> {
+    Html(format!(
+        "<!doctype html><title>profiles</title><h1>Profiles</h1><ul>\
+         <li><a href=\"profile?seconds=5\">profile?seconds=N</a>: CPU time, 1 to \
+         {MAX_PROFILE_SECONDS} seconds, {DEFAULT_PROFILE_SECONDS} by default; read it with \
+         <code>go tool pprof</code>\
+         <li><a href=\"profile?seconds=5&amp;format=folded\">profile?seconds=N&amp;format=folded</a>: \
+         the same as one stack a line, for flame graphs</ul>"
+    ))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProfileQuery {
+    seconds: Option<u64>,
+    format: Option<String>,
+}
+
+async fn profile(State(admin): State<Admin>, Query(query): Query<ProfileQuery>) -> Response {
+    let (format, kind, name) = match query.format.as_deref() {
+        None | Some("pprof") => (ProfileFormat::Pprof, "application/octet-stream", "profile.pb"),
+        Some("folded") => (ProfileFormat::Folded, "text/plain; charset=utf-8", "profile.folded"),
+        Some(other) => {
+            let text = format!("{other:?} is no profile format: write pprof or folded\n");
+            return (StatusCode::BAD_REQUEST, text).into_response();
+        }
+    };
+    let seconds = query.seconds.unwrap_or(DEFAULT_PROFILE_SECONDS);
+    match cpu_profile(seconds, format, &admin.shutdown).await {
+        Ok(bytes) => {
+            let disposition = format!("attachment; filename=\"{name}\"");
+            let headers = [
+                (header::CONTENT_TYPE, kind.to_owned()),
+                (header::CONTENT_DISPOSITION, disposition),
+            ];
+            (headers, bytes).into_response()
+        }
+        Err(error) => refuse(&error),
+    }
+}
+
+fn refuse(error: &Error) -> Response {
+    use sheaf_retry::Code;
+    let status = match error.code() {
+        Code::InvalidArgument => StatusCode::BAD_REQUEST,
+        Code::Overloaded => StatusCode::TOO_MANY_REQUESTS,
+        Code::Draining | Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    (status, format!("{error}\n")).into_response()
+}
+
+/// A listener with a limit on the connections that are open at once.
+struct Bounded {
+    listener: TcpListener,
+    places: Arc<Semaphore>,
+}
+
+impl Listener for Bounded {
+    type Io = Placed;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Placed, SocketAddr) {
+        let place = self.places.clone().acquire_owned().await.ok();
+        let (stream, peer) = Listener::accept(&mut self.listener).await;
+        (Placed { stream, _place: place }, peer)
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+/// A connection that holds one of the places.
+struct Placed {
+    stream: TcpStream,
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+impl AsyncRead for Placed {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Placed {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
