@@ -11,6 +11,10 @@ use crate::{
     workspace::Workspace,
 };
 
+const RETRY: &str = "sheaf-retry";
+const EXAMPLES: &str = "sheaf-examples";
+const BACKOFF_EXAMPLE: &str = "retry_backoff";
+
 /// How many tests passed and failed, over all suites.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
@@ -44,7 +48,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     services::run(workspace, &[])?;
     let mut tally = Tally::default();
     let mut first_error = None;
-    for mut command in commands(workspace, arguments)? {
+    for mut command in commands(workspace, arguments) {
         with_services(workspace, &mut command);
         if let Err(error) = stream(&mut command, &mut tally) {
             first_error.get_or_insert(error);
@@ -62,31 +66,22 @@ pub(crate) fn with_services(workspace: &Workspace, command: &mut Command) {
         .env("SHEAF_REQUIRE_SERVERS", "1");
 }
 
-fn commands(workspace: &Workspace, arguments: &[String]) -> Result<Vec<Command>> {
+fn commands(workspace: &Workspace, arguments: &[String]) -> Vec<Command> {
     let mut suite = workspace.cargo();
     suite.args(["test", "--locked", "--no-fail-fast"]);
     if !arguments.is_empty() {
         suite.args(arguments);
-        return Ok(vec![suite]);
+        return vec![suite];
     }
-    suite.arg("--workspace");
+    // Backoff interop is off by default, because the crate it adapts is
+    // unmaintained; it only adds, so that one build with it serves all suites.
+    suite.args(["--workspace", "--features"]);
+    suite.arg(format!("{RETRY}/backoff,{EXAMPLES}/backoff"));
 
-    // Off by default, because the crate it adapts is unmaintained: hence apart.
-    let mut backoff = workspace.cargo();
-    backoff
-        .args(["test", "--locked", "--no-fail-fast", "-p", "sheaf-retry"])
-        .args(["--features", "backoff"]);
-    let package = workspace.package_of_target("example", "retry_backoff").ok_or_else(|| {
-        Error::Message("no package has an example `retry_backoff`: the README names it".into())
-    })?;
-    let mut example = workspace.cargo();
-    example.args(["run", "--quiet", "--locked", "-p", &package]).args([
-        "--features",
-        "backoff",
-        "--example",
-        "retry_backoff",
-    ]);
-    Ok(vec![suite, backoff, example])
+    // Built by the suite. It is run here because no default feature has it.
+    let mut example = Command::new(workspace.target.join("debug/examples").join(BACKOFF_EXAMPLE));
+    example.current_dir(&workspace.root);
+    vec![suite, example]
 }
 
 /// Runs a command, passes its output through and counts results in it.

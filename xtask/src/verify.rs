@@ -21,7 +21,7 @@ use crate::{
 ///
 /// Fails at the end when any step did.
 pub(crate) fn run(workspace: &Workspace) -> Result<()> {
-    let steps: [(&str, Step); 7] = [
+    let steps: [(&str, Step); 8] = [
         ("fmt", |workspace| {
             process::capture(workspace.cargo().args(["fmt", "--all", "--check"])).map(drop)
         }),
@@ -37,6 +37,12 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
             let mut command = workspace.cargo();
             command.args(["doc", "--workspace", "--no-deps", "--all-features", "--locked"]);
             process::capture(command.arg("--quiet").env("RUSTDOCFLAGS", "-D warnings")).map(drop)
+        }),
+        // All other steps have every feature on.
+        ("default", |workspace| {
+            let mut command = workspace.cargo();
+            command.args(["check", "--locked", "--quiet", "-p", "sheaf-retry"]);
+            process::capture(&mut command).map(drop)
         }),
         ("test", readme_test_command),
     ];

@@ -135,14 +135,6 @@ impl Workspace {
             .collect()
     }
 
-    /// The package that has a target of this kind and name.
-    pub(crate) fn package_of_target(&self, kind: &str, name: &str) -> Option<String> {
-        let mut names = self.packages().iter().filter_map(|package| package["name"].as_str());
-        names
-            .find(|package| self.targets(package, kind).iter().any(|target| target == name))
-            .map(str::to_owned)
-    }
-
     /// The package whose folder holds this path, relative to the root.
     pub(crate) fn package_at(&self, path: &Path) -> Option<String> {
         let full = self.path(path);

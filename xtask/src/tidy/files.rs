@@ -42,7 +42,7 @@ pub(super) fn check(
 
 fn check_file(path: &Path, text: &str, findings: &mut Vec<Finding>) {
     let code = path.extension().is_some_and(|extension| extension == "rs");
-    let test = path.iter().any(|part| part == "tests");
+    let test = path.iter().any(|part| part == "tests" || part == "tests.rs");
     findings.extend(
         words::find(text, words::Kind { code, test })
             .into_iter()
@@ -167,7 +167,9 @@ mod tests {
     #[test]
     fn tests_have_no_length() {
         let mut findings = Vec::new();
-        check_file(Path::new("crates/a/tests/it/main.rs"), &"//! x\n".repeat(900), &mut findings);
+        for path in ["crates/a/tests/it/main.rs", "crates/a/src/b/tests.rs"] {
+            check_file(Path::new(path), &"//! x\n".repeat(900), &mut findings);
+        }
         assert!(findings.is_empty(), "{findings:?}");
     }
 }
