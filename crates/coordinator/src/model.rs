@@ -234,7 +234,7 @@ pub struct Batch {
     pub state: State,
     /// Attempts charged.
     pub attempts: u32,
-    /// Leases that ran out since it last was requeued.
+    /// Leases that ran out in a row: a settle or a requeue starts anew.
     pub lost_leases: u32,
     /// Who holds it, while `processing`.
     pub lease: Option<Holder>,

@@ -43,12 +43,12 @@ macro_rules! enumeration {
 
         impl $ours {
             /// From the number on the wire.
-            pub(super) fn from_wire(value: i32) -> Result<Self, Error> {
+            pub(crate) fn from_wire(value: i32) -> Result<Self, Error> {
                 proto::$theirs::try_from(value).map_err(|_| unknown($field, value))?.try_into()
             }
 
             /// The number on the wire.
-            pub(super) fn to_wire(self) -> i32 {
+            pub(crate) fn to_wire(self) -> i32 {
                 proto::$theirs::from(self) as i32
             }
         }

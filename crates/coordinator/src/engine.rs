@@ -1,0 +1,433 @@
+//! The pure engine: what becomes of batches, given calls and the time.
+//!
+//! No input or output, no clock, no threads: the same calls with the same
+//! times give the same answers and the same state, so that one process can
+//! feed it from a queue and another from a replicated log.
+//!
+//! After every group of calls the caller takes what changed with
+//! [`Engine::take_effects`], stores it, and only then answers.
+//!
+//! ```
+//! use sheaf_coordinator::engine::{Config, Engine};
+//! use sheaf_coordinator::{BatchSpec, State};
+//! use sheaf_retry::Timestamp;
+//!
+//! let mut engine = Engine::new(Config::default(), 1);
+//! let now = Timestamp::from_millis(1_000);
+//! let registered = engine.register(&[BatchSpec::new("orders:1".parse()?)], now)?;
+//! assert_eq!(registered[0].state, State::Pending);
+//! assert_eq!(engine.take_effects().written.len(), 1);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod claim;
+mod codec;
+mod control;
+mod fence;
+mod query;
+mod queue;
+mod record;
+mod register;
+mod settle;
+mod slab;
+mod tick;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hashbrown::HashTable;
+use sheaf_proto::BatchId;
+use sheaf_retry::{RetryPolicy, Timestamp};
+
+pub use codec::{Damage, RECORD_VERSION};
+pub use fence::MAX_EPOCH;
+pub use tick::{EXPIRE_PER_CALL, PROMOTE_PER_CALL, PURGE_PER_CALL, REAP_PER_CALL};
+
+use crate::contract::Error;
+use crate::model::{Fence, State};
+use crate::request::{
+    Change, Claim, ClaimRequest, Control, ControlReply, Extended, Extension, Registered,
+    SettleReply, SettleRequest,
+};
+use queue::Queues;
+use record::{Micros, Record};
+use slab::Slab;
+
+/// What an engine is asked to do with every batch.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// For batches that bring no policy.
+    pub retry: RetryPolicy,
+    /// Most batches that are not terminal; registrations beyond are refused
+    /// as overloaded.
+    pub max_live: u64,
+    /// How long completed, cancelled and expired batches are remembered.
+    pub keep_finished: Duration,
+    /// How many of them at most; the oldest go first.
+    pub max_finished: usize,
+    /// How long failed batches are remembered.
+    pub keep_failed: Duration,
+    /// How many of them at most; the oldest go first.
+    pub max_failed: usize,
+    /// A batch pending for longer than this is given to anybody, as if its
+    /// payload were near.
+    pub locality_wait: Duration,
+}
+
+impl Default for Config {
+    /// Three retries; 10,000,000 live batches; finished ones for a day, a
+    /// million at most; failed ones for 30 days, a million at most; 1 s of
+    /// preference for near payloads.
+    fn default() -> Self {
+        Config {
+            retry: RetryPolicy::default(),
+            max_live: 10_000_000,
+            keep_finished: Duration::from_secs(24 * 3600),
+            max_finished: 1_000_000,
+            keep_failed: Duration::from_secs(30 * 24 * 3600),
+            max_failed: 1_000_000,
+            locality_wait: Duration::from_secs(1),
+        }
+    }
+}
+
+/// One call, as a log entry carries it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// See [`Engine::register`].
+    Register(Vec<crate::BatchSpec>),
+    /// See [`Engine::claim`].
+    Claim(ClaimRequest),
+    /// See [`Engine::settle`].
+    Settle(SettleRequest),
+    /// See [`Engine::extend`].
+    Extend(Vec<Extension>),
+    /// See [`Engine::control`]; the number is where a step before ended.
+    Control(Control, u64),
+    /// Only what time brings about.
+    Tick,
+}
+
+/// The answer to a [`Command`], of the same kind.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reply {
+    /// To `Register`.
+    Registered(Vec<Registered>),
+    /// To `Claim`.
+    Claimed(Claim),
+    /// To `Settle`.
+    Settled(SettleReply),
+    /// To `Extend`.
+    Extended(Vec<Extended>),
+    /// To `Control`, with where to go on if it is not finished.
+    Controlled(ControlReply, Option<u64>),
+    /// To `Tick`.
+    Ticked,
+}
+
+/// What must be stored before the calls since the last one are answered.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// Sequence numbers of batches that are new or changed.
+    pub written: Vec<u64>,
+    /// Sequence numbers of batches that are gone.
+    pub removed: Vec<u64>,
+    /// Queues whose switches or counters changed.
+    pub queues: Vec<String>,
+    /// What observers are told; empty unless [`Engine::observe`] asked for it.
+    pub changes: Vec<Change>,
+    /// How many batches went into each state, in the order of [`State::ALL`].
+    pub transitions: [u64; State::ALL.len()],
+    /// Work became ready: claims that wait should be tried again.
+    pub ready: bool,
+}
+
+/// See the [module](self).
+pub struct Engine {
+    config: Config,
+    now: Timestamp,
+    fences: fence::Fences,
+    next_sequence: u64,
+    slab: Slab,
+    ids: HashTable<u32>,
+    hasher: RandomState,
+    order: BTreeMap<u64, u32>,
+    queues: Queues,
+    due: BTreeSet<(Micros, u32)>,
+    deadlines: BTreeSet<(Micros, u32)>,
+    expiry: BTreeSet<(Micros, u32)>,
+    finished: BTreeSet<(Micros, u32)>,
+    failed: BTreeSet<(Micros, u32)>,
+    /// Leases by the claim that they answered; the key is a hash, holders tell.
+    requests: HashMap<u64, Vec<u32>>,
+    observing: bool,
+    effects: Effects,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("now", &self.now).field("batches", &self.len()).finish()
+    }
+}
+
+impl Engine {
+    /// An engine without batches; its fencing tokens are of `epoch`, which
+    /// must be greater than that of every engine before on the same state,
+    /// and at most [`MAX_EPOCH`].
+    pub fn new(config: Config, epoch: u64) -> Self {
+        Engine {
+            config,
+            now: Timestamp::EPOCH,
+            fences: fence::Fences::new(epoch),
+            next_sequence: 1,
+            slab: Slab::default(),
+            ids: HashTable::new(),
+            hasher: RandomState::new(),
+            order: BTreeMap::new(),
+            queues: Queues::default(),
+            due: BTreeSet::new(),
+            deadlines: BTreeSet::new(),
+            expiry: BTreeSet::new(),
+            finished: BTreeSet::new(),
+            failed: BTreeSet::new(),
+            requests: HashMap::new(),
+            observing: false,
+            effects: Effects::default(),
+        }
+    }
+
+    /// Does one call at `now`, after what time has brought about until then.
+    ///
+    /// # Errors
+    /// Those of the call; nothing but time's part has then happened.
+    pub fn apply(&mut self, command: &Command, now: Timestamp) -> Result<Reply, Error> {
+        self.tick(now);
+        Ok(match command {
+            Command::Register(specs) => Reply::Registered(self.register(specs, now)?),
+            Command::Claim(request) => Reply::Claimed(self.claim(request, now)?),
+            Command::Settle(request) => Reply::Settled(self.settle(request, now)?),
+            Command::Extend(leases) => Reply::Extended(self.extend(leases, now)?),
+            Command::Control(control, from) => {
+                let (reply, rest) = self.control(control, *from, now)?;
+                Reply::Controlled(reply, rest)
+            }
+            Command::Tick => Reply::Ticked,
+        })
+    }
+
+    /// Whether [`Effects::changes`] are made.
+    pub fn observe(&mut self, on: bool) {
+        self.observing = on;
+    }
+
+    /// What changed since the last call of this.
+    pub fn take_effects(&mut self) -> Effects {
+        let mut effects = std::mem::take(&mut self.effects);
+        for sequence in &effects.written {
+            if let Some(slot) = self.order.get(sequence) {
+                self.slab.get_mut(*slot).dirty = false;
+            }
+        }
+        for queue in self.queues.iter_mut().filter(|queue| queue.dirty) {
+            queue.dirty = false;
+            effects.queues.push(queue.name.to_string());
+        }
+        effects
+    }
+
+    /// How many batches there are, terminal ones included.
+    pub fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The latest time that it was told.
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// The last fencing token that was handed out in this epoch.
+    pub fn last_fence(&self) -> Fence {
+        self.fences.last()
+    }
+
+    /// Time goes forward only.
+    fn advance(&mut self, now: Timestamp) -> Timestamp {
+        self.now = self.now.max(now);
+        self.now
+    }
+
+    fn find(&self, id: &str) -> Option<u32> {
+        let same = |slot: &u32| self.slab.get(*slot).id() == id;
+        self.ids.find(self.hasher.hash_one(id), same).copied()
+    }
+
+    fn find_id(&self, id: &BatchId) -> Option<u32> {
+        self.find(id.as_str())
+    }
+
+    fn request_key(&self, worker: &str, request: &str) -> u64 {
+        self.hasher.hash_one((worker, request))
+    }
+
+    /// Adds a record to the table of names and to all indexes.
+    fn insert(&mut self, record: Record) -> u32 {
+        let sequence = record.sequence;
+        self.next_sequence = self.next_sequence.max(sequence + 1);
+        let hash = self.hasher.hash_one(record.id());
+        let slot = self.slab.insert(record);
+        let (slab, hasher) = (&self.slab, &self.hasher);
+        self.ids.insert_unique(hash, slot, |slot| hasher.hash_one(slab.get(*slot).id()));
+        self.order.insert(sequence, slot);
+        self.attach(slot);
+        slot
+    }
+
+    /// Takes a record out of everything.
+    fn forget(&mut self, slot: u32) {
+        self.detach(slot);
+        let record = self.slab.get(slot);
+        self.order.remove(&record.sequence);
+        let hash = self.hasher.hash_one(record.id());
+        if let Ok(entry) = self.ids.find_entry(hash, |other| *other == slot) {
+            entry.remove();
+        }
+        self.slab.remove(slot);
+    }
+
+    /// Enters a record into the indexes that fit its state.
+    fn attach(&mut self, slot: u32) {
+        let record = self.slab.get(slot);
+        self.queues.get_mut(record.queue).add(slot, record);
+        match record.state {
+            State::Pending => self.effects.ready = true,
+            State::Scheduled => {
+                self.due.insert((record.at, slot));
+            }
+            State::Processing => {
+                if let Some(held) = record.lease.as_deref() {
+                    self.deadlines.insert((held.deadline, slot));
+                    let key = self.hasher.hash_one((&*held.worker, &*held.request));
+                    self.requests.entry(key).or_default().push(slot);
+                }
+            }
+            State::Failed => {
+                self.failed.insert((record.at, slot));
+            }
+            State::Completed | State::Cancelled | State::Expired => {
+                self.finished.insert((record.at, slot));
+            }
+            State::Waiting => {}
+        }
+        if record.expires_at > 0 && matches!(record.state, State::Pending | State::Scheduled) {
+            self.expiry.insert((record.expires_at, slot));
+        }
+    }
+
+    /// Undoes [`Engine::attach`].
+    fn detach(&mut self, slot: u32) {
+        let record = self.slab.get(slot);
+        self.queues.get_mut(record.queue).take(slot, record);
+        match record.state {
+            State::Scheduled => {
+                self.due.remove(&(record.at, slot));
+            }
+            State::Processing => {
+                if let Some(held) = record.lease.as_deref() {
+                    self.deadlines.remove(&(held.deadline, slot));
+                    let key = self.hasher.hash_one((&*held.worker, &*held.request));
+                    if let Some(slots) = self.requests.get_mut(&key) {
+                        if let Some(at) = slots.iter().position(|other| *other == slot) {
+                            slots.swap_remove(at);
+                        }
+                        if slots.is_empty() {
+                            self.requests.remove(&key);
+                        }
+                    }
+                }
+            }
+            State::Failed => {
+                self.failed.remove(&(record.at, slot));
+            }
+            State::Completed | State::Cancelled | State::Expired => {
+                self.finished.remove(&(record.at, slot));
+            }
+            State::Waiting | State::Pending => {}
+        }
+        if record.expires_at > 0 {
+            self.expiry.remove(&(record.expires_at, slot));
+        }
+    }
+
+    /// The only way in which a batch changes: indexes, counts and effects follow.
+    fn change(&mut self, slot: u32, change: impl FnOnce(&mut Record)) {
+        self.detach(slot);
+        let record = self.slab.get_mut(slot);
+        let from = record.state;
+        let worker = record.lease.as_ref().map(|held| Arc::clone(&held.worker));
+        change(record);
+        record.updated_at = self.now.as_micros();
+        self.attach(slot);
+        self.note(slot, Some(from), worker);
+    }
+
+    /// Remembers that a record is new or changed.
+    fn note(&mut self, slot: u32, from: Option<State>, worker: Option<Arc<str>>) {
+        let record = self.slab.get_mut(slot);
+        if !record.dirty {
+            record.dirty = true;
+            self.effects.written.push(record.sequence);
+        }
+        if from == Some(record.state) {
+            return;
+        }
+        self.effects.transitions[record.state as usize] += 1;
+        if self.observing {
+            let held = record.lease.as_ref().map(|held| Arc::clone(&held.worker));
+            let failed = record.extra.as_ref().and_then(|extra| extra.error.clone());
+            let change = Change {
+                id: record.batch_id(),
+                queue: self.queues.get(record.queue).name.to_string(),
+                from,
+                to: Some(record.state),
+                at: self.now,
+                worker: held.or(worker).map(|worker| worker.to_string()),
+                error: failed.filter(|_| matches!(record.state, State::Failed | State::Scheduled)),
+                attempts: record.attempts,
+            };
+            self.effects.changes.push(change);
+        }
+    }
+
+    /// Forgets a terminal batch; the queue counts it as purged.
+    fn purge(&mut self, slot: u32) {
+        let record = self.slab.get(slot);
+        let queue = self.queues.get_mut(record.queue);
+        queue.purged += 1;
+        queue.dirty = true;
+        self.effects.removed.push(record.sequence);
+        if self.observing {
+            let change = Change {
+                id: record.batch_id(),
+                queue: queue.name.to_string(),
+                from: Some(record.state),
+                to: None,
+                at: self.now,
+                worker: None,
+                error: None,
+                attempts: record.attempts,
+            };
+            self.effects.changes.push(change);
+        }
+        self.forget(slot);
+    }
+}
+
+#[cfg(test)]
+mod tests;

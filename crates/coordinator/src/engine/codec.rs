@@ -1,0 +1,388 @@
+//! Records as they are stored, and the way back.
+//!
+//! A record is encoded by hand rather than through the generated type: the
+//! packed specification is copied as it is, and nothing is allocated.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prost::Message as _;
+use prost::bytes::BufMut;
+use prost::encoding::{self, WireType, encoded_len_varint};
+use sheaf_proto::BatchId;
+use sheaf_proto::coordinator::v1 as proto;
+use sheaf_proto::storage::v1 as storage;
+use sheaf_retry::Timestamp;
+
+use super::Engine;
+use super::record::{Extra, Held, Record, Stored};
+use crate::contract::Error;
+use crate::limits;
+use crate::model::{BatchSpec, Failure, Progress, Resolution, State};
+
+/// The version that records are written with; greater ones are refused.
+pub const RECORD_VERSION: u32 = 1;
+
+/// Length of the checksum field that ends a record: key and four bytes.
+const CHECKSUM_LENGTH: usize = 5;
+/// Key of field 5, fixed 32 bit.
+const CHECKSUM_KEY: u8 = (5 << 3) | 5;
+
+/// Why a stored record cannot be used.
+#[derive(Debug)]
+pub enum Damage {
+    /// Written by a newer version: nothing may be changed.
+    Newer(u32),
+    /// Its bytes are no record. The identifier is there if it could be read.
+    Corrupt {
+        /// The batch, where it could be told.
+        id: Option<BatchId>,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+fn text(tag: u32, value: &str, out: &mut Vec<u8>) {
+    if !value.is_empty() {
+        encoding::encode_key(tag, WireType::LengthDelimited, out);
+        encoding::encode_varint(value.len() as u64, out);
+        out.put_slice(value.as_bytes());
+    }
+}
+
+fn number(tag: u32, value: u64, out: &mut Vec<u8>) {
+    if value != 0 {
+        encoding::uint64::encode(tag, &value, out);
+    }
+}
+
+fn number_len(tag: u32, value: u64) -> usize {
+    if value == 0 { 0 } else { encoding::uint64::encoded_len(tag, &value) }
+}
+
+fn text_len(tag: u32, value: &str) -> usize {
+    if value.is_empty() {
+        return 0;
+    }
+    encoding::key_len(tag) + encoded_len_varint(value.len() as u64) + value.len()
+}
+
+/// A nested message: `fill` writes its content.
+fn nested(tag: u32, length: usize, out: &mut Vec<u8>, fill: impl FnOnce(&mut Vec<u8>)) {
+    encoding::encode_key(tag, WireType::LengthDelimited, out);
+    encoding::encode_varint(length as u64, out);
+    let start = out.len();
+    fill(out);
+    debug_assert_eq!(out.len() - start, length, "the length of field {tag}");
+}
+
+impl Record {
+    /// Protobuf writes a negative `int32` as its 64-bit two's complement.
+    fn wire_priority(&self) -> u64 {
+        i64::from(self.priority).cast_unsigned()
+    }
+
+    fn spec_length(&self, queue: &str) -> usize {
+        text_len(1, self.id())
+            + text_len(2, queue)
+            + number_len(3, self.wire_priority())
+            + number_len(12, self.rows)
+            + number_len(13, self.bytes)
+            + self.spec_rest().len()
+    }
+
+    fn encode_spec(&self, queue: &str, out: &mut Vec<u8>) {
+        text(1, self.id(), out);
+        text(2, queue, out);
+        number(3, self.wire_priority(), out);
+        number(12, self.rows, out);
+        number(13, self.bytes, out);
+        out.put_slice(self.spec_rest());
+    }
+
+    /// The batch without its specification, leased and extra parts included.
+    fn encode_state(&self, out: &mut Vec<u8>) {
+        number(2, u64::from(self.state.to_wire().unsigned_abs()), out);
+        number(3, u64::from(self.attempts), out);
+        number(4, u64::from(self.lost_leases), out);
+        if let Some(held) = self.lease.as_deref() {
+            let millis = u64::try_from(held.duration.as_millis()).unwrap_or(u64::MAX);
+            let numbers = [
+                (2, self.last_fence),
+                (3, held.deadline),
+                (4, u64::from(held.started)),
+                (6, held.claimed_at),
+                (7, millis),
+            ];
+            let length = text_len(1, &held.worker)
+                + text_len(5, &held.request)
+                + numbers.iter().map(|(tag, value)| number_len(*tag, *value)).sum::<usize>();
+            nested(5, length, out, |out| {
+                text(1, &held.worker, out);
+                text(5, &held.request, out);
+                numbers.iter().for_each(|(tag, value)| number(*tag, *value, out));
+            });
+        }
+        if let Some(extra) = self.extra.as_deref() {
+            if let Some(progress) = &extra.progress {
+                encoding::message::encode(6, &proto::Progress::from(progress), out);
+            }
+            if let Some(error) = &extra.error {
+                encoding::message::encode(7, &proto::Failure::from(error), out);
+            }
+        }
+        number(8, self.registered_at, out);
+        number(9, self.updated_at, out);
+        number(if self.state == State::Scheduled { 10 } else { 12 }, self.at, out);
+        number(11, self.first_attempt_at, out);
+        number(13, self.last_fence, out);
+        if let Some(resolution) = self.settled {
+            number(14, self.settled_fence, out);
+            number(15, u64::from(resolution.to_wire().unsigned_abs()), out);
+        }
+        for id in self.extra.iter().flat_map(|extra| &extra.outputs) {
+            text(16, id.as_str(), out);
+        }
+    }
+}
+
+impl Engine {
+    /// Appends the stored form of a batch to `out`; false where there is none
+    /// of that sequence number.
+    pub fn encode(&self, sequence: u64, scratch: &mut Vec<u8>, out: &mut Vec<u8>) -> bool {
+        let Some(slot) = self.order.get(&sequence) else { return false };
+        let record = self.slab.get(*slot);
+        let queue = &self.queues.get(record.queue).name;
+        scratch.clear();
+        record.encode_state(scratch);
+        let spec = record.spec_length(queue);
+        let batch = encoding::key_len(1) + encoded_len_varint(spec as u64) + spec + scratch.len();
+        let start = out.len();
+        number(1, u64::from(RECORD_VERSION), out);
+        number(2, sequence, out);
+        nested(3, batch, out, |out| {
+            nested(1, spec, out, |out| record.encode_spec(queue, out));
+            out.put_slice(scratch);
+        });
+        number(4, record.expires_at, out);
+        let checksum = crc32c::crc32c(&out[start..]);
+        out.put_u8(CHECKSUM_KEY);
+        out.put_u32_le(checksum);
+        true
+    }
+
+    /// The stored form of a queue's switches and counters.
+    pub fn encode_queue(&self, name: &str) -> Option<Vec<u8>> {
+        let queue = self.queues.get(self.queues.find(name)?);
+        let record = storage::QueueRecord {
+            version: RECORD_VERSION,
+            queue: name.to_owned(),
+            paused: queue.paused,
+            draining: queue.draining,
+            purged: queue.purged,
+        };
+        Some(record.encode_to_vec())
+    }
+
+    /// What the next engine on the same state must know.
+    pub fn meta(&self, epoch: u64) -> storage::CoordinatorMeta {
+        storage::CoordinatorMeta {
+            version: RECORD_VERSION,
+            epoch,
+            last_fence: self.fences.last().0,
+            next_sequence: self.next_sequence,
+            last_now: self.now.as_micros(),
+        }
+    }
+
+    /// Goes on where the engine before stopped.
+    pub fn load_meta(&mut self, meta: &storage::CoordinatorMeta) {
+        self.next_sequence = self.next_sequence.max(meta.next_sequence);
+        self.fences.raise(meta.last_fence);
+        self.advance(Timestamp::from_micros(meta.last_now));
+    }
+
+    /// Sets a queue as it was stored, and empty counters where it was not.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] for one queue too many.
+    pub fn load_queue(&mut self, record: &storage::QueueRecord) -> Result<(), Error> {
+        let number = self.queues.ensure(limits::queue(&record.queue)?)?;
+        let queue = self.queues.get_mut(number);
+        (queue.paused, queue.draining, queue.purged) =
+            (record.paused, record.draining, record.purged);
+        Ok(())
+    }
+
+    /// Adds a stored batch, or puts the stored one in place of what is there.
+    ///
+    /// # Errors
+    /// [`Damage`]; nothing has then changed.
+    pub fn load(&mut self, sequence: u64, bytes: &[u8]) -> Result<(), Damage> {
+        let record = decode(sequence, bytes)?;
+        let corrupt = |id: Option<&BatchId>, error: Error| Damage::Corrupt {
+            id: id.cloned(),
+            why: error.to_string(),
+        };
+        let batch = record.batch.unwrap_or_default();
+        let checked = check(&batch).map_err(|(id, error)| corrupt(id.as_ref(), error))?;
+        let spec = batch.spec.as_ref();
+        let name = spec.map_or("", |spec| spec.queue.as_str());
+        let queue = limits::queue(name)
+            .and_then(|name| self.queues.ensure(name))
+            .map_err(|error| corrupt(Some(&checked.id), error))?;
+        self.unload(sequence);
+        if let Some(slot) = self.find_id(&checked.id) {
+            let other = self.slab.get(slot).sequence;
+            let why = format!("batch {} is stored twice, also as record {other}", checked.id);
+            return Err(Damage::Corrupt { id: None, why });
+        }
+        self.insert(Record::from_stored(batch, checked, queue, sequence, record.expires_at));
+        Ok(())
+    }
+
+    /// Takes a batch out as if it had never been there; not a purge.
+    pub fn unload(&mut self, sequence: u64) {
+        if let Some(slot) = self.order.get(&sequence).copied() {
+            self.forget(slot);
+        }
+    }
+
+    /// Enters a batch whose record cannot be read as failed, with code
+    /// `corrupt`; without an identifier it is named `corrupt-` and its number.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] where the default queue is one queue too many.
+    pub fn load_damaged(
+        &mut self,
+        sequence: u64,
+        id: Option<&BatchId>,
+        why: &str,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let now = self.advance(now);
+        let free = id.filter(|id| self.find_id(id).is_none()).cloned();
+        let id = match free {
+            Some(id) => id,
+            None => BatchId::try_new(&format!("corrupt-{sequence}"))
+                .map_err(|problem| Error::Invalid { field: "id", problem: problem.to_string() })?,
+        };
+        let queue = self.queues.ensure(crate::model::DEFAULT_QUEUE)?;
+        self.unload(sequence);
+        let slot = self.insert(Record::damaged(&id, queue, sequence, why, now));
+        self.note(slot, None, None);
+        Ok(())
+    }
+
+    /// Gives every lease its full duration from `now`: workers could not
+    /// extend while the coordinator was away.
+    pub fn renew_leases(&mut self, now: Timestamp) {
+        let now = self.advance(now);
+        let slots: Vec<u32> = self.deadlines.iter().map(|(_, slot)| *slot).collect();
+        for slot in slots {
+            self.detach(slot);
+            if let Some(held) = self.slab.get_mut(slot).lease.as_deref_mut() {
+                held.deadline = held.deadline.max(now.plus(held.duration).as_micros());
+            }
+            self.attach(slot);
+        }
+    }
+}
+
+fn decode(sequence: u64, bytes: &[u8]) -> Result<storage::BatchRecord, Damage> {
+    let corrupt = |why: String| Damage::Corrupt { id: salvage_id(bytes), why };
+    // The version comes first and is read even where the rest is of a newer form.
+    if let [8, version, ..] = bytes
+        && *version < 0x80
+        && u32::from(*version) > RECORD_VERSION
+    {
+        return Err(Damage::Newer(u32::from(*version)));
+    }
+    let Some(end) = bytes.len().checked_sub(CHECKSUM_LENGTH) else {
+        return Err(corrupt(format!("record {sequence} has only {} bytes", bytes.len())));
+    };
+    let record = storage::BatchRecord::decode(bytes)
+        .map_err(|error| corrupt(format!("record {sequence} does not decode: {error}")))?;
+    if record.version > RECORD_VERSION {
+        return Err(Damage::Newer(record.version));
+    }
+    let actual = crc32c::crc32c(&bytes[..end]);
+    if bytes[end] != CHECKSUM_KEY || record.crc32c != actual {
+        let stored = record.crc32c;
+        let why = format!("record {sequence} has checksum {actual:08x}, written was {stored:08x}");
+        return Err(corrupt(why));
+    }
+    if record.sequence != sequence {
+        return Err(corrupt(format!("record {sequence} says that it is {}", record.sequence)));
+    }
+    Ok(record)
+}
+
+/// The identifier stands at a fixed place: version, sequence, batch, specification, id.
+fn salvage_id(bytes: &[u8]) -> Option<BatchId> {
+    let mut rest = bytes;
+    for key in [1_u32 << 3, 2 << 3, (3 << 3) | 2, (1 << 3) | 2, (1 << 3) | 2] {
+        (encoding::decode_varint(&mut rest).ok()? == u64::from(key)).then_some(())?;
+        let value = encoding::decode_varint(&mut rest).ok()?;
+        let is_id = rest.len() < bytes.len() && key == ((1 << 3) | 2);
+        if is_id
+            && let Ok(length) = usize::try_from(value)
+            && let Some(id) = rest.get(..length)
+            && let Ok(text) = std::str::from_utf8(id)
+            && let Ok(id) = BatchId::try_new(text)
+        {
+            return Some(id);
+        }
+    }
+    None
+}
+
+type Checked = Result<Stored, (Option<BatchId>, Error)>;
+
+/// Everything in a stored batch that could be wrong.
+fn check(batch: &proto::Batch) -> Checked {
+    let spec = batch.spec.as_ref();
+    let name = spec.map_or("", |spec| spec.id.as_str());
+    let id = BatchId::try_new(name)
+        .map_err(|problem| (None, Error::Invalid { field: "id", problem: problem.to_string() }))?;
+    check_fields(batch, &id).map_err(|error| (Some(id), error))
+}
+
+fn check_fields(batch: &proto::Batch, id: &BatchId) -> Result<Stored, Error> {
+    let state = State::from_wire(batch.state)?;
+    if let Some(spec) = &batch.spec
+        && !(spec.parents.is_empty() && spec.depends_on.is_empty() && spec.retry.is_none())
+    {
+        BatchSpec::try_from(spec.clone())?;
+    }
+    let settled = match batch.settled_fence {
+        0 => None,
+        _ => Some(Resolution::from_wire(batch.settled_result)?),
+    };
+    let lease = batch.lease.as_ref().map(|holder| {
+        Box::new(Held {
+            worker: Arc::from(holder.worker.as_str()),
+            request: Arc::from(holder.request_id.as_str()),
+            deadline: holder.deadline,
+            claimed_at: holder.claimed_at,
+            duration: Duration::from_millis(holder.duration_ms),
+            started: holder.started,
+        })
+    });
+    if lease.is_some() != (state == State::Processing) {
+        let problem = format!("{state} with a lease, or processing without one");
+        return Err(Error::Invalid { field: "lease", problem });
+    }
+    let extra = Extra {
+        progress: batch.progress.clone().map(Progress::try_from).transpose()?,
+        error: batch.error.clone().map(Failure::try_from).transpose()?,
+        outputs: batch
+            .outputs
+            .iter()
+            .map(|text| BatchId::try_new(text))
+            .collect::<Result<_, _>>()
+            .map_err(|problem| Error::Invalid { field: "outputs", problem: problem.to_string() })?,
+    };
+    let empty = extra.progress.is_none() && extra.error.is_none() && extra.outputs.is_empty();
+    Ok(Stored { id: id.clone(), state, settled, lease, extra: (!empty).then(|| Box::new(extra)) })
+}

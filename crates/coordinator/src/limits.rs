@@ -1,0 +1,173 @@
+//! How much a coordinator takes at once; every limit that a caller can meet.
+
+use std::time::Duration;
+
+use crate::contract::Error;
+use crate::model::{BatchSpec, DEFAULT_QUEUE, Failure, Progress, Resolution};
+use crate::request::{ClaimRequest, Extension, SettleRequest};
+
+/// Most batches, outcomes, leases or identifiers in one call.
+pub const MAX_ITEMS: usize = 10_000;
+/// Most batches of one claim.
+pub const MAX_CLAIM: u32 = 1_024;
+/// Most queues in one claim.
+pub const MAX_CLAIM_QUEUES: usize = 64;
+/// Most queues that a coordinator keeps.
+pub const MAX_QUEUES: usize = 4_096;
+/// Most outputs of one batch.
+pub const MAX_OUTPUTS: usize = 1_024;
+/// Most parents of one batch.
+pub const MAX_PARENTS: usize = 1_024;
+/// Most payload locations of one batch, or of one claim.
+pub const MAX_LOCATIONS: usize = 64;
+/// Longest name of a queue, worker, tenant, claim or dedup key, bytes.
+pub const MAX_NAME_BYTES: usize = 256;
+/// Longest other text of a batch, bytes.
+pub const MAX_TEXT_BYTES: usize = 1_024;
+/// Where the message of a failure is cut, bytes.
+pub const MAX_ERROR_BYTES: usize = 4_096;
+/// Where the note of a progress is cut, bytes.
+pub const MAX_NOTE_BYTES: usize = 256;
+/// Shortest lease.
+pub const MIN_LEASE: Duration = Duration::from_millis(100);
+/// Longest lease.
+pub const MAX_LEASE: Duration = Duration::from_secs(24 * 3600);
+/// Longest wait of a claim.
+pub const MAX_WAIT: Duration = Duration::from_secs(60);
+/// Longest page of a list.
+pub const MAX_PAGE: u32 = 10_000;
+/// Length of a page for which nothing was said.
+pub const DEFAULT_PAGE: u32 = 100;
+/// Leases in a row that run out before a batch fails.
+pub const MAX_LOST_LEASES: u32 = 10;
+
+/// Refuses more than `limit`.
+pub(crate) fn at_most(field: &'static str, actual: usize, limit: usize) -> Result<(), Error> {
+    if actual <= limit {
+        return Ok(());
+    }
+    Err(Error::Limit { field, actual: actual as u64, limit: limit as u64 })
+}
+
+fn named(field: &'static str, text: &str) -> Result<(), Error> {
+    if text.is_empty() {
+        return Err(Error::Invalid { field, problem: "must not be empty".to_owned() });
+    }
+    at_most(field, text.len(), MAX_NAME_BYTES)
+}
+
+/// The name of a queue: the default one for an empty text.
+pub(crate) fn queue(name: &str) -> Result<&str, Error> {
+    if name.is_empty() {
+        return Ok(DEFAULT_QUEUE);
+    }
+    at_most("queue", name.len(), MAX_NAME_BYTES)?;
+    if name.chars().any(char::is_control) {
+        let problem = format!("{name:?} has control characters");
+        return Err(Error::Invalid { field: "queue", problem });
+    }
+    Ok(name)
+}
+
+/// Checks one specification by itself.
+pub(crate) fn spec(spec: &BatchSpec) -> Result<(), Error> {
+    queue(&spec.queue)?;
+    if !spec.depends_on.is_empty() {
+        return Err(Error::Unimplemented { what: "depends_on" });
+    }
+    if !spec.dedup_key.is_empty() || !spec.dedup_window.is_zero() {
+        return Err(Error::Unimplemented { what: "dedup_key" });
+    }
+    at_most("parents", spec.parents.len(), MAX_PARENTS)?;
+    at_most("locations", spec.locations.len(), MAX_LOCATIONS)?;
+    at_most("tenant", spec.tenant.len(), MAX_NAME_BYTES)?;
+    for (field, text) in [
+        ("partition_key", &spec.partition_key),
+        ("checksum", &spec.checksum),
+        ("schema_fingerprint", &spec.schema_fingerprint),
+        ("trace_context", &spec.trace_context),
+    ] {
+        at_most(field, text.len(), MAX_TEXT_BYTES)?;
+    }
+    for location in &spec.locations {
+        if location.is_empty() {
+            let problem = "must not hold empty addresses".to_owned();
+            return Err(Error::Invalid { field: "locations", problem });
+        }
+        at_most("locations", location.len(), MAX_TEXT_BYTES)?;
+    }
+    Ok(())
+}
+
+fn lease(field: &'static str, duration: Duration) -> Result<(), Error> {
+    if (MIN_LEASE..=MAX_LEASE).contains(&duration) {
+        return Ok(());
+    }
+    let problem = format!("{duration:?} is outside of 100 ms to 24 h");
+    Err(Error::Invalid { field, problem })
+}
+
+/// Checks a claim by itself.
+pub(crate) fn claim(request: &ClaimRequest) -> Result<(), Error> {
+    named("worker", &request.worker)?;
+    named("request_id", &request.request_id)?;
+    lease("lease", request.lease)?;
+    at_most("queues", request.queues.len(), MAX_CLAIM_QUEUES)?;
+    at_most("locations", request.locations.len(), MAX_LOCATIONS)?;
+    at_most("ids", request.ids.len(), MAX_CLAIM as usize)?;
+    at_most("max", request.max as usize, MAX_CLAIM as usize)?;
+    if request.max == 0 && request.ids.is_empty() {
+        let problem = "0 is outside of 1 to 1024".to_owned();
+        return Err(Error::Invalid { field: "max", problem });
+    }
+    if request.wait > MAX_WAIT {
+        let problem = format!("{:?} is over the limit of {MAX_WAIT:?}", request.wait);
+        return Err(Error::Invalid { field: "wait", problem });
+    }
+    for name in &request.queues {
+        queue(name)?;
+    }
+    Ok(())
+}
+
+/// Checks a settle by itself.
+pub(crate) fn settle(request: &SettleRequest) -> Result<(), Error> {
+    at_most("outcomes", request.outcomes.len(), MAX_ITEMS)?;
+    at_most("started", request.started.len(), MAX_ITEMS)?;
+    let mut outputs = 0;
+    for outcome in &request.outcomes {
+        at_most("outputs", outcome.outputs.len(), MAX_OUTPUTS)?;
+        outputs += outcome.outputs.len();
+        if outcome.resolution != Resolution::Completed && !outcome.outputs.is_empty() {
+            let problem = "belong to completed outcomes only".to_owned();
+            return Err(Error::Invalid { field: "outputs", problem });
+        }
+        outcome.outputs.iter().try_for_each(spec)?;
+    }
+    at_most("outputs", outputs, MAX_ITEMS)?;
+    request.claim.as_ref().map_or(Ok(()), claim)
+}
+
+/// Checks extensions by themselves.
+pub(crate) fn extend(leases: &[Extension]) -> Result<(), Error> {
+    at_most("leases", leases.len(), MAX_ITEMS)?;
+    leases
+        .iter()
+        .filter_map(|extension| extension.duration)
+        .try_for_each(|duration| lease("leases.duration", duration))
+}
+
+/// At most `limit` bytes of `text`, cut between characters.
+pub(crate) fn cut(text: &str, limit: usize) -> String {
+    text[..text.floor_char_boundary(limit)].to_owned()
+}
+
+/// A failure with its message cut.
+pub(crate) fn failure(failure: &Failure) -> Failure {
+    Failure { message: cut(&failure.message, MAX_ERROR_BYTES), ..failure.clone() }
+}
+
+/// A progress with its note cut.
+pub(crate) fn progress(progress: &Progress) -> Progress {
+    Progress { note: cut(&progress.note, MAX_NOTE_BYTES), ..progress.clone() }
+}
