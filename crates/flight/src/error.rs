@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sheaf_retry::{Code, Retryable};
+use sheaf_retry::{Class, Code, Disposition, Retryable};
 
 /// Why a Flight call failed.
 ///
@@ -15,6 +15,7 @@ pub struct Error {
     code: Code,
     message: String,
     retry_after: Option<Duration>,
+    exhausted: bool,
     #[source]
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
@@ -22,7 +23,7 @@ pub struct Error {
 impl Error {
     /// An error with a code and a text for people.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Error { code, message: message.into(), retry_after: None, source: None }
+        Error { code, message: message.into(), retry_after: None, exhausted: false, source: None }
     }
 
     /// Keeps the code, the texts of the whole chain of causes and the hint of `error`.
@@ -31,6 +32,8 @@ impl Error {
         E: Retryable + std::error::Error + Send + Sync + 'static,
     {
         let (code, retry_after) = (error.code(), error.retry_after());
+        // Retries that were used up stay used up: an outer loop must not multiply them.
+        let exhausted = error.disposition() == Disposition::Exhausted;
         let mut message = error.to_string();
         let mut cause = error.source();
         while let Some(inner) = cause {
@@ -38,7 +41,7 @@ impl Error {
             message.push_str(&inner.to_string());
             cause = inner.source();
         }
-        Error { code, message, retry_after, source: Some(Box::new(error)) }
+        Error { code, message, retry_after, exhausted, source: Some(Box::new(error)) }
     }
 
     /// How long to wait before the next attempt.
@@ -61,6 +64,14 @@ impl Retryable for Error {
 
     fn retry_after(&self) -> Option<Duration> {
         self.retry_after
+    }
+
+    fn disposition(&self) -> Disposition {
+        match self.code.class() {
+            _ if self.exhausted => Disposition::Exhausted,
+            Class::Transient => Disposition::Transient { after: self.retry_after },
+            Class::Permanent => Disposition::Permanent,
+        }
     }
 }
 

@@ -114,6 +114,21 @@ pub trait Handler: Send + Sync + 'static {
             format!("namespace {:?} has no DoExchange", descriptor.path[0]),
         ))
     }
+
+    /// Makes a ticket good for longer (the action `RenewFlightEndpoint`); by
+    /// default tickets do not expire and cannot be renewed.
+    async fn renew(&self, _context: &CallContext, ticket: &str) -> Result<EndpointEntry, Error> {
+        Err(Error::new(
+            sheaf_retry::Code::Unimplemented,
+            format!("ticket {ticket:?} cannot be renewed: its namespace has no expiring tickets"),
+        ))
+    }
+
+    /// Gives up what a ticket stands for (the action `CancelFlightInfo`);
+    /// answers whether there was anything to give up, by default not.
+    async fn cancel(&self, _context: &CallContext, _ticket: &str) -> Result<bool, Error> {
+        Ok(false)
+    }
 }
 
 /// Serves some actions of a Flight port.

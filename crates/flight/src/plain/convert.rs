@@ -1,0 +1,193 @@
+//! Between Flight's protobuf messages and what handlers see.
+
+use arrow_flight::flight_descriptor::DescriptorType;
+use arrow_flight::{FlightData, FlightDescriptor, FlightEndpoint, FlightInfo, Location, Ticket};
+use bytes::{BufMut as _, Bytes, BytesMut};
+
+use crate::error::{Error, invalid};
+use crate::handler::{EndpointEntry, FlightEntry};
+use crate::message::Message;
+use crate::router::Asked;
+
+/// What precedes the length of an encapsulated message.
+const CONTINUATION: [u8; 4] = [0xff; 4];
+/// URI by which an endpoint names the connection that asked.
+const SAME_CONNECTION: &str = "arrow-flight-reuse-connection://?";
+
+/// Takes the message out of a FlightData; nothing is copied.
+pub(crate) fn message_from_wire(data: FlightData) -> Message {
+    Message { app_metadata: data.app_metadata, ..Message::new(data.data_header, data.data_body) }
+}
+
+/// Copies the body only where it is in several pieces.
+pub(crate) fn message_to_wire(message: Message) -> FlightData {
+    FlightData {
+        flight_descriptor: None,
+        data_body: message.contiguous_body(),
+        data_header: message.header,
+        app_metadata: message.app_metadata,
+    }
+}
+
+/// A descriptor as the router reads it. One without a type is read by the
+/// field that is set.
+pub(crate) fn asked(descriptor: Option<FlightDescriptor>) -> Asked {
+    let Some(descriptor) = descriptor else { return Asked::Nothing };
+    match descriptor.r#type() {
+        DescriptorType::Path => Asked::Path(descriptor.path),
+        DescriptorType::Cmd => Asked::Command(descriptor.cmd),
+        DescriptorType::Unknown if !descriptor.path.is_empty() => Asked::Path(descriptor.path),
+        DescriptorType::Unknown if !descriptor.cmd.is_empty() => Asked::Command(descriptor.cmd),
+        DescriptorType::Unknown => Asked::Nothing,
+    }
+}
+
+/// The descriptor of a path.
+pub(crate) fn descriptor_to_wire(path: Vec<String>) -> FlightDescriptor {
+    FlightDescriptor { r#type: DescriptorType::Path.into(), cmd: Bytes::new(), path }
+}
+
+/// An entry as clients of any language read it.
+pub(crate) fn info_to_wire(entry: FlightEntry) -> FlightInfo {
+    FlightInfo {
+        schema: encapsulate(&entry.schema),
+        flight_descriptor: Some(descriptor_to_wire(entry.path)),
+        endpoint: entry.endpoints.into_iter().map(endpoint_to_wire).collect(),
+        total_records: entry.total_records,
+        total_bytes: entry.total_bytes,
+        ordered: entry.ordered,
+        app_metadata: entry.app_metadata,
+    }
+}
+
+/// One endpoint; a time beyond the year 294,000 is left out.
+pub(crate) fn endpoint_to_wire(endpoint: EndpointEntry) -> FlightEndpoint {
+    let expiration_time = endpoint.expires_at_micros.and_then(|micros| {
+        let seconds = i64::try_from(micros / 1_000_000).ok()?;
+        let nanos = i32::try_from(micros % 1_000_000 * 1_000).ok()?;
+        Some(prost_types::Timestamp { seconds, nanos })
+    });
+    FlightEndpoint {
+        ticket: Some(Ticket { ticket: endpoint.ticket.into() }),
+        location: endpoint.locations.into_iter().map(|uri| Location { uri }).collect(),
+        expiration_time,
+        app_metadata: Bytes::new(),
+    }
+}
+
+/// An entry as a server described it.
+pub(crate) fn info_from_wire(info: FlightInfo) -> Result<FlightEntry, Error> {
+    let path = match info.flight_descriptor {
+        Some(descriptor) => match asked(Some(descriptor)) {
+            Asked::Path(path) => path,
+            Asked::Command(command) => vec![String::from_utf8_lossy(&command).into_owned()],
+            Asked::Nothing => Vec::new(),
+        },
+        None => Vec::new(),
+    };
+    Ok(FlightEntry {
+        path,
+        schema: unwrap_schema(info.schema)?,
+        total_records: info.total_records,
+        total_bytes: info.total_bytes,
+        endpoints: info.endpoint.into_iter().map(endpoint_from_wire).collect::<Result<_, _>>()?,
+        ordered: info.ordered,
+        app_metadata: info.app_metadata,
+    })
+}
+
+fn endpoint_from_wire(endpoint: FlightEndpoint) -> Result<EndpointEntry, Error> {
+    let ticket = endpoint.ticket.map(|ticket| ticket.ticket).unwrap_or_default();
+    let ticket = String::from_utf8(ticket.into())
+        .map_err(|_| invalid("the server offers a ticket that is not UTF-8"))?;
+    let expires_at_micros = endpoint.expiration_time.and_then(|time| {
+        let seconds = u64::try_from(time.seconds).ok()?;
+        let micros = u64::try_from(time.nanos).ok()? / 1_000;
+        seconds.checked_mul(1_000_000)?.checked_add(micros)
+    });
+    let locations = endpoint
+        .location
+        .into_iter()
+        .map(|location| location.uri)
+        .filter(|uri| !uri.is_empty() && uri != SAME_CONNECTION)
+        .collect();
+    Ok(EndpointEntry { ticket, locations, expires_at_micros })
+}
+
+/// A schema message in its IPC form: continuation, length, flatbuffer padded to 8.
+fn encapsulate(header: &Bytes) -> Bytes {
+    if header.is_empty() {
+        return Bytes::new();
+    }
+    let padded = header.len().next_multiple_of(8);
+    let mut framed = BytesMut::with_capacity(padded + 8);
+    framed.put_slice(&CONTINUATION);
+    // A schema is at most 16 MiB here; a longer one could not have come in.
+    framed.put_u32_le(u32::try_from(padded).unwrap_or(u32::MAX));
+    framed.put_slice(header);
+    framed.put_bytes(0, padded - header.len());
+    framed.freeze()
+}
+
+/// The flatbuffer within the IPC form, which older senders write without continuation.
+fn unwrap_schema(framed: Bytes) -> Result<Bytes, Error> {
+    if framed.is_empty() {
+        return Ok(framed);
+    }
+    let start = if framed.starts_with(&CONTINUATION) { 4 } else { 0 };
+    let length = framed.get(start..start + 4).and_then(|bytes| bytes.try_into().ok());
+    let length = length.map(u32::from_le_bytes).and_then(|length| usize::try_from(length).ok());
+    let body = length.and_then(|length| (start + 4).checked_add(length)).map(|end| start + 4..end);
+    match body {
+        Some(range) if range.end <= framed.len() => Ok(framed.slice(range)),
+        _ => Err(Error::new(
+            sheaf_retry::Code::MalformedData,
+            format!("the server's schema of {} bytes is cut short", framed.len()),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_goes_there_and_back_whole() {
+        let mut message =
+            Message::new(Bytes::from_static(b"header"), Bytes::from_static(b"body"));
+        message.app_metadata = Bytes::from_static(b"meta");
+        assert_eq!(message_from_wire(message_to_wire(message.clone())), message);
+        message.body = vec![Bytes::from_static(b"bo"), Bytes::from_static(b"dy")];
+        let whole = message_from_wire(message_to_wire(message));
+        assert_eq!(whole.body, [Bytes::from_static(b"body")]);
+    }
+
+    #[test]
+    fn an_entry_goes_there_and_back_whole() {
+        let endpoint = EndpointEntry {
+            ticket: "batches/a".to_owned(),
+            locations: vec!["grpc://127.0.0.1:1".to_owned()],
+            expires_at_micros: Some(1_700_000_000_123_456),
+        };
+        let entry = FlightEntry {
+            path: vec!["batches".to_owned(), "a".to_owned()],
+            schema: Bytes::from_static(b"12345678abcdefgh"),
+            total_records: 3,
+            total_bytes: -1,
+            endpoints: vec![endpoint],
+            ordered: true,
+            app_metadata: Bytes::from_static(b"{}"),
+        };
+        let back = info_from_wire(info_to_wire(entry.clone())).unwrap();
+        assert_eq!(format!("{back:?}"), format!("{entry:?}"));
+    }
+
+    #[test]
+    fn a_schema_that_is_cut_short_is_an_error() {
+        for framed in [&b"\xff\xff\xff\xff"[..], b"\xff\xff\xff\xff\x08\0\0\0abc", b"\x01"] {
+            assert!(unwrap_schema(Bytes::copy_from_slice(framed)).is_err());
+        }
+        let old_form = Bytes::from_static(b"\x04\0\0\0abcd");
+        assert_eq!(unwrap_schema(old_form).unwrap(), Bytes::from_static(b"abcd"));
+    }
+}

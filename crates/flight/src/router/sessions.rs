@@ -1,0 +1,244 @@
+//! Arrow Flight sessions: options that a client keeps with the server.
+//!
+//! # Source
+//! The messages are those of `Flight.proto` in Apache Arrow 15 and later.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use sheaf_retry::{Code, SharedClock};
+
+use crate::error::Error;
+
+/// The cookie that names a session.
+pub(crate) const COOKIE: &str = "arrow_flight_session_id";
+
+/// Most options of one session.
+const MAX_OPTIONS: usize = 64;
+/// Longest name of an option, in bytes.
+const MAX_NAME: usize = 256;
+/// Largest value of an option, in encoded bytes.
+const MAX_VALUE: usize = 4 << 10;
+
+/// The protobuf messages of the session actions.
+pub(crate) mod pb {
+    use std::collections::BTreeMap;
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(crate) struct StringList {
+        #[prost(string, repeated, tag = "1")]
+        pub(crate) values: Vec<String>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Oneof)]
+    pub(crate) enum Value {
+        #[prost(string, tag = "1")]
+        String(String),
+        #[prost(bool, tag = "2")]
+        Bool(bool),
+        #[prost(sfixed64, tag = "3")]
+        Int64(i64),
+        #[prost(double, tag = "4")]
+        Double(f64),
+        #[prost(message, tag = "5")]
+        StringList(StringList),
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(crate) struct OptionValue {
+        #[prost(oneof = "Value", tags = "1, 2, 3, 4, 5")]
+        pub(crate) value: Option<Value>,
+    }
+
+    /// `SetSessionOptionsRequest` and `GetSessionOptionsResult` alike.
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(crate) struct Options {
+        #[prost(btree_map = "string, message", tag = "1")]
+        pub(crate) options: BTreeMap<String, OptionValue>,
+    }
+
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
+    #[repr(i32)]
+    pub(crate) enum Problem {
+        Unspecified = 0,
+        InvalidName = 1,
+        InvalidValue = 2,
+        Refused = 3,
+    }
+
+    #[derive(Clone, Copy, PartialEq, prost::Message)]
+    pub(crate) struct OptionError {
+        #[prost(enumeration = "Problem", tag = "1")]
+        pub(crate) value: i32,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(crate) struct SetResult {
+        #[prost(btree_map = "string, message", tag = "1")]
+        pub(crate) errors: BTreeMap<String, OptionError>,
+    }
+
+    #[derive(Clone, Copy, PartialEq, prost::Message)]
+    pub(crate) struct CloseResult {
+        /// 1 is closed.
+        #[prost(int32, tag = "1")]
+        pub(crate) status: i32,
+    }
+}
+
+#[derive(Debug)]
+struct Session {
+    options: BTreeMap<String, pb::OptionValue>,
+    used: Duration,
+}
+
+/// The sessions of one server: at most so many, each until it is idle too long.
+#[derive(Debug)]
+pub(crate) struct Sessions {
+    clock: SharedClock,
+    max: usize,
+    idle: Duration,
+    table: Mutex<HashMap<String, Session>>,
+}
+
+impl Sessions {
+    pub(crate) fn new(clock: SharedClock, max: usize, idle: Duration) -> Self {
+        Sessions { clock, max, idle, table: Mutex::default() }
+    }
+
+    fn table(&self) -> MutexGuard<'_, HashMap<String, Session>> {
+        // Every change below is one insertion or removal: a panic between them harms nothing.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn live(&self, session: &Session) -> bool {
+        self.clock.elapsed().saturating_sub(session.used) < self.idle
+    }
+
+    /// Whether the session is there; it counts as used now.
+    pub(crate) fn touch(&self, id: &str) -> bool {
+        let mut table = self.table();
+        match table.get_mut(id) {
+            Some(session) if self.live(session) => {
+                session.used = self.clock.elapsed();
+                true
+            }
+            Some(_) => {
+                table.remove(id);
+                false
+            }
+            None => false,
+        }
+    }
+
+    /// Opens a session and returns its id, which cannot be guessed.
+    pub(crate) fn open(&self) -> Result<String, Error> {
+        let mut table = self.table();
+        if table.len() >= self.max {
+            table.retain(|_, session| self.live(session));
+        }
+        if table.len() >= self.max {
+            return Err(Error::new(
+                Code::Overloaded,
+                format!("{} sessions are open, max_sessions allows no more", self.max),
+            )
+            .with_retry_after(Duration::from_secs(1)));
+        }
+        let id = uuid::Uuid::new_v4().to_string();
+        let session = Session { options: BTreeMap::new(), used: self.clock.elapsed() };
+        table.insert(id.clone(), session);
+        Ok(id)
+    }
+
+    /// Sets options of an open session; one without a value is taken away.
+    pub(crate) fn set(&self, id: &str, options: pb::Options) -> Result<pb::SetResult, Error> {
+        use prost::Message as _;
+        let mut table = self.table();
+        let session = table.get_mut(id).ok_or_else(|| unknown(id))?;
+        let mut errors = BTreeMap::new();
+        let mut refuse = |name: String, problem: pb::Problem| {
+            errors.insert(name, pb::OptionError { value: problem as i32 });
+        };
+        for (name, value) in options.options {
+            let known = session.options.contains_key(&name);
+            if name.is_empty() || name.len() > MAX_NAME {
+                refuse(name.chars().take(MAX_NAME).collect(), pb::Problem::InvalidName);
+            } else if value.encoded_len() > MAX_VALUE {
+                refuse(name, pb::Problem::InvalidValue);
+            } else if value.value.is_none() {
+                session.options.remove(&name);
+            } else if !known && session.options.len() >= MAX_OPTIONS {
+                refuse(name, pb::Problem::Refused);
+            } else {
+                session.options.insert(name, value);
+            }
+        }
+        Ok(pb::SetResult { errors })
+    }
+
+    /// The options of an open session.
+    pub(crate) fn get(&self, id: &str) -> Result<pb::Options, Error> {
+        let table = self.table();
+        let session = table.get(id).filter(|session| self.live(session));
+        let options = session.ok_or_else(|| unknown(id))?.options.clone();
+        Ok(pb::Options { options })
+    }
+
+    /// Closes a session.
+    pub(crate) fn close(&self, id: &str) -> Result<(), Error> {
+        self.table().remove(id).map(|_| ()).ok_or_else(|| unknown(id))
+    }
+}
+
+fn unknown(id: &str) -> Error {
+    Error::new(
+        Code::NotFound,
+        format!("no session {id:?}: it was closed, was idle too long, or is another server's"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sheaf_retry::{ManualClock, Retryable as _, Timestamp};
+
+    fn text(value: &str) -> pb::OptionValue {
+        pb::OptionValue { value: Some(pb::Value::String(value.to_owned())) }
+    }
+
+    fn options<const N: usize>(pairs: [(&str, pb::OptionValue); N]) -> pb::Options {
+        let options = pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        pb::Options { options }
+    }
+
+    #[test]
+    fn options_are_set_read_and_taken_away() {
+        let sessions =
+            Sessions::new(ManualClock::new(Timestamp::EPOCH), 2, Duration::from_secs(10));
+        let id = sessions.open().unwrap();
+        let set = options([("tz", text("UTC")), ("", text("x")), ("big", text(&"x".repeat(5_000)))]);
+        let result = sessions.set(&id, set).unwrap();
+        assert_eq!(result.errors[""].value, pb::Problem::InvalidName as i32);
+        assert_eq!(result.errors["big"].value, pb::Problem::InvalidValue as i32);
+        assert_eq!(sessions.get(&id).unwrap(), options([("tz", text("UTC"))]));
+        let unset = options([("tz", pb::OptionValue { value: None })]);
+        sessions.set(&id, unset).unwrap();
+        assert_eq!(sessions.get(&id).unwrap(), options([]));
+        sessions.close(&id).unwrap();
+        assert_eq!(sessions.get(&id).unwrap_err().code(), Code::NotFound);
+    }
+
+    #[test]
+    fn the_table_is_bounded_and_idle_sessions_make_room() {
+        let clock = ManualClock::new(Timestamp::EPOCH);
+        let sessions = Sessions::new(clock.clone(), 2, Duration::from_secs(10));
+        let (old, used) = (sessions.open().unwrap(), sessions.open().unwrap());
+        assert_eq!(sessions.open().unwrap_err().code(), Code::Overloaded);
+        clock.advance(Duration::from_secs(9));
+        assert!(sessions.touch(&used));
+        clock.advance(Duration::from_secs(2));
+        sessions.open().unwrap();
+        assert!(sessions.touch(&used) && !sessions.touch(&old));
+    }
+}

@@ -1,0 +1,199 @@
+//! One gRPC port: Flight, health, reflection, and what else is added to it.
+
+mod body;
+mod call;
+mod connection;
+mod gate;
+mod handle;
+mod listener;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
+use tonic::server::NamedService;
+use tonic::service::Routes;
+
+pub use gate::CutCall;
+pub use handle::{Drained, ServerHandle};
+pub use listener::{Exposure, Listener};
+
+use crate::error::{Error, invalid};
+use crate::plain::{FLIGHT_SERVICE, Plain};
+use crate::router::FlightRouter;
+use gate::Gate;
+
+/// Descriptors of Flight's own service, for reflection.
+const FLIGHT_DESCRIPTORS: &[u8] = include_bytes!("flight_descriptor.bin");
+const HEALTH_SERVICE: &str = "grpc.health.v1.Health";
+const REFLECTION: [&str; 2] =
+    ["grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"];
+
+/// How much one HTTP/2 frame carries: large enough that a 64 MiB message is
+/// not ten thousand frames, small enough that streams of one connection take turns.
+pub(crate) const FRAME_BYTES: u32 = 1 << 20;
+/// How much of one stream may be under way before its reader asks for more.
+pub(crate) const STREAM_WINDOW: u32 = 16 << 20;
+/// The same for all streams of a connection together.
+pub(crate) const CONNECTION_WINDOW: u32 = 64 << 20;
+/// How often an open connection is asked whether it still lives.
+pub(crate) const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+/// How long the answer may take.
+pub(crate) const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Largest block of request headers.
+const HEADER_BYTES: u32 = 64 << 10;
+
+/// Collects what one port serves.
+///
+/// # Memory
+/// HTTP/2 buffers at most 64 MiB that a connection received and nobody read
+/// yet, 16 MiB of it for one stream, and about 1.4 MiB that it is to send.
+/// Above that each stream holds the message that it is putting together: at
+/// most [`Limits::max_message_bytes`](crate::Limits::max_message_bytes).
+/// Streams, connections and the time that a silent client keeps a stream are
+/// limited; what a handler keeps is the handler's to account for.
+pub struct Server {
+    router: FlightRouter,
+    routes: Routes,
+    services: Vec<&'static str>,
+    descriptors: Vec<&'static [u8]>,
+    wrong: Vec<String>,
+}
+
+impl Server {
+    /// A server of the router's Flight service, health and reflection.
+    pub fn new(router: FlightRouter) -> Self {
+        let routes = Routes::new(Plain::server(router.clone()))
+            .add_service(router.core.health.service());
+        Server {
+            router,
+            routes,
+            services: vec![FLIGHT_SERVICE],
+            descriptors: vec![FLIGHT_DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET],
+            wrong: Vec::new(),
+        }
+    }
+
+    /// Serves another gRPC service on the same port; its calls count against
+    /// the same limits and are drained with the others.
+    #[must_use]
+    pub fn add_service<S>(mut self, service: S) -> Self
+    where
+        S: tower::Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+            + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send + 'static,
+    {
+        let reserved = self.services.contains(&S::NAME)
+            || S::NAME == HEALTH_SERVICE
+            || REFLECTION.contains(&S::NAME);
+        if reserved {
+            self.wrong.push(format!("gRPC service {} is there twice", S::NAME));
+            return self;
+        }
+        self.services.push(S::NAME);
+        self.routes = self.routes.add_service(service);
+        self
+    }
+
+    /// Shows services added to whoever asks by gRPC reflection; `encoded` is a
+    /// `FileDescriptorSet` with its imports.
+    #[must_use]
+    pub fn descriptors(mut self, encoded: &'static [u8]) -> Self {
+        self.descriptors.push(encoded);
+        self
+    }
+
+    /// Begins to serve; returns at once. Call it on a tokio runtime.
+    ///
+    /// # Errors
+    /// `invalid_argument` for a service added twice or descriptors that cannot
+    /// be read; `io` where the listener cannot be used.
+    pub async fn serve(self, listener: Listener) -> Result<ServerHandle, Error> {
+        let (v1, v1alpha, methods) = self.reflection()?;
+        if !self.wrong.is_empty() {
+            return Err(invalid(self.wrong.join("; ")));
+        }
+        let routes = self.routes.add_service(v1).add_service(v1alpha).prepare();
+        let core = Arc::clone(&self.router.core);
+        let gate = Arc::new(Gate::new(&core, methods));
+        for service in self.services {
+            core.health.set(service, true).await;
+        }
+        core.health.set("", true).await;
+        let address = listener.local_addr();
+        let (shutdown, kill) = (CancellationToken::new(), CancellationToken::new());
+        let incoming =
+            connection::incoming(listener.into_tokio()?, Arc::clone(&gate), kill.clone());
+        let service = call::CallService::new(routes, Arc::clone(&gate));
+        let serving = transport(&core.limits)
+            .serve_with_incoming_shutdown(service, incoming, shutdown.clone().cancelled_owned());
+        let task = tokio::spawn(async move {
+            if let Err(error) = serving.await {
+                tracing::error!(%error, "the Flight server ended");
+            }
+        });
+        tracing::debug!(%address, "serving Flight");
+        Ok(ServerHandle::new(address, core, gate, shutdown, kill, task))
+    }
+
+    /// The reflection services, and the methods known by name.
+    #[allow(clippy::type_complexity, reason = "the generated servers have no nameable type")]
+    fn reflection(
+        &self,
+    ) -> Result<
+        (
+            tonic_reflection::server::v1::ServerReflectionServer<
+                impl tonic_reflection::server::v1::ServerReflection + use<>,
+            >,
+            tonic_reflection::server::v1alpha::ServerReflectionServer<
+                impl tonic_reflection::server::v1alpha::ServerReflection + use<>,
+            >,
+            Vec<String>,
+        ),
+        Error,
+    > {
+        let builder = || {
+            let mut builder = tonic_reflection::server::Builder::configure();
+            for &set in &self.descriptors {
+                builder = builder.register_encoded_file_descriptor_set(set);
+            }
+            let names = self.services.iter().copied().chain([HEALTH_SERVICE]).chain(REFLECTION);
+            for name in names {
+                builder = builder.with_service_name(name);
+            }
+            builder
+        };
+        let unreadable = |error| invalid(format!("descriptors of a gRPC service: {error}"));
+        let v1 = builder().build_v1().map_err(unreadable)?;
+        let v1alpha = builder().build_v1alpha().map_err(unreadable)?;
+        Ok((v1, v1alpha, call::method_names(&self.descriptors)?))
+    }
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server")
+            .field("router", &self.router)
+            .field("services", &self.services)
+            .finish_non_exhaustive()
+    }
+}
+
+fn transport(limits: &crate::Limits) -> tonic::transport::Server {
+    let streams = u32::try_from(limits.max_calls_per_peer).unwrap_or(u32::MAX);
+    tonic::transport::Server::builder()
+        .max_frame_size(FRAME_BYTES)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .http2_max_header_list_size(HEADER_BYTES)
+        .max_concurrent_streams(streams)
+}

@@ -1,0 +1,233 @@
+//! Who may call: counts calls by peer, refuses over the limit and while draining.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use sheaf_retry::Code;
+use tokio::sync::{Notify, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use crate::error::Error;
+use crate::router::Core;
+
+/// When a client that found the server full may come back.
+const FULL_RETRY: Duration = Duration::from_millis(100);
+/// When a client that found the server draining may come back.
+const DRAIN_RETRY: Duration = Duration::from_secs(1);
+
+/// A call that a drain did not wait for any longer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CutCall {
+    /// `DoPut`, or `SERVICE/METHOD` of another service.
+    pub method: String,
+    /// Who called.
+    pub peer: Option<SocketAddr>,
+    /// How long it had been running.
+    pub running: Duration,
+}
+
+pub(super) struct Gate {
+    pub(super) core: Arc<Core>,
+    /// Methods known by name: only they become metric labels.
+    methods: BTreeSet<String>,
+    pub(super) connections: Arc<Semaphore>,
+    state: Mutex<State>,
+    left: Notify,
+    cut: CancellationToken,
+}
+
+#[derive(Default)]
+struct State {
+    draining: bool,
+    next: u64,
+    calls: HashMap<u64, Running>,
+    peers: HashMap<IpAddr, usize>,
+}
+
+struct Running {
+    method: String,
+    peer: Option<SocketAddr>,
+    since: Duration,
+    /// Health and reflection: admitted while draining, never waited for.
+    background: bool,
+}
+
+impl Gate {
+    pub(super) fn new(core: &Arc<Core>, methods: Vec<String>) -> Self {
+        Gate {
+            core: Arc::clone(core),
+            methods: methods.into_iter().collect(),
+            connections: Arc::new(Semaphore::new(
+                core.limits.max_connections.min(Semaphore::MAX_PERMITS),
+            )),
+            state: Mutex::default(),
+            left: Notify::new(),
+            cut: CancellationToken::new(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Counters are changed together below without a panic in between.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The label of a path: `DoPut` for Flight, `SERVICE/METHOD` for others,
+    /// `other` for what no descriptor names.
+    pub(super) fn label(&self, path: &str) -> String {
+        let name = path.trim_start_matches('/');
+        match name.strip_prefix(crate::plain::FLIGHT_SERVICE) {
+            _ if !self.methods.contains(name) => "other".to_owned(),
+            Some(method) => method.trim_start_matches('/').to_owned(),
+            None => name.to_owned(),
+        }
+    }
+
+    /// Lets a call in, or says why not.
+    pub(super) fn admit(
+        self: &Arc<Self>,
+        path: &str,
+        peer: Option<SocketAddr>,
+    ) -> Result<CallGuard, Error> {
+        let background =
+            path.starts_with("/grpc.health.") || path.starts_with("/grpc.reflection.");
+        let method = self.label(path);
+        let limits = &self.core.limits;
+        let mut state = self.state();
+        let refusal = if state.draining && !background {
+            Some(
+                Error::new(Code::Draining, "the server is shutting down and takes no new calls")
+                    .with_retry_after(DRAIN_RETRY),
+            )
+        } else if state.calls.len() >= limits.max_calls {
+            Some(self.full("calls", "max_calls", limits.max_calls))
+        } else {
+            let ip = peer.map(|peer| peer.ip());
+            let of_peer = ip.map_or(0, |ip| state.peers.get(&ip).copied().unwrap_or(0));
+            (of_peer >= limits.max_calls_per_peer).then(|| {
+                self.full("calls_per_peer", "max_calls_per_peer", limits.max_calls_per_peer)
+            })
+        };
+        if let Some(refusal) = refusal {
+            drop(state);
+            use sheaf_retry::Retryable as _;
+            self.core.metrics.ended(&method, refusal.code().as_str());
+            return Err(refusal);
+        }
+        let id = state.next;
+        state.next += 1;
+        let since = self.core.clock.elapsed();
+        state.calls.insert(id, Running { method: method.clone(), peer, since, background });
+        if let Some(peer) = peer {
+            *state.peers.entry(peer.ip()).or_default() += 1;
+        }
+        drop(state);
+        self.core.metrics.active.inc();
+        Ok(CallGuard { gate: Arc::clone(self), id, method, code: None })
+    }
+
+    fn full(&self, label: &'static str, field: &str, limit: usize) -> Error {
+        self.core.metrics.rejected(label);
+        Error::new(
+            Code::Overloaded,
+            format!("{limit} calls are under way, {field} allows no more; try again"),
+        )
+        .with_retry_after(FULL_RETRY)
+    }
+
+    /// Refuses new calls from now on.
+    pub(super) fn start_drain(&self) {
+        self.state().draining = true;
+    }
+
+    /// Resolves when no call is under way but those in the background.
+    pub(super) async fn wait_until_idle(&self) {
+        loop {
+            let mut left = pin!(self.left.notified());
+            left.as_mut().enable();
+            if self.state().calls.values().all(|call| call.background) {
+                return;
+            }
+            left.await;
+        }
+    }
+
+    /// Ends every call, and says which.
+    pub(super) fn cut(&self) -> Vec<CutCall> {
+        let now = self.core.clock.elapsed();
+        let mut calls: Vec<CutCall> = self
+            .state()
+            .calls
+            .values()
+            .filter(|call| !call.background)
+            .map(|call| CutCall {
+                method: call.method.clone(),
+                peer: call.peer,
+                running: now.saturating_sub(call.since),
+            })
+            .collect();
+        calls.sort_by(|a, b| b.running.cmp(&a.running).then_with(|| a.method.cmp(&b.method)));
+        self.cut.cancel();
+        calls
+    }
+
+    /// Resolves when calls are to end.
+    pub(super) fn cut_token(&self) -> CancellationToken {
+        self.cut.clone()
+    }
+
+    fn leave(&self, id: u64) {
+        let mut state = self.state();
+        let Some(call) = state.calls.remove(&id) else { return };
+        if let Some(ip) = call.peer.map(|peer| peer.ip())
+            && let Some(count) = state.peers.get_mut(&ip)
+        {
+            *count -= 1;
+            if *count == 0 {
+                state.peers.remove(&ip);
+            }
+        }
+        drop(state);
+        self.core.metrics.active.dec();
+        self.left.notify_waiters();
+    }
+}
+
+/// One call under way; leaves when it is dropped.
+pub(super) struct CallGuard {
+    gate: Arc<Gate>,
+    id: u64,
+    pub(super) method: String,
+    code: Option<String>,
+}
+
+impl CallGuard {
+    /// How the call ended; the first word stands.
+    pub(super) fn end(&mut self, code: impl Into<String>) {
+        self.code.get_or_insert_with(|| code.into());
+    }
+
+    /// Logs a panic and makes an error of it.
+    pub(super) fn panicked(&mut self, panic: &(dyn std::any::Any + Send)) -> Error {
+        let text = panic
+            .downcast_ref::<&str>()
+            .copied()
+            .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or("no text");
+        tracing::error!(method = self.method, panic = text, "a handler panicked");
+        self.gate.core.metrics.panicked();
+        self.end(Code::Internal.as_str());
+        Error::new(Code::Internal, format!("the handler of {} panicked", self.method))
+    }
+}
+
+impl Drop for CallGuard {
+    fn drop(&mut self) {
+        // A call that is dropped before its end was given up by its caller.
+        let code = self.code.take().unwrap_or_else(|| Code::Cancelled.as_str().to_owned());
+        self.gate.core.metrics.ended(&self.method, &code);
+        self.gate.leave(self.id);
+    }
+}

@@ -1,0 +1,109 @@
+//! A running server, and how it ends.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::gate::{CutCall, Gate};
+use crate::health::Health;
+use crate::router::Core;
+
+/// How long connections may take to close once their calls are over.
+const CLOSE_TIME: Duration = Duration::from_secs(1);
+
+/// A running server. Dropping it closes the port and every connection at once.
+pub struct ServerHandle {
+    address: SocketAddr,
+    core: Arc<Core>,
+    gate: Arc<Gate>,
+    shutdown: CancellationToken,
+    kill: CancellationToken,
+    task: Option<JoinHandle<()>>,
+}
+
+/// How a drain ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Drained {
+    /// Calls that were not over when the grace period was; longest first.
+    pub cut: Vec<CutCall>,
+}
+
+impl ServerHandle {
+    pub(super) fn new(
+        address: SocketAddr,
+        core: Arc<Core>,
+        gate: Arc<Gate>,
+        shutdown: CancellationToken,
+        kill: CancellationToken,
+        task: JoinHandle<()>,
+    ) -> Self {
+        ServerHandle { address, core, gate, shutdown, kill, task: Some(task) }
+    }
+
+    /// Where the server listens, with the port that it got.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// `grpc://ADDRESS:PORT`, as clients take it.
+    pub fn uri(&self) -> String {
+        format!("grpc://{}", self.address)
+    }
+
+    /// The health that this server shows.
+    pub fn health(&self) -> Health {
+        self.core.health.clone()
+    }
+
+    /// Ends the server in good order: health turns to not serving, new calls
+    /// are refused with `draining`, and those under way get `grace` to end.
+    /// Then they are cut (their callers see `draining`), the port is closed,
+    /// and connections that do not close within a second are closed for them.
+    ///
+    /// Dropping the future closes everything at once.
+    pub async fn drain(mut self, grace: Duration) -> Drained {
+        self.core.health.drain().await;
+        self.gate.start_drain();
+        let clock = Arc::clone(&self.core.clock);
+        tokio::select! {
+            biased;
+            () = self.gate.wait_until_idle() => {}
+            () = clock.sleep(grace) => {}
+        }
+        let cut = self.gate.cut();
+        if !cut.is_empty() {
+            tracing::warn!(calls = cut.len(), "calls were cut at the end of the grace period");
+        }
+        self.shutdown.cancel();
+        if let Some(mut task) = self.task.take() {
+            let closed = tokio::select! {
+                biased;
+                _ = &mut task => true,
+                () = clock.sleep(CLOSE_TIME) => false,
+            };
+            if !closed {
+                self.kill.cancel();
+                if let Err(error) = task.await {
+                    tracing::error!(%error, "the Flight server ended badly");
+                }
+            }
+        }
+        Drained { cut }
+    }
+}
+
+impl Drop for ServerHandle {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+        self.kill.cancel();
+    }
+}
+
+impl std::fmt::Debug for ServerHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ServerHandle").field("address", &self.address).finish_non_exhaustive()
+    }
+}
