@@ -1,5 +1,6 @@
 //! Flight plumbing for every server and client.
 
+mod client;
 mod error;
 mod handler;
 mod health;
@@ -12,6 +13,7 @@ mod router;
 mod server;
 mod status;
 
+pub use client::{CallOptions, ChannelPool, ClientConfig, FlightConnection, Target};
 pub use error::{Error, invalid};
 pub use handler::{
     ActionHandler, CallContext, Descriptor, EndpointEntry, FlightEntry, Handler, MessageStream,

@@ -1,0 +1,318 @@
+//! Flight calls to one server.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow_flight::flight_service_client::FlightServiceClient;
+use arrow_flight::{Action, Criteria, Empty, FlightDescriptor, Ticket};
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
+use sheaf_retry::{Code, Retryable as _, RetryPolicy, SharedClock};
+use tonic::metadata::{MetadataKey, MetadataValue};
+use tonic::transport::Channel;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::send::outgoing;
+use super::{CallOptions, ClientConfig, Target};
+use crate::error::{Error, invalid};
+use crate::handler::{FlightEntry, MessageStream};
+use crate::plain::{FRAMING_BYTES, descriptor_to_wire, info_from_wire, message_from_wire};
+
+/// Flight calls to one server, over a channel shared with others. Cheap to clone.
+///
+/// Calls that only read are retried by [`ClientConfig::retry`] until their
+/// first answer; what fails within a stream is the reader's to deal with, who
+/// knows how much of it came. A put is never retried here: its stream is used
+/// up. Every error names the server.
+#[derive(Clone)]
+pub struct FlightConnection {
+    target: Target,
+    client: FlightServiceClient<Channel>,
+    channel: Channel,
+    config: Arc<ClientConfig>,
+    clock: SharedClock,
+}
+
+impl FlightConnection {
+    pub(super) fn new(
+        target: Target,
+        channel: Channel,
+        config: Arc<ClientConfig>,
+        clock: SharedClock,
+    ) -> Self {
+        let limit = config.max_message_bytes.saturating_add(FRAMING_BYTES);
+        let client = FlightServiceClient::new(channel.clone())
+            .max_decoding_message_size(limit)
+            .max_encoding_message_size(limit);
+        FlightConnection { target, client, channel, config, clock }
+    }
+
+    /// Whom it calls.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// The channel, for other gRPC services on the same port.
+    pub fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    /// Puts a stream (schema first) and returns the `app_metadata` of the
+    /// answer. Where `messages` yields an error, the call is broken off, the
+    /// server keeps nothing, and the error is returned.
+    ///
+    /// There is no deadline but that of `options`, since only the caller knows
+    /// how long its data takes.
+    ///
+    /// # Errors
+    /// Those of the server, of `messages`, `unavailable`, `deadline_exceeded`.
+    pub async fn put(
+        &self,
+        path: &[&str],
+        options: &CallOptions,
+        messages: MessageStream,
+    ) -> Result<Bytes, Error> {
+        let (data, failure) = outgoing(descriptor(path), messages);
+        let request = self.request(data, options, options.deadline)?;
+        let mut client = self.client.clone();
+        let call = async move {
+            let mut results = client.do_put(request).await?.into_inner();
+            let first = results.message().await?;
+            // The status comes after the result: only it says that all is well.
+            while results.message().await?.is_some() {}
+            Ok(first.map(|result| result.app_metadata))
+        };
+        let call = self.within(options.deadline, "DoPut", call);
+        let result = tokio::select! {
+            biased;
+            Ok(error) = failure => Err(error),
+            result = call => result,
+        }?;
+        result.ok_or_else(|| {
+            Error::new(Code::Internal, format!("{} acknowledged nothing", self.target))
+        })
+    }
+
+    /// Opens the stream of a ticket; the schema comes first.
+    ///
+    /// # Errors
+    /// Those of the server, `unavailable`, `deadline_exceeded`; the stream
+    /// itself may end with an error too.
+    pub async fn get(&self, ticket: &str, options: &CallOptions) -> Result<MessageStream, Error> {
+        let ticket = Ticket { ticket: Bytes::copy_from_slice(ticket.as_bytes()) };
+        let answer = self.read("DoGet", ticket, options, async |mut client, request| {
+            client.do_get(request).await
+        });
+        Ok(self.messages(answer.await?))
+    }
+
+    /// What a path names.
+    ///
+    /// # Errors
+    /// Those of the server, `unavailable`, `deadline_exceeded`.
+    pub async fn info(&self, path: &[&str], options: &CallOptions) -> Result<FlightEntry, Error> {
+        let asked = descriptor(path);
+        let answer = self.read("GetFlightInfo", asked, options, async |mut client, request| {
+            client.get_flight_info(request).await
+        });
+        info_from_wire(answer.await?)
+    }
+
+    /// Everything that the server offers and `criteria` selects.
+    ///
+    /// # Errors
+    /// As [`FlightConnection::get`].
+    pub async fn list(
+        &self,
+        criteria: Bytes,
+        options: &CallOptions,
+    ) -> Result<BoxStream<'static, Result<FlightEntry, Error>>, Error> {
+        let criteria = Criteria { expression: criteria };
+        let answer = self.read("ListFlights", criteria, options, async |mut client, request| {
+            client.list_flights(request).await
+        });
+        let target = self.target.clone();
+        let entries = answer.await?.map(move |info| match info {
+            Ok(info) => info_from_wire(info),
+            Err(status) => Err(named(&target, status)),
+        });
+        Ok(entries.boxed())
+    }
+
+    /// Runs an action and returns all its results. Retried only where
+    /// [`CallOptions::idempotent`] allows it.
+    ///
+    /// # Errors
+    /// Those of the server, `unavailable`, `deadline_exceeded`.
+    pub async fn action(
+        &self,
+        name: &str,
+        body: Bytes,
+        options: &CallOptions,
+    ) -> Result<Vec<Bytes>, Error> {
+        let action = Action { r#type: name.to_owned(), body };
+        let mut options = options.clone();
+        if !options.idempotent {
+            options.retry = Some(RetryPolicy::none());
+        }
+        // The deadline holds for the whole answer, which is short.
+        let answer = self.read(name, action, &options, async |mut client, request| {
+            let results = client.do_action(request).await?.into_inner();
+            let bodies: Vec<Bytes> =
+                results.map_ok(|result| result.body).try_collect().await?;
+            Ok(Response::new(bodies))
+        });
+        answer.await
+    }
+
+    /// Names and descriptions of the server's actions.
+    ///
+    /// # Errors
+    /// Those of the server, `unavailable`, `deadline_exceeded`.
+    pub async fn actions(&self, options: &CallOptions) -> Result<Vec<(String, String)>, Error> {
+        let answer = self.read("ListActions", Empty {}, options, async |mut client, request| {
+            let types = client.list_actions(request).await?.into_inner();
+            let pairs: Vec<(String, String)> =
+                types.map_ok(|one| (one.r#type, one.description)).try_collect().await?;
+            Ok(Response::new(pairs))
+        });
+        answer.await
+    }
+
+    /// Holds a conversation: what is sent and what comes back run side by
+    /// side. An error of `messages` turns up in the stream returned.
+    ///
+    /// # Errors
+    /// As [`FlightConnection::get`], without retries.
+    pub async fn exchange(
+        &self,
+        path: &[&str],
+        options: &CallOptions,
+        messages: MessageStream,
+    ) -> Result<MessageStream, Error> {
+        let (data, failure) = outgoing(descriptor(path), messages);
+        // Fused: it is asked again after the stream has ended well.
+        let mut failure = failure.fuse();
+        let deadline = options.deadline.or(self.config.deadline);
+        let request = self.request(data, options, None)?;
+        let mut client = self.client.clone();
+        let call = self.within(deadline, "DoExchange", async move { client.do_exchange(request).await });
+        let answer = tokio::select! {
+            biased;
+            Ok(error) = &mut failure => return Err(error),
+            answer = call => answer?,
+        };
+        let answers = self.messages(answer.into_inner());
+        // Dropping the answers is what breaks the call off.
+        let failed = futures::stream::once(failure).filter_map(|failed| async { failed.ok() });
+        let both = futures::stream::select(answers.map(Some).chain(ended()), failed.map(|e| Some(Err(e))));
+        Ok(both
+            .scan(false, |over, item| {
+                let item = if *over { None } else { item };
+                *over = !matches!(item, Some(Ok(_)));
+                futures::future::ready(item)
+            })
+            .boxed())
+    }
+
+    /// A call that only reads: with retries and deadline, headers and target.
+    async fn read<M, T>(
+        &self,
+        what: &str,
+        message: M,
+        options: &CallOptions,
+        call: impl AsyncFn(FlightServiceClient<Channel>, Request<M>) -> Result<Response<T>, Status>,
+    ) -> Result<T, Error>
+    where
+        M: Clone,
+    {
+        let deadline = options.deadline.or(self.config.deadline);
+        let policy = options.retry.as_ref().unwrap_or(&self.config.retry);
+        let attempt = async |_attempt: u32| {
+            let request = self.request(message.clone(), options, None)?;
+            let answer = call(self.client.clone(), request);
+            self.within(deadline, what, answer).await.map(Response::into_inner)
+        };
+        let clock = self.clock.clone();
+        match sheaf_retry::retry(policy, self.config.seed, clock, attempt).await {
+            Ok(answer) => Ok(answer),
+            // What was tried once is told as it is.
+            Err(error) if error.attempts() == 1 => Err(error.into_last()),
+            Err(error) => Err(Error::from_error(error)),
+        }
+    }
+
+    /// A request with its headers; `timeout` tells the server to give up too.
+    fn request<M>(
+        &self,
+        message: M,
+        options: &CallOptions,
+        timeout: Option<Duration>,
+    ) -> Result<Request<M>, Error> {
+        let mut request = Request::new(message);
+        for (name, value) in &options.headers {
+            let key = MetadataKey::from_bytes(name.as_bytes())
+                .map_err(|_| invalid(format!("{name:?} is no name of a header")))?;
+            let value = MetadataValue::try_from(value.as_str())
+                .map_err(|_| invalid(format!("the value of header {name:?} is not ASCII")))?;
+            request.metadata_mut().append(key, value);
+        }
+        if let Some(timeout) = timeout {
+            request.set_timeout(timeout);
+        }
+        Ok(request)
+    }
+
+    async fn within<T>(
+        &self,
+        deadline: Option<Duration>,
+        what: &str,
+        call: impl Future<Output = Result<T, Status>>,
+    ) -> Result<T, Error> {
+        let Some(deadline) = deadline else {
+            return call.await.map_err(|status| named(&self.target, status));
+        };
+        tokio::select! {
+            biased;
+            result = call => result.map_err(|status| named(&self.target, status)),
+            () = self.clock.sleep(deadline) => Err(Error::new(
+                Code::DeadlineExceeded,
+                format!("{}: no answer to {what} within {} ms", self.target, deadline.as_millis()),
+            )),
+        }
+    }
+
+    fn messages(&self, stream: Streaming<arrow_flight::FlightData>) -> MessageStream {
+        let target = self.target.clone();
+        stream
+            .map_ok(message_from_wire)
+            .map_err(move |status| named(&target, status))
+            .boxed()
+    }
+}
+
+impl std::fmt::Debug for FlightConnection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FlightConnection").field("target", &self.target).finish_non_exhaustive()
+    }
+}
+
+fn descriptor(path: &[&str]) -> FlightDescriptor {
+    descriptor_to_wire(path.iter().map(|&element| element.to_owned()).collect())
+}
+
+/// The end of the answers, as an item: it ends the conversation.
+fn ended() -> impl futures::Stream<Item = Option<Result<crate::Message, Error>>> {
+    futures::stream::once(async { None })
+}
+
+/// A status as an error that names the server it came from.
+fn named(target: &Target, status: Status) -> Error {
+    let error = Error::from(status);
+    let named = Error::new(error.code(), format!("{target}: {}", error.message()));
+    match error.retry_after() {
+        Some(after) => named.with_retry_after(after),
+        None => named,
+    }
+}

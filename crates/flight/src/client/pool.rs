@@ -1,0 +1,130 @@
+//! One channel per target.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use sheaf_retry::SharedClock;
+use tonic::transport::{Channel, Endpoint};
+
+use super::{ClientConfig, FlightConnection, Target};
+use crate::error::{Error, invalid};
+use crate::server::{
+    CONNECTION_WINDOW, FRAME_BYTES, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, STREAM_WINDOW,
+};
+
+/// Channels by target, at most [`ClientConfig::max_targets`] of them.
+///
+/// A channel connects when it is first used and again after it broke; all
+/// calls to one target share it. Cheap to clone; clones share the channels.
+#[derive(Clone)]
+pub struct ChannelPool {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    config: Arc<ClientConfig>,
+    clock: SharedClock,
+    channels: Mutex<HashMap<Target, Pooled>>,
+}
+
+struct Pooled {
+    channel: Channel,
+    used: Duration,
+}
+
+impl ChannelPool {
+    /// An empty pool.
+    pub fn new(config: ClientConfig, clock: SharedClock) -> Self {
+        let config = Arc::new(config);
+        ChannelPool { shared: Arc::new(Shared { config, clock, channels: Mutex::default() }) }
+    }
+
+    /// The connection to a server; does not connect yet. Call it on a tokio runtime.
+    ///
+    /// # Errors
+    /// `invalid_argument` or `unimplemented`: `target` is none (see [`Target`]).
+    pub fn connection(&self, target: &str) -> Result<FlightConnection, Error> {
+        let target: Target = target.parse()?;
+        let channel = self.channel(&target)?;
+        let shared = &self.shared;
+        Ok(FlightConnection::new(target, channel, Arc::clone(&shared.config), shared.clock.clone()))
+    }
+
+    /// The channel to a target, for gRPC services other than Flight.
+    ///
+    /// # Errors
+    /// `invalid_argument`: HTTP cannot address the target.
+    pub fn channel(&self, target: &Target) -> Result<Channel, Error> {
+        let now = self.shared.clock.elapsed();
+        // Whole insertions only: a panic elsewhere leaves the map whole.
+        let mut channels = self.shared.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pooled) = channels.get_mut(target) {
+            pooled.used = now;
+            return Ok(pooled.channel.clone());
+        }
+        if channels.len() >= self.shared.config.max_targets.max(1) {
+            let oldest = channels.iter().min_by_key(|(_, pooled)| pooled.used);
+            if let Some(oldest) = oldest.map(|(target, _)| target.clone()) {
+                channels.remove(&oldest);
+            }
+        }
+        let channel = endpoint(target, &self.shared.config)?.connect_lazy();
+        channels.insert(target.clone(), Pooled { channel: channel.clone(), used: now });
+        Ok(channel)
+    }
+
+    /// Targets with a channel now.
+    pub fn len(&self) -> usize {
+        self.shared.channels.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Whether nothing was called yet.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl std::fmt::Debug for ChannelPool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ChannelPool")
+            .field("config", &self.shared.config)
+            .field("targets", &self.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// How every channel is set up: the one place for what secures it.
+fn endpoint(target: &Target, config: &ClientConfig) -> Result<Endpoint, Error> {
+    let endpoint = Endpoint::from_shared(target.http_uri())
+        .map_err(|error| invalid(format!("{target} cannot be dialled: {error}")))?;
+    Ok(endpoint
+        .connect_timeout(config.connect_timeout)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .max_frame_size(FRAME_BYTES)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sheaf_retry::{ManualClock, Timestamp};
+
+    #[tokio::test]
+    async fn the_pool_is_bounded_and_keeps_what_is_used() {
+        let clock = ManualClock::new(Timestamp::EPOCH);
+        let config = ClientConfig { max_targets: 2, ..ClientConfig::default() };
+        let pool = ChannelPool::new(config, clock.clone());
+        for target in ["h:1", "h:2", "h:1", "h:3"] {
+            clock.advance(Duration::from_secs(1));
+            pool.connection(target).unwrap();
+        }
+        let channels = pool.shared.channels.lock().unwrap();
+        let mut ports: Vec<u16> = channels.keys().map(Target::port).collect();
+        ports.sort_unstable();
+        assert_eq!(ports, [1, 3]);
+    }
+}

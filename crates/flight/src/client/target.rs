@@ -1,0 +1,114 @@
+//! Addresses of servers, as people and other servers write them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use sheaf_retry::Code;
+
+use crate::error::{Error, invalid};
+
+/// The address of a Flight server.
+///
+/// Reads `grpc://HOST:PORT`, `grpc+tcp://HOST:PORT`, `http://HOST:PORT` and
+/// `HOST:PORT`; shows as the first. IPv6 addresses stand in brackets.
+///
+/// ```
+/// use sheaf_flight::Target;
+///
+/// let target: Target = "grpc+tcp://localhost:8080".parse()?;
+/// assert_eq!(target, "localhost:8080".parse()?);
+/// assert_eq!(target.to_string(), "grpc://localhost:8080");
+/// assert!("localhost".parse::<Target>().is_err());
+/// # Ok::<(), sheaf_flight::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Target {
+    host: String,
+    port: u16,
+}
+
+impl Target {
+    /// The host, an IPv6 address in brackets.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The same address as HTTP/2 sees it.
+    pub(super) fn http_uri(&self) -> String {
+        format!("http://{}:{}", self.host, self.port)
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "grpc://{}:{}", self.host, self.port)
+    }
+}
+
+impl FromStr for Target {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let (scheme, rest) = text.split_once("://").unwrap_or(("grpc", text));
+        match scheme {
+            "grpc" | "grpc+tcp" | "http" => {}
+            "grpc+tls" | "https" | "grpc+unix" => {
+                return Err(Error::new(
+                    Code::Unimplemented,
+                    format!("{text:?}: this build speaks grpc:// over TCP only, not {scheme}://"),
+                ));
+            }
+            _ => return Err(wrong(text, &format!("the scheme {scheme:?} is not known"))),
+        }
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        let authority: http::uri::Authority =
+            rest.parse().map_err(|error| wrong(text, &format!("{error}")))?;
+        if authority.as_str().contains('@') {
+            return Err(wrong(text, "credentials do not belong into an address"));
+        }
+        let port = authority.port_u16().filter(|&port| port != 0);
+        let port = port.ok_or_else(|| wrong(text, "the port is missing, or not 1 to 65535"))?;
+        let host = authority.host();
+        if host.is_empty() {
+            return Err(wrong(text, "the host is missing"));
+        }
+        Ok(Target { host: host.to_owned(), port })
+    }
+}
+
+fn wrong(text: &str, why: &str) -> Error {
+    let text: String = text.chars().take(200).collect();
+    invalid(format!("{text:?} is no address of a server ({why}): write grpc://HOST:PORT"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sheaf_retry::Retryable as _;
+
+    #[test]
+    fn every_form_reads_as_the_same_target() {
+        for form in ["grpc://h:1", "grpc+tcp://h:1", "http://h:1/", "h:1"] {
+            assert_eq!(form.parse::<Target>().unwrap().to_string(), "grpc://h:1", "{form}");
+        }
+        let six: Target = "[::1]:8080".parse().unwrap();
+        assert_eq!((six.host(), six.port()), ("[::1]", 8080));
+    }
+
+    #[test]
+    fn what_is_no_target_says_why() {
+        for wrong in
+            ["", "h", "h:0", "h:70000", "ftp://h:1", "grpc://:1", "u:p@h:1", "h:1/path", "a b:1"]
+        {
+            let error = wrong.parse::<Target>().unwrap_err();
+            assert_eq!(error.code(), Code::InvalidArgument, "{wrong}: {error}");
+            assert!(error.message().contains("grpc://HOST:PORT"), "{error}");
+        }
+        assert_eq!("grpc+tls://h:1".parse::<Target>().unwrap_err().code(), Code::Unimplemented);
+    }
+}
