@@ -1,5 +1,8 @@
 //! Why a source or sink failed.
 
+use std::io;
+use std::path::Path;
+
 use sheaf_retry::{Code, Retryable};
 
 /// An error of a source, sink or external program.
@@ -32,6 +35,30 @@ pub enum Error {
     /// The request cannot be carried out as asked.
     #[error("{0}")]
     Invalid(String),
+    /// The format has no place for a column of this type.
+    #[error("column {column}: {format} cannot hold {data_type}; {advice}")]
+    Unsupported {
+        /// The column, with the path to a nested field.
+        column: String,
+        /// Its Arrow type.
+        data_type: String,
+        /// The format.
+        format: &'static str,
+        /// What to do instead.
+        advice: &'static str,
+    },
+    /// More than a configured limit allows.
+    #[error("{what}: {actual} bytes are over the limit of {limit}; {advice}")]
+    Limit {
+        /// What is too large.
+        what: String,
+        /// Its size, or as much of it as was seen.
+        actual: u64,
+        /// The limit.
+        limit: u64,
+        /// What to do about it.
+        advice: &'static str,
+    },
     /// The external program failed.
     #[error("{command}: {problem}")]
     Process {
@@ -44,14 +71,44 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// A failed system call, with the code that its kind has.
+    pub(crate) fn io(operation: &'static str, place: &Path, source: io::Error) -> Self {
+        let place = place.display().to_string();
+        Error::Io { operation, place, code: source.code(), source: Box::new(source) }
+    }
+
+    /// Content that its format refuses.
+    pub(crate) fn malformed(
+        place: impl Into<String>,
+        format: &'static str,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Error::Malformed { place: place.into(), format, source: source.into() }
+    }
+}
+
 impl Retryable for Error {
     fn code(&self) -> Code {
         match self {
             Error::Io { code, .. } => *code,
             Error::Malformed { .. } => Code::MalformedData,
-            Error::Invalid(_) => Code::InvalidArgument,
+            Error::Invalid(_) | Error::Unsupported { .. } => Code::InvalidArgument,
+            Error::Limit { .. } => Code::LimitExceeded,
             Error::Process { permanent: true, .. } => Code::ProcessorFailed,
             Error::Process { permanent: false, .. } => Code::Unavailable,
         }
     }
+}
+
+/// The first `io::Error` in a chain of causes that says what the system said.
+pub(crate) fn io_cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a io::Error> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            return Some(io);
+        }
+        next = error.source();
+    }
+    None
 }
