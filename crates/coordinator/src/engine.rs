@@ -140,8 +140,8 @@ pub struct Effects {
     pub changes: Vec<Change>,
     /// How many batches went into each state, in the order of [`State::ALL`].
     pub transitions: [u64; State::ALL.len()],
-    /// Work became ready: claims that wait should be tried again.
-    pub ready: bool,
+    /// How long each batch was pending that was claimed.
+    pub waited: Vec<Duration>,
 }
 
 /// See the [module](self).
@@ -163,6 +163,7 @@ pub struct Engine {
     /// Leases by the claim that they answered; the key is a hash, holders tell.
     requests: HashMap<u64, Vec<u32>>,
     observing: bool,
+    ready: bool,
     effects: Effects,
 }
 
@@ -194,6 +195,7 @@ impl Engine {
             failed: BTreeSet::new(),
             requests: HashMap::new(),
             observing: false,
+            ready: false,
             effects: Effects::default(),
         }
     }
@@ -235,6 +237,12 @@ impl Engine {
             effects.queues.push(queue.name.to_string());
         }
         effects
+    }
+
+    /// Whether work became ready since the last call of this: claims that
+    /// wait should be tried again.
+    pub fn take_ready(&mut self) -> bool {
+        std::mem::take(&mut self.ready)
     }
 
     /// How many batches there are, terminal ones included.
@@ -306,7 +314,7 @@ impl Engine {
         let record = self.slab.get(slot);
         self.queues.get_mut(record.queue).add(slot, record);
         match record.state {
-            State::Pending => self.effects.ready = true,
+            State::Pending => self.ready = true,
             State::Scheduled => {
                 self.due.insert((record.at, slot));
             }

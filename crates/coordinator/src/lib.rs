@@ -1,6 +1,42 @@
 //! The coordinator: what must still happen to every batch.
+//!
+//! [`Coordinator`] is the contract; [`embedded::Embedded`] keeps it in this
+//! process, on a file, and [`engine::Engine`] is the part without input and
+//! output that other backends share. [`wire`] turns the model into messages.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use sheaf_coordinator::embedded::{Config, Embedded};
+//! use sheaf_coordinator::{
+//!     BatchSpec, ClaimRequest, Coordinator, LeaseRef, Outcome, Resolution, SettleRequest, Verdict,
+//! };
+//! use sheaf_retry::SystemClock;
+//!
+//! # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+//! let coordinator = Embedded::open(Config::memory(), SystemClock::shared())?;
+//! coordinator.register(vec![BatchSpec::new("orders:1".parse()?)]).await?;
+//!
+//! let request = ClaimRequest::new("worker-1", "claim-1", 16, Duration::from_secs(30));
+//! let claim = coordinator.claim(request).await?;
+//! let lease = &claim.leases[0];
+//!
+//! let done = Outcome {
+//!     lease: LeaseRef { id: lease.spec.id.clone(), fence: lease.fence },
+//!     resolution: Resolution::Completed,
+//!     error: None,
+//!     outputs: Vec::new(),
+//! };
+//! let request = SettleRequest { outcomes: vec![done], ..SettleRequest::default() };
+//! let reply = coordinator.settle(request).await?;
+//! assert_eq!(reply.outcomes[0].verdict, Verdict::Applied);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod contract;
+pub mod embedded;
 pub mod engine;
 pub mod limits;
 mod model;

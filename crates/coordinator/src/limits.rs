@@ -78,6 +78,14 @@ pub(crate) fn spec(spec: &BatchSpec) -> Result<(), Error> {
     if !spec.dedup_key.is_empty() || !spec.dedup_window.is_zero() {
         return Err(Error::Unimplemented { what: "dedup_key" });
     }
+    if let Some(policy) = &spec.retry {
+        for (field, value) in [("retry.factor", policy.factor), ("retry.jitter", policy.jitter)] {
+            if !value.is_finite() || value < 0.0 {
+                let problem = format!("{value} is no finite number from 0 up");
+                return Err(Error::Invalid { field, problem });
+            }
+        }
+    }
     at_most("parents", spec.parents.len(), MAX_PARENTS)?;
     at_most("locations", spec.locations.len(), MAX_LOCATIONS)?;
     at_most("tenant", spec.tenant.len(), MAX_NAME_BYTES)?;

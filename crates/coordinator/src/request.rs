@@ -46,6 +46,30 @@ pub struct ClaimRequest {
     pub start: bool,
 }
 
+impl ClaimRequest {
+    /// Up to `max` batches of the default queue, without other bounds, without waiting.
+    pub fn new(
+        worker: impl Into<String>,
+        request_id: impl Into<String>,
+        max: u32,
+        lease: Duration,
+    ) -> Self {
+        ClaimRequest {
+            worker: worker.into(),
+            request_id: request_id.into(),
+            queues: Vec::new(),
+            max,
+            max_bytes: 0,
+            max_rows: 0,
+            lease,
+            wait: Duration::ZERO,
+            locations: Vec::new(),
+            ids: Vec::new(),
+            start: false,
+        }
+    }
+}
+
 /// A batch given to a worker for a time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Lease {

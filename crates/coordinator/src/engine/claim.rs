@@ -93,6 +93,8 @@ impl Engine {
         now: Timestamp,
     ) {
         let fence = self.fences.next(now);
+        let since = Timestamp::from_micros(self.slab.get(slot).updated_at);
+        self.effects.waited.push(now.since(since));
         self.change(slot, |record| {
             record.state = State::Processing;
             record.last_fence = fence;

@@ -79,7 +79,7 @@ impl Engine {
             let queue = self.queues.get_mut(number);
             set(queue);
             queue.dirty = true;
-            self.effects.ready |= !queue.paused && !queue.ready.is_empty();
+            self.ready |= !queue.paused && !queue.ready.is_empty();
         }
         Ok((ControlReply::default(), None))
     }

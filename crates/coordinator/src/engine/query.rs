@@ -128,6 +128,16 @@ impl Engine {
         Recovered { id: lease.id.clone(), standing, state }
     }
 
+    /// Every batch, in order of registration.
+    pub fn sequences(&self) -> impl Iterator<Item = u64> + '_ {
+        self.order.keys().copied()
+    }
+
+    /// Every queue.
+    pub fn queue_names(&self) -> impl Iterator<Item = String> + '_ {
+        self.queues.iter().map(|queue| queue.name.to_string())
+    }
+
     /// How many batches are in each state, over all queues.
     pub fn totals(&self) -> [u64; State::ALL.len()] {
         let mut totals = [0; State::ALL.len()];

@@ -1,0 +1,79 @@
+//! Readers of events.
+
+use sheaf_retry::Code;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+
+use crate::contract::Error;
+use crate::request::{Change, Event, WatchFilter};
+
+struct Watcher {
+    filter: WatchFilter,
+    events: Sender<Event>,
+    missed: u64,
+}
+
+impl Watcher {
+    fn wants(&self, change: &Change) -> bool {
+        self.filter.queue.as_deref().is_none_or(|queue| queue == change.queue)
+            && (self.filter.ids.is_empty() || self.filter.ids.contains(&change.id))
+    }
+
+    /// Tells how many were missed as soon as there is room to tell it.
+    fn catch_up(&mut self) {
+        if self.missed > 0 && self.events.try_send(Event::Missed(self.missed)).is_ok() {
+            self.missed = 0;
+        }
+    }
+
+    fn tell(&mut self, change: &Change) {
+        self.catch_up();
+        if self.missed > 0 || self.events.try_send(Event::Changed(change.clone())).is_err() {
+            self.missed += 1;
+        }
+    }
+}
+
+/// See the module.
+pub(super) struct Watchers {
+    all: Vec<Watcher>,
+    limit: usize,
+    buffer: usize,
+}
+
+impl Watchers {
+    pub(super) fn new(limit: usize, buffer: usize) -> Self {
+        Watchers { all: Vec::new(), limit, buffer: buffer.max(1) }
+    }
+
+    pub(super) fn add(&mut self, filter: WatchFilter) -> Result<Receiver<Event>, Error> {
+        crate::limits::at_most("ids", filter.ids.len(), crate::limits::MAX_ITEMS)?;
+        self.tidy();
+        if self.all.len() >= self.limit {
+            let problem = format!("has {} readers of events, its limit", self.limit);
+            return Err(Error::Unavailable { problem, code: Code::Overloaded });
+        }
+        let (events, receiver) = channel(self.buffer);
+        self.all.push(Watcher { filter, events, missed: 0 });
+        Ok(receiver)
+    }
+
+    /// Drops readers that are gone, and tells slow ones what they missed.
+    pub(super) fn tidy(&mut self) {
+        self.all.retain(|watcher| !watcher.events.is_closed());
+        self.all.iter_mut().for_each(Watcher::catch_up);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    pub(super) fn publish(&mut self, changes: &[Change]) {
+        for watcher in &mut self.all {
+            for change in changes {
+                if watcher.wants(change) {
+                    watcher.tell(change);
+                }
+            }
+        }
+    }
+}
