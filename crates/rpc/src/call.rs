@@ -1,0 +1,123 @@
+//! One call over a network: deadline, retries, the error restored.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use sheaf_coordinator::Error;
+use sheaf_coordinator::limits::MAX_WAIT;
+use sheaf_proto::BatchId;
+use sheaf_retry::{Code, HumanDuration, Jitter, Retry, RetryPolicy, Retryable as _, SharedClock};
+
+use crate::restore::restore;
+
+/// How a client of a remote coordinator calls it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RpcOptions {
+    /// Longest time for one attempt, what the call itself waits for not
+    /// counted; 10 s by default, at most a day.
+    pub deadline: Duration,
+    /// When to try again after a transient error; by default 5 retries from
+    /// 100 ms, twice as long each time, at most 2 s: an outage of some 3 s
+    /// passes unseen.
+    pub retry: RetryPolicy,
+}
+
+impl Default for RpcOptions {
+    fn default() -> Self {
+        RpcOptions {
+            deadline: Duration::from_secs(10),
+            retry: RetryPolicy {
+                max_retries: 5,
+                base_ms: 100,
+                cap_ms: 2_000,
+                ..RetryPolicy::TRANSFER
+            },
+        }
+    }
+}
+
+/// The server ends a call at its deadline and says so; this end waits a little
+/// longer for that word before it gives up by itself.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// A longer deadline is none, and gRPC has no way to say it.
+const MAX_DEADLINE: Duration = Duration::from_secs(24 * 3600);
+
+/// Makes the calls of one client.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    address: String,
+    options: RpcOptions,
+    clock: SharedClock,
+    seed: u64,
+    calls: AtomicU64,
+}
+
+impl Caller {
+    pub(crate) fn new(address: String, options: RpcOptions, clock: SharedClock) -> Self {
+        // Random, so that clients that lost the same server do not come back in step.
+        let seed = Jitter::seed_of(BatchId::generate(clock.now().as_millis()).as_str());
+        Caller { address, options, clock, seed, calls: AtomicU64::new(0) }
+    }
+
+    /// Calls `op` with the deadline of the attempt until it succeeds, fails
+    /// for good, or the policy is used up. `wait` is how long the server is
+    /// asked to wait for work.
+    ///
+    /// Every call of the contract may be sent again, so a lost answer is
+    /// retried as a refused connection is.
+    pub(crate) async fn call<T, F, Fut>(
+        &self,
+        name: &'static str,
+        wait: Duration,
+        mut op: F,
+    ) -> Result<T, Error>
+    where
+        F: FnMut(Duration) -> Fut,
+        Fut: Future<Output = Result<T, sheaf_flight::Error>>,
+    {
+        let deadline = self.options.deadline.min(MAX_DEADLINE) + wait.min(MAX_WAIT);
+        let number = self.calls.fetch_add(1, Ordering::Relaxed);
+        let seed = self.seed.wrapping_add(number);
+        let address = &self.address;
+        Retry::new(&self.options.retry, seed, self.clock.clone())
+            .on_wait(|wait| {
+                let (retry, delay) = (wait.retry, HumanDuration(wait.delay));
+                tracing::debug!(call = name, address, retry, %delay, "coordinator call failed, trying again");
+            })
+            .run(|_attempt| self.within(deadline, op(deadline)))
+            .await
+            .map_err(|error| {
+                let operation = match error.attempts() {
+                    1 => format!("{name} at {address}"),
+                    many => format!("{name} at {address}, attempt {many}"),
+                };
+                restore(operation, error.into_last())
+            })
+    }
+
+    async fn within<T>(
+        &self,
+        deadline: Duration,
+        call: impl Future<Output = Result<T, sheaf_flight::Error>>,
+    ) -> Result<T, sheaf_flight::Error> {
+        tokio::select! {
+            biased;
+            answer = call => answer,
+            () = self.clock.sleep(deadline.saturating_add(GRACE)) => {
+                let limit = HumanDuration(deadline);
+                let problem = format!("no answer within {limit}");
+                Err(sheaf_flight::Error::new(Code::DeadlineExceeded, problem))
+            }
+        }
+    }
+}
+
+/// What came back is not what the contract says: a bug, or another version.
+pub(crate) fn malformed(error: &Error) -> sheaf_flight::Error {
+    let code = match error.code() {
+        Code::InvalidArgument => Code::Internal,
+        code => code,
+    };
+    sheaf_flight::Error::new(code, format!("the answer cannot be read: {error}"))
+}

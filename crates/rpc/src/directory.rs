@@ -1,0 +1,31 @@
+//! What the Flight server knows of the payloads that it holds.
+
+use async_trait::async_trait;
+use sheaf_proto::BatchId;
+
+/// What `RegisterBatch` need not be told about a payload that is at hand.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PayloadFacts {
+    /// Addresses that serve it; empty means the store beside the coordinator.
+    pub locations: Vec<String>,
+    /// Rows of all its record batches.
+    pub rows: u64,
+    /// Bytes of all its messages.
+    pub bytes: u64,
+    /// xxh3-128 of its messages, lower-case hexadecimal.
+    pub checksum: String,
+    /// Fingerprint of its schema, lower-case hexadecimal.
+    pub schema_fingerprint: String,
+}
+
+/// Looks payloads up in the store of the same server.
+///
+/// 1. `lookup` answers in the order asked, one for each identifier; `None` is
+///    a payload that the store does not hold.
+/// 2. A payload that it answers for can be fetched from one of its locations
+///    as soon as `lookup` has returned.
+#[async_trait]
+pub trait PayloadDirectory: Send + Sync + 'static {
+    /// What is known of these payloads.
+    async fn lookup(&self, ids: &[BatchId]) -> Vec<Option<PayloadFacts>>;
+}

@@ -1,0 +1,198 @@
+//! The coordinator as a gRPC service.
+
+mod claim_stream;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::StreamExt as _;
+use futures::stream::{self, BoxStream};
+use sheaf_coordinator::{
+    ClaimRequest, Control, Coordinator, Error, Query, SettleRequest, WatchFilter, wire,
+};
+use sheaf_proto::coordinator::v1 as proto;
+use sheaf_proto::coordinator::v1::coordinator_server::{Coordinator as Service, CoordinatorServer};
+use sheaf_retry::Code;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::waits::{Waits, closing};
+
+/// Largest message either way: a page of 10,000 batches with long
+/// specifications, or as many registrations, and room to spare.
+pub(crate) const MAX_MESSAGE: usize = 64 << 20;
+
+/// Most `Watch` and `ClaimStream` calls at a time, each.
+const MAX_STREAMS: usize = 4_096;
+
+/// Serves a [`Coordinator`] over gRPC: the same contract, call for call.
+///
+/// Everything is checked before it reaches the coordinator; errors travel
+/// with their code, as `sheaf_flight` maps them.
+///
+/// # A caller that goes away
+/// A call is dropped with the connection that it came by, or with the deadline
+/// that came with it. A `Claim` that waits then takes nothing. What was claimed
+/// in the very moment in which the caller went away is under lease and stays
+/// so: it is not released here, because the caller may be about to send the
+/// same `request_id` over a new connection and has a right to the same leases,
+/// which a release with the same fencing token would take from under it.
+/// The same request is answered with them; where nobody asks again, they
+/// return when the lease ends, without a charge unless the claim said `start`.
+///
+/// # Waits
+/// A `Claim` waits at most 60 s, as the contract has it. `ClaimStream` repeats
+/// the waits of its caller, or of 30 s, for as long as the stream stands.
+#[derive(Clone)]
+pub struct CoordinatorService {
+    coordinator: Arc<dyn Coordinator>,
+    watches: Arc<Semaphore>,
+    claims: Arc<Semaphore>,
+    waits: Waits,
+}
+
+impl CoordinatorService {
+    /// Serves `coordinator`.
+    pub fn new(coordinator: Arc<dyn Coordinator>) -> Self {
+        CoordinatorService {
+            coordinator,
+            watches: Arc::new(Semaphore::new(MAX_STREAMS)),
+            claims: Arc::new(Semaphore::new(MAX_STREAMS)),
+            waits: Waits::new(),
+        }
+    }
+
+    /// Ends its waits and streams with `waits`.
+    #[must_use]
+    pub fn with_waits(mut self, waits: Waits) -> Self {
+        self.waits = waits;
+        self
+    }
+
+    /// The service for a `tonic` router, with messages up to 64 MiB.
+    pub fn into_server(self) -> CoordinatorServer<CoordinatorService> {
+        CoordinatorServer::new(self)
+            .max_decoding_message_size(MAX_MESSAGE)
+            .max_encoding_message_size(MAX_MESSAGE)
+    }
+}
+
+impl fmt::Debug for CoordinatorService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CoordinatorService")
+            .field("watches", &(MAX_STREAMS - self.watches.available_permits()))
+            .field("claim_streams", &(MAX_STREAMS - self.claims.available_permits()))
+            .finish_non_exhaustive()
+    }
+}
+
+fn status(error: Error) -> Status {
+    Status::from(sheaf_flight::Error::from_error(error))
+}
+
+fn permit(streams: &Arc<Semaphore>, what: &str) -> Result<OwnedSemaphorePermit, Status> {
+    Arc::clone(streams).try_acquire_owned().map_err(|_| {
+        status(Error::Unavailable {
+            problem: format!("serves {MAX_STREAMS} {what} calls, which is its limit; end one"),
+            code: Code::Overloaded,
+        })
+    })
+}
+
+#[async_trait]
+impl Service for CoordinatorService {
+    async fn register(
+        &self,
+        request: Request<proto::RegisterRequest>,
+    ) -> Result<Response<proto::RegisterResponse>, Status> {
+        let specs = wire::specs(request.into_inner()).map_err(status)?;
+        let registered = self.coordinator.register(specs).await.map_err(status)?;
+        Ok(Response::new(wire::register_response(&registered)))
+    }
+
+    async fn claim(
+        &self,
+        request: Request<proto::ClaimRequest>,
+    ) -> Result<Response<proto::ClaimResponse>, Status> {
+        let request = ClaimRequest::try_from(request.into_inner()).map_err(status)?;
+        let (wait, claim) = (request.wait, self.coordinator.claim(request));
+        let claim = self.waits.bound(wait, claim).await.map_err(status)?;
+        Ok(Response::new((&claim).into()))
+    }
+
+    type ClaimStreamStream = BoxStream<'static, Result<proto::ClaimResponse, Status>>;
+
+    async fn claim_stream(
+        &self,
+        request: Request<Streaming<proto::ClaimCredit>>,
+    ) -> Result<Response<Self::ClaimStreamStream>, Status> {
+        let permit = permit(&self.claims, "ClaimStream")?;
+        let (coordinator, waits) = (Arc::clone(&self.coordinator), self.waits.clone());
+        let stream = claim_stream::open(coordinator, request.into_inner(), waits, permit);
+        Ok(Response::new(stream))
+    }
+
+    async fn settle(
+        &self,
+        request: Request<proto::SettleRequest>,
+    ) -> Result<Response<proto::SettleResponse>, Status> {
+        let request = SettleRequest::try_from(request.into_inner()).map_err(status)?;
+        let wait = request.claim.as_ref().map_or(Duration::ZERO, |claim| claim.wait);
+        let settle = self.coordinator.settle(request);
+        let reply = self.waits.bound(wait, settle).await.map_err(status)?;
+        Ok(Response::new((&reply).into()))
+    }
+
+    async fn extend(
+        &self,
+        request: Request<proto::ExtendRequest>,
+    ) -> Result<Response<proto::ExtendResponse>, Status> {
+        let leases = wire::extensions(request.into_inner()).map_err(status)?;
+        let extended = self.coordinator.extend(leases).await.map_err(status)?;
+        Ok(Response::new(wire::extend_response(&extended)))
+    }
+
+    async fn query(
+        &self,
+        request: Request<proto::QueryRequest>,
+    ) -> Result<Response<proto::QueryResponse>, Status> {
+        let query = Query::try_from(request.into_inner()).map_err(status)?;
+        let answer = self.coordinator.query(query).await.map_err(status)?;
+        Ok(Response::new((&answer).into()))
+    }
+
+    async fn control(
+        &self,
+        request: Request<proto::ControlRequest>,
+    ) -> Result<Response<proto::ControlResponse>, Status> {
+        let control = Control::try_from(request.into_inner()).map_err(status)?;
+        let reply = self.coordinator.control(control).await.map_err(status)?;
+        Ok(Response::new((&reply).into()))
+    }
+
+    type WatchStream = BoxStream<'static, Result<proto::WatchEvent, Status>>;
+
+    /// Events are taken from the coordinator only as fast as the reader takes
+    /// them from the connection. What it is too slow for piles up nowhere: the
+    /// coordinator drops it and says how much (`missed`).
+    async fn watch(
+        &self,
+        request: Request<proto::WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let permit = permit(&self.watches, "Watch")?;
+        let filter = WatchFilter::try_from(request.into_inner()).map_err(status)?;
+        let events = self.coordinator.watch(filter).await.map_err(status)?;
+        let waits = self.waits.clone();
+        let events = events.take_until(async move { waits.ended().await });
+        // The end of the events is an error to whoever asked for them without end.
+        let closed = stream::once(async { Err(status(closing())) });
+        let events = events.map(move |event| {
+            let _held = &permit;
+            let message: proto::WatchEvent = (&event).into();
+            Ok(message)
+        });
+        Ok(Response::new(events.chain(closed).boxed()))
+    }
+}

@@ -1,0 +1,11 @@
+//! The coordinator through gRPC and through Flight actions, over loopback.
+#![allow(clippy::unwrap_used, clippy::large_futures, missing_docs, reason = "tests")]
+
+mod actions;
+mod connection;
+mod directory;
+mod errors;
+mod harness;
+mod json_work;
+mod stream;
+mod watch;
