@@ -25,9 +25,10 @@ use crate::error::Error;
 use crate::format::FileFormat;
 use crate::sink::{CommitKey, Committed, PreparedWrite, Sink};
 use dir_sync::DirSync;
-pub(crate) use footer::Footer;
+pub(crate) use footer::{Footer, RUNS_KEY};
 use layout::Layout;
 pub use options::SinkOptions;
+pub(crate) use supports::has_runs;
 use write::FileWrite;
 
 /// Most leftovers that one `recover` looks at; the next one takes the rest.

@@ -31,6 +31,9 @@ pub use options::SourceOptions;
 use parquet::ParquetBatches;
 use rechunk::Rechunk;
 
+/// Rows decoded at a time: decoders allocate for all of them in advance.
+const MAX_DECODED_ROWS: usize = 64 << 10;
+
 /// Batches that were read ahead of the consumer.
 const READ_AHEAD: usize = 2;
 
@@ -141,6 +144,7 @@ impl FileSource {
     }
 
     fn batches(&self, rows: usize) -> Result<Batches, Error> {
+        let rows = rows.min(MAX_DECODED_ROWS);
         let schema = Arc::clone(&self.schema);
         Ok(match &self.decode {
             Decode::Parquet(metadata) => {

@@ -46,7 +46,9 @@
 //! |---|---|---|---|---|
 //! | nested types | yes | yes | no | yes |
 //! | unions | no | yes | no | no |
-//! | month-day-nano intervals, structs without fields | no | yes | yes, no | yes |
+//! | month-day-nano intervals | no | yes | yes | yes |
+//! | structs without fields | no | yes | no | yes |
+//! | batches without columns | no | yes | no | yes |
 //! | types and metadata come back | yes | yes | no | no |
 //! | an empty text and null are told apart | yes | yes | no | yes |
 //!

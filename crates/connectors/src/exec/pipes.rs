@@ -96,10 +96,36 @@ impl Tail<'_> {
         }
     }
 
-    /// Decodes the output and sends it on, until its end or until nobody takes it.
+    /// As [`Tail::send`]. What is no Arrow stream is read on without being
+    /// kept, for the grace: the program's own failure, if there is one, tells
+    /// more, and a closed pipe would be the cause of another.
     pub(super) async fn decode(
         &self,
         mut stdout: ChildStdout,
+        place: &str,
+        items: &mpsc::Sender<Result<Item, Error>>,
+    ) -> Result<(), Error> {
+        let result = self.send(&mut stdout, place, items).await;
+        if matches!(result, Err(Error::Malformed { .. })) {
+            let discard = async {
+                let mut sink = Vec::with_capacity(CHUNK);
+                while self.read(&mut stdout, &mut sink).await.is_ok_and(|read| read > 0) {
+                    sink.clear();
+                }
+                self.exited.cancelled().await;
+            };
+            tokio::select! {
+                () = discard => {}
+                () = self.clock.sleep(self.limits.grace) => {}
+            }
+        }
+        result
+    }
+
+    /// Decodes the output and sends it on, until its end or until nobody takes it.
+    async fn send(
+        &self,
+        stdout: &mut ChildStdout,
         place: &str,
         items: &mpsc::Sender<Result<Item, Error>>,
     ) -> Result<(), Error> {
@@ -108,7 +134,7 @@ impl Tail<'_> {
         let (mut total, mut announced) = (0u64, false);
         loop {
             let mut chunk = Vec::with_capacity(CHUNK);
-            let read = self.read(&mut stdout, &mut chunk).await;
+            let read = self.read(stdout, &mut chunk).await;
             let read = read.map_err(|e| Error::io("read from", place.as_ref(), e))?;
             if read == 0 {
                 // Nothing at all is no stream, and allowed.

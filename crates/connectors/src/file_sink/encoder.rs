@@ -9,15 +9,16 @@ use arrow_array::RecordBatch;
 use arrow_csv::{Writer as CsvWriter, WriterBuilder as CsvWriterBuilder};
 use arrow_ipc::writer::FileWriter;
 use arrow_json::LineDelimitedWriter;
-use arrow_schema::{ArrowError, DataType, SchemaRef};
+use arrow_schema::{ArrowError, SchemaRef};
 use arrow_select::concat::concat_batches;
-use parquet::arrow::ArrowWriter;
+use parquet::arrow::{ArrowWriter, encode_arrow_schema};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 
-use super::footer::Footer;
+use super::footer::{Footer, RUNS_KEY};
 use super::options::SinkOptions;
+use super::supports::{has_dictionary, has_runs};
 use crate::error::Error;
 use crate::format::FileFormat;
 
@@ -150,7 +151,11 @@ fn open_kind(
                 .set_max_row_group_row_count(Some(options.max_row_group_rows))
                 .set_created_by(concat!("sheaf ", env!("CARGO_PKG_VERSION")).to_owned())
                 .build();
-            let writer = ArrowWriter::try_new(out, Arc::clone(schema), Some(properties))?;
+            let mut writer = ArrowWriter::try_new(out, Arc::clone(schema), Some(properties))?;
+            if schema.fields().iter().any(|field| has_runs(field.data_type())) {
+                let text = encode_arrow_schema(schema);
+                writer.append_key_value_metadata(KeyValue::new(RUNS_KEY.to_owned(), text));
+            }
             Kind::Parquet(Box::new(writer))
         }
         FileFormat::Ipc => {
@@ -208,22 +213,6 @@ fn close(kind: &mut Kind, schema: &SchemaRef, footer: &Footer) -> Result<(), Ref
         }
     }
     Ok(())
-}
-
-fn has_dictionary(data_type: &DataType) -> bool {
-    match data_type {
-        DataType::Dictionary(_, _) => true,
-        DataType::List(field)
-        | DataType::LargeList(field)
-        | DataType::ListView(field)
-        | DataType::LargeListView(field)
-        | DataType::FixedSizeList(field, _)
-        | DataType::Map(field, _)
-        | DataType::RunEndEncoded(_, field) => has_dictionary(field.data_type()),
-        DataType::Struct(fields) => fields.iter().any(|f| has_dictionary(f.data_type())),
-        DataType::Union(fields, _) => fields.iter().any(|(_, f)| has_dictionary(f.data_type())),
-        _ => false,
-    }
 }
 
 /// The system's error where a write failed, otherwise the format's refusal.

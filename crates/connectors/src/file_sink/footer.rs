@@ -18,6 +18,10 @@ use crate::sink::CommitKey;
 /// Version of what is written below.
 const VERSION: u32 = 1;
 
+/// Parquet metadata that holds the Arrow schema of columns with run-end
+/// encoding, which the library forgets.
+pub(crate) const RUNS_KEY: &str = "sheaf.arrow_schema";
+
 /// The winner of a batch: in the footer of Parquet and Arrow IPC files, in
 /// `_commits/ID.json` for formats without one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

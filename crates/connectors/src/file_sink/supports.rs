@@ -7,8 +7,12 @@ use crate::format::FileFormat;
 
 /// Refuses a schema with a column that the format has no place for.
 pub(crate) fn check(format: FileFormat, schema: &Schema) -> Result<(), Error> {
-    if format == FileFormat::Csv && schema.fields().is_empty() {
-        return Err(Error::Invalid("CSV cannot hold a batch without columns".to_owned()));
+    if matches!(format, FileFormat::Csv | FileFormat::Parquet) && schema.fields().is_empty() {
+        // They count rows by their values.
+        let name = format.name();
+        return Err(Error::Invalid(format!(
+            "{name} cannot hold a batch without columns; write Arrow IPC or JSON"
+        )));
     }
     schema.fields().iter().try_for_each(|field| check_field(format, field, field.name()))
 }
@@ -38,6 +42,34 @@ fn check_field(format: FileFormat, field: &Field, path: &str) -> Result<(), Erro
         }
         _ => Ok(()),
     }
+}
+
+/// Whether there is a run-end encoded column in it, or below.
+pub(crate) fn has_runs(data_type: &DataType) -> bool {
+    has(data_type, &|inner| matches!(inner, DataType::RunEndEncoded(_, _)))
+}
+
+/// Whether there is a dictionary in it, or below.
+pub(crate) fn has_dictionary(data_type: &DataType) -> bool {
+    has(data_type, &|inner| matches!(inner, DataType::Dictionary(_, _)))
+}
+
+fn has(data_type: &DataType, wanted: &impl Fn(&DataType) -> bool) -> bool {
+    let below = |field: &Field| has(field.data_type(), wanted);
+    wanted(data_type)
+        || match data_type {
+            DataType::List(field)
+            | DataType::LargeList(field)
+            | DataType::ListView(field)
+            | DataType::LargeListView(field)
+            | DataType::FixedSizeList(field, _)
+            | DataType::Map(field, _)
+            | DataType::RunEndEncoded(_, field) => below(field),
+            DataType::Struct(fields) => fields.iter().any(|field| below(field)),
+            DataType::Union(fields, _) => fields.iter().any(|(_, field)| below(field)),
+            DataType::Dictionary(_, values) => has(values, wanted),
+            _ => false,
+        }
 }
 
 /// What to do instead, where the type itself is refused.

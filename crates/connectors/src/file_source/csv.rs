@@ -36,8 +36,10 @@ impl Csv {
     pub(crate) fn infer(&self, rows: usize) -> Result<Schema, Error> {
         let sample = self.max_record_bytes.saturating_mul(4);
         let reader = text::open(&self.path, self.compression)?.take(sample);
-        let (schema, _) =
-            self.format().infer_schema(reader, Some(rows)).map_err(|e| self.error(e))?;
+        let (schema, _) = self.format().infer_schema(reader, Some(rows)).map_err(|e| {
+            let line = number_after(&e.to_string(), " line ");
+            self.error(e, line)
+        })?;
         let fields = schema.fields().iter().map(|field| match field.data_type() {
             DataType::Null => Field::new(field.name(), DataType::Utf8, true),
             _ => field.as_ref().clone(),
@@ -55,21 +57,48 @@ impl Csv {
         Ok(CsvBatches { csv: self.clone(), reader, decoder, done: false })
     }
 
-    /// Puts the line that the cause names beside the file.
-    fn error(&self, error: ArrowError) -> Error {
+    fn error(&self, error: ArrowError, line: Option<u64>) -> Error {
         if let Some(io) = io_cause(&error) {
             return super::read_error(&self.path, "CSV", io);
         }
-        let line = line_in(&error.to_string());
         let path = self.path.display();
         let place = line.map_or_else(|| path.to_string(), |line| format!("{path}:{line}"));
         Error::malformed(place, "CSV of its schema", error)
     }
+
+    /// Says where the decoder failed. It counts records and calls them lines:
+    /// those with a wrong value from the first after the header, from 1 with a
+    /// header and from 0 without; those of a wrong shape from the top, from 1.
+    fn locate(&self, error: ArrowError) -> Error {
+        let text = error.to_string();
+        let record = number_after(&text, " at line ")
+            .map(|number| number + 1)
+            .or_else(|| number_after(&text, " for line "));
+        let line = record.and_then(|record| self.line_of_record(record));
+        self.error(error, line)
+    }
+
+    /// The line on which record `number` begins; both count from 1.
+    fn line_of_record(&self, number: u64) -> Option<u64> {
+        let mut reader = csv::ReaderBuilder::new()
+            .has_headers(false)
+            .flexible(true)
+            .delimiter(self.delimiter)
+            .quote(self.quote)
+            .from_reader(text::open(&self.path, self.compression).ok()?);
+        let mut record = csv::ByteRecord::new();
+        for _ in 0..number {
+            if !reader.read_byte_record(&mut record).ok()? {
+                return None;
+            }
+        }
+        record.position().map(csv::Position::line)
+    }
 }
 
-/// The number in "… at line 7 …" or "… for line 7, …".
-fn line_in(message: &str) -> Option<u64> {
-    let (_, rest) = message.split_once(" line ")?;
+/// The number that follows `words`.
+fn number_after(message: &str, words: &str) -> Option<u64> {
+    let (_, rest) = message.split_once(words)?;
     let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
     rest[..digits].parse().ok()
 }
@@ -87,8 +116,8 @@ impl CsvBatches {
         let mut record_bytes = 0u64;
         loop {
             let before = self.decoder.capacity();
-            let buffer = self.reader.fill_buf().map_err(|e| self.csv.error(e.into()))?;
-            let decoded = self.decoder.decode(buffer).map_err(|e| self.csv.error(e))?;
+            let buffer = self.reader.fill_buf().map_err(|e| self.csv.locate(e.into()))?;
+            let decoded = self.decoder.decode(buffer).map_err(|e| self.csv.locate(e))?;
             self.reader.consume(decoded);
             if decoded == 0 || self.decoder.capacity() == 0 {
                 break;
@@ -104,7 +133,7 @@ impl CsvBatches {
                 });
             }
         }
-        self.decoder.flush().map_err(|e| self.csv.error(e))
+        self.decoder.flush().map_err(|e| self.csv.locate(e))
     }
 }
 
@@ -127,8 +156,11 @@ mod tests {
 
     #[test]
     fn the_line_is_found_in_the_messages_that_name_one() {
-        assert_eq!(line_in("value 'x' for column 1 at line 4. Row data"), Some(4));
-        assert_eq!(line_in("incorrect number of fields for line 12, expected 2"), Some(12));
-        assert_eq!(line_in("no number here"), None);
+        let value = "value 'x' for column 1 at line 4. Row data";
+        assert_eq!(number_after(value, " at line "), Some(4));
+        let shape = "incorrect number of fields for line 12, expected 2";
+        assert_eq!(number_after(shape, " line "), Some(12));
+        assert_eq!(number_after(shape, " at line "), None);
+        assert_eq!(number_after("for line x", " for line "), None);
     }
 }

@@ -27,7 +27,9 @@ impl Json {
     fn open(&self) -> Result<Box<dyn BufRead + Send>, Error> {
         let mut reader = text::open(&self.path, self.compression)?;
         loop {
-            let buffer = reader.fill_buf().map_err(|e| Error::io("read", &self.path, e))?;
+            let buffer = reader
+                .fill_buf()
+                .map_err(|e| super::read_error(&self.path, "compressed text", &e))?;
             let blanks = buffer.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
             match buffer.get(blanks) {
                 Some(b'[') => return Ok(Box::new(BufReader::new(Elements::new(reader)))),

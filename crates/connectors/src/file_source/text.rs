@@ -18,8 +18,9 @@ pub(crate) fn open(
     compression: Compression,
 ) -> Result<Box<dyn BufRead + Send>, Error> {
     let file = super::open_file(path)?;
-    let mut reader = unpack(file, compression).map_err(|e| Error::io("read", path, e))?;
-    let start = reader.fill_buf().map_err(|e| Error::io("read", path, e))?;
+    let unreadable = |e| super::read_error(path, "compressed text", &e);
+    let mut reader = unpack(file, compression).map_err(unreadable)?;
+    let start = reader.fill_buf().map_err(unreadable)?;
     if start.starts_with(b"\xef\xbb\xbf") {
         reader.consume(3);
     }

@@ -8,4 +8,5 @@ mod disk_full;
 mod exec;
 mod recovery;
 mod sources;
+mod speed;
 mod types;
