@@ -35,12 +35,15 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod contract;
 pub mod embedded;
 pub mod engine;
 pub mod limits;
 mod model;
 mod request;
+mod tracker;
 pub mod wire;
 
 pub use contract::{Coordinator, Error};
@@ -53,3 +56,4 @@ pub use request::{
     LeaseRef, ListFilter, Outcome, Page, PurgeFilter, Query, QueueStats, Recovered, Registered,
     SettleReply, SettleRequest, Settled, Standing, Verdict, WatchFilter,
 };
+pub use tracker::{BatchTracker, MAX_TRACKED};

@@ -1,0 +1,373 @@
+//! A long random run beside a model that is simple enough to be read in one go.
+
+use std::collections::BTreeMap;
+
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+
+use super::*;
+use crate::request::{Control, ListFilter};
+
+const RETRIES: u32 = 2;
+const BACKOFF: Duration = Duration::from_secs(5);
+const QUEUES: [&str; 2] = ["p", "q"];
+
+/// What the model knows of a batch.
+#[derive(Clone, Debug, PartialEq)]
+struct Item {
+    queue: usize,
+    priority: i32,
+    bytes: u64,
+    order: usize,
+    state: State,
+    attempts: u32,
+    lost: u32,
+    started: bool,
+    fence: Fence,
+    /// End of the lease, or when it falls due.
+    at: Timestamp,
+    settled: Option<(Fence, Resolution)>,
+}
+
+impl Item {
+    fn end(&mut self, state: State) {
+        self.state = state;
+        self.started = false;
+    }
+
+    fn start(&mut self) {
+        self.attempts += u32::from(!self.started);
+        self.started = true;
+    }
+}
+
+/// The model: batches by name, and everything by looking at all of them.
+struct Oracle {
+    items: BTreeMap<String, Item>,
+    paused: [bool; 2],
+    now: Timestamp,
+    last_fence: Fence,
+    backoff: Duration,
+    lease: Duration,
+}
+
+impl Oracle {
+    fn pass(&mut self, by: Duration) {
+        self.now = self.now.plus(by);
+        for item in self.items.values_mut().filter(|item| item.at <= self.now) {
+            match item.state {
+                State::Processing => {
+                    item.lost += 1;
+                    let used_up = item.started && item.attempts > RETRIES;
+                    let failed = used_up || item.lost >= 10;
+                    item.end(if failed { State::Failed } else { State::Pending });
+                }
+                State::Scheduled => item.state = State::Pending,
+                _ => {}
+            }
+        }
+    }
+
+    /// What a claim must give, in order.
+    fn expected(&self, queues: &[usize], max: usize, max_bytes: u64) -> Vec<String> {
+        let open = |item: &Item| queues.contains(&item.queue) && !self.paused[item.queue];
+        let mut ready: Vec<(&String, &Item)> = self
+            .items
+            .iter()
+            .filter(|(_, item)| item.state == State::Pending && open(item))
+            .collect();
+        ready.sort_by_key(|(_, item)| (-item.priority, item.order));
+        let mut bytes = 0;
+        let mut taken = Vec::new();
+        for (name, item) in ready.into_iter().take(max) {
+            bytes += item.bytes;
+            if !taken.is_empty() && max_bytes > 0 && bytes > max_bytes {
+                break;
+            }
+            taken.push(name.clone());
+        }
+        taken
+    }
+
+    fn settle(&mut self, name: &str, fence: Fence, how: Resolution, permanent: bool) -> Verdict {
+        let (now, backoff) = (self.now, self.backoff);
+        let Some(item) = self.items.get_mut(name) else { return Verdict::NotFound };
+        if item.state != State::Processing || item.fence != fence {
+            let same = item.settled == Some((fence, how));
+            return if same { Verdict::AlreadyDone } else { Verdict::Stale };
+        }
+        match how {
+            Resolution::Completed => {
+                item.start();
+                item.end(State::Completed);
+            }
+            Resolution::Released => {
+                item.attempts -= u32::from(item.started);
+                item.end(State::Pending);
+            }
+            Resolution::Failed => {
+                item.start();
+                let last = permanent || item.attempts > RETRIES;
+                let wait = if backoff.is_zero() { State::Pending } else { State::Scheduled };
+                item.at = now.plus(backoff);
+                item.end(if last { State::Failed } else { wait });
+            }
+        }
+        item.settled = Some((fence, how));
+        item.lost = 0;
+        Verdict::Applied
+    }
+}
+
+struct Run<'a> {
+    harness: &'a dyn Harness,
+    calls: Calls,
+    oracle: Oracle,
+    random: StdRng,
+    /// Every lease that was ever given, to be used too late as well.
+    leases: Vec<Lease>,
+    made: usize,
+}
+
+/// Runs `steps` random calls from `seed` and compares every batch, every
+/// answer and every count with the model after each.
+///
+/// # Panics
+/// On the first difference; the seed and the step are in the message.
+pub async fn random(harness: &dyn Harness, seed: u64, steps: usize) {
+    let calls = Calls::new(harness).await;
+    let now = calls.claim(request("first", 1)).await.now;
+    let still = harness.is_time_still();
+    let oracle = Oracle {
+        items: BTreeMap::new(),
+        paused: [false; 2],
+        now,
+        last_fence: Fence(0),
+        // Where time runs by itself, nothing may depend on when a call is made.
+        backoff: if still { BACKOFF } else { Duration::ZERO },
+        lease: Duration::from_secs(if still { 30 } else { 3_600 }),
+    };
+    let random = StdRng::seed_from_u64(seed);
+    let mut run = Run { harness, calls, oracle, random, leases: Vec::new(), made: 0 };
+    for step in 0..steps {
+        let what = format!("seed {seed}, step {step}");
+        run.step(&what).await;
+        run.compare(&what).await;
+    }
+}
+
+impl Run<'_> {
+    async fn step(&mut self, what: &str) {
+        match self.random.random_range(0..100) {
+            0..20 => self.register(what).await,
+            20..45 => self.claim(what).await,
+            45..72 => self.settle(what).await,
+            72..80 => self.extend(what).await,
+            80..88 => self.by_hand(what).await,
+            88..91 => self.switch().await,
+            91..93 => self.reopen().await,
+            _ => self.pass().await,
+        }
+    }
+
+    async fn register(&mut self, what: &str) {
+        let mut specs = Vec::new();
+        for _ in 0..self.random.random_range(1..4) {
+            // One in five is there already, as long as the model holds it.
+            let again = self.made > 0 && self.random.random_range(0..5) == 0;
+            let number = if again { self.random.random_range(0..self.made) } else { self.made };
+            self.made += usize::from(!again);
+            let base_ms = u64::try_from(self.oracle.backoff.as_millis()).unwrap();
+            let retry = RetryPolicy {
+                max_retries: RETRIES,
+                base_ms,
+                factor: 1.0,
+                jitter: 0.0,
+                ..RetryPolicy::default()
+            };
+            specs.push(BatchSpec {
+                queue: QUEUES[number % 2].to_owned(),
+                priority: i32::try_from(number % 3).unwrap(),
+                bytes: 100 * (number as u64 % 4),
+                retry: Some(retry),
+                ..spec(&format!("b{number}"))
+            });
+        }
+        let registered = self.calls.0.register(specs.clone()).await.unwrap();
+        for (spec, answer) in specs.into_iter().zip(registered) {
+            let order = self.oracle.items.len();
+            let name = spec.id.to_string();
+            let created = !self.oracle.items.contains_key(&name);
+            let item = self.oracle.items.entry(name).or_insert(Item {
+                queue: usize::from(spec.queue == QUEUES[1]),
+                priority: spec.priority,
+                bytes: spec.bytes,
+                order,
+                state: State::Pending,
+                attempts: 0,
+                lost: 0,
+                started: false,
+                fence: Fence(0),
+                at: Timestamp::EPOCH,
+                settled: None,
+            });
+            assert_eq!((answer.created, answer.state), (created, item.state), "{what}");
+        }
+    }
+
+    async fn claim(&mut self, what: &str) {
+        let queues = [vec![0], vec![1], vec![0, 1]][self.random.random_range(0..3)].clone();
+        let max = self.random.random_range(1..6);
+        let max_bytes = self.random.random_range(0..4) * 150;
+        let start = self.random.random_bool(0.5);
+        let claim = ClaimRequest {
+            queues: queues.iter().map(|queue| QUEUES[*queue].to_owned()).collect(),
+            max_bytes,
+            start,
+            lease: self.oracle.lease,
+            ..request(what, max)
+        };
+        let expected = self.oracle.expected(&queues, max as usize, max_bytes);
+        let got = self.calls.claim(claim.clone()).await;
+        assert_eq!(names(&got.leases), expected, "{what}: {claim:?}");
+        assert_eq!(self.calls.claim(claim).await.leases.len(), {
+            // Sent again it is the same, or, having given nothing, a new one.
+            got.leases.len()
+        });
+        for lease in got.leases {
+            assert!(lease.fence > self.oracle.last_fence, "{what}: tokens ascend");
+            self.oracle.last_fence = lease.fence;
+            let item = self.oracle.items.get_mut(lease.spec.id.as_str()).unwrap();
+            item.state = State::Processing;
+            item.fence = lease.fence;
+            item.at = lease.deadline;
+            assert_eq!(lease.attempt, item.attempts + 1, "{what}");
+            if start {
+                item.start();
+            }
+            self.leases.push(lease);
+        }
+    }
+
+    /// One of the last leases, which may be over.
+    fn any_lease(&mut self) -> Option<Lease> {
+        let from = self.leases.len().saturating_sub(12);
+        let recent = self.leases.get(from..).filter(|leases| !leases.is_empty())?;
+        Some(recent[self.random.random_range(0..recent.len())].clone())
+    }
+
+    async fn settle(&mut self, what: &str) {
+        let Some(lease) = self.any_lease() else { return };
+        let kinds = [
+            Resolution::Completed,
+            Resolution::Completed,
+            Resolution::Failed,
+            Resolution::Failed,
+            Resolution::Released,
+        ];
+        let how = kinds[self.random.random_range(0..kinds.len())];
+        let permanent = self.random.random_range(0..6) == 0;
+        let mut outcome = outcome(&lease, how);
+        outcome.error = (how == Resolution::Failed).then(|| failure(permanent));
+        let name = lease.spec.id.as_str();
+        let expected = self.oracle.settle(name, lease.fence, how, permanent);
+        let got = self.calls.settle(vec![outcome]).await.outcomes.remove(0);
+        assert_eq!(got.verdict, expected, "{what}: {how:?} of {lease:?}");
+    }
+
+    async fn extend(&mut self, what: &str) {
+        let Some(lease) = self.any_lease() else { return };
+        let started = self.random.random_bool(0.5);
+        let got = self.calls.0.extend(vec![extension(&lease, started)]).await.unwrap().remove(0);
+        let (now, duration) = (self.oracle.now, self.oracle.lease);
+        let item = self.oracle.items.get_mut(lease.spec.id.as_str()).unwrap();
+        let stands = item.state == State::Processing && item.fence == lease.fence;
+        let expected = if stands { Verdict::Applied } else { Verdict::Stale };
+        assert_eq!(got.verdict, expected, "{what}: {lease:?}");
+        if stands {
+            item.at = now.plus(duration);
+            if started {
+                item.start();
+            }
+        }
+    }
+
+    async fn by_hand(&mut self, what: &str) {
+        if self.made == 0 {
+            return;
+        }
+        let name = format!("b{}", self.random.random_range(0..self.made));
+        let cancel = self.random.random_bool(0.3);
+        let ids = vec![id(&name)];
+        let control = if cancel { Control::Cancel(ids) } else { Control::Requeue(ids) };
+        let got = self.calls.0.control(control).await.unwrap().batches.remove(0);
+        let item = self.oracle.items.get_mut(&name).unwrap();
+        let applied = if cancel { !item.state.is_terminal() } else { item.state.is_terminal() };
+        assert_eq!(got.verdict == Verdict::Applied, applied, "{what}: {name}");
+        if applied && cancel {
+            item.end(State::Cancelled);
+        } else if applied {
+            item.end(State::Pending);
+            (item.attempts, item.lost) = (0, 0);
+        }
+    }
+
+    async fn switch(&mut self) {
+        let queue = self.random.random_range(0..2);
+        let paused = !self.oracle.paused[queue];
+        let name = QUEUES[queue].to_owned();
+        let control = if paused { Control::Pause(name) } else { Control::Resume(name) };
+        self.calls.0.control(control).await.unwrap();
+        self.oracle.paused[queue] = paused;
+    }
+
+    async fn reopen(&mut self) {
+        let Some(coordinator) = self.harness.reopen().await else { return };
+        self.calls = Calls(coordinator);
+        // A restart gives every lease its full time anew.
+        let end = self.oracle.now.plus(self.oracle.lease);
+        let held = self.oracle.items.values_mut().filter(|item| item.state == State::Processing);
+        held.for_each(|item| item.at = item.at.max(end));
+    }
+
+    async fn pass(&mut self) {
+        if self.harness.is_time_still() {
+            let by = Duration::from_millis(self.random.random_range(1..12_000));
+            self.harness.advance(by).await;
+            self.oracle.pass(by);
+        }
+    }
+
+    async fn compare(&self, what: &str) {
+        let mut counts = BTreeMap::new();
+        let mut filter = ListFilter { limit: 1_000, ..ListFilter::default() };
+        let mut seen = 0;
+        loop {
+            let query = Query::List(filter.clone());
+            let Answer::Batches(page) = self.calls.0.query(query).await.unwrap() else {
+                panic!("a list answers with batches")
+            };
+            for batch in page.batches {
+                let item = &self.oracle.items[batch.spec.id.as_str()];
+                let got = (batch.state, batch.attempts, batch.lost_leases, batch.last_fence);
+                let expected = (item.state, item.attempts, item.lost, item.fence);
+                assert_eq!(got, expected, "{what}: {}", batch.spec.id);
+                assert_eq!(batch.lease.is_some(), batch.state == State::Processing, "{what}");
+                let queue = (batch.spec.queue.clone(), batch.state);
+                *counts.entry(queue).or_insert(0) += 1;
+                seen += 1;
+            }
+            if page.next_cursor.is_empty() {
+                break;
+            }
+            filter.cursor = page.next_cursor;
+        }
+        assert_eq!(seen, self.oracle.items.len(), "{what}: none is lost, none made up");
+        for queue in self.calls.stats().await {
+            for (state, count) in queue.counts {
+                let expected = counts.get(&(queue.queue.clone(), state)).copied().unwrap_or(0);
+                assert_eq!(count, expected, "{what}: {state} in {}", queue.queue);
+            }
+        }
+    }
+}

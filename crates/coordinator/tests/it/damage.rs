@@ -1,0 +1,231 @@
+//! Disks that are full, files that are torn, newer or taken.
+
+use std::fmt::Debug;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use redb::{Database, ReadableTable as _, StorageBackend, TableDefinition, backends::FileBackend};
+use sheaf_coordinator::embedded::{Config, Embedded};
+use sheaf_coordinator::{
+    Answer, Coordinator, Error, LeaseRef, Outcome, Query, Resolution, SettleRequest, State,
+};
+use sheaf_retry::{Code, Retryable as _, SystemClock};
+
+const BATCHES: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("batches");
+
+fn open(path: &std::path::Path) -> Result<Embedded, Error> {
+    Embedded::open(Config::disk(path), SystemClock::shared())
+}
+
+async fn batch(coordinator: &Embedded, name: &str) -> Option<sheaf_coordinator::Batch> {
+    match coordinator.query(Query::Get(vec![name.parse().unwrap()])).await.unwrap() {
+        Answer::Batches(mut page) => page.batches.pop(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A file that can be told to be full.
+#[derive(Debug)]
+struct Full {
+    file: FileBackend,
+    full: Arc<AtomicBool>,
+}
+
+impl Full {
+    fn check(&self) -> io::Result<()> {
+        if self.full.load(Ordering::SeqCst) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(())
+    }
+}
+
+impl StorageBackend for Full {
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.file.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.check()?;
+        self.file.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        // What is there can be written over; only growth needs room.
+        if data.len() > 512 {
+            self.check()?;
+        }
+        self.file.write(offset, data)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_changes_nothing_and_work_resumes() {
+    let home = super::directory();
+    let path = super::file(home.path());
+    let full = Arc::new(AtomicBool::new(false));
+    let (flag, name) = (full.clone(), path.clone());
+    let opener = Arc::new(move || {
+        let options = std::fs::File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&name);
+        let file = FileBackend::new(options.unwrap())?;
+        Database::builder().create_with_backend(Full { file, full: flag.clone() })
+    });
+    let config = Config::disk(&path);
+    let coordinator =
+        Embedded::open_with(config, SystemClock::shared(), "test".to_owned(), opener).unwrap();
+    coordinator.register(vec![super::spec("a"), super::spec("b")]).await.unwrap();
+    let lease = coordinator.claim(super::claim("r", 1)).await.unwrap().leases.remove(0);
+    let outcome = Outcome {
+        lease: LeaseRef { id: lease.spec.id.clone(), fence: lease.fence },
+        resolution: Resolution::Completed,
+        error: None,
+        outputs: vec![super::spec("out")],
+    };
+    let settle = SettleRequest { outcomes: vec![outcome], ..SettleRequest::default() };
+
+    full.store(true, Ordering::SeqCst);
+    for _ in 0..3 {
+        let errors = [
+            coordinator.register(vec![super::spec("c")]).await.unwrap_err().code(),
+            coordinator.settle(settle.clone()).await.unwrap_err().code(),
+            coordinator.claim(super::claim("r2", 1)).await.unwrap_err().code(),
+        ];
+        assert_eq!(errors, [Code::DiskFull; 3]);
+        // Not ahead of the disk, and reading still works.
+        assert!(batch(&coordinator, "c").await.is_none());
+        assert_eq!(batch(&coordinator, "a").await.unwrap().state, State::Processing);
+        assert_eq!(batch(&coordinator, "b").await.unwrap().state, State::Pending);
+    }
+    full.store(false, Ordering::SeqCst);
+    assert!(coordinator.register(vec![super::spec("c")]).await.unwrap()[0].created);
+    coordinator.settle(settle).await.unwrap();
+    assert_eq!(batch(&coordinator, "a").await.unwrap().state, State::Completed);
+    coordinator.close().await.unwrap();
+    drop(coordinator);
+    let reopened = open(&path).unwrap();
+    for (name, state) in [
+        ("a", State::Completed),
+        ("b", State::Pending),
+        ("c", State::Pending),
+        ("out", State::Pending),
+    ] {
+        assert_eq!(batch(&reopened, name).await.unwrap().state, state, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_has_one_owner() {
+    let home = super::directory();
+    let path = super::file(home.path());
+    let first = open(&path).unwrap();
+    assert_eq!(open(&path).unwrap_err().code(), Code::DirectoryLocked);
+    first.close().await.unwrap();
+    open(&path).unwrap();
+}
+
+#[test]
+fn a_missing_directory_is_named() {
+    let home = super::directory();
+    let error = open(&home.path().join("nowhere/coordinator.redb")).unwrap_err();
+    assert_eq!(error.code(), Code::Io);
+    assert!(error.to_string().contains("nowhere"), "{error}");
+}
+
+/// Registers three batches and closes.
+async fn three(path: &std::path::Path) {
+    let coordinator = open(path).unwrap();
+    coordinator.register(["a", "b", "c"].map(super::spec).to_vec()).await.unwrap();
+    coordinator.close().await.unwrap();
+}
+
+fn rewrite(path: &std::path::Path, change: impl FnOnce(&mut Vec<u8>)) {
+    let database = Database::create(path).unwrap();
+    let write = database.begin_write().unwrap();
+    {
+        let mut table = write.open_table(BATCHES).unwrap();
+        let mut bytes = table.get(2).unwrap().unwrap().value().to_vec();
+        change(&mut bytes);
+        table.insert(2, bytes.as_slice()).unwrap();
+    }
+    write.commit().unwrap();
+}
+
+#[tokio::test]
+async fn one_damaged_record_fails_alone() {
+    let home = super::directory();
+    let path = super::file(home.path());
+    three(&path).await;
+    rewrite(&path, |bytes| {
+        let last = bytes.len() - 8;
+        bytes[last] ^= 0x55;
+    });
+    for _ in 0..2 {
+        let coordinator = open(&path).unwrap();
+        let damaged = batch(&coordinator, "b").await.unwrap();
+        assert_eq!((damaged.state, damaged.error.unwrap().code), (State::Failed, Code::Corrupt));
+        for name in ["a", "c"] {
+            assert_eq!(batch(&coordinator, name).await.unwrap().state, State::Pending);
+        }
+        coordinator.close().await.unwrap();
+    }
+    rewrite(&path, |bytes| bytes.truncate(3));
+    let coordinator = open(&path).unwrap();
+    assert_eq!(batch(&coordinator, "corrupt-2").await.unwrap().state, State::Failed);
+}
+
+#[tokio::test]
+async fn a_newer_file_is_refused_and_left_alone() {
+    let home = super::directory();
+    let path = super::file(home.path());
+    three(&path).await;
+    rewrite(&path, |bytes| bytes[1] = 99);
+    let error = open(&path).unwrap_err();
+    assert_eq!(error.code(), Code::FormatNewer);
+    assert!(error.to_string().contains("version 99"), "{error}");
+    rewrite(&path, |bytes| bytes[1] = 1);
+    let coordinator = open(&path).unwrap();
+    assert_eq!(batch(&coordinator, "b").await.unwrap().state, State::Pending);
+}
+
+#[tokio::test]
+async fn a_torn_file_is_an_error_and_no_panic() {
+    let home = super::directory();
+    let path = super::file(home.path());
+    three(&path).await;
+    let whole = std::fs::read(&path).unwrap();
+    let mut opened = 0;
+    for cut in [0, 1, 100, 4_095, 4_096, 5_000, whole.len() / 2, whole.len() - 1] {
+        std::fs::write(&path, &whole[..cut]).unwrap();
+        match open(&path) {
+            Ok(coordinator) if cut > 0 => {
+                // Only if nothing of what was acknowledged is missing.
+                assert!(batch(&coordinator, "c").await.is_some(), "cut at {cut}");
+                opened += 1;
+            }
+            Ok(coordinator) => assert!(batch(&coordinator, "a").await.is_none()),
+            Err(error) => {
+                assert!(matches!(error.code(), Code::Corrupt | Code::Io), "cut at {cut}: {error:?}")
+            }
+        }
+    }
+    assert!(opened < 7, "a cut is noticed");
+    let mut longer = whole.clone();
+    longer.extend_from_slice(&[0xA5; 5_000]);
+    std::fs::write(&path, &longer).unwrap();
+    let coordinator = open(&path).unwrap();
+    assert!(batch(&coordinator, "c").await.is_some(), "garbage behind the end does not matter");
+}
