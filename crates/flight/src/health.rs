@@ -76,7 +76,8 @@ impl Health {
         &self,
     ) -> tonic_health::pb::health_server::HealthServer<impl tonic_health::pb::health_server::Health>
     {
-        let service = tonic_health::server::HealthService::from_health_reporter(self.reporter.clone());
+        let service =
+            tonic_health::server::HealthService::from_health_reporter(self.reporter.clone());
         tonic_health::pb::health_server::HealthServer::new(service)
     }
 

@@ -19,9 +19,7 @@ pub use builder::RouterBuilder;
 pub(crate) use resolve::Asked;
 
 use crate::error::Error;
-use crate::handler::{
-    ActionHandler, CallContext, Descriptor, FlightEntry, Handler, MessageStream,
-};
+use crate::handler::{ActionHandler, CallContext, Descriptor, FlightEntry, Handler, MessageStream};
 use crate::health::Health;
 use crate::limits::Limits;
 use crate::message::Message;

@@ -66,8 +66,8 @@ pub struct Server {
 impl Server {
     /// A server of the router's Flight service, health and reflection.
     pub fn new(router: FlightRouter) -> Self {
-        let routes = Routes::new(Plain::server(router.clone()))
-            .add_service(router.core.health.service());
+        let routes =
+            Routes::new(Plain::server(router.clone())).add_service(router.core.health.service());
         Server {
             router,
             routes,
@@ -132,8 +132,11 @@ impl Server {
         let incoming =
             connection::incoming(listener.into_tokio()?, Arc::clone(&gate), kill.clone());
         let service = call::CallService::new(routes, Arc::clone(&gate));
-        let serving = transport(&core.limits)
-            .serve_with_incoming_shutdown(service, incoming, shutdown.clone().cancelled_owned());
+        let serving = transport(&core.limits).serve_with_incoming_shutdown(
+            service,
+            incoming,
+            shutdown.clone().cancelled_owned(),
+        );
         let task = tokio::spawn(async move {
             if let Err(error) = serving.await {
                 tracing::error!(%error, "the Flight server ended");

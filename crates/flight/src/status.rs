@@ -160,8 +160,10 @@ impl From<Status> for Error {
 /// one has a source, since sources do not travel.
 fn is_transport(status: &Status) -> bool {
     let made_here = std::error::Error::source(status).is_some();
-    let unclear =
-        matches!(status.code(), Grpc::Unknown | Grpc::Internal | Grpc::Unavailable | Grpc::Cancelled);
+    let unclear = matches!(
+        status.code(),
+        Grpc::Unknown | Grpc::Internal | Grpc::Unavailable | Grpc::Cancelled
+    );
     made_here && unclear
 }
 
@@ -180,14 +182,12 @@ pub(crate) fn inbound(status: Status, max_message_bytes: usize) -> Error {
                 status.message()
             ),
         ),
-        Grpc::Internal if status.message().contains("EOF") => Error::new(
-            Code::MalformedData,
-            "the stream ends within a message; send it again whole",
-        ),
-        Grpc::Internal if status.message().contains("decode") => Error::new(
-            Code::MalformedData,
-            format!("not a Flight message: {}", status.message()),
-        ),
+        Grpc::Internal if status.message().contains("EOF") => {
+            Error::new(Code::MalformedData, "the stream ends within a message; send it again whole")
+        }
+        Grpc::Internal if status.message().contains("decode") => {
+            Error::new(Code::MalformedData, format!("not a Flight message: {}", status.message()))
+        }
         _ => Error::new(
             Code::Cancelled,
             format!("the client broke off its stream: {}", status.message()),

@@ -8,7 +8,7 @@ use arrow_flight::{Action, Criteria, Empty, FlightDescriptor, Ticket};
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
-use sheaf_retry::{Code, Retryable as _, RetryPolicy, SharedClock};
+use sheaf_retry::{Code, RetryPolicy, Retryable as _, SharedClock};
 use tonic::metadata::{MetadataKey, MetadataValue};
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
@@ -159,8 +159,7 @@ impl FlightConnection {
         // The deadline holds for the whole answer, which is short.
         let answer = self.read(name, action, &options, async |mut client, request| {
             let results = client.do_action(request).await?.into_inner();
-            let bodies: Vec<Bytes> =
-                results.map_ok(|result| result.body).try_collect().await?;
+            let bodies: Vec<Bytes> = results.map_ok(|result| result.body).try_collect().await?;
             Ok(Response::new(bodies))
         });
         answer.await
@@ -197,7 +196,8 @@ impl FlightConnection {
         let deadline = options.deadline.or(self.config.deadline);
         let request = self.request(data, options, None)?;
         let mut client = self.client.clone();
-        let call = self.within(deadline, "DoExchange", async move { client.do_exchange(request).await });
+        let call =
+            self.within(deadline, "DoExchange", async move { client.do_exchange(request).await });
         let answer = tokio::select! {
             biased;
             Ok(error) = &mut failure => return Err(error),
@@ -206,7 +206,8 @@ impl FlightConnection {
         let answers = self.messages(answer.into_inner());
         // Dropping the answers is what breaks the call off.
         let failed = futures::stream::once(failure).filter_map(|failed| async { failed.ok() });
-        let both = futures::stream::select(answers.map(Some).chain(ended()), failed.map(|e| Some(Err(e))));
+        let both =
+            futures::stream::select(answers.map(Some).chain(ended()), failed.map(|e| Some(Err(e))));
         Ok(both
             .scan(false, |over, item| {
                 let item = if *over { None } else { item };
@@ -285,10 +286,7 @@ impl FlightConnection {
 
     fn messages(&self, stream: Streaming<arrow_flight::FlightData>) -> MessageStream {
         let target = self.target.clone();
-        stream
-            .map_ok(message_from_wire)
-            .map_err(move |status| named(&target, status))
-            .boxed()
+        stream.map_ok(message_from_wire).map_err(move |status| named(&target, status)).boxed()
     }
 }
 

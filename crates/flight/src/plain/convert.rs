@@ -153,8 +153,7 @@ mod tests {
 
     #[test]
     fn a_message_goes_there_and_back_whole() {
-        let mut message =
-            Message::new(Bytes::from_static(b"header"), Bytes::from_static(b"body"));
+        let mut message = Message::new(Bytes::from_static(b"header"), Bytes::from_static(b"body"));
         message.app_metadata = Bytes::from_static(b"meta");
         assert_eq!(message_from_wire(message_to_wire(message.clone())), message);
         message.body = vec![Bytes::from_static(b"bo"), Bytes::from_static(b"dy")];

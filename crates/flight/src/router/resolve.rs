@@ -76,8 +76,7 @@ fn utf8<'a>(what: &str, bytes: &'a [u8]) -> Result<&'a str, Error> {
             format!("the {what} has {} bytes, at most {MAX_NAME_BYTES} are allowed", bytes.len()),
         ));
     }
-    std::str::from_utf8(bytes)
-        .map_err(|error| invalid(format!("the {what} is not UTF-8: {error}")))
+    std::str::from_utf8(bytes).map_err(|error| invalid(format!("the {what} is not UTF-8: {error}")))
 }
 
 #[cfg(test)]

@@ -217,7 +217,8 @@ mod tests {
         let sessions =
             Sessions::new(ManualClock::new(Timestamp::EPOCH), 2, Duration::from_secs(10));
         let id = sessions.open().unwrap();
-        let set = options([("tz", text("UTC")), ("", text("x")), ("big", text(&"x".repeat(5_000)))]);
+        let set =
+            options([("tz", text("UTC")), ("", text("x")), ("big", text(&"x".repeat(5_000)))]);
         let result = sessions.set(&id, set).unwrap();
         assert_eq!(result.errors[""].value, pb::Problem::InvalidName as i32);
         assert_eq!(result.errors["big"].value, pb::Problem::InvalidValue as i32);

@@ -133,7 +133,10 @@ pub(super) fn method_names(sets: &[&[u8]]) -> Result<Vec<String>, Error> {
 }
 
 /// Used by [`CallBody`] to end a call when it panics half-way.
-pub(super) fn panic_trailers(guard: &mut CallGuard, panic: &(dyn std::any::Any + Send)) -> HeaderMap {
+pub(super) fn panic_trailers(
+    guard: &mut CallGuard,
+    panic: &(dyn std::any::Any + Send),
+) -> HeaderMap {
     trailers(guard.panicked(panic))
 }
 

@@ -91,8 +91,7 @@ impl Gate {
         path: &str,
         peer: Option<SocketAddr>,
     ) -> Result<CallGuard, Error> {
-        let background =
-            path.starts_with("/grpc.health.") || path.starts_with("/grpc.reflection.");
+        let background = path.starts_with("/grpc.health.") || path.starts_with("/grpc.reflection.");
         let method = self.label(path);
         let limits = &self.core.limits;
         let mut state = self.state();

@@ -11,7 +11,8 @@ use super::gate::{CutCall, Gate};
 use crate::health::Health;
 use crate::router::Core;
 
-/// How long connections may take to close once their calls are over.
+/// How long connections may take at least to close once their calls are over:
+/// what was answered last is still on its way.
 const CLOSE_TIME: Duration = Duration::from_secs(1);
 
 /// A running server. Dropping it closes the port and every connection at once.
@@ -60,14 +61,16 @@ impl ServerHandle {
 
     /// Ends the server in good order: health turns to not serving, new calls
     /// are refused with `draining`, and those under way get `grace` to end.
-    /// Then they are cut (their callers see `draining`), the port is closed,
-    /// and connections that do not close within a second are closed for them.
+    /// Then they are cut (their callers see `draining`), the port is closed, and
+    /// connections that do not close in what is left of `grace`, but at least a
+    /// second, are closed for them.
     ///
     /// Dropping the future closes everything at once.
     pub async fn drain(mut self, grace: Duration) -> Drained {
         self.core.health.drain().await;
         self.gate.start_drain();
         let clock = Arc::clone(&self.core.clock);
+        let until = clock.elapsed().saturating_add(grace);
         tokio::select! {
             biased;
             () = self.gate.wait_until_idle() => {}
@@ -79,10 +82,11 @@ impl ServerHandle {
         }
         self.shutdown.cancel();
         if let Some(mut task) = self.task.take() {
+            let rest = until.saturating_sub(clock.elapsed()).max(CLOSE_TIME);
             let closed = tokio::select! {
                 biased;
                 _ = &mut task => true,
-                () = clock.sleep(CLOSE_TIME) => false,
+                () = clock.sleep(rest) => false,
             };
             if !closed {
                 self.kill.cancel();

@@ -56,11 +56,7 @@ impl Listener {
     ///
     /// # Errors
     /// As [`Listener::bind`].
-    pub fn from_std(
-        listener: TcpListener,
-        flag: &str,
-        exposure: Exposure,
-    ) -> Result<Self, Error> {
+    pub fn from_std(listener: TcpListener, flag: &str, exposure: Exposure) -> Result<Self, Error> {
         let listener = Self::with(listener, flag)?;
         check_exposure(listener.address, flag, exposure)?;
         Ok(listener)
@@ -68,8 +64,9 @@ impl Listener {
 
     fn with(inner: TcpListener, flag: &str) -> Result<Self, Error> {
         let set_up = inner.set_nonblocking(true).and_then(|()| inner.local_addr());
-        let address = set_up
-            .map_err(|error| Error::new(Code::Io, format!("{flag}: cannot use the port: {error}")))?;
+        let address = set_up.map_err(|error| {
+            Error::new(Code::Io, format!("{flag}: cannot use the port: {error}"))
+        })?;
         Ok(Listener { inner, address })
     }
 

@@ -1,0 +1,11 @@
+//! Router, server and client over real gRPC on loopback.
+#![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
+
+mod drain;
+mod errors;
+mod limits;
+mod memory;
+mod round_trip;
+mod scratch;
+mod services;
+mod support;
