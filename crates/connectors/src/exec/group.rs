@@ -27,11 +27,11 @@ struct Group(Option<Pid>);
 
 impl Group {
     fn signal(&self, signal: Signal) {
-        if let Some(pid) = self.0 {
-            if let Err(error) = kill_process_group(pid, signal) {
-                // Mostly an empty group, which is what we want.
-                tracing::trace!(%error, "process group not signalled");
-            }
+        if let Some(pid) = self.0
+            && let Err(error) = kill_process_group(pid, signal)
+        {
+            // Mostly an empty group, which is what we want.
+            tracing::trace!(%error, "process group not signalled");
         }
     }
 }

@@ -54,7 +54,10 @@ impl DirSync {
         state.running = true;
         drop(state);
         let result = fsync();
-        let shared = result.as_ref().map(|()| ()).map_err(|e| (e.kind(), e.to_string()));
+        let shared = match &result {
+            Ok(()) => Ok(()),
+            Err(e) => Err((e.kind(), e.to_string())),
+        };
         let mut state = self.lock();
         state.running = false;
         // Set once: this caller alone took the round.

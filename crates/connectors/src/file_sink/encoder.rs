@@ -38,7 +38,7 @@ pub(crate) struct Encoder {
 enum Kind {
     Parquet(Box<ArrowWriter<Out>>),
     Ipc { writer: Box<FileWriter<BufWriter<Out>>>, held: Option<Held> },
-    Csv(CsvWriter<BufWriter<Out>>),
+    Csv(Box<CsvWriter<BufWriter<Out>>>),
     Json(LineDelimitedWriter<BufWriter<Out>>),
 }
 
@@ -168,7 +168,7 @@ fn open_kind(
             // With the first batch the writer would write it: there may be none.
             let names = RecordBatch::new_empty(Arc::clone(schema));
             CsvWriter::new(&mut out).write(&names)?;
-            Kind::Csv(CsvWriterBuilder::new().with_header(false).build(out))
+            Kind::Csv(Box::new(CsvWriterBuilder::new().with_header(false).build(out)))
         }
         FileFormat::Json => Kind::Json(LineDelimitedWriter::new(buffered(out))),
     })
