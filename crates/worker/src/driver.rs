@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use sheaf_coordinator::{
-    Claim, ClaimRequest, Coordinator, Error, Extended, Extension, Lease, LeaseRef, SettleReply,
+    Claim, ClaimRequest, Error, Extended, Extension, Lease, LeaseRef, SettleReply,
     SettleRequest,
 };
 use sheaf_retry::{RetryPolicy, SharedClock};

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use futures::stream::{BoxStream, StreamExt};
 use sheaf_coordinator::{BatchSpec, Fence};
 use sheaf_flight::MessageStream;
-use sheaf_flight::ipc::{DecodeOptions, Decoder};
+use sheaf_flight::ipc::{Bounds, decode_stream};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::ProcessError;
@@ -69,33 +69,18 @@ impl Job {
     /// # Errors
     /// Permanent where the payload is malformed; transient where it cannot be read now.
     pub async fn into_rows(self) -> Result<Output, ProcessError> {
-        let Job { mut messages, progress, .. } = self;
-        let mut decoder = Decoder::new(DecodeOptions::default());
-        let first = match messages.next().await {
-            Some(message) => message.map_err(|error| ProcessError::from_error(&error))?,
-            None => return Err(ProcessError::permanent("the payload is empty: it has no schema")),
-        };
-        decoder.push(&first).map_err(|error| ProcessError::from_error(&error))?;
-        let schema = decoder
-            .schema()
-            .ok_or_else(|| ProcessError::permanent("the payload does not begin with a schema"))?;
-        let rows = futures::stream::try_unfold(
-            (messages, decoder, progress),
-            |(mut messages, mut decoder, progress)| async move {
-                while let Some(message) = messages.next().await {
-                    let message = message.map_err(|error| ProcessError::from_error(&error))?;
-                    let decoded = decoder
-                        .push(&message)
-                        .map_err(|error| ProcessError::from_error(&error))?;
-                    if let Some(batch) = decoded {
-                        progress.add_rows(batch.num_rows() as u64);
-                        return Ok(Some((batch, (messages, decoder, progress))));
-                    }
-                }
-                Ok(None)
-            },
-        );
-        Ok(Output::new(schema, rows.boxed()))
+        let Job { messages, progress, .. } = self;
+        let (schema, batches) = decode_stream(messages, Bounds::default())
+            .await
+            .map_err(|error| ProcessError::from_error(&error))?;
+        let rows = batches
+            .map(move |batch| {
+                let batch = batch.map_err(|error| ProcessError::from_error(&error))?;
+                progress.add_rows(batch.num_rows() as u64);
+                Ok(batch)
+            })
+            .boxed();
+        Ok(Output::new(schema, rows))
     }
 }
 

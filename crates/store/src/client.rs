@@ -1,0 +1,227 @@
+//! A client of Flight stores.
+
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
+use bytes::Bytes;
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use sheaf_flight::ipc::{Bounds, decode_stream, encode_batches};
+use sheaf_flight::{
+    CallOptions, ChannelPool, ClientConfig, Error, FlightConnection, FlightEntry,
+    MessageStream,
+};
+use sheaf_proto::BatchId;
+use sheaf_retry::{Code, RetryPolicy, SharedClock};
+
+use crate::options::PutReceipt;
+use crate::payload::Durability;
+
+/// Puts and gets payloads of a Flight store. Cheap to clone; clones share channels.
+///
+/// Connections are made when they are needed and made again when they break.
+/// Reads are retried until their first answer. Puts of record batches are
+/// retried too: the client names the batch, and a store takes the same content
+/// under the same name once.
+#[derive(Clone, Debug)]
+pub struct FlightClient {
+    pool: ChannelPool,
+    connection: FlightConnection,
+    clock: SharedClock,
+    retry: RetryPolicy,
+}
+
+/// How a client puts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClientPut {
+    /// What a crash may leave of it; `None` is the server's own default.
+    pub durability: Option<Durability>,
+    /// Whether it is registered with the coordinator in the same call.
+    pub register: bool,
+}
+
+impl ClientPut {
+    /// Stored, and registered with the coordinator.
+    pub const REGISTERED: ClientPut = ClientPut { durability: None, register: true };
+
+    fn options(self) -> CallOptions {
+        let mut options = CallOptions::default();
+        if self.register {
+            options = options.header("sheaf-register", "true");
+        }
+        match self.durability {
+            Some(Durability::Memory) => options.header("sheaf-durability", "memory"),
+            Some(Durability::Disk) => options.header("sheaf-durability", "disk"),
+            None => options,
+        }
+    }
+}
+
+impl FlightClient {
+    /// A client of the server at `uri` (`grpc://HOST:PORT`), with default settings.
+    ///
+    /// # Errors
+    /// `invalid_argument` where `uri` is none; whether anybody answers there
+    /// turns out at the first call.
+    pub fn connect(uri: &str, clock: SharedClock) -> Result<Self, Error> {
+        let config = ClientConfig::default();
+        let retry = config.retry.clone();
+        let pool = ChannelPool::new(config, clock.clone());
+        FlightClient::with_pool(pool, uri, retry, clock)
+    }
+
+    /// A client that shares the channels of `pool`; puts are retried by `retry`.
+    ///
+    /// # Errors
+    /// As [`FlightClient::connect`].
+    pub fn with_pool(
+        pool: ChannelPool,
+        uri: &str,
+        retry: RetryPolicy,
+        clock: SharedClock,
+    ) -> Result<Self, Error> {
+        let connection = pool.connection(uri)?;
+        Ok(FlightClient { pool, connection, clock, retry })
+    }
+
+    /// The same client for another server.
+    ///
+    /// # Errors
+    /// As [`FlightClient::connect`].
+    pub fn at(&self, uri: &str) -> Result<Self, Error> {
+        let connection = self.pool.connection(uri)?;
+        Ok(FlightClient { connection, ..self.clone() })
+    }
+
+    /// The calls below this client.
+    pub fn connection(&self) -> &FlightConnection {
+        &self.connection
+    }
+
+    /// Stores one record batch under a new id.
+    ///
+    /// # Errors
+    /// As [`FlightClient::put`].
+    pub async fn store_batch(&self, batch: RecordBatch) -> Result<BatchId, Error> {
+        let receipt = self.put(None, batch.schema(), &[batch], ClientPut::default()).await?;
+        Ok(receipt.batch_id)
+    }
+
+    /// Stores record batches of one schema as one batch; `None` picks an id.
+    ///
+    /// Cancel-safe: a dropped put leaves nothing, or all of it.
+    ///
+    /// # Errors
+    /// `already_exists` where the id was used for other content,
+    /// `memory_full`, `disk_full`, `limit_exceeded`, `unavailable`.
+    pub async fn put(
+        &self,
+        id: Option<&BatchId>,
+        schema: SchemaRef,
+        batches: &[RecordBatch],
+        put: ClientPut,
+    ) -> Result<PutReceipt, Error> {
+        let id = match id {
+            Some(id) => id.clone(),
+            None => BatchId::generate(self.clock.now().as_millis()),
+        };
+        let messages = encode_batches(schema, batches)?;
+        let attempt = async |_attempt: u32| {
+            let stream = futures::stream::iter(messages.clone().into_iter().map(Ok)).boxed();
+            self.put_messages(Some(&id), stream, put).await
+        };
+        let seed = self.clock.now().as_micros();
+        match sheaf_retry::retry(&self.retry, seed, self.clock.clone(), attempt).await {
+            Ok(receipt) => Ok(receipt),
+            Err(error) if error.attempts() == 1 => Err(error.into_last()),
+            Err(error) => Err(Error::from_error(error)),
+        }
+    }
+
+    /// Stores a stream of messages, the schema first. Tried once, since the
+    /// stream is used up; `None` lets the server pick the id.
+    ///
+    /// # Errors
+    /// As [`FlightClient::put`], and what `messages` yields.
+    pub async fn put_messages(
+        &self,
+        id: Option<&BatchId>,
+        messages: MessageStream,
+        put: ClientPut,
+    ) -> Result<PutReceipt, Error> {
+        let path: &[&str] = match id {
+            Some(id) => &["batches", id.as_str()],
+            None => &["batches"],
+        };
+        let answer = self.connection.put(path, &put.options(), messages).await?;
+        serde_json::from_slice(&answer)
+            .map_err(|error| Error::new(Code::Internal, format!("the receipt is no JSON: {error}")))
+    }
+
+    /// The whole payload in one record batch.
+    ///
+    /// # Errors
+    /// `not_found`, `corrupt`, `malformed_data`, `unavailable`.
+    pub async fn get_batch(&self, id: &BatchId) -> Result<RecordBatch, Error> {
+        let (schema, mut stream) = self.get_stream(id).await?;
+        let mut batches = Vec::new();
+        while let Some(batch) = stream.next().await {
+            batches.push(batch?);
+        }
+        arrow_select::concat::concat_batches(&schema, &batches)
+            .map_err(|error| Error::new(Code::LimitExceeded, error.to_string()))
+    }
+
+    /// The payload, record batch by record batch.
+    ///
+    /// # Errors
+    /// As [`FlightClient::get_batch`].
+    pub async fn get_stream(
+        &self,
+        id: &BatchId,
+    ) -> Result<(SchemaRef, BoxStream<'static, Result<RecordBatch, Error>>), Error> {
+        decode_stream(self.get_messages(id).await?, Bounds::default()).await
+    }
+
+    /// The payload's messages, undecoded, the schema first.
+    ///
+    /// # Errors
+    /// `not_found`, `corrupt`, `unavailable`; the stream may end with one too.
+    pub async fn get_messages(&self, id: &BatchId) -> Result<MessageStream, Error> {
+        self.connection.get(&format!("batches/{id}"), &CallOptions::default()).await
+    }
+
+    /// What the store knows of a payload.
+    ///
+    /// # Errors
+    /// `not_found`, `unavailable`.
+    pub async fn info(&self, id: &BatchId) -> Result<FlightEntry, Error> {
+        self.connection.info(&["batches", id.as_str()], &CallOptions::default()).await
+    }
+
+    /// Payloads whose ids begin with `prefix`.
+    ///
+    /// # Errors
+    /// `unavailable`; the stream may end with one too.
+    pub async fn list(
+        &self,
+        prefix: &str,
+    ) -> Result<BoxStream<'static, Result<FlightEntry, Error>>, Error> {
+        let criteria = match prefix {
+            "" => Bytes::new(),
+            prefix => serde_json::json!({ "prefix": prefix }).to_string().into(),
+        };
+        self.connection.list(criteria, &CallOptions::default()).await
+    }
+
+    /// Deletes a payload.
+    ///
+    /// # Errors
+    /// `not_found`, `failed_precondition` while its batch is not over, `unavailable`.
+    pub async fn delete(&self, id: &BatchId) -> Result<(), Error> {
+        let body = serde_json::json!({ "batch_id": id }).to_string();
+        let options = CallOptions::default();
+        self.connection.action("DeleteBatch", body.into(), &options).await?;
+        Ok(())
+    }
+}
+

@@ -1,0 +1,9 @@
+//! The worker pool against a real embedded coordinator and real file sinks.
+#![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
+
+mod failures;
+mod outage;
+mod pool;
+mod programs;
+mod shutdown;
+mod support;

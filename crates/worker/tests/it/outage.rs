@@ -1,0 +1,164 @@
+//! A coordinator that cannot be reached for a while, and leases that are lost.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use sheaf_coordinator::{
+    Answer, BatchSpec, Claim, ClaimRequest, Control, ControlReply, Coordinator, Error, Event,
+    Extended, Extension, Query, Registered, SettleReply, SettleRequest, State, WatchFilter,
+};
+use sheaf_retry::{Code, RetryPolicy};
+use sheaf_worker::{Config, Job, PassThrough};
+use tokio::sync::Semaphore;
+
+use crate::support::{DEADLINE, Each, Scene, eager, quick};
+
+/// The network between a pool and its coordinator, which a test can cut.
+struct Cable {
+    end: Arc<dyn Coordinator>,
+    cut: AtomicBool,
+    /// Replies are dropped, but the calls arrive.
+    deaf: AtomicBool,
+}
+
+impl Cable {
+    fn new(end: Arc<dyn Coordinator>) -> Arc<Self> {
+        Arc::new(Cable { end, cut: AtomicBool::new(false), deaf: AtomicBool::new(false) })
+    }
+
+    fn check(&self, flag: &AtomicBool) -> Result<(), Error> {
+        if flag.load(Ordering::SeqCst) {
+            return Err(Error::Unavailable {
+                problem: "is cut off".to_owned(),
+                code: Code::Unavailable,
+            });
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Coordinator for Cable {
+    async fn register(&self, specs: Vec<BatchSpec>) -> Result<Vec<Registered>, Error> {
+        self.end.register(specs).await
+    }
+
+    async fn claim(&self, request: ClaimRequest) -> Result<Claim, Error> {
+        self.check(&self.cut)?;
+        let answer = self.end.claim(request).await;
+        self.check(&self.deaf)?;
+        answer
+    }
+
+    async fn settle(&self, request: SettleRequest) -> Result<SettleReply, Error> {
+        self.check(&self.cut)?;
+        let answer = self.end.settle(request).await;
+        self.check(&self.deaf)?;
+        answer
+    }
+
+    async fn extend(&self, leases: Vec<Extension>) -> Result<Vec<Extended>, Error> {
+        self.check(&self.cut)?;
+        let answer = self.end.extend(leases).await;
+        self.check(&self.deaf)?;
+        answer
+    }
+
+    async fn query(&self, query: Query) -> Result<Answer, Error> {
+        self.end.query(query).await
+    }
+
+    async fn control(&self, control: Control) -> Result<ControlReply, Error> {
+        self.end.control(control).await
+    }
+
+    async fn watch(&self, filter: WatchFilter) -> Result<BoxStream<'static, Event>, Error> {
+        self.end.watch(filter).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn results_are_kept_and_sent_again_when_replies_are_lost() {
+    let scene = Scene::new().await;
+    let cable = Cable::new(Arc::clone(&scene.coordinator));
+    let gate: &Semaphore = Box::leak(Box::new(Semaphore::new(0)));
+    for index in 0..20_i64 {
+        scene.add(&format!("b{index}"), &[index], RetryPolicy::none()).await;
+    }
+    let worker = scene.worker_with(
+        Config::new("pool"),
+        Each(move |job: Job| async move {
+            gate.acquire().await.unwrap().forget();
+            job.into_rows().await
+        }),
+        Some(scene.sink()),
+        Arc::clone(&cable) as _,
+    );
+    scene.counts(State::Processing, 6).await;
+    cable.deaf.store(true, Ordering::SeqCst);
+    gate.add_permits(100);
+    // The settles arrive although nobody hears that they did.
+    sheaf_testkit::wait_until_async(DEADLINE, "failing calls", || async {
+        scene.count(State::Completed).await > 0 || scene.count(State::Scheduled).await > 0
+            || scene.count(State::Pending).await < 14
+    })
+    .await
+    .unwrap();
+    cable.deaf.store(false, Ordering::SeqCst);
+    // Attempts whose proof of the lease got lost have failed; all others are done.
+    sheaf_testkit::wait_until_async(DEADLINE, "the end", || async {
+        scene.count(State::Completed).await + scene.count(State::Failed).await == 20
+    })
+    .await
+    .unwrap();
+    let (completed, results) = (scene.count(State::Completed).await, scene.results().await);
+    worker.shutdown().await;
+    assert_eq!(results.len() as u64, completed, "one row of each completed batch, none twice");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pool_that_is_cut_off_stops_its_work_and_another_does_it_once() {
+    let scene = Scene::new().await;
+    let cable = Cable::new(Arc::clone(&scene.coordinator));
+    scene.add("b", &[7], eager(3)).await;
+    let (began, dropped) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let (tell_began, tell_dropped) = (began.clone(), dropped.clone());
+    let first = scene.worker_with(
+        quick("first"),
+        Each(move |job: Job| {
+            let (began, dropped) = (tell_began.clone(), tell_dropped.clone());
+            async move {
+                let _tell = Tell(dropped);
+                began.add_permits(1);
+                std::future::pending::<()>().await;
+                job.into_rows().await
+            }
+        }),
+        Some(scene.sink()),
+        Arc::clone(&cable) as _,
+    );
+    tokio::time::timeout(DEADLINE, began.acquire()).await.unwrap().unwrap().forget();
+    cable.cut.store(true, Ordering::SeqCst);
+    let coordinator = scene.coordinator.clone();
+    let second =
+        scene.worker_with(quick("second"), PassThrough, Some(scene.sink()), coordinator);
+    let batch = scene.reaches("b", State::Completed).await;
+    assert_eq!(batch.attempts, 2);
+    // The first one stops by its own clock: nobody can tell it.
+    tokio::time::timeout(DEADLINE, dropped.acquire()).await.unwrap().unwrap().forget();
+    cable.cut.store(false, Ordering::SeqCst);
+    let summary = first.shutdown().await;
+    assert_eq!((summary.completed, summary.lost), (0, 1));
+    second.shutdown().await;
+    assert_eq!(scene.results().await, vec![7]);
+}
+
+struct Tell(Arc<Semaphore>);
+
+impl Drop for Tell {
+    fn drop(&mut self) {
+        self.0.add_permits(1);
+    }
+}
