@@ -36,8 +36,9 @@ impl Default for RpcOptions {
     }
 }
 
-/// The server ends a call at its deadline and says so; this end waits a little
-/// longer for that word before it gives up by itself.
+/// The server is told a little more than the deadline: it gives up a call
+/// whose connection is gone unnoticed, and otherwise this end does so first
+/// and knows that it was the time.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// A longer deadline is none, and gRPC has no way to say it.
@@ -60,7 +61,7 @@ impl Caller {
         Caller { address, options, clock, seed, calls: AtomicU64::new(0) }
     }
 
-    /// Calls `op` with the deadline of the attempt until it succeeds, fails
+    /// Calls `op` with the time that the server is to give it until it succeeds, fails
     /// for good, or the policy is used up. `wait` is how long the server is
     /// asked to wait for work.
     ///
@@ -85,7 +86,7 @@ impl Caller {
                 let (retry, delay) = (wait.retry, HumanDuration(wait.delay));
                 tracing::debug!(call = name, address, retry, %delay, "coordinator call failed, trying again");
             })
-            .run(|_attempt| self.within(deadline, op(deadline)))
+            .run(|_attempt| self.within(deadline, op(deadline + GRACE)))
             .await
             .map_err(|error| {
                 let operation = match error.attempts() {
@@ -104,7 +105,7 @@ impl Caller {
         tokio::select! {
             biased;
             answer = call => answer,
-            () = self.clock.sleep(deadline.saturating_add(GRACE)) => {
+            () = self.clock.sleep(deadline) => {
                 let limit = HumanDuration(deadline);
                 let problem = format!("no answer within {limit}");
                 Err(sheaf_flight::Error::new(Code::DeadlineExceeded, problem))

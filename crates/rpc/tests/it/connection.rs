@@ -32,8 +32,7 @@ async fn a_claim_whose_answer_is_lost_gives_the_same_leases_again() {
     .await;
     let fence = batch(coordinator.as_ref(), "a").await.last_fence;
     // The first answer is gone with its connection.
-    proxy.set(Mode::Cut);
-    proxy.set(Mode::Forward);
+    proxy.cut(Mode::Forward);
     let leases = claiming.await.unwrap().unwrap().leases;
     assert_eq!(leases.len(), 1);
     assert_eq!((leases[0].spec.id.clone(), leases[0].fence), (id("a"), fence));
@@ -65,8 +64,7 @@ async fn a_settle_whose_answer_is_lost_counts_once() {
         batch(coordinator.as_ref(), "a").await.state == State::Completed
     })
     .await;
-    proxy.set(Mode::Cut);
-    proxy.set(Mode::Forward);
+    proxy.cut(Mode::Forward);
     let reply = settling.await.unwrap().unwrap();
     assert_eq!(reply.outcomes[0].verdict, Verdict::AlreadyDone);
     assert_eq!(batch(coordinator.as_ref(), "a").await.outputs, [id("a.out")]);
@@ -87,7 +85,7 @@ async fn a_waiting_claim_survives_a_broken_connection() {
         async move { client.claim(request).await }
     });
     eventually("no claim waits", || async { claims.load(Ordering::SeqCst) == 1 }).await;
-    proxy.set(Mode::Cut);
+    proxy.cut(Mode::Refuse);
     eventually("the broken claim still waits", || async { claims.load(Ordering::SeqCst) == 0 })
         .await;
     proxy.set(Mode::Forward);

@@ -171,21 +171,21 @@ pub(crate) enum Mode {
     Forward,
     /// Requests arrive, answers do not.
     SwallowAnswers,
-    /// Connections are closed, new ones too.
-    Cut,
+    /// New connections are closed.
+    Refuse,
 }
 
 /// Stands between a client and a server.
 pub(crate) struct Proxy {
     address: SocketAddr,
-    mode: watch::Sender<Mode>,
+    mode: watch::Sender<(u64, Mode)>,
 }
 
 impl Proxy {
     pub(crate) async fn start(server: SocketAddr) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let mode = watch::Sender::new(Mode::Forward);
+        let mode = watch::Sender::new((0, Mode::Forward));
         let modes = mode.clone();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
@@ -199,13 +199,20 @@ impl Proxy {
         format!("grpc://{}", self.address)
     }
 
+    /// From now on, for open connections too.
     pub(crate) fn set(&self, mode: Mode) {
-        self.mode.send_replace(mode);
+        self.mode.send_modify(|state| state.1 = mode);
+    }
+
+    /// Ends every open connection; nothing passes over them any more.
+    pub(crate) fn cut(&self, mode: Mode) {
+        self.mode.send_modify(|state| *state = (state.0 + 1, mode));
     }
 }
 
-async fn pass(client: TcpStream, server: SocketAddr, mut modes: watch::Receiver<Mode>) {
-    if *modes.borrow() == Mode::Cut {
+async fn pass(client: TcpStream, server: SocketAddr, mut modes: watch::Receiver<(u64, Mode)>) {
+    let (epoch, mode) = *modes.borrow();
+    if mode == Mode::Refuse {
         return;
     }
     let Ok(server) = TcpStream::connect(server).await else { return };
@@ -215,25 +222,29 @@ async fn pass(client: TcpStream, server: SocketAddr, mut modes: watch::Receiver<
     let forward = async {
         tokio::select! {
             _ = tokio::io::copy(&mut from_client, &mut to_server) => {}
-            () = back(from_server, to_client, answers) => {}
+            () = back(from_server, to_client, answers, epoch) => {}
         }
     };
     tokio::select! {
         () = forward => {}
-        _ = modes.wait_for(|mode| *mode == Mode::Cut) => {}
+        _ = modes.wait_for(|state| state.0 != epoch) => {}
     }
 }
 
 async fn back(
     mut from: tokio::net::tcp::OwnedReadHalf,
     mut to: tokio::net::tcp::OwnedWriteHalf,
-    mode: watch::Receiver<Mode>,
+    modes: watch::Receiver<(u64, Mode)>,
+    epoch: u64,
 ) {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let mut buffer = vec![0; 64 << 10];
     while let Ok(count) = from.read(&mut buffer).await {
-        let swallow = *mode.borrow() == Mode::SwallowAnswers;
-        if count == 0 || (!swallow && to.write_all(&buffer[..count]).await.is_err()) {
+        let (now, mode) = *modes.borrow();
+        if count == 0 || now != epoch {
+            return;
+        }
+        if mode != Mode::SwallowAnswers && to.write_all(&buffer[..count]).await.is_err() {
             return;
         }
     }

@@ -133,6 +133,9 @@ async fn one_call_settles_and_claims_the_next() {
     let reply = ok(&actions, "Settle", settle).await;
     assert_eq!(reply["outcomes"][0]["verdict"], "applied");
     assert_eq!(reply["claim"]["leases"][0]["batch_id"], "b");
+    let error = wrong(&actions, "CancelBatch", json!({"batch_id": lease["batch_id"]})).await;
+    assert_eq!(error.code(), Code::FailedPrecondition, "{error}");
+    assert!(error.message().contains("is completed"), "{error}");
     let released = json!({
         "batch_id": "b", "fence": reply["claim"]["leases"][0]["fence"], "result": "released",
     });
@@ -164,8 +167,11 @@ async fn lists_go_page_by_page_and_purges_forget() {
     ok(&actions, "RegisterBatch", json!({"batches": specs})).await;
     let reply = ok(&actions, "CancelBatch", json!({"batch_ids": ["b0", "b1"]})).await;
     assert_eq!(reply["count"], 2);
-    let error = wrong(&actions, "RequeueBatch", json!({"batch_id": "b2"})).await;
-    assert_eq!(error.code(), Code::FailedPrecondition, "{error}");
+    let reply = ok(&actions, "RequeueBatch", json!({"batch_id": "b2"})).await;
+    assert_eq!(
+        (&reply["batches"][0]["verdict"], &reply["count"]),
+        (&json!("already_done"), &json!(0))
+    );
     let (mut seen, mut cursor) = (Vec::new(), Value::Null);
     loop {
         let query = json!({"state": ["pending", "cancelled"], "limit": 2, "cursor": cursor});

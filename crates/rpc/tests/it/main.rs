@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::large_futures, missing_docs, reason = "tests")]
 
 mod actions;
+mod conformance;
 mod connection;
 mod directory;
 mod errors;

@@ -102,7 +102,8 @@ async fn messages_out_of_order_are_refused() {
     ];
     for (messages, expected) in cases {
         let answer = client.claim_stream(tokio_stream::iter(messages)).await.unwrap();
-        let next = answer.into_inner().message();
+        let mut claims = answer.into_inner();
+        let next = claims.message();
         let error = tokio::time::timeout(Duration::from_secs(10), next).await.unwrap().unwrap_err();
         assert!(error.message().contains(expected), "{error:?}");
     }
