@@ -74,7 +74,7 @@ fn child() {
         let sink = common::sink(&dir, format).await;
         match until.strip_prefix("batches=") {
             Some(count) => commit_many(sink, count.parse().unwrap(), fence).await,
-            None => commit_one(&*sink, &until, fence).await,
+            None => commit_one(&sink, &until, fence).await,
         }
     });
 }

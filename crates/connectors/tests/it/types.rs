@@ -276,7 +276,8 @@ async fn every_type_alone_comes_back_or_is_refused_by_name() {
     for format in [FileFormat::Parquet, FileFormat::Ipc] {
         for name in &names {
             let given = batch(7, 40, |column| column == *name);
-            let result = there_and_back(format, given.schema(), &[given.clone()], 100).await;
+            let result =
+                there_and_back(format, given.schema(), std::slice::from_ref(&given), 100).await;
             if format == FileFormat::Parquet && !fits_parquet(name) {
                 let error = result.map(|_| ()).unwrap_err();
                 assert!(matches!(&error, Error::Unsupported { column, .. } if column == name));
@@ -316,11 +317,12 @@ async fn empty_results_and_results_without_columns_keep_schema_and_rows() {
         assert_eq!((read_schema, read), (schema, vec![]), "{format}");
     }
     let bare = batch(1, 25, |_| false);
-    let there = there_and_back(FileFormat::Ipc, bare.schema(), &[bare.clone()], 10).await;
+    let there =
+        there_and_back(FileFormat::Ipc, bare.schema(), std::slice::from_ref(&bare), 10).await;
     let sizes: Vec<_> = there.unwrap().1.iter().map(RecordBatch::num_rows).collect();
     assert_eq!(sizes, [10, 10, 5]);
     for format in [FileFormat::Parquet, FileFormat::Csv] {
-        let refused = there_and_back(format, bare.schema(), &[bare.clone()], 10).await;
+        let refused = there_and_back(format, bare.schema(), std::slice::from_ref(&bare), 10).await;
         assert_eq!(refused.unwrap_err().code(), Code::InvalidArgument, "{format}");
     }
 }
