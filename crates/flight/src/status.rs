@@ -19,6 +19,10 @@ const MAX_TEXT: usize = 2_000;
 
 /// The gRPC status of a code.
 ///
+/// What pyarrow raises was seen with pyarrow 26 (its `FlightInternalError` for
+/// lost data says no more than that Arrow has no class of its own for it); the
+/// text always begins with the code.
+///
 /// | code | gRPC status | class | exit code | pyarrow raises | what to do |
 /// |---|---|---|---|---|---|
 /// | `invalid_argument` | `INVALID_ARGUMENT` | permanent | 2 | `pyarrow.lib.ArrowInvalid` | correct the value that the message names |
@@ -27,9 +31,9 @@ const MAX_TEXT: usize = 2_000;
 /// | `not_found` | `NOT_FOUND` | permanent | 3 | `pyarrow.lib.ArrowKeyError` | check the name; a completed payload may have passed its time to live |
 /// | `already_exists` | `ALREADY_EXISTS` | permanent | 4 | `pyarrow.lib.ArrowException` | use another identifier, or let the server choose one |
 /// | `failed_precondition` | `FAILED_PRECONDITION` | permanent | 5 | `pyarrow.lib.ArrowInvalid` | look at the state that the message names |
-/// | `stale_fence` | `ABORTED` | permanent | 5 | `pyarrow.lib.ArrowInvalid` | drop the work; another worker holds the batch |
+/// | `stale_fence` | `FAILED_PRECONDITION` | permanent | 5 | `pyarrow.lib.ArrowInvalid` | drop the work; another worker holds the batch |
 /// | `lease_lost` | `FAILED_PRECONDITION` | permanent | 5 | `pyarrow.lib.ArrowInvalid` | look for what kills the workers, then requeue the batch |
-/// | `payload_lost` | `DATA_LOSS` | permanent | 5 | `pyarrow.lib.ArrowIOError` | put the data again under the same identifier and requeue the batch |
+/// | `payload_lost` | `DATA_LOSS` | permanent | 5 | `pyarrow.flight.FlightInternalError` | put the data again under the same identifier and requeue the batch |
 /// | `processor_failed` | `FAILED_PRECONDITION` | permanent | 5 | `pyarrow.lib.ArrowInvalid` | read the error of the batch, mend the data or the processor, and requeue it |
 /// | `memory_full` | `RESOURCE_EXHAUSTED` | transient | 6 | `pyarrow.lib.ArrowInvalid` | wait for work to finish, add a data directory to spill to, or raise --memory-limit |
 /// | `disk_full` | `RESOURCE_EXHAUSTED` | transient | 6 | `pyarrow.lib.ArrowInvalid` | free disk space under --data-dir |
@@ -39,7 +43,7 @@ const MAX_TEXT: usize = 2_000;
 /// | `deadline_exceeded` | `DEADLINE_EXCEEDED` | transient | 7 | `pyarrow.flight.FlightTimedOutError` | try again, or allow more time |
 /// | `unauthenticated` | `UNAUTHENTICATED` | permanent | 8 | `pyarrow.flight.FlightUnauthenticatedError` | give a valid token or certificate |
 /// | `permission_denied` | `PERMISSION_DENIED` | permanent | 8 | `pyarrow.flight.FlightUnauthorizedError` | use credentials that allow the call |
-/// | `corrupt` | `DATA_LOSS` | permanent | 9 | `pyarrow.lib.ArrowIOError` | check the disk; the file is kept under quarantine, put the data again |
+/// | `corrupt` | `DATA_LOSS` | permanent | 9 | `pyarrow.flight.FlightInternalError` | check the disk; the file is kept under quarantine, put the data again |
 /// | `format_newer` | `FAILED_PRECONDITION` | permanent | 9 | `pyarrow.lib.ArrowInvalid` | use the newer Sheaf that wrote it, or restore a backup |
 /// | `directory_locked` | `FAILED_PRECONDITION` | permanent | 5 | `pyarrow.lib.ArrowInvalid` | stop the other server, or name another --data-dir |
 /// | `address_in_use` | `FAILED_PRECONDITION` | permanent | 5 | `pyarrow.lib.ArrowInvalid` | stop what uses the port, or name another with the flag in the message |
@@ -54,12 +58,12 @@ pub fn grpc_code(code: Code) -> Grpc {
         Code::NotFound => Grpc::NotFound,
         Code::AlreadyExists => Grpc::AlreadyExists,
         Code::FailedPrecondition
+        | Code::StaleFence
         | Code::LeaseLost
         | Code::ProcessorFailed
         | Code::FormatNewer
         | Code::DirectoryLocked
         | Code::AddressInUse => Grpc::FailedPrecondition,
-        Code::StaleFence => Grpc::Aborted,
         Code::PayloadLost | Code::Corrupt => Grpc::DataLoss,
         Code::MemoryFull | Code::DiskFull | Code::Overloaded => Grpc::ResourceExhausted,
         // A failing disk is the server's trouble and may pass: the gRPC world

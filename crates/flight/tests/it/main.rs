@@ -6,6 +6,5 @@ mod errors;
 mod limits;
 mod memory;
 mod round_trip;
-mod scratch;
 mod services;
 mod support;

@@ -14,7 +14,7 @@ use sheaf_flight::{
     ChannelPool, ClientConfig, Error, Exposure, FlightConnection, FlightRouter, Limits, Listener,
     Message, MessageStream, Server, ServerHandle,
 };
-use sheaf_retry::{RetryPolicy, SystemClock};
+use sheaf_retry::{RetryPolicy, SharedClock, SystemClock};
 use tonic::transport::Channel;
 
 use crate::memory::{Echo, Memory};
@@ -33,6 +33,11 @@ impl World {
     }
 
     pub(crate) async fn with(limits: Limits) -> Self {
+        Self::at(SystemClock::shared(), limits).await
+    }
+
+    /// A server whose time is the test's; the client's is the machine's.
+    pub(crate) async fn at(clock: SharedClock, limits: Limits) -> Self {
         let (memory, echo) = (Memory::new("batches"), Arc::new(Echo::default()));
         let mut registry = Registry::default();
         let router = FlightRouter::builder()
@@ -40,6 +45,7 @@ impl World {
             .handler_with_limit("small", Memory::new("small"), 100)
             .actions(echo.clone())
             .limits(limits)
+            .clock(clock)
             .metrics(&mut registry)
             .build()
             .unwrap();
