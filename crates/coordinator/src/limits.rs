@@ -167,7 +167,11 @@ pub(crate) fn extend(leases: &[Extension]) -> Result<(), Error> {
 
 /// At most `limit` bytes of `text`, cut between characters.
 pub(crate) fn cut(text: &str, limit: usize) -> String {
-    text[..text.floor_char_boundary(limit)].to_owned()
+    if text.len() <= limit {
+        return text.to_owned();
+    }
+    let fits = text.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= limit);
+    text[..fits.last().unwrap_or(0)].to_owned()
 }
 
 /// A failure with its message cut.

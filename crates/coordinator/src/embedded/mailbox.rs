@@ -34,7 +34,27 @@ pub(super) enum Call {
 struct State {
     calls: VecDeque<Call>,
     closed: bool,
+    /// The writer wants to be told when this many are there.
+    awaited: usize,
 }
+
+/// How long the writer waits for callers that it just answered.
+#[derive(Default)]
+pub(super) struct Patience {
+    hope: usize,
+    time: Duration,
+}
+
+impl Patience {
+    /// Learns from a group of `calls` whose commit took this long: a quarter
+    /// of a commit is well spent on not making two. One caller alone never waits.
+    pub(super) fn learn(&mut self, calls: usize, commit: Duration) {
+        self.hope = calls.max(self.hope - self.hope.div_ceil(4));
+        self.time = if self.hope > 1 { (commit / 4).min(LONGEST_PATIENCE) } else { Duration::ZERO };
+    }
+}
+
+const LONGEST_PATIENCE: Duration = Duration::from_micros(500);
 
 /// See the module.
 pub(super) struct Mailbox {
@@ -68,7 +88,7 @@ impl Mailbox {
             return Err(Error::Unavailable { problem, code: Code::Overloaded });
         }
         state.calls.push_back(call);
-        if state.calls.len() == 1 {
+        if state.calls.len() == 1 || state.calls.len() == state.awaited {
             self.filled.notify_one();
         }
         Ok(())
@@ -76,12 +96,31 @@ impl Mailbox {
 
     /// Takes what is there, at most `most`; waits for it until `timeout`.
     /// `None` once it is closed and empty.
-    pub(super) fn take(&self, most: usize, timeout: Duration) -> Option<Vec<Call>> {
+    ///
+    /// Callers that were just answered come back a moment later: where `hope`
+    /// says how many, they get `patience` to share one commit.
+    pub(super) fn take(
+        &self,
+        most: usize,
+        timeout: Duration,
+        patience: &Patience,
+    ) -> Option<Vec<Call>> {
         let mut state = self.lock();
         if state.calls.is_empty() && !state.closed && !timeout.is_zero() {
+            state.awaited = 1;
             (state, _) =
                 self.filled.wait_timeout(state, timeout).unwrap_or_else(PoisonError::into_inner);
         }
+        if !state.calls.is_empty() && state.calls.len() < patience.hope && !patience.time.is_zero()
+        {
+            state.awaited = patience.hope;
+            // A wake-up for another reason only makes a smaller group.
+            (state, _) = self
+                .filled
+                .wait_timeout(state, patience.time)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        state.awaited = 0;
         if state.calls.is_empty() && state.closed {
             return None;
         }

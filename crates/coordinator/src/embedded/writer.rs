@@ -11,7 +11,7 @@ use std::time::Duration;
 use sheaf_retry::{Retryable as _, SharedClock, Timestamp};
 
 use super::disk::Disk;
-use super::mailbox::{Call, Mailbox, Reply};
+use super::mailbox::{Call, Mailbox, Patience, Reply};
 use super::metrics::Metrics;
 use super::parked::{Parked, Parking, Waiter};
 use super::time::Time;
@@ -64,6 +64,8 @@ pub(super) struct Writer {
     due: Vec<Due>,
     sweeps: Vec<Sweep>,
     questions: Vec<(Query, Reply<Answer>)>,
+    /// How long the commit of this group took.
+    took: Duration,
 }
 
 /// What one caller of a group is told that failed as a whole.
@@ -100,14 +102,21 @@ impl Writer {
             due: Vec::new(),
             sweeps: Vec::new(),
             questions: Vec::new(),
+            took: Duration::ZERO,
         }
     }
 
     /// Works until the mailbox is closed and empty.
     pub(super) fn run(mut self) -> Result<(), Error> {
         let mut sleep = Duration::ZERO;
-        while let Some(calls) = self.mailbox.take(GROUP, sleep) {
+        let mut patience = Patience::default();
+        while let Some(calls) = self.mailbox.take(GROUP, sleep, &patience) {
+            let count = calls.len();
+            self.took = Duration::ZERO;
             self.group(calls);
+            if count > 0 {
+                patience.learn(count, self.took);
+            }
             sleep = self.sleep();
         }
         for waiter in self.parking.clear() {
@@ -280,6 +289,7 @@ impl Writer {
             }
             took = Some(self.clock.elapsed().saturating_sub(start));
         }
+        self.took = took.unwrap_or_default();
         self.metrics.committed(&effects, took);
         self.watchers.publish(&effects.changes);
         for due in std::mem::take(&mut self.due) {

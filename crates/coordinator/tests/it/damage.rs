@@ -226,6 +226,8 @@ async fn a_torn_file_is_an_error_and_no_panic() {
     let mut longer = whole.clone();
     longer.extend_from_slice(&[0xA5; 5_000]);
     std::fs::write(&path, &longer).unwrap();
-    let coordinator = open(&path).unwrap();
-    assert!(batch(&coordinator, "c").await.is_some(), "garbage behind the end does not matter");
+    assert_eq!(open(&path).unwrap_err().code(), Code::Corrupt, "so is garbage behind the end");
+    assert_eq!(std::fs::read(&path).unwrap(), longer, "the file is left for whoever mends it");
+    std::fs::write(&path, &whole).unwrap();
+    assert!(batch(&open(&path).unwrap(), "c").await.is_some());
 }
