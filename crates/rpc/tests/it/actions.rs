@@ -31,11 +31,11 @@ pub(crate) async fn wrong(actions: &CoordinatorActions, action: &str, body: Valu
     answer.map(|answer| panic!("{action} {body}: {answer}")).unwrap_err()
 }
 
-#[tokio::test]
-async fn each_action_says_what_is_wrong_with_its_body() {
-    let actions = actions().await;
-    let cases = [
-        // Something missing.
+type Case = (&'static str, Value, &'static str);
+
+/// Something is missing.
+fn missing() -> Vec<Case> {
+    vec![
         ("RegisterBatch", json!({}), "missing field `batch_id`"),
         ("RegisterBatch", json!({"batch_id": "a"}), "location, rows, bytes: required"),
         (
@@ -58,7 +58,12 @@ async fn each_action_says_what_is_wrong_with_its_body() {
             "missing field `result`",
         ),
         ("Recovery", json!({}), "missing field `leases`"),
-        // Of the wrong type.
+    ]
+}
+
+/// A value is of the wrong type.
+fn of_the_wrong_type() -> Vec<Case> {
+    vec![
         ("RegisterBatch", json!({"batch_id": 7}), "batch_id: invalid type"),
         ("RegisterBatch", json!({"batch_id": "a", "rows": -1}), "rows: invalid value"),
         (
@@ -91,7 +96,12 @@ async fn each_action_says_what_is_wrong_with_its_body() {
         ("Settle", json!({"claim": {"worker": 1}}), "claim.worker: invalid type"),
         ("Recovery", json!({"leases": [1]}), "leases[0]: invalid type"),
         ("WatchEvents", json!({"wait_ms": "1s"}), "wait_ms: invalid type"),
-        // No batch id.
+    ]
+}
+
+/// An identifier is none.
+fn no_identifiers() -> Vec<Case> {
+    vec![
         ("RegisterBatch", json!({"batch_id": "a b"}), "not ' '"),
         ("GetBatch", json!({"batch_id": "a/b"}), "batch_id: a batch id is made of"),
         ("GetBatch", json!({"batch_ids": ["a", ""]}), "batch_ids[1]: a batch id has 1 to 200"),
@@ -106,7 +116,12 @@ async fn each_action_says_what_is_wrong_with_its_body() {
             json!({"outcomes": [{"batch_id": "é", "fence": "1", "result": "failed"}]}),
             "outcomes[0].batch_id",
         ),
-        // Two things that exclude each other, values out of range.
+    ]
+}
+
+/// Two things exclude each other, or a value is out of range.
+fn at_odds() -> Vec<Case> {
+    vec![
         ("RegisterBatch", json!({"batch_id": "a", "location": "x", "locations": []}), "not both"),
         ("GetBatch", json!({"batch_id": "a", "batch_ids": []}), "not both"),
         ("GetBatch", json!({"queue": "q"}), "queue: GetBatch goes by"),
@@ -117,7 +132,13 @@ async fn each_action_says_what_is_wrong_with_its_body() {
         ("WatchEvents", json!({"session": "s", "queue": "q"}), "session keeps the filter"),
         ("Claim", json!({"worker": "w", "request_id": ""}), "request_id: leave it out"),
         ("PurgeBatches", json!({"state": "pending"}), "states"),
-    ];
+    ]
+}
+
+#[tokio::test]
+async fn each_action_says_what_is_wrong_with_its_body() {
+    let actions = actions().await;
+    let cases = [missing(), of_the_wrong_type(), no_identifiers(), at_odds()].concat();
     for (action, body, expected) in cases {
         let error = wrong(&actions, action, body.clone()).await;
         assert!(error.message().contains(expected), "{action} {body}: {error}");

@@ -19,12 +19,14 @@ enum Way {
     Json,
 }
 
+type Running = (Arc<Embedded>, ServerHandle);
+
 /// An embedded coordinator whose time stands still, behind a real port.
 struct Bench {
     way: Way,
     clock: Arc<ManualClock>,
     home: tempfile::TempDir,
-    current: Mutex<(u32, Option<(Arc<Embedded>, ServerHandle)>)>,
+    current: Mutex<(u32, Option<Running>)>,
 }
 
 impl Bench {

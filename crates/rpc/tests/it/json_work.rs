@@ -212,3 +212,16 @@ async fn a_reply_of_a_watch_that_was_lost_is_given_again() {
     let next = ok(&actions, "WatchEvents", json!({"session": session, "seen": 2})).await;
     assert_eq!((&next["number"], &next["events"]), (&json!(3), &json!([])));
 }
+
+#[tokio::test]
+async fn ended_waits_answer_at_once_and_leave_the_rest_alone() {
+    let waits = sheaf_rpc::Waits::new();
+    let actions = actions().await.with_waits(waits.clone());
+    let claim = wrong(&actions, "Claim", json!({"worker": "w", "wait_ms": 60_000}));
+    let watch = wrong(&actions, "WatchEvents", json!({"wait_ms": 60_000}));
+    let (claim, watch, ()) = tokio::join!(claim, watch, async { waits.end() });
+    assert_eq!((claim.code(), watch.code()), (Code::Draining, Code::Draining));
+    ok(&actions, "RegisterBatch", batch("a")).await;
+    let reply = ok(&actions, "Claim", json!({"worker": "w"})).await;
+    assert_eq!(reply["leases"][0]["batch_id"], "a");
+}
