@@ -1,2 +1,90 @@
-//! placeholder
-fn main() {}
+//! The `sheaf` binary: parse, build, run.
+
+mod cli;
+mod help;
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use cli::{Cli, Command};
+use sheaf_node::args::ServeArgs;
+use sheaf_node::client::{ServerArgs, Session};
+use sheaf_node::config::Machine;
+use sheaf_retry::{Code, SystemClock};
+use sheaf_terminal::{Console, Failure};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let json = cli.command.as_ref().is_some_and(Command::json);
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if !failure.is_quiet() {
+                let text = if json { failure.to_json() } else { failure.to_text() };
+                // Nobody is left to be told where even that cannot be written.
+                drop(std::io::stderr().write_all(text.as_bytes()));
+            }
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<(), Failure> {
+    match cli.command {
+        None => serve(&cli.serve),
+        Some(Command::Serve(args)) => serve(&args),
+        Some(Command::Put { server, args }) => {
+            ask(&server, async |session| args.run(session).await)
+        }
+        Some(Command::Get { server, args }) => {
+            ask(&server, async |session| args.run(session).await)
+        }
+        Some(Command::Batches { server, command }) => {
+            ask(&server, async |session| command.run(session).await)
+        }
+        Some(Command::Queue { server, command }) => {
+            ask(&server, async |session| command.run(session).await)
+        }
+    }
+}
+
+fn serve(args: &ServeArgs) -> Result<(), Failure> {
+    let environment: BTreeMap<String, String> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let resolved = args.resolve(&environment, &Machine::this())?;
+    sheaf_telemetry::init_logs(resolved.config.logs())
+        .map_err(|error| Failure::from_error(&error))?;
+    for name in &resolved.ignored {
+        tracing::debug!(name, "environment variable is no setting and is ignored");
+    }
+    if args.die_with_parent() {
+        sheaf_node::serve::die_with_parent();
+    }
+    let clock = SystemClock::shared();
+    on_runtime(sheaf_node::serve::serve(resolved.config, clock, Console::stdio()))
+}
+
+/// Runs a command that talks to a server.
+fn ask(
+    server: &ServerArgs,
+    command: impl AsyncFnOnce(&mut Session) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    on_runtime(async {
+        let mut session = Session::try_new(server, SystemClock::shared(), Console::stdio())?;
+        command(&mut session).await
+    })
+}
+
+fn on_runtime(task: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| {
+        Failure::new(Code::Io, "the threads of the program cannot be started").because(error)
+    })?;
+    let result = runtime.block_on(task);
+    // Blocking work that nobody waits for any more is not to hold up the end.
+    runtime.shutdown_background();
+    result
+}

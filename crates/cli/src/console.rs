@@ -51,6 +51,12 @@ impl Console {
         self.notes_on_terminal
     }
 
+    /// Hands out the place for data, for rows that are written as they come;
+    /// data written through this console afterwards is dropped.
+    pub fn take_data(&mut self) -> Box<dyn Write + Send> {
+        std::mem::replace(&mut self.data, Box::new(io::sink()))
+    }
+
     /// Writes data as it is.
     ///
     /// # Errors
@@ -86,6 +92,12 @@ impl Console {
         if writeln!(self.notes, "{text}").is_err() {
             self.notes = Box::new(io::sink());
         }
+    }
+}
+
+impl std::fmt::Debug for Console {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Console").field("width", &self.width).finish_non_exhaustive()
     }
 }
 

@@ -1,0 +1,31 @@
+//! Examples at the end of help texts.
+
+pub(crate) const EXAMPLES: &str = "Examples:
+  sheaf serve --sink parquet:out          a server with two workers, results as Parquet
+  sheaf put flights.csv --register        store a file as a batch and have it processed
+  sheaf batches list --state failed       what went wrong
+  sheaf get ID --output rows.parquet      fetch a batch";
+
+pub(crate) const SERVE_EXAMPLES: &str = "Examples:
+  sheaf serve --data-dir /var/lib/sheaf --workers 4 --sink parquet:/srv/out
+  sheaf serve --mode worker --coordinator grpc://localhost:8080 --flight-addr localhost:8080
+  SHEAF_LEASE=10s sheaf serve --config sheaf.yaml
+
+Each setting is read from its flag, else from SHEAF_NAME in the environment, else from
+the file, else it is the default. When it is up, one line on standard output says where:
+  ready flight=grpc://127.0.0.1:PORT coordinator=grpc://127.0.0.1:PORT admin=http://127.0.0.1:PORT";
+
+pub(crate) const PUT_EXAMPLES: &str = "Examples:
+  sheaf put flights.parquet --register
+  sheaf put *.csv.gz --rows-per-batch 100000 --register --queue bulk
+  sheaf put rows.bin --input ipc --id orders:2026-11-21 --json | jq -r .batch_id";
+
+pub(crate) const GET_EXAMPLES: &str = "Examples:
+  sheaf get ID --limit 10
+  sheaf get ID --format csv > rows.csv
+  sheaf get ID --output rows.parquet";
+
+pub(crate) const BATCHES_EXAMPLES: &str = "Examples:
+  sheaf batches list --state failed,expired --json | jq -r '.batches[].batch_id'
+  sheaf batches requeue --failed default
+  sheaf batches watch --queue bulk";

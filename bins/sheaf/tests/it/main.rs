@@ -1,0 +1,9 @@
+//! The real binary: every command as people and programs use it.
+#![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
+
+mod commands;
+mod config;
+mod harness;
+mod lifecycle;
+mod refusals;
+mod workers;

@@ -1,0 +1,21 @@
+//! The commands that talk to a server: `put`, `get`, `batches …`, `queue …`.
+//!
+//! Each command is a `clap::Args` with a `run`; the binary parses and calls it.
+
+mod batches;
+mod get;
+mod list;
+mod put;
+mod queue;
+mod server;
+mod show;
+mod watch;
+
+pub use batches::{BatchesCommand, CancelArgs, RequeueArgs, StatsArgs};
+pub use get::GetArgs;
+pub use list::ListArgs;
+pub use put::PutArgs;
+pub use queue::{QueueArgs, QueueCommand};
+pub use server::{ServerArgs, Session};
+pub use show::ShowArgs;
+pub use watch::WatchArgs;

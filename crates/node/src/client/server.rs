@@ -1,0 +1,123 @@
+//! Which server a command talks to.
+
+use sheaf_coordinator::{Answer, Batch, Coordinator as _, Query};
+use sheaf_flight::{ChannelPool, ClientConfig, FlightConnection, Target};
+use sheaf_proto::BatchId;
+use sheaf_retry::{Code, RetryPolicy, Retryable, SharedClock};
+use sheaf_rpc::{RpcCoordinator, RpcOptions};
+use sheaf_terminal::{Console, Failure};
+
+/// The server, and how to answer.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ServerArgs {
+    /// Address of the server, as its ready line shows it
+    #[arg(
+        long,
+        env = "SHEAF_SERVER",
+        value_name = "URL",
+        default_value = "grpc://localhost:8080",
+        global = true,
+        hide_env_values = true
+    )]
+    pub server: String,
+    /// Answer with JSON, for programs; errors on standard error are JSON too
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+impl ServerArgs {
+    fn target(&self) -> Result<Target, Failure> {
+        self.server
+            .parse()
+            .map_err(|error| Failure::from_error::<sheaf_flight::Error>(&error).of("--server"))
+    }
+}
+
+/// One command's way to its server, and to its terminal.
+#[derive(Debug)]
+pub struct Session {
+    /// Its coordinator.
+    pub coordinator: RpcCoordinator,
+    /// Whether programs read the answer.
+    pub json: bool,
+    /// Its Flight service.
+    pub flight: FlightConnection,
+    /// Time.
+    pub clock: SharedClock,
+    /// Where to write.
+    pub console: Console,
+}
+
+impl Session {
+    /// Prepares the way; nothing is connected yet.
+    ///
+    /// # Errors
+    /// `invalid_argument` for an address that is none.
+    pub fn try_new(
+        server: &ServerArgs,
+        clock: SharedClock,
+        console: Console,
+    ) -> Result<Self, Failure> {
+        let target = server.target()?;
+        let pool = ChannelPool::new(ClientConfig::default(), clock.clone());
+        let flight = pool.connection(&target.to_string());
+        let flight = flight.map_err(|error| Failure::from_error(&error))?;
+        let coordinator = RpcCoordinator::new(pool, target, rpc_options(), clock.clone());
+        Ok(Session { coordinator, json: server.json, flight, clock, console })
+    }
+
+    /// The server, `grpc://HOST:PORT`.
+    pub fn target(&self) -> &Target {
+        self.flight.target()
+    }
+
+    /// A failure of a call to the server, with advice on how to reach it.
+    pub fn failed<E: Retryable + std::error::Error>(&self, error: &E) -> Failure {
+        let failure = Failure::from_error(error);
+        match failure.code() {
+            Code::Unavailable | Code::DeadlineExceeded => failure.help(format!(
+                "check that a server runs at {} (`sheaf serve`), or name another with --server",
+                self.target()
+            )),
+            _ => failure,
+        }
+    }
+
+    /// Asks the coordinator.
+    ///
+    /// # Errors
+    /// As the coordinator.
+    pub async fn query(&self, query: Query) -> Result<Answer, Failure> {
+        self.coordinator.query(query).await.map_err(|error| self.failed(&error))
+    }
+
+    /// All that is known of one batch.
+    ///
+    /// # Errors
+    /// `not_found` where there is none of that name.
+    pub async fn batch(&self, id: &BatchId) -> Result<Batch, Failure> {
+        match self.query(Query::Get(vec![id.clone()])).await? {
+            Answer::Batches(page) => page.batches.into_iter().next().ok_or_else(|| {
+                Failure::new(Code::NotFound, format!("no batch {id} is registered"))
+                    .help("`sheaf batches list` shows those that are")
+            }),
+            _ => Err(unexpected()),
+        }
+    }
+}
+
+/// A person waits: a server that is not there is to be told within a second.
+fn rpc_options() -> RpcOptions {
+    let retry = RetryPolicy { max_retries: 2, base_ms: 100, ..RpcOptions::default().retry };
+    RpcOptions { retry, ..RpcOptions::default() }
+}
+
+/// The server answered another question than the one asked.
+pub(super) fn unexpected() -> Failure {
+    Failure::new(Code::Internal, "the server answered another question than the one asked")
+}
+
+/// Reads an identifier from the command line.
+pub(super) fn parse_id(text: &str) -> Result<BatchId, String> {
+    BatchId::try_new(text).map_err(|error| error.to_string())
+}

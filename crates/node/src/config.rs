@@ -1,0 +1,36 @@
+//! The configuration of `serve`: read in layers, checked as a whole.
+//!
+//! ```
+//! use sheaf_node::config::{Machine, Mode, Origin, RawConfig};
+//!
+//! let mut raw = RawConfig::default();
+//! raw.set("lease", "5 bananas", Origin::Flag);
+//! raw.set("workers", "100000", Origin::Environment);
+//! let problems = raw.validate(&Machine::of(16 << 30)).expect_err("two mistakes");
+//! assert_eq!(problems.len(), 2);
+//! assert!(problems[0].to_string().starts_with("SHEAF_WORKERS: 100000 is over the limit"));
+//!
+//! let config = RawConfig::default().validate(&Machine::of(16 << 30)).expect("the defaults");
+//! assert_eq!(config.mode(), Mode::All);
+//! assert_eq!(config.memory_limit(), 8 << 30);
+//! ```
+
+mod address;
+mod backend;
+mod machine;
+mod problem;
+mod processor;
+mod raw;
+mod reader;
+mod resolved;
+mod setting;
+mod validate;
+
+pub use address::HostPort;
+pub use backend::Backend;
+pub use machine::Machine;
+pub use problem::{Problem, Problems};
+pub use processor::ProcessorChoice;
+pub use raw::{FileError, Origin, RawConfig};
+pub use resolved::{Config, Mode};
+pub use setting::{SETTINGS, Setting};

@@ -1,0 +1,166 @@
+//! Every setting of `serve`: one table for flags, environment, files and help.
+
+/// One setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// Its name: `--NAME`, the key in a file, and `SHEAF_NAME` in the environment.
+    pub name: &'static str,
+    /// What stands for its value in help texts; empty for a switch.
+    pub value: &'static str,
+    /// The value where nothing is said; empty for none.
+    pub default: &'static str,
+    /// One sentence for people.
+    pub help: &'static str,
+    /// Never shown: not in logs, errors or debug output.
+    pub secret: bool,
+}
+
+impl Setting {
+    const fn new(
+        name: &'static str,
+        value: &'static str,
+        default: &'static str,
+        help: &'static str,
+    ) -> Self {
+        Setting { name, value, default, help, secret: false }
+    }
+
+    /// Whether the flag may stand without a value.
+    pub const fn is_switch(&self) -> bool {
+        self.value.is_empty()
+    }
+
+    /// The name of its environment variable, such as `SHEAF_DATA_DIR`.
+    pub fn variable(&self) -> String {
+        format!("SHEAF_{}", self.name.to_ascii_uppercase().replace('-', "_"))
+    }
+
+    /// The setting of that name.
+    pub fn find(name: &str) -> Option<&'static Setting> {
+        SETTINGS.iter().find(|setting| setting.name == name)
+    }
+}
+
+/// Every setting with its default, in the order of the help text.
+pub const SETTINGS: &[Setting] = &[
+    Setting::new("mode", "MODE", "all", "What this process is: all, flight, coordinator or worker"),
+    Setting::new(
+        "flight-addr",
+        "HOST:PORT",
+        "localhost:8080",
+        "Where to serve Flight and coordinator, port 0 for a free one; in mode worker the server to dial",
+    ),
+    Setting::new(
+        "admin-addr",
+        "HOST:PORT",
+        "127.0.0.1:0",
+        "Where to serve metrics, health and profiles",
+    ),
+    Setting::new(
+        "advertise-addr",
+        "HOST:PORT",
+        "",
+        "Address under which others reach this store; without it they use the connection they have",
+    ),
+    Setting::new(
+        "insecure",
+        "",
+        "false",
+        "Allow addresses beyond loopback without encryption and tokens",
+    ),
+    Setting::new(
+        "coordinator",
+        "BACKEND",
+        "",
+        "Who remembers the work: embedded, valkey, raft or grpc://HOST:PORT [default: embedded]",
+    ),
+    Setting::new(
+        "valkey-addr",
+        "HOST:PORT",
+        "",
+        "Address of Valkey; naming it selects Valkey as coordinator",
+    ),
+    Setting {
+        secret: true,
+        ..Setting::new("valkey-password", "PASSWORD", "", "Password of Valkey")
+    },
+    Setting::new(
+        "valkey-durability",
+        "LEVEL",
+        "",
+        "When Valkey's answer counts: async, replicated or fsynced",
+    ),
+    Setting::new("data-dir", "DIR", "./sheaf-data", "Where payloads and coordination are kept"),
+    Setting::new(
+        "durability",
+        "LEVEL",
+        "disk",
+        "What an acknowledgement survives: disk (a crash of the machine) or memory (nothing)",
+    ),
+    Setting::new(
+        "memory-limit",
+        "SIZE",
+        "50%",
+        "Most memory for payloads, such as 4GB or 50% of the machine's",
+    ),
+    Setting::new(
+        "ttl",
+        "TIME",
+        "1h",
+        "How long a payload is kept after its batch is done, or unregistered after its last use",
+    ),
+    Setting::new(
+        "lease",
+        "TIME",
+        "30s",
+        "How long a worker holds a batch without a heartbeat; they go out at a third",
+    ),
+    Setting::new("grace", "TIME", "30s", "How long a shutdown waits for running work"),
+    Setting::new(
+        "max-retries",
+        "N",
+        "3",
+        "Retries after the first attempt for batches that name no policy",
+    ),
+    Setting::new(
+        "workers",
+        "N",
+        "2",
+        "Batches worked on at once in this process; 0 in mode all is a server without workers",
+    ),
+    Setting::new(
+        "poll-interval",
+        "TIME",
+        "5s",
+        "How long an idle worker waits before it asks again; new work wakes it at once",
+    ),
+    Setting::new("queue", "NAME[,NAME…]", "default", "Queues that the workers take from"),
+    Setting::new(
+        "processor",
+        "WHAT",
+        "verify",
+        "What workers do with a batch: verify checks it, exec:CMD pipes Arrow IPC through a shell command",
+    ),
+    Setting::new(
+        "sink",
+        "WHERE",
+        "none",
+        "Where results go, exactly once: none, parquet:DIR, ipc:DIR, csv:DIR or json:DIR",
+    ),
+    Setting::new("verbose", "", "false", "Log debug messages too"),
+    Setting::new("log-format", "FORMAT", "text", "Log lines for people or programs: text or json"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_variables_follow_them() {
+        for (index, setting) in SETTINGS.iter().enumerate() {
+            assert!(!SETTINGS[..index].iter().any(|other| other.name == setting.name));
+            assert_eq!(Setting::find(setting.name), Some(setting));
+        }
+        assert_eq!(Setting::find("data-dir").unwrap().variable(), "SHEAF_DATA_DIR");
+    }
+}

@@ -1,0 +1,218 @@
+//! From what was written to what holds.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use sheaf_retry::MAX_RETRIES;
+use sheaf_store::Durability;
+use sheaf_telemetry::{LogFormat, LogOptions};
+
+use super::address::HostPort;
+use super::backend;
+use super::machine::Machine;
+use super::problem::Problem;
+use super::raw::RawConfig;
+use super::reader::Reader;
+use super::resolved::{Config, Mode};
+
+/// Least memory for payloads: below it not even a few small batches fit.
+const MIN_MEMORY: u64 = 1_000_000;
+/// Most workers of one process.
+const MAX_WORKERS: u32 = 1_024;
+/// Longest name of a queue, in bytes.
+const MAX_QUEUE_NAME: usize = 128;
+/// Most queues that the workers of one process take from.
+const MAX_QUEUES: usize = 64;
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const HOUR: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(86_400);
+
+impl RawConfig {
+    /// Checks every setting and how they fit together.
+    ///
+    /// # Errors
+    /// Everything that is wrong, in the order of the help text; settings whose
+    /// backend is not built yet have the code `unimplemented`.
+    pub fn validate(&self, machine: &Machine) -> Result<Config, Vec<Problem>> {
+        let mut reader = Reader::new(self);
+        let config = read(&mut reader, machine);
+        let mut problems = reader.problems;
+        match config {
+            Some(config) if problems.is_empty() => Ok(config),
+            _ => {
+                problems.dedup();
+                Err(problems)
+            }
+        }
+    }
+}
+
+/// `None` only where a problem was reported.
+fn read(reader: &mut Reader<'_>, machine: &Machine) -> Option<Config> {
+    let mode = mode(reader);
+    let insecure = reader.switch("insecure");
+    let flight_addr = listen(reader, "flight-addr", insecure, mode);
+    let admin_addr = listen(reader, "admin-addr", insecure, None);
+    let advertise_addr = advertised(reader);
+    let backend = backend::read(reader, mode);
+    if let Some(mode) = mode {
+        backend::without_effect(reader, mode);
+    }
+    let data_dir = data_dir(reader);
+    let durability = durability(reader);
+    let memory_limit = reader.memory("memory-limit", MIN_MEMORY, machine);
+    let ttl = reader.duration("ttl", Duration::ZERO..=DAY * 3_650);
+    let lease = reader.duration("lease", MILLISECOND * 100..=DAY);
+    let grace = reader.duration("grace", Duration::ZERO..=HOUR);
+    let max_retries = reader.number("max-retries", MAX_RETRIES);
+    let workers = workers(reader, mode);
+    let poll_interval = reader.duration("poll-interval", MILLISECOND..=Duration::from_secs(60));
+    let queues = queues(reader);
+    let processor = reader.parse("processor");
+    let sink = reader.parse("sink");
+    let verbose = reader.switch("verbose");
+    let format = reader.parse::<LogFormat>("log-format");
+    Some(Config {
+        mode: mode?,
+        backend: backend?,
+        flight_addr: flight_addr?,
+        admin_addr: admin_addr?,
+        advertise_addr: advertise_addr?,
+        insecure: insecure?,
+        data_dir: data_dir?,
+        durability: durability?,
+        memory_limit: memory_limit?,
+        ttl: ttl?,
+        lease: lease?,
+        grace: grace?,
+        max_retries: max_retries?,
+        workers: workers?,
+        poll_interval: poll_interval?,
+        queues: queues?,
+        processor: processor?,
+        sink: sink?,
+        logs: LogOptions { format: format?, verbose: verbose?, filter: None },
+    })
+}
+
+fn mode(reader: &mut Reader<'_>) -> Option<Mode> {
+    let mode = reader.parse::<Mode>("mode")?;
+    if matches!(mode, Mode::Flight | Mode::Coordinator) {
+        let message = format!(
+            "mode {mode} is not built into this version; use mode all for a server, \
+             and mode worker for further workers against it"
+        );
+        reader.unbuilt("mode", message);
+    }
+    Some(mode)
+}
+
+/// An address to bind, or in mode worker one to dial.
+fn listen(
+    reader: &mut Reader<'_>,
+    name: &str,
+    insecure: Option<bool>,
+    mode: Option<Mode>,
+) -> Option<HostPort> {
+    // The address is often copied from a ready line, with its scheme.
+    let text = reader.text(name);
+    let address = match text.strip_prefix("grpc://").unwrap_or(text).parse::<HostPort>() {
+        Ok(address) => address,
+        Err(problem) => {
+            reader.wrong(name, problem);
+            return None;
+        }
+    };
+    if mode == Some(Mode::Worker) {
+        if address.port == 0 {
+            reader.wrong(name, "port 0 cannot be dialled; name the server's".to_owned());
+            return None;
+        }
+    } else if insecure == Some(false) && !address.is_loopback() {
+        let message = format!(
+            "{address} is reached from other machines, and nothing is encrypted or asked for a \
+             token; listen on localhost, or add --insecure where the network is trusted"
+        );
+        reader.wrong(name, message);
+        return None;
+    }
+    Some(address)
+}
+
+fn advertised(reader: &mut Reader<'_>) -> Option<Option<HostPort>> {
+    let text = reader.text("advertise-addr");
+    if text.is_empty() {
+        return Some(None);
+    }
+    match text.strip_prefix("grpc://").unwrap_or(text).parse::<HostPort>() {
+        Ok(address) if address.port > 0 => Some(Some(address)),
+        Ok(address) => {
+            let message = format!("{address} cannot be dialled by others: name the port");
+            reader.wrong("advertise-addr", message);
+            None
+        }
+        Err(problem) => {
+            reader.wrong("advertise-addr", problem);
+            None
+        }
+    }
+}
+
+fn data_dir(reader: &mut Reader<'_>) -> Option<PathBuf> {
+    let text = reader.text("data-dir");
+    if text.is_empty() {
+        reader.wrong("data-dir", "names no directory".to_owned());
+        return None;
+    }
+    Some(text.into())
+}
+
+fn durability(reader: &mut Reader<'_>) -> Option<Durability> {
+    match reader.text("durability") {
+        "disk" => Some(Durability::Disk),
+        "memory" => Some(Durability::Memory),
+        other => {
+            let message = format!("{other:?} is no durability: write memory or disk");
+            reader.wrong("durability", message);
+            None
+        }
+    }
+}
+
+fn workers(reader: &mut Reader<'_>, mode: Option<Mode>) -> Option<usize> {
+    let workers = reader.number("workers", MAX_WORKERS)?;
+    if workers == 0 && mode == Some(Mode::Worker) {
+        reader.wrong("workers", "mode worker needs at least 1".to_owned());
+        return None;
+    }
+    usize::try_from(workers).ok()
+}
+
+fn queues(reader: &mut Reader<'_>) -> Option<Vec<String>> {
+    let text = reader.text("queue");
+    let mut queues: Vec<String> = Vec::new();
+    let mut fine = true;
+    for name in text.split(',').map(str::trim) {
+        let letters = name.chars().all(|c| c.is_ascii_alphanumeric() || "._:-".contains(c));
+        if name.is_empty() || name.len() > MAX_QUEUE_NAME || !letters {
+            let message = format!(
+                "{name:?} is no name of a queue: write 1 to {MAX_QUEUE_NAME} letters, digits and . _ : -"
+            );
+            reader.wrong("queue", message);
+            fine = false;
+        } else if !queues.iter().any(|known| known == name) {
+            queues.push(name.to_owned());
+        }
+    }
+    if queues.len() > MAX_QUEUES {
+        let message = format!("{} queues are over the limit of {MAX_QUEUES}", queues.len());
+        reader.wrong("queue", message);
+        fine = false;
+    }
+    fine.then_some(queues)
+}
+
+#[cfg(test)]
+#[path = "validate_tests.rs"]
+mod tests;

@@ -1,0 +1,102 @@
+//! `sheaf serve`: binds, opens, serves, and ends in good order.
+//!
+//! What has to hold:
+//! - Ports are bound before anything is opened, so that two servers of one
+//!   configuration fail on the port and not half-way.
+//! - The ready line is printed when calls are answered, and not before.
+//! - SIGTERM and SIGINT drain within the grace period: work is settled or
+//!   given back, streams end. A second signal ends the process at once.
+
+mod directory;
+mod error;
+mod owner;
+mod ports;
+mod pulse;
+mod reconcile;
+mod retire;
+mod server;
+mod signals;
+mod workers;
+
+use sheaf_retry::{Code, SharedClock};
+use sheaf_terminal::{Console, Failure};
+
+use crate::config::{Backend, Config};
+pub use error::Error;
+use ports::Ports;
+pub use server::Server;
+use signals::Signals;
+pub use signals::die_with_parent;
+pub use workers::RemoteWorkers;
+
+/// Serves until a signal ends it, then drains.
+///
+/// Prints one line on standard output when it is up; logs go wherever the
+/// binary sends them.
+///
+/// # Errors
+/// What kept it from starting: a port in use, a data directory that cannot be
+/// used. `cancelled` when a second signal cut the drain short.
+pub async fn serve(
+    config: Config,
+    clock: SharedClock,
+    mut console: Console,
+) -> Result<(), Failure> {
+    let mut signals = Signals::listen().map_err(|error| {
+        Failure::new(Code::Io, "signals of this process cannot be received").because(error)
+    })?;
+    let grace = config.grace();
+    let failed = |error: Error| Failure::from_error(&error);
+    let running = match config.backend().clone() {
+        Backend::Embedded => {
+            let ports = Ports::bind(&config).map_err(failed)?;
+            // Opening a large state takes seconds: a signal ends that too.
+            let server = tokio::select! {
+                server = Server::start(config, ports, clock) => server.map_err(failed)?,
+                signal = signals.next() => return Err(interrupted(signal)),
+            };
+            Running::Server(Box::new(server))
+        }
+        Backend::Remote(coordinator) => {
+            let admin = Ports::bind_admin(&config).map_err(failed)?;
+            let workers = RemoteWorkers::start(&config, &coordinator, admin, clock).await;
+            Running::Workers(Box::new(workers.map_err(failed)?))
+        }
+    };
+    console.data(&format!("{}\n", running.ready_line()))?;
+    let signal = signals.next().await;
+    tracing::info!(signal, ?grace, "draining; a second signal ends at once");
+    tokio::select! {
+        () = running.drain(grace) => {
+            tracing::info!("drained");
+            Ok(())
+        }
+        signal = signals.next() => Err(interrupted(signal)),
+    }
+}
+
+fn interrupted(signal: &str) -> Failure {
+    Failure::new(Code::Cancelled, format!("ended at once by {signal}"))
+        .help("work under way is taken up again when its lease ends")
+}
+
+enum Running {
+    Server(Box<Server>),
+    Workers(Box<RemoteWorkers>),
+}
+
+impl Running {
+    fn ready_line(&self) -> String {
+        match self {
+            Running::Server(server) => server.ready_line(),
+            Running::Workers(workers) => workers.ready_line(),
+        }
+    }
+
+    async fn drain(self, grace: std::time::Duration) {
+        match self {
+            Running::Server(server) => server.drain(grace).await,
+            Running::Workers(workers) => workers.drain().await,
+        }
+    }
+}

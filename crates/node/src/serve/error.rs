@@ -1,0 +1,66 @@
+//! Why a server did not start.
+
+use sheaf_retry::{Code, Retryable};
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A port cannot be had, or the Flight server cannot be put together.
+    #[error(transparent)]
+    Flight(#[from] sheaf_flight::Error),
+    /// The admin port cannot be had.
+    #[error("--admin-addr {address} {problem}")]
+    AdminPort {
+        /// As configured.
+        address: String,
+        /// What is wrong, and what to do.
+        problem: String,
+        /// Stable code.
+        code: Code,
+    },
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] sheaf_store::Error),
+    /// The coordinator cannot be opened.
+    #[error("the coordinator of {data_dir} cannot be opened")]
+    Coordinator {
+        /// The data directory.
+        data_dir: String,
+        /// Why.
+        #[source]
+        source: sheaf_coordinator::Error,
+    },
+    /// The sink cannot be opened.
+    #[error("--sink {sink} cannot be opened")]
+    Sink {
+        /// As configured.
+        sink: String,
+        /// Why.
+        #[source]
+        source: sheaf_connectors::Error,
+    },
+    /// The workers cannot be started.
+    #[error(transparent)]
+    Worker(#[from] sheaf_worker::Error),
+    /// The admin port cannot be served.
+    #[error(transparent)]
+    Telemetry(#[from] sheaf_telemetry::Error),
+    /// A thread of the start ended without an answer: a bug.
+    #[error("{0} ended without an answer")]
+    Lost(&'static str),
+}
+
+impl Retryable for Error {
+    fn code(&self) -> Code {
+        match self {
+            Error::Flight(error) => error.code(),
+            Error::AdminPort { code, .. } => *code,
+            Error::Store(error) => error.code(),
+            Error::Coordinator { source, .. } => source.code(),
+            Error::Sink { source, .. } => source.code(),
+            Error::Worker(error) => error.code(),
+            Error::Telemetry(error) => error.code(),
+            Error::Lost(_) => Code::Internal,
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Whether the coordinator answers, for the health page.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use sheaf_coordinator::{Answer, Coordinator, Query, State};
+use sheaf_retry::SharedClock;
+use sheaf_telemetry::Status;
+use tokio_util::sync::CancellationToken;
+
+/// How often it is asked.
+const BEAT: Duration = Duration::from_secs(2);
+/// How long an answer may take until it counts as none.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The last answer; clones share it.
+#[derive(Clone)]
+pub(super) struct Pulse(Arc<Mutex<Status>>);
+
+impl Pulse {
+    /// Asks once now, and again until `stop`.
+    pub(super) async fn start(
+        coordinator: Arc<dyn Coordinator>,
+        clock: SharedClock,
+        stop: CancellationToken,
+    ) -> Self {
+        let first = ask(coordinator.as_ref(), &clock).await;
+        let pulse = Pulse(Arc::new(Mutex::new(first)));
+        let kept = pulse.clone();
+        tokio::spawn(stop.run_until_cancelled_owned(async move {
+            loop {
+                clock.sleep(BEAT).await;
+                let status = ask(coordinator.as_ref(), &clock).await;
+                *kept.0.lock().unwrap_or_else(PoisonError::into_inner) = status;
+            }
+        }));
+        pulse
+    }
+
+    pub(super) fn status(&self) -> Status {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+async fn ask(coordinator: &dyn Coordinator, clock: &SharedClock) -> Status {
+    let answer = tokio::select! {
+        answer = coordinator.query(Query::Stats(None)) => answer,
+        () = clock.sleep(PATIENCE) => {
+            return Status::down(format!("no answer within {} s", PATIENCE.as_secs()));
+        }
+    };
+    match answer {
+        Ok(Answer::Stats(queues)) => {
+            let sum = |state: State| -> u64 {
+                queues.iter().filter_map(|queue| queue.counts.get(&state)).sum()
+            };
+            let shown = [State::Pending, State::Scheduled, State::Processing, State::Failed];
+            let words = shown.map(|state| format!("{} {state}", sum(state)));
+            Status::up(words.join(", "))
+        }
+        Ok(_) => Status::down("answered another question than the one asked"),
+        Err(error) => Status::down(error.to_string()),
+    }
+}

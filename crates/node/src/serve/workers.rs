@@ -1,0 +1,147 @@
+//! The worker pools: inside a server, or in a process of their own.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use sheaf_connectors::ExecCommand;
+use sheaf_coordinator::Coordinator;
+use sheaf_flight::{ChannelPool, ClientConfig};
+use sheaf_proto::BatchId;
+use sheaf_retry::{RetryPolicy, SharedClock};
+use sheaf_rpc::{RpcCoordinator, RpcOptions};
+use sheaf_store::FlightClient;
+use sheaf_telemetry::{AdminServer, Health, SharedRegistry, Status};
+use sheaf_worker::{Exec, Metrics, Parts, Payloads, Processor, RemotePayloads, Verify, Worker};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::error::Error;
+use super::pulse::Pulse;
+use crate::config::{Config, HostPort, ProcessorChoice};
+
+/// How long the admin port may take to answer what it was asked.
+pub(super) const ADMIN_CLOSE: Duration = Duration::from_secs(1);
+
+/// Starts the pool that the configuration asks for.
+pub(super) async fn start(
+    config: &Config,
+    coordinator: Arc<dyn Coordinator>,
+    payloads: Arc<dyn Payloads>,
+    locations: Vec<String>,
+    registry: &SharedRegistry,
+    clock: SharedClock,
+) -> Result<Worker, Error> {
+    let spec = config.sink();
+    let sink = spec
+        .open(clock.clone())
+        .await
+        .map_err(|source| Error::Sink { sink: spec.to_string(), source })?;
+    if let Some(sink) = &sink {
+        // What an attempt that died left behind; a failure of that is no reason not to work.
+        match sink.recover().await {
+            Ok(0) => {}
+            Ok(removed) => tracing::info!(removed, "removed what unfinished attempts left"),
+            Err(error) => tracing::warn!(%error, "the sink could not be cleaned up"),
+        }
+    }
+    let processor: Arc<dyn Processor> = match config.processor() {
+        ProcessorChoice::Verify => Arc::new(Verify::default()),
+        ProcessorChoice::Exec(command) => {
+            Arc::new(Exec::new(ExecCommand::new(command, clock.clone())))
+        }
+    };
+    let metrics = {
+        let mut registry = registry.lock().unwrap_or_else(PoisonError::into_inner);
+        Metrics::register(&mut registry)
+    };
+    let parts = Parts { coordinator, payloads, processor, sink, clock: clock.clone(), metrics };
+    let mut pool = sheaf_worker::Config::new(name(&clock))
+        .with_worker_count(config.workers())
+        .with_poll_interval(config.poll_interval())
+        .with_lease(config.lease());
+    pool.queues = config.queues().to_vec();
+    pool.grace = config.grace();
+    pool.locations = locations;
+    tracing::info!(name = pool.name, workers = config.workers(), ?parts, "workers start");
+    let worker = Worker::new(pool, parts)?;
+    worker.start()?;
+    Ok(worker)
+}
+
+/// Unique per process start, and telling the process to people.
+fn name(clock: &SharedClock) -> String {
+    let unique = BatchId::generate(clock.now().as_millis());
+    format!("{}-{unique}", std::process::id())
+}
+
+/// Mode `worker`: a pool against a server elsewhere.
+pub struct RemoteWorkers {
+    worker: Worker,
+    admin: AdminServer,
+    health: Health,
+    stop: CancellationToken,
+}
+
+impl RemoteWorkers {
+    /// Starts to work; the server need not be there yet.
+    ///
+    /// # Errors
+    /// Where an address, the sink or the admin port cannot be used.
+    pub(super) async fn start(
+        config: &Config,
+        coordinator: &HostPort,
+        admin: TcpListener,
+        clock: SharedClock,
+    ) -> Result<Self, Error> {
+        let pool = ChannelPool::new(ClientConfig::default(), clock.clone());
+        let target = format!("grpc://{coordinator}").parse::<sheaf_flight::Target>()?;
+        let coordinator: Arc<dyn Coordinator> = Arc::new(RpcCoordinator::new(
+            pool.clone(),
+            target,
+            RpcOptions::default(),
+            clock.clone(),
+        ));
+        let client = FlightClient::with_pool(
+            &pool,
+            &format!("grpc://{}", config.flight_addr()),
+            RetryPolicy::TRANSFER,
+            clock.clone(),
+        )?;
+        let payloads = Arc::new(RemotePayloads::new(client));
+        let (registry, health) = (SharedRegistry::default(), Health::new());
+        let worker =
+            start(config, coordinator.clone(), payloads, Vec::new(), &registry, clock.clone())
+                .await?;
+        let stop = CancellationToken::new();
+        let admin = AdminServer::start(admin, registry, health.clone())?;
+        // An unreachable server is waited for: it shows in the health, not here.
+        let (seen, token) = (health.clone(), stop.clone());
+        tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
+            let pulse = Pulse::start(coordinator, clock, token).await;
+            seen.register("coordinator", move || pulse.status());
+        }));
+        health.register("workers", || Status::up("running"));
+        health.ready();
+        Ok(RemoteWorkers { worker, admin, health, stop })
+    }
+
+    /// `ready` and what is served.
+    pub(super) fn ready_line(&self) -> String {
+        format!("ready admin=http://{}", self.admin.local_addr())
+    }
+
+    /// Settles or gives back what is under way, within the grace period.
+    pub(super) async fn drain(self) {
+        self.health.draining();
+        let summary = self.worker.shutdown().await;
+        tracing::info!(?summary, "workers stopped");
+        self.stop.cancel();
+        close_admin(self.admin).await;
+    }
+}
+
+pub(super) async fn close_admin(admin: AdminServer) {
+    if tokio::time::timeout(ADMIN_CLOSE, admin.shutdown()).await.is_err() {
+        tracing::debug!("a connection to the admin port was cut");
+    }
+}
