@@ -32,13 +32,15 @@ use crate::request::{
 ///    the last, goes to `failed` with its error.
 /// 8. A lease that runs out returns its batch. An attempt is charged when
 ///    processing started, not before; the tenth lost lease in a row makes
-///    `failed` with code `lease_lost`. A release charges nothing.
+///    `failed` with code `lease_lost`, and so does a lost lease whose charged
+///    attempt was the last that the policy allows. A release charges nothing.
 /// 9. Only the coordinator's clock decides.
 /// 10. Nothing live vanishes: expiry is a transition that is counted.
 /// 11. A waiting `claim` is woken by work; nobody needs to poll.
 /// 12. A paused queue answers claims with nothing; a draining one refuses
 ///     registrations and works off what it has.
-/// 13. Dependencies and dedup keys are kept as registered.
+/// 13. Dependencies and dedup keys are kept as registered; a coordinator that
+///     does not act on them refuses them as unimplemented.
 /// 14. `Query::Recovery` tells for every lease whether it stands, was
 ///     settled, or is stale, so that a sink's commit is resolved without a duplicate.
 /// 15. Reading never holds up work.

@@ -96,8 +96,10 @@ impl Embedded {
         };
         check_writable(&path)?;
         let name = path.display().to_string();
-        let opener = disk::file(path, config.cache_bytes);
-        Self::open_with(config, clock, name, opener)
+        let opener = disk::file(path.clone(), config.cache_bytes);
+        let opened = Self::open_with(config, clock, name, opener)?;
+        sync_directory(&path)?;
+        Ok(opened)
     }
 
     fn open_without_file(config: Config, clock: SharedClock) -> Result<Self, Error> {
@@ -244,6 +246,18 @@ fn check_writable(path: &Path) -> Result<(), Error> {
         }),
         _ => Ok(()),
     }
+}
+
+/// A new file is not durable before its name is.
+fn sync_directory(path: &Path) -> Result<(), Error> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let directory = parent.unwrap_or(Path::new("."));
+    let synced = std::fs::File::open(directory).and_then(|directory| directory.sync_all());
+    synced.map_err(|error| Error::Backend {
+        operation: format!("sync the directory {}", directory.display()),
+        code: Code::Io,
+        source: Some(Box::new(error)),
+    })
 }
 
 /// Nobody waits for a thread that is gone, however it ended.

@@ -1,6 +1,7 @@
 //! The embedded coordinator: conformance, crashes, full and damaged disks.
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
+mod bounds;
 mod conformance;
 mod crash;
 mod damage;
