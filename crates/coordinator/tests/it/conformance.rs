@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use sheaf_coordinator::Coordinator;
 use sheaf_coordinator::conformance::{self, Harness};
 use sheaf_coordinator::embedded::{Config, Durability, Embedded};
-use sheaf_retry::{ManualClock, Timestamp};
+use sheaf_retry::{ManualClock, SystemClock, Timestamp};
 use tokio::sync::Mutex;
 
 struct Bench {
@@ -89,4 +89,37 @@ async fn random_calls_in_memory() {
     for seed in 10..20 {
         conformance::random(&Bench::new(Durability::Memory), seed, 600).await;
     }
+}
+
+/// As a network backend runs it: time passes by itself.
+struct RealTime;
+
+#[async_trait]
+impl Harness for RealTime {
+    async fn fresh(&self) -> Arc<dyn Coordinator> {
+        Arc::new(Embedded::open(Config::memory(), SystemClock::shared()).unwrap())
+    }
+
+    async fn advance(&self, by: Duration) {
+        // Half a tenth of a second for what is due to happen.
+        tokio::time::sleep(by + Duration::from_millis(50)).await;
+    }
+
+    async fn reopen(&self) -> Option<Arc<dyn Coordinator>> {
+        None
+    }
+
+    fn is_time_still(&self) -> bool {
+        false
+    }
+
+    fn lease(&self) -> Duration {
+        Duration::from_millis(600)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_real_time() {
+    conformance::run(&RealTime).await;
+    conformance::random(&RealTime, 30, 300).await;
 }
