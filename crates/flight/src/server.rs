@@ -54,7 +54,9 @@ const HEADER_BYTES: u32 = 64 << 10;
 /// Above that each stream holds the message that it is putting together: at
 /// most [`Limits::max_message_bytes`](crate::Limits::max_message_bytes).
 /// Streams, connections and the time that a silent client keeps a stream are
-/// limited; what a handler keeps is the handler's to account for.
+/// limited; what a handler keeps is the handler's to account for. A handler
+/// that does not read its stream holds up to 16 MiB of its connection's 64: it
+/// should refuse rather than wait, or others on the connection wait too.
 pub struct Server {
     router: FlightRouter,
     routes: Routes,

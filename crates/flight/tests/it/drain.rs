@@ -16,7 +16,7 @@ fn once() -> CallOptions {
     CallOptions::default().retry(RetryPolicy::none())
 }
 
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_secs(20);
 
 #[tokio::test]
 async fn calls_under_way_end_and_new_ones_are_refused() {
@@ -41,12 +41,15 @@ async fn calls_under_way_end_and_new_ones_are_refused() {
     let told = watched.message().await.unwrap().unwrap();
     assert_eq!(told.status(), ServingStatus::NotServing);
     // Health is told first; the door closes right after.
-    let refused = loop {
-        match connection.actions(&once()).await {
-            Ok(_) => tokio::task::yield_now().await,
-            Err(error) => break error,
+    let refused = async {
+        loop {
+            match connection.actions(&once()).await {
+                Ok(_) => tokio::task::yield_now().await,
+                Err(error) => break error,
+            }
         }
     };
+    let refused = tokio::time::timeout(LONG, refused).await.unwrap();
     assert_eq!(refused.code(), Code::Draining, "{refused}");
     assert!(refused.retry_after().is_some());
     let checked = health.check(HealthCheckRequest::default()).await.unwrap().into_inner();

@@ -152,6 +152,27 @@ async fn an_exchange_whose_source_fails_says_so() {
     assert!(answers.next().await.is_none());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_streams_share_one_connection() {
+    let world = World::new().await;
+    let sent = messages(4, 20_000);
+    let calls = (0..64).map(|number| {
+        let (connection, sent) = (world.connection.clone(), sent.clone());
+        tokio::spawn(async move {
+            let id = format!("s{number}");
+            connection.put(&["batches", &id], &options(), stream_of(sent.clone())).await?;
+            let got = connection.get(&format!("batches/{id}"), &options()).await?;
+            assert_eq!(got.try_collect::<Vec<_>>().await?, sent, "{id}");
+            Ok::<_, sheaf_flight::Error>(())
+        })
+    });
+    for call in futures::future::join_all(calls).await {
+        call.unwrap().unwrap();
+    }
+    assert_eq!(world.metric("sheaf_flight_connections"), 1);
+    until("all calls are over", || world.metric("sheaf_flight_active_calls") == 0).await;
+}
+
 /// Callers spawn calls: their futures must be `Send`.
 #[tokio::test]
 async fn calls_can_be_spawned() {
