@@ -7,8 +7,7 @@ use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use sheaf_flight::ipc::{Bounds, decode_stream, encode_batches};
 use sheaf_flight::{
-    CallOptions, ChannelPool, ClientConfig, Error, FlightConnection, FlightEntry,
-    MessageStream,
+    CallOptions, ChannelPool, ClientConfig, Error, FlightConnection, FlightEntry, MessageStream,
 };
 use sheaf_proto::BatchId;
 use sheaf_retry::{Code, RetryPolicy, SharedClock};
@@ -224,4 +223,3 @@ impl FlightClient {
         Ok(())
     }
 }
-

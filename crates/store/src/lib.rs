@@ -1,7 +1,80 @@
-//! The Arrow Flight store.
+//! The Arrow Flight store: streams of record batches under names, kept as they
+//! came, on disk or in memory, for as long as somebody needs them.
+//!
+//! Embedded in a program of one's own:
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use arrow_array::{Int64Array, RecordBatch};
+//! use futures::{StreamExt as _, TryStreamExt as _, stream};
+//! use sheaf_flight::ipc::{Bounds, decode_stream, encode_batches};
+//! use sheaf_retry::SystemClock;
+//! use sheaf_store::{Options, PutOptions, ReadOptions, Store};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let directory = tempfile::tempdir()?;
+//! # let path = directory.path();
+//! let options = Options::new(SystemClock::shared()).with_data_dir(path);
+//! let store = Store::open(options).await?;
+//!
+//! let column = Arc::new(Int64Array::from(vec![1, 2, 3])) as _;
+//! let batch = RecordBatch::try_from_iter([("n", column)])?;
+//! let messages = encode_batches(batch.schema(), &[batch.clone()])?;
+//! let messages = stream::iter(messages.into_iter().map(Ok)).boxed();
+//! let receipt = store.put(None, messages, PutOptions::DISK).await?;
+//!
+//! // The last two rows of it.
+//! let part = ReadOptions { offset: 1, ..ReadOptions::default() };
+//! let messages = store.read(&receipt.batch_id, &part).await?;
+//! let (_schema, batches) = decode_stream(messages, Bounds::default()).await?;
+//! assert_eq!(batches.try_collect::<Vec<_>>().await?, [batch.slice(1, 2)]);
+//!
+//! store.close().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`StoreHandler`] and [`StoreActions`] serve a store on a Flight port;
+//! [`FlightClient`] is the other side of that. Who decides how long a payload
+//! is kept is the [`PayloadOwner`].
+//!
+//! # On disk
+//! A payload is an Arrow IPC file, `batches/XX/ID.arrow`, that any Arrow
+//! library reads; its messages are those that were put, byte for byte, and its
+//! footer says what they are and their CRC32C. One exception: a stream that
+//! replaces a dictionary half-way has no equal in the file format. It is
+//! stored and served all the same, and `sheaf.dictionaries` in the footer's
+//! metadata says `replaced`.
+//!
+//! A put is acknowledged on disk when its file is synced, and the directory
+//! that names it. Both are done for many puts together: up to 16 files are
+//! synced side by side, and each directory once for all files that wait. With
+//! 64 puts of 12 kB at the same time on ext4 that took 0.4 to 0.7 ms a put,
+//! `syncfs` 0.4 to 0.6 ms, one file after the other 0.7 to 1.1 ms; `syncfs`
+//! also waits for what every other program wrote, which is why it is not used.
 
+mod budget;
+mod client;
+mod content;
+mod disk;
+mod error;
+mod flight;
+mod metrics;
+mod options;
 mod payload;
 mod retention;
+mod store;
 
+pub use budget::Budget;
+pub use client::FlightClient;
+pub use content::ContentHasher;
+pub use disk::{Disk, LocalDisk};
+pub use error::Error;
+pub use flight::{NAMESPACE, StoreActions, StoreHandler, Ticket};
+pub use metrics::Metrics;
+pub use options::{Filter, Options, Page, PutOptions, PutReceipt, ReadOptions, Status};
 pub use payload::{Durability, PayloadInfo};
 pub use retention::{PayloadOwner, Standing, Unowned};
+pub use store::{MAX_PAGE, Stats, Store};

@@ -1,0 +1,226 @@
+//! Memory, counted in real bytes.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use sheaf_flight::Message;
+
+/// A memory limit that several namespaces share.
+///
+/// Counted is each piece of memory once, however many messages point to it.
+/// What a reader still holds of a payload that was given up meanwhile is not
+/// counted any more.
+#[derive(Debug)]
+pub struct Budget {
+    limit: u64,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    used: u64,
+    /// Address and length of every piece held, and how often.
+    pieces: HashMap<(usize, usize), u32>,
+}
+
+impl Budget {
+    /// A budget of this many bytes.
+    pub fn new(limit_bytes: u64) -> Arc<Self> {
+        Arc::new(Budget { limit: limit_bytes, state: Mutex::default() })
+    }
+
+    /// The limit in bytes.
+    pub fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// Bytes in use.
+    pub fn used(&self) -> u64 {
+        self.state().used
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // No code below panics between two changes that belong together.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The part of a budget that one namespace may use.
+#[derive(Debug)]
+pub(crate) struct Account {
+    budget: Arc<Budget>,
+    quota: u64,
+    used: Mutex<u64>,
+}
+
+/// Which limit refused, and how much of it is in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Full {
+    pub(crate) needed: u64,
+    pub(crate) used: u64,
+    pub(crate) limit: u64,
+}
+
+impl Account {
+    pub(crate) fn new(budget: Arc<Budget>, quota: Option<u64>) -> Arc<Self> {
+        let quota = quota.unwrap_or(u64::MAX).min(budget.limit);
+        Arc::new(Account { budget, quota, used: Mutex::new(0) })
+    }
+
+    pub(crate) fn used(&self) -> u64 {
+        *self.lock()
+    }
+
+    pub(crate) fn limit(&self) -> u64 {
+        self.quota
+    }
+
+    /// Whether this much could ever fit.
+    pub(crate) fn can_ever_hold(&self, bytes: u64) -> bool {
+        bytes <= self.quota
+    }
+
+    fn lock(&self) -> MutexGuard<'_, u64> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Memory that is counted for as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Held {
+    account: Arc<Account>,
+    pieces: Vec<(usize, usize)>,
+    charged: u64,
+}
+
+impl Held {
+    pub(crate) fn new(account: &Arc<Account>) -> Self {
+        Held { account: Arc::clone(account), pieces: Vec::new(), charged: 0 }
+    }
+
+    /// Bytes counted for it when they were added.
+    pub(crate) fn charged(&self) -> u64 {
+        self.charged
+    }
+
+    /// Counts the memory of one more message, or nothing where it does not fit.
+    pub(crate) fn add(&mut self, message: &Message) -> Result<(), Full> {
+        let parts = [&message.header, &message.app_metadata];
+        let pieces: Vec<_> = parts
+            .into_iter()
+            .chain(&message.body)
+            .filter(|piece| !piece.is_empty())
+            .map(|piece: &Bytes| (piece.as_ptr().addr(), piece.len()))
+            .collect();
+        let account = Arc::clone(&self.account);
+        let mut used = account.lock();
+        let mut state = account.budget.state();
+        let needed: u64 = pieces
+            .iter()
+            .filter(|piece| !state.pieces.contains_key(*piece))
+            .map(|piece| piece.1 as u64)
+            .sum();
+        if *used + needed > account.quota {
+            return Err(Full { needed, used: *used, limit: account.quota });
+        }
+        if state.used + needed > account.budget.limit {
+            return Err(Full { needed, used: state.used, limit: account.budget.limit });
+        }
+        // Counted piece by piece: one message may point to the same twice.
+        for piece in &pieces {
+            let holders = state.pieces.entry(*piece).or_insert(0);
+            *holders += 1;
+            if *holders == 1 {
+                state.used += piece.1 as u64;
+                *used += piece.1 as u64;
+                self.charged += piece.1 as u64;
+            }
+        }
+        self.pieces.extend(pieces);
+        Ok(())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut used = self.account.lock();
+        let mut state = self.account.budget.state();
+        for piece in &self.pieces {
+            if let Some(holders) = state.pieces.get_mut(piece) {
+                *holders -= 1;
+                if *holders == 0 {
+                    state.pieces.remove(piece);
+                    state.used -= piece.1 as u64;
+                    // A piece may have been counted for another namespace.
+                    *used = used.saturating_sub(piece.1 as u64);
+                }
+            }
+        }
+    }
+}
+
+/// Small messages move into memory of exactly their size: what arrives from a
+/// network is often a corner of a larger buffer, which it would keep alive.
+pub(crate) fn compact(message: Message) -> Message {
+    const SMALL: usize = 64 << 10;
+    if message.len() > SMALL {
+        return message;
+    }
+    let mut all = Vec::with_capacity(message.len());
+    all.extend_from_slice(&message.header);
+    all.extend_from_slice(&message.app_metadata);
+    let body_at = all.len();
+    message.body.iter().for_each(|piece| all.extend_from_slice(piece));
+    let all = Bytes::from(all);
+    let header = all.slice(..message.header.len());
+    let app_metadata = all.slice(message.header.len()..body_at);
+    let body = all.slice(body_at..);
+    Message { app_metadata, ..Message::new(header, body) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(bytes: &Bytes) -> Message {
+        Message::new(Bytes::new(), bytes.clone())
+    }
+
+    #[test]
+    fn shared_memory_counts_once_and_until_the_last_holder_is_gone() {
+        let budget = Budget::new(100);
+        let account = Account::new(Arc::clone(&budget), None);
+        let bytes = Bytes::from(vec![0; 60]);
+        let (mut one, mut two) = (Held::new(&account), Held::new(&account));
+        one.add(&message(&bytes)).unwrap();
+        two.add(&message(&bytes)).unwrap();
+        assert_eq!((budget.used(), account.used()), (60, 60));
+        drop(one);
+        assert_eq!(budget.used(), 60);
+        let other = Bytes::from(vec![0; 41]);
+        assert_eq!(two.add(&message(&other)), Err(Full { needed: 41, used: 60, limit: 100 }));
+        drop(two);
+        assert_eq!((budget.used(), account.used()), (0, 0));
+    }
+
+    #[test]
+    fn a_quota_refuses_before_the_budget_does() {
+        let budget = Budget::new(100);
+        let account = Account::new(Arc::clone(&budget), Some(10));
+        let mut held = Held::new(&account);
+        let full = held.add(&message(&Bytes::from(vec![0; 11]))).unwrap_err();
+        assert_eq!(full, Full { needed: 11, used: 0, limit: 10 });
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn a_compact_message_is_the_same_message() {
+        let big = Bytes::from(vec![7; 1 << 20]);
+        let mut small = Message::new(big.slice(..3), big.slice(8..20));
+        small.app_metadata = big.slice(4..6);
+        let packed = compact(small.clone());
+        assert_eq!(packed, small);
+        assert_ne!(packed.header.as_ptr(), small.header.as_ptr());
+    }
+}

@@ -1,0 +1,18 @@
+//! The data directory: who holds it, what is in it, and how it is written.
+
+mod commit;
+mod directory;
+mod footer;
+mod io;
+mod map;
+mod record;
+mod recover;
+mod writer;
+
+pub(crate) use commit::{Committer, Names};
+pub(crate) use directory::Directory;
+pub use io::{Disk, LocalDisk};
+pub(crate) use map::{MappedFile, OpenError};
+pub(crate) use record::{Broken, RECORD_VERSION, crc_of};
+pub(crate) use recover::{Recovered, recover};
+pub(crate) use writer::{Checked, FileWriter, remove_quietly};

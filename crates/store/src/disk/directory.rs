@@ -1,0 +1,199 @@
+//! Paths in the data directory, its format and its lock.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use rustix::fs::{FlockOperation, flock};
+use sheaf_proto::BatchId;
+
+use super::io::Disk;
+use crate::error::{Error, io_error};
+
+/// Format of the data directory that this build writes, and the newest it reads.
+const FORMAT: u64 = 1;
+/// Everything that is not plain in a file name somewhere; the colon is not on
+/// some systems.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
+pub(super) const EXTENSION: &str = "arrow";
+const PIN_EXTENSION: &str = "pin";
+
+/// A data directory that this process holds.
+///
+/// ```text
+/// FORMAT                     number of the format
+/// store.lock                 held by flock; the number of the holder's process
+/// batches/XX/ID.arrow        payloads; XX spreads them over 256 directories
+/// batches/XX/ID.pin          there while the payload is pinned
+/// batches/_tmp/              unfinished, removed at the next start
+/// batches/_spill/            memory payloads that had to make room; the same
+/// batches/quarantine/        damaged files
+/// ```
+pub(crate) struct Directory {
+    root: PathBuf,
+    batches: PathBuf,
+    next_name: AtomicU64,
+    // Closing it releases the lock.
+    lock: Mutex<Option<File>>,
+}
+
+impl Directory {
+    /// Takes the directory, and makes it where there is none.
+    pub(crate) fn open(root: &Path, disk: &dyn Disk) -> Result<Self, Error> {
+        let refused = |path: &Path| {
+            let path = path.to_path_buf();
+            move |source| Error::NotWritable { path, source }
+        };
+        fs::create_dir_all(root).map_err(refused(root))?;
+        let lock = lock(root)?;
+        check_format(root)?;
+        let batches = root.join("batches");
+        for name in ["_tmp", "_spill", "quarantine"] {
+            let path = batches.join(name);
+            fs::create_dir_all(&path).map_err(refused(&path))?;
+        }
+        for shard in 0..=u8::MAX {
+            let path = batches.join(format!("{shard:02x}"));
+            if !path.is_dir() {
+                fs::create_dir(&path).map_err(refused(&path))?;
+            }
+        }
+        disk.sync_dir(&batches).map_err(|error| io_error("sync", &batches, error))?;
+        disk.sync_dir(root).map_err(|error| io_error("sync", root, error))?;
+        let directory = Directory {
+            root: root.to_path_buf(),
+            batches,
+            next_name: AtomicU64::new(0),
+            lock: Mutex::new(Some(lock)),
+        };
+        directory.clear("_tmp")?;
+        directory.clear("_spill")?;
+        Ok(directory)
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Lets another process have the directory.
+    pub(crate) fn release(&self) {
+        drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    /// Where a payload lies.
+    pub(crate) fn payload(&self, id: &BatchId) -> PathBuf {
+        self.named(id, EXTENSION)
+    }
+
+    /// The mark of a pinned payload.
+    pub(crate) fn pin(&self, id: &BatchId) -> PathBuf {
+        self.named(id, PIN_EXTENSION)
+    }
+
+    /// A new name for an unfinished file.
+    pub(crate) fn temporary(&self) -> PathBuf {
+        let number = self.next_name.fetch_add(1, Ordering::Relaxed);
+        self.batches.join("_tmp").join(number.to_string())
+    }
+
+    /// A new name for a spilled memory payload.
+    pub(crate) fn spilled(&self) -> PathBuf {
+        let number = self.next_name.fetch_add(1, Ordering::Relaxed);
+        self.batches.join("_spill").join(format!("{number}.{EXTENSION}"))
+    }
+
+    /// The directories that payloads are in.
+    pub(super) fn shards(&self) -> impl Iterator<Item = PathBuf> {
+        (0..=u8::MAX).map(|shard| self.batches.join(format!("{shard:02x}")))
+    }
+
+    /// Moves a damaged file aside; its new name.
+    pub(crate) fn quarantine(&self, disk: &dyn Disk, path: &Path) -> Result<PathBuf, Error> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let folder = self.batches.join("quarantine");
+        let mut aside = folder.join(&name);
+        while aside.exists() {
+            let number = self.next_name.fetch_add(1, Ordering::Relaxed);
+            aside = folder.join(format!("{name}.{number}"));
+        }
+        disk.rename(path, &aside).map_err(|error| io_error("set aside", path, error))?;
+        Ok(aside)
+    }
+
+    fn named(&self, id: &BatchId, extension: &str) -> PathBuf {
+        // A file name has at most 255 bytes; an id of 200 colons would have
+        // 600 when encoded, so that a long one goes by its hash.
+        let mut name = utf8_percent_encode(id.as_str(), ENCODED).to_string();
+        let hash = twox_hash::XxHash3_64::oneshot(id.as_str().as_bytes());
+        if name.len() > 240 {
+            let wide = twox_hash::XxHash3_128::oneshot(id.as_str().as_bytes());
+            name = format!("%{wide:032x}");
+        }
+        self.batches.join(format!("{:02x}", hash & 0xff)).join(format!("{name}.{extension}"))
+    }
+
+    fn clear(&self, name: &str) -> Result<(), Error> {
+        let folder = self.batches.join(name);
+        let entries = fs::read_dir(&folder).map_err(|error| io_error("read", &folder, error))?;
+        for entry in entries {
+            let path = entry.map_err(|error| io_error("read", &folder, error))?.path();
+            fs::remove_file(&path).map_err(|error| io_error("remove", &path, error))?;
+        }
+        Ok(())
+    }
+}
+
+fn lock(root: &Path) -> Result<File, Error> {
+    let path = root.join("store.lock");
+    let opened = File::options().read(true).write(true).create(true).truncate(false).open(&path);
+    let mut file = opened.map_err(|source| Error::NotWritable { path: path.clone(), source })?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let mut pid = String::new();
+            let read = file.read_to_string(&mut pid);
+            let pid = match (read, pid.trim()) {
+                (Ok(_), pid) if !pid.is_empty() => pid.to_owned(),
+                _ => "unknown".to_owned(),
+            };
+            return Err(Error::DirectoryLocked { path: root.to_path_buf(), pid });
+        }
+        Err(error) => return Err(io_error("lock", &path, error.into())),
+    }
+    let written = file
+        .set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| writeln!(file, "{}", std::process::id()));
+    written.map_err(|error| io_error("write", &path, error))?;
+    Ok(file)
+}
+
+fn check_format(root: &Path) -> Result<(), Error> {
+    let path = root.join("FORMAT");
+    match fs::read_to_string(&path) {
+        Ok(text) => {
+            let found = text.trim().parse::<u64>().map_err(|_| {
+                let text = format!("{:?} is no format number", text.trim());
+                io_error("read", &path, io::Error::new(io::ErrorKind::InvalidData, text))
+            })?;
+            if found > FORMAT {
+                let path = root.to_path_buf();
+                return Err(Error::FormatNewer { path, found, supported: FORMAT });
+            }
+            Ok(())
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // A coordinator may start in the same directory at the same time:
+            // both write the same, and a rename is never seen half done.
+            let new = root.join(format!("FORMAT.{}", std::process::id()));
+            fs::write(&new, format!("{FORMAT}\n"))
+                .and_then(|()| File::open(&new)?.sync_all())
+                .and_then(|()| fs::rename(&new, &path))
+                .map_err(|source| Error::NotWritable { path, source })
+        }
+        Err(error) => Err(io_error("read", &path, error)),
+    }
+}

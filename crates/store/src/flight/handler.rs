@@ -1,0 +1,189 @@
+//! The namespace `batches`.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use sheaf_flight::{
+    CallContext, Descriptor, EndpointEntry, Error, FlightEntry, Handler, MessageStream, invalid,
+};
+use sheaf_proto::BatchId;
+use sheaf_retry::Code;
+
+use super::ticket::Ticket;
+use crate::options::{Filter, PutOptions};
+use crate::payload::{Durability, PayloadInfo};
+use crate::store::Store;
+
+/// First element of the paths and tickets of payloads.
+pub const NAMESPACE: &str = "batches";
+
+/// Entries of a list that are looked up at once.
+const PAGE: usize = 1_000;
+
+/// Serves a [`Store`] as the namespace `batches`.
+///
+/// | call | with |
+/// |---|---|
+/// | DoPut | `["batches"]` or `["batches", ID]`; headers `sheaf-durability: memory\|disk` and `sheaf-register: true\|false`; answers a [`PutReceipt`](crate::PutReceipt) as JSON |
+/// | DoGet | a [`Ticket`] |
+/// | GetFlightInfo | `["batches", ID]` |
+/// | ListFlights | a [`Filter`] as JSON, or nothing |
+/// | DoExchange | `["batches", "echo"]`: sends back what it receives, once it is seen to be a valid stream, and stores nothing |
+/// | RenewFlightEndpoint | a ticket: counts as a use |
+#[derive(Clone, Debug)]
+pub struct StoreHandler {
+    store: Store,
+    durability: Durability,
+}
+
+impl StoreHandler {
+    /// Puts that do not say otherwise have this durability.
+    pub fn new(store: Store, durability: Durability) -> Self {
+        StoreHandler { store, durability }
+    }
+
+    fn put_options(&self, context: &CallContext) -> Result<PutOptions, Error> {
+        let durability = match context.header("sheaf-durability") {
+            None => self.durability,
+            Some("memory") => Durability::Memory,
+            Some("disk") => Durability::Disk,
+            Some(other) => {
+                let text = format!("header sheaf-durability is {other:?}, not memory or disk");
+                return Err(invalid(text));
+            }
+        };
+        let register = match context.header("sheaf-register") {
+            None | Some("false") => false,
+            Some("true") => true,
+            Some(other) => {
+                let text = format!("header sheaf-register is {other:?}, not true or false");
+                return Err(invalid(text));
+            }
+        };
+        Ok(PutOptions { durability, register })
+    }
+
+    fn entry(&self, info: PayloadInfo) -> FlightEntry {
+        entry(&self.store, info)
+    }
+}
+
+fn entry(store: &Store, info: PayloadInfo) -> FlightEntry {
+    let endpoint = endpoint(store, &info, Ticket::whole(info.id.clone()).to_string());
+    let app_metadata = serde_json::json!({
+        "batch_id": info.id,
+        "checksum": info.checksum,
+        "schema_fingerprint": info.schema_fingerprint,
+        "messages": info.messages,
+        "durability": info.durability,
+    });
+    FlightEntry {
+        path: vec![NAMESPACE.to_owned(), info.id.to_string()],
+        schema: info.schema,
+        total_records: i64::try_from(info.rows).unwrap_or(i64::MAX),
+        total_bytes: i64::try_from(info.bytes).unwrap_or(i64::MAX),
+        endpoints: vec![endpoint],
+        ordered: true,
+        app_metadata: Bytes::from(app_metadata.to_string()),
+    }
+}
+
+fn endpoint(store: &Store, info: &PayloadInfo, ticket: String) -> EndpointEntry {
+    let expires_at_micros = Some(store.expires_at(info).as_micros());
+    EndpointEntry { ticket, locations: Vec::new(), expires_at_micros }
+}
+
+/// The id in a path; `None` for the namespace alone.
+fn named(descriptor: &Descriptor) -> Result<Option<BatchId>, Error> {
+    match descriptor.path.as_slice() {
+        [_] => Ok(None),
+        [_, id] => BatchId::try_new(id)
+            .map(Some)
+            .map_err(|error| invalid(format!("path {:?}: {error}", descriptor.path))),
+        path => Err(invalid(format!("path {path:?} has more than a namespace and an id"))),
+    }
+}
+
+#[async_trait]
+impl Handler for StoreHandler {
+    async fn put(
+        &self,
+        context: &CallContext,
+        descriptor: Descriptor,
+        messages: MessageStream,
+    ) -> Result<Bytes, Error> {
+        let id = named(&descriptor)?;
+        let options = self.put_options(context)?;
+        let receipt = Box::pin(self.store.put(id, messages, options)).await?;
+        serde_json::to_vec(&receipt)
+            .map(Bytes::from)
+            .map_err(|error| Error::new(Code::Internal, format!("no receipt: {error}")))
+    }
+
+    async fn get(&self, _context: &CallContext, ticket: &str) -> Result<MessageStream, Error> {
+        let ticket: Ticket = ticket.parse()?;
+        Ok(self.store.read(&ticket.id, &ticket.options).await?)
+    }
+
+    async fn list(
+        &self,
+        _context: &CallContext,
+        criteria: &[u8],
+    ) -> Result<BoxStream<'static, Result<FlightEntry, Error>>, Error> {
+        let filter: Filter = match criteria {
+            [] => Filter::default(),
+            json => serde_json::from_slice(json).map_err(|error| {
+                invalid(format!("criteria {:?}: {error}", String::from_utf8_lossy(json)))
+            })?,
+        };
+        let start = (self.store.clone(), filter, Some(None::<BatchId>));
+        let pages = stream::try_unfold(start, |(store, filter, cursor)| async move {
+            let Some(cursor) = cursor else { return Ok::<_, Error>(None) };
+            let page = store.list(&filter, cursor.as_ref(), PAGE).await?;
+            let entries: Vec<_> =
+                page.payloads.into_iter().map(|info| Ok(entry(&store, info))).collect();
+            Ok(Some((stream::iter(entries), (store, filter, page.next.map(Some)))))
+        });
+        Ok(pages.try_flatten().boxed())
+    }
+
+    async fn info(
+        &self,
+        _context: &CallContext,
+        descriptor: Descriptor,
+    ) -> Result<FlightEntry, Error> {
+        let id = named(&descriptor)?
+            .ok_or_else(|| invalid("path [\"batches\"] names no payload: add its id"))?;
+        Ok(self.entry(self.store.info(&id)?))
+    }
+
+    async fn exchange(
+        &self,
+        _context: &CallContext,
+        descriptor: Descriptor,
+        messages: MessageStream,
+    ) -> Result<MessageStream, Error> {
+        if descriptor.path.get(1).map(String::as_str) != Some("echo") {
+            let text =
+                format!("no DoExchange at {:?}, only at [\"batches\", \"echo\"]", descriptor.path);
+            return Err(Error::new(Code::Unimplemented, text));
+        }
+        let validator = sheaf_flight::ipc::StreamValidator::default();
+        let checked = messages.scan(validator, |validator, message| {
+            let checked = message.and_then(|message| {
+                validator.check(&message)?;
+                Ok(message)
+            });
+            futures::future::ready(Some(checked))
+        });
+        Ok(checked.boxed())
+    }
+
+    async fn renew(&self, _context: &CallContext, ticket: &str) -> Result<EndpointEntry, Error> {
+        let parsed: Ticket = ticket.parse()?;
+        self.store.renew(&parsed.id)?;
+        let info = self.store.info(&parsed.id)?;
+        Ok(endpoint(&self.store, &info, parsed.to_string()))
+    }
+}

@@ -1,0 +1,184 @@
+//! What a store is opened with, and what its calls take.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sheaf_flight::ipc::Bounds;
+use sheaf_proto::BatchId;
+use sheaf_retry::{RetryPolicy, SharedClock};
+
+use crate::budget::Budget;
+use crate::disk::{Disk, LocalDisk};
+use crate::payload::{Durability, PayloadInfo};
+use crate::retention::{PayloadOwner, Standing, Unowned};
+
+/// How a [`Store`](crate::Store) is set up.
+#[derive(Clone)]
+pub struct Options {
+    pub(crate) clock: SharedClock,
+    pub(crate) owner: Arc<dyn PayloadOwner>,
+    pub(crate) disk: Arc<dyn Disk>,
+    /// Where payloads outlive the process and memory is spilled to; `None`
+    /// keeps everything in memory.
+    pub data_dir: Option<PathBuf>,
+    /// Memory for payloads; other components may share it.
+    pub budget: Arc<Budget>,
+    /// The part of the budget that this store may use; `None` is all of it.
+    pub quota_bytes: Option<u64>,
+    /// Bytes of files at most; `None` is what the file system has.
+    pub disk_limit_bytes: Option<u64>,
+    /// How long a payload is kept after its batch is over, or, where nobody
+    /// registered it, after it was last used.
+    pub ttl: Duration,
+    /// Whether a payload goes as soon as its batch is over, not after `ttl`.
+    pub delete_on_completion: bool,
+    /// When an owner that did not answer is asked again.
+    pub ask_again: RetryPolicy,
+    /// Limits on what is put.
+    pub bounds: Bounds,
+}
+
+impl Options {
+    /// A store of 1 GiB in memory, nothing on disk, kept for 1 hour, that
+    /// belongs to nobody.
+    pub fn new(clock: SharedClock) -> Self {
+        Options {
+            clock,
+            owner: Arc::new(Unowned),
+            disk: Arc::new(LocalDisk),
+            data_dir: None,
+            budget: Budget::new(1 << 30),
+            quota_bytes: None,
+            disk_limit_bytes: None,
+            ttl: Duration::from_secs(3_600),
+            delete_on_completion: false,
+            ask_again: RetryPolicy { max_retries: u32::MAX, ..RetryPolicy::QUEUE },
+            bounds: Bounds::default(),
+        }
+    }
+
+    /// Keeps payloads in this directory.
+    #[must_use]
+    pub fn with_data_dir(self, path: impl Into<PathBuf>) -> Self {
+        Options { data_dir: Some(path.into()), ..self }
+    }
+
+    /// Asks this owner before anything is deleted.
+    #[must_use]
+    pub fn with_owner(self, owner: Arc<dyn PayloadOwner>) -> Self {
+        Options { owner, ..self }
+    }
+
+    /// Counts memory against this budget.
+    #[must_use]
+    pub fn with_budget(self, budget: Arc<Budget>) -> Self {
+        Options { budget, ..self }
+    }
+
+    /// Writes through this file system.
+    #[must_use]
+    pub fn with_disk(self, disk: Arc<dyn Disk>) -> Self {
+        Options { disk, ..self }
+    }
+}
+
+/// How a payload is put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PutOptions {
+    /// What a crash may leave of it.
+    pub durability: Durability,
+    /// Whether the owner registers it in the same call.
+    pub register: bool,
+}
+
+impl PutOptions {
+    /// Acknowledged in memory, not registered.
+    pub const MEMORY: PutOptions = PutOptions { durability: Durability::Memory, register: false };
+    /// Acknowledged on disk, not registered.
+    pub const DISK: PutOptions = PutOptions { durability: Durability::Disk, register: false };
+}
+
+/// What a put answers; as JSON the PutResult of Flight.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct PutReceipt {
+    /// Name of the payload.
+    pub batch_id: BatchId,
+    /// Rows of all record batches.
+    pub rows: u64,
+    /// Bytes of all messages, headers and bodies.
+    pub bytes: u64,
+    /// xxh3-128 over the messages and their lengths, lower-case hexadecimal.
+    pub checksum: String,
+    /// Whether this put stored it; `false` where the same content was there.
+    pub created: bool,
+}
+
+/// Which part of a payload to read; the default is all of it, as it was put.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReadOptions {
+    /// Only these columns, in this order. Must not be empty where it is given.
+    pub columns: Option<Vec<String>>,
+    /// Rows to leave out at the beginning.
+    pub offset: u64,
+    /// Rows at most.
+    pub limit: Option<u64>,
+    /// Leaves out this many messages after the schema, dictionaries excepted:
+    /// a reader that lost its connection goes on where it was. Cannot be
+    /// combined with the other options.
+    pub from_message: u64,
+}
+
+impl ReadOptions {
+    /// Whether the stored messages do as they are.
+    pub(crate) fn is_verbatim(&self) -> bool {
+        self.columns.is_none() && self.offset == 0 && self.limit.is_none()
+    }
+}
+
+/// Whose payloads to list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Work on it is not over.
+    Live,
+    /// Its batch is over.
+    Terminal,
+    /// Nobody registered it.
+    Unregistered,
+}
+
+impl Status {
+    pub(crate) fn admits(self, standing: Standing) -> bool {
+        match self {
+            Status::Live => standing == Standing::Live,
+            Status::Terminal => matches!(standing, Standing::Terminal { .. }),
+            Status::Unregistered => standing == Standing::Unregistered,
+        }
+    }
+}
+
+/// Which payloads to list; the default is all of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Filter {
+    /// Names that begin so.
+    pub prefix: String,
+    /// Put at least this long ago, milliseconds.
+    pub min_age_ms: Option<u64>,
+    /// Put at most this long ago, milliseconds.
+    pub max_age_ms: Option<u64>,
+    /// Whose owner says so.
+    pub status: Option<Status>,
+    /// Pinned ones, or only those that are not.
+    pub pinned: Option<bool>,
+}
+
+/// A part of a list, in the order of the names.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    /// The payloads.
+    pub payloads: Vec<PayloadInfo>,
+    /// Where the next part begins: after this name. `None` at the end.
+    pub next: Option<BatchId>,
+}

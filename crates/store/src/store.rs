@@ -1,0 +1,200 @@
+//! The store itself.
+
+mod close;
+mod entry;
+mod expire;
+mod index;
+mod intake;
+mod list;
+mod manage;
+mod put;
+mod read;
+mod room;
+mod select;
+mod spill;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use sheaf_retry::{SharedClock, Timestamp};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::budget::Account;
+use crate::disk::{Committer, Directory, Disk, Recovered, recover};
+use crate::error::Error;
+use crate::metrics::Metrics;
+use crate::options::Options;
+use crate::payload::{Durability, PayloadInfo};
+use entry::{Entry, Place, Stored};
+use index::Index;
+
+pub use list::MAX_PAGE;
+pub use manage::Stats;
+
+/// Keeps streams of Arrow messages under names, as they came.
+///
+/// - A payload is all or nothing: a stream that breaks leaves nothing, and one
+///   that was acknowledged is complete. It never changes; the same content
+///   under the same name is the same payload.
+/// - Nothing is decoded on the way in or out, but where a reader asks for
+///   columns or rows; every type of the format passes bit by bit.
+/// - With [`Durability::Disk`] an acknowledged payload survives a crash of the
+///   machine; with [`Durability::Memory`] it ends with the process.
+/// - When memory is full the coldest payloads go to disk, and where that is not
+///   possible either, puts are refused. Nothing is dropped to make room.
+/// - A payload whose work is not over is kept, however old it is.
+///
+/// Cheap to clone; every call may be dropped at any await.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    options: Options,
+    clock: SharedClock,
+    disk: Arc<dyn Disk>,
+    directory: Option<Directory>,
+    account: Arc<Account>,
+    committer: Committer,
+    index: Arc<Index>,
+    /// One at a time makes room.
+    evicting: tokio::sync::Mutex<()>,
+    disk_used: AtomicU64,
+    quarantined: AtomicU64,
+    metrics: Metrics,
+    tasks: TaskTracker,
+    closing: CancellationToken,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let root = self.inner.directory.as_ref().map(Directory::root);
+        f.debug_struct("Store").field("data_dir", &root).finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Opens a store, and finds again what its directory has. Must be called
+    /// on a tokio runtime.
+    ///
+    /// Damaged files are moved to `batches/quarantine` with a warning.
+    ///
+    /// # Errors
+    /// [`Error::DirectoryLocked`], [`Error::NotWritable`], [`Error::FormatNewer`],
+    /// or [`Error::Io`] where the directory cannot be read.
+    pub async fn open(options: Options) -> Result<Self, Error> {
+        let (disk, path) = (Arc::clone(&options.disk), options.data_dir.clone());
+        let opened = tokio::task::spawn_blocking(move || match path {
+            None => Ok::<_, Error>((None, Vec::new(), 0)),
+            Some(path) => {
+                let directory = Directory::open(&path, disk.as_ref())?;
+                let (found, broken) = recover(&directory, disk.as_ref())?;
+                Ok((Some(directory), found, broken))
+            }
+        });
+        let (directory, found, broken) = opened.await.map_err(|_| Error::TaskLost)??;
+        let (committer, _ends_with_the_store) = Committer::start(Arc::clone(&options.disk));
+        let inner = Arc::new(Inner {
+            clock: Arc::clone(&options.clock),
+            disk: Arc::clone(&options.disk),
+            account: Account::new(Arc::clone(&options.budget), options.quota_bytes),
+            directory,
+            committer,
+            index: Arc::new(Index::default()),
+            evicting: tokio::sync::Mutex::new(()),
+            disk_used: AtomicU64::new(0),
+            quarantined: AtomicU64::new(broken),
+            metrics: Metrics::default(),
+            tasks: TaskTracker::new(),
+            closing: CancellationToken::new(),
+            options,
+        });
+        inner.metrics.corrupt.inc_by(broken);
+        inner.adopt(found);
+        expire::start(&inner);
+        Ok(Store { inner })
+    }
+
+    /// What the store counts.
+    pub fn metrics(&self) -> &Metrics {
+        &self.inner.metrics
+    }
+}
+
+impl Inner {
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    fn check_open(&self) -> Result<(), Error> {
+        if self.closing.is_cancelled() { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    /// What was found on disk. A start counts as a use: nothing expires because
+    /// the server was down.
+    fn adopt(&self, found: Vec<Recovered>) {
+        let now = self.now();
+        for Recovered { id, record, schema, path, length, pinned } in found {
+            let info = PayloadInfo {
+                id: id.clone(),
+                rows: record.rows,
+                bytes: record.bytes,
+                messages: (record.messages.len() as u64).saturating_sub(1),
+                checksum: record.checksum,
+                schema_fingerprint: record.schema_fingerprint,
+                schema: self.index.state().share_schema(&schema),
+                durability: Durability::Disk,
+                created_at: Timestamp::from_micros(record.created_at),
+                used_at: now,
+            };
+            let file = Some(Stored { path, length, durable: true });
+            let entry = Entry::new(info, Place { file, ..Place::default() }, false);
+            entry.pinned.store(pinned, Ordering::Relaxed);
+            self.disk_used.fetch_add(length, Ordering::Relaxed);
+            self.insert(id, entry);
+        }
+    }
+
+    /// Makes a payload known.
+    fn insert(&self, id: sheaf_proto::BatchId, entry: Arc<Entry>) {
+        let due = entry.used_at().plus(self.options.ttl);
+        let cached = entry.place().memory.is_some();
+        {
+            let mut state = self.index.state();
+            if cached {
+                state.cold.push_back((entry.used_at(), id.clone()));
+            }
+            state.schedule(&entry, due);
+            state.entries.insert(id, entry);
+        }
+        self.index.due.notify_one();
+        self.measure();
+    }
+
+    /// Brings the gauges up to date.
+    fn measure(&self) {
+        let gauge = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+        let payloads = self.index.state().entries.len() as u64;
+        self.metrics.payloads.set(gauge(payloads));
+        self.metrics.memory_bytes.set(gauge(self.account.used()));
+        self.metrics.disk_bytes.set(gauge(self.disk_used.load(Ordering::Relaxed)));
+    }
+
+    /// Counts a file that is about to be written.
+    fn reserve_disk(&self, bytes: u64) -> Result<(), Error> {
+        let used = self.disk_used.fetch_add(bytes, Ordering::Relaxed);
+        match self.options.disk_limit_bytes {
+            Some(limit) if used + bytes > limit => {
+                self.disk_used.fetch_sub(bytes, Ordering::Relaxed);
+                Err(Error::DiskQuota { needed: bytes, used, limit })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn release_disk(&self, bytes: u64) {
+        self.disk_used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,92 @@
+//! One payload in the index.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use sheaf_flight::Message;
+use sheaf_retry::Timestamp;
+
+use crate::budget::Held;
+use crate::disk::MappedFile;
+use crate::payload::{Durability, PayloadInfo};
+
+/// Its messages in memory.
+#[derive(Clone)]
+pub(crate) struct Resident {
+    pub(crate) messages: Arc<[Message]>,
+    pub(crate) held: Arc<Held>,
+}
+
+/// Its file.
+#[derive(Clone, Debug)]
+pub(crate) struct Stored {
+    pub(crate) path: PathBuf,
+    pub(crate) length: u64,
+    /// Whether it outlives the process; otherwise it only made room in memory.
+    pub(crate) durable: bool,
+}
+
+/// Where a payload is: in memory, on disk, or both; never nowhere.
+#[derive(Default)]
+pub(crate) struct Place {
+    pub(crate) memory: Option<Resident>,
+    pub(crate) file: Option<Stored>,
+    pub(crate) mapped: Weak<MappedFile>,
+}
+
+pub(crate) struct Entry {
+    /// As it was put; durability and time of use are beside it.
+    info: PayloadInfo,
+    pub(crate) replaced_dictionaries: bool,
+    used_at: AtomicU64,
+    pub(crate) pinned: AtomicBool,
+    /// When the retention task looks at it next: the entry of its queue that
+    /// counts, older ones are void.
+    pub(crate) due_at: AtomicU64,
+    /// Whether the file's checksums were compared.
+    pub(crate) verified: AtomicBool,
+    place: Mutex<Place>,
+}
+
+impl Entry {
+    pub(crate) fn new(info: PayloadInfo, place: Place, replaced: bool) -> Arc<Self> {
+        Arc::new(Entry {
+            replaced_dictionaries: replaced,
+            used_at: AtomicU64::new(info.used_at.as_micros()),
+            pinned: AtomicBool::new(false),
+            due_at: AtomicU64::new(0),
+            verified: AtomicBool::new(false),
+            place: Mutex::new(place),
+            info,
+        })
+    }
+
+    pub(crate) fn place(&self) -> MutexGuard<'_, Place> {
+        // Every change below is a single assignment.
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was put; `durability` and `used_at` may have changed since.
+    pub(crate) fn as_put(&self) -> &PayloadInfo {
+        &self.info
+    }
+
+    pub(crate) fn info(&self) -> PayloadInfo {
+        let durable = self.place().file.as_ref().is_some_and(|file| file.durable);
+        let durability = if durable { Durability::Disk } else { Durability::Memory };
+        PayloadInfo { durability, used_at: self.used_at(), ..self.info.clone() }
+    }
+
+    pub(crate) fn used_at(&self) -> Timestamp {
+        Timestamp::from_micros(self.used_at.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn touch(&self, now: Timestamp) {
+        self.used_at.fetch_max(now.as_micros(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_pinned(&self) -> bool {
+        self.pinned.load(Ordering::Relaxed)
+    }
+}

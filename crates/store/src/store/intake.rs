@@ -1,0 +1,153 @@
+//! Takes in one stream: checked, hashed, and held in memory or written on.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sheaf_flight::Message;
+use sheaf_flight::ipc::{Bounds, Kind, StreamValidator};
+use sheaf_proto::storage::v1::PayloadRecord;
+
+use super::{Inner, room};
+use crate::budget::{Held, compact};
+use crate::content::ContentHasher;
+use crate::disk::{Checked, FileWriter, RECORD_VERSION, crc_of};
+use crate::error::Error;
+
+/// A stream so far.
+pub(crate) struct Intake {
+    validator: StreamValidator,
+    content: ContentHasher,
+    held: Held,
+    /// Messages that are in memory: all of them, or those after the last that
+    /// was written where there is a writer.
+    pub(crate) waiting: Vec<Checked>,
+    writer: Option<FileWriter>,
+    schema: Bytes,
+}
+
+/// What is known of a stream once it is over.
+#[derive(Clone, Debug)]
+pub(crate) struct Summary {
+    pub(crate) schema: Bytes,
+    pub(crate) schema_fingerprint: String,
+    pub(crate) checksum: String,
+    pub(crate) rows: u64,
+    pub(crate) bytes: u64,
+    pub(crate) messages: u64,
+    pub(crate) replaced: bool,
+}
+
+/// A complete stream.
+pub(crate) struct Taken {
+    pub(crate) summary: Summary,
+    pub(crate) messages: Vec<Checked>,
+    pub(crate) held: Held,
+    pub(crate) writer: Option<FileWriter>,
+}
+
+impl Intake {
+    pub(crate) fn new(inner: &Arc<Inner>, bounds: Bounds) -> Self {
+        Intake {
+            validator: StreamValidator::new(bounds),
+            content: ContentHasher::default(),
+            held: Held::new(&inner.account),
+            waiting: Vec::new(),
+            writer: None,
+            schema: Bytes::new(),
+        }
+    }
+
+    /// The next message of the stream.
+    pub(crate) async fn push(&mut self, inner: &Arc<Inner>, message: Message) -> Result<(), Error> {
+        let outline = self.validator.check(&message)?;
+        let message = compact(message);
+        self.content.add(&message);
+        if outline.kind == Kind::Schema {
+            self.schema = Bytes::copy_from_slice(&message.header);
+        }
+        self.hold(inner, &message).await?;
+        let crc = crc_of(&message);
+        self.waiting.push(Checked { message, kind: outline.kind, rows: outline.rows, crc });
+        if self.writer.is_some() {
+            self.write_on(inner).await?;
+        }
+        Ok(())
+    }
+
+    /// Has the message counted: makes room for it, or writes on what came
+    /// before it where there is no other room.
+    async fn hold(&mut self, inner: &Arc<Inner>, message: &Message) -> Result<(), Error> {
+        loop {
+            let Err(full) = self.held.add(message) else { return Ok(()) };
+            if !inner.account.can_ever_hold(full.needed) {
+                inner.metrics.refused.inc();
+                return Err(room::refusal(full));
+            }
+            if room::make(inner, full).await? {
+                continue;
+            }
+            // Others may have left meanwhile.
+            let Err(full) = self.held.add(message) else { return Ok(()) };
+            if inner.directory.is_none() || self.waiting.is_empty() {
+                inner.metrics.refused.inc();
+                return Err(room::refusal(full));
+            }
+            self.write_on(inner).await?;
+        }
+    }
+
+    /// Moves what is in memory to a file under a temporary name.
+    async fn write_on(&mut self, inner: &Arc<Inner>) -> Result<(), Error> {
+        let Some(directory) = &inner.directory else { return Err(Error::NoDirectory) };
+        let (disk, path) = (inner.disk.clone(), directory.temporary());
+        let (writer, waiting) = (self.writer.take(), std::mem::take(&mut self.waiting));
+        let held = std::mem::replace(&mut self.held, Held::new(&inner.account));
+        let writer = inner
+            .committer
+            .write(move || {
+                let mut writer = match writer {
+                    Some(writer) => writer,
+                    None => FileWriter::create(disk, path)?,
+                };
+                for message in &waiting {
+                    writer.append(message)?;
+                }
+                drop((waiting, held));
+                Ok(writer)
+            })
+            .await?;
+        self.writer = Some(writer);
+        Ok(())
+    }
+
+    /// The end of the stream.
+    pub(crate) fn finish(self) -> Result<Taken, Error> {
+        self.validator.finish()?;
+        let summary = Summary {
+            schema: self.schema,
+            schema_fingerprint: self.content.schema_fingerprint(),
+            checksum: self.content.checksum(),
+            rows: self.validator.rows(),
+            bytes: self.content.bytes(),
+            messages: self.validator.messages() - 1,
+            replaced: self.validator.has_replacement(),
+        };
+        let Intake { waiting: messages, held, writer, .. } = self;
+        Ok(Taken { summary, messages, held, writer })
+    }
+}
+
+impl Summary {
+    pub(crate) fn record(&self, id: &str, created_at: u64) -> PayloadRecord {
+        PayloadRecord {
+            version: RECORD_VERSION,
+            id: id.to_owned(),
+            rows: self.rows,
+            bytes: self.content.bytes(),
+            checksum: self.checksum.clone(),
+            schema_fingerprint: self.schema_fingerprint.clone(),
+            created_at,
+            ..PayloadRecord::default()
+        }
+    }
+}

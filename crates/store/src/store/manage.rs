@@ -1,0 +1,194 @@
+//! Looking at payloads, keeping them, deleting them.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use sheaf_proto::BatchId;
+use sheaf_retry::Timestamp;
+
+use super::entry::Entry;
+use super::{Inner, Store};
+use crate::disk::{Names, remove_quietly};
+use crate::error::{Error, io_error};
+use crate::payload::PayloadInfo;
+
+/// How full a store is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Stats {
+    /// Payloads there are.
+    pub payloads: u64,
+    /// Of them those that never expire.
+    pub pinned: u64,
+    /// Rows of all payloads.
+    pub rows: u64,
+    /// Bytes of all payloads, wherever they are.
+    pub bytes: u64,
+    /// Memory in use for them.
+    pub memory_bytes: u64,
+    /// Memory there is for them.
+    pub memory_limit_bytes: u64,
+    /// Bytes of their files.
+    pub disk_bytes: u64,
+    /// Payloads that memory had no room for, acknowledged in memory only.
+    pub spilled: u64,
+    /// Damaged files set aside since the start.
+    pub quarantined: u64,
+}
+
+impl Store {
+    /// What is known of a payload; it does not count as a use.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub fn info(&self, id: &BatchId) -> Result<PayloadInfo, Error> {
+        self.entry(id).map(|entry| entry.info())
+    }
+
+    /// Counts as a use: when the payload expires at the earliest if nobody
+    /// registers it.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub fn renew(&self, id: &BatchId) -> Result<Timestamp, Error> {
+        let entry = self.entry(id)?;
+        entry.touch(self.inner.now());
+        Ok(self.expires_at(&entry.info()))
+    }
+
+    /// When a payload that nobody registers expires at the earliest.
+    pub fn expires_at(&self, info: &PayloadInfo) -> Timestamp {
+        info.used_at.plus(self.inner.options.ttl)
+    }
+
+    /// Deletes a payload, durably. Readers that have it open read on.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Pinned`]; [`Error::Io`] where the file
+    /// stays, and with it the payload.
+    pub async fn delete(&self, id: &BatchId) -> Result<(), Error> {
+        self.inner.check_open()?;
+        let (inner, id) = (Arc::clone(&self.inner), id.clone());
+        let delete = async move {
+            let (_claim, entry) = inner.index.claim(&id).await;
+            let entry = entry.ok_or_else(|| Error::NotFound { id: id.clone() })?;
+            if entry.is_pinned() {
+                return Err(Error::Pinned { id });
+            }
+            inner.remove(&entry).await?;
+            inner.metrics.deleted.inc();
+            Ok(())
+        };
+        self.inner.tasks.spawn(delete).await.map_err(|_| Error::TaskLost)?
+    }
+
+    /// Keeps a payload whatever its age, also over restarts where it is durable.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Io`] where the mark cannot be written.
+    pub async fn pin(&self, id: &BatchId) -> Result<(), Error> {
+        self.set_pinned(id, true).await
+    }
+
+    /// Takes a pin away; the time to live begins anew.
+    ///
+    /// # Errors
+    /// As [`Store::pin`]. Where the payload is not pinned, nothing happens.
+    pub async fn unpin(&self, id: &BatchId) -> Result<(), Error> {
+        self.set_pinned(id, false).await
+    }
+
+    async fn set_pinned(&self, id: &BatchId, pinned: bool) -> Result<(), Error> {
+        self.inner.check_open()?;
+        let inner = Arc::clone(&self.inner);
+        let (_claim, entry) = inner.index.claim(id).await;
+        let entry = entry.ok_or_else(|| Error::NotFound { id: id.clone() })?;
+        let durable = entry.place().file.as_ref().is_some_and(|file| file.durable);
+        if durable && let Some(directory) = &inner.directory {
+            let path = directory.pin(id);
+            if pinned {
+                let written = tokio::fs::write(&path, b"").await;
+                written.map_err(|error| io_error("create", &path, error))?;
+                let parent = path.parent().unwrap_or(&path).to_path_buf();
+                let disk = Arc::clone(&inner.disk);
+                let work = move || {
+                    disk.sync_dir(&parent).map_err(|error| io_error("sync", &parent, error))
+                };
+                inner.committer.write(work).await?;
+            } else {
+                inner.committer.commit(Names::Remove(path)).await?;
+            }
+        }
+        entry.pinned.store(pinned, Ordering::Relaxed);
+        entry.touch(inner.now());
+        inner.index.schedule(&entry, entry.used_at().plus(inner.options.ttl));
+        Ok(())
+    }
+
+    /// How full the store is: looks at every payload.
+    pub fn stats(&self) -> Stats {
+        let inner = &self.inner;
+        let mut stats = Stats {
+            memory_bytes: inner.account.used(),
+            memory_limit_bytes: inner.account.limit(),
+            disk_bytes: inner.disk_used.load(Ordering::Relaxed),
+            quarantined: inner.quarantined.load(Ordering::Relaxed),
+            ..Stats::default()
+        };
+        for entry in inner.index.state().entries.values() {
+            let info = entry.as_put();
+            stats.payloads += 1;
+            stats.pinned += u64::from(entry.is_pinned());
+            stats.rows += info.rows;
+            stats.bytes += info.bytes;
+            let place = entry.place();
+            let spilled = place.file.as_ref().is_some_and(|file| !file.durable);
+            stats.spilled += u64::from(spilled && place.memory.is_none());
+        }
+        stats
+    }
+
+    fn entry(&self, id: &BatchId) -> Result<Arc<Entry>, Error> {
+        self.inner.check_open()?;
+        self.inner.index.get(id).ok_or_else(|| Error::NotFound { id: id.clone() })
+    }
+}
+
+impl Inner {
+    /// Takes an entry out of the index, if it is there still.
+    pub(crate) fn forget(&self, entry: &Arc<Entry>) -> bool {
+        let id = &entry.as_put().id;
+        {
+            let mut state = self.index.state();
+            match state.entries.get(id) {
+                Some(current) if Arc::ptr_eq(current, entry) => {
+                    state.entries.remove(id);
+                }
+                _ => return false,
+            }
+        }
+        let file = entry.place().file.clone();
+        if let Some(file) = file {
+            self.release_disk(file.length);
+        }
+        self.measure();
+        true
+    }
+
+    /// Removes a payload and its files; the caller holds the claim on its name.
+    pub(crate) async fn remove(&self, entry: &Arc<Entry>) -> Result<(), Error> {
+        let file = entry.place().file.clone();
+        match (file, &self.directory) {
+            (Some(file), Some(directory)) if file.durable => {
+                self.committer.commit(Names::Remove(file.path)).await?;
+                if entry.is_pinned() {
+                    let pin = directory.pin(&entry.as_put().id);
+                    self.committer.commit(Names::Remove(pin)).await?;
+                }
+            }
+            (Some(file), _) => remove_quietly(self.disk.as_ref(), &file.path),
+            (None, _) => {}
+        }
+        self.forget(entry);
+        Ok(())
+    }
+}

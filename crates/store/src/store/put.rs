@@ -1,0 +1,182 @@
+//! Storing a stream.
+
+use std::sync::Arc;
+
+use futures::StreamExt as _;
+use sheaf_flight::{Message, MessageStream};
+use sheaf_proto::BatchId;
+
+use super::entry::{Entry, Place, Resident, Stored};
+use super::intake::{Intake, Taken};
+use super::{Inner, Store};
+use crate::error::Error;
+use crate::options::{PutOptions, PutReceipt};
+use crate::payload::{Durability, PayloadInfo};
+
+impl Store {
+    /// Stores a stream to its end; without `id` under a new name, a version 7
+    /// UUID.
+    ///
+    /// Idempotent by content: the same bytes under the same name are stored
+    /// once, and each put of them succeeds. That holds for puts at the same
+    /// time as well. A put that asks for more durability than the payload has
+    /// gives it that. Dropping the call before the end of the stream leaves
+    /// nothing; after it, the payload may be stored nevertheless.
+    ///
+    /// # Errors
+    /// [`Error::Stream`] for a stream that fails or is malformed,
+    /// [`Error::AlreadyExists`] for other content under the name,
+    /// [`Error::MemoryFull`], [`Error::DiskFull`], [`Error::DiskQuota`] where
+    /// there is no room, [`Error::NoDirectory`] for durability `disk` without a
+    /// directory, [`Error::Register`] where it is stored but not registered.
+    pub async fn put(
+        &self,
+        id: Option<BatchId>,
+        messages: MessageStream,
+        options: PutOptions,
+    ) -> Result<PutReceipt, Error> {
+        let inner = &self.inner;
+        let start = inner.clock.elapsed();
+        let result = self.put_unmetered(id, messages, options).await;
+        match &result {
+            Ok(receipt) if receipt.created => {
+                inner.metrics.puts.inc();
+                inner.metrics.put_bytes.inc_by(receipt.bytes);
+                let seconds = inner.clock.elapsed().saturating_sub(start).as_secs_f64();
+                inner.metrics.put_seconds.observe(seconds);
+            }
+            Ok(_) => drop(inner.metrics.puts_repeated.inc()),
+            Err(_) => drop(inner.metrics.puts_failed.inc()),
+        }
+        result
+    }
+
+    async fn put_unmetered(
+        &self,
+        id: Option<BatchId>,
+        mut messages: MessageStream,
+        options: PutOptions,
+    ) -> Result<PutReceipt, Error> {
+        let inner = &self.inner;
+        inner.check_open()?;
+        if options.durability == Durability::Disk && inner.directory.is_none() {
+            return Err(Error::NoDirectory);
+        }
+        let id = id.unwrap_or_else(|| BatchId::generate(inner.now().as_millis()));
+        let mut intake = Intake::new(inner, inner.options.bounds.clone());
+        while let Some(message) = messages.next().await {
+            intake.push(inner, message?).await?;
+        }
+        let taken = intake.finish()?;
+        // By itself from here on: a caller that goes away leaves no file
+        // without a payload, and no payload without its file.
+        let publish = publish(Arc::clone(inner), id.clone(), taken, options.durability);
+        let published = inner.tasks.spawn(publish).await.map_err(|_| Error::TaskLost)?;
+        let (receipt, info) = published?;
+        if options.register {
+            let registered = inner.options.owner.register(&info).await;
+            registered.map_err(|source| Error::Register { id, source })?;
+        }
+        Ok(receipt)
+    }
+}
+
+async fn publish(
+    inner: Arc<Inner>,
+    id: BatchId,
+    taken: Taken,
+    durability: Durability,
+) -> Result<(PutReceipt, PayloadInfo), Error> {
+    let (_claim, existing) = inner.index.claim(&id).await;
+    if let Some(entry) = existing {
+        return again(&inner, &entry, &taken, durability).await;
+    }
+    inner.check_open()?;
+    let now = inner.now();
+    let summary = taken.summary.clone();
+    let info = PayloadInfo {
+        id: id.clone(),
+        rows: summary.rows,
+        bytes: summary.bytes,
+        messages: summary.messages,
+        checksum: summary.checksum,
+        schema_fingerprint: summary.schema_fingerprint,
+        schema: inner.index.state().share_schema(&summary.schema),
+        durability,
+        created_at: now,
+        used_at: now,
+    };
+    let replaced = summary.replaced;
+    let place = store(&inner, &info, taken, durability).await?;
+    let entry = Entry::new(info.clone(), place, replaced);
+    inner.insert(id, entry);
+    Ok((receipt(&info, true), info))
+}
+
+/// The name is taken: by the same content or by other.
+async fn again(
+    inner: &Arc<Inner>,
+    entry: &Arc<Entry>,
+    taken: &Taken,
+    durability: Durability,
+) -> Result<(PutReceipt, PayloadInfo), Error> {
+    let stored = entry.as_put();
+    if (&stored.checksum, stored.bytes) != (&taken.summary.checksum, taken.summary.bytes) {
+        return Err(Error::AlreadyExists {
+            id: stored.id.clone(),
+            stored: stored.checksum.clone(),
+            offered: taken.summary.checksum.clone(),
+        });
+    }
+    entry.touch(inner.now());
+    if durability == Durability::Disk {
+        super::spill::persist(inner, entry).await?;
+    }
+    let info = entry.info();
+    Ok((receipt(&info, false), info))
+}
+
+/// Puts the messages where they belong.
+async fn store(
+    inner: &Arc<Inner>,
+    info: &PayloadInfo,
+    taken: Taken,
+    durability: Durability,
+) -> Result<Place, Error> {
+    let Taken { summary, messages, held, writer } = taken;
+    if durability == Durability::Memory && writer.is_none() {
+        let messages: Arc<[Message]> =
+            messages.into_iter().map(|checked| checked.message).collect();
+        let memory = Some(Resident { messages, held: Arc::new(held) });
+        return Ok(Place { memory, ..Place::default() });
+    }
+    let durable = durability == Durability::Disk;
+    // What was written on before is not in memory any more.
+    let whole = writer.is_none();
+    let record = summary.record(info.id.as_str(), info.created_at.as_micros());
+    let new = super::spill::NewFile {
+        id: info.id.clone(),
+        record,
+        schema: summary.schema,
+        replaced: summary.replaced,
+        durable,
+    };
+    let (file, messages) = super::spill::write(inner, new, writer, messages).await?;
+    let memory = whole.then(|| {
+        let messages: Arc<[Message]> =
+            messages.into_iter().map(|checked| checked.message).collect();
+        Resident { messages, held: Arc::new(held) }
+    });
+    let file: Option<Stored> = Some(file);
+    Ok(Place { memory, file, ..Place::default() })
+}
+
+fn receipt(info: &PayloadInfo, created: bool) -> PutReceipt {
+    PutReceipt {
+        batch_id: info.id.clone(),
+        rows: info.rows,
+        bytes: info.bytes,
+        checksum: info.checksum.clone(),
+        created,
+    }
+}

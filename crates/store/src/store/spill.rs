@@ -1,0 +1,133 @@
+//! Writing payloads to files: at put, to make room, or to make them durable.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use sheaf_flight::ipc::inspect;
+use sheaf_proto::BatchId;
+use sheaf_proto::storage::v1::PayloadRecord;
+
+use super::entry::{Entry, Stored};
+use super::{Inner, read};
+use crate::disk::{Checked, FileWriter, Names, RECORD_VERSION, crc_of, remove_quietly};
+use crate::error::Error;
+
+/// A file to be.
+pub(crate) struct NewFile {
+    pub(crate) id: BatchId,
+    pub(crate) record: PayloadRecord,
+    pub(crate) schema: Bytes,
+    pub(crate) replaced: bool,
+    pub(crate) durable: bool,
+}
+
+/// Writes what `messages` has to `writer`, or to a new file, and gives the file
+/// its name. The messages come back.
+pub(crate) async fn write(
+    inner: &Arc<Inner>,
+    new: NewFile,
+    writer: Option<FileWriter>,
+    messages: Vec<Checked>,
+) -> Result<(Stored, Vec<Checked>), Error> {
+    let Some(directory) = &inner.directory else { return Err(Error::NoDirectory) };
+    let estimate = new.record.bytes;
+    inner.reserve_disk(estimate)?;
+    let written = write_reserved(inner, directory, new, writer, messages).await;
+    match &written {
+        Err(_) => inner.release_disk(estimate),
+        Ok((stored, _)) => {
+            inner.disk_used.fetch_add(stored.length.saturating_sub(estimate), Ordering::Relaxed);
+        }
+    }
+    written
+}
+
+async fn write_reserved(
+    inner: &Arc<Inner>,
+    directory: &crate::disk::Directory,
+    new: NewFile,
+    writer: Option<FileWriter>,
+    messages: Vec<Checked>,
+) -> Result<(Stored, Vec<Checked>), Error> {
+    let (disk, temporary) = (Arc::clone(&inner.disk), directory.temporary());
+    let NewFile { id, record, schema, replaced, durable } = new;
+    let work = move || {
+        let mut writer = match writer {
+            Some(writer) => writer,
+            None => FileWriter::create(disk, temporary)?,
+        };
+        for message in &messages {
+            writer.append(message)?;
+        }
+        let written = writer.finish(record, &schema, replaced, durable)?;
+        Ok((written, messages))
+    };
+    let (written, messages) = inner.committer.write(work).await?;
+    let length = written.length();
+    let path = if durable { directory.payload(&id) } else { directory.spilled() };
+    if durable {
+        inner.committer.commit(Names::Publish(written, path.clone())).await?;
+    } else {
+        // One rename: as quick as handing it to another thread.
+        written.rename(&path)?;
+    }
+    Ok((Stored { path, length, durable }, messages))
+}
+
+/// Makes a payload durable that was acknowledged in memory. The caller holds
+/// the claim on its name.
+pub(crate) async fn persist(inner: &Arc<Inner>, entry: &Arc<Entry>) -> Result<(), Error> {
+    let old = entry.place().file.clone();
+    if old.as_ref().is_some_and(|file| file.durable) {
+        return Ok(());
+    }
+    let file = copy_to_file(inner, entry, true).await?;
+    {
+        let mut place = entry.place();
+        place.file = Some(file);
+        place.mapped = std::sync::Weak::new();
+    }
+    if let Some(old) = old {
+        inner.release_disk(old.length);
+        remove_quietly(inner.disk.as_ref(), &old.path);
+    }
+    Ok(())
+}
+
+/// Writes a payload that is in memory, so that its memory can be given up.
+pub(crate) async fn copy_to_file(
+    inner: &Arc<Inner>,
+    entry: &Arc<Entry>,
+    durable: bool,
+) -> Result<Stored, Error> {
+    let source = read::source(inner, entry).await?;
+    let messages = source
+        .messages()
+        .map(|message| {
+            let outline = inspect(&message.header)?;
+            let crc = crc_of(&message);
+            Ok(Checked { message, kind: outline.kind, rows: outline.rows, crc })
+        })
+        .collect::<Result<Vec<_>, Error>>()?;
+    let info = entry.as_put();
+    let record = PayloadRecord {
+        version: RECORD_VERSION,
+        id: info.id.to_string(),
+        rows: info.rows,
+        bytes: info.bytes,
+        checksum: info.checksum.clone(),
+        schema_fingerprint: info.schema_fingerprint.clone(),
+        created_at: info.created_at.as_micros(),
+        ..PayloadRecord::default()
+    };
+    let new = NewFile {
+        id: info.id.clone(),
+        record,
+        schema: info.schema.clone(),
+        replaced: entry.replaced_dictionaries,
+        durable,
+    };
+    let (stored, _) = write(inner, new, None, messages).await?;
+    Ok(stored)
+}

@@ -1,0 +1,11 @@
+//! Tests of the store as its users see it.
+#![allow(clippy::unwrap_used, missing_docs, clippy::let_underscore_must_use, reason = "tests")]
+
+mod crash;
+mod damage;
+mod engine;
+mod flight;
+mod model;
+mod retention;
+mod room;
+mod support;

@@ -1,0 +1,172 @@
+//! Memory and disk that are too small.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use sheaf_retry::{Code, Retryable as _, SystemClock};
+use sheaf_store::{Budget, Disk, Options, PutOptions, Store};
+use sheaf_testkit::TempDir;
+
+use crate::support::{batch, files, get, messages, options, put};
+
+#[tokio::test]
+async fn without_a_directory_a_full_store_refuses_and_keeps_what_it_has() {
+    let budget = Budget::new(40_000);
+    let options = Options::new(SystemClock::shared()).with_budget(Arc::clone(&budget));
+    let store = Store::open(options).await.unwrap();
+    let sent: Vec<_> = (0..20).map(|seed| messages(&[batch(seed, 30)])).collect();
+    let mut stored = Vec::new();
+    for (number, messages) in sent.iter().enumerate() {
+        match put(&store, &number.to_string(), messages, PutOptions::MEMORY).await {
+            Ok(_) => stored.push(number),
+            Err(error) => {
+                assert_eq!(error.code(), Code::MemoryFull);
+                assert!(error.retry_after().is_some());
+            }
+        }
+        assert!(budget.used() <= 40_000);
+    }
+    assert!(stored.len() > 1 && stored.len() < 20, "{stored:?}");
+    for number in &stored {
+        assert_eq!(get(&store, &number.to_string()).await.unwrap(), sent[*number]);
+    }
+    store.delete(&"0".parse().unwrap()).await.unwrap();
+    put(&store, "again", &sent[0], PutOptions::MEMORY).await.unwrap();
+}
+
+#[tokio::test]
+async fn with_a_directory_the_coldest_go_to_disk_and_all_is_served() {
+    let folder = TempDir::new().unwrap();
+    let budget = Budget::new(60_000);
+    let options = options(folder.path()).with_budget(Arc::clone(&budget));
+    let store = Store::open(options.clone()).await.unwrap();
+    let sent: Vec<_> = (0..40).map(|seed| messages(&[batch(seed, 30), batch(seed, 3)])).collect();
+    for (number, messages) in sent.iter().enumerate() {
+        let how = if number % 2 == 0 { PutOptions::MEMORY } else { PutOptions::DISK };
+        put(&store, &number.to_string(), messages, how).await.unwrap();
+        assert!(budget.used() <= 60_000, "{}", budget.used());
+        // Used all the time: it stays in memory.
+        get(&store, "0").await.unwrap();
+    }
+    let stats = store.stats();
+    assert!(stats.spilled > 5, "{stats:?}");
+    for (number, messages) in sent.iter().enumerate() {
+        assert_eq!(get(&store, &number.to_string()).await.unwrap(), *messages);
+    }
+    // What was spilled can be made durable yet, and the rest ends here.
+    put(&store, "2", &sent[2], PutOptions::DISK).await.unwrap();
+    store.close().await;
+    drop(store);
+    let store = Store::open(options).await.unwrap();
+    assert_eq!(store.stats().payloads, 21);
+    assert_eq!(get(&store, "2").await.unwrap(), sent[2]);
+    assert_eq!(files(folder.path(), "arrow").len(), 21);
+}
+
+#[tokio::test]
+async fn a_stream_larger_than_memory_is_written_as_it_comes() {
+    let folder = TempDir::new().unwrap();
+    let budget = Budget::new(100_000);
+    let options = options(folder.path()).with_budget(Arc::clone(&budget));
+    let store = Store::open(options).await.unwrap();
+    let batches: Vec<_> = (0..60).map(|seed| batch(seed, 50)).collect();
+    let sent = messages(&batches);
+    for how in [PutOptions::DISK, PutOptions::MEMORY] {
+        let name = format!("{:?}", how.durability);
+        put(&store, &name, &sent, how).await.unwrap();
+        assert_eq!(get(&store, &name).await.unwrap(), sent);
+    }
+    assert_eq!(budget.used(), 0);
+    let huge = messages(&[batch(1, 5_000)]);
+    let error = put(&store, "huge", &huge, PutOptions::DISK).await.unwrap_err();
+    assert_eq!(error.code(), Code::MemoryFull);
+}
+
+#[tokio::test]
+async fn a_quota_of_the_namespace_and_a_limit_of_the_disk_hold() {
+    let folder = TempDir::new().unwrap();
+    let mut options = options(folder.path());
+    options.disk_limit_bytes = Some(50_000);
+    options.quota_bytes = Some(10_000_000);
+    let store = Store::open(options).await.unwrap();
+    assert_eq!(store.stats().memory_limit_bytes, 10_000_000);
+    let sent = messages(&[batch(1, 100)]);
+    let mut refused = 0;
+    for number in 0..10 {
+        if let Err(error) = put(&store, &number.to_string(), &sent, PutOptions::DISK).await {
+            assert_eq!(error.code(), Code::DiskFull);
+            refused += 1;
+        }
+    }
+    assert!((1..10).contains(&refused), "{refused}");
+    assert!(store.stats().disk_bytes <= 60_000);
+}
+
+/// Has room for so many bytes.
+struct SmallDisk(AtomicU64);
+
+impl Disk for SmallDisk {
+    fn write(&self, mut file: &File, bytes: &[u8]) -> io::Result<()> {
+        let wanted = bytes.len() as u64;
+        let took = self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(wanted));
+        if took.is_err() {
+            // As a real one: some of it is written.
+            io::Write::write_all(&mut file, &bytes[..bytes.len() / 2])?;
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        io::Write::write_all(&mut file, bytes)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        match self.0.load(Ordering::SeqCst) {
+            // The moment in which even the directory finds no room.
+            1 => Err(io::ErrorKind::StorageFull.into()),
+            _ => File::open(path)?.sync_all(),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_leaves_nothing_and_works_again() {
+    let folder = TempDir::new().unwrap();
+    let disk = Arc::new(SmallDisk(AtomicU64::new(100_000)));
+    let options = options(folder.path()).with_disk(disk.clone());
+    let store = Store::open(options.clone()).await.unwrap();
+    let sent = messages(&[batch(1, 100)]);
+    let mut stored = Vec::new();
+    for number in 0..20 {
+        match put(&store, &number.to_string(), &sent, PutOptions::DISK).await {
+            Ok(_) => stored.push(number.to_string()),
+            Err(error) => assert_eq!(error.code(), Code::DiskFull, "{error}"),
+        }
+    }
+    assert!((1..20).contains(&stored.len()), "{stored:?}");
+    assert_eq!(store.stats().payloads, stored.len() as u64);
+    assert_eq!(files(folder.path(), "arrow").len(), stored.len());
+    assert_eq!(std::fs::read_dir(folder.path().join("batches/_tmp")).unwrap().count(), 0);
+
+    disk.0.store(1 << 30, Ordering::SeqCst);
+    put(&store, "later", &sent, PutOptions::DISK).await.unwrap();
+    disk.0.store((1 << 30) + 1, Ordering::SeqCst);
+    // Room for the file, none for its name.
+    let length = std::fs::metadata(&files(folder.path(), "arrow")[0]).unwrap().len();
+    disk.0.store(length + 1, Ordering::SeqCst);
+    let error = put(&store, stored_twin(&stored), &sent, PutOptions::DISK).await.unwrap_err();
+    assert_eq!(error.code(), Code::DiskFull, "{error}");
+    assert_eq!(store.stats().payloads, stored.len() as u64 + 1);
+    store.close().await;
+    disk.0.store(1 << 30, Ordering::SeqCst);
+    let store = Store::open(options).await.unwrap();
+    assert_eq!(store.stats().payloads, stored.len() as u64 + 1);
+    assert_eq!(store.stats().quarantined, 0);
+    assert_eq!(get(&store, "later").await.unwrap(), sent);
+}
+
+/// A name as long as those stored, so that its file is too.
+fn stored_twin(stored: &[String]) -> &'static str {
+    assert!(stored.iter().all(|name| name != "x"));
+    "x"
+}
