@@ -85,8 +85,9 @@ impl Disk {
         }
         disk.epoch = meta.epoch + 1;
         if disk.epoch > MAX_EPOCH {
-            let problem = format!("{} was opened {MAX_EPOCH} times, its limit", disk.name);
-            return Err(Error::Precondition { id: String::new(), problem });
+            let operation =
+                format!("open {}: it was opened {MAX_EPOCH} times, its limit", disk.name);
+            return Err(Error::Backend { operation, code: Code::FailedPrecondition, source: None });
         }
         let mut engine = make(disk.epoch);
         engine.load_meta(&meta);
