@@ -10,7 +10,7 @@ use sheaf_coordinator::embedded::{Config, Embedded};
 use sheaf_coordinator::{
     Answer, Coordinator, Error, LeaseRef, Outcome, Query, Resolution, SettleRequest, State,
 };
-use sheaf_retry::{Code, Retryable as _, SystemClock};
+use sheaf_retry::{Code, ManualClock, Retryable as _, SystemClock, Timestamp};
 
 const BATCHES: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("batches");
 
@@ -230,4 +230,22 @@ async fn a_torn_file_is_an_error_and_no_panic() {
     assert_eq!(std::fs::read(&path).unwrap(), longer, "the file is left for whoever mends it");
     std::fs::write(&path, &whole).unwrap();
     assert!(batch(&open(&path).unwrap(), "c").await.is_some());
+}
+
+#[tokio::test]
+async fn tokens_ascend_though_the_file_is_older_and_the_clock_behind() {
+    let home = super::directory();
+    let path = super::file(home.path());
+    let at = |seconds: u64| ManualClock::new(Timestamp::from_millis(seconds * 1_000));
+    let first = Embedded::open(Config::disk(&path), at(1_000_000)).unwrap();
+    first.register(vec![super::spec("a")]).await.unwrap();
+    // As a crash leaves it that loses what came after.
+    let older = std::fs::read(&path).unwrap();
+    let lost = first.claim(super::claim("r", 1)).await.unwrap().leases.remove(0);
+    first.close().await.unwrap();
+    std::fs::write(&path, older).unwrap();
+    let second = Embedded::open(Config::disk(&path), at(900_000)).unwrap();
+    let lease = second.claim(super::claim("r", 1)).await.unwrap().leases.remove(0);
+    assert_eq!(lease.spec.id, lost.spec.id, "the claim was lost");
+    assert!(lease.fence > lost.fence, "{} after {}", lease.fence, lost.fence);
 }
