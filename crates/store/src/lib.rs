@@ -68,7 +68,7 @@ mod retention;
 mod store;
 
 pub use budget::Budget;
-pub use client::FlightClient;
+pub use client::{ClientPut, FlightClient};
 pub use content::ContentHasher;
 pub use disk::{Disk, LocalDisk};
 pub use error::Error;

@@ -143,7 +143,7 @@ impl Summary {
             version: RECORD_VERSION,
             id: id.to_owned(),
             rows: self.rows,
-            bytes: self.content.bytes(),
+            bytes: self.bytes,
             checksum: self.checksum.clone(),
             schema_fingerprint: self.schema_fingerprint.clone(),
             created_at,

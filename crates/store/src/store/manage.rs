@@ -102,22 +102,7 @@ impl Store {
         let inner = Arc::clone(&self.inner);
         let (_claim, entry) = inner.index.claim(id).await;
         let entry = entry.ok_or_else(|| Error::NotFound { id: id.clone() })?;
-        let durable = entry.place().file.as_ref().is_some_and(|file| file.durable);
-        if durable && let Some(directory) = &inner.directory {
-            let path = directory.pin(id);
-            if pinned {
-                let written = tokio::fs::write(&path, b"").await;
-                written.map_err(|error| io_error("create", &path, error))?;
-                let parent = path.parent().unwrap_or(&path).to_path_buf();
-                let disk = Arc::clone(&inner.disk);
-                let work = move || {
-                    disk.sync_dir(&parent).map_err(|error| io_error("sync", &parent, error))
-                };
-                inner.committer.write(work).await?;
-            } else {
-                inner.committer.commit(Names::Remove(path)).await?;
-            }
-        }
+        inner.mark_pin(&entry, pinned).await?;
         entry.pinned.store(pinned, Ordering::Relaxed);
         entry.touch(inner.now());
         inner.index.schedule(&entry, entry.used_at().plus(inner.options.ttl));
@@ -172,6 +157,23 @@ impl Inner {
         }
         self.measure();
         true
+    }
+
+    /// Writes or removes the mark of a pinned payload that is durable.
+    pub(crate) async fn mark_pin(&self, entry: &Entry, pinned: bool) -> Result<(), Error> {
+        let durable = entry.place().file.as_ref().is_some_and(|file| file.durable);
+        let Some(directory) = self.directory.as_ref().filter(|_| durable) else { return Ok(()) };
+        let path = directory.pin(&entry.as_put().id);
+        if !pinned {
+            return self.committer.commit(Names::Remove(path)).await;
+        }
+        let disk = Arc::clone(&self.disk);
+        let work = move || {
+            std::fs::write(&path, b"").map_err(|error| io_error("create", &path, error))?;
+            let parent = path.parent().unwrap_or(&path);
+            disk.sync_dir(parent).map_err(|error| io_error("sync", parent, error))
+        };
+        self.committer.write(work).await
     }
 
     /// Removes a payload and its files; the caller holds the claim on its name.

@@ -131,6 +131,9 @@ async fn again(
     entry.touch(inner.now());
     if durability == Durability::Disk {
         super::spill::persist(inner, entry).await?;
+        if entry.is_pinned() {
+            inner.mark_pin(entry, true).await?;
+        }
     }
     let info = entry.info();
     Ok((receipt(&info, false), info))

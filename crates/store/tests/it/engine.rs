@@ -104,10 +104,13 @@ async fn a_stream_that_breaks_leaves_nothing() {
     assert_eq!(error.code(), Code::MalformedData);
     let error = put(&store, "x", &[], PutOptions::DISK).await.unwrap_err();
     assert_eq!(error.code(), Code::MalformedData);
-    assert_eq!(store.stats(), sheaf_store::Stats {
-        memory_limit_bytes: store.stats().memory_limit_bytes,
-        ..sheaf_store::Stats::default()
-    });
+    assert_eq!(
+        store.stats(),
+        sheaf_store::Stats {
+            memory_limit_bytes: store.stats().memory_limit_bytes,
+            ..sheaf_store::Stats::default()
+        }
+    );
     assert_eq!(files(folder.path(), "arrow").len(), 0);
 }
 

@@ -1,1 +1,154 @@
-//! .
+//! The store behind a Flight port.
+
+use std::process::Command;
+use std::sync::Arc;
+
+use futures::{StreamExt as _, TryStreamExt as _};
+use sheaf_flight::{CallOptions, Exposure, FlightRouter, Limits, Listener, Server, ServerHandle};
+use sheaf_retry::{Code, Retryable as _, SystemClock};
+use sheaf_store::{
+    ClientPut, Durability, FlightClient, NAMESPACE, Options, Store, StoreActions, StoreHandler,
+};
+
+use crate::support::{batch, id, messages, stream_of};
+
+struct Running {
+    server: ServerHandle,
+    store: Store,
+    client: FlightClient,
+}
+
+async fn start() -> Running {
+    let store = Store::open(Options::new(SystemClock::shared())).await.unwrap();
+    let router = FlightRouter::builder()
+        .handler(NAMESPACE, Arc::new(StoreHandler::new(store.clone(), Durability::Memory)))
+        .actions(Arc::new(StoreActions::new(store.clone())))
+        .limits(Limits::for_memory(1 << 30))
+        .clock(SystemClock::shared())
+        .build()
+        .unwrap();
+    let listener = Listener::bind("127.0.0.1:0", "--flight-addr", Exposure::Loopback).unwrap();
+    let server = Server::new(router).serve(listener).await.unwrap();
+    let client = FlightClient::connect(&server.uri(), SystemClock::shared()).unwrap();
+    Running { server, store, client }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_puts_gets_lists_and_deletes() {
+    let running = start().await;
+    let Running { client, store, .. } = &running;
+    let batches = [batch(1, 10), batch(2, 20)];
+    let schema = batches[0].schema();
+    let receipt =
+        client.put(Some(&id("x")), schema.clone(), &batches, ClientPut::default()).await.unwrap();
+    assert_eq!((receipt.rows, receipt.created), (30, true));
+    let again =
+        client.put(Some(&id("x")), schema.clone(), &batches, ClientPut::default()).await.unwrap();
+    assert!(!again.created);
+    let whole = arrow_select::concat::concat_batches(&schema, &batches).unwrap();
+    assert_eq!(client.get_batch(&id("x")).await.unwrap(), whole);
+    let info = client.info(&id("x")).await.unwrap();
+    assert_eq!((info.total_records, info.ordered), (30, true));
+    assert_eq!(info.total_bytes, i64::try_from(receipt.bytes).unwrap());
+    assert!(info.endpoints[0].expires_at_micros.is_some());
+    assert_eq!(info.endpoints[0].ticket, "batches/x");
+
+    let made = client.store_batch(batches[0].clone()).await.unwrap();
+    let listed: Vec<_> = client.list("x").await.unwrap().try_collect().await.unwrap();
+    assert_eq!(listed.len(), 1);
+    assert_eq!(client.list("").await.unwrap().count().await, 2);
+    client.delete(&made).await.unwrap();
+    assert_eq!(client.get_batch(&made).await.unwrap_err().code(), Code::NotFound);
+    assert_eq!(store.stats().payloads, 1);
+
+    let none = CallOptions::default();
+    let part = client.connection().get("batches/x?columns=number&limit=3", &none);
+    let (_, part) =
+        sheaf_flight::ipc::decode_stream(part.await.unwrap(), Default::default()).await.unwrap();
+    let part: Vec<_> = part.try_collect().await.unwrap();
+    assert_eq!(part, [batches[0].project(&[0]).unwrap().slice(0, 3)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_requests_say_what_is_wrong() {
+    let running = start().await;
+    let Running { client, .. } = &running;
+    let connection = client.connection();
+    let none = CallOptions::default();
+    let ticket = async |ticket: &str| connection.get(ticket, &none).await.err().unwrap();
+    assert_eq!(ticket("batches/missing").await.code(), Code::NotFound);
+    assert!(ticket("batches/a?rows=1").await.to_string().contains("none of columns"));
+    let put = async |path: &[&str], header: (&str, &str)| {
+        let sent = stream_of(&messages(&[batch(1, 1)]));
+        let options = CallOptions::default().header(header.0, header.1);
+        connection.put(path, &options, sent).await.err().unwrap()
+    };
+    let error = put(&["batches"], ("sheaf-durability", "paper")).await;
+    assert!(error.to_string().contains("\"paper\""), "{error}");
+    let error = put(&["batches"], ("sheaf-durability", "disk")).await;
+    assert_eq!(error.code(), Code::FailedPrecondition);
+    let error = put(&["batches"], ("sheaf-register", "true")).await;
+    assert!(error.to_string().contains("no coordinator"), "{error}");
+    let error = put(&["batches", "a b"], ("x", "y")).await;
+    assert_eq!(error.code(), Code::InvalidArgument);
+    let error = connection.list("{\"pre\": 1}".into(), &none).await.err();
+    assert!(error.unwrap().to_string().contains("criteria"));
+    let error = connection.action("DeleteBatch", "{}".into(), &none).await.unwrap_err();
+    assert!(error.to_string().contains("batch_id"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn actions_pin_and_count() {
+    let running = start().await;
+    let Running { client, .. } = &running;
+    let name = client.store_batch(batch(1, 10)).await.unwrap();
+    let body = format!("{{\"batch_id\":\"{name}\"}}");
+    let none = CallOptions::default();
+    let call = async |action: &str, body: String| {
+        let answer = client.connection().action(action, body.into(), &none).await.unwrap();
+        serde_json::from_slice::<serde_json::Value>(&answer[0]).unwrap()
+    };
+    assert_eq!(call("PinBatch", body.clone()).await["pinned"], true);
+    let stats = call("StoreStats", String::new()).await;
+    assert_eq!((stats["payloads"].clone(), stats["pinned"].clone()), (1.into(), 1.into()));
+    let refused = client.delete(&name).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    assert_eq!(call("UnpinBatch", body.clone()).await["pinned"], false);
+    assert_eq!(call("DeleteBatch", body).await["deleted"], true);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn echo_sends_back_what_is_a_stream() {
+    let running = start().await;
+    let Running { client, store, .. } = &running;
+    let sent = messages(&[batch(1, 10), batch(2, 3)]);
+    let none = CallOptions::default();
+    let echo = client.connection().exchange(&["batches", "echo"], &none, stream_of(&sent));
+    let back: Vec<_> = echo.await.unwrap().try_collect().await.unwrap();
+    assert_eq!(back, sent);
+    assert_eq!(store.stats().payloads, 0);
+    let other = client.connection().exchange(&["batches"], &none, stream_of(&sent));
+    let error = match other.await {
+        Err(error) => error,
+        Ok(stream) => stream.try_collect::<Vec<_>>().await.unwrap_err(),
+    };
+    assert_eq!(error.code(), Code::Unimplemented);
+}
+
+/// Issue: an unmodified pyarrow must get back every type that it can make.
+#[tokio::test(flavor = "multi_thread")]
+async fn pyarrow_gets_back_every_type_it_can_make() {
+    let Some(python) = sheaf_testkit::python() else { return };
+    let running = start().await;
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/every_type.py");
+    let uri = running.server.uri();
+    let run = tokio::task::spawn_blocking(move || {
+        Command::new(python).arg(script).arg(uri).output().unwrap()
+    });
+    let output = run.await.unwrap();
+    let (out, err) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{out}\n{err}");
+    let types: u32 = out.trim().strip_prefix("types ").unwrap().parse().unwrap();
+    assert!(types >= 60, "{types}");
+}

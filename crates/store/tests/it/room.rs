@@ -111,7 +111,9 @@ struct SmallDisk(AtomicU64);
 impl Disk for SmallDisk {
     fn write(&self, mut file: &File, bytes: &[u8]) -> io::Result<()> {
         let wanted = bytes.len() as u64;
-        let took = self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(wanted));
+        let took = self
+            .0
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(wanted));
         if took.is_err() {
             // As a real one: some of it is written.
             io::Write::write_all(&mut file, &bytes[..bytes.len() / 2])?;

@@ -25,8 +25,12 @@ pub(crate) fn batch(seed: i64, rows: usize) -> RecordBatch {
     let number = |row: usize| seed * 1_000 + i64::try_from(row).unwrap();
     let text = |row: usize| (row % 5 != 3).then(|| format!("text {} of {seed}", row % 7));
     let inner: ArrayRef = Arc::new(Int64Array::from_iter((0..rows).map(|row| Some(number(row)))));
-    let dictionary: DictionaryArray<Int8Type> =
-        (0..rows).map(|row| text(row % 3)).collect::<Vec<_>>().iter().map(Option::as_deref).collect();
+    let dictionary: DictionaryArray<Int8Type> = (0..rows)
+        .map(|row| text(row % 3))
+        .collect::<Vec<_>>()
+        .iter()
+        .map(Option::as_deref)
+        .collect();
     let lists = (0..rows).map(|row| (row % 4 != 1).then(|| vec![Some(number(row)); row % 3]));
     let lists = ListArray::from_iter_primitive::<arrow_array::types::Int64Type, _, _>(lists);
     let columns: Vec<(&str, ArrayRef)> = vec![
@@ -51,8 +55,10 @@ pub(crate) fn batch(seed: i64, rows: usize) -> RecordBatch {
     )
     .unwrap();
     let metadata = [("made by".to_owned(), "a test".to_owned())];
-    let schema =
-        Schema::new_with_metadata(plain.schema().fields().clone(), metadata.into_iter().collect::<std::collections::HashMap<_, _>>());
+    let schema = Schema::new_with_metadata(
+        plain.schema().fields().clone(),
+        metadata.into_iter().collect::<std::collections::HashMap<_, _>>(),
+    );
     RecordBatch::try_new(Arc::new(schema), plain.columns().to_vec()).unwrap()
 }
 
