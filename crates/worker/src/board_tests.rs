@@ -104,12 +104,8 @@ fn a_lost_lease_is_cancelled_and_its_outcome_is_not_reported() {
     board.take_report();
     let sent = board.extensions(|_| Some(7));
     assert!(sent[0].started);
-    let answers = [Extended {
-        id: id("a"),
-        verdict: Verdict::Stale,
-        deadline: None,
-        cancelled: false,
-    }];
+    let answers =
+        [Extended { id: id("a"), verdict: Verdict::Stale, deadline: None, cancelled: false }];
     let lost = board.extended(&sent, &answers, LATER);
     assert_eq!(lost, vec![LeaseRef { id: id("a"), fence: Fence(1) }]);
     assert_eq!(board.wanted(), None, "its slot is busy until the job has really stopped");

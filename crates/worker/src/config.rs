@@ -106,15 +106,16 @@ impl Config {
             ));
         }
         if self.prefetch > MAX_WORKER_COUNT {
-            problems
-                .push(format!("prefetch is {}, at most {MAX_WORKER_COUNT}", self.prefetch));
+            problems.push(format!("prefetch is {}, at most {MAX_WORKER_COUNT}", self.prefetch));
         }
         if self.lease < Duration::from_millis(100) {
             problems.push(format!("lease is {:?}, at least 100ms", self.lease));
         }
         if self.poll_interval.is_zero() || self.poll_interval > Duration::from_secs(60) {
-            problems
-                .push(format!("poll_interval is {:?}, above 0 and at most 60s", self.poll_interval));
+            problems.push(format!(
+                "poll_interval is {:?}, above 0 and at most 60s",
+                self.poll_interval
+            ));
         }
         if problems.is_empty() { Ok(()) } else { Err(Error::Config(problems)) }
     }

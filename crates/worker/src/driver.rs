@@ -11,8 +11,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use sheaf_coordinator::{
-    Claim, ClaimRequest, Error, Extended, Extension, Lease, LeaseRef, SettleReply,
-    SettleRequest,
+    Claim, ClaimRequest, Error, Extended, Extension, Lease, LeaseRef, SettleReply, SettleRequest,
 };
 use sheaf_retry::{RetryPolicy, SharedClock};
 use tokio::task::{Id, JoinError, JoinSet};
@@ -74,6 +73,10 @@ pub(crate) struct Driver {
     phase: Phase,
     summary: Summary,
     claims: u64,
+    /// The claim whose answer is not known. Sent again under its name, it
+    /// gives the leases that a lost answer held; under another, they would
+    /// have to run out first.
+    unanswered: Option<String>,
 }
 
 impl Driver {
@@ -102,6 +105,7 @@ impl Driver {
             phase: Phase::Working,
             summary: Summary::default(),
             claims: 0,
+            unanswered: None,
         }
     }
 
@@ -162,9 +166,9 @@ impl Driver {
             let tools = Arc::clone(&self.tools);
             let runtime = tokio::runtime::Handle::current();
             // A thread of its own: decoding and compressing must not hold up heartbeats.
-            let handle = self.jobs.spawn_blocking(move || {
-                runtime.block_on(run(&tools, lease, cancel, progress))
-            });
+            let handle = self
+                .jobs
+                .spawn_blocking(move || runtime.block_on(run(&tools, lease, cancel, progress)));
             self.running.insert(handle.id(), job);
         }
     }
@@ -199,8 +203,11 @@ impl Driver {
     }
 
     fn request(&mut self, room: (u32, u64), wait: Duration) -> ClaimRequest {
-        self.claims += 1;
-        let request_id = format!("{}.{}", self.config.name, self.claims);
+        let request_id = self.unanswered.take().unwrap_or_else(|| {
+            self.claims += 1;
+            format!("{}.{}", self.config.name, self.claims)
+        });
+        self.unanswered = Some(request_id.clone());
         claim_request(&self.config, request_id, room, wait)
     }
 
@@ -209,11 +216,8 @@ impl Driver {
         if self.extending || self.board.held() == 0 {
             return;
         }
-        let rows: HashMap<&sheaf_proto::BatchId, u64> = self
-            .running
-            .values()
-            .map(|job| (&job.lease.spec.id, job.progress.rows()))
-            .collect();
+        let rows: HashMap<&sheaf_proto::BatchId, u64> =
+            self.running.values().map(|job| (&job.lease.spec.id, job.progress.rows())).collect();
         let extensions = self.board.extensions(|lease| rows.get(&lease.id).copied());
         self.extending = true;
         let tools = Arc::clone(&self.tools);
@@ -277,6 +281,7 @@ impl Driver {
     }
 
     fn take_leases(&mut self, claim: Claim) {
+        self.unanswered = None;
         let until = self.clock.elapsed() + self.config.lease;
         self.board.claimed(claim.leases, until);
         if self.phase != Phase::Working {

@@ -37,11 +37,7 @@ pub struct ProcessError {
 impl ProcessError {
     /// A failure that another attempt may not meet.
     pub fn transient(message: impl Into<String>) -> Self {
-        ProcessError {
-            code: Code::ProcessorFailed,
-            message: message.into(),
-            permanent: false,
-        }
+        ProcessError { code: Code::ProcessorFailed, message: message.into(), permanent: false }
     }
 
     /// A failure of the data itself: no further attempt.

@@ -48,8 +48,7 @@ impl Processor for Exec {
             .await
             .map_err(|error| program_error(&error))?;
         let schema = output.schema.unwrap_or_else(|| Arc::new(Schema::empty()));
-        let rows =
-            output.batches.map(|batch| batch.map_err(|error| program_error(&error))).boxed();
+        let rows = output.batches.map(|batch| batch.map_err(|error| program_error(&error))).boxed();
         Ok(Output::new(schema, rows))
     }
 

@@ -148,12 +148,8 @@ async fn abort(write: Box<dyn PreparedWrite>, key: &CommitKey) {
 
 /// Nothing is committed under a lease that may have been lost.
 async fn prove_lease(tools: &Tools, lease: &Lease) -> Result<(), Fault> {
-    let extension = Extension {
-        lease: reference(lease),
-        started: true,
-        progress: None,
-        duration: None,
-    };
+    let extension =
+        Extension { lease: reference(lease), started: true, progress: None, duration: None };
     let answers = tools
         .coordinator
         .extend(vec![extension])
@@ -176,12 +172,7 @@ fn transient(error: &sheaf_coordinator::Error) -> ProcessError {
 }
 
 fn completed(lease: &Lease, outputs: Vec<BatchSpec>) -> Outcome {
-    Outcome {
-        lease: reference(lease),
-        resolution: Resolution::Completed,
-        error: None,
-        outputs,
-    }
+    Outcome { lease: reference(lease), resolution: Resolution::Completed, error: None, outputs }
 }
 
 /// The outcome of a failed attempt.

@@ -97,8 +97,7 @@ impl Worker {
             processor: parts.processor,
             sink: parts.sink,
         };
-        let driver =
-            Driver::new(config, tools, parts.clock, parts.metrics, stop.clone());
+        let driver = Driver::new(config, tools, parts.clock, parts.metrics, stop.clone());
         Ok(Worker { state: Mutex::new(State::Made(Box::new(driver))), stop, metrics })
     }
 

@@ -23,6 +23,6 @@ impl LocalPayloads {
 #[async_trait]
 impl Payloads for LocalPayloads {
     async fn open(&self, batch: &BatchSpec) -> Result<MessageStream, Error> {
-        self.0.open_payload(&batch.id, &ReadOptions::default()).await.map_err(Error::from_error)
+        self.0.read(&batch.id, &ReadOptions::default()).await.map_err(Error::from_error)
     }
 }

@@ -18,7 +18,11 @@ async fn a_transient_failure_is_tried_again_as_often_as_the_policy_says() {
             let call = counter.next();
             async move {
                 assert_eq!(job.attempt as usize, call);
-                if call < 4 { Err(ProcessError::transient("not yet")) } else { job.into_rows().await }
+                if call < 4 {
+                    Err(ProcessError::transient("not yet"))
+                } else {
+                    job.into_rows().await
+                }
             }
         }),
     );

@@ -11,32 +11,37 @@ use sheaf_coordinator::{
 };
 use sheaf_retry::{Code, RetryPolicy};
 use sheaf_worker::{Config, Job, PassThrough};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::support::{DEADLINE, Each, Scene, eager, quick};
 
 /// The network between a pool and its coordinator, which a test can cut.
 struct Cable {
     end: Arc<dyn Coordinator>,
-    cut: AtomicBool,
+    /// Calls fail, those under way too.
+    cut: watch::Sender<bool>,
     /// Replies are dropped, but the calls arrive.
     deaf: AtomicBool,
 }
 
 impl Cable {
     fn new(end: Arc<dyn Coordinator>) -> Arc<Self> {
-        Arc::new(Cable { end, cut: AtomicBool::new(false), deaf: AtomicBool::new(false) })
+        Arc::new(Cable { end, cut: watch::Sender::new(false), deaf: AtomicBool::new(false) })
     }
 
-    fn check(&self, flag: &AtomicBool) -> Result<(), Error> {
-        if flag.load(Ordering::SeqCst) {
-            return Err(Error::Unavailable {
-                problem: "is cut off".to_owned(),
-                code: Code::Unavailable,
-            });
-        }
-        Ok(())
+    async fn carry<T>(&self, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let mut cut = self.cut.subscribe();
+        let answer = tokio::select! {
+            biased;
+            _ = cut.wait_for(|cut| *cut) => return Err(gone()),
+            answer = call => answer,
+        };
+        if self.deaf.load(Ordering::SeqCst) { Err(gone()) } else { answer }
     }
+}
+
+fn gone() -> Error {
+    Error::Unavailable { problem: "is cut off".to_owned(), code: Code::Unavailable }
 }
 
 #[async_trait]
@@ -46,24 +51,15 @@ impl Coordinator for Cable {
     }
 
     async fn claim(&self, request: ClaimRequest) -> Result<Claim, Error> {
-        self.check(&self.cut)?;
-        let answer = self.end.claim(request).await;
-        self.check(&self.deaf)?;
-        answer
+        self.carry(self.end.claim(request)).await
     }
 
     async fn settle(&self, request: SettleRequest) -> Result<SettleReply, Error> {
-        self.check(&self.cut)?;
-        let answer = self.end.settle(request).await;
-        self.check(&self.deaf)?;
-        answer
+        self.carry(self.end.settle(request)).await
     }
 
     async fn extend(&self, leases: Vec<Extension>) -> Result<Vec<Extended>, Error> {
-        self.check(&self.cut)?;
-        let answer = self.end.extend(leases).await;
-        self.check(&self.deaf)?;
-        answer
+        self.carry(self.end.extend(leases)).await
     }
 
     async fn query(&self, query: Query) -> Result<Answer, Error> {
@@ -93,7 +89,7 @@ async fn results_are_kept_and_sent_again_when_replies_are_lost() {
             gate.acquire().await.unwrap().forget();
             job.into_rows().await
         }),
-        Some(scene.sink()),
+        Some(scene.sink().await),
         Arc::clone(&cable) as _,
     );
     scene.counts(State::Processing, 6).await;
@@ -101,7 +97,8 @@ async fn results_are_kept_and_sent_again_when_replies_are_lost() {
     gate.add_permits(100);
     // The settles arrive although nobody hears that they did.
     sheaf_testkit::wait_until_async(DEADLINE, "failing calls", || async {
-        scene.count(State::Completed).await > 0 || scene.count(State::Scheduled).await > 0
+        scene.count(State::Completed).await > 0
+            || scene.count(State::Scheduled).await > 0
             || scene.count(State::Pending).await < 14
     })
     .await
@@ -136,19 +133,19 @@ async fn a_pool_that_is_cut_off_stops_its_work_and_another_does_it_once() {
                 job.into_rows().await
             }
         }),
-        Some(scene.sink()),
+        Some(scene.sink().await),
         Arc::clone(&cable) as _,
     );
     tokio::time::timeout(DEADLINE, began.acquire()).await.unwrap().unwrap().forget();
-    cable.cut.store(true, Ordering::SeqCst);
+    cable.cut.send_replace(true);
     let coordinator = scene.coordinator.clone();
     let second =
-        scene.worker_with(quick("second"), PassThrough, Some(scene.sink()), coordinator);
+        scene.worker_with(quick("second"), PassThrough, Some(scene.sink().await), coordinator);
     let batch = scene.reaches("b", State::Completed).await;
     assert_eq!(batch.attempts, 2);
     // The first one stops by its own clock: nobody can tell it.
     tokio::time::timeout(DEADLINE, dropped.acquire()).await.unwrap().unwrap().forget();
-    cable.cut.store(false, Ordering::SeqCst);
+    cable.cut.send_replace(false);
     let summary = first.shutdown().await;
     assert_eq!((summary.completed, summary.lost), (0, 1));
     second.shutdown().await;

@@ -17,7 +17,7 @@ async fn every_row_reaches_the_sink_once() {
     }
     let config = Config::new("pool").with_worker_count(4);
     let coordinator = scene.coordinator.clone();
-    let worker = scene.worker_with(config, PassThrough, Some(scene.sink()), coordinator);
+    let worker = scene.worker_with(config, PassThrough, Some(scene.sink().await), coordinator);
     scene.counts(State::Completed, 200).await;
     let summary = worker.shutdown().await;
     assert_eq!((summary.completed, summary.failed, summary.lost), (200, 0, 0));
@@ -73,7 +73,7 @@ async fn verify_accepts_what_was_registered_and_refuses_anything_else() {
     scene.coordinator.register(vec![spec]).await.unwrap();
     let coordinator = scene.coordinator.clone();
     let worker =
-        scene.worker_with(Config::new("pool"), Verify, Some(scene.sink()), coordinator);
+        scene.worker_with(Config::new("pool"), Verify, Some(scene.sink().await), coordinator);
     let batch = scene.reaches("short", State::Failed).await;
     let error = batch.error.unwrap();
     assert_eq!(error.code, sheaf_retry::Code::Corrupt);

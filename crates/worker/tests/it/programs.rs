@@ -17,7 +17,7 @@ async fn what_a_program_writes_reaches_the_sink() {
     scene.add("b", &[4, 5, 6], eager(0)).await;
     let coordinator = scene.coordinator.clone();
     let worker =
-        scene.worker_with(Config::new("p"), exec("cat"), Some(scene.sink()), coordinator);
+        scene.worker_with(Config::new("p"), exec("cat"), Some(scene.sink().await), coordinator);
     scene.reaches("b", State::Completed).await;
     assert_eq!(scene.results().await, vec![4, 5, 6]);
     worker.shutdown().await;

@@ -92,7 +92,7 @@ async fn a_cancelled_batch_stops_its_work() {
                 job.into_rows().await
             }
         }),
-        Some(scene.sink()),
+        Some(scene.sink().await),
         coordinator,
     );
     scene.counts(State::Processing, 1).await;

@@ -8,36 +8,38 @@ use std::time::Duration;
 use arrow_array::{Int64Array, RecordBatch};
 use async_trait::async_trait;
 use futures::StreamExt as _;
-use sheaf_connectors::{FileFormat, FileSink, FileSource, Sink, SinkOptions, Source, SourceOptions};
-use sheaf_coordinator::embedded;
-use sheaf_coordinator::{
-    Answer, Batch, BatchSpec, Coordinator, Embedded, Query, State,
+use sheaf_connectors::{
+    FileFormat, FileSink, FileSource, Sink, SinkOptions, Source, SourceOptions,
 };
+use sheaf_coordinator::embedded::{self, Embedded};
+use sheaf_coordinator::{Answer, Batch, BatchSpec, Coordinator, Query, State};
 use sheaf_flight::ipc::encode_batches;
 use sheaf_flight::{Error, Message, MessageStream};
 use sheaf_proto::BatchId;
 use sheaf_retry::{Code, RetryPolicy, SystemClock};
 use sheaf_testkit::TempDir;
-use sheaf_worker::{Config, Job, Metrics, Output, Parts, Payloads, ProcessError, Processor, Worker};
+use sheaf_worker::{
+    Config, Job, Metrics, Output, Parts, Payloads, ProcessError, Processor, Worker,
+};
 
 /// A broken test hangs no longer than this.
-pub const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
-pub fn id(name: &str) -> BatchId {
+pub(crate) fn id(name: &str) -> BatchId {
     BatchId::try_new(name).unwrap()
 }
 
 /// Retries at once.
-pub fn eager(max_retries: u32) -> RetryPolicy {
+pub(crate) fn eager(max_retries: u32) -> RetryPolicy {
     RetryPolicy { max_retries, base_ms: 1, factor: 1.0, cap_ms: 1, jitter: 0.0, deadline_ms: None }
 }
 
 /// Payloads in memory.
 #[derive(Default)]
-pub struct Shelf(Mutex<HashMap<BatchId, Vec<Message>>>);
+pub(crate) struct Shelf(Mutex<HashMap<BatchId, Vec<Message>>>);
 
 impl Shelf {
-    pub fn put(&self, name: &str, numbers: &[i64]) {
+    pub(crate) fn put(&self, name: &str, numbers: &[i64]) {
         let column = Arc::new(Int64Array::from(numbers.to_vec())) as _;
         let batch = RecordBatch::try_from_iter([("n", column)]).unwrap();
         let messages = encode_batches(batch.schema(), &[batch]).unwrap();
@@ -58,7 +60,7 @@ impl Payloads for Shelf {
 }
 
 /// Calls a function for every job.
-pub struct Each<F>(pub F);
+pub(crate) struct Each<F>(pub(crate) F);
 
 #[async_trait]
 impl<F, R> Processor for Each<F>
@@ -76,16 +78,15 @@ where
 }
 
 /// One scene: coordinator, shelf and a folder for results.
-pub struct Scene {
-    pub coordinator: Arc<dyn Coordinator>,
-    pub shelf: Arc<Shelf>,
-    pub folder: TempDir,
+pub(crate) struct Scene {
+    pub(crate) coordinator: Arc<dyn Coordinator>,
+    pub(crate) shelf: Arc<Shelf>,
+    pub(crate) folder: TempDir,
 }
 
 impl Scene {
-    pub async fn new() -> Self {
-        let embedded =
-            Embedded::open(embedded::Config::memory(), SystemClock::shared()).await.unwrap();
+    pub(crate) async fn new() -> Self {
+        let embedded = Embedded::open(embedded::Config::memory(), SystemClock::shared()).unwrap();
         Scene {
             coordinator: Arc::new(embedded),
             shelf: Arc::default(),
@@ -93,16 +94,16 @@ impl Scene {
         }
     }
 
-    pub fn sink(&self) -> Arc<dyn Sink> {
+    pub(crate) async fn sink(&self) -> Arc<dyn Sink> {
         let clock = SystemClock::shared();
         let options = SinkOptions::default();
         Arc::new(
-            FileSink::open(self.folder.path(), FileFormat::Parquet, options, clock).unwrap(),
+            FileSink::open(self.folder.path(), FileFormat::Parquet, options, clock).await.unwrap(),
         )
     }
 
     /// Puts and registers a batch of these numbers.
-    pub async fn add(&self, name: &str, numbers: &[i64], retry: RetryPolicy) {
+    pub(crate) async fn add(&self, name: &str, numbers: &[i64], retry: RetryPolicy) {
         self.shelf.put(name, numbers);
         let mut spec = BatchSpec::new(id(name));
         spec.retry = Some(retry);
@@ -110,11 +111,11 @@ impl Scene {
         self.coordinator.register(vec![spec]).await.unwrap();
     }
 
-    pub fn worker(&self, config: Config, processor: impl Processor) -> Worker {
+    pub(crate) fn worker(&self, config: Config, processor: impl Processor) -> Worker {
         self.worker_with(config, processor, None, Arc::clone(&self.coordinator))
     }
 
-    pub fn worker_with(
+    pub(crate) fn worker_with(
         &self,
         config: Config,
         processor: impl Processor,
@@ -134,22 +135,25 @@ impl Scene {
         worker
     }
 
-    pub async fn batch(&self, name: &str) -> Batch {
+    pub(crate) async fn batch(&self, name: &str) -> Batch {
+        self.find(name).await.unwrap()
+    }
+
+    async fn find(&self, name: &str) -> Option<Batch> {
         let answer = self.coordinator.query(Query::Get(vec![id(name)])).await.unwrap();
         let Answer::Batches(mut page) = answer else { panic!("batches were asked for") };
-        page.batches.pop().unwrap()
+        page.batches.pop()
     }
 
     /// Waits until a batch is in this state.
-    pub async fn reaches(&self, name: &str, state: State) -> Batch {
+    pub(crate) async fn reaches(&self, name: &str, state: State) -> Batch {
         let reached = sheaf_testkit::wait_for_async(DEADLINE, "a state", || async {
-            let batch = self.batch(name).await;
-            (batch.state == state).then_some(batch)
+            self.find(name).await.filter(|batch| batch.state == state)
         });
         reached.await.unwrap()
     }
 
-    pub async fn count(&self, state: State) -> u64 {
+    pub(crate) async fn count(&self, state: State) -> u64 {
         let Answer::Stats(queues) = self.coordinator.query(Query::Stats(None)).await.unwrap()
         else {
             panic!("counts were asked for")
@@ -157,7 +161,7 @@ impl Scene {
         queues.iter().filter_map(|queue| queue.counts.get(&state)).sum()
     }
 
-    pub async fn counts(&self, state: State, wanted: u64) {
+    pub(crate) async fn counts(&self, state: State, wanted: u64) {
         sheaf_testkit::wait_until_async(DEADLINE, "a count", || async {
             self.count(state).await == wanted
         })
@@ -166,7 +170,7 @@ impl Scene {
     }
 
     /// Every number in the result files, in order.
-    pub async fn results(&self) -> Vec<i64> {
+    pub(crate) async fn results(&self) -> Vec<i64> {
         let mut numbers = Vec::new();
         for entry in std::fs::read_dir(self.folder.path()).unwrap() {
             let path = entry.unwrap().path();
@@ -174,7 +178,7 @@ impl Scene {
                 continue;
             }
             let source =
-                FileSource::open(path.to_str().unwrap(), SourceOptions::default()).unwrap();
+                FileSource::open(path.to_str().unwrap(), SourceOptions::default()).await.unwrap();
             let mut batches = source.read(1_000).await.unwrap();
             while let Some(batch) = batches.next().await {
                 let batch = batch.unwrap();
@@ -188,20 +192,20 @@ impl Scene {
 }
 
 /// A pool whose leases end soon.
-pub fn quick(name: &str) -> Config {
+pub(crate) fn quick(name: &str) -> Config {
     Config::new(name).with_lease(Duration::from_millis(600))
 }
 
 /// Counts calls.
 #[derive(Clone, Default)]
-pub struct Calls(Arc<AtomicUsize>);
+pub(crate) struct Calls(Arc<AtomicUsize>);
 
 impl Calls {
-    pub fn next(&self) -> usize {
+    pub(crate) fn next(&self) -> usize {
         self.0.fetch_add(1, Ordering::SeqCst) + 1
     }
 
-    pub fn get(&self) -> usize {
+    pub(crate) fn get(&self) -> usize {
         self.0.load(Ordering::SeqCst)
     }
 }
