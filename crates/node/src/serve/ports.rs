@@ -11,7 +11,7 @@ use crate::config::Config;
 
 /// Both ports of a server.
 #[derive(Debug)]
-pub struct Ports {
+pub(super) struct Ports {
     pub(super) flight: Listener,
     pub(super) admin: TcpListener,
 }

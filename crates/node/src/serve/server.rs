@@ -104,7 +104,7 @@ impl Server {
         let workers = match config.workers() {
             0 => None,
             _ => {
-                let payloads = Arc::new(LocalPayloads::new(store.clone()));
+                let payloads = Arc::new(LocalPayloads::new(Arc::new(store.clone())));
                 let clock = clock.clone();
                 Some(
                     workers::start(&config, coordinator, payloads, locations, &registry, clock)

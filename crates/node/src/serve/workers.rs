@@ -45,7 +45,7 @@ pub(super) async fn start(
         }
     }
     let processor: Arc<dyn Processor> = match config.processor() {
-        ProcessorChoice::Verify => Arc::new(Verify::default()),
+        ProcessorChoice::Verify => Arc::new(Verify),
         ProcessorChoice::Exec(command) => {
             Arc::new(Exec::new(ExecCommand::new(command, clock.clone())))
         }
@@ -101,12 +101,9 @@ impl RemoteWorkers {
             RpcOptions::default(),
             clock.clone(),
         ));
-        let client = FlightClient::with_pool(
-            &pool,
-            &format!("grpc://{}", config.flight_addr()),
-            RetryPolicy::TRANSFER,
-            clock.clone(),
-        )?;
+        let flight = format!("grpc://{}", config.flight_addr());
+        let client =
+            FlightClient::with_pool(pool, &flight, RetryPolicy::TRANSFER, clock.clone())?;
         let payloads = Arc::new(RemotePayloads::new(client));
         let (registry, health) = (SharedRegistry::default(), Health::new());
         let worker =
