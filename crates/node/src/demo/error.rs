@@ -34,8 +34,13 @@ pub enum Error {
     #[error("the coordinator did not answer")]
     Coordinator(#[from] sheaf_coordinator::Error),
     /// Work did not go on.
-    #[error("no batch was completed for {0:?}; logs are in {}", .1.display())]
-    Stalled(std::time::Duration, PathBuf),
+    #[error("no batch was completed for {waited:?}; logs are in {}", logs.display())]
+    Stalled {
+        /// For how long.
+        waited: std::time::Duration,
+        /// Where the logs are.
+        logs: PathBuf,
+    },
     /// An option is out of range.
     #[error("{0}")]
     Invalid(String),
@@ -49,7 +54,7 @@ impl Retryable for Error {
             Error::Data(_) => Code::Corrupt,
             Error::Call(error) => error.code(),
             Error::Coordinator(error) => error.code(),
-            Error::Stalled(..) => Code::DeadlineExceeded,
+            Error::Stalled { .. } => Code::DeadlineExceeded,
             Error::Invalid(_) => Code::InvalidArgument,
         }
     }

@@ -5,21 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use futures::stream::{StreamExt, TryStreamExt};
-use rustix::process::Signal;
-use sheaf_coordinator::{Answer, Batch, Coordinator, ListFilter, Query, State};
-use sheaf_proto::BatchId;
-use sheaf_retry::{SharedClock, Timestamp};
-use sheaf_rpc::RpcCoordinator;
-use sheaf_store::FlightClient;
+use futures::stream::TryStreamExt;
+use sheaf_retry::SharedClock;
+use sheaf_store::{ClientPut, FlightClient};
 
+use super::cluster::{Cluster, Kill};
 use super::data::Flights;
 use super::error::Error;
-use super::process::Served;
 use super::tally::{Tally, tally};
 
-/// How long a lease lasts in the demo: short, so that a recovery can be watched.
-const LEASE: Duration = Duration::from_millis(1_000);
 /// How often the demo looks at the counts.
 const LOOK: Duration = Duration::from_millis(20);
 /// No completed batch for this long ends the demo with an error.
@@ -116,12 +110,12 @@ pub async fn run(
         return Err(Error::Invalid("the demo needs at least one row and one worker".to_owned()));
     }
     let flights = Arc::new(Flights::try_new(options.rows, options.rows_per_batch)?);
-    let mut cluster = Cluster::start(options).await?;
+    let mut cluster = Cluster::start(options, &clock).await?;
     show(Step::Ready { flight: cluster.flight.clone(), workers: options.workers });
 
     let began = clock.elapsed();
     let put = Arc::new(AtomicU64::new(0));
-    let client = FlightClient::connect(&cluster.flight)?;
+    let client = FlightClient::connect(&cluster.flight, clock.clone())?;
     let putting = tokio::spawn(put_all(client, Arc::clone(&flights), Arc::clone(&put)));
     let watched = watch(&mut cluster, options, &flights, &clock, &put, &mut show).await;
     match putting.await {
@@ -157,151 +151,10 @@ fn report(
         duplicated: found.duplicated,
         seconds: (seconds * 1000.0).round() / 1000.0,
         rows_per_second: u64::try_from(per_second).unwrap_or(u64::MAX),
-        recovered_ms: recovery
-            .as_ref()
-            .and_then(|done| u64::try_from(done.after.as_millis()).ok()),
+        recovered_ms: recovery.as_ref().and_then(|done| u64::try_from(done.after.as_millis()).ok()),
         taken_over: recovery.map_or(0, |done| done.held),
         files: (found.files, found.bytes),
     }
-}
-
-/// One server and some workers, each a process of its own.
-struct Cluster {
-    server: Served,
-    workers: Vec<Served>,
-    coordinator: RpcCoordinator,
-    flight: String,
-    results: PathBuf,
-    folder: PathBuf,
-    program: PathBuf,
-    worker_args: Vec<String>,
-    started: usize,
-}
-
-impl Cluster {
-    async fn start(options: &Options) -> Result<Self, Error> {
-        let folder = options.folder.clone();
-        let results = folder.join("results");
-        for path in [&folder, &results] {
-            std::fs::create_dir_all(path)
-                .map_err(|source| Error::Folder { path: path.clone(), source })?;
-        }
-        let lease = format!("{}ms", LEASE.as_millis());
-        let data = folder.join("data").display().to_string();
-        let args = ["--flight-addr", "127.0.0.1:0", "--data-dir", &data, "--workers", "0"];
-        let args: Vec<String> =
-            args.into_iter().chain(["--lease", &lease]).map(str::to_owned).collect();
-        let log = folder.join("server.log");
-        let server = Served::start(&options.program, "the server", &args, log).await?;
-        let flight = server.address("flight")?;
-        let address = server.address("coordinator")?;
-        let sink = format!("parquet:{}", results.display());
-        let worker_args = [
-            ["--mode", "worker"],
-            ["--coordinator", &address],
-            ["--flight-addr", &flight],
-            ["--workers", "1"],
-            ["--lease", &lease],
-            ["--sink", &sink],
-        ];
-        let mut cluster = Cluster {
-            server,
-            workers: Vec::new(),
-            coordinator: RpcCoordinator::connect(&address)?,
-            flight,
-            results,
-            folder,
-            program: options.program.clone(),
-            worker_args: worker_args.concat().into_iter().map(str::to_owned).collect(),
-            started: 0,
-        };
-        for _ in 0..options.workers {
-            cluster.add_worker().await?;
-        }
-        Ok(cluster)
-    }
-
-    async fn add_worker(&mut self) -> Result<(), Error> {
-        self.started += 1;
-        let log = self.folder.join(format!("worker-{}.log", self.started));
-        let name = format!("worker {}", self.started);
-        let worker = Served::start(&self.program, &name, &self.worker_args, log).await?;
-        self.workers.push(worker);
-        Ok(())
-    }
-
-    async fn completed(&self) -> Result<u64, Error> {
-        match self.coordinator.query(Query::Stats(None)).await? {
-            Answer::Stats(queues) => Ok(queues
-                .iter()
-                .filter_map(|queue| queue.counts.get(&State::Completed))
-                .sum()),
-            _ => Ok(0),
-        }
-    }
-
-    async fn processing(&self) -> Result<Vec<Batch>, Error> {
-        let filter =
-            ListFilter { states: vec![State::Processing], limit: 1_000, ..ListFilter::default() };
-        match self.coordinator.query(Query::List(filter)).await? {
-            Answer::Batches(page) => Ok(page.batches),
-            _ => Ok(Vec::new()),
-        }
-    }
-
-    /// Stops a worker that holds work, sees what it holds, and kills it.
-    async fn kill_one(&mut self, clock: &SharedClock) -> Result<Option<Kill>, Error> {
-        for index in 0..self.workers.len() {
-            let Some(pid) = self.workers[index].pid() else { continue };
-            if !self.workers[index].signal(Signal::STOP) {
-                continue;
-            }
-            let mark = format!("-{pid}-");
-            let held: Vec<BatchId> = self
-                .processing()
-                .await?
-                .into_iter()
-                .filter(|batch| batch.lease.as_ref().is_some_and(|l| l.worker.contains(&mark)))
-                .map(|batch| batch.spec.id)
-                .collect();
-            if held.is_empty() {
-                self.workers[index].signal(Signal::CONT);
-                continue;
-            }
-            let at = clock.now();
-            let mut victim = self.workers.swap_remove(index);
-            victim.kill().await?;
-            return Ok(Some(Kill { pid, held, at }));
-        }
-        Ok(None)
-    }
-
-    /// When the last of these was completed, once all are.
-    async fn all_completed(&self, ids: &[BatchId]) -> Result<Option<Timestamp>, Error> {
-        let Answer::Batches(page) = self.coordinator.query(Query::Get(ids.to_vec())).await? else {
-            return Ok(None);
-        };
-        let times: Vec<Timestamp> = page
-            .batches
-            .iter()
-            .filter(|batch| batch.state == State::Completed)
-            .filter_map(|batch| batch.finished_at)
-            .collect();
-        Ok(if times.len() == ids.len() { times.into_iter().max() } else { None })
-    }
-
-    async fn stop(self) {
-        for worker in self.workers {
-            worker.stop().await;
-        }
-        self.server.stop().await;
-    }
-}
-
-struct Kill {
-    pid: u32,
-    held: Vec<BatchId>,
-    at: Timestamp,
 }
 
 struct Recovery {
@@ -345,7 +198,7 @@ async fn watch(
             }
         }
         if clock.elapsed() - moved > STALL {
-            return Err(Error::Stalled(STALL, options.folder.clone()));
+            return Err(Error::Stalled { waited: STALL, logs: options.folder.clone() });
         }
         tokio::time::sleep(LOOK).await;
     }
@@ -363,7 +216,7 @@ async fn put_all(
                 let batch = tokio::task::spawn_blocking(move || flights.batch(index))
                     .await
                     .map_err(|error| Error::Invalid(format!("a task ended: {error}")))??;
-                client.put_registered(vec![batch]).await?;
+                client.put(None, batch.schema(), &[batch], ClientPut::REGISTERED).await?;
                 put.fetch_add(1, Ordering::Relaxed);
                 Ok::<(), Error>(())
             }
