@@ -163,7 +163,9 @@ async fn expire(inner: &Arc<Inner>, entry: &Arc<Entry>, asked_at: Timestamp) {
         return inner.index.schedule(entry, later);
     }
     match inner.remove(entry).await {
-        Ok(()) => drop(inner.metrics.expired.inc()),
+        Ok(()) => {
+            inner.metrics.expired.inc();
+        }
         Err(error) => {
             tracing::warn!(payload = %id, %error, "an expired payload stays for now");
             inner.index.schedule(entry, later);

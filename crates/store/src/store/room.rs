@@ -36,9 +36,7 @@ fn coldest(inner: &Inner) -> Option<(Arc<Entry>, Claim)> {
     let mut state = inner.index.state();
     let (queued_at, id) = state.cold.pop_front()?;
     let entry = state.entries.get(&id).cloned()?;
-    if entry.place().memory.is_none() {
-        return None;
-    }
+    entry.place().memory.as_ref()?;
     let used_at = entry.used_at();
     // Back in the queue first: should writing it fail it is not forgotten, and
     // when it succeeds this place is void.

@@ -91,8 +91,12 @@ async fn wrong_requests_say_what_is_wrong() {
     assert!(error.to_string().contains("no coordinator"), "{error}");
     let error = put(&["batches", "a b"], ("x", "y")).await;
     assert_eq!(error.code(), Code::InvalidArgument);
-    let error = connection.list("{\"pre\": 1}".into(), &none).await.err();
-    assert!(error.unwrap().to_string().contains("criteria"));
+    let listed = connection.list("{\"pre\": 1}".into(), &none).await;
+    let error = match listed {
+        Err(error) => error,
+        Ok(stream) => stream.try_collect::<Vec<_>>().await.unwrap_err(),
+    };
+    assert!(error.to_string().contains("criteria"), "{error}");
     let error = connection.action("DeleteBatch", "{}".into(), &none).await.unwrap_err();
     assert!(error.to_string().contains("batch_id"), "{error}");
 }
