@@ -65,7 +65,7 @@ impl Cluster {
                 RpcOptions::default(),
                 clock.clone(),
             ),
-            flight,
+            flight: flight.clone(),
             results,
             folder,
             program: options.program.clone(),
