@@ -8,7 +8,7 @@
 //! raw.set("workers", "100000", Origin::Environment);
 //! let problems = raw.validate(&Machine::of(16 << 30)).expect_err("two mistakes");
 //! assert_eq!(problems.len(), 2);
-//! assert!(problems[0].to_string().starts_with("SHEAF_WORKERS: 100000 is over the limit"));
+//! assert!(problems[1].to_string().starts_with("SHEAF_WORKERS: 100000 is over the limit"));
 //!
 //! let config = RawConfig::default().validate(&Machine::of(16 << 30)).expect("the defaults");
 //! assert_eq!(config.mode(), Mode::All);

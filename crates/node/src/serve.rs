@@ -63,7 +63,11 @@ pub async fn serve(
             Running::Workers(Box::new(workers.map_err(failed)?))
         }
     };
-    console.data(&format!("{}\n", running.ready_line()))?;
+    let line = running.ready_line();
+    if console.data(&format!("{line}\n")).is_err() {
+        // Nobody reads standard output: no reason not to serve.
+        tracing::warn!(line, "the ready line could not be printed");
+    }
     let signal = signals.next().await;
     tracing::info!(signal, ?grace, "draining; a second signal ends at once");
     tokio::select! {

@@ -17,7 +17,7 @@ fn the_ready_line_says_where_everything_is() {
     assert_eq!((status, &health["phase"]), (200, &"ready".into()));
     let names: Vec<_> =
         health["components"].as_array().unwrap().iter().map(|part| &part["name"]).collect();
-    assert_eq!(names, ["coordinator", "store"]);
+    assert_eq!(names, ["coordinator", "store", "workers"]);
     server.put(5, &[]);
     let (_, metrics) = server.admin("/metrics");
     for name in ["sheaf_flight_requests_total", "sheaf_coordinator_", "sheaf_worker_", "process_"] {

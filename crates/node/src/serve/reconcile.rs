@@ -65,3 +65,34 @@ pub(super) async fn compare(coordinator: &dyn Coordinator, store: &Store) -> Res
         filter.cursor = page.next_cursor;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sheaf_coordinator::BatchSpec;
+    use sheaf_coordinator::embedded::{Config, Embedded};
+    use sheaf_flight::ipc;
+    use sheaf_retry::SystemClock;
+    use sheaf_store::{Options, PutOptions};
+
+    #[tokio::test]
+    async fn live_batches_without_payload_are_counted() {
+        let clock = SystemClock::shared();
+        let store = Store::open(Options::new(clock.clone())).await.unwrap();
+        let coordinator = Embedded::open(Config::memory(), clock).unwrap();
+        let spec = |id: &str| BatchSpec::new(id.parse().unwrap());
+        let mut specs: Vec<_> = ["here", "gone", "elsewhere", "over"].map(spec).into();
+        specs[2].locations = vec!["grpc://h:1".to_owned()];
+        coordinator.register(specs).await.unwrap();
+        let cancel = sheaf_coordinator::Control::Cancel(vec!["over".parse().unwrap()]);
+        coordinator.control(cancel).await.unwrap();
+        let schema = ipc::encode_schema(&arrow_schema::Schema::empty());
+        let messages = Box::pin(futures::stream::iter([Ok(schema)]));
+        let here = Some("here".parse().unwrap());
+        store.put(here, messages, PutOptions::MEMORY).await.unwrap();
+
+        let found = compare(&coordinator, &store).await.unwrap();
+        let names = vec!["gone".parse().unwrap()];
+        assert_eq!(found, Found { live: 2, missing: 1, names });
+    }
+}

@@ -29,7 +29,7 @@ pub struct Server {
     flight: ServerHandle,
     admin: AdminServer,
     waits: Waits,
-    workers: Option<Worker>,
+    workers: Option<Arc<Worker>>,
     store: Store,
     coordinator: Arc<Embedded>,
     health: Health,
@@ -106,12 +106,15 @@ impl Server {
             _ => {
                 let payloads = Arc::new(LocalPayloads::new(Arc::new(store.clone())));
                 let clock = clock.clone();
-                Some(
-                    workers::start(&config, coordinator, payloads, locations, &registry, clock)
-                        .await?,
-                )
+                let pool =
+                    workers::start(&config, coordinator, payloads, locations, &registry, clock);
+                Some(Arc::new(pool.await?))
             }
         };
+        if let Some(pool) = &workers {
+            let pool = Arc::clone(pool);
+            health.register("workers", move || Status::up(format!("{} running", pool.running())));
+        }
         health.ready();
         let coordinator = embedded;
         Ok(Server { flight, admin, waits, workers, store, coordinator, health, clock, stop })
@@ -198,3 +201,7 @@ fn describe(store: &Store) -> Status {
         bytes(stats.disk_bytes),
     ))
 }
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;

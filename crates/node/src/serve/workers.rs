@@ -76,7 +76,7 @@ fn name(clock: &SharedClock) -> String {
 
 /// Mode `worker`: a pool against a server elsewhere.
 pub struct RemoteWorkers {
-    worker: Worker,
+    worker: Arc<Worker>,
     admin: AdminServer,
     health: Health,
     stop: CancellationToken,
@@ -102,13 +102,13 @@ impl RemoteWorkers {
             clock.clone(),
         ));
         let flight = format!("grpc://{}", config.flight_addr());
-        let client =
-            FlightClient::with_pool(pool, &flight, RetryPolicy::TRANSFER, clock.clone())?;
+        let client = FlightClient::with_pool(pool, &flight, RetryPolicy::TRANSFER, clock.clone())?;
         let payloads = Arc::new(RemotePayloads::new(client));
         let (registry, health) = (SharedRegistry::default(), Health::new());
         let worker =
             start(config, coordinator.clone(), payloads, Vec::new(), &registry, clock.clone())
                 .await?;
+        let worker = Arc::new(worker);
         let stop = CancellationToken::new();
         let admin = AdminServer::start(admin, registry, health.clone())?;
         // An unreachable server is waited for: it shows in the health, not here.
@@ -117,7 +117,8 @@ impl RemoteWorkers {
             let pulse = Pulse::start(coordinator, clock, token).await;
             seen.register("coordinator", move || pulse.status());
         }));
-        health.register("workers", || Status::up("running"));
+        let pool = Arc::clone(&worker);
+        health.register("workers", move || Status::up(format!("{} running", pool.running())));
         health.ready();
         Ok(RemoteWorkers { worker, admin, health, stop })
     }
