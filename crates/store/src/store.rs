@@ -16,18 +16,19 @@ mod spill;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use sheaf_flight::Message;
 use sheaf_retry::{SharedClock, Timestamp};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::budget::Account;
+use crate::budget::{Account, Full, Held};
 use crate::disk::{Committer, Directory, Disk, Recovered, recover};
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::options::Options;
 use crate::payload::{Durability, PayloadInfo};
 use entry::{Entry, Place, Stored};
-use index::Index;
+use index::{Index, LARGE_SCHEMA};
 
 pub use list::MAX_PAGE;
 pub use manage::Stats;
@@ -123,6 +124,15 @@ impl Store {
     }
 }
 
+/// Counts a schema that is large enough to matter: it stays in memory when
+/// the messages do not.
+fn hold_schema(held: &mut Held, schema: &bytes::Bytes) -> Result<(), Full> {
+    if schema.len() <= LARGE_SCHEMA {
+        return Ok(());
+    }
+    held.add(&Message::new(schema.clone(), bytes::Bytes::new()))
+}
+
 impl Inner {
     fn now(&self) -> Timestamp {
         self.clock.now()
@@ -150,7 +160,13 @@ impl Inner {
                 used_at: now,
             };
             let file = Some(Stored { path, length, durable: true });
-            let entry = Entry::new(info, Place { file, ..Place::default() }, false);
+            let mut schema_held = Held::new(&self.account);
+            if let Err(full) = hold_schema(&mut schema_held, &info.schema) {
+                // It was stored, so it is served; others will find less room.
+                tracing::warn!(payload = %id, ?full, "no memory is left for a large schema");
+            }
+            let place = Place { file, ..Place::default() };
+            let entry = Entry::new(info, place, false, schema_held);
             entry.pinned.store(pinned, Ordering::Relaxed);
             self.disk_used.fetch_add(length, Ordering::Relaxed);
             self.insert(id, entry);
@@ -163,11 +179,11 @@ impl Inner {
         let cached = entry.place().memory.is_some();
         {
             let mut state = self.index.state();
-            if cached {
-                state.cold.push_back((entry.used_at(), id.clone()));
-            }
+            state.entries.insert(id.clone(), Arc::clone(&entry));
             state.schedule(&entry, due);
-            state.entries.insert(id, entry);
+            if cached {
+                state.queue_cold(entry.used_at(), id);
+            }
         }
         self.index.due.notify_one();
         self.measure();

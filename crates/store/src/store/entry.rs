@@ -47,10 +47,17 @@ pub(crate) struct Entry {
     /// Whether the file's checksums were compared.
     pub(crate) verified: AtomicBool,
     place: Mutex<Place>,
+    /// Memory of a large schema.
+    _schema_held: Held,
 }
 
 impl Entry {
-    pub(crate) fn new(info: PayloadInfo, place: Place, replaced: bool) -> Arc<Self> {
+    pub(crate) fn new(
+        info: PayloadInfo,
+        place: Place,
+        replaced: bool,
+        schema_held: Held,
+    ) -> Arc<Self> {
         Arc::new(Entry {
             replaced_dictionaries: replaced,
             used_at: AtomicU64::new(info.used_at.as_micros()),
@@ -58,6 +65,7 @@ impl Entry {
             due_at: AtomicU64::new(0),
             verified: AtomicBool::new(false),
             place: Mutex::new(place),
+            _schema_held: schema_held,
             info,
         })
     }

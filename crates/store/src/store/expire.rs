@@ -123,12 +123,15 @@ async fn look_at(inner: &Arc<Inner>, due: Vec<Arc<Entry>>, failures: &mut u32) {
             return;
         }
     };
+    // Side by side, so that their directories are synced together.
+    let mut expiring = Vec::new();
     for (entry, standing) in due.iter().zip(standings) {
         match next_look(inner, entry, standing, asked_at) {
             Some(at) => inner.index.schedule(entry, at),
-            None => expire(inner, entry, asked_at).await,
+            None => expiring.push(expire(inner, entry, asked_at)),
         }
     }
+    futures::future::join_all(expiring).await;
 }
 
 /// When to look again; `None` for a payload that is past its time.

@@ -14,6 +14,10 @@ use super::entry::Entry;
 
 /// Schemas that payloads share in memory; beyond that each has its own.
 const SHARED_SCHEMAS: usize = 1_024;
+/// Larger schemas are not shared, and count against the memory budget.
+pub(crate) const LARGE_SCHEMA: usize = 64 << 10;
+/// Void entries that the queues may have besides as many as there are payloads.
+const SLACK: usize = 1_024;
 
 #[derive(Default)]
 pub(crate) struct Index {
@@ -82,6 +86,27 @@ impl State {
     pub(crate) fn schedule(&mut self, entry: &Entry, at: Timestamp) {
         entry.due_at.store(at.as_micros(), Ordering::Relaxed);
         self.deadlines.push(Reverse((at, entry.as_put().id.clone())));
+        if self.deadlines.len() > self.entries.len() * 2 + SLACK {
+            let entries = &self.entries;
+            let counts = |id: &BatchId, at: Timestamp| {
+                let due_at = entries.get(id).map(|entry| entry.due_at.load(Ordering::Relaxed));
+                due_at == Some(at.as_micros())
+            };
+            self.deadlines.retain(|Reverse((at, id))| counts(id, *at));
+        }
+    }
+
+    /// Has an entry considered when room is made in memory.
+    pub(crate) fn queue_cold(&mut self, at: Timestamp, id: BatchId) {
+        self.cold.push_back((at, id));
+        if self.cold.len() > self.entries.len() * 2 + SLACK {
+            let entries = &self.entries;
+            let in_memory =
+                |id: &BatchId| entries.get(id).is_some_and(|entry| entry.place().memory.is_some());
+            // A name that was deleted and used again may be in it twice.
+            let mut seen = HashSet::new();
+            self.cold.retain(|(_, id)| in_memory(id) && seen.insert(id.clone()));
+        }
     }
 
     /// The same bytes, in memory that equal schemas share.
@@ -90,7 +115,7 @@ impl State {
             return known.clone();
         }
         let own = Bytes::copy_from_slice(schema);
-        if self.schemas.len() < SHARED_SCHEMAS {
+        if self.schemas.len() < SHARED_SCHEMAS && own.len() <= LARGE_SCHEMA {
             self.schemas.insert(own.clone(), own.clone());
         }
         own
@@ -107,5 +132,46 @@ impl Drop for Claim {
     fn drop(&mut self) {
         self.index.state().changing.remove(&self.id);
         self.index.settled.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queues_do_not_grow_with_payloads_that_are_gone() {
+        let mut state = State::default();
+        for number in 0..10_000 {
+            let id = BatchId::generate(number);
+            let at = Timestamp::from_millis(number);
+            state.queue_cold(at, id.clone());
+            let info = crate::PayloadInfo {
+                id,
+                rows: 0,
+                bytes: 0,
+                messages: 0,
+                checksum: String::new(),
+                schema_fingerprint: String::new(),
+                schema: Bytes::new(),
+                durability: crate::Durability::Memory,
+                created_at: at,
+                used_at: at,
+            };
+            let account = crate::budget::Account::new(crate::Budget::new(1), None);
+            let held = crate::budget::Held::new(&account);
+            let entry = Entry::new(info, Default::default(), false, held);
+            state.schedule(&entry, at);
+        }
+        assert!(state.cold.len() <= SLACK && state.deadlines.len() <= SLACK);
+    }
+
+    #[test]
+    fn equal_schemas_share_memory_and_large_ones_do_not() {
+        let mut state = State::default();
+        let (one, two) = (state.share_schema(b"abc"), state.share_schema(b"abc"));
+        assert_eq!(one.as_ptr(), two.as_ptr());
+        let large = vec![0; LARGE_SCHEMA + 1];
+        assert_ne!(state.share_schema(&large).as_ptr(), state.share_schema(&large).as_ptr());
     }
 }

@@ -8,7 +8,8 @@ use sheaf_proto::BatchId;
 
 use super::entry::{Entry, Place, Resident, Stored};
 use super::intake::{Intake, Taken};
-use super::{Inner, Store};
+use super::{Inner, Store, room};
+use crate::budget::Held;
 use crate::error::Error;
 use crate::options::{PutOptions, PutReceipt};
 use crate::payload::{Durability, PayloadInfo};
@@ -111,8 +112,15 @@ async fn publish(
         used_at: now,
     };
     let replaced = summary.replaced;
+    let mut schema_held = Held::new(&inner.account);
+    while let Err(full) = super::hold_schema(&mut schema_held, &info.schema) {
+        if !room::make(&inner, full).await? {
+            inner.metrics.refused.inc();
+            return Err(room::refusal(full));
+        }
+    }
     let place = store(&inner, &info, taken, durability).await?;
-    let entry = Entry::new(info.clone(), place, replaced);
+    let entry = Entry::new(info.clone(), place, replaced, schema_held);
     inner.insert(id, entry);
     Ok((receipt(&info, true), info))
 }

@@ -40,7 +40,7 @@ fn coldest(inner: &Inner) -> Option<(Arc<Entry>, Claim)> {
     let used_at = entry.used_at();
     // Back in the queue first: should writing it fail it is not forgotten, and
     // when it succeeds this place is void.
-    state.cold.push_back((used_at, id.clone()));
+    state.queue_cold(used_at, id.clone());
     if used_at > queued_at {
         return None;
     }

@@ -172,3 +172,38 @@ fn stored_twin(stored: &[String]) -> &'static str {
     assert!(stored.iter().all(|name| name != "x"));
     "x"
 }
+
+#[tokio::test]
+async fn large_schemas_count_even_when_their_payloads_are_on_disk() {
+    use std::sync::Arc;
+
+    use arrow_schema::{DataType, Field, Schema};
+
+    let folder = TempDir::new().unwrap();
+    let budget = Budget::new(1_000_000);
+    let options = options(folder.path()).with_budget(Arc::clone(&budget));
+    let store = Store::open(options).await.unwrap();
+    let mut refused = 0;
+    for number in 0..20 {
+        let long = format!("{number}{}", "x".repeat(100_000));
+        let schema = Arc::new(Schema::new(vec![Field::new(long, DataType::Int8, true)]));
+        let sent = sheaf_flight::ipc::encode_batches(schema, &[]).unwrap();
+        match put(&store, &number.to_string(), &sent, PutOptions::DISK).await {
+            Ok(_) => {}
+            Err(error) => {
+                assert_eq!(error.code(), Code::MemoryFull);
+                refused += 1;
+            }
+        }
+        assert!(budget.used() <= 1_000_000);
+    }
+    assert!((5..15).contains(&refused), "{refused}");
+    let names: Vec<_> = (0..20).map(|number| number.to_string()).collect();
+    for name in &names {
+        match store.delete(&name.parse().unwrap()).await {
+            Ok(()) => {}
+            Err(error) => assert_eq!(error.code(), Code::NotFound),
+        }
+    }
+    assert_eq!((budget.used(), files(folder.path(), "arrow").len()), (0, 0));
+}
