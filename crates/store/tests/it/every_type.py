@@ -1,9 +1,10 @@
 """Puts every type that pyarrow can make, gets it back and compares.
 
-Usage: every_type.py grpc://HOST:PORT
+Usage: every_type.py grpc://HOST:PORT DATA_DIR
 """
 
 import decimal
+import glob
 import json
 import sys
 
@@ -120,6 +121,12 @@ def main():
         assert got.equals(sent, check_metadata=True), compression
         got.validate(full=True)
         assert len(got.column(0).chunks) == len(sent.column(0).chunks)
+
+        [path] = glob.glob(f"{sys.argv[2]}/batches/*/{receipt['batch_id']}.arrow")
+        with pa.memory_map(path) as file:
+            stored = pa.ipc.open_file(file).read_all()
+            assert stored.equals(sent, check_metadata=True), path
+            stored.validate(full=True)
     print("types", sent.num_columns)
 
 

@@ -9,19 +9,30 @@ use sheaf_retry::{Code, Retryable as _, SystemClock};
 use sheaf_store::{
     ClientPut, Durability, FlightClient, NAMESPACE, Options, Store, StoreActions, StoreHandler,
 };
+use sheaf_testkit::TempDir;
 
 use crate::support::{batch, id, messages, stream_of};
 
 struct Running {
     server: ServerHandle,
+    folder: TempDir,
     store: Store,
     client: FlightClient,
 }
 
 async fn start() -> Running {
-    let store = Store::open(Options::new(SystemClock::shared())).await.unwrap();
+    start_with(Durability::Memory, Options::new(SystemClock::shared())).await
+}
+
+async fn start_with(durability: Durability, options: Options) -> Running {
+    let folder = TempDir::new().unwrap();
+    let options = match durability {
+        Durability::Memory => options,
+        Durability::Disk => options.with_data_dir(folder.path()),
+    };
+    let store = Store::open(options).await.unwrap();
     let router = FlightRouter::builder()
-        .handler(NAMESPACE, Arc::new(StoreHandler::new(store.clone(), Durability::Memory)))
+        .handler(NAMESPACE, Arc::new(StoreHandler::new(store.clone(), durability)))
         .actions(Arc::new(StoreActions::new(store.clone())))
         .limits(Limits::for_memory(1 << 30))
         .clock(SystemClock::shared())
@@ -30,7 +41,7 @@ async fn start() -> Running {
     let listener = Listener::bind("127.0.0.1:0", "--flight-addr", Exposure::Loopback).unwrap();
     let server = Server::new(router).serve(listener).await.unwrap();
     let client = FlightClient::connect(&server.uri(), SystemClock::shared()).unwrap();
-    Running { server, store, client }
+    Running { server, folder, store, client }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -143,11 +154,11 @@ async fn echo_sends_back_what_is_a_stream() {
 #[tokio::test(flavor = "multi_thread")]
 async fn pyarrow_gets_back_every_type_it_can_make() {
     let Some(python) = sheaf_testkit::python() else { return };
-    let running = start().await;
+    let running = start_with(Durability::Disk, Options::new(SystemClock::shared())).await;
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/every_type.py");
-    let uri = running.server.uri();
+    let (uri, folder) = (running.server.uri(), running.folder.path().to_path_buf());
     let run = tokio::task::spawn_blocking(move || {
-        Command::new(python).arg(script).arg(uri).output().unwrap()
+        Command::new(python).arg(script).arg(uri).arg(folder).output().unwrap()
     });
     let output = run.await.unwrap();
     let (out, err) =
