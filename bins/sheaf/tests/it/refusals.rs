@@ -84,4 +84,9 @@ fn unknown_names_and_broken_files_are_told_apart() {
     fs::write(&nameless, b"a,b\n1,2\n").unwrap();
     assert!(server.run(&["put", &nameless]).failed(2).contains("format"));
     assert_eq!(server.run(&["put", &nameless, "--input", "csv", "--json"]).json()[0]["rows"], 1);
+
+    // What was put before the mistake is told.
+    let good = server.csv("good.csv", 2);
+    let ran = server.run(&["put", &good, &broken, "--id", "two"]);
+    assert_eq!((ran.code(), ran.stdout().contains("two-1")), (2, true), "{}", ran.stdout());
 }

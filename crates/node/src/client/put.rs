@@ -89,15 +89,21 @@ impl PutArgs {
     /// Of the first file that cannot be read or put; batches before it stay.
     pub async fn run(self, session: &mut Session) -> Result<(), Failure> {
         let mut table = Table::new(["file", "batch"]).right("rows").right("size").left("");
+        let ended = self.put_files(session, &mut table).await;
+        // Also before a failure: what was put stays, and its names are needed.
+        if !session.json && !table.is_empty() {
+            session.console.table(&table)?;
+        }
+        ended
+    }
+
+    async fn put_files(&self, session: &mut Session, table: &mut Table) -> Result<(), Failure> {
         let mut done = 0;
         for file in &self.files {
-            let puts = self.put_file(session, file, done, &mut table).await;
+            let puts = self.put_file(session, file, done, table).await;
             done = puts.map_err(|failure| failure.of(file))?;
         }
-        match session.json {
-            true => Ok(()),
-            false => session.console.table(&table),
-        }
+        Ok(())
     }
 
     /// Puts one file; `done` batches were put before it. Answers how many now.
