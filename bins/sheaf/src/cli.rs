@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 use sheaf_node::args::ServeArgs;
 use sheaf_node::client::{BatchesCommand, GetArgs, PutArgs, QueueCommand, ServerArgs};
+use sheaf_node::demo::DemoArgs;
 use sheaf_terminal::exit_code_help;
 
 use crate::help::{BATCHES_EXAMPLES, EXAMPLES, GET_EXAMPLES, PUT_EXAMPLES, SERVE_EXAMPLES};
@@ -30,6 +31,8 @@ pub(crate) enum Command {
     /// Run a server, or workers for one
     #[command(after_help = SERVE_EXAMPLES)]
     Serve(ServeArgs),
+    /// See it work: real data, several workers, one of them killed half-way
+    Demo(DemoArgs),
     /// Store files as batches
     #[command(after_help = PUT_EXAMPLES)]
     Put {
@@ -68,6 +71,7 @@ impl Command {
     pub(crate) fn json(&self) -> bool {
         match self {
             Command::Serve(_) => false,
+            Command::Demo(args) => args.json,
             Command::Put { server, .. }
             | Command::Get { server, .. }
             | Command::Batches { server, .. }

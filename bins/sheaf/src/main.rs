@@ -12,6 +12,7 @@ use cli::{Cli, Command};
 use sheaf_node::args::ServeArgs;
 use sheaf_node::client::{ServerArgs, Session};
 use sheaf_node::config::Machine;
+use sheaf_node::demo::DemoArgs;
 use sheaf_retry::{Code, SystemClock};
 use sheaf_terminal::{Console, Failure};
 
@@ -35,6 +36,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         None => serve(&cli.serve),
         Some(Command::Serve(args)) => serve(&args),
+        Some(Command::Demo(args)) => demo(args),
         Some(Command::Put { server, args }) => {
             ask(&server, async |session| args.run(session).await)
         }
@@ -65,6 +67,14 @@ fn serve(args: &ServeArgs) -> Result<(), Failure> {
     }
     let clock = SystemClock::shared();
     on_runtime(sheaf_node::serve::serve(resolved.config, clock, Console::stdio()))
+}
+
+fn demo(args: DemoArgs) -> Result<(), Failure> {
+    let program = std::env::current_exe().map_err(|error| {
+        Failure::new(Code::Io, "the path of this program is not known").because(error)
+    })?;
+    let (clock, temporary) = (SystemClock::shared(), std::env::temp_dir());
+    on_runtime(args.run(program, temporary, clock, Console::stdio()))
 }
 
 /// Runs a command that talks to a server.

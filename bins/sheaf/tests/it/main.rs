@@ -4,6 +4,7 @@
 mod commands;
 mod config;
 mod harness;
+mod kill;
 mod lifecycle;
 mod refusals;
 mod workers;

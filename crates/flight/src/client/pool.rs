@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use sheaf_retry::SharedClock;
+use sheaf_retry::{Code, SharedClock};
 use tonic::transport::{Channel, Endpoint};
 
 use super::{ClientConfig, FlightConnection, Target};
@@ -54,8 +54,14 @@ impl ChannelPool {
     /// The channel to a target, for gRPC services other than Flight.
     ///
     /// # Errors
-    /// `invalid_argument`: HTTP cannot address the target.
+    /// `invalid_argument`: HTTP cannot address the target;
+    /// `failed_precondition`: this is no tokio runtime.
     pub fn channel(&self, target: &Target) -> Result<Channel, Error> {
+        if tokio::runtime::Handle::try_current().is_err() {
+            // A lazy channel spawns its driver at once, and panics where it cannot.
+            let text = format!("connections to {target} can only be made on a tokio runtime");
+            return Err(Error::new(Code::FailedPrecondition, text));
+        }
         let now = self.shared.clock.elapsed();
         // Whole insertions only: a panic elsewhere leaves the map whole.
         let mut channels = self.shared.channels.lock().unwrap_or_else(PoisonError::into_inner);
