@@ -79,8 +79,11 @@ impl RawConfig {
         }
         let mut raw = RawConfig::default();
         // An empty file, or one of comments only, says nothing.
-        let entries: Option<BTreeMap<String, Option<Scalar>>> =
-            serde_saphyr::from_str(text).map_err(|error| wrong(error.to_string()))?;
+        let entries: Option<BTreeMap<String, Option<Scalar>>> = serde_saphyr::from_str(text)
+            .map_err(|error| {
+                // The lines around the mistake may hold a password.
+                wrong(error.without_snippet().to_string())
+            })?;
         for (name, value) in entries.unwrap_or_default() {
             let text = value.map(|Scalar(text)| text).unwrap_or_default();
             raw.set(&name, text, Origin::File(file.to_owned()));
@@ -289,6 +292,16 @@ mod tests {
         for wrong in ["- a\n", "lease: [1, 2]\n", "lease: {a: b}\n", "lease: \"", "just text"] {
             let error = RawConfig::from_yaml("a.yaml", wrong).unwrap_err();
             assert!(error.to_string().starts_with("a.yaml is no configuration file"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_broken_file_does_not_show_the_passwords_in_it() {
+        for wrong in ["lease: [1]", "lease: \"", "a: b: c", "- x"] {
+            let text = format!("valkey-password: hunter2\n{wrong}\nvalkey-password: hunter3\n");
+            let error = RawConfig::from_yaml("a.yaml", &text).unwrap_err().to_string();
+            assert!(!error.contains("hunter"), "{error}");
+            assert!(error.contains("line "), "{error}");
         }
     }
 

@@ -59,6 +59,6 @@ async fn ask(coordinator: &dyn Coordinator, clock: &SharedClock) -> Status {
             Status::up(words.join(", "))
         }
         Ok(_) => Status::down("answered another question than the one asked"),
-        Err(error) => Status::down(error.to_string()),
+        Err(error) => Status::down(sheaf_flight::Error::from_error(error).message()),
     }
 }
