@@ -240,6 +240,16 @@ mod tests {
     }
 
     #[test]
+    fn the_readme_has_the_same_table() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md");
+        let readme = std::fs::read_to_string(path).unwrap();
+        for row in include_str!("status.rs").lines().filter(|line| line.starts_with("/// | `")) {
+            let row = row.trim_start_matches("/// ");
+            assert!(readme.contains(row), "README.md lacks the row {row}");
+        }
+    }
+
+    #[test]
     fn every_code_and_hint_survives_the_way_there_and_back() {
         for &code in Code::ALL {
             let hint = Duration::from_millis(1_250);

@@ -1,4 +1,70 @@
 //! The worker runtime: claims batches, works on them, settles them.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use std::time::Duration;
+//!
+//! use arrow_array::{Int64Array, RecordBatch};
+//! use futures::StreamExt as _;
+//! use sheaf_coordinator::embedded::{self, Embedded};
+//! use sheaf_coordinator::{BatchSpec, Coordinator, Event, State, WatchFilter};
+//! use sheaf_flight::ipc::encode_batches;
+//! use sheaf_retry::SystemClock;
+//! use sheaf_store::{Options, PutOptions, Store};
+//! use sheaf_worker::{Config, LocalPayloads, Metrics, Parts, Verify, Worker};
+//!
+//! # tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+//! let clock = SystemClock::shared();
+//! let coordinator = Arc::new(Embedded::open(embedded::Config::memory(), clock.clone())?);
+//! let store = Arc::new(Store::open(Options::new(clock.clone())).await?);
+//! let parts = Parts {
+//!     coordinator: coordinator.clone(),
+//!     payloads: Arc::new(LocalPayloads::new(store.clone())),
+//!     processor: Arc::new(Verify),
+//!     sink: None, // a `FileSink`, or your own
+//!     clock,
+//!     metrics: Metrics::default(),
+//! };
+//! let worker = Worker::new(Config::new("example").with_worker_count(4), parts)?;
+//! worker.start()?;
+//!
+//! let mut events = coordinator.watch(WatchFilter::default()).await?;
+//! let column = Arc::new(Int64Array::from(vec![1, 2, 3])) as _;
+//! let rows = RecordBatch::try_from_iter([("n", column)])?;
+//! let messages = encode_batches(rows.schema(), &[rows])?.into_iter().map(Ok);
+//! let stream = futures::stream::iter(messages).boxed();
+//! let receipt = store.put(None, stream, PutOptions::MEMORY).await?;
+//! coordinator.register(vec![BatchSpec::new(receipt.batch_id)]).await?;
+//! while let Some(event) = events.next().await {
+//!     if matches!(event, Event::Changed(change) if change.to == Some(State::Completed)) {
+//!         break;
+//!     }
+//! }
+//! assert_eq!(worker.shutdown().await.completed, 1);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # How it is built
+//!
+//! - The *board* knows what is held and what must be said next; it decides and
+//!   does nothing.
+//! - The *driver* is one task: it carries calls, jobs, heartbeats and the
+//!   shutdown out.
+//! - A *job* is one attempt on a thread of its own: payload, [`Processor`],
+//!   sink. Before the sink's commit it proves that the lease still stands.
+//!
+//! # What holds
+//!
+//! - At most `worker_count` attempts run and `prefetch` batches wait, within
+//!   `max_bytes` of payload.
+//! - At most three calls to the coordinator are under way, whatever the load.
+//! - A lease is extended at a third of its length. One that is lost, by the
+//!   coordinator's word or by the own clock, cancels its work.
+//! - An attempt is charged when its work begins, never for prefetching; work
+//!   that is given back is not charged.
+//! - An answer that got lost is asked for again under the same name.
 
 mod board;
 mod config;
