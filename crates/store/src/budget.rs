@@ -24,6 +24,33 @@ struct State {
     pieces: HashMap<(usize, usize), u32>,
 }
 
+impl State {
+    /// Bytes of those pieces that are not counted yet.
+    fn needed(&self, pieces: &[(usize, usize)]) -> u64 {
+        let new = pieces.iter().filter(|piece| !self.pieces.contains_key(*piece));
+        new.map(|piece| piece.1 as u64).sum()
+    }
+
+    /// One more holder of a piece; the bytes that are counted for it now.
+    fn take(&mut self, piece: (usize, usize)) -> u64 {
+        let holders = self.pieces.entry(piece).or_insert(0);
+        *holders += 1;
+        let bytes = if *holders == 1 { piece.1 as u64 } else { 0 };
+        self.used += bytes;
+        bytes
+    }
+
+    /// One holder less.
+    fn give(&mut self, piece: (usize, usize)) {
+        let Some(holders) = self.pieces.get_mut(&piece) else { return };
+        *holders -= 1;
+        if *holders == 0 {
+            self.pieces.remove(&piece);
+            self.used -= piece.1 as u64;
+        }
+    }
+}
+
 impl Budget {
     /// A budget of this many bytes.
     pub fn new(limit_bytes: u64) -> Arc<Self> {
@@ -46,12 +73,13 @@ impl Budget {
     }
 }
 
-/// The part of a budget that one namespace may use.
+/// The part of a budget that one namespace may use. What two namespaces hold
+/// counts for each of them, and once for the budget.
 #[derive(Debug)]
 pub(crate) struct Account {
     budget: Arc<Budget>,
     quota: u64,
-    used: Mutex<u64>,
+    state: Mutex<State>,
 }
 
 /// Which limit refused, and how much of it is in use.
@@ -65,11 +93,11 @@ pub(crate) struct Full {
 impl Account {
     pub(crate) fn new(budget: Arc<Budget>, quota: Option<u64>) -> Arc<Self> {
         let quota = quota.unwrap_or(u64::MAX).min(budget.limit);
-        Arc::new(Account { budget, quota, used: Mutex::new(0) })
+        Arc::new(Account { budget, quota, state: Mutex::default() })
     }
 
     pub(crate) fn used(&self) -> u64 {
-        *self.lock()
+        self.state().used
     }
 
     pub(crate) fn limit(&self) -> u64 {
@@ -81,8 +109,8 @@ impl Account {
         bytes <= self.quota
     }
 
-    fn lock(&self) -> MutexGuard<'_, u64> {
-        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -114,28 +142,19 @@ impl Held {
             .map(|piece: &Bytes| (piece.as_ptr().addr(), piece.len()))
             .collect();
         let account = Arc::clone(&self.account);
-        let mut used = account.lock();
-        let mut state = account.budget.state();
-        let needed: u64 = pieces
-            .iter()
-            .filter(|piece| !state.pieces.contains_key(*piece))
-            .map(|piece| piece.1 as u64)
-            .sum();
-        if *used + needed > account.quota {
-            return Err(Full { needed, used: *used, limit: account.quota });
+        let mut own = account.state();
+        let mut all = account.budget.state();
+        let needed = own.needed(&pieces);
+        if own.used + needed > account.quota {
+            return Err(Full { needed, used: own.used, limit: account.quota });
         }
-        if state.used + needed > account.budget.limit {
-            return Err(Full { needed, used: state.used, limit: account.budget.limit });
+        let needed = all.needed(&pieces);
+        if all.used + needed > account.budget.limit {
+            return Err(Full { needed, used: all.used, limit: account.budget.limit });
         }
-        // Counted piece by piece: one message may point to the same twice.
         for piece in &pieces {
-            let holders = state.pieces.entry(*piece).or_insert(0);
-            *holders += 1;
-            if *holders == 1 {
-                state.used += piece.1 as u64;
-                *used += piece.1 as u64;
-                self.charged += piece.1 as u64;
-            }
+            all.take(*piece);
+            self.charged += own.take(*piece);
         }
         self.pieces.extend(pieces);
         Ok(())
@@ -144,18 +163,11 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        let mut used = self.account.lock();
-        let mut state = self.account.budget.state();
+        let mut own = self.account.state();
+        let mut all = self.account.budget.state();
         for piece in &self.pieces {
-            if let Some(holders) = state.pieces.get_mut(piece) {
-                *holders -= 1;
-                if *holders == 0 {
-                    state.pieces.remove(piece);
-                    state.used -= piece.1 as u64;
-                    // A piece may have been counted for another namespace.
-                    *used = used.saturating_sub(piece.1 as u64);
-                }
-            }
+            own.give(*piece);
+            all.give(*piece);
         }
     }
 }
@@ -202,6 +214,22 @@ mod tests {
         assert_eq!(two.add(&message(&other)), Err(Full { needed: 41, used: 60, limit: 100 }));
         drop(two);
         assert_eq!((budget.used(), account.used()), (0, 0));
+    }
+
+    #[test]
+    fn namespaces_that_share_memory_each_account_for_it() {
+        let budget = Budget::new(100);
+        let (one, two) =
+            (Account::new(Arc::clone(&budget), None), Account::new(Arc::clone(&budget), None));
+        let bytes = Bytes::from(vec![0; 60]);
+        let (mut first, mut second) = (Held::new(&one), Held::new(&two));
+        first.add(&message(&bytes)).unwrap();
+        second.add(&message(&bytes)).unwrap();
+        assert_eq!((budget.used(), one.used(), two.used()), (60, 60, 60));
+        drop(first);
+        assert_eq!((budget.used(), one.used(), two.used()), (60, 0, 60));
+        drop(second);
+        assert_eq!((budget.used(), one.used(), two.used()), (0, 0, 0));
     }
 
     #[test]

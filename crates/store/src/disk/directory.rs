@@ -36,7 +36,6 @@ pub(crate) struct Directory {
     root: PathBuf,
     batches: PathBuf,
     next_name: AtomicU64,
-    // Closing it releases the lock.
     lock: Mutex<Option<File>>,
 }
 
@@ -80,7 +79,14 @@ impl Directory {
 
     /// Lets another process have the directory.
     pub(crate) fn release(&self) {
-        drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let held = self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // Closing the file is not enough: a process that is just being started
+        // by another thread has a copy of it, until it runs its own program.
+        if let Some(file) = held
+            && let Err(error) = flock(&file, FlockOperation::Unlock)
+        {
+            tracing::warn!(%error, "could not unlock the data directory");
+        }
     }
 
     /// Where a payload lies.
@@ -143,6 +149,12 @@ impl Directory {
             fs::remove_file(&path).map_err(|error| io_error("remove", &path, error))?;
         }
         Ok(())
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        self.release();
     }
 }
 
