@@ -101,6 +101,14 @@ impl Progress {
         }
     }
 
+    /// Runs `show`, which writes lines to standard error, above the bar.
+    pub fn suspend<R>(&self, show: impl FnOnce() -> R) -> R {
+        match &self.0 {
+            Kind::Bar(bar) => bar.suspend(show),
+            Kind::Plain(_) | Kind::Silent => show(),
+        }
+    }
+
     /// Takes the bar off the screen.
     pub fn finish(self) {
         if let Kind::Bar(bar) = self.0 {

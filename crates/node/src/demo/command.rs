@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use sheaf_retry::SharedClock;
-use sheaf_terminal::{Console, Failure, HumanBytes, Progress, Table, compact, count};
+use sheaf_terminal::{Console, Failure, HumanBytes, Progress, Table, count};
 
 use super::run::{Options, Report, Step, default_folder, run};
 
@@ -53,7 +53,7 @@ impl DemoArgs {
             folder: folder.clone(),
         };
         console.note(&format!(
-            "{} rows of real flights, {} worker processes, one of them will be killed\n",
+            "{} rows of real flights, {} worker processes, one of them will be killed",
             count(self.rows),
             self.workers
         ));
@@ -97,7 +97,7 @@ impl Story<'_> {
     fn tell(&mut self, step: Step) {
         match step {
             Step::Ready { flight, workers } => {
-                self.console.note(&format!("server up at {flight}, {workers} workers claim\n"));
+                self.note(&format!("server up at {flight}, {workers} workers claim"));
             }
             Step::Progress { completed, batches, .. } => {
                 let shown = self.console.notes_on_terminal();
@@ -107,12 +107,22 @@ impl Story<'_> {
                 bar.advance(completed.saturating_sub(self.completed));
                 self.completed = completed;
             }
-            Step::Killed { pid, held } => self.console.note(&format!(
-                "kill -9 {pid}: a worker is gone, with {held} batch(es) in its hands\n"
+            Step::Killed { pid, held } => self.note(&format!(
+                "kill -9 {pid}: a worker is gone, with {held} batch(es) in its hands"
             )),
-            Step::Recovered { after } => self
-                .console
-                .note(&format!("all of them were completed by others {} later\n", compact(after))),
+            Step::Recovered { after } => self.note(&format!(
+                "all of them were completed by others {} ms later",
+                after.as_millis()
+            )),
+        }
+    }
+
+    /// A line above the bar.
+    fn note(&mut self, text: &str) {
+        let console = &mut *self.console;
+        match &self.bar {
+            Some(bar) => bar.suspend(|| console.note(text)),
+            None => console.note(text),
         }
     }
 
