@@ -1,0 +1,12 @@
+//! Every example runs, says what it should, and is short enough to be read.
+#![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
+
+#[path = "../../custom_processor/commit_log.rs"]
+mod commit_log;
+mod files;
+#[path = "../../custom_processor/json_lines.rs"]
+mod json_lines;
+mod python;
+mod run;
+mod server;
+mod sink;
