@@ -1,3 +1,5 @@
+//! What the engine decides, seen from inside.
+
 use super::*;
 use crate::model::{BatchSpec, Resolution};
 use crate::request::{LeaseRef, Outcome};

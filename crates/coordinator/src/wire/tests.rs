@@ -1,3 +1,5 @@
+//! There and back: every message keeps what it carries.
+
 use super::*;
 use crate::model::{Batch, Failure, Fence, Holder, Progress, Resolution, State};
 use crate::request::*;

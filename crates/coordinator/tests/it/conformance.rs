@@ -101,7 +101,7 @@ impl Harness for RealTime {
     }
 
     async fn advance(&self, by: Duration) {
-        // Half a tenth of a second for what is due to happen.
+        // sleep: this is the advance of real time, and 50 ms for what is then due.
         tokio::time::sleep(by + Duration::from_millis(50)).await;
     }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use rand::{Rng as _, SeedableRng as _};
+use rand::{RngExt as _, SeedableRng as _};
 use sheaf_coordinator::embedded::{Config, Embedded};
 use sheaf_coordinator::{
     Answer, Coordinator, LeaseRef, ListFilter, Outcome, Query, Resolution, SettleRequest, State,

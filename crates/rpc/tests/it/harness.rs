@@ -108,6 +108,7 @@ where
 {
     let wait = async {
         while !condition().await {
+            // sleep: between two looks at a condition that has a deadline.
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };

@@ -1,3 +1,5 @@
+//! Processes: output, signals, ends.
+
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::time::Duration;

@@ -1,3 +1,5 @@
+//! Servers that the machine may lack.
+
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Command;

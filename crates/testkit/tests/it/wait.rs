@@ -1,3 +1,5 @@
+//! Waiting for conditions.
+
 use std::cell::Cell;
 use std::time::Duration;
 
