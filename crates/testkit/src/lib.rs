@@ -40,7 +40,9 @@ pub use error::Error;
 pub use port::{ReservedPort, free_port};
 pub use process::Process;
 pub use ready::Ready;
-pub use services::{PYTHON, REQUIRE_SERVERS, SERVICES_DIR, python, services_dir, workspace_root};
+pub use services::{
+    PYTHON, REQUIRE_SERVERS, SERVICES_DIR, SOAK, python, services_dir, soak, workspace_root,
+};
 pub use tempfile::TempDir;
 pub use valkey::Valkey;
 pub use wait::{wait_for, wait_for_async, wait_until, wait_until_async};

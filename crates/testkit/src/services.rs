@@ -14,6 +14,14 @@ pub const PYTHON: &str = "SHEAF_TEST_PYTHON";
 /// `1` makes a missing service a failure.
 pub const REQUIRE_SERVERS: &str = "SHEAF_REQUIRE_SERVERS";
 
+/// Whether tests named `soak_…` are to run long: `cargo xtask soak` sets it.
+pub const SOAK: &str = "SHEAF_SOAK";
+
+/// Whether tests named `soak_…` are to run their long form.
+pub fn soak() -> bool {
+    variable(SOAK).is_some_and(|value| value == "1")
+}
+
 /// The root of the workspace that this crate was built in.
 pub fn workspace_root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")

@@ -26,7 +26,7 @@ const PUTTERS: u64 = 8;
 
 /// 5,000 batches; with `SHEAF_SOAK` 100,000.
 fn batches() -> u64 {
-    if std::env::var_os("SHEAF_SOAK").is_some() { 100_000 } else { 5_000 }
+    if sheaf_testkit::soak() { 100_000 } else { 5_000 }
 }
 
 fn batch(number: u64) -> RecordBatch {
