@@ -3,11 +3,13 @@
 //! A put is durable when its file is synced and the directory that names it.
 //! Files are synced by the puts themselves, at most [`FILE_SYNCS`] at a time:
 //! the file system's journal takes concurrent syncs together. Names go through
-//! here: all that wait are renamed, and each directory is synced once.
+//! here: all that wait are renamed, and each directory is synced once, many of
+//! them side by side.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -18,6 +20,8 @@ use crate::error::{Error, io_error};
 
 /// Files written and synced at the same time.
 const FILE_SYNCS: usize = 16;
+/// Directories synced at the same time.
+const DIRECTORY_SYNCS: usize = 16;
 /// Changes of names that wait.
 const QUEUE: usize = 1_024;
 /// Changes of names in one group.
@@ -113,10 +117,8 @@ fn commit(disk: &dyn Disk, jobs: Vec<Job>) {
             Err(error) => answer(done, Err(error)),
         }
     }
-    let failed: Vec<_> = directories
-        .into_iter()
-        .filter_map(|path| disk.sync_dir(&path).err().map(|error| (path, error)))
-        .collect();
+    let directories: Vec<_> = directories.into_iter().collect();
+    let failed = sync_all(disk, &directories);
     for (path, directory, renamed, done) in waiting {
         let failure = failed.iter().find(|(failed, _)| *failed == directory);
         let result = match failure {
@@ -135,6 +137,34 @@ fn commit(disk: &dyn Disk, jobs: Vec<Job>) {
         };
         answer(done, result);
     }
+}
+
+/// Syncs directories side by side: each sync flushes the device, and those
+/// that come at the same time share a flush. Returns those that failed.
+fn sync_all(disk: &dyn Disk, directories: &[PathBuf]) -> Vec<(PathBuf, std::io::Error)> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut failed = Vec::new();
+        while let Some(path) = directories.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if let Err(error) = disk.sync_dir(path) {
+                failed.push((path.clone(), error));
+            }
+        }
+        failed
+    };
+    let helpers = directories.len().min(DIRECTORY_SYNCS).saturating_sub(1);
+    std::thread::scope(|scope| {
+        let running: Vec<_> = (0..helpers).map(|_| scope.spawn(work)).collect();
+        let mut failed = work();
+        for helper in running {
+            match helper.join() {
+                Ok(more) => failed.extend(more),
+                // Nobody is told that a name lasts which may not.
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        failed
+    })
 }
 
 fn answer(done: oneshot::Sender<Result<(), Error>>, result: Result<(), Error>) {
