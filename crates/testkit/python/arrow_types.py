@@ -1,7 +1,7 @@
 """One column of four rows for every type that pyarrow can make.
 
 Shared by the tests that send Arrow data through a port: a type added here is
-tried everywhere. Import it with the folder of this file in PYTHONPATH.
+tried everywhere.
 """
 
 import decimal

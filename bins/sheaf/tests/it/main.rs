@@ -6,5 +6,6 @@ mod config;
 mod harness;
 mod kill;
 mod lifecycle;
+mod pyarrow;
 mod refusals;
 mod workers;
