@@ -22,6 +22,8 @@ impl PayloadDirectory for Directory {
     async fn lookup(&self, ids: &[BatchId]) -> Vec<Option<PayloadFacts>> {
         ids.iter()
             .map(|id| {
+                // Used now: it must not expire before it is registered.
+                self.store.renew(id).ok()?;
                 let info = self.store.info(id).ok()?;
                 Some(PayloadFacts {
                     locations: self.locations.clone(),
