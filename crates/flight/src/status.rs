@@ -181,9 +181,9 @@ pub(crate) fn inbound(status: Status, max_message_bytes: usize) -> Error {
         Grpc::OutOfRange => Error::new(
             Code::LimitExceeded,
             format!(
-                "a message is over max_message_bytes = {max_message_bytes}: {}; \
+                "a message of {} is over the limit, max_message_bytes is {max_message_bytes}; \
                  send smaller record batches",
-                status.message()
+                found(status.message()).unwrap_or("unknown size"),
             ),
         ),
         Grpc::Internal if status.message().contains("EOF") => {
@@ -197,6 +197,13 @@ pub(crate) fn inbound(status: Status, max_message_bytes: usize) -> Error {
             format!("the client broke off its stream: {}", status.message()),
         ),
     }
+}
+
+/// The size in gRPC's own words: its limit there has room for framing, so that
+/// the whole text would name two limits.
+fn found(text: &str) -> Option<&str> {
+    let (_, rest) = text.split_once("found ")?;
+    rest.split_once(',').map(|(size, _)| size)
 }
 
 #[cfg(test)]

@@ -28,6 +28,17 @@ pub enum Kind {
     Metadata,
 }
 
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Kind::Schema => "schema",
+            Kind::Dictionary { .. } => "dictionary",
+            Kind::RecordBatch => "record batch",
+            Kind::Metadata => "message of metadata only",
+        })
+    }
+}
+
 /// The outside of a message: its buffers are not looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outline {
@@ -94,6 +105,10 @@ pub(super) fn parse<'a>(
             InvalidFlatbuffer::TooManyTables | InvalidFlatbuffer::ApparentSizeTooLarge => {
                 limit("the header unfolds to more than a million tables or 2 GiB")
             }
+            InvalidFlatbuffer::Utf8Error { error, .. } => malformed(format!(
+                "a name or a value of metadata is not UTF-8, as Arrow has it ({error}); \
+                 write bytes as base64"
+            )),
             other => {
                 let text = other.to_string();
                 let first = text.lines().next().unwrap_or_default();

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use arrow_ipc::MessageHeader;
 use futures::StreamExt as _;
 use futures::stream;
 use sheaf_retry::Code;
@@ -10,6 +9,7 @@ use sheaf_retry::Code;
 use super::{FlightRouter, check_size};
 use crate::error::Error;
 use crate::handler::MessageStream;
+use crate::ipc::{Kind, inspect};
 use crate::message::Message;
 
 impl FlightRouter {
@@ -63,14 +63,9 @@ fn check_schema(first: &Message) -> Result<(), Error> {
     if first.header.is_empty() {
         return Err(malformed("the first message has no header; the schema comes first"));
     }
-    let message = arrow_ipc::root_as_message(&first.header)
-        .map_err(|error| malformed(format!("the first header is no Arrow IPC message: {error}")))?;
-    match message.header_type() {
-        MessageHeader::Schema => Ok(()),
-        other => Err(malformed(format!(
-            "the first message is a {}; the schema comes first",
-            other.variant_name().unwrap_or("message of unknown kind")
-        ))),
+    match inspect(&first.header)?.kind {
+        Kind::Schema => Ok(()),
+        other => Err(malformed(format!("the first message is a {other}; the schema comes first"))),
     }
 }
 

@@ -10,17 +10,17 @@ use futures::future::BoxFuture;
 use http::{HeaderMap, Request, Response};
 use prost::Message as _;
 use sheaf_retry::{Code, Retryable as _};
-use tonic::Status;
 use tonic::body::Body;
 use tonic::service::Routes;
 use tonic::transport::server::TcpConnectInfo;
+use tonic::{Code as Grpc, Status};
 use tower::Service;
 
 use super::body::{CallBody, IdleBody};
 use super::gate::{CallGuard, Gate};
 use crate::error::{Error, invalid};
 use crate::plain::FLIGHT_SERVICE;
-use crate::status::CODE_TRAILER;
+use crate::status::{CODE_TRAILER, inbound};
 
 /// Admits, counts and contains calls on their way to the routes.
 #[derive(Clone)]
@@ -53,13 +53,31 @@ impl CallService {
             }
         };
         let response = match answer {
-            Ok(Ok(response)) => response,
+            Ok(Ok(response)) => self.coded(response),
             Err(panic) => return refuse(guard.panicked(panic.as_ref())),
         };
         if let Some(code) = ended(response.headers()) {
             guard.end(code);
         }
         response.map(|body| Body::new(CallBody::new(body, guard, cut)))
+    }
+
+    /// gRPC refuses by itself what it cannot read, such as a call over the limit
+    /// of a message: that is counted and has a code of ours too.
+    fn coded(&self, response: Response<Body>) -> Response<Body> {
+        if response.headers().contains_key(CODE_TRAILER) {
+            return response;
+        }
+        let core = &self.gate.core;
+        match Status::from_header_map(response.headers()) {
+            Some(status) if matches!(status.code(), Grpc::OutOfRange | Grpc::Internal) => {
+                if status.code() == Grpc::OutOfRange {
+                    core.metrics.rejected("message");
+                }
+                refuse(inbound(status, core.limits.max_message_bytes))
+            }
+            _ => response,
+        }
     }
 
     /// A client that owes bytes may not be silent for ever; in an exchange it

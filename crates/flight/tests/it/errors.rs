@@ -78,8 +78,8 @@ async fn a_put_begins_with_descriptor_and_schema() {
     let garbage = Message::new(Bytes::from_static(b"garbage!garbage!"), Bytes::new());
     let metadata = Message { app_metadata: Bytes::from_static(b"m"), ..Message::default() };
     for (sent, part) in [
-        (batch_first, "RecordBatch"),
-        (vec![garbage], "no Arrow IPC message"),
+        (batch_first, "is a record batch"),
+        (vec![garbage], "no flatbuffer"),
         (vec![metadata], "no header"),
         (vec![], "empty"),
     ] {

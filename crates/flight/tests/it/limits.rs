@@ -1,9 +1,11 @@
 //! Every limit, hit once.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arrow_flight::{FlightData, FlightDescriptor};
+use arrow_schema::{DataType, Field, Schema};
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use sheaf_flight::{CallOptions, Error, Limits};
@@ -43,7 +45,12 @@ async fn messages_over_the_limit_are_refused_at_both_gates() {
         assert!(error.message().contains("max_message_bytes"), "{error}");
         assert!(error.message().contains("100000"), "{error}");
     }
-    assert_eq!(rejected(&world, "message"), 2);
+    // A call of one message is refused by gRPC alone, in the same words.
+    let body = Bytes::from(vec![b' '; 1_000_000]);
+    let error = world.connection.action("Echo", body, &once()).await.unwrap_err();
+    assert_eq!(error.code(), Code::LimitExceeded);
+    assert!(error.message().contains("max_message_bytes is 100000"), "{error}");
+    assert_eq!(rejected(&world, "message"), 3);
     assert!(world.memory.streams.lock().unwrap().is_empty());
     world
         .connection
@@ -85,6 +92,23 @@ async fn schema_and_action_have_limits_of_their_own() {
         world.connection.action("Echo", Bytes::from_static(b"123456"), &once()).await.unwrap_err();
     assert!(error.message().contains("6 bytes, max_action_bytes is 5"), "{error}");
     assert_eq!((rejected(&world, "schema"), rejected(&world, "action")), (1, 1));
+}
+
+#[tokio::test]
+async fn nesting_is_limited_where_it_is_said_to_be() {
+    let world = World::new().await;
+    let put = async |depth: usize| {
+        let mut field = Field::new("f", DataType::Int8, true);
+        for _ in 1..depth {
+            field = Field::new("f", DataType::List(Arc::new(field)), true);
+        }
+        let schema = sheaf_flight::ipc::encode_schema(&Schema::new(vec![field]));
+        world.connection.put(&["batches", "deep"], &once(), stream_of(vec![schema])).await
+    };
+    put(64).await.unwrap();
+    let error = put(100).await.unwrap_err();
+    assert_eq!(error.code(), Code::LimitExceeded);
+    assert!(error.message().contains("deeper than the limit of 64"), "{error}");
 }
 
 async fn calls_are_limited(limits: Limits, label: &str) {

@@ -21,7 +21,8 @@ pub(super) fn parse<T: DeserializeOwned>(action: &str, body: &[u8]) -> Result<T,
         let path = error.path().to_string();
         let problem = error.into_inner();
         match path.as_str() {
-            "." => invalid(action, &problem.to_string()),
+            // At the top, or where the text ends before a name.
+            "." | "?" => invalid(action, &problem.to_string()),
             field => invalid(action, &format!("{field}: {problem}")),
         }
     })?;
