@@ -69,6 +69,8 @@ pub trait Coordinator: Send + Sync + 'static {
     async fn control(&self, control: Control) -> Result<ControlReply, Error>;
 
     /// Events from now on, in order, without end until the coordinator closes.
+    /// A reader that is too slow is told that it missed some, at the latest
+    /// when it has read what was kept for it.
     async fn watch(&self, filter: WatchFilter) -> Result<BoxStream<'static, Event>, Error>;
 }
 

@@ -204,7 +204,7 @@ impl Embedded {
     }
 
     /// A list in parts, so that other calls get their turn between them.
-    async fn list(&self, mut filter: ListFilter) -> Result<Answer, Error> {
+    async fn list_in_parts(&self, mut filter: ListFilter) -> Result<Answer, Error> {
         let mut left = if filter.limit == 0 { DEFAULT_PAGE } else { filter.limit };
         let mut page = Page::default();
         loop {
@@ -300,7 +300,7 @@ impl Coordinator for Embedded {
 
     async fn query(&self, query: Query) -> Result<Answer, Error> {
         match query {
-            Query::List(filter) => self.list(filter).await,
+            Query::List(filter) => self.list_in_parts(filter).await,
             query => self.ask(|reply| Call::Query(query, reply)).await,
         }
     }

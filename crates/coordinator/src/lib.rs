@@ -3,6 +3,7 @@
 //! [`Coordinator`] is the contract; [`embedded::Embedded`] keeps it in this
 //! process, on a file, and [`engine::Engine`] is the part without input and
 //! output that other backends share. [`wire`] turns the model into messages.
+//! [`CoordinatorExt`] asks and waits over any of them.
 //!
 //! ```
 //! use std::time::Duration;
@@ -40,6 +41,7 @@ pub mod conformance;
 mod contract;
 pub mod embedded;
 pub mod engine;
+mod ext;
 pub mod limits;
 mod model;
 mod request;
@@ -47,6 +49,7 @@ mod tracker;
 pub mod wire;
 
 pub use contract::{Coordinator, Error};
+pub use ext::CoordinatorExt;
 pub use model::{
     Batch, BatchSpec, DEFAULT_QUEUE, Failure, Fence, Holder, OnParentFailure, Progress, Resolution,
     State,

@@ -9,11 +9,12 @@ use sheaf_proto::BatchId;
 use sheaf_retry::{Code, Timestamp};
 
 use crate::contract::{Coordinator, Error};
+use crate::ext::CoordinatorExt as _;
 use crate::limits::MAX_PAGE;
 use crate::model::{Batch, BatchSpec, Failure, Fence, Resolution, State};
 use crate::request::{
-    Answer, ClaimRequest, Control, Extension, LeaseRef, ListFilter, Outcome, Query, Registered,
-    SettleRequest, Verdict,
+    ClaimRequest, Control, Extension, LeaseRef, ListFilter, Outcome, Registered, SettleRequest,
+    Verdict,
 };
 
 /// Most batches that one tracker holds at once.
@@ -215,10 +216,7 @@ impl BatchTracker {
             limit: limit.clamp(1, MAX_PAGE),
             ..ListFilter::default()
         };
-        match self.coordinator.query(Query::List(filter)).await? {
-            Answer::Batches(page) => Ok(page.batches),
-            _ => Err(unexpected()),
-        }
+        Ok(self.coordinator.list(filter).await?.batches)
     }
 
     /// All that is known of a batch.
@@ -226,12 +224,8 @@ impl BatchTracker {
     /// # Errors
     /// `NotFound`.
     pub async fn get_batch_metadata(&self, id: &BatchId) -> Result<Batch, Error> {
-        match self.coordinator.query(Query::Get(vec![id.clone()])).await? {
-            Answer::Batches(mut page) => {
-                page.batches.pop().ok_or_else(|| Error::NotFound { id: id.to_string() })
-            }
-            _ => Err(unexpected()),
-        }
+        let found = self.coordinator.get(id).await?;
+        found.ok_or_else(|| Error::NotFound { id: id.to_string() })
     }
 
     /// Expires pending and scheduled batches registered at least `age` ago;
@@ -248,14 +242,6 @@ fn lost(id: &BatchId) -> Error {
     Error::Backend {
         operation: format!("batch {id} is no longer held by this client"),
         code: Code::StaleFence,
-        source: None,
-    }
-}
-
-fn unexpected() -> Error {
-    Error::Backend {
-        operation: "the coordinator answered another question".to_owned(),
-        code: Code::Internal,
         source: None,
     }
 }

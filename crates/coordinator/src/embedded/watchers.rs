@@ -25,9 +25,16 @@ impl Watcher {
         }
     }
 
+    /// The last place is only for saying that something was missed: a reader
+    /// that empties a full buffer always finds it, also when nothing more
+    /// happens, and can look by itself at what is the case now.
     fn tell(&mut self, change: &Change) {
         self.catch_up();
-        if self.missed > 0 || self.events.try_send(Event::Changed(change.clone())).is_err() {
+        let event = match self.events.capacity() {
+            1 => Event::Missed(1),
+            _ => Event::Changed(change.clone()),
+        };
+        if self.missed > 0 || self.events.try_send(event).is_err() {
             self.missed += 1;
         }
     }
@@ -42,7 +49,7 @@ pub(super) struct Watchers {
 
 impl Watchers {
     pub(super) fn new(limit: usize, buffer: usize) -> Self {
-        Watchers { all: Vec::new(), limit, buffer: buffer.max(1) }
+        Watchers { all: Vec::new(), limit, buffer: buffer.max(1) + 1 }
     }
 
     pub(super) fn add(&mut self, filter: WatchFilter) -> Result<Receiver<Event>, Error> {
@@ -75,5 +82,35 @@ impl Watchers {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sheaf_retry::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn a_full_buffer_ends_with_word_of_what_is_missed() {
+        let change = Change {
+            id: "a".parse().unwrap(),
+            queue: "q".to_owned(),
+            from: None,
+            to: None,
+            at: Timestamp::EPOCH,
+            worker: None,
+            error: None,
+            attempts: 0,
+        };
+        let mut watchers = Watchers::new(1, 2);
+        let mut events = watchers.add(WatchFilter::default()).unwrap();
+        let changes = vec![change; 5];
+        watchers.publish(&changes);
+        let mut read = || std::iter::from_fn(|| events.try_recv().ok()).collect::<Vec<_>>();
+        let kept = Event::Changed(changes[0].clone());
+        assert_eq!(read(), [kept.clone(), kept.clone(), Event::Missed(1)], "and nobody called");
+        watchers.publish(&changes[..1]);
+        assert_eq!(read(), [Event::Missed(2), kept]);
     }
 }

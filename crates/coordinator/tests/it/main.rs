@@ -5,6 +5,7 @@ mod bounds;
 mod conformance;
 mod crash;
 mod damage;
+mod ext;
 mod tracker;
 
 use std::path::Path;
