@@ -31,7 +31,9 @@ enum Phase {
 struct Held {
     lease: Lease,
     phase: Phase,
-    /// By the pool's monotonic clock, counted from before the call was sent.
+    /// By the pool's monotonic clock. Late by as long as the answer to the
+    /// claim travelled, until the first extension, which counts from before it
+    /// was sent; whether a commit is allowed is not decided by it.
     valid_until: Duration,
 }
 
@@ -58,6 +60,8 @@ pub(crate) struct Board {
     ready: VecDeque<LeaseRef>,
     running: usize,
     report: Report,
+    /// Outcomes with outputs go out one by one, until none is left.
+    isolating: bool,
 }
 
 impl Board {
@@ -70,6 +74,7 @@ impl Board {
             ready: VecDeque::new(),
             running: 0,
             report: Report::default(),
+            isolating: false,
         }
     }
 
@@ -93,21 +98,19 @@ impl Board {
         Some((u32::try_from(room).unwrap_or(u32::MAX).min(1024), bytes.max(1)))
     }
 
-    /// Takes the leases of a claim; those that are held already are not new.
-    pub(crate) fn claimed(&mut self, leases: Vec<Lease>, valid_until: Duration) {
-        for lease in leases {
-            let reference = reference(&lease);
-            if let Some(held) = self.held.get(&reference.id) {
-                if held.lease.fence >= lease.fence {
-                    continue;
-                }
-                // The old lease was lost unnoticed; its job, if any, is fenced
-                // off by `finished`, which compares tokens.
-                self.forget(&reference.id.clone());
+    /// Takes a lease of a claim; one that is held already is not new.
+    pub(crate) fn claimed(&mut self, lease: Lease, valid_until: Duration) {
+        let reference = reference(&lease);
+        if let Some(held) = self.held.get(&reference.id) {
+            if held.lease.fence >= lease.fence {
+                return;
             }
-            self.ready.push_back(reference.clone());
-            self.held.insert(reference.id, Held { lease, phase: Phase::Ready, valid_until });
+            // The old lease was lost unnoticed; its job, if any, is fenced
+            // off by `finished`, which compares tokens.
+            self.forget(&reference.id);
         }
+        self.ready.push_back(reference.clone());
+        self.held.insert(reference.id, Held { lease, phase: Phase::Ready, valid_until });
     }
 
     /// The next batch to start on, while a slot is free.
@@ -145,6 +148,14 @@ impl Board {
 
     /// What to tell the coordinator now; empties the list.
     pub(crate) fn take_report(&mut self) -> Report {
+        if self.isolating {
+            let with_outputs = |outcome: &Outcome| !outcome.outputs.is_empty();
+            if let Some(at) = self.report.outcomes.iter().position(with_outputs) {
+                let outcomes = vec![self.report.outcomes.swap_remove(at)];
+                return Report { outcomes, started: Vec::new() };
+            }
+            self.isolating = false;
+        }
         if self.report.outcomes.len() <= MAX_OUTCOMES {
             return std::mem::take(&mut self.report);
         }
@@ -158,6 +169,16 @@ impl Board {
         !self.report.is_empty()
     }
 
+    /// From now on outcomes with outputs are reported alone, until there are none.
+    pub(crate) fn isolate(&mut self) {
+        self.isolating = true;
+    }
+
+    /// Whether the last report taken was one of those.
+    pub(crate) fn is_isolating(&self) -> bool {
+        self.isolating
+    }
+
     /// The coordinator did not take a report: it goes out again.
     pub(crate) fn report_failed(&mut self, mut report: Report) {
         report.outcomes.append(&mut self.report.outcomes);
@@ -167,18 +188,13 @@ impl Board {
         self.report = report;
     }
 
-    /// The coordinator answered a report. Returns leases to cancel, because
-    /// their start came too late.
-    pub(crate) fn reported(
-        &mut self,
-        report: &Report,
-        outcomes: &[Settled],
-        started: &[Settled],
-    ) -> Vec<LeaseRef> {
+    /// The coordinator answered a report: every outcome of it is done with,
+    /// whatever the verdict. Returns leases to cancel, because their start
+    /// came too late.
+    pub(crate) fn reported(&mut self, report: &Report, started: &[Settled]) -> Vec<LeaseRef> {
         for outcome in &report.outcomes {
             self.release(&outcome.lease);
         }
-        debug_assert_eq!(report.outcomes.len(), outcomes.len());
         let mut lost = Vec::new();
         for (lease, answer) in report.started.iter().zip(started) {
             if matches!(answer.verdict, Verdict::Stale | Verdict::NotFound)

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sheaf_coordinator::DEFAULT_QUEUE;
+use sheaf_coordinator::{DEFAULT_QUEUE, limits};
 
 use crate::error::Error;
 
@@ -22,8 +22,11 @@ pub mod defaults {
     pub const GRACE: Duration = Duration::from_secs(30);
 }
 
-/// Most batches that one pool works on at once.
-pub const MAX_WORKER_COUNT: usize = 1_024;
+/// Most batches that one pool works on at once. Each takes a blocking thread
+/// of the runtime, which has 512 by default, and its files need one more.
+pub const MAX_WORKER_COUNT: usize = 256;
+/// Most batches that one pool claims ahead.
+const MAX_PREFETCH: usize = 1_024;
 
 /// How a worker pool behaves. Heartbeats go out at a third of `lease`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +35,7 @@ pub struct Config {
     pub name: String,
     /// Queues to take from.
     pub queues: Vec<String>,
-    /// Batches worked on at once, 1 to 1,024.
+    /// Batches worked on at once, 1 to 256.
     pub worker_count: usize,
     /// Batches claimed ahead of the running ones; 0 claims only what can start at once.
     pub prefetch: usize,
@@ -40,7 +43,7 @@ pub struct Config {
     pub max_bytes: u64,
     /// How long an idle claim waits before it is sent again, at most 60 s.
     pub poll_interval: Duration,
-    /// How long a lease lasts without a heartbeat, at least 100 ms.
+    /// How long a lease lasts without a heartbeat, 100 ms to 24 h.
     pub lease: Duration,
     /// How long [`Worker::shutdown`](crate::Worker::shutdown) waits for running work.
     pub grace: Duration,
@@ -105,12 +108,14 @@ impl Config {
                 self.worker_count
             ));
         }
-        if self.prefetch > MAX_WORKER_COUNT {
-            problems.push(format!("prefetch is {}, at most {MAX_WORKER_COUNT}", self.prefetch));
+        if self.prefetch > MAX_PREFETCH {
+            problems.push(format!("prefetch is {}, at most {MAX_PREFETCH}", self.prefetch));
         }
-        if self.lease < Duration::from_millis(100) {
-            problems.push(format!("lease is {:?}, at least 100ms", self.lease));
+        if !(limits::MIN_LEASE..=limits::MAX_LEASE).contains(&self.lease) {
+            problems.push(format!("lease is {:?}, allowed are 100ms to 24h", self.lease));
         }
+        // A claim that the coordinator would refuse is refused here, once.
+        self.check_lists(&mut problems);
         if self.poll_interval.is_zero() || self.poll_interval > Duration::from_secs(60) {
             problems.push(format!(
                 "poll_interval is {:?}, above 0 and at most 60s",
@@ -118,5 +123,54 @@ impl Config {
             ));
         }
         if problems.is_empty() { Ok(()) } else { Err(Error::Config(problems)) }
+    }
+
+    fn check_lists(&self, problems: &mut Vec<String>) {
+        for (field, list, most, longest) in [
+            ("queues", &self.queues, limits::MAX_CLAIM_QUEUES, limits::MAX_NAME_BYTES),
+            ("locations", &self.locations, limits::MAX_LOCATIONS, limits::MAX_TEXT_BYTES),
+        ] {
+            if list.len() > most {
+                problems.push(format!("{field} has {} entries, at most {most}", list.len()));
+            }
+            for text in list {
+                if text.is_empty() || text.len() > longest || text.chars().any(char::is_control) {
+                    problems.push(format!(
+                        "{field} has {text:?}: 1 to {longest} bytes without control characters"
+                    ));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_allowed_number_of_workers_makes_a_pool() {
+        for count in [1, MAX_WORKER_COUNT] {
+            Config::new("w").with_worker_count(count).check().unwrap();
+        }
+    }
+
+    #[test]
+    fn everything_wrong_is_told_at_once() {
+        let mut config = Config::new("")
+            .with_worker_count(MAX_WORKER_COUNT + 1)
+            .with_lease(Duration::from_millis(99))
+            .with_poll_interval(Duration::from_secs(61));
+        config.prefetch = MAX_PREFETCH + 1;
+        config.queues = vec!["a\n".to_owned()];
+        config.locations = vec![String::new(); limits::MAX_LOCATIONS + 1];
+        let error = config.check().unwrap_err().to_string();
+        for field in
+            ["name", "worker_count", "prefetch", "lease", "poll_interval", "queues", "locations"]
+        {
+            assert!(error.contains(field), "{field} in {error}");
+        }
+        config.queues.clear();
+        assert!(config.check().unwrap_err().to_string().contains("queues is empty"));
     }
 }

@@ -13,14 +13,14 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use sheaf_coordinator::{
     Claim, ClaimRequest, Error, Extended, Extension, Lease, LeaseRef, SettleReply, SettleRequest,
 };
-use sheaf_retry::{RetryPolicy, SharedClock};
+use sheaf_retry::{Code, Retryable as _, SharedClock};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::board::{Board, Report, claim_request, reference};
 use crate::config::Config;
 use crate::error::ProcessError;
-use crate::job::{Ended, Tools, failed, released, run};
+use crate::job::{Ended, Tools, failed, patience, released, run};
 use crate::metrics::{Ending, Metrics};
 use crate::processor::ProgressHandle;
 use crate::worker::Summary;
@@ -181,6 +181,8 @@ impl Driver {
             if self.phase == Phase::Working && !self.claiming { self.board.wanted() } else { None };
         if self.board.has_report() && !self.settling {
             let report = self.board.take_report();
+            // What was refused may have been the claim: it does not ride along twice.
+            let wanted = wanted.filter(|_| !self.board.is_isolating());
             let claim = wanted.map(|room| self.request(room, Duration::ZERO));
             self.settling = true;
             self.claiming |= claim.is_some();
@@ -245,10 +247,7 @@ impl Driver {
                 self.claiming &= !fused;
                 match *answer {
                     Ok(reply) => self.settled(&report, reply),
-                    Err(error) => {
-                        self.call_failed("settle", &error);
-                        self.board.report_failed(report);
-                    }
+                    Err(error) => self.not_settled(report, &error),
                 }
             }
             Done::Extend(sent, at, answer) => {
@@ -273,17 +272,52 @@ impl Driver {
                 verdict = ?answer.verdict, "settled"
             );
         }
-        let lost = self.board.reported(report, &reply.outcomes, &reply.started);
+        let lost = self.board.reported(report, &reply.started);
         self.stop_lost(Some(lost));
         if let Some(claim) = reply.claim {
             self.take_leases(claim);
         }
     }
 
+    /// A report is taken whole or not at all. One that is refused for its
+    /// content would be refused for ever: what may be the reason, the batches
+    /// made from others, is then sent one outcome at a time, and an outcome
+    /// that is refused by itself becomes a failure that says why.
+    fn not_settled(&mut self, mut report: Report, error: &Error) {
+        let content = matches!(
+            error.code(),
+            Code::InvalidArgument
+                | Code::LimitExceeded
+                | Code::AlreadyExists
+                | Code::FailedPrecondition
+                | Code::Unimplemented
+        );
+        let with_outputs = report.outcomes.iter().any(|outcome| !outcome.outputs.is_empty());
+        if !content || !with_outputs {
+            self.call_failed("settle", error);
+        } else if report.started.is_empty()
+            && let [outcome] = report.outcomes.as_mut_slice()
+        {
+            tracing::warn!(id = %outcome.lease.id, %error, "batches made by it are refused");
+            let mut failure = ProcessError::from_error(error);
+            failure.permanent = true;
+            failure.message = format!("the batches made from it are refused: {}", failure.message);
+            *outcome = failed(&outcome.lease, failure);
+        } else {
+            tracing::debug!(%error, "a report is refused, its parts are sent alone");
+            self.board.isolate();
+        }
+        self.board.report_failed(report);
+    }
+
     fn take_leases(&mut self, claim: Claim) {
         self.unanswered = None;
-        let until = self.clock.elapsed() + self.config.lease;
-        self.board.claimed(claim.leases, until);
+        let received = self.clock.elapsed();
+        for lease in claim.leases {
+            // Of a claim that was asked again the leases may be half over.
+            let left = lease.deadline.since(claim.now).min(self.config.lease);
+            self.board.claimed(lease, received + left);
+        }
         if self.phase != Phase::Working {
             self.release_ready();
         }
@@ -339,7 +373,7 @@ impl Driver {
                 self.metrics.ended(Ending::Failed);
                 self.summary.failed += 1;
                 let failure = ProcessError::transient(panic_text(error));
-                self.board.finished(failed(&job.lease, failure));
+                self.board.finished(failed(&reference(&job.lease), failure));
             }
         }
     }
@@ -425,18 +459,6 @@ fn claim(
         };
         Done::Claim(answer)
     })
-}
-
-/// Between calls to a coordinator that does not answer: without end, soon again.
-fn patience() -> RetryPolicy {
-    RetryPolicy {
-        max_retries: u32::MAX,
-        base_ms: 50,
-        factor: 2.0,
-        cap_ms: 2_000,
-        jitter: 0.0,
-        deadline_ms: None,
-    }
 }
 
 fn panic_text(error: JoinError) -> String {

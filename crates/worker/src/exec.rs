@@ -55,6 +55,10 @@ impl Processor for Exec {
     fn describe(&self) -> String {
         format!("exec:{}", self.0.command())
     }
+
+    fn makes_batches(&self) -> bool {
+        false
+    }
 }
 
 /// Any exit but 65 may be better next time, whatever the class of its code.

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use futures::StreamExt;
 use sheaf_connectors::{CommitKey, PreparedWrite, Sink};
 use sheaf_coordinator::{
-    BatchSpec, Coordinator, Extension, Failure, Lease, Outcome, Resolution, Verdict,
+    BatchSpec, Coordinator, Extension, Failure, Lease, LeaseRef, Outcome, Resolution, Verdict,
 };
-use sheaf_retry::{Code, Retryable, Timestamp};
+use sheaf_retry::{Code, Retry, RetryPolicy, Retryable, SharedClock, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use crate::board::reference;
@@ -17,6 +17,7 @@ use crate::processor::{Job, Output, Processor, ProgressHandle};
 
 /// What every attempt of a pool needs.
 pub(crate) struct Tools {
+    pub(crate) clock: SharedClock,
     pub(crate) coordinator: Arc<dyn Coordinator>,
     pub(crate) payloads: Arc<dyn Payloads>,
     pub(crate) processor: Arc<dyn Processor>,
@@ -57,7 +58,7 @@ pub(crate) async fn run(
         result = attempt(tools, &lease, cancelled, progress) => match result {
             Ok((rows, batches)) => Ended::Settle(completed(&lease, batches), rows),
             Err(Fault::Lost) => Ended::Lost,
-            Err(Fault::Failed(error)) => Ended::Settle(failed(&lease, error), 0),
+            Err(Fault::Failed(error)) => Ended::Settle(failed(&reference(&lease), error), 0),
         },
     }
 }
@@ -76,18 +77,14 @@ async fn attempt(
             sink.committed(&key.id).await.map_err(|error| ProcessError::from_error(&error))?
     {
         tracing::info!(id = %key.id, fence = winner.fence, "adopting the rows of an earlier attempt");
-        return Ok((winner.rows, Vec::new()));
+        if !tools.processor.makes_batches() {
+            return Ok((winner.rows, Vec::new()));
+        }
+        // The rows are there, the batches made with them were never registered.
+        let output = process(tools, lease, cancelled, progress).await?;
+        return Ok((winner.rows, output.batches));
     }
-    let messages = tools.payloads.open(&lease.spec).await.map_err(|error| payload_error(&error))?;
-    let job = Job {
-        spec: lease.spec.clone(),
-        fence: lease.fence,
-        attempt: lease.attempt,
-        messages,
-        cancelled,
-        progress,
-    };
-    let output = tools.processor.process(job).await?;
+    let output = process(tools, lease, cancelled, progress).await?;
     let Some(sink) = &tools.sink else { return Ok(drain(output).await?) };
     let mut write = sink
         .prepare(&key, output.schema.clone())
@@ -109,6 +106,24 @@ async fn attempt(
         tracing::info!(id = %key.id, fence = committed.fence, "another attempt had committed");
     }
     Ok((committed.rows, batches))
+}
+
+async fn process(
+    tools: &Tools,
+    lease: &Lease,
+    cancelled: CancellationToken,
+    progress: ProgressHandle,
+) -> Result<Output, ProcessError> {
+    let messages = tools.payloads.open(&lease.spec).await.map_err(|error| payload_error(&error))?;
+    let job = Job {
+        spec: lease.spec.clone(),
+        fence: lease.fence,
+        attempt: lease.attempt,
+        messages,
+        cancelled,
+        progress,
+    };
+    tools.processor.process(job).await
 }
 
 fn payload_error(error: &sheaf_flight::Error) -> ProcessError {
@@ -147,20 +162,35 @@ async fn abort(write: Box<dyn PreparedWrite>, key: &CommitKey) {
 }
 
 /// Nothing is committed under a lease that may have been lost.
+///
+/// A coordinator that does not answer is asked again until the lease has run
+/// out by the pool's clock, which cancels the attempt: the work is done, and
+/// an attempt thrown away would be charged.
 async fn prove_lease(tools: &Tools, lease: &Lease) -> Result<(), Fault> {
     let extension =
         Extension { lease: reference(lease), started: true, progress: None, duration: None };
-    let answers = tools
-        .coordinator
-        .extend(vec![extension])
+    let answers = Retry::new(&patience(), lease.fence.0, tools.clock.clone())
+        .run(|_| tools.coordinator.extend(vec![extension.clone()]))
         .await
-        .map_err(|error| Fault::Failed(transient(&error)))?;
+        .map_err(|error| Fault::Failed(transient(&error.into_last())))?;
     match answers.first() {
         Some(answer) if answer.verdict == Verdict::Applied && !answer.cancelled => Ok(()),
         Some(_) => Err(Fault::Lost),
         None => Err(Fault::Failed(ProcessError::transient(
             "the coordinator gave no answer for the lease",
         ))),
+    }
+}
+
+/// Between calls to a coordinator that does not answer: without end, soon again.
+pub(crate) fn patience() -> RetryPolicy {
+    RetryPolicy {
+        max_retries: u32::MAX,
+        base_ms: 50,
+        factor: 2.0,
+        cap_ms: 2_000,
+        jitter: 0.0,
+        deadline_ms: None,
     }
 }
 
@@ -176,7 +206,7 @@ fn completed(lease: &Lease, outputs: Vec<BatchSpec>) -> Outcome {
 }
 
 /// The outcome of a failed attempt.
-pub(crate) fn failed(lease: &Lease, error: ProcessError) -> Outcome {
+pub(crate) fn failed(lease: &LeaseRef, error: ProcessError) -> Outcome {
     let error = Failure {
         code: error.code,
         message: error.message,
@@ -184,7 +214,7 @@ pub(crate) fn failed(lease: &Lease, error: ProcessError) -> Outcome {
         at: Timestamp::EPOCH,
     };
     Outcome {
-        lease: reference(lease),
+        lease: lease.clone(),
         resolution: Resolution::Failed,
         error: Some(error),
         outputs: Vec::new(),
@@ -192,6 +222,6 @@ pub(crate) fn failed(lease: &Lease, error: ProcessError) -> Outcome {
 }
 
 /// The outcome of work that is given back.
-pub(crate) fn released(lease: sheaf_coordinator::LeaseRef) -> Outcome {
+pub(crate) fn released(lease: LeaseRef) -> Outcome {
     Outcome { lease, resolution: Resolution::Released, error: None, outputs: Vec::new() }
 }

@@ -35,6 +35,14 @@ pub trait Processor: Send + Sync + 'static {
 
     /// What it does, for people: without secrets.
     fn describe(&self) -> String;
+
+    /// Whether [`Output::batches`] is ever filled. Where it never is, an
+    /// attempt that finds the rows of an earlier one committed is done;
+    /// otherwise it calls [`Processor::process`] again for the batches alone,
+    /// and drops the rows unread.
+    fn makes_batches(&self) -> bool {
+        true
+    }
 }
 
 /// One attempt at one batch.
@@ -91,7 +99,8 @@ pub struct Output {
     /// The rows, for the sink.
     pub rows: RowStream,
     /// Batches made from this one, registered together with its completion.
-    /// Their payloads must be stored already.
+    /// Their payloads must be stored already. Where the coordinator refuses
+    /// one of them for good, this batch fails with that error.
     pub batches: Vec<BatchSpec>,
 }
 
@@ -146,5 +155,9 @@ impl Processor for PassThrough {
 
     fn describe(&self) -> String {
         "pass-through".to_owned()
+    }
+
+    fn makes_batches(&self) -> bool {
+        false
     }
 }

@@ -46,6 +46,10 @@ impl Processor for Verify {
     fn describe(&self) -> String {
         "verify".to_owned()
     }
+
+    fn makes_batches(&self) -> bool {
+        false
+    }
 }
 
 fn observed(messages: MessageStream, seen: Arc<Mutex<ContentHasher>>) -> MessageStream {

@@ -92,6 +92,7 @@ impl Worker {
         let stop = CancellationToken::new();
         let metrics = parts.metrics.clone();
         let tools = Tools {
+            clock: parts.clock.clone(),
             coordinator: parts.coordinator,
             payloads: parts.payloads,
             processor: parts.processor,
@@ -129,8 +130,19 @@ impl Worker {
             std::mem::replace(&mut *state, State::Over)
         };
         match state {
-            State::Running(task) => task.await.unwrap_or_default(),
+            State::Running(task) => task.await.unwrap_or_else(|error| {
+                tracing::error!(%error, "the worker pool died; its leases run out by themselves");
+                Summary::default()
+            }),
             State::Made(_) | State::Over => Summary::default(),
+        }
+    }
+
+    /// Whether it was started and neither stopped nor died: for a health page.
+    pub fn is_alive(&self) -> bool {
+        match &*self.state.lock().unwrap_or_else(PoisonError::into_inner) {
+            State::Running(task) => !task.is_finished(),
+            State::Made(_) | State::Over => false,
         }
     }
 

@@ -5,24 +5,70 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use sheaf_coordinator::BatchSpec;
 use sheaf_flight::{Error, MessageStream};
-use sheaf_store::{ReadOptions, Store};
+use sheaf_retry::{Code, Retryable as _};
+use sheaf_store::{FlightClient, ReadOptions, Store};
 
 use super::Payloads;
+use super::remote::first_of;
 
 /// Payloads of a store in this process: by reference, nothing is copied.
+///
+/// A batch that was registered with an address of another server is read from
+/// there, where [`LocalPayloads::with_elsewhere`] allows it; otherwise it fails
+/// as `unavailable`, never as lost.
 #[derive(Clone, Debug)]
-pub struct LocalPayloads(Arc<Store>);
+pub struct LocalPayloads {
+    store: Arc<Store>,
+    own: Vec<String>,
+    elsewhere: Option<FlightClient>,
+}
 
 impl LocalPayloads {
     /// Reads from `store`.
     pub fn new(store: Arc<Store>) -> Self {
-        LocalPayloads(store)
+        LocalPayloads { store, own: Vec::new(), elsewhere: None }
+    }
+
+    /// The addresses under which others reach this store: a payload that is
+    /// said to be there and is not in the store is lost.
+    #[must_use]
+    pub fn with_own(mut self, locations: Vec<String>) -> Self {
+        self.own = locations;
+        self
+    }
+
+    /// Reads what the store does not have through `client`, from the
+    /// addresses of the batch.
+    #[must_use]
+    pub fn with_elsewhere(mut self, client: FlightClient) -> Self {
+        self.elsewhere = Some(client);
+        self
     }
 }
 
 #[async_trait]
 impl Payloads for LocalPayloads {
     async fn open(&self, batch: &BatchSpec) -> Result<MessageStream, Error> {
-        self.0.read(&batch.id, &ReadOptions::default()).await.map_err(Error::from_error)
+        let missing = match self.store.read(&batch.id, &ReadOptions::default()).await {
+            Ok(messages) => return Ok(messages),
+            Err(error) => Error::from_error(error),
+        };
+        let others: Vec<&str> =
+            batch.locations.iter().filter(|l| !self.own.contains(l)).map(String::as_str).collect();
+        let Some(first) = others.first().filter(|_| missing.code() == Code::NotFound) else {
+            return Err(missing);
+        };
+        match &self.elsewhere {
+            Some(client) => {
+                first_of(client, &others, &batch.id).await.map_err(|error| error.unwrap_or(missing))
+            }
+            None => Err(Error::new(
+                Code::Unavailable,
+                format!(
+                    "the payload of {} is at {first}, which this worker does not read",
+                    batch.id
+                ),
+            )),
+        }
     }
 }

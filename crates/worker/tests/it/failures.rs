@@ -1,5 +1,7 @@
 //! Work that fails.
 
+use std::sync::Arc;
+
 use sheaf_coordinator::{BatchSpec, State};
 use sheaf_retry::{Code, RetryPolicy};
 use sheaf_worker::{Config, Job, PassThrough, ProcessError};
@@ -88,4 +90,82 @@ async fn a_registered_batch_without_its_payload_is_payload_lost() {
     let batch = scene.reaches("ghost", State::Failed).await;
     assert_eq!(batch.error.unwrap().code, Code::PayloadLost);
     worker.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn outputs_that_are_refused_fail_their_batch_and_nothing_else() {
+    let scene = Scene::new().await;
+    let mut taken = BatchSpec::new(id("child"));
+    taken.queue = "elsewhere".to_owned();
+    scene.coordinator.register(vec![taken]).await.unwrap();
+    for name in ["bad", "good", "fruitful"] {
+        scene.add(name, &[1], eager(9)).await;
+    }
+    let worker = scene.worker(
+        Config::new("pool"),
+        Each(|job: Job| async move {
+            let name = job.spec.id.as_str().to_owned();
+            let mut output = job.into_rows().await?;
+            match name.as_str() {
+                "bad" => output.batches.push(BatchSpec::new(id("child"))),
+                "fruitful" => {
+                    let mut spec = BatchSpec::new(id("grandchild"));
+                    spec.queue = "elsewhere".to_owned();
+                    output.batches.push(spec);
+                }
+                _ => {}
+            }
+            Ok(output)
+        }),
+    );
+    let bad = scene.reaches("bad", State::Failed).await;
+    let error = bad.error.unwrap();
+    assert_eq!((bad.attempts, error.code), (1, Code::AlreadyExists), "{}", error.message);
+    assert!(error.message.contains("child is registered with another queue"), "{}", error.message);
+    scene.reaches("good", State::Completed).await;
+    scene.reaches("fruitful", State::Completed).await;
+    scene.reaches("grandchild", State::Pending).await;
+    let summary = worker.shutdown().await;
+    assert_eq!((summary.unsettled, summary.lost), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_of_an_attempt_that_died_are_adopted_with_the_batches_made_from_them() {
+    let scene = Scene::new().await;
+    scene.add("parent", &[5], eager(3)).await;
+    // The first attempt dies between its commit and its settle.
+    let lease = scene.claim_as("dead", std::time::Duration::from_millis(200)).await;
+    scene.commit(&lease, &[5]).await;
+    let coordinator = scene.coordinator.clone();
+    let worker = scene.worker_with(
+        Config::new("pool"),
+        Each(|job: Job| async move {
+            let mut output = job.into_rows().await?;
+            let mut spec = BatchSpec::new(id("child"));
+            spec.queue = "elsewhere".to_owned();
+            output.batches.push(spec);
+            Ok(output)
+        }),
+        Some(scene.sink().await),
+        coordinator,
+    );
+    let parent = scene.reaches("parent", State::Completed).await;
+    assert_eq!((parent.attempts, parent.outputs), (2, vec![id("child")]));
+    scene.reaches("child", State::Pending).await;
+    worker.shutdown().await;
+    assert_eq!(scene.results().await, vec![5], "the rows are there once");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_processor_that_makes_no_batches_does_not_run_for_rows_that_are_committed() {
+    let scene = Scene::new().await;
+    scene.add("b", &[5], eager(3)).await;
+    let lease = scene.claim_as("dead", std::time::Duration::from_millis(200)).await;
+    scene.commit(&lease, &[5]).await;
+    scene.shelf.remove("b");
+    let (sink, coordinator) = (scene.sink().await, Arc::clone(&scene.coordinator));
+    let worker = scene.worker_with(Config::new("pool"), PassThrough, Some(sink), coordinator);
+    scene.reaches("b", State::Completed).await;
+    worker.shutdown().await;
+    assert_eq!(scene.results().await, vec![5]);
 }

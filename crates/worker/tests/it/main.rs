@@ -3,6 +3,7 @@
 
 mod failures;
 mod outage;
+mod payloads;
 mod pool;
 mod programs;
 mod shutdown;

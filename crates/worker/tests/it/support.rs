@@ -9,10 +9,10 @@ use arrow_array::{Int64Array, RecordBatch};
 use async_trait::async_trait;
 use futures::StreamExt as _;
 use sheaf_connectors::{
-    FileFormat, FileSink, FileSource, Sink, SinkOptions, Source, SourceOptions,
+    CommitKey, FileFormat, FileSink, FileSource, Sink, SinkOptions, Source, SourceOptions,
 };
 use sheaf_coordinator::embedded::{self, Embedded};
-use sheaf_coordinator::{Answer, Batch, BatchSpec, Coordinator, Query, State};
+use sheaf_coordinator::{Answer, Batch, BatchSpec, ClaimRequest, Coordinator, Lease, Query, State};
 use sheaf_flight::ipc::encode_batches;
 use sheaf_flight::{Error, Message, MessageStream};
 use sheaf_proto::BatchId;
@@ -44,6 +44,10 @@ impl Shelf {
         let batch = RecordBatch::try_from_iter([("n", column)]).unwrap();
         let messages = encode_batches(batch.schema(), &[batch]).unwrap();
         self.0.lock().unwrap().insert(id(name), messages);
+    }
+
+    pub(crate) fn remove(&self, name: &str) {
+        self.0.lock().unwrap().remove(&id(name));
     }
 }
 
@@ -133,6 +137,35 @@ impl Scene {
         let worker = Worker::new(config, parts).unwrap();
         worker.start().unwrap();
         worker
+    }
+
+    /// Takes the one batch that there is, for a worker that will not be heard of again.
+    pub(crate) async fn claim_as(&self, worker: &str, lease: Duration) -> Lease {
+        let request = ClaimRequest {
+            worker: worker.to_owned(),
+            request_id: "1".to_owned(),
+            queues: Vec::new(),
+            max: 1,
+            max_bytes: 0,
+            max_rows: 0,
+            lease,
+            wait: Duration::ZERO,
+            locations: Vec::new(),
+            ids: Vec::new(),
+            start: true,
+        };
+        self.coordinator.claim(request).await.unwrap().leases.pop().unwrap()
+    }
+
+    /// Commits these numbers to the sink under a lease, and settles nothing.
+    pub(crate) async fn commit(&self, lease: &Lease, numbers: &[i64]) {
+        let column = Arc::new(Int64Array::from(numbers.to_vec())) as _;
+        let batch = RecordBatch::try_from_iter([("n", column)]).unwrap();
+        let key = CommitKey { id: lease.spec.id.clone(), fence: lease.fence.0 };
+        let mut write = self.sink().await.prepare(&key, batch.schema()).await.unwrap();
+        write.write(&batch).await.unwrap();
+        write.finish().await.unwrap();
+        assert!(write.commit().await.unwrap().created);
     }
 
     pub(crate) async fn batch(&self, name: &str) -> Batch {
