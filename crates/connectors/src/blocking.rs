@@ -18,7 +18,7 @@ pub(crate) async fn blocking<T: Send + 'static>(
         Err(failed) => {
             // Cancelled means that the runtime shuts down.
             let code = if failed.is_panic() { Code::MalformedData } else { Code::Cancelled };
-            Err(Error::Io { operation, place: place.to_owned(), code, source: Box::new(failed) })
+            Err(Error::external(operation, place, code, failed))
         }
     }
 }

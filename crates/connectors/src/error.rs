@@ -72,14 +72,44 @@ pub enum Error {
 }
 
 impl Error {
-    /// A failed system call, with the code that its kind has.
-    pub(crate) fn io(operation: &'static str, place: &Path, source: io::Error) -> Self {
-        let place = place.display().to_string();
+    /// A failed system call, with the code that its kind has. `place` is a
+    /// path, or any other text that says where.
+    ///
+    /// ```
+    /// use std::io::ErrorKind;
+    ///
+    /// use sheaf_connectors::Error;
+    /// use sheaf_retry::{Code, Retryable as _};
+    ///
+    /// let full = Error::io("append to", "/data/log.jsonl", ErrorKind::StorageFull.into());
+    /// assert_eq!((full.to_string().as_str(), full.code()), ("append to /data/log.jsonl", Code::DiskFull));
+    /// ```
+    pub fn io(operation: &'static str, place: impl AsRef<Path>, source: io::Error) -> Self {
+        let place = place.as_ref().display().to_string();
         Error::Io { operation, place, code: source.code(), source: Box::new(source) }
     }
 
-    /// Content that its format refuses.
-    pub(crate) fn malformed(
+    /// A failure of another system, such as a database, with the code that
+    /// says whether to try again. `place` goes into logs: no secrets in it.
+    ///
+    /// ```
+    /// use sheaf_connectors::Error;
+    /// use sheaf_retry::{Class, Code, Retryable as _};
+    ///
+    /// let error = Error::external("insert into", "pg:flights", Code::Unavailable, "shutting down");
+    /// assert_eq!(error.code().class(), Class::Transient);
+    /// ```
+    pub fn external(
+        operation: &'static str,
+        place: impl Into<String>,
+        code: Code,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Error::Io { operation, place: place.into(), code, source: source.into() }
+    }
+
+    /// Content that its format refuses; no further attempt is made.
+    pub fn malformed(
         place: impl Into<String>,
         format: &'static str,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,

@@ -144,7 +144,7 @@ impl ExecCommand {
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
-            .map_err(|e| Error::io("start", self.command.as_ref().as_ref(), e))
+            .map_err(|e| Error::io("start", &*self.command, e))
     }
 
     /// The next item; none at the end of a run that succeeded.

@@ -42,6 +42,16 @@ pub struct Committed {
 ///    leftovers of a crash are removed by `recover`.
 /// 5. `committed` tells whether a batch is there, for a worker that died
 ///    between commit and settle.
+///
+/// The worker runtime drives each attempt on a thread of its own: these calls,
+/// and those of [`PreparedWrite`], may block and compute there. Attempts run
+/// side by side, so several writes may be open at once; `recover` is for
+/// whoever starts the workers, before the first. A call is dropped at an await when its lease is lost, and
+/// its write with it; one that blocks is waited for until it returns.
+///
+/// Errors say by their code whether the attempt is made again:
+/// [`Error::io`] and [`Error::external`] make them. The `conformance` suite
+/// (a feature) tests these rules on any sink.
 #[async_trait]
 pub trait Sink: Send + Sync + 'static {
     /// Opens a write of one batch.

@@ -66,7 +66,7 @@ pub(super) async fn feed(
             Ok(()) if last => return Ok(()),
             Ok(()) => {}
             Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-            Err(e) => return Err(Error::io("write to", place.as_ref(), e)),
+            Err(e) => return Err(Error::io("write to", place, e)),
         }
     }
 }
@@ -135,7 +135,7 @@ impl Tail<'_> {
         loop {
             let mut chunk = Vec::with_capacity(CHUNK);
             let read = self.read(stdout, &mut chunk).await;
-            let read = read.map_err(|e| Error::io("read from", place.as_ref(), e))?;
+            let read = read.map_err(|e| Error::io("read from", place, e))?;
             if read == 0 {
                 // Nothing at all is no stream, and allowed.
                 return if total == 0 { Ok(()) } else { decoder.finish().map_err(bad) };

@@ -219,14 +219,14 @@ fn close(kind: &mut Kind, schema: &SchemaRef, footer: &Footer) -> Result<(), Ref
 fn describe(refused: Refused, failed: &AtomicI32, place: &str, format: FileFormat) -> Error {
     let number = failed.load(Ordering::Relaxed);
     if number != 0 {
-        return Error::io("write", place.as_ref(), io::Error::from_raw_os_error(number));
+        return Error::io("write", place, io::Error::from_raw_os_error(number));
     }
     match refused {
         Refused::Arrow(e) => Error::Invalid(format!("{} cannot hold {place}: {e}", format.name())),
         Refused::Parquet(e) => {
             Error::Invalid(format!("{} cannot hold {place}: {e}", format.name()))
         }
-        Refused::Io(e) => Error::io("write", place.as_ref(), e),
+        Refused::Io(e) => Error::io("write", place, e),
     }
 }
 

@@ -141,12 +141,7 @@ fn check_version(version: u32, place: &str) -> Result<(), Error> {
         return Ok(());
     }
     let source = format!("it has version {version}, this build knows {VERSION}");
-    Err(Error::Io {
-        operation: "read",
-        place: place.to_owned(),
-        code: Code::FormatNewer,
-        source: source.into(),
-    })
+    Err(Error::external("read", place, Code::FormatNewer, source))
 }
 
 #[cfg(test)]

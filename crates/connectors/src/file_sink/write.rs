@@ -159,12 +159,8 @@ fn remove_dead(path: &Path, key: &CommitKey) -> Result<(), Error> {
 }
 
 fn busy(path: &Path, key: &CommitKey) -> Error {
-    Error::Io {
-        operation: "create",
-        place: path.display().to_string(),
-        code: Code::Unavailable,
-        source: format!("batch {} is being written under fence {}", key.id, key.fence).into(),
-    }
+    let other = format!("batch {} is being written under fence {}", key.id, key.fence);
+    Error::external("create", path.display().to_string(), Code::Unavailable, other)
 }
 
 fn write_record(path: &Path, footer: &Footer) -> io::Result<()> {

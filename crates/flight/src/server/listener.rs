@@ -23,8 +23,11 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Binds `address` (`HOST:PORT`; port 0 takes a free one). `flag` is what
-    /// the user sets it with, for the error messages.
+    /// Binds `address` (`HOST:PORT`; port 0 takes a free one).
+    ///
+    /// `flag` is only for the texts of errors, and read nowhere else: what the
+    /// user changes the address with, such as `--flight-addr` or the name of a
+    /// setting.
     ///
     /// A host name is looked up, which may block; `localhost` is served on
     /// IPv4 where it has both.
