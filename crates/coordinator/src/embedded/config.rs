@@ -45,7 +45,10 @@ impl Config {
         Config { path: Some(path.into()), durability: Durability::Disk, ..Config::memory() }
     }
 
-    /// In memory, without a file.
+    /// In memory, without a file: nothing outlives the process. Fencing tokens
+    /// ascend over reopenings as long as they are at least a second apart and
+    /// within twelve days, for nothing but the clock tells one from the other;
+    /// with a path they ascend always.
     pub fn memory() -> Self {
         Config {
             path: None,

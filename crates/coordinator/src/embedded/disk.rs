@@ -83,7 +83,7 @@ impl Disk {
         if meta.version > RECORD_VERSION {
             return Err(disk.newer(meta.version));
         }
-        disk.epoch = meta.epoch + 1;
+        disk.epoch = meta.epoch.saturating_add(1);
         if disk.epoch > MAX_EPOCH {
             let operation =
                 format!("open {}: it was opened {MAX_EPOCH} times, its limit", disk.name);

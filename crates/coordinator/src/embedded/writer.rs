@@ -152,6 +152,7 @@ impl Writer {
         {
             let whole = disk.is_whole();
             self.refuse(calls, &error, whole);
+            self.end_waits(now);
             return;
         }
         self.watchers.tidy();
@@ -168,12 +169,16 @@ impl Writer {
                 answer(reply, self.engine.query(&query, SCAN));
             }
         }
-        for waiter in self.parking.expired(self.engine.now()) {
-            let claim = Claim { now: self.engine.now(), ..Claim::default() };
-            waiter.answer(Ok(claim));
-        }
+        self.end_waits(self.engine.now());
         self.metrics.waiting.set(i64::try_from(self.parking.len()).unwrap_or(i64::MAX));
         self.metrics.count(self.clock.elapsed(), || self.engine.totals());
+    }
+
+    /// Claims that have waited long enough get nothing.
+    fn end_waits(&mut self, now: Timestamp) {
+        for waiter in self.parking.expired(now) {
+            waiter.answer(Ok(Claim { now, ..Claim::default() }));
+        }
     }
 
     fn call(&mut self, call: Call, now: Timestamp) {

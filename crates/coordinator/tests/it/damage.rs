@@ -68,12 +68,9 @@ impl StorageBackend for Full {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_disk_changes_nothing_and_work_resumes() {
-    let home = super::directory();
-    let path = super::file(home.path());
-    let full = Arc::new(AtomicBool::new(false));
-    let (flag, name) = (full.clone(), path.clone());
+/// A coordinator whose disk is full while `full` says so.
+fn fillable(path: &std::path::Path, full: &Arc<AtomicBool>) -> Embedded {
+    let (flag, name) = (full.clone(), path.to_owned());
     let opener = Arc::new(move || {
         let options = std::fs::File::options()
             .read(true)
@@ -84,9 +81,38 @@ async fn a_full_disk_changes_nothing_and_work_resumes() {
         let file = FileBackend::new(options.unwrap())?;
         Database::builder().create_with_backend(Full { file, full: flag.clone() })
     });
-    let config = Config::disk(&path);
-    let coordinator =
-        Embedded::open_with(config, SystemClock::shared(), "test".to_owned(), opener).unwrap();
+    let config = Config::disk(path);
+    Embedded::open_with(config, SystemClock::shared(), "test".to_owned(), opener).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_claim_that_waits_ends_in_time_though_the_disk_is_full() {
+    let home = super::directory();
+    let full = Arc::new(AtomicBool::new(false));
+    let coordinator = fillable(&super::file(home.path()), &full);
+    let wait = std::time::Duration::from_millis(500);
+    let waiting =
+        coordinator.claim(sheaf_coordinator::ClaimRequest { wait, ..super::claim("r", 1) });
+    let failing = async {
+        full.store(true, Ordering::SeqCst);
+        // Of another queue: it is not what the claim waits for.
+        let mut spec = super::spec("a");
+        spec.queue = "other".to_owned();
+        coordinator.register(vec![spec]).await.unwrap_err()
+    };
+    let limit = std::time::Duration::from_secs(20);
+    let both = async { tokio::join!(biased; waiting, failing) };
+    let (claim, error) = tokio::time::timeout(limit, both).await.expect("the claim hangs");
+    assert_eq!(error.code(), Code::DiskFull);
+    assert_eq!(claim.unwrap().leases, vec![], "nothing was there to be had");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_changes_nothing_and_work_resumes() {
+    let home = super::directory();
+    let path = super::file(home.path());
+    let full = Arc::new(AtomicBool::new(false));
+    let coordinator = fillable(&path, &full);
     coordinator.register(vec![super::spec("a"), super::spec("b")]).await.unwrap();
     let lease = coordinator.claim(super::claim("r", 1)).await.unwrap().leases.remove(0);
     let outcome = Outcome {
