@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
@@ -78,24 +79,45 @@ impl http_body::Body for CallBody {
     }
 }
 
-/// What a client sends: an error once it has been silent for too long.
+/// What a client sends: an error once it has been silent for too long, and an
+/// error where it broke off.
 ///
 /// The time runs only while someone waits for bytes: a slow handler is not
 /// the client's fault.
-pub(super) struct IdleBody {
+pub(super) struct RequestBody {
     inner: Body,
     core: Arc<Core>,
+    /// How long the client may be silent.
+    patience: Option<Duration>,
     silence: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     over: bool,
 }
 
-impl IdleBody {
-    pub(super) fn new(inner: Body, core: Arc<Core>) -> Self {
-        IdleBody { inner, core, silence: None, over: false }
+impl RequestBody {
+    pub(super) fn new(inner: Body, core: Arc<Core>, patience: Option<Duration>) -> Self {
+        RequestBody { inner, core, patience, silence: None, over: false }
+    }
+
+    /// A stream that was reset is not over, it is broken.
+    ///
+    /// tonic takes a request that the client cancelled for one that ended, and
+    /// hyper one that was reset without an error: a put cut short would look
+    /// complete. So the end counts only where HTTP/2 has seen it.
+    fn seen(
+        &mut self,
+        frame: Option<Result<Frame<Bytes>, Status>>,
+    ) -> Option<Result<Frame<Bytes>, Status>> {
+        let broken = match &frame {
+            Some(Ok(_)) => false,
+            Some(Err(status)) => status.code() == tonic::Code::Cancelled,
+            None => !http_body::Body::is_end_stream(&self.inner),
+        };
+        self.over = !matches!(frame, Some(Ok(_)));
+        if broken { Some(Err(broken_off())) } else { frame }
     }
 }
 
-impl http_body::Body for IdleBody {
+impl http_body::Body for RequestBody {
     type Data = Bytes;
     type Error = Status;
 
@@ -109,12 +131,12 @@ impl http_body::Body for IdleBody {
         }
         if let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(context) {
             this.silence = None;
-            return Poll::Ready(frame);
+            return Poll::Ready(this.seen(frame));
         }
-        let limit = this.core.limits.put_idle_timeout;
+        let Some(patience) = this.patience else { return Poll::Pending };
         let silence = this.silence.get_or_insert_with(|| {
             let clock = Arc::clone(&this.core.clock);
-            Box::pin(async move { clock.sleep(limit).await })
+            Box::pin(async move { clock.sleep(patience).await })
         });
         ready!(silence.as_mut().poll(context));
         this.over = true;
@@ -123,7 +145,7 @@ impl http_body::Body for IdleBody {
             Code::DeadlineExceeded,
             format!(
                 "the client sent nothing for {} ms, put_idle_timeout allows no more",
-                limit.as_millis()
+                patience.as_millis()
             ),
         );
         Poll::Ready(Some(Err(Status::from(error))))
@@ -136,4 +158,12 @@ impl http_body::Body for IdleBody {
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
     }
+}
+
+/// [`Code::Cancelled`] under another status, since tonic would take
+/// `CANCELLED` for the end of the stream.
+fn broken_off() -> Status {
+    let error = Error::new(Code::Cancelled, "the client broke off its stream");
+    let named = Status::from(error);
+    Status::with_metadata(tonic::Code::Aborted, named.message(), named.metadata().clone())
 }

@@ -16,7 +16,7 @@ use tonic::transport::server::TcpConnectInfo;
 use tonic::{Code as Grpc, Status};
 use tower::Service;
 
-use super::body::{CallBody, IdleBody};
+use super::body::{CallBody, RequestBody};
 use super::gate::{CallGuard, Gate};
 use crate::error::{Error, invalid};
 use crate::plain::FLIGHT_SERVICE;
@@ -41,7 +41,7 @@ impl CallService {
             Ok(guard) => guard,
             Err(refusal) => return refuse(refusal),
         };
-        let request = self.watch_for_silence(request);
+        let request = self.watch(request);
         let cut = self.gate.cut_token();
         let answer = AssertUnwindSafe(self.routes.call(request)).catch_unwind();
         let answer = tokio::select! {
@@ -82,15 +82,14 @@ impl CallService {
 
     /// A client that owes bytes may not be silent for ever; in an exchange it
     /// may, since there the server can be the one who talks.
-    fn watch_for_silence(&self, request: Request<Body>) -> Request<Body> {
+    fn watch(&self, request: Request<Body>) -> Request<Body> {
         let path = request.uri().path().trim_start_matches('/');
-        match path.strip_prefix(FLIGHT_SERVICE) {
-            Some(method) if method != "/DoExchange" => {
-                let core = Arc::clone(&self.gate.core);
-                request.map(|body| Body::new(IdleBody::new(body, core)))
-            }
-            _ => request,
-        }
+        let core = Arc::clone(&self.gate.core);
+        let patience = match path.strip_prefix(FLIGHT_SERVICE) {
+            Some(method) if method != "/DoExchange" => Some(core.limits.put_idle_timeout),
+            _ => None,
+        };
+        request.map(|body| Body::new(RequestBody::new(body, core, patience)))
     }
 }
 

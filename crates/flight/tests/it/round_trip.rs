@@ -1,5 +1,7 @@
 //! What goes in comes out.
 
+use std::sync::Arc;
+
 use arrow_flight::flight_descriptor::DescriptorType;
 use arrow_flight::{FlightDescriptor, HandshakeRequest, Ticket};
 use bytes::Bytes;
@@ -61,6 +63,26 @@ async fn a_put_whose_source_fails_leaves_nothing_behind() {
     assert_eq!(error.message(), "line 7 of the file is no number");
     until("the call is over at the server", || world.metric("sheaf_flight_active_calls") == 0)
         .await;
+    assert!(world.memory.streams.lock().unwrap().is_empty());
+}
+
+/// A server that waits for the next message when the client goes away has not
+/// seen the end.
+#[tokio::test]
+async fn a_stream_that_is_broken_off_is_no_whole_one() {
+    let world = Arc::new(World::new().await);
+    let sent = messages(2, 10);
+    let bytes: usize = sent.iter().map(Message::len).sum();
+    let seen = Arc::clone(&world);
+    let source = stream::iter(sent.into_iter().map(Ok)).chain(stream::once(async move {
+        let all = || seen.metric("sheaf_flight_received_bytes_total") >= bytes as u64;
+        until("the server has it all", all).await;
+        Err(invalid("enough"))
+    }));
+    let error =
+        world.connection.put(&["batches", "x"], &options(), source.boxed()).await.unwrap_err();
+    assert_eq!(error.message(), "enough");
+    until("the call is over", || world.metric("sheaf_flight_active_calls") == 0).await;
     assert!(world.memory.streams.lock().unwrap().is_empty());
 }
 
