@@ -56,6 +56,8 @@ pub(crate) struct Board {
     slots: usize,
     prefetch: usize,
     max_bytes: u64,
+    /// 0 is no bound.
+    max_rows: u64,
     held: HashMap<BatchId, Held>,
     ready: VecDeque<LeaseRef>,
     running: usize,
@@ -70,6 +72,7 @@ impl Board {
             slots: config.worker_count,
             prefetch: config.prefetch,
             max_bytes: config.max_bytes,
+            max_rows: config.max_rows,
             held: HashMap::new(),
             ready: VecDeque::new(),
             running: 0,
@@ -84,18 +87,25 @@ impl Board {
         let unsettled = self.held.len().saturating_sub(self.running + self.ready.len());
         // A coordinator that takes no results gets no more work out of it.
         let room = room.min((4 * (self.slots + self.prefetch)).saturating_sub(unsettled));
-        let held_bytes: u64 = self
-            .held
-            .values()
-            .filter(|held| !matches!(held.phase, Phase::Settling))
-            .map(|held| held.lease.spec.bytes)
-            .sum();
-        let bytes = self.max_bytes.saturating_sub(held_bytes);
+        let bytes = self.max_bytes.saturating_sub(self.sum(|lease| lease.spec.bytes));
+        let full = bytes == 0 || self.rows_left() == Some(0);
         // One batch larger than the whole budget is taken, but only by an idle slot.
-        if room == 0 || (bytes == 0 && self.running + self.ready.len() >= self.slots) {
+        if room == 0 || (full && self.running + self.ready.len() >= self.slots) {
             return None;
         }
         Some((u32::try_from(room).unwrap_or(u32::MAX).min(1024), bytes.max(1)))
+    }
+
+    /// How many rows to ask for, where they are bounded.
+    pub(crate) fn rows_left(&self) -> Option<u64> {
+        let held = || self.sum(|lease| lease.spec.rows);
+        (self.max_rows > 0).then(|| self.max_rows.saturating_sub(held()))
+    }
+
+    /// Over what waits or runs.
+    fn sum(&self, of: impl Fn(&Lease) -> u64) -> u64 {
+        let held = self.held.values().filter(|held| !matches!(held.phase, Phase::Settling));
+        held.fold(0, |sum, held| sum.saturating_add(of(&held.lease)))
     }
 
     /// Takes a lease of a claim; one that is held already is not new.
@@ -331,6 +341,7 @@ pub(crate) fn claim_request(
     config: &Config,
     request_id: String,
     (max, max_bytes): (u32, u64),
+    max_rows: Option<u64>,
     wait: Duration,
 ) -> ClaimRequest {
     ClaimRequest {
@@ -339,7 +350,8 @@ pub(crate) fn claim_request(
         queues: config.queues.clone(),
         max,
         max_bytes,
-        max_rows: 0,
+        // 0 would be no bound; the first batch is given whatever its size.
+        max_rows: max_rows.map_or(0, |rows| rows.max(1)),
         lease: config.lease,
         wait,
         locations: config.locations.clone(),

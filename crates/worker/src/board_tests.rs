@@ -60,6 +60,32 @@ fn asks_for_free_slots_and_prefetch_within_the_bytes() {
 }
 
 #[test]
+fn rows_are_a_budget_like_bytes() {
+    let mut config = Config::new("w").with_worker_count(1);
+    (config.prefetch, config.max_rows) = (5, 100);
+    let mut board = Board::new(&config);
+    let rows = |board: &Board| {
+        let room = board.wanted()?;
+        let left = board.rows_left();
+        Some(super::claim_request(&config, "r".to_owned(), room, left, LATER).max_rows)
+    };
+    assert_eq!(rows(&board), Some(100));
+    let with_rows = |name, fence, rows| {
+        let mut lease = lease(name, fence, 1);
+        lease.spec.rows = rows;
+        lease
+    };
+    claim(&mut board, [with_rows("a", 1, 60)], LATER);
+    assert_eq!(rows(&board), Some(40));
+    claim(&mut board, [with_rows("b", 2, 60)], LATER);
+    assert_eq!(rows(&board), None, "over the rows and the slot has work");
+    board.start_next(Duration::ZERO).unwrap();
+    board.finished(done("a", 1));
+    assert_eq!(rows(&board), Some(40), "what ended does not count");
+    assert_eq!(Board::new(&Config::new("w")).rows_left(), None, "0 is no bound");
+}
+
+#[test]
 fn an_idle_slot_takes_a_batch_larger_than_the_budget() {
     let mut board = board(2, 2, 100);
     claim(&mut board, [lease("a", 1, 5000)], LATER);

@@ -41,6 +41,8 @@ pub struct Config {
     pub prefetch: usize,
     /// Payload bytes held at once, running and prefetched; one batch is taken even if larger.
     pub max_bytes: u64,
+    /// Rows held at once, counted likewise; 0, the default, is no bound.
+    pub max_rows: u64,
     /// How long an idle claim waits before it is sent again, at most 60 s.
     pub poll_interval: Duration,
     /// How long a lease lasts without a heartbeat, 100 ms to 24 h.
@@ -60,6 +62,7 @@ impl Config {
             worker_count: defaults::WORKER_COUNT,
             prefetch: defaults::WORKER_COUNT * 2,
             max_bytes: defaults::MAX_BYTES,
+            max_rows: 0,
             poll_interval: defaults::POLL_INTERVAL,
             lease: defaults::LEASE,
             grace: defaults::GRACE,

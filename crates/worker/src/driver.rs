@@ -210,7 +210,7 @@ impl Driver {
             format!("{}.{}", self.config.name, self.claims)
         });
         self.unanswered = Some(request_id.clone());
-        claim_request(&self.config, request_id, room, wait)
+        claim_request(&self.config, request_id, room, self.board.rows_left(), wait)
     }
 
     fn heartbeat(&mut self) {
