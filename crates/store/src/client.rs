@@ -12,7 +12,8 @@ use sheaf_flight::{
 use sheaf_proto::BatchId;
 use sheaf_retry::{Code, RetryPolicy, SharedClock};
 
-use crate::options::PutReceipt;
+use crate::flight::Ticket;
+use crate::options::{PutReceipt, ReadOptions};
 use crate::payload::Durability;
 
 /// Puts and gets payloads of a Flight store. Cheap to clone; clones share channels.
@@ -41,6 +42,12 @@ pub struct ClientPut {
 impl ClientPut {
     /// Stored, and registered with the coordinator.
     pub const REGISTERED: ClientPut = ClientPut { durability: None, register: true };
+
+    /// What a crash may leave of it, whatever the server's default.
+    #[must_use]
+    pub const fn with_durability(self, durability: Durability) -> Self {
+        ClientPut { durability: Some(durability), ..self }
+    }
 
     fn options(self) -> CallOptions {
         let mut options = CallOptions::default();
@@ -178,7 +185,7 @@ impl FlightClient {
         &self,
         id: &BatchId,
     ) -> Result<(SchemaRef, BoxStream<'static, Result<RecordBatch, Error>>), Error> {
-        decode_stream(self.get_messages(id).await?, Bounds::default()).await
+        self.read_batches(id, &ReadOptions::default()).await
     }
 
     /// The payload's messages, undecoded, the schema first.
@@ -186,7 +193,32 @@ impl FlightClient {
     /// # Errors
     /// `not_found`, `corrupt`, `unavailable`; the stream may end with one too.
     pub async fn get_messages(&self, id: &BatchId) -> Result<MessageStream, Error> {
-        self.connection.get(&format!("batches/{id}"), &CallOptions::default()).await
+        self.read(id, &ReadOptions::default()).await
+    }
+
+    /// A part of a payload, as [`Store::read`](crate::Store::read) gives it:
+    /// its messages, undecoded, the schema first. The server cuts it, so that
+    /// only what was asked for crosses the network.
+    ///
+    /// # Errors
+    /// As [`FlightClient::get_messages`]; `invalid_argument` for columns that
+    /// there are not, and for options that cannot be combined.
+    pub async fn read(&self, id: &BatchId, options: &ReadOptions) -> Result<MessageStream, Error> {
+        let ticket = Ticket { id: id.clone(), options: options.clone() };
+        self.connection.get(&ticket.to_string(), &CallOptions::default()).await
+    }
+
+    /// A part of a payload, record batch by record batch.
+    ///
+    /// # Errors
+    /// As [`FlightClient::read`]; `corrupt` and `malformed_data`, also from the
+    /// stream, where it cannot be decoded.
+    pub async fn read_batches(
+        &self,
+        id: &BatchId,
+        options: &ReadOptions,
+    ) -> Result<(SchemaRef, BoxStream<'static, Result<RecordBatch, Error>>), Error> {
+        decode_stream(self.read(id, options).await?, Bounds::default()).await
     }
 
     /// What the store knows of a payload.

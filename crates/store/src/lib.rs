@@ -7,8 +7,7 @@
 //! use std::sync::Arc;
 //!
 //! use arrow_array::{Int64Array, RecordBatch};
-//! use futures::{StreamExt as _, TryStreamExt as _, stream};
-//! use sheaf_flight::ipc::{Bounds, decode_stream, encode_batches};
+//! use futures::TryStreamExt as _;
 //! use sheaf_retry::SystemClock;
 //! use sheaf_store::{Options, PutOptions, ReadOptions, Store};
 //!
@@ -21,20 +20,21 @@
 //!
 //! let column = Arc::new(Int64Array::from(vec![1, 2, 3])) as _;
 //! let batch = RecordBatch::try_from_iter([("n", column)])?;
-//! let messages = encode_batches(batch.schema(), &[batch.clone()])?;
-//! let messages = stream::iter(messages.into_iter().map(Ok)).boxed();
-//! let receipt = store.put(None, messages, PutOptions::DISK).await?;
+//! let batches = [batch.clone()];
+//! let receipt = store.put_batches(None, batch.schema(), &batches, PutOptions::DISK).await?;
 //!
 //! // The last two rows of it.
-//! let part = ReadOptions { offset: 1, ..ReadOptions::default() };
-//! let messages = store.read(&receipt.batch_id, &part).await?;
-//! let (_schema, batches) = decode_stream(messages, Bounds::default()).await?;
+//! let part = ReadOptions::default().with_rows(1, 2);
+//! let (_schema, batches) = store.read_batches(&receipt.batch_id, &part).await?;
 //! assert_eq!(batches.try_collect::<Vec<_>>().await?, [batch.slice(1, 2)]);
 //!
 //! store.close().await;
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! [`Store::put`] and [`Store::read`] do the same with streams of messages,
+//! as they travel: nothing is decoded then.
 //!
 //! [`StoreHandler`] and [`StoreActions`] serve a store on a Flight port;
 //! [`FlightClient`] is the other side of that. Who decides how long a payload

@@ -97,6 +97,15 @@ impl PutOptions {
     pub const MEMORY: PutOptions = PutOptions { durability: Durability::Memory, register: false };
     /// Acknowledged on disk, not registered.
     pub const DISK: PutOptions = PutOptions { durability: Durability::Disk, register: false };
+    /// Acknowledged on disk, and registered by the owner: no crash leaves a
+    /// payload that was acknowledged and that nobody works on.
+    pub const REGISTERED: PutOptions = PutOptions::DISK.registered();
+
+    /// Has the owner register it in the same call.
+    #[must_use]
+    pub const fn registered(self) -> Self {
+        PutOptions { register: true, ..self }
+    }
 }
 
 /// What a put answers; as JSON the PutResult of Flight.
@@ -130,6 +139,21 @@ pub struct ReadOptions {
 }
 
 impl ReadOptions {
+    /// Only these columns, in this order.
+    #[must_use]
+    pub fn with_columns<I>(self, columns: I) -> Self
+    where
+        I: IntoIterator<Item: Into<String>>,
+    {
+        ReadOptions { columns: Some(columns.into_iter().map(Into::into).collect()), ..self }
+    }
+
+    /// Only `limit` rows, after the first `offset`.
+    #[must_use]
+    pub fn with_rows(self, offset: u64, limit: u64) -> Self {
+        ReadOptions { offset, limit: Some(limit), ..self }
+    }
+
     /// Whether the stored messages do as they are.
     pub(crate) fn is_verbatim(&self) -> bool {
         self.columns.is_none() && self.offset == 0 && self.limit.is_none()

@@ -1,5 +1,6 @@
 //! The store itself.
 
+mod batches;
 mod close;
 mod entry;
 mod expire;

@@ -7,7 +7,8 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use sheaf_flight::{CallOptions, Exposure, FlightRouter, Limits, Listener, Server, ServerHandle};
 use sheaf_retry::{Code, Retryable as _, SystemClock};
 use sheaf_store::{
-    ClientPut, Durability, FlightClient, NAMESPACE, Options, Store, StoreActions, StoreHandler,
+    ClientPut, Durability, FlightClient, NAMESPACE, Options, PutOptions, ReadOptions, Store,
+    StoreActions, StoreHandler,
 };
 use sheaf_testkit::TempDir;
 
@@ -71,13 +72,43 @@ async fn a_client_puts_gets_lists_and_deletes() {
     client.delete(&made).await.unwrap();
     assert_eq!(client.get_batch(&made).await.unwrap_err().code(), Code::NotFound);
     assert_eq!(store.stats().payloads, 1);
+}
 
-    let none = CallOptions::default();
-    let part = client.connection().get("batches/x?columns=number&limit=3", &none);
-    let (_, part) =
-        sheaf_flight::ipc::decode_stream(part.await.unwrap(), Default::default()).await.unwrap();
-    let part: Vec<_> = part.try_collect().await.unwrap();
-    assert_eq!(part, [batches[0].project(&[0]).unwrap().slice(0, 3)]);
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_reads_the_same_part_as_the_store_gives() {
+    let running = start().await;
+    let Running { client, store, .. } = &running;
+    let batches = [batch(1, 10), batch(2, 20)];
+    let schema = batches[0].schema();
+    let memory = PutOptions::MEMORY;
+    let put = store.put_batches(Some(id("x")), schema.clone(), &batches, memory).await.unwrap();
+    let again =
+        client.put(Some(&id("x")), schema.clone(), &batches, ClientPut::default()).await.unwrap();
+    assert_eq!((put.created, again.created), (true, false), "the same bytes either way");
+
+    let whole = ReadOptions::default();
+    let (read, rows) = store.read_batches(&id("x"), &whole).await.unwrap();
+    assert_eq!(read, schema);
+    assert_eq!(rows.try_collect::<Vec<_>>().await.unwrap(), batches);
+
+    let part = ReadOptions::default().with_columns(["text", "number"]).with_rows(8, 4);
+    let (_, here) = store.read_batches(&id("x"), &part).await.unwrap();
+    let (_, there) = client.read_batches(&id("x"), &part).await.unwrap();
+    let here: Vec<_> = here.try_collect().await.unwrap();
+    assert_eq!(there.try_collect::<Vec<_>>().await.unwrap(), here);
+    let columns = batches.each_ref().map(|batch| batch.project(&[1, 0]).unwrap());
+    assert_eq!(here, [columns[0].slice(8, 2), columns[1].slice(0, 2)]);
+
+    let none = ReadOptions::default().with_columns(["nowhere"]);
+    let here = store.read_batches(&id("x"), &none).await.err().unwrap();
+    let there = client.read_batches(&id("x"), &none).await.err().unwrap();
+    assert_eq!((here.code(), there.code()), (Code::InvalidArgument, Code::InvalidArgument));
+    let other = batch(3, 1).project(&[0]).unwrap();
+    let refused = store.put_batches(None, schema, &[other], memory).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+    let disk = ClientPut::default().with_durability(Durability::Disk);
+    let refused = client.put(None, read, &batches, disk).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition, "there is no directory: {refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
