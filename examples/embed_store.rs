@@ -7,11 +7,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow_array::RecordBatch;
 use arrow_cast::pretty::pretty_format_batches;
-use futures::TryStreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _};
 use sheaf_connectors::{FileSource, Source as _, SourceOptions};
-use sheaf_flight::ipc::{Bounds, Compression, decode_stream, encode_stream};
+use sheaf_flight::ipc::{Compression, encode_stream};
 use sheaf_flight::{Error, Exposure, FlightRouter, Listener, Server, ServerHandle};
 use sheaf_proto::BatchId;
 use sheaf_retry::SystemClock;
@@ -37,19 +36,19 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("put again: created {}", put_flights(&store).await?.created);
 
     let id = receipt.batch_id;
-    let part = ReadOptions {
-        columns: Some(["carrier", "flight", "dest", "dep_delay"].map(str::to_owned).into()),
-        offset: 20_000,
-        limit: Some(3),
-        ..ReadOptions::default()
-    };
-    println!("{}", pretty_format_batches(&read(&store, &id, &part).await?)?);
+    let columns = ["carrier", "flight", "dest", "dep_delay"];
+    let part = ReadOptions::default().with_columns(columns).with_rows(20_000, 3);
+    // Only here is anything decoded.
+    let (_schema, rows) = store.read_batches(&id, &part).await?;
+    println!("{}", pretty_format_batches(&rows.try_collect::<Vec<_>>().await?)?);
 
     let server = serve(&store).await?;
     let client = FlightClient::connect(&server.uri(), clock)?;
-    let over_flight = client.get_batch(&id).await?;
-    let (rows, columns) = (over_flight.num_rows(), over_flight.num_columns());
-    println!("over Flight: {rows} rows, {columns} columns");
+    let whole = client.get_batch(&id).await?;
+    println!("over Flight: {} rows, {} columns", whole.num_rows(), whole.num_columns());
+    // The server cuts it: only these three rows cross the network.
+    let (_schema, rows) = client.read_batches(&id, &part).await?;
+    println!("over Flight: {} record batch of them", rows.count().await);
 
     server.drain(Duration::from_secs(1)).await;
     store.close().await;
@@ -61,22 +60,12 @@ async fn put_flights(store: &Store) -> Result<PutReceipt, Box<dyn std::error::Er
     let source = FileSource::open(FLIGHTS, SourceOptions::default()).await?;
     let rows = source.read(5_000).await?.map_err(Error::from_error);
     // The store takes messages as they travel, so that nothing is decoded and
-    // encoded again on the way from a socket to the disk and back.
+    // encoded again on the way from a socket to the disk and back. For record
+    // batches that are in memory anyway there is `put_batches`.
     let messages = encode_stream(source.schema().await?, Box::pin(rows), Compression::None)?;
     let id: BatchId = "flights:2013-01".parse()?;
     // `DISK` answers when the payload would survive a loss of power.
     Ok(store.put(Some(id), messages, PutOptions::DISK).await?)
-}
-
-/// Only here is anything decoded.
-async fn read(
-    store: &Store,
-    id: &BatchId,
-    part: &ReadOptions,
-) -> Result<Vec<RecordBatch>, Box<dyn std::error::Error>> {
-    let messages = store.read(id, part).await?;
-    let (_schema, batches) = decode_stream(messages, Bounds::default()).await?;
-    Ok(batches.try_collect().await?)
 }
 
 /// Serves the store on a free port of the loopback interface.
@@ -86,7 +75,7 @@ async fn serve(store: &Store) -> Result<ServerHandle, Error> {
         .handler(NAMESPACE, Arc::new(handler))
         .actions(Arc::new(StoreActions::new(store.clone())))
         .build()?;
-    // The name is what an error calls the setting: "--flight-addr … is in use".
+    // The name is only for errors: "--flight-addr … is in use".
     let listener = Listener::bind("127.0.0.1:0", "--flight-addr", Exposure::Loopback)?;
     Server::new(router).serve(listener).await
 }

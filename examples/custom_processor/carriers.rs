@@ -8,7 +8,7 @@ use arrow_array::cast::AsArray as _;
 use arrow_array::types::Int16Type;
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use async_trait::async_trait;
-use futures::stream::{self, StreamExt as _};
+use futures::StreamExt as _;
 use sheaf_worker::{Job, Output, ProcessError, Processor};
 
 /// Adds up departure delays by carrier. Sums and counts, not means: those of
@@ -28,12 +28,15 @@ impl Processor for DelayByCarrier {
             add(&mut sums, &batch?)?;
         }
         self.look_up(attempt)?;
-        let table = table(&sums).map_err(|error| ProcessError::permanent(error.to_string()))?;
-        Ok(Output::new(table.schema(), stream::iter([Ok(table)]).boxed()))
+        Ok(Output::from_batch(table(&sums)?))
     }
 
     fn describe(&self) -> String {
         "departure delay by carrier".to_owned()
+    }
+
+    fn makes_batches(&self) -> bool {
+        false // rows for the sink only, no further batches
     }
 }
 

@@ -6,7 +6,6 @@ use arrow_schema::SchemaRef;
 use async_trait::async_trait;
 use sheaf_connectors::{CommitKey, Committed, Error, PreparedWrite, Sink};
 use sheaf_proto::BatchId;
-use sheaf_retry::Retryable as _;
 
 use crate::commit_log::{CommitLog, Entry};
 
@@ -15,8 +14,7 @@ pub(crate) struct JsonLines(pub(crate) CommitLog);
 
 impl JsonLines {
     fn failed(&self, operation: &'static str, error: std::io::Error) -> Error {
-        let (code, place) = (error.code(), self.describe());
-        Error::Io { operation, place, code, source: error.into() }
+        Error::io(operation, self.0.path(), error)
     }
 
     fn committed_as(&self, entry: &Entry, created: bool) -> Committed {

@@ -12,14 +12,13 @@ mod json_lines;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use futures::stream::{self, StreamExt as _};
+use futures::StreamExt as _;
 use sheaf_connectors::{FileSource, Source as _, SourceOptions};
 use sheaf_coordinator::embedded::{self, Embedded};
 use sheaf_coordinator::{BatchSpec, Coordinator, Event, State, WatchFilter};
-use sheaf_flight::ipc::encode_batches;
 use sheaf_retry::{RetryPolicy, SystemClock};
 use sheaf_store::{Options, PutOptions, Store};
-use sheaf_worker::{Config, LocalPayloads, Metrics, Parts, Worker};
+use sheaf_worker::{Config, LocalPayloads, Parts, ToSpec as _, Worker};
 
 use carriers::DelayByCarrier;
 use commit_log::CommitLog;
@@ -37,18 +36,12 @@ async fn main() -> Result<(), Failure> {
     let results = CommitLog::open(folder.path().join("delays.jsonl"))?;
     // In memory, for a job that is simply run again after a crash.
     let coordinator = Arc::new(Embedded::open(embedded::Config::memory(), clock.clone())?);
-    let store = Arc::new(Store::open(Options::new(clock.clone())).await?);
-    let workers = Worker::new(
-        Config::new("delays").with_worker_count(2),
-        Parts {
-            coordinator: coordinator.clone(),
-            payloads: Arc::new(LocalPayloads::new(store.clone())),
-            processor: Arc::new(DelayByCarrier::default()),
-            sink: Some(Arc::new(JsonLines(results.clone()))),
-            clock,
-            metrics: Metrics::default(),
-        },
-    )?;
+    let store = Store::open(Options::new(clock.clone())).await?;
+    let payloads = Arc::new(LocalPayloads::new(store.clone()));
+    let processor = Arc::new(DelayByCarrier::default());
+    let parts = Parts::new(coordinator.clone(), payloads, processor, clock)
+        .with_sink(Arc::new(JsonLines(results.clone())));
+    let workers = Worker::new(Config::new("delays").with_worker_count(2), parts)?;
     // Before the first registration, so that no event is missed.
     let mut events = coordinator.watch(WatchFilter::default()).await?;
     let mut open = register_flights(&store, &coordinator).await?;
@@ -73,11 +66,10 @@ async fn register_flights(store: &Store, coordinator: &Embedded) -> Result<usize
     let mut specs = Vec::new();
     while let Some(rows) = batches.next().await {
         let id = format!("flights-{}", specs.len()).parse()?;
-        let messages = stream::iter(encode_batches(source.schema().await?, &[rows?])?).map(Ok);
-        let put = store.put(Some(id), messages.boxed(), PutOptions::MEMORY).await?;
+        let schema = source.schema().await?;
+        let put = store.put_batches(Some(id), schema, &[rows?], PutOptions::MEMORY).await?;
         let retry = Some(RetryPolicy { base_ms: 50, ..RetryPolicy::QUEUE });
-        let (rows, bytes) = (put.rows, put.bytes);
-        specs.push(BatchSpec { rows, bytes, retry, ..BatchSpec::new(put.batch_id) });
+        specs.push(BatchSpec { retry, ..put.to_spec() });
     }
     Ok(coordinator.register(specs).await?.len())
 }

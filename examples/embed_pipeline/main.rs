@@ -4,25 +4,24 @@
 //! `cargo run -p sheaf-examples --example embed_pipeline`
 #![allow(clippy::print_stdout, reason = "an example shows what happens")]
 
-mod owner;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use futures::stream::{self, StreamExt as _};
+use futures::StreamExt as _;
 use sheaf_connectors::{FileFormat, FileSink, FileSource, SinkOptions, Source as _, SourceOptions};
 use sheaf_coordinator::embedded::{self, Embedded};
-use sheaf_coordinator::{Answer, Coordinator, Query, State, WatchFilter};
-use sheaf_flight::ipc::encode_batches;
+use sheaf_coordinator::{CoordinatorExt as _, DEFAULT_QUEUE, State};
 use sheaf_retry::SystemClock;
 use sheaf_store::{Options, PutOptions, Store};
-use sheaf_worker::{Config, LocalPayloads, Metrics, Parts, Verify, Worker};
-
-use owner::Owner;
+use sheaf_worker::{Config, CoordinatorOwner, LocalPayloads, Parts, Verify, Worker};
 
 /// 25,000 flights that left New York in January 2013.
 const FLIGHTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/flights.parquet");
+
+/// How long the whole of it may take.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -43,47 +42,28 @@ async fn pipeline(data: &Path, results: &Path) -> Result<BTreeMap<State, u64>, F
     let clock = SystemClock::shared();
     let config = embedded::Config::disk(data.join("coordinator.redb"));
     let coordinator = Arc::new(Embedded::open(config, clock.clone())?);
-    let owner = Arc::new(Owner(coordinator.clone()));
+    // Payloads are kept as long as there is work to be done on their batches.
+    let owner = Arc::new(CoordinatorOwner::new(coordinator.clone(), clock.clone()));
     let options = Options::new(clock.clone()).with_data_dir(data).with_owner(owner);
-    let store = Arc::new(Store::open(options).await?);
+    let store = Store::open(options).await?;
     let sink = FileSink::open(results, FileFormat::Parquet, SinkOptions::default(), clock.clone());
-    let parts = Parts {
-        coordinator: coordinator.clone(),
-        payloads: Arc::new(LocalPayloads::new(store.clone())),
-        processor: Arc::new(Verify),
-        sink: Some(Arc::new(sink.await?)),
-        clock,
-        metrics: Metrics::default(),
-    };
+    let payloads = Arc::new(LocalPayloads::new(store.clone()));
+    let parts = Parts::new(coordinator.clone(), payloads, Arc::new(Verify), clock.clone())
+        .with_sink(Arc::new(sink.await?));
     let workers = Worker::new(Config::new("embedded").with_worker_count(2), parts)?;
     workers.start()?;
 
     let source = FileSource::open(FLIGHTS, SourceOptions::default()).await?;
     let mut flights = source.read(1_000).await?;
     while let Some(rows) = flights.next().await {
-        let messages = encode_batches(source.schema().await?, &[rows?])?;
-        store.put(None, stream::iter(messages).map(Ok).boxed(), REGISTERED).await?;
+        let schema = source.schema().await?;
+        // One call stores and registers: no crash leaves a stored batch that
+        // nobody works on.
+        store.put_batches(None, schema, &[rows?], PutOptions::REGISTERED).await?;
     }
-    let counts = all_over(&*coordinator).await?;
+    let idle = coordinator.wait_idle(DEFAULT_QUEUE, &clock, PATIENCE).await?;
     workers.shutdown().await;
     store.close().await;
-    Ok(counts)
-}
-
-/// One call stores and registers: no crash leaves a stored batch that nobody works on.
-const REGISTERED: PutOptions = PutOptions { register: true, ..PutOptions::DISK };
-
-/// The batches by state, once none is left to be worked on.
-async fn all_over(coordinator: &dyn Coordinator) -> Result<BTreeMap<State, u64>, Failure> {
-    // Watched before the first look: what happens in between is not missed.
-    let mut events = coordinator.watch(WatchFilter::default()).await?;
-    while let Answer::Stats(mut queues) = coordinator.query(Query::Stats(None)).await? {
-        // Of the default queue, the only one here.
-        let counts = queues.pop().ok_or("there is no queue")?.counts;
-        if counts.iter().all(|(state, batches)| state.is_terminal() || *batches == 0) {
-            return Ok(counts);
-        }
-        events.next().await.ok_or("the coordinator closed")?;
-    }
-    Err("the coordinator answered another question".into())
+    coordinator.close().await?;
+    Ok(idle.counts)
 }

@@ -9,7 +9,6 @@
 
 mod directory;
 mod error;
-mod owner;
 mod ports;
 mod pulse;
 mod reconcile;
@@ -22,8 +21,8 @@ use sheaf_retry::{Code, SharedClock};
 use sheaf_terminal::{Console, Failure};
 
 use crate::config::{Backend, Config};
+pub use directory::StoreDirectory;
 pub use error::Error;
-use ports::Ports;
 pub use server::Server;
 use signals::Signals;
 pub use signals::die_with_parent;
@@ -45,23 +44,12 @@ pub async fn serve(
     let mut signals = Signals::listen().map_err(|error| {
         Failure::new(Code::Io, "signals of this process cannot be received").because(error)
     })?;
-    let grace = config.grace();
     let failed = |error: Error| Failure::from_error(&error);
-    let running = match config.backend().clone() {
-        Backend::Embedded => {
-            let ports = Ports::bind(&config).map_err(failed)?;
-            // Opening a large state takes seconds: a signal ends that too.
-            let server = tokio::select! {
-                server = Server::start(config, ports, clock) => server.map_err(failed)?,
-                signal = signals.next() => return Err(interrupted(signal)),
-            };
-            Running::Server(Box::new(server))
-        }
-        Backend::Remote(coordinator) => {
-            let admin = Ports::bind_admin(&config).map_err(failed)?;
-            let workers = RemoteWorkers::start(&config, &coordinator, admin, clock).await;
-            Running::Workers(Box::new(workers.map_err(failed)?))
-        }
+    let grace = config.grace();
+    // Opening a large state takes seconds: a signal ends that too.
+    let running = tokio::select! {
+        running = Running::start(config, clock) => running.map_err(failed)?,
+        signal = signals.next() => return Err(interrupted(signal)),
     };
     let line = running.ready_line();
     if console.data(&format!("{line}\n")).is_err() {
@@ -71,7 +59,7 @@ pub async fn serve(
     let signal = signals.next().await;
     tracing::info!(signal, ?grace, "draining; a second signal ends at once");
     tokio::select! {
-        () = running.drain(grace) => {
+        () = running.drain() => {
             tracing::info!("drained");
             Ok(())
         }
@@ -90,6 +78,15 @@ enum Running {
 }
 
 impl Running {
+    async fn start(config: Config, clock: SharedClock) -> Result<Self, Error> {
+        Ok(match config.backend() {
+            Backend::Embedded => Running::Server(Box::new(Server::start(config, clock).await?)),
+            Backend::Remote(_) => {
+                Running::Workers(Box::new(RemoteWorkers::start(config, clock).await?))
+            }
+        })
+    }
+
     fn ready_line(&self) -> String {
         match self {
             Running::Server(server) => server.ready_line(),
@@ -97,9 +94,9 @@ impl Running {
         }
     }
 
-    async fn drain(self, grace: std::time::Duration) {
+    async fn drain(self) {
         match self {
-            Running::Server(server) => server.drain(grace).await,
+            Running::Server(server) => server.drain().await,
             Running::Workers(workers) => workers.drain().await,
         }
     }

@@ -1,5 +1,6 @@
 //! Why a worker or one attempt failed.
 
+use arrow_schema::ArrowError;
 use sheaf_retry::{Class, Code, Retryable};
 
 /// A worker could not be made.
@@ -59,6 +60,23 @@ impl ProcessError {
     }
 }
 
+/// So that `?` does in a processor.
+///
+/// Permanent, since the same data meets it again. Only what does not come of
+/// the data may go better the next time: i/o, memory, and an error from
+/// outside Arrow, of which nothing is known.
+impl From<ArrowError> for ProcessError {
+    fn from(error: ArrowError) -> Self {
+        let message = error.to_string();
+        match error {
+            ArrowError::IoError(..) | ArrowError::MemoryError(_) | ArrowError::ExternalError(_) => {
+                ProcessError::transient(message)
+            }
+            _ => ProcessError::permanent(message),
+        }
+    }
+}
+
 impl Retryable for ProcessError {
     fn code(&self) -> Code {
         self.code
@@ -70,5 +88,21 @@ impl Retryable for ProcessError {
         } else {
             sheaf_retry::Disposition::Transient { after: None }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_arrow_are_permanent_where_the_data_is_to_blame() {
+        let of = |error: ArrowError| ProcessError::from(error).permanent;
+        assert!(of(ArrowError::CastError("x".to_owned())));
+        assert!(of(ArrowError::SchemaError("x".to_owned())));
+        assert!(of(ArrowError::DivideByZero));
+        let gone = std::io::ErrorKind::ConnectionReset;
+        assert!(!of(ArrowError::IoError("x".to_owned(), gone.into())));
+        assert!(!of(ArrowError::from_external_error("x".into())));
     }
 }

@@ -7,44 +7,37 @@
 //! use arrow_array::{Int64Array, RecordBatch};
 //! use futures::StreamExt as _;
 //! use sheaf_coordinator::embedded::{self, Embedded};
-//! use sheaf_coordinator::{BatchSpec, Coordinator, Event, State, WatchFilter};
+//! use sheaf_coordinator::{Coordinator, CoordinatorExt as _};
 //! use sheaf_flight::ipc::encode_batches;
 //! use sheaf_retry::SystemClock;
 //! use sheaf_store::{Options, PutOptions, Store};
-//! use sheaf_worker::{Config, LocalPayloads, Metrics, Parts, Verify, Worker};
+//! use sheaf_worker::{Config, LocalPayloads, Parts, ToSpec as _, Verify, Worker};
 //!
 //! # tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
 //! let clock = SystemClock::shared();
 //! let coordinator = Arc::new(Embedded::open(embedded::Config::memory(), clock.clone())?);
-//! let store = Arc::new(Store::open(Options::new(clock.clone())).await?);
-//! let parts = Parts {
-//!     coordinator: coordinator.clone(),
-//!     payloads: Arc::new(LocalPayloads::new(store.clone())),
-//!     processor: Arc::new(Verify),
-//!     sink: None, // a `FileSink`, or your own
-//!     clock,
-//!     metrics: Metrics::default(),
-//! };
+//! let store = Store::open(Options::new(clock.clone())).await?;
+//! let payloads = Arc::new(LocalPayloads::new(store.clone()));
+//! // `with_sink` takes a `FileSink`, or your own; without one the rows are dropped.
+//! let parts = Parts::new(coordinator.clone(), payloads, Arc::new(Verify), clock.clone());
 //! let worker = Worker::new(Config::new("example").with_worker_count(4), parts)?;
 //! worker.start()?;
 //!
-//! let mut events = coordinator.watch(WatchFilter::default()).await?;
 //! let column = Arc::new(Int64Array::from(vec![1, 2, 3])) as _;
 //! let rows = RecordBatch::try_from_iter([("n", column)])?;
 //! let messages = encode_batches(rows.schema(), &[rows])?.into_iter().map(Ok);
 //! let stream = futures::stream::iter(messages).boxed();
 //! let receipt = store.put(None, stream, PutOptions::MEMORY).await?;
-//! coordinator.register(vec![BatchSpec::new(receipt.batch_id)]).await?;
-//! while let Some(event) = events.next().await {
-//!     if matches!(event, Event::Changed(change) if change.to == Some(State::Completed)) {
-//!         break;
-//!     }
-//! }
+//! coordinator.register(vec![receipt.to_spec()]).await?;
+//! coordinator.wait_idle("default", &clock, Duration::from_secs(60)).await?;
 //! assert_eq!(worker.shutdown().await.completed, 1);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! # })?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! [`CoordinatorOwner`] ties the store closer: one call puts and registers, and
+//! a payload is kept until the work on it is over.
 //!
 //! # How it is built
 //!
@@ -73,8 +66,10 @@ mod error;
 mod exec;
 mod job;
 mod metrics;
+mod owner;
 mod payloads;
 mod processor;
+mod spec;
 mod verify;
 mod worker;
 
@@ -82,7 +77,9 @@ pub use config::{Config, MAX_WORKER_COUNT, defaults};
 pub use error::{Error, ProcessError};
 pub use exec::Exec;
 pub use metrics::Metrics;
+pub use owner::CoordinatorOwner;
 pub use payloads::{LocalPayloads, Payloads, RemotePayloads};
 pub use processor::{Job, Output, PassThrough, Processor, ProgressHandle, RowStream};
+pub use spec::ToSpec;
 pub use verify::Verify;
 pub use worker::{Parts, Summary, Worker};

@@ -116,6 +116,43 @@ impl Output {
         Output { schema, rows, batches: Vec::new() }
     }
 
+    /// These rows, and no new batches.
+    ///
+    /// ```
+    /// use arrow_array::{ArrayRef, Int64Array, RecordBatch};
+    /// use async_trait::async_trait;
+    /// use futures::StreamExt as _;
+    /// use sheaf_worker::{Job, Output, ProcessError, Processor};
+    ///
+    /// /// One row for each batch: how many it had.
+    /// struct Count;
+    ///
+    /// #[async_trait]
+    /// impl Processor for Count {
+    ///     async fn process(&self, job: Job) -> Result<Output, ProcessError> {
+    ///         let mut rows = job.into_rows().await?.rows;
+    ///         let mut count = 0;
+    ///         while let Some(batch) = rows.next().await {
+    ///             count += batch?.num_rows() as i64;
+    ///         }
+    ///         let column = std::sync::Arc::new(Int64Array::from(vec![count])) as ArrayRef;
+    ///         Ok(Output::from_batch(RecordBatch::try_from_iter([("rows", column)])?))
+    ///     }
+    ///
+    ///     fn describe(&self) -> String {
+    ///         "count".to_owned()
+    ///     }
+    ///
+    ///     fn makes_batches(&self) -> bool {
+    ///         false
+    ///     }
+    /// }
+    /// ```
+    pub fn from_batch(rows: RecordBatch) -> Self {
+        let schema = rows.schema();
+        Output::new(schema, futures::stream::iter([Ok(rows)]).boxed())
+    }
+
     /// Applies `change` to every record batch; `schema` is that of the results.
     #[must_use]
     pub fn map<F>(self, schema: SchemaRef, mut change: F) -> Self

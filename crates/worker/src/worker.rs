@@ -57,7 +57,7 @@ pub struct Summary {
     pub unsettled: u64,
 }
 
-/// What a pool works with.
+/// What a pool works with. [`Parts::new`] takes what there has to be.
 pub struct Parts {
     /// Knows what is to be done.
     pub coordinator: Arc<dyn Coordinator>,
@@ -71,6 +71,31 @@ pub struct Parts {
     pub clock: SharedClock,
     /// Counters; see [`Metrics::register`].
     pub metrics: Metrics,
+}
+
+impl Parts {
+    /// Without a sink: rows are dropped when they are processed. With counters
+    /// that nobody reads.
+    pub fn new(
+        coordinator: Arc<dyn Coordinator>,
+        payloads: Arc<dyn Payloads>,
+        processor: Arc<dyn Processor>,
+        clock: SharedClock,
+    ) -> Self {
+        Parts { coordinator, payloads, processor, sink: None, clock, metrics: Metrics::default() }
+    }
+
+    /// The rows go there, each batch once.
+    #[must_use]
+    pub fn with_sink(self, sink: Arc<dyn Sink>) -> Self {
+        Parts { sink: Some(sink), ..self }
+    }
+
+    /// Counts with these; see [`Metrics::register`].
+    #[must_use]
+    pub fn with_metrics(self, metrics: Metrics) -> Self {
+        Parts { metrics, ..self }
+    }
 }
 
 impl std::fmt::Debug for Parts {

@@ -13,7 +13,7 @@ use futures::StreamExt as _;
 use sheaf_connectors::{
     FileFormat, FileSink, FileSource, Sink, SinkOptions, Source as _, SourceOptions,
 };
-use sheaf_coordinator::{Coordinator as _, Event, State, WatchFilter};
+use sheaf_coordinator::{Event, State, WatchFilter};
 use sheaf_retry::SystemClock;
 use sheaf_testkit::{Process, TempDir};
 use sheaf_worker::{Job, Output, PassThrough, ProcessError, Processor, Verify};

@@ -44,7 +44,7 @@ fn embed_store() {
     let printed = run("embed_store");
     let row = "| EV      | 4404   | PVD  | 147       |";
     assert_has(&printed, &["put 25000 rows", "put again: created false", "| carrier | flight |"]);
-    assert_has(&printed, &[row, "over Flight: 25000 rows, 19 columns"]);
+    assert_has(&printed, &[row, "over Flight: 25000 rows, 19 columns", "1 record batch of them"]);
 }
 
 #[test]

@@ -17,8 +17,6 @@ use super::resolved::{Config, Mode};
 
 /// Least memory for payloads: below it not even a few small batches fit.
 const MIN_MEMORY: u64 = 1_000_000;
-/// Most workers of one process.
-const MAX_WORKERS: u32 = 1_024;
 /// Longest name of a queue, in bytes.
 const MAX_QUEUE_NAME: usize = 128;
 /// Most queues that the workers of one process take from.
@@ -62,7 +60,7 @@ fn read(reader: &mut Reader<'_>, machine: &Machine) -> Option<Config> {
     let data_dir = data_dir(reader);
     let durability = durability(reader);
     let memory_limit = reader.memory("memory-limit", MIN_MEMORY, machine);
-    let ttl = reader.duration("ttl", Duration::ZERO..=DAY * 3_650);
+    let ttl = reader.duration("ttl", MILLISECOND * 10..=DAY * 3_650);
     let lease = reader.duration("lease", MILLISECOND * 100..=DAY);
     let grace = reader.duration("grace", Duration::ZERO..=HOUR);
     let max_retries = reader.number("max-retries", MAX_RETRIES);
@@ -71,6 +69,7 @@ fn read(reader: &mut Reader<'_>, machine: &Machine) -> Option<Config> {
     let queues = queues(reader);
     let processor = reader.parse("processor");
     let sink = reader.parse("sink");
+    idle(reader, workers);
     let verbose = reader.switch("verbose");
     let format = reader.parse::<LogFormat>("log-format");
     Some(Config {
@@ -181,12 +180,26 @@ fn durability(reader: &mut Reader<'_>) -> Option<Durability> {
 }
 
 fn workers(reader: &mut Reader<'_>, mode: Option<Mode>) -> Option<usize> {
-    let workers = reader.number("workers", MAX_WORKERS)?;
+    let most = u32::try_from(sheaf_worker::MAX_WORKER_COUNT).unwrap_or(u32::MAX);
+    let workers = reader.number("workers", most)?;
     if workers == 0 && mode == Some(Mode::Worker) {
         reader.wrong("workers", "mode worker needs at least 1".to_owned());
         return None;
     }
     usize::try_from(workers).ok()
+}
+
+/// Settings that only workers would heed, where there are none.
+fn idle(reader: &mut Reader<'_>, workers: Option<usize>) {
+    if workers != Some(0) {
+        return;
+    }
+    for (name, default) in [("sink", "none"), ("processor", "verify")] {
+        if reader.text(name) != default {
+            let message = "has no effect with 0 workers; give it to the workers".to_owned();
+            reader.wrong(name, message);
+        }
+    }
 }
 
 fn queues(reader: &mut Reader<'_>) -> Option<Vec<String>> {

@@ -89,7 +89,7 @@ fn each_wrong_value_is_named_with_what_is_allowed() {
         ("grace", "2h", "0s to 1h"),
         ("max-retries", "-1", "no number from 0 to 1000"),
         ("max-retries", "1001", "over the limit of 1000"),
-        ("workers", "1025", "over the limit of 1024"),
+        ("workers", "257", "over the limit of 256"),
         ("poll-interval", "0", "1ms to 1m"),
         ("poll-interval", "2m", "1ms to 1m"),
         ("queue", "a,,b", "no name of a queue"),

@@ -109,6 +109,12 @@ pub async fn run(
     if options.rows == 0 || options.workers == 0 || options.rows_per_batch == 0 {
         return Err(Error::Invalid("the demo needs at least one row and one worker".to_owned()));
     }
+    if std::fs::read_dir(&options.folder).is_ok_and(|mut entries| entries.next().is_some()) {
+        return Err(Error::Invalid(format!(
+            "{} is not empty; name a new folder, or leave it out",
+            options.folder.display()
+        )));
+    }
     let flights = Arc::new(Flights::try_new(options.rows, options.rows_per_batch)?);
     let mut cluster = Cluster::start(options, &clock).await?;
     show(Step::Ready { flight: cluster.flight.clone(), workers: options.workers });

@@ -5,20 +5,54 @@ use sheaf_proto::BatchId;
 use sheaf_rpc::{PayloadDirectory, PayloadFacts};
 use sheaf_store::Store;
 
-/// What the store knows, for whoever registers a batch by its name alone.
-pub(super) struct Directory {
+/// What a store knows, for whoever registers a batch by its name alone.
+///
+/// `RegisterBatch` then needs nothing but `batch_id`: rows, bytes, checksum and
+/// fingerprint are those of the payload. A payload that is looked up counts as
+/// used, so that it does not expire before it is registered.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use sheaf_coordinator::embedded::{Config, Embedded};
+/// use sheaf_node::serve::StoreDirectory;
+/// use sheaf_retry::SystemClock;
+/// use sheaf_rpc::CoordinatorActions;
+/// use sheaf_store::{Options, Store};
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+/// let clock = SystemClock::shared();
+/// let store = Store::open(Options::new(clock.clone())).await?;
+/// let coordinator = Arc::new(Embedded::open(Config::memory(), clock.clone())?);
+/// let actions = CoordinatorActions::new(coordinator, clock)
+///     .with_directory(Arc::new(StoreDirectory::new(store)));
+/// # drop(actions);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct StoreDirectory {
     store: Store,
     locations: Vec<String>,
 }
 
-impl Directory {
-    pub(super) fn new(store: Store, locations: Vec<String>) -> Self {
-        Directory { store, locations }
+impl StoreDirectory {
+    /// Looks payloads up in `store`, of which it keeps a clone. It is the one
+    /// beside the coordinator: batches are registered without an address.
+    pub fn new(store: Store) -> Self {
+        StoreDirectory { store, locations: Vec::new() }
+    }
+
+    /// Registers batches under these Flight addresses, where others reach the store.
+    #[must_use]
+    pub fn with_locations(self, locations: Vec<String>) -> Self {
+        StoreDirectory { locations, ..self }
     }
 }
 
 #[async_trait]
-impl PayloadDirectory for Directory {
+impl PayloadDirectory for StoreDirectory {
     async fn lookup(&self, ids: &[BatchId]) -> Vec<Option<PayloadFacts>> {
         ids.iter()
             .map(|id| {

@@ -45,6 +45,14 @@ pub enum Error {
     /// The admin port cannot be served.
     #[error(transparent)]
     Telemetry(#[from] sheaf_telemetry::Error),
+    /// The configuration is for another mode.
+    #[error("the configuration is for mode {configured}: start {instead} with it")]
+    OtherMode {
+        /// What it says.
+        configured: &'static str,
+        /// What to start.
+        instead: &'static str,
+    },
     /// A thread of the start ended without an answer: a bug.
     #[error("{0} ended without an answer")]
     Lost(&'static str),
@@ -60,6 +68,7 @@ impl Retryable for Error {
             Error::Sink { source, .. } => source.code(),
             Error::Worker(error) => error.code(),
             Error::Telemetry(error) => error.code(),
+            Error::OtherMode { .. } => Code::FailedPrecondition,
             Error::Lost(_) => Code::Internal,
         }
     }

@@ -26,8 +26,12 @@ pub(super) struct Found {
 ///
 /// Nothing is changed: a worker that claims such a batch settles it as failed
 /// with code `payload_lost`, which also covers payloads that get lost later.
-pub(super) async fn reconcile(coordinator: Arc<dyn Coordinator>, store: Store) {
-    match compare(coordinator.as_ref(), &store).await {
+pub(super) async fn reconcile(
+    coordinator: Arc<dyn Coordinator>,
+    store: Store,
+    own: Vec<String>,
+) {
+    match compare(coordinator.as_ref(), &store, &own).await {
         Ok(Found { live, missing: 0, .. }) => {
             tracing::info!(live, "every live batch has its payload");
         }
@@ -41,7 +45,16 @@ pub(super) async fn reconcile(coordinator: Arc<dyn Coordinator>, store: Store) {
     }
 }
 
-pub(super) async fn compare(coordinator: &dyn Coordinator, store: &Store) -> Result<Found, Error> {
+/// Payloads at other addresses are none of this store's business.
+fn here(locations: &[String], own: &[String]) -> bool {
+    locations.is_empty() || locations.iter().any(|location| own.contains(location))
+}
+
+pub(super) async fn compare(
+    coordinator: &dyn Coordinator,
+    store: &Store,
+    own: &[String],
+) -> Result<Found, Error> {
     let states = State::ALL.into_iter().filter(|state| !state.is_terminal()).collect();
     let mut filter = ListFilter { states, limit: PAGE, ..ListFilter::default() };
     let mut found = Found::default();
@@ -49,8 +62,7 @@ pub(super) async fn compare(coordinator: &dyn Coordinator, store: &Store) -> Res
         let Answer::Batches(page) = coordinator.query(Query::List(filter.clone())).await? else {
             return Ok(found);
         };
-        // Payloads at other addresses are none of this store's business.
-        for batch in page.batches.iter().filter(|batch| batch.spec.locations.is_empty()) {
+        for batch in page.batches.iter().filter(|batch| here(&batch.spec.locations, own)) {
             found.live += 1;
             if store.info(&batch.spec.id).is_err() {
                 found.missing += 1;
@@ -81,8 +93,12 @@ mod tests {
         let store = Store::open(Options::new(clock.clone())).await.unwrap();
         let coordinator = Embedded::open(Config::memory(), clock).unwrap();
         let spec = |id: &str| BatchSpec::new(id.parse().unwrap());
-        let mut specs: Vec<_> = ["here", "gone", "elsewhere", "over"].map(spec).into();
+        let mut specs: Vec<_> = ["here", "gone", "elsewhere", "over", "gone too"]
+            .map(|id| spec(&id.replace(' ', "-")))
+            .into();
         specs[2].locations = vec!["grpc://h:1".to_owned()];
+        let own = ["grpc://h:2".to_owned()];
+        specs[4].locations = own.to_vec();
         coordinator.register(specs).await.unwrap();
         let cancel = sheaf_coordinator::Control::Cancel(vec!["over".parse().unwrap()]);
         coordinator.control(cancel).await.unwrap();
@@ -91,8 +107,8 @@ mod tests {
         let here = Some("here".parse().unwrap());
         store.put(here, messages, PutOptions::MEMORY).await.unwrap();
 
-        let found = compare(&coordinator, &store).await.unwrap();
-        let names = vec!["gone".parse().unwrap()];
-        assert_eq!(found, Found { live: 2, missing: 1, names });
+        let found = compare(&coordinator, &store, &own).await.unwrap();
+        let names = vec!["gone".parse().unwrap(), "gone-too".parse().unwrap()];
+        assert_eq!(found, Found { live: 3, missing: 2, names });
     }
 }

@@ -1,5 +1,6 @@
 //! Mode `all`: store, coordinator and workers in one process.
 
+use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -11,20 +12,55 @@ use sheaf_retry::{RetryPolicy, SharedClock};
 use sheaf_rpc::{CoordinatorActions, CoordinatorService, Waits};
 use sheaf_store::{Budget, Durability, Options, Store, StoreActions, StoreHandler};
 use sheaf_telemetry::{AdminServer, Health, SharedRegistry, Status};
-use sheaf_worker::{LocalPayloads, Worker};
-use tokio_util::sync::CancellationToken;
+use sheaf_worker::{CoordinatorOwner, LocalPayloads, Worker};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::directory::Directory;
+use super::directory::StoreDirectory;
 use super::error::Error;
-use super::owner::Owner;
 use super::ports::Ports;
 use super::pulse::Pulse;
 use super::reconcile::reconcile;
 use super::retire::retire;
 use super::workers;
-use crate::config::Config;
+use crate::config::{Backend, Config};
 
-/// A running server.
+/// A running server: mode `all`, in a program of one's own or in a test.
+///
+/// Nothing of the process is touched: no signals, no standard output, no
+/// global logger; several servers may run in one process, each on a data
+/// directory of its own. [`serve`](super::serve) is the same with signals.
+/// A server that is dropped cuts the calls under way and stops in the
+/// background: use [`Server::drain`].
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use arrow_array::{Int64Array, RecordBatch};
+/// use sheaf_node::config::{Machine, Origin, RawConfig};
+/// use sheaf_node::serve::Server;
+/// use sheaf_retry::SystemClock;
+/// use sheaf_store::{ClientPut, FlightClient};
+///
+/// # tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+/// # let directory = tempfile::tempdir()?;
+/// # let data_dir = directory.path().to_str().expect("a path of UTF-8");
+/// let mut raw = RawConfig::default();
+/// raw.set("flight-addr", "127.0.0.1:0", Origin::Flag); // a free port
+/// raw.set("data-dir", data_dir, Origin::Flag);
+/// let config = raw.validate(&Machine::this()).expect("valid settings");
+/// let clock = SystemClock::shared();
+/// let server = Server::start(config, clock.clone()).await?;
+///
+/// let client = FlightClient::connect(&server.uri(), clock)?;
+/// let column = Arc::new(Int64Array::from(vec![1, 2, 3])) as _;
+/// let rows = RecordBatch::try_from_iter([("n", column)])?;
+/// let put = client.put(None, rows.schema(), &[rows], ClientPut::REGISTERED).await?;
+/// assert_eq!(put.rows, 3);
+/// server.drain().await;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Server {
     flight: ServerHandle,
     admin: AdminServer,
@@ -34,19 +70,31 @@ pub struct Server {
     coordinator: Arc<Embedded>,
     health: Health,
     clock: SharedClock,
-    stop: CancellationToken,
+    grace: Duration,
+    /// Ends what runs in the background.
+    stop: DropGuard,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("uri", &self.uri()).finish_non_exhaustive()
+    }
 }
 
 impl Server {
-    /// Opens everything and serves on ports that are bound already.
+    /// Binds the ports, opens everything, and answers calls when it returns.
+    /// Reading the state of the data directory takes seconds where there is
+    /// much of it. A call that is dropped leaves nothing running.
     ///
     /// # Errors
-    /// What cannot be opened, by its name.
-    pub(super) async fn start(
-        config: Config,
-        ports: Ports,
-        clock: SharedClock,
-    ) -> Result<Self, Error> {
+    /// A port in use, by the name of its setting; what cannot be opened, by
+    /// its name; [`Error::OtherMode`] for mode `worker`, which is
+    /// [`RemoteWorkers`](super::RemoteWorkers).
+    pub async fn start(config: Config, clock: SharedClock) -> Result<Self, Error> {
+        if let Backend::Remote(_) = config.backend() {
+            return Err(Error::OtherMode { configured: "worker", instead: "RemoteWorkers" });
+        }
+        let ports = Ports::bind(&config)?;
         let (registry, health) = (SharedRegistry::default(), Health::new());
         // From here on the admin port says that the server is starting.
         let admin = AdminServer::start(ports.admin, registry.clone(), health.clone())?;
@@ -55,32 +103,15 @@ impl Server {
             .map(|address| format!("grpc://{address}"))
             .into_iter()
             .collect();
-        let owner = Arc::new(Owner::new(clock.clone(), locations.clone()));
+        let owner = CoordinatorOwner::detached(clock.clone()).with_locations(locations.clone());
+        let owner = Arc::new(owner);
         let store = open_store(&config, &clock, owner.clone()).await?;
         let embedded = Arc::new(open_coordinator(&config, &clock).await?);
         let coordinator: Arc<dyn Coordinator> = embedded.clone();
-        owner.attach(coordinator.clone());
+        owner.attach(coordinator.clone())?;
 
         let waits = Waits::new();
-        let directory = Arc::new(Directory::new(store.clone(), locations.clone()));
-        let actions = CoordinatorActions::new(coordinator.clone(), clock.clone())
-            .with_directory(directory)
-            .with_default_lease(config.lease())
-            .with_waits(waits.clone());
-        let handler = StoreHandler::new(store.clone(), config.durability());
-        let router = {
-            let mut registry = registry.lock().unwrap_or_else(PoisonError::into_inner);
-            store.metrics().register(&mut registry);
-            embedded.register_metrics(&mut registry);
-            FlightRouter::builder()
-                .handler("batches", Arc::new(handler))
-                .actions(Arc::new(StoreActions::new(store.clone())))
-                .actions(Arc::new(actions))
-                .limits(Limits::for_memory(config.memory_limit()))
-                .clock(clock.clone())
-                .metrics(&mut registry)
-                .build()?
-        };
+        let router = route(&config, &clock, &store, &embedded, &locations, &waits, &registry)?;
         let service = CoordinatorService::new(coordinator.clone()).with_waits(waits.clone());
         let flight = sheaf_flight::Server::new(router)
             .add_service(service.into_server())
@@ -89,13 +120,14 @@ impl Server {
             .await?;
 
         let stop = CancellationToken::new();
+        let guard = stop.clone().drop_guard();
         let background = stop.clone();
         tokio::spawn(
             background.run_until_cancelled_owned(retire(coordinator.clone(), store.clone())),
         );
         let background = stop.clone();
         tokio::spawn(
-            background.run_until_cancelled_owned(reconcile(coordinator.clone(), store.clone())),
+            background.run_until_cancelled_owned(reconcile(coordinator.clone(), store.clone(), locations.clone())),
         );
         let pulse = Pulse::start(coordinator.clone(), clock.clone(), stop.clone()).await;
         health.register("coordinator", move || pulse.status());
@@ -104,7 +136,8 @@ impl Server {
         let workers = match config.workers() {
             0 => None,
             _ => {
-                let payloads = Arc::new(LocalPayloads::new(Arc::new(store.clone())));
+                let payloads = LocalPayloads::new(store.clone()).with_own(locations.clone());
+                let payloads = Arc::new(payloads);
                 let clock = clock.clone();
                 let pool =
                     workers::start(&config, coordinator, payloads, locations, &registry, clock);
@@ -116,12 +149,37 @@ impl Server {
             health.register("workers", move || Status::up(format!("{} running", pool.running())));
         }
         health.ready();
-        let coordinator = embedded;
-        Ok(Server { flight, admin, waits, workers, store, coordinator, health, clock, stop })
+        Ok(Server {
+            flight,
+            admin,
+            waits,
+            workers,
+            store,
+            coordinator: embedded,
+            health,
+            clock,
+            grace: config.grace(),
+            stop: guard,
+        })
     }
 
-    /// `ready` and what is served.
-    pub(super) fn ready_line(&self) -> String {
+    /// Where Flight and the coordinator are served: `grpc://HOST:PORT`.
+    pub fn uri(&self) -> String {
+        self.flight.uri()
+    }
+
+    /// The store inside.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The coordinator inside.
+    pub fn coordinator(&self) -> Arc<dyn Coordinator> {
+        self.coordinator.clone()
+    }
+
+    /// `ready` and what is served, without a line feed.
+    pub fn ready_line(&self) -> String {
         let flight = self.flight.uri();
         format!(
             "ready flight={flight} coordinator={flight} admin=http://{}",
@@ -130,8 +188,9 @@ impl Server {
     }
 
     /// Ends in good order: waiting claims first, then the workers inside, while
-    /// those outside can still settle; then streams; then the parts.
-    pub(super) async fn drain(self, grace: Duration) {
+    /// those outside can still settle; then streams; then the parts. Takes the
+    /// grace period of the configuration at most, and a few seconds to close.
+    pub async fn drain(self) {
         let began = self.clock.elapsed();
         self.health.draining();
         self.waits.end();
@@ -139,12 +198,12 @@ impl Server {
             let summary = workers.shutdown().await;
             tracing::info!(?summary, "workers stopped");
         }
-        let left = grace.saturating_sub(self.clock.elapsed().saturating_sub(began));
+        let left = self.grace.saturating_sub(self.clock.elapsed().saturating_sub(began));
         let drained = self.flight.drain(left).await;
         for call in drained.cut {
             tracing::warn!(?call, "cut at the end of the grace period");
         }
-        self.stop.cancel();
+        drop(self.stop);
         self.store.close().await;
         if let Err(error) = self.coordinator.close().await {
             tracing::error!(%error, "the coordinator could not be closed");
@@ -153,10 +212,40 @@ impl Server {
     }
 }
 
+/// What the port answers: payloads, and the actions of store and coordinator.
+fn route(
+    config: &Config,
+    clock: &SharedClock,
+    store: &Store,
+    coordinator: &Arc<Embedded>,
+    locations: &[String],
+    waits: &Waits,
+    registry: &SharedRegistry,
+) -> Result<FlightRouter, Error> {
+    let directory = StoreDirectory::new(store.clone()).with_locations(locations.to_vec());
+    let actions = CoordinatorActions::new(coordinator.clone(), clock.clone())
+        .with_directory(Arc::new(directory))
+        .with_default_lease(config.lease())
+        .with_waits(waits.clone());
+    let handler = StoreHandler::new(store.clone(), config.durability());
+    let mut registry = registry.lock().unwrap_or_else(PoisonError::into_inner);
+    store.metrics().register(&mut registry);
+    coordinator.register_metrics(&mut registry);
+    let router = FlightRouter::builder()
+        .handler("batches", Arc::new(handler))
+        .actions(Arc::new(StoreActions::new(store.clone())))
+        .actions(Arc::new(actions))
+        .limits(Limits::for_memory(config.memory_limit()))
+        .clock(clock.clone())
+        .metrics(&mut registry)
+        .build()?;
+    Ok(router)
+}
+
 async fn open_store(
     config: &Config,
     clock: &SharedClock,
-    owner: Arc<Owner>,
+    owner: Arc<CoordinatorOwner>,
 ) -> Result<Store, Error> {
     let mut options = Options::new(clock.clone())
         .with_data_dir(config.data_dir())

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow_array::{Int64Array, RecordBatch};
 use bytes::Bytes;
-use sheaf_coordinator::{Answer, Query, State};
+use sheaf_coordinator::{CoordinatorExt as _, State};
 use sheaf_flight::{CallOptions, ChannelPool, ClientConfig, ipc};
 use sheaf_proto::BatchId;
 use sheaf_retry::{Code, Retryable as _, SystemClock};
@@ -20,15 +20,11 @@ async fn start(folder: &Path, settings: &[(&str, &str)]) -> Server {
         raw.set(name, *text, Origin::Flag);
     }
     let config = raw.validate(&Machine::of(1 << 30)).unwrap();
-    let ports = Ports::bind(&config).unwrap();
-    Server::start(config, ports, SystemClock::shared()).await.unwrap()
+    Server::start(config, SystemClock::shared()).await.unwrap()
 }
 
 async fn state(server: &Server, id: &BatchId) -> Option<State> {
-    match server.coordinator.query(Query::Get(vec![id.clone()])).await.unwrap() {
-        Answer::Batches(page) => page.batches.first().map(|batch| batch.state),
-        other => panic!("{other:?}"),
-    }
+    server.coordinator.get(id).await.unwrap().map(|batch| batch.state)
 }
 
 fn rows() -> RecordBatch {
@@ -39,7 +35,7 @@ fn rows() -> RecordBatch {
 /// Puts 100 rows over the network.
 async fn put(server: &Server, id: &BatchId, options: &CallOptions) {
     let pool = ChannelPool::new(ClientConfig::default(), SystemClock::shared());
-    let connection = pool.connection(&server.flight.uri()).unwrap();
+    let connection = pool.connection(&server.uri()).unwrap();
     let messages = ipc::encode_batches(rows().schema(), &[rows()]).unwrap();
     let messages = Box::pin(futures::stream::iter(messages.into_iter().map(Ok)));
     connection.put(&["batches", id.as_str()], options, messages).await.unwrap();
@@ -56,7 +52,7 @@ async fn a_put_registers_in_the_same_call_and_an_action_by_name_alone() {
     assert_eq!(state(&server, &ids[1]).await, None);
 
     let pool = ChannelPool::new(ClientConfig::default(), SystemClock::shared());
-    let connection = pool.connection(&server.flight.uri()).unwrap();
+    let connection = pool.connection(&server.uri()).unwrap();
     let register = async |id: &BatchId| {
         let body = Bytes::from(format!("{{\"batch_id\":\"{id}\"}}"));
         connection.action("RegisterBatch", body, &CallOptions::default()).await
@@ -64,16 +60,11 @@ async fn a_put_registers_in_the_same_call_and_an_action_by_name_alone() {
     register(&ids[1]).await.unwrap();
     let refused = register(&ids[2]).await.unwrap_err();
     assert!(matches!(refused.code(), Code::NotFound | Code::FailedPrecondition), "{refused}");
-    let Answer::Batches(page) =
-        server.coordinator.query(Query::Get(ids[..2].to_vec())).await.unwrap()
-    else {
-        panic!("not batches")
-    };
-    for batch in page.batches {
+    for batch in server.coordinator.get_all(ids[..2].to_vec()).await.unwrap() {
         assert_eq!((batch.spec.rows, batch.spec.checksum.len()), (100, 32));
         assert_eq!(batch.spec.locations, ["grpc://h:7"]);
     }
-    server.drain(Duration::from_secs(10)).await;
+    server.drain().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -101,5 +92,19 @@ async fn a_payload_is_kept_until_its_work_is_over_and_not_for_ever() {
     server.coordinator.control(resume).await.unwrap();
     gone(&id).await;
     assert_eq!(state(&server, &id).await, Some(State::Completed));
-    server.drain(Duration::from_secs(10)).await;
+    server.drain().await;
+}
+
+#[tokio::test]
+async fn a_configuration_of_another_mode_is_refused() {
+    let mut raw = RawConfig::default();
+    raw.set("mode", "worker", Origin::Flag);
+    raw.set("coordinator", "grpc://127.0.0.1:1", Origin::Flag);
+    raw.set("flight-addr", "127.0.0.1:1", Origin::Flag);
+    let config = raw.validate(&Machine::of(1 << 30)).unwrap();
+    let refused = Server::start(config, SystemClock::shared()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+    let config = RawConfig::default().validate(&Machine::of(1 << 30)).unwrap();
+    let refused = workers::RemoteWorkers::start(config, SystemClock::shared()).await;
+    assert_eq!(refused.unwrap_err().code(), Code::FailedPrecondition);
 }

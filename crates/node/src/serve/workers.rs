@@ -1,5 +1,6 @@
 //! The worker pools: inside a server, or in a process of their own.
 
+use std::fmt;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -12,12 +13,12 @@ use sheaf_rpc::{RpcCoordinator, RpcOptions};
 use sheaf_store::FlightClient;
 use sheaf_telemetry::{AdminServer, Health, SharedRegistry, Status};
 use sheaf_worker::{Exec, Metrics, Parts, Payloads, Processor, RemotePayloads, Verify, Worker};
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::error::Error;
+use super::ports::Ports;
 use super::pulse::Pulse;
-use crate::config::{Config, HostPort, ProcessorChoice};
+use crate::config::{Backend, Config, ProcessorChoice};
 
 /// How long the admin port may take to answer what it was asked.
 pub(super) const ADMIN_CLOSE: Duration = Duration::from_secs(1);
@@ -54,7 +55,9 @@ pub(super) async fn start(
         let mut registry = registry.lock().unwrap_or_else(PoisonError::into_inner);
         Metrics::register(&mut registry)
     };
-    let parts = Parts { coordinator, payloads, processor, sink, clock: clock.clone(), metrics };
+    let mut parts =
+        Parts::new(coordinator, payloads, processor, clock.clone()).with_metrics(metrics);
+    parts.sink = sink;
     let mut pool = sheaf_worker::Config::new(name(&clock))
         .with_worker_count(config.workers())
         .with_poll_interval(config.poll_interval())
@@ -74,25 +77,32 @@ fn name(clock: &SharedClock) -> String {
     format!("{}-{unique}", std::process::id())
 }
 
-/// Mode `worker`: a pool against a server elsewhere.
+/// Mode `worker`: a pool against a server elsewhere. Like
+/// [`Server`](super::Server) it touches nothing of the process.
 pub struct RemoteWorkers {
     worker: Arc<Worker>,
     admin: AdminServer,
     health: Health,
-    stop: CancellationToken,
+    stop: DropGuard,
+}
+
+impl fmt::Debug for RemoteWorkers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RemoteWorkers").field("worker", &self.worker).finish_non_exhaustive()
+    }
 }
 
 impl RemoteWorkers {
     /// Starts to work; the server need not be there yet.
     ///
     /// # Errors
-    /// Where an address, the sink or the admin port cannot be used.
-    pub(super) async fn start(
-        config: &Config,
-        coordinator: &HostPort,
-        admin: TcpListener,
-        clock: SharedClock,
-    ) -> Result<Self, Error> {
+    /// Where an address, the sink or the admin port cannot be used;
+    /// [`Error::OtherMode`] for mode `all`, which is [`Server`](super::Server).
+    pub async fn start(config: Config, clock: SharedClock) -> Result<Self, Error> {
+        let Backend::Remote(coordinator) = config.backend() else {
+            return Err(Error::OtherMode { configured: "all", instead: "Server" });
+        };
+        let admin = Ports::bind_admin(&config)?;
         let pool = ChannelPool::new(ClientConfig::default(), clock.clone());
         let target = format!("grpc://{coordinator}").parse::<sheaf_flight::Target>()?;
         let coordinator: Arc<dyn Coordinator> = Arc::new(RpcCoordinator::new(
@@ -106,10 +116,11 @@ impl RemoteWorkers {
         let payloads = Arc::new(RemotePayloads::new(client));
         let (registry, health) = (SharedRegistry::default(), Health::new());
         let worker =
-            start(config, coordinator.clone(), payloads, Vec::new(), &registry, clock.clone())
+            start(&config, coordinator.clone(), payloads, Vec::new(), &registry, clock.clone())
                 .await?;
         let worker = Arc::new(worker);
         let stop = CancellationToken::new();
+        let guard = stop.clone().drop_guard();
         let admin = AdminServer::start(admin, registry, health.clone())?;
         // An unreachable server is waited for: it shows in the health, not here.
         let (seen, token) = (health.clone(), stop.clone());
@@ -120,20 +131,20 @@ impl RemoteWorkers {
         let pool = Arc::clone(&worker);
         health.register("workers", move || Status::up(format!("{} running", pool.running())));
         health.ready();
-        Ok(RemoteWorkers { worker, admin, health, stop })
+        Ok(RemoteWorkers { worker, admin, health, stop: guard })
     }
 
-    /// `ready` and what is served.
-    pub(super) fn ready_line(&self) -> String {
+    /// `ready` and what is served, without a line feed.
+    pub fn ready_line(&self) -> String {
         format!("ready admin=http://{}", self.admin.local_addr())
     }
 
     /// Settles or gives back what is under way, within the grace period.
-    pub(super) async fn drain(self) {
+    pub async fn drain(self) {
         self.health.draining();
         let summary = self.worker.shutdown().await;
         tracing::info!(?summary, "workers stopped");
-        self.stop.cancel();
+        drop(self.stop);
         close_admin(self.admin).await;
     }
 }

@@ -1,7 +1,5 @@
 //! Payloads of this process.
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use sheaf_coordinator::BatchSpec;
 use sheaf_flight::{Error, MessageStream};
@@ -18,14 +16,14 @@ use super::remote::first_of;
 /// as `unavailable`, never as lost.
 #[derive(Clone, Debug)]
 pub struct LocalPayloads {
-    store: Arc<Store>,
+    store: Store,
     own: Vec<String>,
     elsewhere: Option<FlightClient>,
 }
 
 impl LocalPayloads {
-    /// Reads from `store`.
-    pub fn new(store: Arc<Store>) -> Self {
+    /// Reads from `store`, of which it keeps a clone.
+    pub fn new(store: Store) -> Self {
         LocalPayloads { store, own: Vec::new(), elsewhere: None }
     }
 

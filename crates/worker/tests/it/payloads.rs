@@ -1,7 +1,5 @@
 //! Where payloads are looked for.
 
-use std::sync::Arc;
-
 use sheaf_coordinator::BatchSpec;
 use sheaf_retry::{Code, Retryable as _, SystemClock};
 use sheaf_store::{Options, Store};
@@ -11,7 +9,7 @@ use crate::support::id;
 
 #[tokio::test]
 async fn only_what_should_be_here_is_lost_when_it_is_not() {
-    let store = Arc::new(Store::open(Options::new(SystemClock::shared())).await.unwrap());
+    let store = Store::open(Options::new(SystemClock::shared())).await.unwrap();
     let payloads = LocalPayloads::new(store).with_own(vec!["grpc://me:1".to_owned()]);
     let mut batch = BatchSpec::new(id("b"));
     for (locations, code) in [

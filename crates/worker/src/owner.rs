@@ -1,0 +1,187 @@
+//! What ties a store to a coordinator.
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+
+use async_trait::async_trait;
+use sheaf_coordinator::{Batch, Coordinator, CoordinatorExt as _};
+use sheaf_flight::Error;
+use sheaf_proto::BatchId;
+use sheaf_retry::{Code, SharedClock, Timestamp};
+use sheaf_store::{PayloadInfo, PayloadOwner, Standing};
+
+use crate::spec::ToSpec as _;
+
+/// Most batches asked about at once.
+const PAGE: usize = 1_000;
+
+/// Makes a coordinator the owner of the payloads of a store.
+///
+/// Payloads are kept as long as there is work to be done on their batches, and
+/// after that for the store's time to live; a put that asks for it is
+/// registered with the coordinator in the same call.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use arrow_array::{Int64Array, RecordBatch};
+/// use sheaf_coordinator::CoordinatorExt as _;
+/// use sheaf_coordinator::embedded::{Config, Embedded};
+/// use sheaf_flight::ipc::encode_batches;
+/// use sheaf_retry::SystemClock;
+/// use sheaf_store::{Options, PutOptions, Store};
+/// use sheaf_worker::CoordinatorOwner;
+///
+/// # tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+/// let clock = SystemClock::shared();
+/// let coordinator = Arc::new(Embedded::open(Config::memory(), clock.clone())?);
+/// let owner = CoordinatorOwner::new(coordinator.clone(), clock.clone());
+/// let store = Store::open(Options::new(clock).with_owner(Arc::new(owner))).await?;
+///
+/// let column = Arc::new(Int64Array::from(vec![1, 2, 3])) as _;
+/// let rows = RecordBatch::try_from_iter([("n", column)])?;
+/// let messages = encode_batches(rows.schema(), &[rows])?.into_iter().map(Ok);
+/// let stream = Box::pin(futures::stream::iter(messages));
+/// let registered = PutOptions { register: true, ..PutOptions::MEMORY };
+/// let receipt = store.put(None, stream, registered).await?;
+/// let batch = coordinator.get(&receipt.batch_id).await?.expect("the put registered it");
+/// assert_eq!(batch.spec.rows, 3);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct CoordinatorOwner {
+    coordinator: OnceLock<Arc<dyn Coordinator>>,
+    clock: SharedClock,
+    locations: Vec<String>,
+}
+
+impl std::fmt::Debug for CoordinatorOwner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CoordinatorOwner")
+            .field("attached", &self.coordinator.get().is_some())
+            .field("locations", &self.locations)
+            .finish_non_exhaustive()
+    }
+}
+
+impl CoordinatorOwner {
+    /// Payloads belong to the batches of this coordinator.
+    pub fn new(coordinator: Arc<dyn Coordinator>, clock: SharedClock) -> Self {
+        CoordinatorOwner { coordinator: coordinator.into(), ..CoordinatorOwner::detached(clock) }
+    }
+
+    /// Without a coordinator yet, for a store that has to be opened first.
+    /// Until [`CoordinatorOwner::attach`] nothing can be known: every payload
+    /// is kept, and puts that want to be registered are refused as
+    /// `unavailable`.
+    pub fn detached(clock: SharedClock) -> Self {
+        CoordinatorOwner { coordinator: OnceLock::new(), clock, locations: Vec::new() }
+    }
+
+    /// Registers payloads under these Flight addresses, where others reach
+    /// them; none is the store beside the coordinator.
+    #[must_use]
+    pub fn with_locations(self, locations: Vec<String>) -> Self {
+        CoordinatorOwner { locations, ..self }
+    }
+
+    /// Answers are known from now on.
+    ///
+    /// # Errors
+    /// `failed_precondition` where there is a coordinator already; it stays.
+    pub fn attach(&self, coordinator: Arc<dyn Coordinator>) -> Result<(), Error> {
+        self.coordinator.set(coordinator).map_err(|_| {
+            Error::new(Code::FailedPrecondition, "the owner of the store has a coordinator already")
+        })
+    }
+
+    fn coordinator(&self) -> Result<&Arc<dyn Coordinator>, Error> {
+        self.coordinator
+            .get()
+            .ok_or_else(|| Error::new(Code::Unavailable, "the coordinator is not open yet"))
+    }
+}
+
+#[async_trait]
+impl PayloadOwner for CoordinatorOwner {
+    async fn standings(&self, ids: &[BatchId]) -> Result<Vec<Standing>, Error> {
+        let mut standings = Vec::with_capacity(ids.len());
+        for page in ids.chunks(PAGE) {
+            let known = self.coordinator()?.get_all(page.to_vec()).await;
+            let known = known.map_err(Error::from_error)?;
+            let now = self.clock.now();
+            let by_id: HashMap<&BatchId, Standing> =
+                known.iter().map(|batch| (&batch.spec.id, standing(batch, now))).collect();
+            let of = |id| by_id.get(id).copied().unwrap_or(Standing::Unregistered);
+            standings.extend(page.iter().map(of));
+        }
+        Ok(standings)
+    }
+
+    async fn register(&self, payload: &PayloadInfo) -> Result<(), Error> {
+        let mut spec = payload.to_spec();
+        spec.locations.clone_from(&self.locations);
+        self.coordinator()?.register(vec![spec]).await.map_err(Error::from_error)?;
+        Ok(())
+    }
+}
+
+/// A payload is needed as long as its batch may still be worked on.
+fn standing(batch: &Batch, now: Timestamp) -> Standing {
+    match batch.state.is_terminal() {
+        false => Standing::Live,
+        true => Standing::Terminal { since: now.since(batch.finished_at.unwrap_or(now)) },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sheaf_coordinator::Control;
+    use sheaf_coordinator::embedded::{Config, Embedded};
+    use sheaf_retry::{Retryable as _, SystemClock};
+    use sheaf_store::Durability;
+
+    fn payload(id: &BatchId) -> PayloadInfo {
+        PayloadInfo {
+            id: id.clone(),
+            rows: 7,
+            bytes: 70,
+            messages: 1,
+            checksum: "c".repeat(32),
+            schema_fingerprint: "f".repeat(16),
+            schema: bytes::Bytes::new(),
+            durability: Durability::Memory,
+            created_at: Timestamp::EPOCH,
+            used_at: Timestamp::EPOCH,
+        }
+    }
+
+    #[tokio::test]
+    async fn payloads_stand_as_their_batches_do() {
+        let clock = SystemClock::shared();
+        let locations = vec!["grpc://h:1".to_owned()];
+        let owner = CoordinatorOwner::detached(clock.clone()).with_locations(locations.clone());
+        let ids: Vec<BatchId> = ["a", "b", "c"].map(|id| id.parse().unwrap()).into();
+        let unknown = owner.standings(&ids).await.unwrap_err();
+        assert_eq!(unknown.code(), Code::Unavailable);
+
+        let coordinator = Arc::new(Embedded::open(Config::memory(), clock).unwrap());
+        owner.attach(coordinator.clone()).unwrap();
+        let second = owner.attach(coordinator.clone()).unwrap_err();
+        assert_eq!(second.code(), Code::FailedPrecondition);
+        for id in &ids[..2] {
+            owner.register(&payload(id)).await.unwrap();
+            owner.register(&payload(id)).await.unwrap();
+        }
+        coordinator.control(Control::Cancel(vec![ids[1].clone()])).await.unwrap();
+        let standings = owner.standings(&ids).await.unwrap();
+        assert_eq!(standings[0], Standing::Live);
+        assert!(matches!(standings[1], Standing::Terminal { .. }), "{standings:?}");
+        assert_eq!(standings[2], Standing::Unregistered);
+        let spec = coordinator.get(&ids[0]).await.unwrap().unwrap().spec;
+        assert_eq!((spec.rows, spec.bytes, spec.locations), (7, 70, locations));
+        assert_eq!((spec.checksum.len(), spec.schema_fingerprint.len()), (32, 16));
+    }
+}
