@@ -1,7 +1,7 @@
 //! Reading.
 
 use bytes::Bytes;
-use sheaf_coordinator::{Answer, Page, Query};
+use sheaf_coordinator::{CoordinatorExt as _, Page};
 use sheaf_flight::Error;
 use sheaf_proto::BatchId;
 use sheaf_retry::Code;
@@ -21,39 +21,28 @@ impl CoordinatorActions {
         }
         match selection(action, input)? {
             Selection::One(id) => {
-                let page = self.page(action, Query::Get(vec![id.clone()])).await?;
-                match page.batches.into_iter().next() {
+                match self.coordinator.get(&id).await.map_err(Error::from_error)? {
                     Some(batch) => reply(action, &BatchRecord::from(batch)),
                     None => Err(no_batch(action, &id)),
                 }
             }
             Selection::Many(ids) => {
-                let page = self.page(action, Query::Get(ids)).await?;
-                reply(action, &page_output(page))
+                let batches = self.coordinator.get_all(ids).await.map_err(Error::from_error)?;
+                reply(action, &page_output(Page { batches, next_cursor: String::new() }))
             }
         }
     }
 
     pub(super) async fn list(&self, action: &str, body: &[u8]) -> Result<Vec<Bytes>, Error> {
         let input: ListInput = parse(action, body)?;
-        let page = self.page(action, Query::List(input.into())).await?;
+        let page = self.coordinator.list(input.into()).await.map_err(Error::from_error)?;
         reply(action, &page_output(page))
-    }
-
-    async fn page(&self, action: &str, query: Query) -> Result<Page, Error> {
-        match self.coordinator.query(query).await.map_err(Error::from_error)? {
-            Answer::Batches(page) => Ok(page),
-            _ => Err(another_kind(action)),
-        }
     }
 
     pub(super) async fn stats(&self, action: &str, body: &[u8]) -> Result<Vec<Bytes>, Error> {
         let input: StatsInput = parse(action, body)?;
-        let answer = self.coordinator.query(Query::Stats(input.queue)).await;
-        match answer.map_err(Error::from_error)? {
-            Answer::Stats(queues) => reply(action, &StatsOutput::from(queues)),
-            _ => Err(another_kind(action)),
-        }
+        let queues = self.coordinator.stats(input.queue.as_deref()).await;
+        reply(action, &StatsOutput::from(queues.map_err(Error::from_error)?))
     }
 
     pub(super) async fn watch_events(

@@ -1,6 +1,6 @@
 //! Completes what a plain client left out about its payloads.
 
-use sheaf_coordinator::{Answer, BatchSpec, Query};
+use sheaf_coordinator::{BatchSpec, CoordinatorExt as _};
 use sheaf_flight::Error;
 use sheaf_proto::BatchId;
 use sheaf_retry::Code;
@@ -80,13 +80,11 @@ impl CoordinatorActions {
         if unknown.is_empty() {
             return Ok(facts);
         }
-        let answer = self.coordinator.query(Query::Get(unknown)).await;
-        if let Answer::Batches(page) = answer.map_err(Error::from_error)? {
-            for batch in page.batches {
-                let known = facts_of(&batch.spec);
-                for (index, _) in ids.iter().enumerate().filter(|(_, id)| **id == batch.spec.id) {
-                    facts[index].get_or_insert_with(|| known.clone());
-                }
+        let known = self.coordinator.get_all(unknown).await.map_err(Error::from_error)?;
+        for batch in known {
+            let known = facts_of(&batch.spec);
+            for (index, _) in ids.iter().enumerate().filter(|(_, id)| **id == batch.spec.id) {
+                facts[index].get_or_insert_with(|| known.clone());
             }
         }
         Ok(facts)

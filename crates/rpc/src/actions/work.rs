@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use sheaf_coordinator::{Answer, LeaseRef, Outcome, Query, SettleRequest, Standing};
+use sheaf_coordinator::{CoordinatorExt as _, LeaseRef, Outcome, SettleRequest, Standing};
 use sheaf_flight::Error;
 use sheaf_retry::{Code, Retryable as _};
 
@@ -125,27 +125,18 @@ impl CoordinatorActions {
 
     /// Whether a settle of this lease changes nothing any more.
     async fn is_over(&self, lease: &LeaseRef) -> Result<bool, Error> {
-        let query = Query::Recovery(vec![lease.clone()]);
-        match self.coordinator.query(query).await.map_err(Error::from_error)? {
-            Answer::Recovery(list) => {
-                Ok(list.iter().all(|recovered| recovered.standing != Standing::Current))
-            }
-            _ => Ok(false),
-        }
+        let recovered = self.coordinator.recovery(vec![lease.clone()]).await;
+        let recovered = recovered.map_err(Error::from_error)?;
+        Ok(recovered.iter().all(|recovered| recovered.standing != Standing::Current))
     }
 
     pub(super) async fn recovery(&self, action: &str, body: &[u8]) -> Result<Vec<Bytes>, Error> {
         let input: RecoveryInput = parse(action, body)?;
         bounded(action, "leases", &input.leases)?;
         let leases = input.leases.into_iter().map(LeaseRef::from).collect();
-        let answer = self.coordinator.query(Query::Recovery(leases)).await;
-        match answer.map_err(Error::from_error)? {
-            Answer::Recovery(list) => {
-                let leases = list.into_iter().map(RecoveredRecord::from).collect();
-                reply(action, &RecoveryOutput { leases })
-            }
-            _ => Err(another_kind(action)),
-        }
+        let recovered = self.coordinator.recovery(leases).await.map_err(Error::from_error)?;
+        let leases = recovered.into_iter().map(RecoveredRecord::from).collect();
+        reply(action, &RecoveryOutput { leases })
     }
 }
 
