@@ -138,9 +138,8 @@ pub struct StatsArgs {
 
 impl StatsArgs {
     async fn run(self, session: &mut Session) -> Result<(), Failure> {
-        let Answer::Stats(queues) = session.query(Query::Stats(self.queue)).await? else {
-            return Err(unexpected());
-        };
+        let queues = session.coordinator.stats(self.queue.as_deref()).await;
+        let queues = queues.map_err(|error| session.failed(&error))?;
         if session.json {
             return session.console.json(&StatsOutput::from(queues));
         }

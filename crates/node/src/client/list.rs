@@ -1,11 +1,11 @@
 //! `sheaf batches list`
 
-use sheaf_coordinator::{Answer, Batch, ListFilter, Query, State};
+use sheaf_coordinator::{Batch, CoordinatorExt as _, ListFilter, State};
 use sheaf_retry::Timestamp;
 use sheaf_rpc::json::{BatchRecord, PageOutput};
 use sheaf_terminal::{Failure, HumanBytes, Table, count, relative};
 
-use super::server::{Session, unexpected};
+use super::server::Session;
 
 /// Which batches to list.
 #[derive(Clone, Debug, clap::Args)]
@@ -49,9 +49,8 @@ impl ListArgs {
             limit: self.limit,
             cursor: self.cursor,
         };
-        let Answer::Batches(page) = session.query(Query::List(filter)).await? else {
-            return Err(unexpected());
-        };
+        let page = session.coordinator.list(filter).await;
+        let page = page.map_err(|error| session.failed(&error))?;
         if session.json {
             return session.console.json(&PageOutput {
                 batches: page.batches.into_iter().map(BatchRecord::from).collect(),

@@ -1,6 +1,6 @@
 //! Which server a command talks to.
 
-use sheaf_coordinator::{Answer, Batch, Coordinator as _, Query};
+use sheaf_coordinator::{Batch, CoordinatorExt as _};
 use sheaf_flight::{ChannelPool, ClientConfig, FlightConnection, Target};
 use sheaf_proto::BatchId;
 use sheaf_retry::{Code, RetryPolicy, Retryable, SharedClock};
@@ -83,26 +83,16 @@ impl Session {
         }
     }
 
-    /// Asks the coordinator.
-    ///
-    /// # Errors
-    /// As the coordinator.
-    pub async fn query(&self, query: Query) -> Result<Answer, Failure> {
-        self.coordinator.query(query).await.map_err(|error| self.failed(&error))
-    }
-
     /// All that is known of one batch.
     ///
     /// # Errors
     /// `not_found` where there is none of that name.
     pub async fn batch(&self, id: &BatchId) -> Result<Batch, Failure> {
-        match self.query(Query::Get(vec![id.clone()])).await? {
-            Answer::Batches(page) => page.batches.into_iter().next().ok_or_else(|| {
-                Failure::new(Code::NotFound, format!("no batch {id} is registered"))
-                    .help("`sheaf batches list` shows those that are")
-            }),
-            _ => Err(unexpected()),
-        }
+        let found = self.coordinator.get(id).await.map_err(|error| self.failed(&error))?;
+        found.ok_or_else(|| {
+            Failure::new(Code::NotFound, format!("no batch {id} is registered"))
+                .help("`sheaf batches list` shows those that are")
+        })
     }
 }
 
@@ -110,11 +100,6 @@ impl Session {
 fn rpc_options() -> RpcOptions {
     let retry = RetryPolicy { max_retries: 2, base_ms: 100, ..RpcOptions::default().retry };
     RpcOptions { retry, ..RpcOptions::default() }
-}
-
-/// The server answered another question than the one asked.
-pub(super) fn unexpected() -> Failure {
-    Failure::new(Code::Internal, "the server answered another question than the one asked")
 }
 
 /// Reads an identifier from the command line.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use sheaf_coordinator::{Answer, Batch, Coordinator, ListFilter, Query, State};
+use sheaf_coordinator::{Batch, CoordinatorExt as _, ListFilter, State};
 use sheaf_flight::{ChannelPool, ClientConfig, Target};
 use sheaf_proto::BatchId;
 use sheaf_retry::{SharedClock, Timestamp};
@@ -88,21 +88,14 @@ impl Cluster {
     }
 
     pub(super) async fn completed(&self) -> Result<u64, Error> {
-        match self.coordinator.query(Query::Stats(None)).await? {
-            Answer::Stats(queues) => {
-                Ok(queues.iter().filter_map(|queue| queue.counts.get(&State::Completed)).sum())
-            }
-            _ => Ok(0),
-        }
+        let queues = self.coordinator.stats(None).await?;
+        Ok(queues.iter().filter_map(|queue| queue.counts.get(&State::Completed)).sum())
     }
 
     pub(super) async fn processing(&self) -> Result<Vec<Batch>, Error> {
         let filter =
             ListFilter { states: vec![State::Processing], limit: 1_000, ..ListFilter::default() };
-        match self.coordinator.query(Query::List(filter)).await? {
-            Answer::Batches(page) => Ok(page.batches),
-            _ => Ok(Vec::new()),
-        }
+        Ok(self.coordinator.list(filter).await?.batches)
     }
 
     /// Stops a worker that holds work, sees what it holds, and kills it.
@@ -134,11 +127,8 @@ impl Cluster {
 
     /// When the last of these was completed, once all are.
     pub(super) async fn all_completed(&self, ids: &[BatchId]) -> Result<Option<Timestamp>, Error> {
-        let Answer::Batches(page) = self.coordinator.query(Query::Get(ids.to_vec())).await? else {
-            return Ok(None);
-        };
-        let times: Vec<Timestamp> = page
-            .batches
+        let batches = self.coordinator.get_all(ids.to_vec()).await?;
+        let times: Vec<Timestamp> = batches
             .iter()
             .filter(|batch| batch.state == State::Completed)
             .filter_map(|batch| batch.finished_at)

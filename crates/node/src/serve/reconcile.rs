@@ -26,11 +26,7 @@ pub(super) struct Found {
 ///
 /// Nothing is changed: a worker that claims such a batch settles it as failed
 /// with code `payload_lost`, which also covers payloads that get lost later.
-pub(super) async fn reconcile(
-    coordinator: Arc<dyn Coordinator>,
-    store: Store,
-    own: Vec<String>,
-) {
+pub(super) async fn reconcile(coordinator: Arc<dyn Coordinator>, store: Store, own: Vec<String>) {
     match compare(coordinator.as_ref(), &store, &own).await {
         Ok(Found { live, missing: 0, .. }) => {
             tracing::info!(live, "every live batch has its payload");

@@ -10,7 +10,7 @@ use sheaf_coordinator::{Coordinator, engine};
 use sheaf_flight::{FlightRouter, Limits, ServerHandle};
 use sheaf_retry::{RetryPolicy, SharedClock};
 use sheaf_rpc::{CoordinatorActions, CoordinatorService, Waits};
-use sheaf_store::{Budget, Durability, Options, Store, StoreActions, StoreHandler};
+use sheaf_store::{Budget, Durability, FlightClient, Options, Store, StoreActions, StoreHandler};
 use sheaf_telemetry::{AdminServer, Health, SharedRegistry, Status};
 use sheaf_worker::{CoordinatorOwner, LocalPayloads, Worker};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -126,9 +126,11 @@ impl Server {
             background.run_until_cancelled_owned(retire(coordinator.clone(), store.clone())),
         );
         let background = stop.clone();
-        tokio::spawn(
-            background.run_until_cancelled_owned(reconcile(coordinator.clone(), store.clone(), locations.clone())),
-        );
+        tokio::spawn(background.run_until_cancelled_owned(reconcile(
+            coordinator.clone(),
+            store.clone(),
+            locations.clone(),
+        )));
         let pulse = Pulse::start(coordinator.clone(), clock.clone(), stop.clone()).await;
         health.register("coordinator", move || pulse.status());
         let watched = store.clone();
@@ -136,7 +138,11 @@ impl Server {
         let workers = match config.workers() {
             0 => None,
             _ => {
-                let payloads = LocalPayloads::new(store.clone()).with_own(locations.clone());
+                // A batch may be registered with the address of another server.
+                let elsewhere = FlightClient::connect(&flight.uri(), clock.clone())?;
+                let payloads = LocalPayloads::new(store.clone())
+                    .with_own(locations.clone())
+                    .with_elsewhere(elsewhere);
                 let payloads = Arc::new(payloads);
                 let clock = clock.clone();
                 let pool =
@@ -146,7 +152,7 @@ impl Server {
         };
         if let Some(pool) = &workers {
             let pool = Arc::clone(pool);
-            health.register("workers", move || Status::up(format!("{} running", pool.running())));
+            health.register("workers", move || workers::standing(&pool));
         }
         health.ready();
         Ok(Server {

@@ -77,6 +77,15 @@ fn name(clock: &SharedClock) -> String {
     format!("{}-{unique}", std::process::id())
 }
 
+/// What the health says of a pool.
+pub(super) fn standing(pool: &Worker) -> Status {
+    if pool.is_alive() {
+        Status::up(format!("{} running", pool.running()))
+    } else {
+        Status::down("the pool has ended; restart the process, and report it with the log")
+    }
+}
+
 /// Mode `worker`: a pool against a server elsewhere. Like
 /// [`Server`](super::Server) it touches nothing of the process.
 pub struct RemoteWorkers {
@@ -129,7 +138,7 @@ impl RemoteWorkers {
             seen.register("coordinator", move || pulse.status());
         }));
         let pool = Arc::clone(&worker);
-        health.register("workers", move || Status::up(format!("{} running", pool.running())));
+        health.register("workers", move || standing(&pool));
         health.ready();
         Ok(RemoteWorkers { worker, admin, health, stop: guard })
     }
