@@ -120,11 +120,13 @@ pub(crate) struct Held {
     account: Arc<Account>,
     pieces: Vec<(usize, usize)>,
     charged: u64,
+    /// Bytes that belong to no piece.
+    overhead: u64,
 }
 
 impl Held {
     pub(crate) fn new(account: &Arc<Account>) -> Self {
-        Held { account: Arc::clone(account), pieces: Vec::new(), charged: 0 }
+        Held { account: Arc::clone(account), pieces: Vec::new(), charged: 0, overhead: 0 }
     }
 
     /// Bytes counted for it when they were added.
@@ -134,6 +136,11 @@ impl Held {
 
     /// Counts the memory of one more message, or nothing where it does not fit.
     pub(crate) fn add(&mut self, message: &Message) -> Result<(), Full> {
+        self.add_with(message, 0)
+    }
+
+    /// As [`Held::add`], and so many bytes besides its own.
+    pub(crate) fn add_with(&mut self, message: &Message, overhead: u64) -> Result<(), Full> {
         let parts = [&message.header, &message.app_metadata];
         let pieces: Vec<_> = parts
             .into_iter()
@@ -144,11 +151,11 @@ impl Held {
         let account = Arc::clone(&self.account);
         let mut own = account.state();
         let mut all = account.budget.state();
-        let needed = own.needed(&pieces);
+        let needed = own.needed(&pieces) + overhead;
         if own.used + needed > account.quota {
             return Err(Full { needed, used: own.used, limit: account.quota });
         }
-        let needed = all.needed(&pieces);
+        let needed = all.needed(&pieces) + overhead;
         if all.used + needed > account.budget.limit {
             return Err(Full { needed, used: all.used, limit: account.budget.limit });
         }
@@ -156,6 +163,10 @@ impl Held {
             all.take(*piece);
             self.charged += own.take(*piece);
         }
+        own.used += overhead;
+        all.used += overhead;
+        self.overhead += overhead;
+        self.charged += overhead;
         self.pieces.extend(pieces);
         Ok(())
     }
@@ -169,6 +180,8 @@ impl Drop for Held {
             own.give(*piece);
             all.give(*piece);
         }
+        own.used -= self.overhead;
+        all.used -= self.overhead;
     }
 }
 

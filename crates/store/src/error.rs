@@ -34,6 +34,18 @@ pub enum Error {
         /// The payload.
         id: BatchId,
     },
+    /// Work on the payload is not over.
+    #[error("payload {id} is needed: its batch is not over; cancel the batch first, or wait")]
+    Needed {
+        /// The payload.
+        id: BatchId,
+    },
+    /// The payload is used all the time.
+    #[error("payload {id} is in use again and again: try again")]
+    Busy {
+        /// The payload.
+        id: BatchId,
+    },
     /// The memory budget is used up and nothing can make room.
     #[error(
         "memory is full: {needed} bytes asked for, {used} of {limit} in use and nothing left to spill; try again when work is done, or raise the memory limit"
@@ -165,7 +177,10 @@ impl Retryable for Error {
             Error::DirectoryLocked { .. } => Code::DirectoryLocked,
             Error::FormatNewer { .. } => Code::FormatNewer,
             Error::Corrupt { .. } => Code::Corrupt,
-            Error::NoDirectory | Error::Pinned { .. } => Code::FailedPrecondition,
+            Error::NoDirectory | Error::Pinned { .. } | Error::Needed { .. } => {
+                Code::FailedPrecondition
+            }
+            Error::Busy { .. } => Code::Overloaded,
             Error::Closed => Code::Draining,
             Error::Register { source, .. } | Error::Stream(source) => source.code(),
             Error::Invalid(_) => Code::InvalidArgument,

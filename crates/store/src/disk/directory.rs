@@ -46,7 +46,7 @@ impl Directory {
             let path = path.to_path_buf();
             move |source| Error::NotWritable { path, source }
         };
-        fs::create_dir_all(root).map_err(refused(root))?;
+        create_durably(root, disk).map_err(refused(root))?;
         let lock = lock(root)?;
         check_format(root)?;
         let batches = root.join("batches");
@@ -156,6 +156,25 @@ impl Drop for Directory {
     fn drop(&mut self) {
         self.release();
     }
+}
+
+/// Makes a directory and those missing above it, with their names.
+fn create_durably(path: &Path, disk: &dyn Disk) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => return fs::create_dir(path),
+    };
+    create_durably(parent, disk)?;
+    match fs::create_dir(path) {
+        // A coordinator may start in the same directory at the same time.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+        other => other?,
+    }
+    disk.sync_dir(parent)
 }
 
 fn lock(root: &Path) -> Result<File, Error> {

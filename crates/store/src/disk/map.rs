@@ -72,7 +72,11 @@ pub(super) struct Footer {
 pub(super) fn read_footer(path: &Path) -> Result<Footer, OpenError> {
     let damaged = |text: &str| OpenError::Broken(Broken::Damaged(text.to_owned()));
     let file = File::open(path).map_err(OpenError::Io)?;
-    let length = file.metadata().map_err(OpenError::Io)?.len();
+    let metadata = file.metadata().map_err(OpenError::Io)?;
+    let length = metadata.len();
+    if !metadata.is_file() {
+        return Err(damaged("not a file"));
+    }
     if length < TRAILER {
         return Err(damaged("too short"));
     }

@@ -35,6 +35,10 @@ pub(crate) struct Place {
     pub(crate) mapped: Weak<MappedFile>,
 }
 
+/// Time of use of an entry that is being removed: one number for both, so that
+/// it is either used or removed, never the one after the other was promised.
+const REMOVED: u64 = u64::MAX;
+
 pub(crate) struct Entry {
     /// As it was put; durability and time of use are beside it.
     info: PayloadInfo,
@@ -90,8 +94,28 @@ impl Entry {
         Timestamp::from_micros(self.used_at.load(Ordering::Relaxed))
     }
 
-    pub(crate) fn touch(&self, now: Timestamp) {
-        self.used_at.fetch_max(now.as_micros(), Ordering::Relaxed);
+    /// Counts as a use; `false` where it is being removed, and the use is void.
+    pub(crate) fn touch(&self, now: Timestamp) -> bool {
+        let used = now.as_micros().min(REMOVED - 1);
+        self.used_at.fetch_max(used, Ordering::Relaxed) != REMOVED
+    }
+
+    /// From here on nobody uses it, unless somebody did after `unused_since`;
+    /// answers when it was used last. The caller holds the claim on its name.
+    pub(crate) fn condemn(&self, unused_since: Option<Timestamp>) -> Option<u64> {
+        let limit = unused_since.map_or(u64::MAX, Timestamp::as_micros);
+        let condemn = |used| (used <= limit).then_some(REMOVED);
+        self.used_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, condemn).ok()
+    }
+
+    /// Whether it is being removed.
+    pub(crate) fn is_condemned(&self) -> bool {
+        self.used_at.load(Ordering::Relaxed) == REMOVED
+    }
+
+    /// It could not be removed.
+    pub(crate) fn pardon(&self, used_at: u64) {
+        self.used_at.store(used_at, Ordering::Relaxed);
     }
 
     pub(crate) fn is_pinned(&self) -> bool {

@@ -100,7 +100,8 @@ fn take_due(inner: &Inner) -> Vec<Arc<Entry>> {
 async fn look_at(inner: &Arc<Inner>, due: Vec<Arc<Entry>>, failures: &mut u32) {
     let asked_at = inner.now();
     let ids: Vec<_> = due.iter().map(|entry| entry.as_put().id.clone()).collect();
-    let answer = inner.options.owner.standings(&ids).await;
+    let asking = inner.options.owner.standings(&ids);
+    let Some(answer) = inner.closing.run_until_cancelled(asking).await else { return };
     let standings = match answer {
         Ok(standings) if standings.len() == ids.len() => {
             *failures = 0;
@@ -145,8 +146,11 @@ fn next_look(
     match standing {
         Standing::Live => Some(now.plus(ttl.min(LIVE).max(Duration::from_millis(1)))),
         Standing::Terminal { .. } if inner.options.delete_on_completion => None,
-        Standing::Terminal { since } if since >= ttl => None,
-        Standing::Terminal { since } => Some(now.plus(ttl.saturating_sub(since))),
+        // Since then or since its last use: a ticket says so long.
+        Standing::Terminal { since } => {
+            let until = now.plus(ttl.saturating_sub(since)).max(entry.used_at().plus(ttl));
+            (until > now).then_some(until)
+        }
         Standing::Unregistered => {
             let until = entry.used_at().plus(ttl);
             (until > now).then_some(until)
@@ -161,14 +165,15 @@ async fn expire(inner: &Arc<Inner>, entry: &Arc<Entry>, asked_at: Timestamp) {
     if !current.is_some_and(|current| Arc::ptr_eq(&current, entry)) {
         return;
     }
-    // Put or read again, or pinned, since the owner answered.
-    if entry.used_at() > asked_at || entry.is_pinned() {
+    if entry.is_pinned() {
         return inner.index.schedule(entry, later);
     }
-    match inner.remove(entry).await {
-        Ok(()) => {
+    match inner.remove(entry, Some(asked_at)).await {
+        Ok(true) => {
             inner.metrics.expired.inc();
         }
+        // Put, read or looked up again since the owner was asked.
+        Ok(false) => inner.index.schedule(entry, later),
         Err(error) => {
             tracing::warn!(payload = %id, %error, "an expired payload stays for now");
             inner.index.schedule(entry, later);

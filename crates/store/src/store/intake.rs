@@ -13,6 +13,10 @@ use crate::content::ContentHasher;
 use crate::disk::{Checked, FileWriter, RECORD_VERSION, crc_of};
 use crate::error::Error;
 
+/// What a message takes besides its bytes, here, in the index and in the
+/// budget itself: without it, a million empty ones would cost nothing.
+const MESSAGE_OVERHEAD: u64 = 256;
+
 /// A stream so far.
 pub(crate) struct Intake {
     validator: StreamValidator,
@@ -78,7 +82,7 @@ impl Intake {
     /// before it where there is no other room.
     async fn hold(&mut self, inner: &Arc<Inner>, message: &Message) -> Result<(), Error> {
         loop {
-            let Err(full) = self.held.add(message) else { return Ok(()) };
+            let Err(full) = self.held.add_with(message, MESSAGE_OVERHEAD) else { return Ok(()) };
             if !inner.account.can_ever_hold(full.needed) {
                 inner.metrics.refused.inc();
                 return Err(room::refusal(full));
@@ -87,7 +91,7 @@ impl Intake {
                 continue;
             }
             // Others may have left meanwhile.
-            let Err(full) = self.held.add(message) else { return Ok(()) };
+            let Err(full) = self.held.add_with(message, MESSAGE_OVERHEAD) else { return Ok(()) };
             if inner.directory.is_none() || self.waiting.is_empty() {
                 inner.metrics.refused.inc();
                 return Err(room::refusal(full));

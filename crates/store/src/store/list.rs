@@ -80,7 +80,8 @@ impl Store {
             }
             last = Some(id.clone());
             let age = now.since(entry.as_put().created_at).as_millis();
-            let admitted = filter.min_age_ms.is_none_or(|min| age >= u128::from(min))
+            let admitted = !entry.is_condemned()
+                && filter.min_age_ms.is_none_or(|min| age >= u128::from(min))
                 && filter.max_age_ms.is_none_or(|max| age <= u128::from(max))
                 && filter.pinned.is_none_or(|pinned| pinned == entry.is_pinned());
             if admitted {

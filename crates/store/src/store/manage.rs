@@ -11,6 +11,11 @@ use super::{Inner, Store};
 use crate::disk::{Names, remove_quietly};
 use crate::error::{Error, io_error};
 use crate::payload::PayloadInfo;
+use crate::retention::Standing;
+
+/// How often the owner of a payload that is to be deleted is asked, should
+/// others use it all the time.
+const ASK_AGAIN: usize = 16;
 
 /// How full a store is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -51,7 +56,9 @@ impl Store {
     /// [`Error::NotFound`].
     pub fn renew(&self, id: &BatchId) -> Result<Timestamp, Error> {
         let entry = self.entry(id)?;
-        entry.touch(self.inner.now());
+        if !entry.touch(self.inner.now()) {
+            return Err(Error::NotFound { id: id.clone() });
+        }
         Ok(self.expires_at(&entry.info()))
     }
 
@@ -63,8 +70,11 @@ impl Store {
     /// Deletes a payload, durably. Readers that have it open read on.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::Pinned`]; [`Error::Io`] where the file
-    /// stays, and with it the payload.
+    /// [`Error::NotFound`]; [`Error::Pinned`]; [`Error::Busy`] while others use it
+    /// all the time; [`Error::Needed`] while work on
+    /// it is not over; [`Error::Stream`] where the owner cannot be asked;
+    /// [`Error::Io`] where the file stays, and with it the payload, or where it
+    /// is removed but a crash may bring it back.
     pub async fn delete(&self, id: &BatchId) -> Result<(), Error> {
         self.inner.check_open()?;
         let (inner, id) = (Arc::clone(&self.inner), id.clone());
@@ -74,7 +84,7 @@ impl Store {
             if entry.is_pinned() {
                 return Err(Error::Pinned { id });
             }
-            inner.remove(&entry).await?;
+            inner.remove_unneeded(&entry).await?;
             inner.metrics.deleted.inc();
             Ok(())
         };
@@ -134,7 +144,8 @@ impl Store {
 
     fn entry(&self, id: &BatchId) -> Result<Arc<Entry>, Error> {
         self.inner.check_open()?;
-        self.inner.index.get(id).ok_or_else(|| Error::NotFound { id: id.clone() })
+        let entry = self.inner.index.get(id).filter(|entry| !entry.is_condemned());
+        entry.ok_or_else(|| Error::NotFound { id: id.clone() })
     }
 }
 
@@ -159,6 +170,26 @@ impl Inner {
         true
     }
 
+    /// As [`Inner::remove`], once its owner said that it may go. Who looked it up
+    /// meanwhile may have registered it: then the owner is asked again.
+    async fn remove_unneeded(&self, entry: &Arc<Entry>) -> Result<(), Error> {
+        let id = &entry.as_put().id;
+        for _ in 0..ASK_AGAIN {
+            let used_at = entry.used_at();
+            let asking = self.options.owner.standings(std::slice::from_ref(id));
+            let standings = self.closing.run_until_cancelled(asking).await;
+            // A wrong number of answers is none.
+            let standings = standings.ok_or(Error::Closed)??;
+            if !matches!(standings[..], [Standing::Unregistered | Standing::Terminal { .. }]) {
+                return Err(Error::Needed { id: id.clone() });
+            }
+            if self.remove(entry, Some(used_at)).await? {
+                return Ok(());
+            }
+        }
+        Err(Error::Busy { id: id.clone() })
+    }
+
     /// Writes or removes the mark of a pinned payload that is durable.
     pub(crate) async fn mark_pin(&self, entry: &Entry, pinned: bool) -> Result<(), Error> {
         let durable = entry.place().file.as_ref().is_some_and(|file| file.durable);
@@ -177,20 +208,41 @@ impl Inner {
     }
 
     /// Removes a payload and its files; the caller holds the claim on its name.
-    pub(crate) async fn remove(&self, entry: &Arc<Entry>) -> Result<(), Error> {
+    ///
+    /// With `unused_since`, nothing happens where it was used after that:
+    /// `false` is the answer then. Who comes to use it later finds nothing.
+    pub(crate) async fn remove(
+        &self,
+        entry: &Arc<Entry>,
+        unused_since: Option<Timestamp>,
+    ) -> Result<bool, Error> {
+        let Some(used_at) = entry.condemn(unused_since) else { return Ok(false) };
         let file = entry.place().file.clone();
         match (file, &self.directory) {
             (Some(file), Some(directory)) if file.durable => {
-                self.committer.commit(Names::Remove(file.path)).await?;
+                let removed = self.committer.commit(Names::Remove(file.path.clone())).await;
+                if let Err(error) = removed {
+                    // Removed, but not durably: a payload without its file must
+                    // not be found, or a put of the same would be acknowledged.
+                    let stays = tokio::fs::try_exists(&file.path).await.unwrap_or(false);
+                    if stays {
+                        entry.pardon(used_at);
+                    } else {
+                        self.forget(entry);
+                    }
+                    return Err(error);
+                }
                 if entry.is_pinned() {
                     let pin = directory.pin(&entry.as_put().id);
-                    self.committer.commit(Names::Remove(pin)).await?;
+                    if let Err(error) = self.committer.commit(Names::Remove(pin)).await {
+                        tracing::warn!(payload = %entry.as_put().id, %error, "its pin stays");
+                    }
                 }
             }
             (Some(file), _) => remove_quietly(self.disk.as_ref(), &file.path),
             (None, _) => {}
         }
         self.forget(entry);
-        Ok(())
+        Ok(true)
     }
 }

@@ -93,10 +93,10 @@ async fn publish(
     durability: Durability,
 ) -> Result<(PutReceipt, PayloadInfo), Error> {
     let (_claim, existing) = inner.index.claim(&id).await;
+    inner.check_open()?;
     if let Some(entry) = existing {
         return again(&inner, &entry, &taken, durability).await;
     }
-    inner.check_open()?;
     let now = inner.now();
     let summary = taken.summary.clone();
     let info = PayloadInfo {

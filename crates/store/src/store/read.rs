@@ -30,7 +30,9 @@ impl Store {
         let inner = &self.inner;
         inner.check_open()?;
         let entry = inner.index.get(id).ok_or_else(|| Error::NotFound { id: id.clone() })?;
-        entry.touch(inner.now());
+        if !entry.touch(inner.now()) {
+            return Err(Error::NotFound { id: id.clone() });
+        }
         let source = source(inner, &entry).await?;
         inner.metrics.reads.inc();
         if options.is_verbatim() {
@@ -40,7 +42,10 @@ impl Store {
             let text = "from_message cannot be combined with columns, offset or limit";
             return Err(Error::Invalid(text.to_owned()));
         }
-        select::select(source, options, inner.options.bounds.clone())
+        // What one message unfolds to has to fit into memory too.
+        let mut bounds = inner.options.bounds.clone();
+        bounds.max_decoded_bytes = bounds.max_decoded_bytes.min(inner.account.limit());
+        select::select(source, options, bounds)
     }
 }
 
@@ -81,14 +86,24 @@ fn verbatim(source: Source, from_message: u64) -> MessageStream {
 /// The messages of a payload: from memory, or from its file, whose checksums
 /// are compared the first time.
 pub(crate) async fn source(inner: &Arc<Inner>, entry: &Arc<Entry>) -> Result<Source, Error> {
+    loop {
+        if let Some(source) = try_source(inner, entry).await? {
+            return Ok(source);
+        }
+    }
+}
+
+/// `None` where the payload moved to another file meanwhile, which happens
+/// once: when it becomes durable.
+async fn try_source(inner: &Arc<Inner>, entry: &Arc<Entry>) -> Result<Option<Source>, Error> {
     let id = &entry.as_put().id;
     let path = {
         let place = entry.place();
         if let Some(memory) = &place.memory {
-            return Ok(Source::Memory(memory.clone()));
+            return Ok(Some(Source::Memory(memory.clone())));
         }
         if let Some(mapped) = place.mapped.upgrade() {
-            return Ok(Source::File(mapped));
+            return Ok(Some(Source::File(mapped)));
         }
         let file = place.file.as_ref().ok_or_else(|| Error::NotFound { id: id.clone() })?;
         file.path.clone()
@@ -99,10 +114,14 @@ pub(crate) async fn source(inner: &Arc<Inner>, entry: &Arc<Entry>) -> Result<Sou
         Ok(mapped) => {
             let mapped = Arc::new(mapped);
             entry.place().mapped = Arc::downgrade(&mapped);
-            Ok(Source::File(mapped))
+            Ok(Some(Source::File(mapped)))
         }
         // Deleted since it was looked up.
         Err(OpenError::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => {
+            let moved = entry.place().file.as_ref().is_some_and(|file| file.path != path);
+            if moved {
+                return Ok(None);
+            }
             Err(Error::NotFound { id: id.clone() })
         }
         Err(OpenError::Io(error)) => Err(io_error("read", &path, error)),

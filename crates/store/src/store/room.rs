@@ -45,7 +45,10 @@ fn coldest(inner: &Inner) -> Option<(Arc<Entry>, Claim)> {
         return None;
     }
     drop(state);
-    inner.index.try_claim(&id).map(|claim| (entry, claim))
+    let claim = inner.index.try_claim(&id)?;
+    // It may have been deleted before the claim.
+    let current = inner.index.get(&id)?;
+    Arc::ptr_eq(&current, &entry).then_some((entry, claim))
 }
 
 /// Gives up the memory of one payload; the bytes freed.

@@ -33,14 +33,26 @@ pub(crate) async fn write(
     let Some(directory) = &inner.directory else { return Err(Error::NoDirectory) };
     let estimate = new.record.bytes;
     inner.reserve_disk(estimate)?;
-    let written = write_reserved(inner, directory, new, writer, messages).await;
-    match &written {
-        Err(_) => inner.release_disk(estimate),
-        Ok((stored, _)) => {
-            inner.disk_used.fetch_add(stored.length.saturating_sub(estimate), Ordering::Relaxed);
-        }
+    let mut reserved = Reserved { inner, bytes: estimate };
+    let result = write_reserved(inner, directory, new, writer, messages).await;
+    if let Ok((stored, _)) = &result {
+        let more = stored.length.saturating_sub(reserved.bytes);
+        inner.disk_used.fetch_add(more, Ordering::Relaxed);
+        reserved.bytes = 0;
     }
-    written
+    result
+}
+
+/// Bytes of a file to be; given back where it fails, or its caller goes away.
+struct Reserved<'a> {
+    inner: &'a Inner,
+    bytes: u64,
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        self.inner.release_disk(self.bytes);
+    }
 }
 
 async fn write_reserved(
@@ -102,14 +114,16 @@ pub(crate) async fn copy_to_file(
     durable: bool,
 ) -> Result<Stored, Error> {
     let source = read::source(inner, entry).await?;
-    let messages = source
-        .messages()
-        .map(|message| {
+    let check = move || {
+        let checked = source.messages().map(|message| {
             let outline = inspect(&message.header)?;
             let crc = crc_of(&message);
             Ok(Checked { message, kind: outline.kind, rows: outline.rows, crc })
-        })
-        .collect::<Result<Vec<_>, Error>>()?;
+        });
+        checked.collect::<Result<Vec<_>, Error>>()
+    };
+    // Reads every byte: nothing for a thread that others wait on.
+    let messages = tokio::task::spawn_blocking(check).await.map_err(|_| Error::TaskLost)??;
     let info = entry.as_put();
     let record = PayloadRecord {
         version: RECORD_VERSION,

@@ -150,3 +150,39 @@ async fn a_put_registers_in_the_same_call_or_says_that_it_did_not() {
     assert!(!receipt.created);
     assert_eq!(owner.standings.lock().unwrap()[&id("x")], Standing::Live);
 }
+
+#[tokio::test]
+async fn what_is_needed_or_cannot_be_asked_about_is_not_deleted() {
+    let (store, owner, _clock) = open(false).await;
+    store_some(&store, &["x"]).await;
+    owner.set("x", Standing::Live);
+    let error = store.delete(&id("x")).await.unwrap_err();
+    assert_eq!(error.code(), Code::FailedPrecondition, "{error}");
+    *owner.down.lock().unwrap() = true;
+    let error = store.delete(&id("x")).await.unwrap_err();
+    assert_eq!(error.code(), Code::Unavailable, "{error}");
+    get(&store, "x").await.unwrap();
+    *owner.down.lock().unwrap() = false;
+    owner.set("x", Standing::Terminal { since: Duration::ZERO });
+    store.delete(&id("x")).await.unwrap();
+    gone(&store, "x").await;
+}
+
+#[tokio::test]
+async fn a_payload_whose_batch_is_over_stays_as_long_as_its_ticket_says() {
+    let (store, owner, clock) = open(false).await;
+    store_some(&store, &["x"]).await;
+    owner.set("x", Standing::Terminal { since: Duration::ZERO });
+    advance(&clock, HOUR * 3 / 4).await;
+    let until = store.renew(&id("x")).unwrap();
+    owner.set("x", Standing::Terminal { since: HOUR });
+    let before = *owner.asked.lock().unwrap();
+    advance(&clock, HOUR / 2).await;
+    let asked = || async { *owner.asked.lock().unwrap() > before };
+    wait_until_async(LONG, "the owner to be asked", asked).await.unwrap();
+    wait_until_async(LONG, "the task to sleep", || async { clock.sleepers() > 0 }).await.unwrap();
+    assert!(until > sheaf_retry::Clock::now(clock.as_ref()));
+    store.info(&id("x")).unwrap();
+    advance(&clock, HOUR / 2).await;
+    gone(&store, "x").await;
+}
