@@ -1,13 +1,15 @@
 //! `sheaf batches …`
 
-use sheaf_coordinator::{Answer, Control, ControlReply, Coordinator as _, Query, State, Verdict};
+use sheaf_coordinator::{
+    Control, ControlReply, Coordinator as _, CoordinatorExt as _, State, Verdict,
+};
 use sheaf_proto::BatchId;
 use sheaf_retry::Code;
 use sheaf_rpc::json::{ControlOutput, StatsOutput};
 use sheaf_terminal::{Failure, HumanBytes, Table, count};
 
 use super::list::ListArgs;
-use super::server::{Session, parse_id, unexpected};
+use super::server::{Session, parse_id};
 use super::show::ShowArgs;
 use super::watch::WatchArgs;
 

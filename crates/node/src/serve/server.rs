@@ -121,16 +121,7 @@ impl Server {
 
         let stop = CancellationToken::new();
         let guard = stop.clone().drop_guard();
-        let background = stop.clone();
-        tokio::spawn(
-            background.run_until_cancelled_owned(retire(coordinator.clone(), store.clone())),
-        );
-        let background = stop.clone();
-        tokio::spawn(background.run_until_cancelled_owned(reconcile(
-            coordinator.clone(),
-            store.clone(),
-            locations.clone(),
-        )));
+        in_background(&stop, &coordinator, &store, &locations);
         let pulse = Pulse::start(coordinator.clone(), clock.clone(), stop.clone()).await;
         health.register("coordinator", move || pulse.status());
         let watched = store.clone();
@@ -246,6 +237,19 @@ fn route(
         .metrics(&mut registry)
         .build()?;
     Ok(router)
+}
+
+/// What goes on beside the calls, until `stop`.
+fn in_background(
+    stop: &CancellationToken,
+    coordinator: &Arc<dyn Coordinator>,
+    store: &Store,
+    locations: &[String],
+) {
+    let retired = retire(coordinator.clone(), store.clone());
+    tokio::spawn(stop.clone().run_until_cancelled_owned(retired));
+    let compared = reconcile(coordinator.clone(), store.clone(), locations.to_vec());
+    tokio::spawn(stop.clone().run_until_cancelled_owned(compared));
 }
 
 async fn open_store(
