@@ -36,7 +36,8 @@ pub struct Limits {
     pub max_calls_per_peer: usize,
     /// Open connections.
     pub max_connections: usize,
-    /// How long a client that owes the server bytes may be silent.
+    /// How long a client that owes the server bytes may be silent; so also one
+    /// that has connected and said nothing yet.
     pub put_idle_timeout: Duration,
     /// Arrow sessions kept at once.
     pub max_sessions: usize,

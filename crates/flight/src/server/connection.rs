@@ -24,6 +24,8 @@ pub(super) struct Connection {
     stream: TcpStream,
     info: TcpConnectInfo,
     kill: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Until its first byte has come: how long it may take.
+    silence: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     gate: Arc<Gate>,
     _permit: OwnedSemaphorePermit,
 }
@@ -66,12 +68,20 @@ pub(super) fn incoming(
                 stream,
                 info,
                 kill: Box::pin(kill.clone().cancelled_owned()),
+                silence: Some(Box::pin(silence(&gate))),
                 gate: Arc::clone(&gate),
                 _permit: permit,
             };
             return Some((Ok(connection), (listener, gate, kill)));
         }
     })
+}
+
+/// A connection on which nothing ever comes has no keepalive yet, and would
+/// hold its place for ever.
+fn silence(gate: &Gate) -> impl Future<Output = ()> + Send + use<> {
+    let (clock, limit) = (Arc::clone(&gate.core.clock), gate.core.limits.put_idle_timeout);
+    async move { clock.sleep(limit).await }
 }
 
 impl Connection {
@@ -98,7 +108,18 @@ impl AsyncRead for Connection {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.check(context)?;
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if buffer.filled().len() > before {
+            self.silence = None;
+        } else if read.is_pending()
+            && let Some(silence) = &mut self.silence
+            && silence.as_mut().poll(context).is_ready()
+        {
+            self.gate.core.metrics.rejected("idle");
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        read
     }
 }
 

@@ -200,3 +200,22 @@ async fn a_slow_handler_is_not_a_silent_client() {
     put.await.unwrap().unwrap();
     assert_eq!(rejected(&world, "idle"), 0);
 }
+
+#[tokio::test]
+async fn a_connection_that_says_nothing_loses_its_place() {
+    use tokio::io::AsyncReadExt as _;
+
+    let clock = ManualClock::new(Timestamp::EPOCH);
+    let limits = Limits { max_connections: 1, ..Limits::default() };
+    let world = World::at(clock.clone(), limits).await;
+    let address = world.handle.local_addr();
+    let mut silent = tokio::net::TcpStream::connect(address).await.unwrap();
+    until("it holds the only place", || world.metric("sheaf_flight_connections") == 1).await;
+    until("its time runs", || clock.sleepers() > 0).await;
+    clock.advance(Duration::from_secs(61));
+    until("the place is free", || world.metric("sheaf_flight_connections") == 0).await;
+    // What the server sent of its own accord, and then the end.
+    let mut rest = Vec::new();
+    drop(silent.read_to_end(&mut rest).await);
+    world.connection.action("Echo", Bytes::new(), &once()).await.unwrap();
+}
