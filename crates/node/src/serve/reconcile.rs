@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sheaf_coordinator::{Answer, Coordinator, Error, ListFilter, Query, State};
+use sheaf_coordinator::{Coordinator, CoordinatorExt as _, Error, ListFilter, State};
 use sheaf_proto::BatchId;
 use sheaf_store::Store;
 
@@ -55,9 +55,7 @@ pub(super) async fn compare(
     let mut filter = ListFilter { states, limit: PAGE, ..ListFilter::default() };
     let mut found = Found::default();
     loop {
-        let Answer::Batches(page) = coordinator.query(Query::List(filter.clone())).await? else {
-            return Ok(found);
-        };
+        let page = coordinator.list(filter.clone()).await?;
         for batch in page.batches.iter().filter(|batch| here(&batch.spec.locations, own)) {
             found.live += 1;
             if store.info(&batch.spec.id).is_err() {
