@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use serde::Serialize;
 use sheaf_retry::Code;
 
-use crate::{Failure, Table};
+use crate::{Failure, Table, counted};
 
 /// Where a command writes: data to one place, notes to the other.
 ///
@@ -66,13 +66,20 @@ impl Console {
         written.map_err(|error| Failure::output(&error))
     }
 
-    /// Writes a table, for this terminal or pipe.
+    /// Writes a table, for this terminal or pipe; columns without room are
+    /// left out, and a note says so.
     ///
     /// # Errors
     /// As [`Console::data`].
     pub fn table(&mut self, table: &Table) -> Result<(), Failure> {
         let text = table.render(self.width);
-        self.data(&text)
+        self.data(&text)?;
+        let hidden = table.hidden_columns(self.width);
+        if hidden > 0 {
+            let columns = counted(hidden as u64, "more column");
+            self.note(&format!("… {columns}: use --json, or a wider terminal"));
+        }
+        Ok(())
     }
 
     /// Writes one JSON document on one line.
@@ -140,6 +147,20 @@ mod tests {
         console.note("three batches");
         assert_eq!(*data.0.lock().unwrap(), b"{\"batches\":3}\n");
         assert_eq!(*notes.0.lock().unwrap(), b"three batches\n");
+    }
+
+    #[test]
+    fn columns_that_are_left_out_are_told() {
+        let (data, notes) = (Shared::default(), Shared::default());
+        let mut console = Console::new(data.clone(), notes.clone());
+        let mut table = Table::new(["batch"]).left("about").optional(1);
+        table.row(["b1".to_owned(), "word".repeat(20)]);
+        console.table(&table).unwrap();
+        assert_eq!(*notes.0.lock().unwrap(), b"");
+        console.width = Some(60);
+        console.table(&table).unwrap();
+        let note = String::from_utf8(notes.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(note, "… 1 more column: use --json, or a wider terminal\n");
     }
 
     #[test]

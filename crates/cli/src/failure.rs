@@ -70,10 +70,14 @@ impl Failure {
         self
     }
 
-    /// Said of a thing, such as a file or a batch: `thing: message`.
+    /// Said of a thing, such as a file or a batch: `thing: message`. A message
+    /// that names it already stays as it is.
     #[must_use]
     pub fn of(mut self, thing: impl std::fmt::Display) -> Self {
-        self.message = format!("{thing}: {}", self.message);
+        let thing = thing.to_string();
+        if !self.message.contains(&thing) {
+            self.message = format!("{thing}: {}", self.message);
+        }
         self
     }
 
@@ -157,6 +161,13 @@ mod tests {
         let failure = Failure::new(Code::Io, "read x: checksum differs")
             .because(Open(io::Error::other("checksum differs")));
         assert_eq!(failure.causes, ["cannot open payload b1"]);
+    }
+
+    #[test]
+    fn a_thing_is_named_once() {
+        let failure = Failure::new(Code::NotFound, "cannot open a.csv").of("a.csv");
+        assert_eq!(failure.to_string(), "cannot open a.csv");
+        assert_eq!(failure.of("b1").to_string(), "b1: cannot open a.csv");
     }
 
     #[test]

@@ -15,6 +15,12 @@ pub fn count(number: u64) -> String {
     text
 }
 
+/// So many of a thing: `1 row`, `1,234 rows`.
+pub fn counted(number: u64, thing: &str) -> String {
+    let ending = if number == 1 { "" } else { "s" };
+    format!("{} {thing}{ending}", count(number))
+}
+
 /// So many in so long, per second: `12,345/s`; a dash where no time has passed.
 pub fn rate(number: u64, elapsed: Duration) -> String {
     match u128::from(number) * 1_000_000 / elapsed.as_micros().max(1) {
@@ -34,6 +40,13 @@ mod tests {
         {
             assert_eq!(count(number), text);
         }
+    }
+
+    #[test]
+    fn one_is_not_many() {
+        assert_eq!(counted(0, "row"), "0 rows");
+        assert_eq!(counted(1, "row"), "1 row");
+        assert_eq!(counted(1_000, "row"), "1,000 rows");
     }
 
     #[test]

@@ -101,6 +101,19 @@ impl Progress {
         }
     }
 
+    /// So many units are done in all. A position that was reached before, as
+    /// when a task begins anew, changes nothing.
+    pub fn reach(&mut self, position: u64) {
+        let done = match &self.0 {
+            Kind::Bar(bar) => bar.position(),
+            Kind::Plain(plain) => plain.done,
+            Kind::Silent => return,
+        };
+        if position > done {
+            self.advance(position - done);
+        }
+    }
+
     /// Runs `show`, which writes lines to standard error, above the bar.
     pub fn suspend<R>(&self, show: impl FnOnce() -> R) -> R {
         match &self.0 {
@@ -134,6 +147,16 @@ mod tests {
         let mut plain = Plain::new("get".to_owned(), None);
         let lines: Vec<_> = (0..1_000).filter_map(|_| plain.advance(1_000)).collect();
         assert_eq!(lines, ["get: 1,000", "get: 10,000", "get: 100,000", "get: 1,000,000"]);
+    }
+
+    #[test]
+    fn what_is_done_again_counts_once() {
+        let mut progress = Progress(Kind::Plain(Plain::new("put".to_owned(), Some(1_000))));
+        for position in [300, 600, 300, 600, 700] {
+            progress.reach(position);
+        }
+        let Kind::Plain(plain) = progress.0 else { unreachable!() };
+        assert_eq!(plain.line(), "put: 700 of 1,000");
     }
 
     #[test]

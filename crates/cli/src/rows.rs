@@ -81,6 +81,8 @@ pub struct Written {
     pub rows: u64,
     /// Of these, rows left out of a table that is long enough.
     pub hidden: u64,
+    /// Columns left out of a table for want of room.
+    pub hidden_columns: u64,
 }
 
 type Out = Watched;
@@ -123,7 +125,7 @@ impl RowWriter {
         let sink = match format {
             OutputFormat::Table => {
                 let headings = schema.fields().iter().map(|field| field.name().clone());
-                let mut table = Table::default();
+                let mut table = Table::default().trimmed();
                 for (heading, field) in headings.zip(schema.fields()) {
                     let numeric = field.data_type().is_numeric();
                     table = if numeric { table.right(heading) } else { table.left(heading) };
@@ -194,10 +196,11 @@ impl RowWriter {
     /// # Errors
     /// As [`RowWriter::write`].
     pub fn finish(self) -> Result<Written, Error> {
-        let (format, failed) = (self.format, self.failed);
+        let (format, failed, mut written) = (self.format, self.failed, self.written);
         let sort = |error| failed.sort(format, error);
         let mut out: Out = match self.sink {
             Sink::Table { table, mut out, width } => {
+                written.hidden_columns = table.hidden_columns(width) as u64;
                 out.write_all(table.render(width).as_bytes()).map_err(Error::Output)?;
                 out
             }
@@ -219,7 +222,7 @@ impl RowWriter {
             }
         };
         out.flush().map_err(Error::Output)?;
-        Ok(self.written)
+        Ok(written)
     }
 }
 

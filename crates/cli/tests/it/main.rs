@@ -76,7 +76,7 @@ fn binary_formats_read_back() {
     for rows in [flat(), nested()] {
         let batches = [rows.clone(), rows.clone()];
         let (bytes, written) = write(OutputFormat::Parquet, Destination::File, &batches);
-        assert_eq!(written, Written { rows: 4, hidden: 0 });
+        assert_eq!(written, Written { rows: 4, ..Written::default() });
         let reader = ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(bytes)).unwrap();
         let read: usize = reader.build().unwrap().map(|batch| batch.unwrap().num_rows()).sum();
         assert_eq!(read, 4);
@@ -113,7 +113,7 @@ fn a_long_table_is_cut_and_counted() {
     .unwrap();
     let (bytes, written) = write(OutputFormat::Table, Destination::Pipe, &[many]);
     assert_eq!(String::from_utf8(bytes).unwrap().lines().count(), MAX_TABLE_ROWS + 1);
-    assert_eq!(written, Written { rows: MAX_TABLE_ROWS as u64 + 5, hidden: 5 });
+    assert_eq!(written, Written { rows: MAX_TABLE_ROWS as u64 + 5, hidden: 5, hidden_columns: 0 });
 }
 
 #[test]
