@@ -102,12 +102,16 @@ pub enum Error {
         what: &'static str,
     },
     /// The batch is registered with another specification.
-    #[error("batch {id} is registered with another {field}")]
+    #[error("batch {id} is registered with another {field}: {registered}, not {asked}")]
     Conflict {
         /// The batch.
         id: String,
         /// What differs.
         field: &'static str,
+        /// Its value as registered, cut where it is long.
+        registered: String,
+        /// Its value as asked for now, cut alike.
+        asked: String,
     },
     /// The queue takes no registrations.
     #[error("queue {queue:?} is draining and takes no new batches; resume it first")]

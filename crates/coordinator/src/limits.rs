@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use sheaf_retry::RetryPolicy;
+
 use crate::contract::Error;
 use crate::model::{BatchSpec, DEFAULT_QUEUE, Failure, Progress, Resolution};
 use crate::request::{ClaimRequest, Extension, SettleRequest};
@@ -69,6 +71,22 @@ pub(crate) fn queue(name: &str) -> Result<&str, Error> {
     Ok(name)
 }
 
+/// Checks a policy: the first value of it that makes no sense is named.
+fn retry(policy: &RetryPolicy) -> Result<(), Error> {
+    let problems = policy.validate().err().unwrap_or_default();
+    let Some(problem) = problems.into_iter().next() else { return Ok(()) };
+    let field = match problem.field {
+        "max_retries" => "retry.max_retries",
+        "base_ms" => "retry.base_ms",
+        "factor" => "retry.factor",
+        "cap_ms" => "retry.cap_ms",
+        "jitter" => "retry.jitter",
+        "deadline_ms" => "retry.deadline_ms",
+        _ => "retry",
+    };
+    Err(Error::Invalid { field, problem: problem.message })
+}
+
 /// Checks one specification by itself.
 pub(crate) fn spec(spec: &BatchSpec) -> Result<(), Error> {
     queue(&spec.queue)?;
@@ -78,14 +96,7 @@ pub(crate) fn spec(spec: &BatchSpec) -> Result<(), Error> {
     if !spec.dedup_key.is_empty() || !spec.dedup_window.is_zero() {
         return Err(Error::Unimplemented { what: "dedup_key" });
     }
-    if let Some(policy) = &spec.retry {
-        for (field, value) in [("retry.factor", policy.factor), ("retry.jitter", policy.jitter)] {
-            if !value.is_finite() || value < 0.0 {
-                let problem = format!("{value} is no finite number from 0 up");
-                return Err(Error::Invalid { field, problem });
-            }
-        }
-    }
+    spec.retry.as_ref().map_or(Ok(()), retry)?;
     at_most("parents", spec.parents.len(), MAX_PARENTS)?;
     at_most("locations", spec.locations.len(), MAX_LOCATIONS)?;
     at_most("tenant", spec.tenant.len(), MAX_NAME_BYTES)?;

@@ -43,7 +43,7 @@ const MAX_TEXT: usize = 2_000;
 /// | `deadline_exceeded` | `DEADLINE_EXCEEDED` | transient | 7 | `pyarrow.flight.FlightTimedOutError` | try again, or allow more time |
 /// | `unauthenticated` | `UNAUTHENTICATED` | permanent | 8 | `pyarrow.flight.FlightUnauthenticatedError` | give a valid token or certificate |
 /// | `permission_denied` | `PERMISSION_DENIED` | permanent | 8 | `pyarrow.flight.FlightUnauthorizedError` | use credentials that allow the call |
-/// | `corrupt` | `DATA_LOSS` | permanent | 9 | `pyarrow.flight.FlightInternalError` | check the disk; the file is kept under quarantine, put the data again |
+/// | `corrupt` | `DATA_LOSS` | permanent | 9 | `pyarrow.flight.FlightInternalError` | check the disk; a damaged payload is kept under quarantine: put its data again |
 /// | `format_newer` | `FAILED_PRECONDITION` | permanent | 9 | `pyarrow.lib.ArrowInvalid` | use the newer Sheaf that wrote it, or restore a backup |
 /// | `directory_locked` | `FAILED_PRECONDITION` | permanent | 5 | `pyarrow.lib.ArrowInvalid` | stop the other server, or name another --data-dir |
 /// | `address_in_use` | `FAILED_PRECONDITION` | permanent | 5 | `pyarrow.lib.ArrowInvalid` | stop what uses the port, or name another with the flag in the message |

@@ -97,7 +97,7 @@ codes! {
     /// The credentials do not allow this.
     PermissionDenied = "permission_denied", Permanent, 8, "use credentials that allow the call";
     /// Stored bytes do not match their checksum.
-    Corrupt = "corrupt", Permanent, 9, "check the disk; the file is kept under quarantine, put the data again";
+    Corrupt = "corrupt", Permanent, 9, "check the disk; a damaged payload is kept under quarantine: put its data again";
     /// Written by a newer version of Sheaf.
     FormatNewer = "format_newer", Permanent, 9, "use the newer Sheaf that wrote it, or restore a backup";
     /// Another process holds this data directory.

@@ -70,6 +70,7 @@ mod raw;
 mod retryable;
 mod run;
 mod schedule;
+mod throttle;
 mod timestamp;
 
 pub use clock::{Clock, SharedClock, Sleep, SystemClock};
@@ -84,4 +85,5 @@ pub use raw::RawRetryPolicy;
 pub use retryable::{Disposition, Retryable};
 pub use run::{Retry, Wait, retry, retry_blocking, retry_blocking_if, retry_if};
 pub use schedule::{Delays, Failure, Limit, Schedule};
+pub use throttle::Throttle;
 pub use timestamp::Timestamp;

@@ -34,9 +34,12 @@ fn typed(code: Code, text: &str) -> Option<Error> {
             Some(Error::Unimplemented { what: name(what)? })
         }
         Code::AlreadyExists => {
-            let (id, field) =
+            let (id, rest) =
                 text.strip_prefix("batch ")?.split_once(" is registered with another ")?;
-            Some(Error::Conflict { id: id.to_owned(), field: name(field)? })
+            let (field, rest) = rest.split_once(": ")?;
+            let (registered, asked) = rest.split_once(", not ")?;
+            let (registered, asked) = (registered.to_owned(), asked.to_owned());
+            Some(Error::Conflict { id: id.to_owned(), field: name(field)?, registered, asked })
         }
         Code::FailedPrecondition => precondition(text),
         Code::NotFound => {
@@ -122,6 +125,12 @@ const NAMES: &[&str] = &[
     "resolution",
     "result",
     "retry",
+    "retry.base_ms",
+    "retry.cap_ms",
+    "retry.deadline_ms",
+    "retry.factor",
+    "retry.jitter",
+    "retry.max_retries",
     "rows",
     "schema_fingerprint",
     "started",
@@ -154,7 +163,12 @@ mod tests {
             Error::Invalid { field: "max", problem: "0 is not between 1 and 1024".to_owned() },
             Error::Limit { field: "ids", actual: 20_000, limit: 10_000 },
             Error::Unimplemented { what: "depends_on" },
-            Error::Conflict { id: id(), field: "queue" },
+            Error::Conflict {
+                id: id(),
+                field: "queue",
+                registered: "\"a: b\"".to_owned(),
+                asked: "\"c, not d\"".to_owned(),
+            },
             Error::Draining { queue: "a: b".to_owned() },
             Error::NotFound { id: id() },
             Error::Precondition { id: id(), problem: "is not terminal".to_owned() },

@@ -94,6 +94,11 @@ pub(super) async fn rule_06_every_call_may_be_sent_again(harness: &dyn Harness) 
     assert!(again.iter().all(|one| !one.created && one.state == State::Pending));
     let other = vec![spec("c"), BatchSpec { checksum: "ff".to_owned(), ..spec("a") }];
     assert_eq!(code(calls.0.register(other).await), Code::AlreadyExists);
+    let moved = BatchSpec { queue: "q".repeat(256), ..spec("a") };
+    let error = calls.0.register(vec![moved]).await.unwrap_err();
+    let text = error.to_string();
+    assert_eq!(code::<()>(Err(error)), Code::AlreadyExists, "{text}");
+    assert!(text.contains("another queue: \"default\", not \"qqq"), "{text}");
     assert!(calls.get("c").await.is_none(), "all or none");
     let first = calls.claim(request("r", 1)).await;
     let second = calls.claim(request("r", 1)).await;

@@ -124,6 +124,9 @@ pub(super) async fn rule_15_lists_go_on_where_they_ended(harness: &dyn Harness) 
     let filter = |limit| ListFilter { limit, ..ListFilter::default() };
     let all = list(filter(7)).await;
     assert_eq!(all, (0..25).map(|n| format!("b{n:02}")).collect::<Vec<_>>());
+    let first = Query::List(filter(0));
+    let Answer::Batches(page) = calls.0.query(first).await.unwrap() else { panic!("no page") };
+    assert_eq!((page.batches.len(), page.next_cursor.as_str()), (25, ""), "0 means 100");
     let even = ListFilter { queue: Some("even".to_owned()), ..filter(5) };
     assert_eq!(list(even).await.len(), 13);
     let tens = ListFilter { prefix: "b1".to_owned(), ..filter(3) };
@@ -165,6 +168,23 @@ pub(super) async fn limits_are_refused_and_texts_cut(harness: &dyn Harness) {
     let calls = Calls::new(harness).await;
     let long = BatchSpec { queue: "q".repeat(300), ..spec("a") };
     assert_eq!(code(calls.0.register(vec![long]).await), Code::LimitExceeded);
+    type Spoil = fn(&mut sheaf_retry::RetryPolicy);
+    let policies: [(&str, Spoil); 7] = [
+        ("retry.max_retries: 1001 ", |retry| retry.max_retries = 1_001),
+        ("retry.base_ms: ", |retry| retry.base_ms = retry.cap_ms + 1),
+        ("retry.factor: 0.1 ", |retry| retry.factor = 0.1),
+        ("retry.factor: 1", |retry| retry.factor = 1e308),
+        ("retry.cap_ms: ", |retry| retry.cap_ms = u64::MAX),
+        ("retry.jitter: 7 ", |retry| retry.jitter = 7.0),
+        ("retry.deadline_ms: 0 ", |retry| retry.deadline_ms = Some(0)),
+    ];
+    for (field, spoil) in policies {
+        let mut wrong = spec("a");
+        spoil(wrong.retry.as_mut().unwrap());
+        let error = calls.0.register(vec![wrong]).await.unwrap_err();
+        assert!(error.to_string().starts_with(field), "{error}");
+        assert_eq!(code::<()>(Err(error)), Code::InvalidArgument, "{field}");
+    }
     for wrong in [
         request("r", 0),
         ClaimRequest { lease: Duration::from_millis(1), ..request("r", 1) },

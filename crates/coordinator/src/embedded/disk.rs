@@ -52,6 +52,12 @@ fn code(error: &redb::Error) -> Code {
         {
             Code::DiskFull
         }
+        // Too short, or of other content than the library writes.
+        redb::Error::Io(error)
+            if matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof) =>
+        {
+            Code::Corrupt
+        }
         redb::Error::Corrupted(_) | redb::Error::RepairAborted => Code::Corrupt,
         redb::Error::UpgradeRequired(_) => Code::FormatNewer,
         _ => Code::Io,
@@ -101,8 +107,18 @@ impl Disk {
     fn failed(&self, doing: &str, error: impl Into<redb::Error>) -> Error {
         let error = error.into();
         let code = code(&error);
-        let operation = format!("{doing} {}", self.name);
+        let operation = match (doing, code) {
+            ("open", Code::Corrupt) => self.no_database(),
+            _ => format!("{doing} {}", self.name),
+        };
         Error::Backend { operation, code, source: Some(Box::new(error)) }
+    }
+
+    fn no_database(&self) -> String {
+        format!(
+            "open {}: it is damaged, or no database of a coordinator; put a copy of the file in its place, or move it away to start with no batch registered",
+            self.name
+        )
     }
 
     fn newer(&self, version: u32) -> Error {
@@ -125,7 +141,7 @@ impl Disk {
             }
             Ok(Err(error)) => Err(self.failed("open", error)),
             Err(_) => Err(Error::Backend {
-                operation: format!("open {}: the file is damaged", self.name),
+                operation: self.no_database(),
                 code: Code::Corrupt,
                 source: None,
             }),

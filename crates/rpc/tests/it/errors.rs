@@ -53,7 +53,12 @@ fn errors() -> Vec<Error> {
         Error::Invalid { field: "max", problem: "0 is outside of 1 to 1024".to_owned() },
         Error::Limit { field: "leases", actual: 20_000, limit: 10_000 },
         Error::Unimplemented { what: "depends_on" },
-        Error::Conflict { id: id(), field: "rows" },
+        Error::Conflict {
+            id: id(),
+            field: "rows",
+            registered: "1".to_owned(),
+            asked: "2".to_owned(),
+        },
         Error::Draining { queue: "q".to_owned() },
         Error::NotFound { id: id() },
         Error::Precondition { id: id(), problem: "is completed".to_owned() },
