@@ -12,7 +12,7 @@
 //! | state | `waiting`, `pending`, `scheduled`, `processing`, `completed`, `failed`, `cancelled`, `expired` |
 //! | verdict | `applied`, `already_done`, `stale` (an old fence, or the state does not allow it), `not_found` |
 //! | duration | a whole number of milliseconds, in fields ending in `_ms` |
-//! | retry | `{"max_retries": 3, "base_ms": 1000, "factor": 2.0, "cap_ms": 300000, "jitter": 0.2, "deadline_ms": …}`; every field has that default |
+//! | retry | `{"max_retries": 3, "base_ms": 1000, "factor": 2.0, "cap_ms": 300000, "jitter": 0.2, "deadline_ms": …}`; every field that is left out has that default, whatever the server is set to for batches without `retry`; `max_retries` is at most 1,000, `base_ms` at most `cap_ms`, `factor` 1 to 100, `cap_ms` at most 7 days, `jitter` 0 to 1, `deadline_ms` at least 1 |
 //!
 //! # Work
 //! | action | request | reply |
@@ -42,7 +42,7 @@
 //! |---|---|---|
 //! | `RequeueBatch` | `{"batch_id"}`, `{"batch_ids": […]}`, or `{"queue"}`: all failed ones of it | [`ControlOutput`]: `{"batches": [{"batch_id", "verdict", "state"}], "count"}` |
 //! | `CancelBatch` | `{"batch_id"}` or `{"batch_ids": […]}` | the same |
-//! | `PurgeBatches` | [`PurgeInput`]: `{"queue"?, "state"?, "finished_before_ms"?: 0}` | the same |
+//! | `PurgeBatches` | [`PurgeInput`]: at least one of `{"queue"?, "state"?, "finished_before_ms"?}`, or `{"all": true}` for every terminal batch | the same |
 //! | `ExpireBatches` | [`ExpireInput`]: `{"older_than_ms"}` | the same |
 //! | `PauseQueue`, `ResumeQueue`, `DrainQueue` | [`QueueInput`]: `{"queue"?: "default"}` | the same |
 //!

@@ -36,6 +36,10 @@ impl CoordinatorActions {
     pub(super) async fn purge(&self, action: &str, body: &[u8]) -> Result<Vec<Bytes>, Error> {
         let input: PurgeInput = parse(action, body)?;
         bounded(action, "state", &input.state.0)?;
+        if !input.is_clear() {
+            let problem = "give at least one of queue, state and finished_before_ms, or all: true alone for every terminal batch";
+            return Err(invalid(action, problem));
+        }
         self.control(action, Control::Purge(input.into())).await
     }
 

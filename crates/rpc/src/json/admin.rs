@@ -245,7 +245,8 @@ fn default_queue() -> String {
     DEFAULT_QUEUE.to_owned()
 }
 
-/// What `PurgeBatches` takes; every field may be left out.
+/// What `PurgeBatches` takes: at least one of `queue`, `state` and
+/// `finished_before_ms`, and only what fits all of them goes; or `all` alone.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PurgeInput {
@@ -255,7 +256,10 @@ pub struct PurgeInput {
     #[serde(skip_serializing_if = "OneOrMany::is_empty")]
     pub state: OneOrMany<State>,
     /// Finished at least this many milliseconds ago.
-    pub finished_before_ms: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub finished_before_ms: Option<u64>,
+    /// Every terminal batch of every queue.
+    pub all: bool,
 }
 
 impl From<PurgeInput> for PurgeFilter {
@@ -263,17 +267,29 @@ impl From<PurgeInput> for PurgeFilter {
         PurgeFilter {
             queue: input.queue,
             states: input.state.0,
-            finished_before: Duration::from_millis(input.finished_before_ms),
+            finished_before: Duration::from_millis(input.finished_before_ms.unwrap_or(0)),
         }
+    }
+}
+
+impl PurgeInput {
+    /// Says which batches, or that all are meant, and not both.
+    pub(crate) fn is_clear(&self) -> bool {
+        let PurgeInput { queue, state, finished_before_ms, all } = self;
+        let narrowed = queue.is_some() || !state.is_empty() || finished_before_ms.is_some();
+        narrowed != *all
     }
 }
 
 impl From<PurgeFilter> for PurgeInput {
     fn from(filter: PurgeFilter) -> Self {
+        let all = filter == PurgeFilter::default();
+        let age = filter.finished_before;
         PurgeInput {
             queue: filter.queue,
             state: OneOrMany(filter.states),
-            finished_before_ms: millis(filter.finished_before),
+            finished_before_ms: (!age.is_zero()).then(|| millis(age)),
+            all,
         }
     }
 }

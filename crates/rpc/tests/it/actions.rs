@@ -61,6 +61,11 @@ fn missing() -> Vec<Case> {
     ]
 }
 
+/// A batch with this policy.
+fn retried(retry: Value) -> Value {
+    json!({"batch_id": "a", "rows": 1, "bytes": 1, "locations": ["grpc://h:1"], "retry": retry})
+}
+
 /// A value is of the wrong type.
 fn of_the_wrong_type() -> Vec<Case> {
     vec![
@@ -132,6 +137,14 @@ fn at_odds() -> Vec<Case> {
         ("WatchEvents", json!({"session": "s", "queue": "q"}), "session keeps the filter"),
         ("Claim", json!({"worker": "w", "request_id": ""}), "request_id: leave it out"),
         ("PurgeBatches", json!({"state": "pending"}), "states"),
+        ("PurgeBatches", json!({}), "all: true"),
+        ("PurgeBatches", json!({"state": []}), "all: true"),
+        ("PurgeBatches", json!({"all": false}), "all: true"),
+        ("PurgeBatches", json!({"all": true, "queue": "default"}), "all: true alone"),
+        ("RegisterBatch", retried(json!({"jitter": 7})), "retry.jitter: 7 is not between"),
+        ("RegisterBatch", retried(json!({"factor": 1e308})), "retry.factor: "),
+        ("RegisterBatch", retried(json!({"factor": 0.1})), "retry.factor: 0.1 is not between"),
+        ("RegisterBatch", retried(json!({"base_ms": 600_000})), "retry.base_ms: "),
     ]
 }
 

@@ -184,12 +184,16 @@ async fn lists_go_page_by_page_and_purges_forget() {
         }
     }
     assert_eq!(seen, ["b0", "b1", "b2", "b3", "b4"]);
+    let page = ok(&actions, "ListBatches", json!({"limit": 0})).await;
+    assert_eq!(page["batches"].as_array().unwrap().len(), 5, "0 means 100");
     let one = ok(&actions, "ListBatches", json!({"state": "cancelled"})).await;
     assert_eq!(one["batches"].as_array().unwrap().len(), 2);
     let reply = ok(&actions, "PurgeBatches", json!({"state": "cancelled"})).await;
     assert_eq!(reply["count"], 2);
     let stats = ok(&actions, "Stats", json!({})).await;
     assert_eq!((&stats["purged"], &stats["counts"]["cancelled"]), (&json!(2), &json!(0)));
+    let reply = ok(&actions, "PurgeBatches", json!({"all": true})).await;
+    assert_eq!(reply["count"], 0, "what is not over stays");
     let some = ok(&actions, "GetBatch", json!({"batch_ids": ["b0", "b4"]})).await;
     assert_eq!(some["batches"].as_array().unwrap().len(), 1);
 }
