@@ -28,4 +28,5 @@ pub(crate) const GET_EXAMPLES: &str = "Examples:
 pub(crate) const BATCHES_EXAMPLES: &str = "Examples:
   sheaf batches list --state failed,expired --json | jq -r '.batches[].batch_id'
   sheaf batches requeue --failed default
+  sheaf batches purge --state completed --older-than 1h
   sheaf batches watch --queue bulk";

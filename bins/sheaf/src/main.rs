@@ -66,7 +66,14 @@ fn serve(args: &ServeArgs) -> Result<(), Failure> {
         sheaf_node::serve::die_with_parent();
     }
     let clock = SystemClock::shared();
-    on_runtime(sheaf_node::serve::serve(resolved.config, clock, Console::stdio()))
+    on_runtime(sheaf_node::serve::serve(resolved.config, clock, Console::stdio())).map_err(
+        // A start does not ask for batches: what is missing or in the way is a path.
+        |failure| match failure.code() {
+            Code::NotFound => failure.help("check the path: its parent directory must exist"),
+            Code::AlreadyExists => failure.help("name a directory; a file of that name is there"),
+            _ => failure,
+        },
+    )
 }
 
 fn demo(args: DemoArgs) -> Result<(), Failure> {

@@ -5,6 +5,7 @@
 mod batches;
 mod get;
 mod list;
+mod purge;
 mod put;
 mod queue;
 mod server;
@@ -14,6 +15,7 @@ mod watch;
 pub use batches::{BatchesCommand, CancelArgs, RequeueArgs, StatsArgs};
 pub use get::GetArgs;
 pub use list::ListArgs;
+pub use purge::PurgeArgs;
 pub use put::PutArgs;
 pub use queue::{QueueArgs, QueueCommand};
 pub use server::{ServerArgs, Session};

@@ -94,6 +94,39 @@ fn batches_are_listed_counted_cancelled_and_requeued() {
 }
 
 #[test]
+fn batches_that_ended_are_purged_as_asked() {
+    let server = Server::start(&["--workers", "0"]);
+    let ids: Vec<String> = (1..=3).map(|n| server.put(n, &["--register"])).collect();
+    let purge = |words: &[&str]| server.run(&[&["batches", "purge"], words].concat());
+    assert_eq!(purge(&[]).code(), 2);
+    server.run(&["batches", "cancel", &ids[0], &ids[1]]).ok();
+    assert_eq!(purge(&["--state", "completed"]).ok(), "0 purged\n");
+    assert_eq!(purge(&["--queue", "bulk"]).ok(), "0 purged\n");
+    assert_eq!(purge(&["--older-than", "1h"]).ok(), "0 purged\n");
+    let purged = purge(&["--queue", "default", "--state", "cancelled", "--json"]).json();
+    assert_eq!(purged[0]["count"], 2);
+    assert_eq!(purge(&["--all"]).ok(), "0 purged\n");
+    let left = server.run(&["batches", "list", "--json"]).json().remove(0);
+    let left = left["batches"].as_array().unwrap();
+    assert_eq!((left.len(), &left[0]["batch_id"]), (1, &ids[2].as_str().into()));
+}
+
+#[test]
+fn with_json_standard_error_is_one_error_or_nothing() {
+    let server = Server::start(&["--workers", "0"]);
+    let file = server.csv("a.csv", 5_000);
+    let ran = server.run(&["put", &file, "--json"]);
+    assert_eq!((ran.code(), ran.stderr().as_str()), (0, ""));
+    assert!(server.run(&["put", &file]).stderr().contains("5,000"), "progress without --json");
+    let other = server.csv("b.csv", 5_001);
+    server.run(&["put", &file, "--id", "taken", "--json"]).ok();
+    let ran = server.run(&["put", &other, "--id", "taken", "--json"]);
+    assert_eq!(ran.code(), 4);
+    let error: serde_json::Value = serde_json::from_str(&ran.stderr()).unwrap();
+    assert_eq!(error["error"]["code"], "already_exists");
+}
+
+#[test]
 fn changes_are_seen_as_they_happen() {
     let server = Server::start(&["--workers", "1"]);
     let mut watch = command()
@@ -178,7 +211,8 @@ fn the_server_is_waited_for_a_moment_and_then_named() {
     let port = sheaf_testkit::free_port().unwrap().release();
     let server = format!("grpc://{port}");
     let text = sheaf(&["batches", "list", "--server", &server]).failed(7);
-    assert!(text.contains(&server) && text.contains("sheaf serve"), "{text}");
+    let begin = format!("error: cannot reach the server at {server}: connection refused\n");
+    assert!(text.starts_with(&begin) && text.contains("sheaf serve"), "{text}");
     let ran = sheaf(&["batches", "list", "--server", &server, "--json"]);
     let error: serde_json::Value = serde_json::from_str(&ran.stderr()).unwrap();
     assert_eq!(error["error"]["code"], "unavailable");

@@ -1,7 +1,7 @@
 //! `sheaf batches …`
 
 use sheaf_coordinator::{
-    Control, ControlReply, Coordinator as _, CoordinatorExt as _, State, Verdict,
+    Control, ControlReply, Coordinator as _, CoordinatorExt as _, QueueStats, State, Verdict,
 };
 use sheaf_proto::BatchId;
 use sheaf_retry::Code;
@@ -9,6 +9,7 @@ use sheaf_rpc::json::{ControlOutput, StatsOutput};
 use sheaf_terminal::{Failure, HumanBytes, Table, count};
 
 use super::list::ListArgs;
+use super::purge::PurgeArgs;
 use super::server::{Session, parse_id};
 use super::show::ShowArgs;
 use super::watch::WatchArgs;
@@ -24,6 +25,8 @@ pub enum BatchesCommand {
     Requeue(RequeueArgs),
     /// Take batches out; a worker that holds one is told to stop
     Cancel(CancelArgs),
+    /// Forget batches that are completed, failed, cancelled or expired
+    Purge(PurgeArgs),
     /// Count batches by queue and state
     Stats(StatsArgs),
     /// Show changes of state as they happen, until interrupted
@@ -41,6 +44,7 @@ impl BatchesCommand {
             BatchesCommand::Show(args) => args.run(session).await,
             BatchesCommand::Requeue(args) => args.run(session).await,
             BatchesCommand::Cancel(args) => args.run(session).await,
+            BatchesCommand::Purge(args) => args.run(session).await,
             BatchesCommand::Stats(args) => args.run(session).await,
             BatchesCommand::Watch(args) => args.run(session).await,
         }
@@ -84,7 +88,11 @@ impl CancelArgs {
 
 /// Makes a change and shows what became of each batch; one that could not be
 /// changed is the command's failure, after all were shown.
-async fn change(session: &mut Session, control: Control, done: &str) -> Result<(), Failure> {
+pub(super) async fn change(
+    session: &mut Session,
+    control: Control,
+    done: &str,
+) -> Result<(), Failure> {
     let reply = session.coordinator.control(control).await;
     let reply = reply.map_err(|error| session.failed(&error))?;
     let verdict = judge(&reply);
@@ -145,24 +153,60 @@ impl StatsArgs {
         if session.json {
             return session.console.json(&StatsOutput::from(queues));
         }
-        let mut table = Table::new(["queue"]);
-        for state in State::ALL {
-            table = table.right(state.as_str());
+        session.console.table(&stats_table(&queues))
+    }
+}
+
+/// One line per queue. States in which no batch is are shown where there is
+/// room for them.
+fn stats_table(queues: &[QueueStats]) -> Table {
+    let counted = |state: &State, queue: &QueueStats| queue.counts.get(state).copied().unwrap_or(0);
+    let column = |table: Table, heading: &str, empty: bool| match empty {
+        true => table.right(heading).optional(1),
+        false => table.right(heading),
+    };
+    let mut table = Table::new(["queue"]);
+    for state in &State::ALL {
+        let empty = queues.iter().all(|queue| counted(state, queue) == 0);
+        table = column(table, state.as_str(), empty);
+    }
+    table = column(table, "purged", queues.iter().all(|queue| queue.purged == 0));
+    table = table.right("live size").left("claims");
+    for queue in queues {
+        let mut row = vec![queue.queue.clone()];
+        row.extend(State::ALL.iter().map(|state| count(counted(state, queue))));
+        row.extend([count(queue.purged), HumanBytes(queue.live_bytes).to_string()]);
+        let claims = match (queue.paused, queue.draining) {
+            (true, _) => "paused",
+            (false, true) => "draining",
+            (false, false) => "open",
+        };
+        row.push(claims.to_owned());
+        table.row(row);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queue(states: &[State]) -> QueueStats {
+        let counts = states.iter().map(|state| (*state, 25_000)).collect();
+        QueueStats { queue: "default".to_owned(), counts, ..QueueStats::default() }
+    }
+
+    #[test]
+    fn numbers_are_whole_at_every_width_and_empty_states_go_first() {
+        let some = stats_table(&[queue(&[State::Pending, State::Completed, State::Failed])]);
+        for width in [60, 80, 120] {
+            let text = some.render(Some(width));
+            assert_eq!(text.lines().count(), if width == 60 { 6 } else { 5 }, "{text}");
+            assert!(["pending", "completed", "failed"].iter().all(|word| text.contains(word)));
+            assert_eq!(text.matches("25,000").count(), 3, "{text}");
         }
-        table = table.right("purged").right("live size").left("claims");
-        for queue in &queues {
-            let mut row = vec![queue.queue.clone()];
-            let counts = State::ALL.iter().map(|state| queue.counts.get(state).copied());
-            row.extend(counts.map(|number| count(number.unwrap_or(0))));
-            row.extend([count(queue.purged), HumanBytes(queue.live_bytes).to_string()]);
-            let claims = match (queue.paused, queue.draining) {
-                (true, _) => "paused",
-                (false, true) => "draining",
-                (false, false) => "open",
-            };
-            row.push(claims.to_owned());
-            table.row(row);
-        }
-        session.console.table(&table)
+        assert_eq!(some.render(None).lines().count(), 2);
+        let all = stats_table(&[queue(&State::ALL)]).render(Some(80));
+        assert!(all.starts_with("queue: default\nwaiting: 25,000\n"), "{all}");
     }
 }

@@ -9,7 +9,9 @@ use futures::StreamExt as _;
 use sheaf_flight::{CallOptions, ipc};
 use sheaf_proto::BatchId;
 use sheaf_retry::{Code, Retryable as _};
-use sheaf_terminal::{Destination, Failure, OutputFormat, Progress, RowWriter, Written, count};
+use sheaf_terminal::{
+    Destination, Failure, OutputFormat, Progress, RowWriter, Written, count, counted,
+};
 
 use super::server::{Session, parse_id};
 
@@ -54,7 +56,7 @@ impl GetArgs {
             (false, None) => Destination::Pipe,
         };
         let out = place.writer(session)?;
-        let shown = place.is_file() && session.console.notes_on_terminal();
+        let shown = place.is_file() && session.console.notes_on_terminal() && !session.json;
         let mut progress = match shown {
             true => Progress::start(format!("get {}", self.id), self.limit, true),
             false => Progress::silent(),
@@ -100,9 +102,13 @@ impl GetArgs {
                 "{hidden} of {all} rows are not shown; --output FILE or another --format has them all"
             ));
         }
+        if written.hidden_columns > 0 {
+            let columns = counted(written.hidden_columns, "more column");
+            session.console.note(&format!("… {columns}: use --format csv, or a wider terminal"));
+        }
         if !is_stdout(&self.output) {
             let name = self.output.display();
-            session.console.note(&format!("{} rows in {name}", count(written.rows)));
+            session.console.note(&format!("{} in {name}", counted(written.rows, "row")));
         }
     }
 }

@@ -71,12 +71,20 @@ impl ListArgs {
 }
 
 fn table(batches: &[Batch], now: Timestamp) -> Table {
-    let mut table = Table::new(["batch", "queue", "state"])
+    // A narrow terminal shows what tells most: the identifier whole, then these.
+    let mut table = Table::new(["batch", "queue"])
+        .optional(3)
+        .left("state")
         .right("attempts")
+        .optional(5)
         .right("rows")
+        .optional(2)
         .right("size")
+        .optional(6)
         .left("changed")
-        .left("about");
+        .optional(1)
+        .left("about")
+        .optional(4);
     for batch in batches {
         let about = match (&batch.lease, &batch.error, batch.due_at) {
             (Some(lease), ..) => format!("worker {}", lease.worker),
@@ -99,4 +107,52 @@ fn table(batches: &[Batch], now: Timestamp) -> Table {
         ]);
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sheaf_coordinator::{BatchSpec, Fence};
+    use sheaf_proto::BatchId;
+
+    fn batch(state: State) -> Batch {
+        let mut spec = BatchSpec::new(BatchId::generate(1_000));
+        spec.queue = "default".to_owned();
+        (spec.rows, spec.bytes) = (25_000, 1_570_984);
+        Batch {
+            spec,
+            state,
+            attempts: 1,
+            lost_leases: 0,
+            lease: None,
+            progress: None,
+            error: None,
+            registered_at: Timestamp::from_millis(1_000),
+            updated_at: Timestamp::from_millis(1_000),
+            due_at: None,
+            first_attempt_at: None,
+            finished_at: None,
+            last_fence: Fence::default(),
+            settled: None,
+            outputs: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn identifiers_are_whole_at_every_width() {
+        let batches = [batch(State::Processing), batch(State::Completed)];
+        let table = table(&batches, Timestamp::from_millis(600_000));
+        for (width, words) in [
+            (60, &["processing"][..]),
+            (80, &["processing", "25,000", "9m ago"]),
+            (120, &["processing", "25,000", "9m ago", "default", "1.57 MB", "about"]),
+        ] {
+            let text = table.render(Some(width));
+            assert_eq!(text.lines().count(), 6, "{text}");
+            for word in batches.iter().map(|b| b.spec.id.as_str()).chain(words.iter().copied()) {
+                assert!(text.contains(word), "{word} at {width}\n{text}");
+            }
+        }
+        assert_eq!(table.hidden_columns(None), 0);
+    }
 }

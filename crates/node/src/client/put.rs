@@ -9,7 +9,7 @@ use sheaf_connectors::{FileFormat, FileSource, Source as _, SourceOptions};
 use sheaf_coordinator::{BatchSpec, Coordinator as _, DEFAULT_QUEUE};
 use sheaf_flight::{CallOptions, Error, ipc};
 use sheaf_proto::BatchId;
-use sheaf_retry::{Code, Jitter, RetryPolicy};
+use sheaf_retry::{Code, Jitter, RetryPolicy, Retryable as _};
 use sheaf_terminal::{Failure, HumanBytes, Progress, Table, count};
 
 use super::server::{Session, parse_id};
@@ -47,6 +47,31 @@ pub struct PutArgs {
         requires = "register"
     )]
     pub priority: i32,
+}
+
+/// A file that cannot be read, with advice on files.
+fn broken(error: sheaf_connectors::Error) -> Failure {
+    use sheaf_connectors::Error as Source;
+    let (message, help) = match &error {
+        Source::Io { operation, place, .. } => (
+            format!("cannot {operation} {place}"),
+            match error.code() {
+                Code::NotFound => "check the path of the file, and the directory it starts from",
+                Code::PermissionDenied => "name a file that this user may read",
+                code => code.advice(),
+            },
+        ),
+        Source::Malformed { .. } => {
+            (error.to_string(), "check the file; if its name misleads, say its format with --input")
+        }
+        _ => return Failure::from_error(&error),
+    };
+    // With the causes of the error, whose own text is said in the message.
+    match std::error::Error::source(&error) {
+        Some(cause) => Failure::new(error.code(), message).because(cause),
+        None => Failure::new(error.code(), message),
+    }
+    .help(help)
 }
 
 fn parse_format(text: &str) -> Result<FileFormat, String> {
@@ -88,7 +113,8 @@ impl PutArgs {
     /// # Errors
     /// Of the first file that cannot be read or put; batches before it stay.
     pub async fn run(self, session: &mut Session) -> Result<(), Failure> {
-        let mut table = Table::new(["file", "batch"]).right("rows").right("size").left("");
+        let table = Table::new(["file"]).optional(1).left("batch").right("rows").optional(3);
+        let mut table = table.right("size").optional(4).left("result").optional(2);
         let ended = self.put_files(session, &mut table).await;
         // Also before a failure: what was put stays, and its names are needed.
         if !session.json && !table.is_empty() {
@@ -115,35 +141,44 @@ impl PutArgs {
         table: &mut Table,
     ) -> Result<u64, Failure> {
         let options = SourceOptions { format: self.input, ..SourceOptions::default() };
-        let broken = |error: sheaf_connectors::Error| Failure::from_error(&error);
         let source = FileSource::open(file, options).await.map_err(broken)?;
         let schema = source.schema().await.map_err(broken)?;
         let rows = source.rows().await.map_err(broken)?;
-        let shown = session.console.notes_on_terminal();
-        let progress = Arc::new(Mutex::new(Progress::start(format!("put {file}"), rows, shown)));
-        let advance = {
+        // With --json standard error is for programs: it holds an error or nothing.
+        let progress = match session.json {
+            true => Progress::silent(),
+            false => {
+                let shown = session.console.notes_on_terminal();
+                Progress::start(format!("put {file}"), rows, shown)
+            }
+        };
+        let progress = Arc::new(Mutex::new(progress));
+        let reach = {
             let progress = progress.clone();
-            move |rows: usize| {
-                progress.lock().unwrap_or_else(PoisonError::into_inner).advance(rows as u64);
+            move |rows: u64| {
+                progress.lock().unwrap_or_else(PoisonError::into_inner).reach(rows);
             }
         };
         if let Some(rows) = self.rows_per_batch {
             let mut read = source.read(rows as usize).await.map_err(broken)?;
+            let mut rows = 0;
             while let Some(batch) = read.next().await {
                 let batch = batch.map_err(broken)?;
-                let rows = batch.num_rows();
+                rows += batch.num_rows() as u64;
                 let open = async || Ok(stream::iter([Ok(batch.clone())]).boxed());
                 let result = self.put(session, &schema, done, open).await?;
                 self.finish(session, file, result, table).await?;
-                advance(rows);
+                reach(rows);
                 done += 1;
             }
         } else {
             let open = async || -> Result<Batches, Error> {
                 let read = source.read(ROWS_PER_MESSAGE).await.map_err(Error::from_error)?;
-                let advance = advance.clone();
+                // A put that is tried again reads from the beginning.
+                let (reach, mut rows) = (reach.clone(), 0);
                 let counted = read.inspect(move |batch| {
-                    batch.iter().for_each(|batch| advance(batch.num_rows()));
+                    rows += batch.as_ref().map_or(0, |batch| batch.num_rows() as u64);
+                    reach(rows);
                 });
                 Ok(counted.map(|batch| batch.map_err(Error::from_error)).boxed())
             };
@@ -151,7 +186,7 @@ impl PutArgs {
             self.finish(session, file, result, table).await?;
             done += 1;
         }
-        drop(advance);
+        drop(reach);
         if let Some(progress) = Arc::into_inner(progress) {
             progress.into_inner().unwrap_or_else(PoisonError::into_inner).finish();
         }

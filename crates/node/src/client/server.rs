@@ -73,7 +73,13 @@ impl Session {
 
     /// A failure of a call to the server, with advice on how to reach it.
     pub fn failed<E: Retryable + std::error::Error>(&self, error: &E) -> Failure {
-        let failure = Failure::from_error(error);
+        let failure = match unreached(error) {
+            Some(why) => {
+                let message = format!("cannot reach the server at {}: {why}", self.target());
+                Failure::new(error.code(), message).because(error)
+            }
+            None => Failure::from_error(error),
+        };
         match failure.code() {
             Code::Unavailable | Code::DeadlineExceeded => failure.help(format!(
                 "check that a server runs at {} (`sheaf serve`), or name another with --server",
@@ -94,6 +100,22 @@ impl Session {
                 .help("`sheaf batches list` shows those that are")
         })
     }
+}
+
+/// Why there was no connection at all, in a few words; `None` where there was
+/// one. The layers below hand this on as a text.
+fn unreached(error: &dyn std::error::Error) -> Option<String> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if text.contains("tcp connect error") || text.contains("dns error") {
+            let last = text.rsplit(": ").next().unwrap_or(&text);
+            let words = last.split(" (os error").next().unwrap_or(last);
+            return Some(words.to_lowercase());
+        }
+        cause = error.source();
+    }
+    None
 }
 
 /// A person waits: a server that is not there is to be told within a second.

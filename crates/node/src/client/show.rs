@@ -4,7 +4,7 @@ use sheaf_coordinator::Batch;
 use sheaf_proto::BatchId;
 use sheaf_retry::{HumanDuration, Timestamp};
 use sheaf_rpc::json::BatchRecord;
-use sheaf_terminal::{Failure, HumanBytes, Table, count, relative, rfc3339};
+use sheaf_terminal::{Failure, HumanBytes, Table, count, counted, relative, rfc3339};
 
 use super::server::{Session, parse_id};
 
@@ -64,8 +64,8 @@ fn table(batch: &Batch, now: Timestamp) -> Table {
         row("lease", format!("{}, until {}", HumanDuration(lease.duration), time(lease.deadline)));
     }
     if let Some(progress) = &batch.progress {
-        let (done, total) = (count(progress.rows_done), count(progress.rows_total));
-        row("progress", format!("{done} of {total} rows {}", progress.note).trim_end().to_owned());
+        let (done, total) = (count(progress.rows_done), counted(progress.rows_total, "row"));
+        row("progress", format!("{done} of {total} {}", progress.note).trim_end().to_owned());
     }
     if let Some(error) = &batch.error {
         let kind = if error.permanent { ", permanent" } else { "" };
