@@ -9,6 +9,7 @@
 
 mod directory;
 mod error;
+mod failures;
 mod ports;
 mod pulse;
 mod reconcile;

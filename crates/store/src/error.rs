@@ -126,6 +126,19 @@ pub enum Error {
         /// The newest that this build reads.
         supported: u64,
     },
+    /// The file with the number of the format holds something else.
+    #[error(
+        "{} holds {found:?} where the number of the format is expected, {expected} for data of this build: check what else in the directory was changed, then write that number into the file",
+        .path.display()
+    )]
+    FormatUnreadable {
+        /// The file.
+        path: PathBuf,
+        /// How its text begins.
+        found: String,
+        /// What this build writes.
+        expected: u64,
+    },
     /// The stored bytes are not those that were put.
     #[error("payload {id} is damaged ({detail}) and was set aside as {}", .path.display())]
     Corrupt {
@@ -176,7 +189,7 @@ impl Retryable for Error {
             Error::Io { .. } | Error::NotWritable { .. } => Code::Io,
             Error::DirectoryLocked { .. } => Code::DirectoryLocked,
             Error::FormatNewer { .. } => Code::FormatNewer,
-            Error::Corrupt { .. } => Code::Corrupt,
+            Error::Corrupt { .. } | Error::FormatUnreadable { .. } => Code::Corrupt,
             Error::NoDirectory | Error::Pinned { .. } | Error::Needed { .. } => {
                 Code::FailedPrecondition
             }

@@ -134,6 +134,13 @@ fn hold_schema(held: &mut Held, schema: &bytes::Bytes) -> Result<(), Full> {
     held.add(&Message::new(schema.clone(), bytes::Bytes::new()))
 }
 
+impl Store {
+    /// Monotonic time of the store's clock.
+    pub(crate) fn elapsed(&self) -> std::time::Duration {
+        self.inner.clock.elapsed()
+    }
+}
+
 impl Inner {
     fn now(&self) -> Timestamp {
         self.clock.now()

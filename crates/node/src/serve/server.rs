@@ -17,6 +17,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::directory::StoreDirectory;
 use super::error::Error;
+use super::failures::report;
 use super::ports::Ports;
 use super::pulse::Pulse;
 use super::reconcile::reconcile;
@@ -112,7 +113,10 @@ impl Server {
 
         let waits = Waits::new();
         let router = route(&config, &clock, &store, &embedded, &locations, &waits, &registry)?;
-        let service = CoordinatorService::new(coordinator.clone()).with_waits(waits.clone());
+        let directory = StoreDirectory::new(store.clone()).with_locations(locations.clone());
+        let service = CoordinatorService::new(coordinator.clone())
+            .with_directory(Arc::new(directory))
+            .with_waits(waits.clone());
         let flight = sheaf_flight::Server::new(router)
             .add_service(service.into_server())
             .descriptors(sheaf_proto::FILE_DESCRIPTOR_SET)
@@ -121,7 +125,7 @@ impl Server {
 
         let stop = CancellationToken::new();
         let guard = stop.clone().drop_guard();
-        in_background(&stop, &coordinator, &store, &locations);
+        in_background(&stop, &clock, &coordinator, &store, &locations);
         let pulse = Pulse::start(coordinator.clone(), clock.clone(), stop.clone()).await;
         health.register("coordinator", move || pulse.status());
         let watched = store.clone();
@@ -242,12 +246,15 @@ fn route(
 /// What goes on beside the calls, until `stop`.
 fn in_background(
     stop: &CancellationToken,
+    clock: &SharedClock,
     coordinator: &Arc<dyn Coordinator>,
     store: &Store,
     locations: &[String],
 ) {
     let retired = retire(coordinator.clone(), store.clone());
     tokio::spawn(stop.clone().run_until_cancelled_owned(retired));
+    let reported = report(coordinator.clone(), clock.clone());
+    tokio::spawn(stop.clone().run_until_cancelled_owned(reported));
     let compared = reconcile(coordinator.clone(), store.clone(), locations.to_vec());
     tokio::spawn(stop.clone().run_until_cancelled_owned(compared));
 }

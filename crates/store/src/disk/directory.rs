@@ -206,10 +206,10 @@ fn check_format(root: &Path) -> Result<(), Error> {
     let path = root.join("FORMAT");
     match fs::read_to_string(&path) {
         Ok(text) => {
-            let found = text.trim().parse::<u64>().map_err(|_| {
-                let text = format!("{:?} is no format number", text.trim());
-                io_error("read", &path, io::Error::new(io::ErrorKind::InvalidData, text))
-            })?;
+            let Ok(found) = text.trim().parse::<u64>() else {
+                let found = text.trim().chars().take(40).collect();
+                return Err(Error::FormatUnreadable { path, found, expected: FORMAT });
+            };
             if found > FORMAT {
                 let path = root.to_path_buf();
                 return Err(Error::FormatNewer { path, found, supported: FORMAT });
@@ -224,6 +224,11 @@ fn check_format(root: &Path) -> Result<(), Error> {
                 .and_then(|()| File::open(&new)?.sync_all())
                 .and_then(|()| fs::rename(&new, &path))
                 .map_err(|source| Error::NotWritable { path, source })
+        }
+        // Bytes that are no text.
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            let found = "bytes that are no text".to_owned();
+            Err(Error::FormatUnreadable { path, found, expected: FORMAT })
         }
         Err(error) => Err(io_error("read", &path, error)),
     }

@@ -37,8 +37,16 @@ struct Named {
 struct Nothing {}
 
 fn read<'a, T: Deserialize<'a>>(action: &str, body: &'a [u8]) -> Result<T, Error> {
-    let body = if body.is_empty() { b"{}" } else { body };
-    serde_json::from_slice(body).map_err(|error| invalid(format!("body of {action}: {error}")))
+    let body = match body.trim_ascii().first() {
+        None => b"{}",
+        // serde would take a list for a structure without names as well.
+        Some(b'[') => {
+            let text = format!("{action}: the body is a JSON list where an object is wanted");
+            return Err(invalid(text));
+        }
+        Some(_) => body,
+    };
+    serde_json::from_slice(body).map_err(|error| invalid(format!("{action}: {error}")))
 }
 
 fn answer(value: &impl Serialize) -> Result<Vec<Bytes>, Error> {

@@ -1,22 +1,29 @@
 //! The namespace `batches`.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use sheaf_flight::{
-    CallContext, Descriptor, EndpointEntry, Error, FlightEntry, Handler, MessageStream, invalid,
+    CallContext, Descriptor, EndpointEntry, Error, FlightEntry, Handler, Message, MessageStream,
+    invalid,
 };
 use sheaf_proto::BatchId;
-use sheaf_retry::Code;
+use sheaf_retry::{Code, Retryable as _, Throttle};
 
 use super::ticket::Ticket;
+use crate::disk::crc_of;
 use crate::options::{Filter, PutOptions};
 use crate::payload::{Durability, PayloadInfo};
 use crate::store::Store;
 
 /// First element of the paths and tickets of payloads.
 pub const NAMESPACE: &str = "batches";
+
+/// Refused puts that are logged in a second; the others are counted.
+const REFUSALS: u32 = 20;
 
 /// Entries of a list that are looked up at once.
 const PAGE: usize = 1_000;
@@ -26,21 +33,46 @@ const PAGE: usize = 1_000;
 /// | call | with |
 /// |---|---|
 /// | DoPut | `["batches"]` or `["batches", ID]`; headers `sheaf-durability: memory\|disk` and `sheaf-register: true\|false`; answers a [`PutReceipt`](crate::PutReceipt) as JSON |
-/// | DoGet | a [`Ticket`] |
+/// | DoGet | a [`Ticket`]; header `sheaf-checksums: none\|crc32c` |
 /// | GetFlightInfo | `["batches", ID]` |
 /// | ListFlights | a [`Filter`] as JSON, or nothing |
 /// | DoExchange | `["batches", "echo"]`: sends back what it receives, once it is seen to be a valid stream, and stores nothing |
 /// | RenewFlightEndpoint | a ticket: counts as a use |
+///
+/// With `sheaf-checksums: crc32c` each message of a DoGet that has no
+/// `app_metadata` of its own, the schema among them, carries there the CRC32C
+/// (Castagnoli) of its header and then its body, as JSON with eight lower-case
+/// hexadecimal digits: `{"crc32c":"0a1b2c3d"}`. It covers the bytes as sent:
+/// header and body as they are, without the frame around them. A message that
+/// was put with `app_metadata` comes with that, unchanged, and without a
+/// checksum.
+///
+/// Puts refused for a full disk or memory are logged as warnings, at most 20 a
+/// second; the next line says how many were left out.
 #[derive(Clone, Debug)]
 pub struct StoreHandler {
     store: Store,
     durability: Durability,
+    refusals: Arc<Mutex<Throttle>>,
 }
 
 impl StoreHandler {
     /// Puts that do not say otherwise have this durability.
     pub fn new(store: Store, durability: Durability) -> Self {
-        StoreHandler { store, durability }
+        let refusals = Arc::new(Mutex::new(Throttle::new(REFUSALS)));
+        StoreHandler { store, durability, refusals }
+    }
+
+    /// Whoever runs the server is to know that there is no room.
+    fn warn(&self, id: Option<&BatchId>, error: &Error) {
+        if !matches!(error.code(), Code::DiskFull | Code::MemoryFull) {
+            return;
+        }
+        let now = self.store.elapsed();
+        let admitted = self.refusals.lock().unwrap_or_else(PoisonError::into_inner).admit(now);
+        let Some(left_out) = admitted else { return };
+        let id = id.map(tracing::field::display);
+        tracing::warn!(id, code = %error.code(), %error, left_out, "a put is refused");
     }
 
     fn put_options(&self, context: &CallContext) -> Result<PutOptions, Error> {
@@ -94,6 +126,14 @@ fn endpoint(store: &Store, info: &PayloadInfo, ticket: String) -> EndpointEntry 
     EndpointEntry { ticket, locations: Vec::new(), expires_at_micros }
 }
 
+fn with_checksum(mut message: Message) -> Message {
+    if message.app_metadata.is_empty() {
+        let crc = crc_of(&message);
+        message.app_metadata = Bytes::from(format!(r#"{{"crc32c":"{crc:08x}"}}"#));
+    }
+    message
+}
+
 /// The id in a path; `None` for the namespace alone.
 fn named(descriptor: &Descriptor) -> Result<Option<BatchId>, Error> {
     match descriptor.path.as_slice() {
@@ -115,15 +155,26 @@ impl Handler for StoreHandler {
     ) -> Result<Bytes, Error> {
         let id = named(&descriptor)?;
         let options = self.put_options(context)?;
-        let receipt = Box::pin(self.store.put(id, messages, options)).await?;
+        let put = Box::pin(self.store.put(id.clone(), messages, options)).await;
+        let receipt =
+            put.map_err(Error::from).inspect_err(|error| self.warn(id.as_ref(), error))?;
         serde_json::to_vec(&receipt)
             .map(Bytes::from)
             .map_err(|error| Error::new(Code::Internal, format!("no receipt: {error}")))
     }
 
-    async fn get(&self, _context: &CallContext, ticket: &str) -> Result<MessageStream, Error> {
+    async fn get(&self, context: &CallContext, ticket: &str) -> Result<MessageStream, Error> {
         let ticket: Ticket = ticket.parse()?;
-        Ok(self.store.read(&ticket.id, &ticket.options).await?)
+        let checksums = match context.header("sheaf-checksums") {
+            None | Some("none") => false,
+            Some("crc32c") => true,
+            Some(other) => {
+                let text = format!("header sheaf-checksums is {other:?}, not none or crc32c");
+                return Err(invalid(text));
+            }
+        };
+        let messages = self.store.read(&ticket.id, &ticket.options).await?;
+        Ok(if checksums { messages.map_ok(with_checksum).boxed() } else { messages })
     }
 
     async fn list(

@@ -140,7 +140,12 @@ async fn wrong_requests_say_what_is_wrong() {
     };
     assert!(error.to_string().contains("criteria"), "{error}");
     let error = connection.action("DeleteBatch", "{}".into(), &none).await.unwrap_err();
-    assert!(error.to_string().contains("batch_id"), "{error}");
+    assert!(error.message().starts_with("DeleteBatch: missing field `batch_id`"), "{error}");
+    for (action, body) in [("StoreStats", "[]"), ("StoreStats", "3"), ("PinBatch", "[\"a\"]")] {
+        let error = connection.action(action, body.into(), &none).await.unwrap_err();
+        assert_eq!(error.code(), Code::InvalidArgument, "{action} {body}: {error}");
+        assert!(error.message().starts_with(&format!("{action}: ")), "{action} {body}: {error}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
