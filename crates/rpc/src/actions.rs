@@ -100,7 +100,10 @@ const ACTIONS: &[(&str, &str)] = &[
     ("Stats", r#"{"queue"?}: counts of every state"#),
     ("RequeueBatch", r#"{"batch_id"}, {"batch_ids": […]} or {"queue"}: start anew"#),
     ("CancelBatch", r#"{"batch_id"} or {"batch_ids": […]}: take out"#),
-    ("PurgeBatches", r#"{"queue"?, "state"?, "finished_before_ms"?} or {"all": true}: forget terminal batches"#),
+    (
+        "PurgeBatches",
+        r#"{"queue"?, "state"?, "finished_before_ms"?} or {"all": true}: forget terminal batches"#,
+    ),
     ("ExpireBatches", r#"{"older_than_ms"}: expire what was not claimed"#),
     ("PauseQueue", r#"{"queue"?}: answer no claims"#),
     ("ResumeQueue", r#"{"queue"?}: undo pause and drain"#),
