@@ -47,6 +47,19 @@ fn a_directory_that_cannot_be_written_is_named() {
 }
 
 #[test]
+fn a_sink_whose_path_cannot_be_is_no_missing_batch() {
+    let folder = sheaf_testkit::TempDir::new().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, "no directory").unwrap();
+    for (path, code) in [(file.to_str().unwrap(), 4), ("/proc/none/out", 3)] {
+        let text = refused(spawn(folder.path(), &["--sink", &format!("csv:{path}")]), code);
+        assert!(text.contains(path), "{text}");
+        let (_, help) = text.split_once("help: ").unwrap();
+        assert!(!help.contains("payload") && !help.contains("identifier"), "{text}");
+    }
+}
+
+#[test]
 fn a_second_server_on_the_same_data_is_refused() {
     let server = Server::start(&["--workers", "0"]);
     let text = refused(spawn(server.folder.path(), &[]), 5);
@@ -76,7 +89,9 @@ fn unknown_names_and_broken_files_are_told_apart() {
         assert_eq!(ran.code(), 3, "{}", ran.stderr());
         assert!(ran.stdout().contains("not found"), "{}", ran.stdout());
     }
-    assert!(server.run(&["put", &server.path("none.csv")]).failed(3).contains("none.csv"));
+    let text = server.run(&["put", &server.path("none.csv")]).failed(3);
+    assert_eq!(text.matches("none.csv").count(), 1, "{text}");
+    assert!(text.contains("check the path") && !text.contains("time to live"), "{text}");
     let broken = server.path("broken.parquet");
     fs::write(&broken, b"PAR1 this is none").unwrap();
     assert!(server.run(&["put", &broken]).failed(2).contains("broken.parquet"));
