@@ -76,6 +76,9 @@ fn a_full_disk_refuses_puts_and_keeps_what_it_has() {
     let last = text.lines().last().unwrap();
     let error: serde_json::Value = serde_json::from_str(last).unwrap();
     assert_eq!(error["error"]["code"], "disk_full", "{text}");
+    let log = server.process.stderr();
+    let line = log.lines().find(|line| line.contains("a put is refused"));
+    assert!(line.is_some_and(|line| line.contains("WARN") && line.contains("disk_full")), "{log}");
     let wanted = server.run(&["get", &kept[0], "--format", "csv"]).ok();
     assert_eq!(wanted.lines().next(), Some("n"));
     for id in &kept {
@@ -173,7 +176,7 @@ fn a_file_system_that_cannot_be_written_is_named() {
 fn damage_of_what_is_on_disk_is_named_and_nothing_is_overwritten() {
     // The first is a text file that a person may have touched.
     for (name, noise, code) in
-        [("FORMAT", "rubbish\n", 74), ("coordinator.redb", "no database at all", 74)]
+        [("FORMAT", "rubbish\n", 9), ("coordinator.redb", "no database at all", 9)]
     {
         let folder = sheaf_testkit::TempDir::new().unwrap();
         let data = folder.path().join("data");

@@ -52,6 +52,16 @@ fn a_program_decides_how_a_batch_ends() {
     let batch = server.wait_for_state(&id, "failed");
     assert_eq!((&batch["attempts"], &batch["error"]["permanent"]), (&1.into(), &true.into()));
     assert!(batch["error"]["message"].as_str().unwrap().contains("bad rows"), "{batch}");
+    let line = format!("id={id}");
+    sheaf_testkit::wait_until(PATIENCE, "the failure in the log", || {
+        server.process.stderr().lines().any(|text| text.contains("WARN") && text.contains(&line))
+    })
+    .unwrap();
+    let log = server.process.stderr();
+    let line = log.lines().find(|text| text.contains("a batch failed")).unwrap();
+    for part in ["default", "processor_failed", "attempts=1", "bad rows"] {
+        assert!(line.contains(part), "{line}");
+    }
     let requeued = server.run(&["batches", "requeue", "--failed", "default"]).ok();
     assert_eq!(requeued, "1 requeued\n");
 }
