@@ -60,6 +60,7 @@ mod client;
 mod directory;
 pub mod json;
 mod json_client;
+mod payloads;
 mod restore;
 mod service;
 mod waits;

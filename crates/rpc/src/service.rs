@@ -12,12 +12,16 @@ use futures::stream::{self, BoxStream};
 use sheaf_coordinator::{
     ClaimRequest, Control, Coordinator, Error, Query, SettleRequest, WatchFilter, wire,
 };
+use sheaf_proto::BatchId;
 use sheaf_proto::coordinator::v1 as proto;
 use sheaf_proto::coordinator::v1::coordinator_server::{Coordinator as Service, CoordinatorServer};
 use sheaf_retry::Code;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::PayloadDirectory;
+use crate::json::SpecInput;
+use crate::payloads::Payloads;
 use crate::waits::{Waits, closing};
 
 /// Largest message either way: a page of 10,000 batches with long
@@ -48,6 +52,7 @@ const MAX_STREAMS: usize = 4_096;
 #[derive(Clone)]
 pub struct CoordinatorService {
     coordinator: Arc<dyn Coordinator>,
+    directory: Option<Arc<dyn PayloadDirectory>>,
     watches: Arc<Semaphore>,
     claims: Arc<Semaphore>,
     waits: Waits,
@@ -58,10 +63,26 @@ impl CoordinatorService {
     pub fn new(coordinator: Arc<dyn Coordinator>) -> Self {
         CoordinatorService {
             coordinator,
+            directory: None,
             watches: Arc::new(Semaphore::new(MAX_STREAMS)),
             claims: Arc::new(Semaphore::new(MAX_STREAMS)),
             waits: Waits::new(),
         }
+    }
+
+    /// Fills in what `directory` knows of the payloads that are registered, and
+    /// refuses a batch whose payload is neither there nor said to be elsewhere,
+    /// as the actions do. Payloads of outputs and of batches that start anew
+    /// count as used, so that they do not expire in between; an output is taken
+    /// as its worker described it.
+    #[must_use]
+    pub fn with_directory(mut self, directory: Arc<dyn PayloadDirectory>) -> Self {
+        self.directory = Some(directory);
+        self
+    }
+
+    fn payloads(&self) -> Payloads<'_> {
+        Payloads { coordinator: self.coordinator.as_ref(), directory: self.directory.as_deref() }
     }
 
     /// Ends its waits and streams with `waits`.
@@ -107,7 +128,12 @@ impl Service for CoordinatorService {
         &self,
         request: Request<proto::RegisterRequest>,
     ) -> Result<Response<proto::RegisterResponse>, Status> {
-        let specs = wire::specs(request.into_inner()).map_err(status)?;
+        let mut specs = wire::specs(request.into_inner()).map_err(status)?;
+        if self.directory.is_some() {
+            let inputs = specs.into_iter().map(SpecInput::from).collect();
+            let name = |index| format!("batches[{index}]");
+            specs = self.payloads().resolve("Register", inputs, name).await?;
+        }
         let registered = self.coordinator.register(specs).await.map_err(status)?;
         Ok(Response::new(wire::register_response(&registered)))
     }
@@ -139,6 +165,9 @@ impl Service for CoordinatorService {
         request: Request<proto::SettleRequest>,
     ) -> Result<Response<proto::SettleResponse>, Status> {
         let request = SettleRequest::try_from(request.into_inner()).map_err(status)?;
+        let outputs = request.outcomes.iter().flat_map(|outcome| &outcome.outputs);
+        let outputs: Vec<BatchId> = outputs.map(|output| output.id.clone()).collect();
+        self.payloads().renew(&outputs).await;
         let wait = request.claim.as_ref().map_or(Duration::ZERO, |claim| claim.wait);
         let settle = self.coordinator.settle(request);
         let reply = self.waits.bound(wait, settle).await.map_err(status)?;
@@ -168,6 +197,7 @@ impl Service for CoordinatorService {
         request: Request<proto::ControlRequest>,
     ) -> Result<Response<proto::ControlResponse>, Status> {
         let control = Control::try_from(request.into_inner()).map_err(status)?;
+        self.payloads().before(&control).await?;
         let reply = self.coordinator.control(control).await.map_err(status)?;
         Ok(Response::new((&reply).into()))
     }

@@ -60,6 +60,7 @@ impl CoordinatorActions {
     }
 
     async fn control(&self, action: &str, control: Control) -> Result<Vec<Bytes>, Error> {
+        self.payloads().before(&control).await?;
         let answer = self.coordinator.control(control).await.map_err(Error::from_error)?;
         reply(action, &ControlOutput::from(answer))
     }
@@ -74,7 +75,9 @@ impl CoordinatorActions {
             Selection::One(id) => (vec![id.clone()], Some(id)),
             Selection::Many(ids) => (ids, None),
         };
-        let answer = self.coordinator.control(control(ids)).await.map_err(Error::from_error)?;
+        let control = control(ids);
+        self.payloads().before(&control).await?;
+        let answer = self.coordinator.control(control).await.map_err(Error::from_error)?;
         if let Some(id) = one {
             fits(action, &id, &answer)?;
         }

@@ -1,141 +1,24 @@
 //! Completes what a plain client left out about its payloads.
 
-use sheaf_coordinator::{BatchSpec, CoordinatorExt as _};
+use sheaf_coordinator::BatchSpec;
 use sheaf_flight::Error;
-use sheaf_proto::BatchId;
-use sheaf_retry::Code;
 
 use super::CoordinatorActions;
-use super::body::invalid;
-use crate::PayloadFacts;
 use crate::json::SpecInput;
+use crate::payloads::Payloads;
 
 impl CoordinatorActions {
-    /// The specifications, with location, rows, bytes, checksum and
-    /// fingerprint from the directory where nothing was said.
-    ///
-    /// `name(i)` is how the request names the i-th of them.
+    pub(super) fn payloads(&self) -> Payloads<'_> {
+        Payloads { coordinator: self.coordinator.as_ref(), directory: self.directory.as_deref() }
+    }
+
+    /// As [`Payloads::resolve`].
     pub(super) async fn resolve(
         &self,
         action: &str,
         inputs: Vec<SpecInput>,
         name: impl Fn(usize) -> String,
     ) -> Result<Vec<BatchSpec>, Error> {
-        let facts = self.facts(&inputs).await?;
-        let mut specs = Vec::with_capacity(inputs.len());
-        for (index, (input, facts)) in inputs.into_iter().zip(facts).enumerate() {
-            let wrong = |problem: String| match name(index).as_str() {
-                "" => invalid(action, &problem),
-                path => invalid(action, &format!("{path}.{problem}")),
-            };
-            if input.location.is_some() && input.locations.is_some() {
-                return Err(wrong("location: give it or locations, not both".to_owned()));
-            }
-            match facts {
-                Some(facts) => {
-                    contradiction(&input, &facts).map_or(Ok(()), |problem| Err(wrong(problem)))?;
-                    specs.push(with_truth(input, &facts));
-                }
-                None if self.directory.is_some() && !says_where(&input) => {
-                    let id = &input.batch_id;
-                    return Err(Error::new(
-                        Code::NotFound,
-                        format!(
-                            "{action}: batch {id} has no payload on this server; put it first (DoPut to [\"batches\", {:?}]), or name its location",
-                            id.as_str()
-                        ),
-                    ));
-                }
-                None => {
-                    let missing = missing(&input);
-                    if !missing.is_empty() {
-                        return Err(wrong(format!(
-                            "{}: required, for this server does not hold the payload",
-                            missing.join(", ")
-                        )));
-                    }
-                    specs.push(input.resolve(&PayloadFacts::default()));
-                }
-            }
-        }
-        Ok(specs)
+        self.payloads().resolve(action, inputs, name).await
     }
-
-    /// What is known of each payload, by the directory or, for a registration
-    /// that is sent again after its payload has gone, by the coordinator.
-    async fn facts(&self, inputs: &[SpecInput]) -> Result<Vec<Option<PayloadFacts>>, Error> {
-        let Some(directory) = &self.directory else {
-            return Ok(vec![None; inputs.len()]);
-        };
-        let ids: Vec<BatchId> = inputs.iter().map(|input| input.batch_id.clone()).collect();
-        let mut facts = directory.lookup(&ids).await;
-        // An implementation that answers for fewer than were asked is taken at its word.
-        facts.resize(ids.len(), None);
-        let unknown: Vec<BatchId> = facts
-            .iter()
-            .zip(inputs)
-            .filter(|(facts, input)| facts.is_none() && !says_where(input))
-            .map(|(_, input)| input.batch_id.clone())
-            .collect();
-        if unknown.is_empty() {
-            return Ok(facts);
-        }
-        let known = self.coordinator.get_all(unknown).await.map_err(Error::from_error)?;
-        for batch in known {
-            let known = facts_of(&batch.spec);
-            for (index, _) in ids.iter().enumerate().filter(|(_, id)| **id == batch.spec.id) {
-                facts[index].get_or_insert_with(|| known.clone());
-            }
-        }
-        Ok(facts)
-    }
-}
-
-fn facts_of(spec: &BatchSpec) -> PayloadFacts {
-    PayloadFacts {
-        locations: spec.locations.clone(),
-        rows: spec.rows,
-        bytes: spec.bytes,
-        checksum: spec.checksum.clone(),
-        schema_fingerprint: spec.schema_fingerprint.clone(),
-    }
-}
-
-/// Whether the client names an address of the payload.
-fn says_where(input: &SpecInput) -> bool {
-    input.location.is_some() || input.locations.as_ref().is_some_and(|list| !list.is_empty())
-}
-
-/// What has to be said where no directory can fill it in.
-fn missing(input: &SpecInput) -> Vec<&'static str> {
-    let said = [
-        ("location", input.location.is_some() || input.locations.is_some()),
-        ("rows", input.rows.is_some()),
-        ("bytes", input.bytes.is_some()),
-    ];
-    said.into_iter().filter(|(_, said)| !said).map(|(field, _)| field).collect()
-}
-
-/// Something said about the payload that is not so; 0 and "" say nothing.
-fn contradiction(input: &SpecInput, facts: &PayloadFacts) -> Option<String> {
-    let id = &input.batch_id;
-    let number = |field: &str, said: Option<u64>, actual: u64| {
-        let said = said.filter(|said| *said != 0 && *said != actual)?;
-        Some(format!("{field}: {said}, but the payload of batch {id} has {actual}"))
-    };
-    let text = |field: &str, said: &Option<String>, actual: &str| {
-        let said = said.as_ref().filter(|said| !said.is_empty() && said.as_str() != actual)?;
-        Some(format!("{field}: {said:?}, but that of the payload of batch {id} is {actual:?}"))
-    };
-    number("rows", input.rows, facts.rows)
-        .or_else(|| number("bytes", input.bytes, facts.bytes))
-        .or_else(|| text("checksum", &input.checksum, &facts.checksum))
-        .or_else(|| text("fingerprint", &input.fingerprint, &facts.schema_fingerprint))
-}
-
-/// The specification with the facts in it, and the client's own addresses if it gave any.
-fn with_truth(mut input: SpecInput, facts: &PayloadFacts) -> BatchSpec {
-    (input.rows, input.bytes, input.checksum, input.fingerprint) = (None, None, None, None);
-    input.locations = input.locations.filter(|list| !list.is_empty());
-    input.resolve(facts)
 }

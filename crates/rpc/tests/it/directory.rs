@@ -5,15 +5,21 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use serde_json::json;
+use sheaf_coordinator::{
+    BatchSpec, Control, Coordinator as _, LeaseRef, Outcome, Resolution, SettleRequest, Verdict,
+};
+use sheaf_flight::{Exposure, FlightRouter, Listener, Server, ServerHandle};
 use sheaf_proto::BatchId;
-use sheaf_retry::{Code, Retryable as _, SystemClock};
-use sheaf_rpc::{CoordinatorActions, PayloadDirectory, PayloadFacts};
+use sheaf_retry::{Code, RetryPolicy, Retryable as _, SystemClock};
+use sheaf_rpc::{
+    CoordinatorActions, CoordinatorService, PayloadDirectory, PayloadFacts, RpcCoordinator,
+};
 
 use crate::actions::{ok, wrong};
-use crate::harness::{embedded, id};
+use crate::harness::{batch, claim, embedded, id, once, rpc, spec};
 
 #[derive(Default)]
-struct Held(Mutex<HashMap<BatchId, PayloadFacts>>);
+struct Held(Mutex<HashMap<BatchId, PayloadFacts>>, Mutex<Vec<BatchId>>);
 
 impl Held {
     fn put(&self, name: &str) {
@@ -26,11 +32,17 @@ impl Held {
         };
         self.0.lock().unwrap().insert(id(name), facts);
     }
+
+    /// What was looked up since this was asked last: that is a use.
+    fn used(&self) -> Vec<BatchId> {
+        std::mem::take(&mut self.1.lock().unwrap())
+    }
 }
 
 #[async_trait]
 impl PayloadDirectory for Held {
     async fn lookup(&self, ids: &[BatchId]) -> Vec<Option<PayloadFacts>> {
+        self.1.lock().unwrap().extend_from_slice(ids);
         let held = self.0.lock().unwrap();
         ids.iter().map(|id| held.get(id).cloned()).collect()
     }
@@ -131,4 +143,90 @@ async fn outputs_are_named_and_a_settle_may_be_sent_again() {
     ok(&actions, "PurgeBatches", json!({"state": "cancelled"})).await;
     let reply = ok(&actions, "Settle", settle(json!(["a.out"]))).await;
     assert_eq!(reply["outcomes"][0]["verdict"], "already_done");
+}
+
+async fn over_grpc() -> (RpcCoordinator, Arc<Held>, ServerHandle) {
+    let held = Arc::new(Held::default());
+    let service = CoordinatorService::new(embedded().await)
+        .with_directory(Arc::clone(&held) as Arc<dyn PayloadDirectory>);
+    let listener = Listener::bind("127.0.0.1:0", "--flight-addr", Exposure::Loopback).unwrap();
+    let server = Server::new(FlightRouter::builder().build().unwrap())
+        .add_service(service.into_server())
+        .serve(listener)
+        .await
+        .unwrap();
+    (rpc(&server.uri(), once()), held, server)
+}
+
+#[tokio::test]
+async fn a_typed_registration_is_completed_checked_and_a_use() {
+    let (client, held, _server) = over_grpc().await;
+    held.put("a");
+    client.register(vec![BatchSpec::new(id("a"))]).await.unwrap();
+    let known = batch(&client, "a").await.spec;
+    assert_eq!(known.locations, ["grpc://127.0.0.1:9"]);
+    assert_eq!((known.rows, known.bytes), (6, 480));
+    assert_eq!((known.checksum.as_str(), known.schema_fingerprint.as_str()), ("c0ffee", "beef"));
+    assert_eq!(held.used(), [id("a")]);
+
+    held.put("b");
+    let wrong = client.register(vec![BatchSpec { rows: 5, ..BatchSpec::new(id("b")) }]).await;
+    let wrong = wrong.unwrap_err();
+    assert_eq!(wrong.code(), Code::InvalidArgument, "{wrong}");
+    assert!(format!("{wrong:?}").contains("batches[0].rows: 5"), "{wrong:?}");
+    // One that nobody holds takes the others of the call with it.
+    let nowhere = client.register(vec![BatchSpec::new(id("b")), spec("c")]).await.unwrap_err();
+    assert_eq!(nowhere.code(), Code::NotFound, "{nowhere}");
+    client.register(vec![BatchSpec::new(id("b"))]).await.unwrap();
+    let elsewhere = vec!["grpc://h:1".to_owned()];
+    client.register(vec![BatchSpec { locations: elsewhere.clone(), ..spec("c") }]).await.unwrap();
+    assert_eq!(batch(&client, "c").await.spec.locations, elsewhere);
+    // Sent again when the payload is gone: answered as before.
+    held.0.lock().unwrap().clear();
+    let again = client.register(vec![BatchSpec::new(id("a"))]).await.unwrap();
+    assert!(!again[0].created);
+}
+
+#[tokio::test]
+async fn outputs_and_what_starts_anew_count_as_used() {
+    let (client, held, _server) = over_grpc().await;
+    let actions_held = {
+        let (actions, held) = with_directory().await;
+        held.put("x");
+        ok(&actions, "RegisterBatch", json!({"batch_id": "x"})).await;
+        ok(&actions, "CancelBatch", json!({"batch_id": "x"})).await;
+        held.used();
+        ok(&actions, "RequeueBatch", json!({"batch_id": "x"})).await;
+        held
+    };
+    assert_eq!(actions_held.used(), [id("x")]);
+
+    for name in ["a", "b", "a.out"] {
+        held.put(name);
+    }
+    let once = |name| BatchSpec { retry: Some(RetryPolicy::none()), ..BatchSpec::new(id(name)) };
+    client.register(["a", "b"].map(once).into()).await.unwrap();
+    held.used();
+    let leases = client.claim(claim("one", 2)).await.unwrap().leases;
+    let outcome = |index: usize, resolution, outputs| Outcome {
+        lease: LeaseRef { id: leases[index].spec.id.clone(), fence: leases[index].fence },
+        resolution,
+        error: None,
+        outputs,
+    };
+    let output = BatchSpec { rows: 6, bytes: 480, ..BatchSpec::new(id("a.out")) };
+    let outcomes = vec![
+        outcome(0, Resolution::Completed, vec![output]),
+        outcome(1, Resolution::Failed, Vec::new()),
+    ];
+    let settle = SettleRequest { outcomes, ..SettleRequest::default() };
+    let reply = client.settle(settle).await.unwrap();
+    assert!(reply.outcomes.iter().all(|settled| settled.verdict == Verdict::Applied), "{reply:?}");
+    assert_eq!(held.used(), [id("a.out")]);
+
+    client.control(Control::Requeue(vec![id("a")])).await.unwrap();
+    assert_eq!(held.used(), [id("a")]);
+    let failed = client.control(Control::RequeueFailed("default".to_owned())).await.unwrap();
+    assert_eq!(failed.count, 1);
+    assert_eq!(held.used(), [id("b")]);
 }
