@@ -31,7 +31,9 @@ pub struct Options {
     /// How long a payload is kept after its batch is over, or, where nobody
     /// registered it, after it was last used.
     pub ttl: Duration,
-    /// Whether a payload goes as soon as its batch is over, not after `ttl`.
+    /// Whether a payload goes as soon as its batch is completed, not after
+    /// `ttl`. That of a batch that failed, expired or was cancelled stays for
+    /// `ttl`, so that the batch can be started anew.
     pub delete_on_completion: bool,
     /// When an owner that did not answer is asked again.
     pub ask_again: RetryPolicy,
@@ -176,7 +178,9 @@ impl Status {
     pub(crate) fn admits(self, standing: Standing) -> bool {
         match self {
             Status::Live => standing == Standing::Live,
-            Status::Terminal => matches!(standing, Standing::Terminal { .. }),
+            Status::Terminal => {
+                matches!(standing, Standing::Completed { .. } | Standing::Terminal { .. })
+            }
             Status::Unregistered => standing == Standing::Unregistered,
         }
     }

@@ -9,11 +9,20 @@ use sheaf_proto::BatchId;
 use crate::payload::PayloadInfo;
 
 /// What the owner of a payload says about it.
+///
+/// [`Completed`](Standing::Completed) and [`Terminal`](Standing::Terminal) differ
+/// only where payloads are deleted on completion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// Work on it is not over: keep it.
     Live,
-    /// Its batch reached a terminal state this long ago.
+    /// Its batch was completed this long ago.
+    Completed {
+        /// Time since then.
+        since: Duration,
+    },
+    /// Its batch failed, expired or was cancelled this long ago, and may be
+    /// started anew.
     Terminal {
         /// Time since then.
         since: Duration,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
-use sheaf_coordinator::{Batch, Coordinator, CoordinatorExt as _};
+use sheaf_coordinator::{Batch, Coordinator, CoordinatorExt as _, State};
 use sheaf_flight::Error;
 use sheaf_proto::BatchId;
 use sheaf_retry::{Code, SharedClock, Timestamp};
@@ -129,9 +129,11 @@ impl PayloadOwner for CoordinatorOwner {
 
 /// A payload is needed as long as its batch may still be worked on.
 fn standing(batch: &Batch, now: Timestamp) -> Standing {
-    match batch.state.is_terminal() {
-        false => Standing::Live,
-        true => Standing::Terminal { since: now.since(batch.finished_at.unwrap_or(now)) },
+    let since = now.since(batch.finished_at.unwrap_or(now));
+    match batch.state {
+        State::Completed => Standing::Completed { since },
+        state if state.is_terminal() => Standing::Terminal { since },
+        _ => Standing::Live,
     }
 }
 

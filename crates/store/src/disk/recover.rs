@@ -12,6 +12,7 @@ use super::directory::{Directory, EXTENSION};
 use super::io::Disk;
 use super::map::{Footer, OpenError, read_footer};
 use super::record::Broken;
+use super::writer::remove_quietly;
 use crate::error::{Error, io_error};
 
 /// A payload that was found.
@@ -70,11 +71,12 @@ fn scan(
     disk: &dyn Disk,
     shard: &Path,
 ) -> Result<(Vec<Recovered>, u64), Error> {
-    let (mut payloads, mut broken) = (Vec::new(), 0);
+    let (mut payloads, mut broken, mut pins) = (Vec::new(), 0, Vec::new());
     let entries = fs::read_dir(shard).map_err(|error| io_error("read", shard, error))?;
     for entry in entries {
         let path = entry.map_err(|error| io_error("read", shard, error))?.path();
         if path.extension().is_some_and(|extension| extension == "pin") {
+            pins.push(path);
             continue;
         }
         match read(directory, &path) {
@@ -89,6 +91,12 @@ fn scan(
                 tracing::warn!(file = %aside.display(), detail, "set a damaged payload aside");
                 broken += 1;
             }
+        }
+    }
+    for pin in pins {
+        // A mark of a payload that is gone must not be that of the next one.
+        if !pin.with_extension(EXTENSION).exists() {
+            remove_quietly(disk, &pin);
         }
     }
     Ok((payloads, broken))

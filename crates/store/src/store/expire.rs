@@ -26,7 +26,8 @@ const LIVE: Duration = Duration::from_secs(600);
 
 impl Store {
     /// Says that the work on these payloads is over, so that they need not wait
-    /// for their next look. Unknown names are passed over.
+    /// for their next look: the owner is asked what became of them. Unknown
+    /// names are passed over.
     pub fn completed(&self, ids: &[BatchId]) {
         let inner = &self.inner;
         let after = match inner.options.delete_on_completion {
@@ -145,9 +146,9 @@ fn next_look(
     let ttl = inner.options.ttl;
     match standing {
         Standing::Live => Some(now.plus(ttl.min(LIVE).max(Duration::from_millis(1)))),
-        Standing::Terminal { .. } if inner.options.delete_on_completion => None,
+        Standing::Completed { .. } if inner.options.delete_on_completion => None,
         // Since then or since its last use: a ticket says so long.
-        Standing::Terminal { since } => {
+        Standing::Completed { since } | Standing::Terminal { since } => {
             let until = now.plus(ttl.saturating_sub(since)).max(entry.used_at().plus(ttl));
             (until > now).then_some(until)
         }

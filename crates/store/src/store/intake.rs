@@ -7,6 +7,7 @@ use sheaf_flight::Message;
 use sheaf_flight::ipc::{Bounds, Kind, StreamValidator};
 use sheaf_proto::storage::v1::PayloadRecord;
 
+use super::spill::Reserved;
 use super::{Inner, room};
 use crate::budget::{Held, compact};
 use crate::content::ContentHasher;
@@ -26,6 +27,8 @@ pub(crate) struct Intake {
     /// was written where there is a writer.
     pub(crate) waiting: Vec<Checked>,
     writer: Option<FileWriter>,
+    /// Room on disk for what was written, given back after the file is gone.
+    reserved: Reserved,
     schema: Bytes,
 }
 
@@ -47,6 +50,7 @@ pub(crate) struct Taken {
     pub(crate) messages: Vec<Checked>,
     pub(crate) held: Held,
     pub(crate) writer: Option<FileWriter>,
+    pub(crate) reserved: Reserved,
 }
 
 impl Intake {
@@ -57,6 +61,7 @@ impl Intake {
             held: Held::new(&inner.account),
             waiting: Vec::new(),
             writer: None,
+            reserved: Reserved::new(inner),
             schema: Bytes::new(),
         }
     }
@@ -103,12 +108,17 @@ impl Intake {
     /// Moves what is in memory to a file under a temporary name.
     async fn write_on(&mut self, inner: &Arc<Inner>) -> Result<(), Error> {
         let Some(directory) = &inner.directory else { return Err(Error::NoDirectory) };
+        let bytes = |checked: &Checked| checked.message.len() as u64;
+        self.reserved.grow(self.waiting.iter().map(bytes).sum())?;
         let (disk, path) = (inner.disk.clone(), directory.temporary());
+        let reserved = std::mem::replace(&mut self.reserved, Reserved::new(inner));
         let (writer, waiting) = (self.writer.take(), std::mem::take(&mut self.waiting));
         let held = std::mem::replace(&mut self.held, Held::new(&inner.account));
-        let writer = inner
+        let (writer, reserved) = inner
             .committer
             .write(move || {
+                // Of the closure, so that it outlives the file where this fails.
+                let reserved = reserved;
                 let mut writer = match writer {
                     Some(writer) => writer,
                     None => FileWriter::create(disk, path)?,
@@ -117,10 +127,10 @@ impl Intake {
                     writer.append(message)?;
                 }
                 drop((waiting, held));
-                Ok(writer)
+                Ok((writer, reserved))
             })
             .await?;
-        self.writer = Some(writer);
+        (self.writer, self.reserved) = (Some(writer), reserved);
         Ok(())
     }
 
@@ -136,8 +146,8 @@ impl Intake {
             messages: self.validator.messages() - 1,
             replaced: self.validator.has_replacement(),
         };
-        let Intake { waiting: messages, held, writer, .. } = self;
-        Ok(Taken { summary, messages, held, writer })
+        let Intake { waiting: messages, held, writer, reserved, .. } = self;
+        Ok(Taken { summary, messages, held, writer, reserved })
     }
 }
 

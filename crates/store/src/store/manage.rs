@@ -180,7 +180,8 @@ impl Inner {
             let standings = self.closing.run_until_cancelled(asking).await;
             // A wrong number of answers is none.
             let standings = standings.ok_or(Error::Closed)??;
-            if !matches!(standings[..], [Standing::Unregistered | Standing::Terminal { .. }]) {
+            let [standing] = standings[..] else { return Err(Error::Needed { id: id.clone() }) };
+            if standing == Standing::Live {
                 return Err(Error::Needed { id: id.clone() });
             }
             if self.remove(entry, Some(used_at)).await? {

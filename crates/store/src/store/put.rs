@@ -158,7 +158,7 @@ async fn store(
     taken: Taken,
     durability: Durability,
 ) -> Result<Place, Error> {
-    let Taken { summary, messages, held, writer } = taken;
+    let Taken { summary, messages, held, writer, reserved } = taken;
     if durability == Durability::Memory && writer.is_none() {
         let messages: Arc<[Message]> =
             messages.into_iter().map(|checked| checked.message).collect();
@@ -176,7 +176,7 @@ async fn store(
         replaced: summary.replaced,
         durable,
     };
-    let (file, messages) = super::spill::write(inner, new, writer, messages).await?;
+    let (file, messages) = super::spill::write(inner, new, (writer, reserved), messages).await?;
     let memory = whole.then(|| {
         let messages: Arc<[Message]> =
             messages.into_iter().map(|checked| checked.message).collect();

@@ -11,7 +11,7 @@ use sheaf_proto::storage::v1::PayloadRecord;
 use super::entry::{Entry, Stored};
 use super::{Inner, read};
 use crate::disk::{Checked, FileWriter, Names, RECORD_VERSION, crc_of, remove_quietly};
-use crate::error::Error;
+use crate::error::{Error, io_error};
 
 /// A file to be.
 pub(crate) struct NewFile {
@@ -22,34 +22,51 @@ pub(crate) struct NewFile {
     pub(crate) durable: bool,
 }
 
-/// Writes what `messages` has to `writer`, or to a new file, and gives the file
-/// its name. The messages come back.
+/// Writes what `messages` has to the file that was begun, or to a new one, and
+/// gives it its name. The messages come back.
 pub(crate) async fn write(
     inner: &Arc<Inner>,
     new: NewFile,
-    writer: Option<FileWriter>,
+    (writer, mut reserved): (Option<FileWriter>, Reserved),
     messages: Vec<Checked>,
 ) -> Result<(Stored, Vec<Checked>), Error> {
     let Some(directory) = &inner.directory else { return Err(Error::NoDirectory) };
-    let estimate = new.record.bytes;
-    inner.reserve_disk(estimate)?;
-    let mut reserved = Reserved { inner, bytes: estimate };
+    reserved.grow(new.record.bytes.saturating_sub(reserved.bytes))?;
     let result = write_reserved(inner, directory, new, writer, messages).await;
     if let Ok((stored, _)) = &result {
-        let more = stored.length.saturating_sub(reserved.bytes);
-        inner.disk_used.fetch_add(more, Ordering::Relaxed);
-        reserved.bytes = 0;
+        reserved.becomes(stored.length);
     }
     result
 }
 
 /// Bytes of a file to be; given back where it fails, or its caller goes away.
-struct Reserved<'a> {
-    inner: &'a Inner,
+pub(crate) struct Reserved {
+    inner: Arc<Inner>,
     bytes: u64,
 }
 
-impl Drop for Reserved<'_> {
+impl Reserved {
+    /// Nothing so far.
+    pub(crate) fn new(inner: &Arc<Inner>) -> Self {
+        Reserved { inner: Arc::clone(inner), bytes: 0 }
+    }
+
+    /// So much more.
+    pub(crate) fn grow(&mut self, bytes: u64) -> Result<(), Error> {
+        self.inner.reserve_disk(bytes)?;
+        self.bytes += bytes;
+        Ok(())
+    }
+
+    /// There is a file of this length now, which counts from here on.
+    fn becomes(mut self, length: u64) {
+        let reserved = std::mem::take(&mut self.bytes);
+        self.inner.disk_used.fetch_add(length.saturating_sub(reserved), Ordering::Relaxed);
+        self.inner.release_disk(reserved.saturating_sub(length));
+    }
+}
+
+impl Drop for Reserved {
     fn drop(&mut self) {
         self.inner.release_disk(self.bytes);
     }
@@ -64,6 +81,7 @@ async fn write_reserved(
 ) -> Result<(Stored, Vec<Checked>), Error> {
     let (disk, temporary) = (Arc::clone(&inner.disk), directory.temporary());
     let NewFile { id, record, schema, replaced, durable } = new;
+    let stale_pin = durable.then(|| directory.pin(&id));
     let work = move || {
         let mut writer = match writer {
             Some(writer) => writer,
@@ -73,6 +91,14 @@ async fn write_reserved(
             writer.append(message)?;
         }
         let written = writer.finish(record, &schema, replaced, durable)?;
+        // Of an earlier payload of that name: this one is not pinned yet. The
+        // sync of the directory that publishes it makes this durable too.
+        match stale_pin.map(|pin| (std::fs::remove_file(&pin), pin)) {
+            Some((Err(error), pin)) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(io_error("remove", &pin, error));
+            }
+            _ => {}
+        }
         Ok((written, messages))
     };
     let (written, messages) = inner.committer.write(work).await?;
@@ -142,6 +168,6 @@ pub(crate) async fn copy_to_file(
         replaced: entry.replaced_dictionaries,
         durable,
     };
-    let (stored, _) = write(inner, new, None, messages).await?;
+    let (stored, _) = write(inner, new, (None, Reserved::new(inner)), messages).await?;
     Ok(stored)
 }

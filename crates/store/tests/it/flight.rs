@@ -140,7 +140,7 @@ async fn wrong_requests_say_what_is_wrong() {
     };
     assert!(error.to_string().contains("criteria"), "{error}");
     let error = connection.action("DeleteBatch", "{}".into(), &none).await.unwrap_err();
-    assert!(error.message().starts_with("DeleteBatch: missing field `batch_id`"), "{error}");
+    assert!(error.message().contains("DeleteBatch: missing field `batch_id`"), "{error}");
     for (action, body) in [("StoreStats", "[]"), ("StoreStats", "3"), ("PinBatch", "[\"a\"]")] {
         let error = connection.action(action, body.into(), &none).await.unwrap_err();
         assert_eq!(error.code(), Code::InvalidArgument, "{action} {body}: {error}");
@@ -202,4 +202,31 @@ async fn pyarrow_gets_back_every_type_it_can_make() {
     assert!(output.status.success(), "{out}\n{err}");
     let types: u32 = out.trim().strip_prefix("types ").unwrap().parse().unwrap();
     assert!(types >= 60, "{types}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_carry_their_checksum_where_the_client_asks_for_it() {
+    let running = start().await;
+    let mut sent = messages(&[batch(1, 10), batch(2, 20)]);
+    sent.last_mut().unwrap().app_metadata = "own".into();
+    running.store.put(Some(id("x")), stream_of(&sent), PutOptions::MEMORY).await.unwrap();
+    let connection = running.client.connection();
+    let get = async |how: &str| {
+        let options = CallOptions::default().header("sheaf-checksums", how);
+        connection.get("batches/x", &options).await?.try_collect::<Vec<_>>().await
+    };
+    let got = get("crc32c").await.unwrap();
+    assert_eq!(got.len(), sent.len());
+    let (last, rest) = got.split_last().unwrap();
+    assert_eq!(last, sent.last().unwrap());
+    for (got, sent) in rest.iter().zip(&sent) {
+        assert_eq!((&got.header, got.contiguous_body()), (&sent.header, sent.contiguous_body()));
+        let crc = crc32c::crc32c_append(crc32c::crc32c(&got.header), &got.contiguous_body());
+        let metadata: serde_json::Value = serde_json::from_slice(&got.app_metadata).unwrap();
+        assert_eq!(metadata, serde_json::json!({ "crc32c": format!("{crc:08x}") }));
+    }
+    assert_eq!(get("none").await.unwrap(), sent);
+    let error = get("md5").await.unwrap_err();
+    assert_eq!(error.code(), Code::InvalidArgument, "{error}");
+    assert!(error.to_string().contains("\"md5\""), "{error}");
 }

@@ -128,12 +128,18 @@ async fn what_cannot_be_asked_about_is_kept_until_it_can() {
 #[tokio::test]
 async fn completion_can_end_a_payload_at_once() {
     let (store, owner, _clock) = open(true).await;
-    store_some(&store, &["x", "y"]).await;
-    owner.set("x", Standing::Terminal { since: Duration::ZERO });
-    owner.set("y", Standing::Live);
-    store.completed(&[id("x"), id("y")]);
+    store_some(&store, &["failed", "live", "x"]).await;
+    owner.set("x", Standing::Completed { since: Duration::ZERO });
+    owner.set("live", Standing::Live);
+    owner.set("failed", Standing::Terminal { since: Duration::ZERO });
+    store.completed(&[id("failed"), id("live")]);
+    let asked = || async { *owner.asked.lock().unwrap() > 0 };
+    wait_until_async(LONG, "the owner to be asked", asked).await.unwrap();
+    // Looked at after the others: what was to happen to them has happened.
+    store.completed(&[id("x")]);
     gone(&store, "x").await;
-    store.info(&id("y")).unwrap();
+    store.info(&id("live")).unwrap();
+    store.info(&id("failed")).unwrap();
 }
 
 #[tokio::test]

@@ -6,11 +6,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use futures::StreamExt as _;
+use sheaf_flight::Message;
 use sheaf_retry::{Code, Retryable as _, SystemClock};
 use sheaf_store::{Budget, Disk, Options, PutOptions, Store};
-use sheaf_testkit::TempDir;
+use sheaf_testkit::{TempDir, wait_until_async};
 
-use crate::support::{batch, files, get, messages, options, put};
+use crate::support::{batch, files, get, id, messages, options, put, stream_of};
+
+const LONG: std::time::Duration = std::time::Duration::from_secs(30);
 
 #[tokio::test]
 async fn without_a_directory_a_full_store_refuses_and_keeps_what_it_has() {
@@ -103,6 +107,63 @@ async fn a_quota_of_the_namespace_and_a_limit_of_the_disk_hold() {
     }
     assert!((1..10).contains(&refused), "{refused}");
     assert!(store.stats().disk_bytes <= 60_000);
+}
+
+#[tokio::test]
+async fn a_put_that_is_still_open_counts_against_the_limit_of_the_disk() {
+    let folder = TempDir::new().unwrap();
+    let budget = Budget::new(100_000);
+    let mut options = options(folder.path()).with_budget(budget);
+    options.disk_limit_bytes = Some(300_000);
+    let store = Store::open(options).await.unwrap();
+    let batches: Vec<_> = (0..200).map(|seed| batch(seed, 50)).collect();
+    let all = messages(&batches);
+    assert!(all.iter().map(Message::len).sum::<usize>() > 300_000);
+    // Refused in the middle, not at its end.
+    let taken = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&taken);
+    let stream = futures::stream::iter(all.clone().into_iter().map(move |message| {
+        counted.fetch_add(message.len() as u64, Ordering::SeqCst);
+        Ok(message)
+    }));
+    let error = store.put(Some(id("huge")), Box::pin(stream), PutOptions::DISK).await.unwrap_err();
+    assert_eq!(error.code(), Code::DiskFull, "{error}");
+    assert!(taken.load(Ordering::SeqCst) <= 450_000, "{taken:?}");
+    assert_eq!(store.stats().disk_bytes, 0);
+
+    // One that does not go on holds its part, and gives it back when dropped.
+    let some = stream_of(&all[..all.len() / 4]).chain(futures::stream::pending()).boxed();
+    let (open, held) = (store.clone(), store.clone());
+    let put = tokio::spawn(async move { open.put(Some(id("open")), some, PutOptions::DISK).await });
+    let counts = || async { held.stats().disk_bytes > 50_000 };
+    wait_until_async(LONG, "the open put to count", counts).await.unwrap();
+    put.abort();
+    let free = || async { held.stats().disk_bytes == 0 };
+    wait_until_async(LONG, "its part to be free", free).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_mark_of_a_payload_that_is_gone_does_not_pin_the_next() {
+    let folder = TempDir::new().unwrap();
+    let options = options(folder.path());
+    let sent = messages(&[batch(1, 10)]);
+    let store = Store::open(options.clone()).await.unwrap();
+    put(&store, "x", &sent, PutOptions::DISK).await.unwrap();
+    store.pin(&id("x")).await.unwrap();
+    store.close().await;
+    drop(store);
+    let mark = files(folder.path(), "pin").remove(0);
+    std::fs::remove_file(files(folder.path(), "arrow").remove(0)).unwrap();
+    let store = Store::open(options.clone()).await.unwrap();
+    assert!(!mark.exists());
+    // And one that appears while the store is open.
+    std::fs::write(&mark, b"").unwrap();
+    put(&store, "x", &sent, PutOptions::DISK).await.unwrap();
+    store.close().await;
+    drop(store);
+    let store = Store::open(options).await.unwrap();
+    assert_eq!((store.stats().payloads, store.stats().pinned), (1, 0));
+    store.delete(&id("x")).await.unwrap();
 }
 
 /// Has room for so many bytes.
