@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, RecordBatch};
+use arrow_array::{Array as _, ArrayRef, RecordBatch};
 use arrow_buffer::Buffer;
+use arrow_data::ArrayData;
 use arrow_ipc::Endianness;
 use arrow_ipc::convert::try_fb_to_schema;
 use arrow_ipc::reader::{RecordBatchDecoder, read_dictionary};
@@ -14,7 +15,7 @@ use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use sheaf_retry::Code;
 
-use super::inspect::{Kind, malformed, parse};
+use super::inspect::{Kind, limit, malformed, parse};
 use super::{Bounds, StreamValidator};
 use crate::error::Error;
 use crate::handler::MessageStream;
@@ -45,6 +46,9 @@ pub struct Decoder {
     bounds: Bounds,
     schema: Option<SchemaRef>,
     dictionaries: HashMap<i64, ArrayRef>,
+    /// Bytes that each dictionary keeps, and their sum.
+    kept: HashMap<i64, u64>,
+    kept_bytes: u64,
     projection: Option<Vec<usize>>,
 }
 
@@ -97,7 +101,7 @@ impl Decoder {
         let attempt = catch_unwind(AssertUnwindSafe(|| match outline.kind {
             Kind::Metadata => Ok(Decoded::Metadata),
             Kind::Schema => self.read_schema(message),
-            Kind::Dictionary { .. } => self.read_dictionary(message),
+            Kind::Dictionary { id, is_delta } => self.read_dictionary(message, id, is_delta),
             Kind::RecordBatch => self.read_batch(message),
         }));
         let result = attempt.unwrap_or_else(|_| Err(malformed("its arrays contradict each other")));
@@ -113,7 +117,12 @@ impl Decoder {
         Ok(Decoded::Schema(schema))
     }
 
-    fn read_dictionary(&mut self, message: &Message) -> Result<Decoded, Error> {
+    fn read_dictionary(
+        &mut self,
+        message: &Message,
+        id: i64,
+        is_delta: bool,
+    ) -> Result<Decoded, Error> {
         let parsed = parse(&message.header, &self.bounds)?;
         let schema = self.schema.as_ref().ok_or_else(|| malformed("data before the schema"))?;
         let batch = parsed.header_as_dictionary_batch();
@@ -121,6 +130,17 @@ impl Decoder {
         let body = Buffer::from(message.contiguous_body());
         read_dictionary(&body, batch, schema, &mut self.dictionaries, &parsed.version())
             .map_err(|error| arrow_error(&error))?;
+        let values = self.dictionaries.get(&id).map_or(0, |values| bytes_of(&values.to_data()));
+        // More values are copied together with those before; others lie in the
+        // body of their message, which stays as a whole.
+        let body = if is_delta { 0 } else { message.body_len() as u64 };
+        let bytes = values.max(body);
+        let before = self.kept.insert(id, bytes).unwrap_or(0);
+        self.kept_bytes = self.kept_bytes.saturating_sub(before).saturating_add(bytes);
+        let (kept, max) = (self.kept_bytes, self.bounds.max_decoded_bytes);
+        if kept > max {
+            return Err(limit(format!("the dictionaries have {kept} bytes, the limit is {max}")));
+        }
         Ok(Decoded::Dictionary)
     }
 
@@ -138,6 +158,14 @@ impl Decoder {
             .map_err(|error| arrow_error(&error))?;
         Ok(Decoded::Batch(batch))
     }
+}
+
+/// Bytes of all buffers of an array.
+fn bytes_of(data: &ArrayData) -> u64 {
+    let own: usize = data.buffers().iter().map(Buffer::len).sum();
+    let nulls = data.nulls().map_or(0, |nulls| nulls.buffer().len());
+    let children = data.child_data().iter().map(bytes_of).fold(0, u64::saturating_add);
+    ((own + nulls) as u64).saturating_add(children)
 }
 
 /// The schema in a schema message.

@@ -308,3 +308,30 @@ fn a_batch_without_columns_has_its_rows() {
     let messages = encode_batches(batch.schema(), std::slice::from_ref(&batch)).unwrap();
     assert_eq!(decode(&messages).unwrap(), [batch]);
 }
+
+#[test]
+fn rows_of_a_stream_and_dictionaries_that_are_kept_are_bounded() {
+    let batches = three();
+    let messages = encode_batches(batches[0].schema(), &batches).unwrap();
+    let run = |bounds: Bounds| {
+        let mut decoder = Decoder::new(bounds);
+        messages.iter().try_for_each(|message| decoder.push(message).map(drop))
+    };
+    run(Bounds { max_rows: 8, ..Bounds::default() }).unwrap();
+    let error = run(Bounds { max_rows: 7, ..Bounds::default() }).unwrap_err();
+    assert_eq!(error.code(), Code::LimitExceeded, "{error}");
+    assert!(error.to_string().contains("8 rows with it, the limit is 7"), "{error}");
+
+    let bodies: Vec<u64> = messages
+        .iter()
+        .filter(|message| matches!(inspect(&message.header).unwrap().kind, Kind::Dictionary { .. }))
+        .map(|message| message.body_len() as u64)
+        .collect();
+    let total: u64 = bodies.iter().sum();
+    run(Bounds { max_decoded_bytes: total, ..Bounds::default() }).unwrap();
+    // Each would do by itself.
+    let one = *bodies.iter().max().unwrap();
+    let error = run(Bounds { max_decoded_bytes: one, ..Bounds::default() }).unwrap_err();
+    assert_eq!(error.code(), Code::LimitExceeded, "{error}");
+    assert!(error.to_string().contains("the dictionaries have"), "{error}");
+}

@@ -103,6 +103,12 @@ impl StreamValidator {
                 let walk = Walk::new(message, batch, parsed.version(), &self.defined)?;
                 let columns = layout.columns.iter().map(Arc::as_ref);
                 walk.run(columns, seen.rows, false, &self.bounds)?;
+                let (rows, max) = (self.rows.saturating_add(seen.rows), self.bounds.max_rows);
+                if rows > max {
+                    return Err(limit(format!(
+                        "the stream has {rows} rows with it, the limit is {max}; send it as several streams"
+                    )));
+                }
             }
             Kind::Dictionary { id, is_delta } => {
                 self.dictionary(message, seen.rows, id, is_delta)?;
