@@ -1,0 +1,64 @@
+//! From parsed words to running commands.
+
+use std::collections::BTreeMap;
+
+use sheaf_node::args::ServeArgs;
+use sheaf_node::client::{ServerArgs, Session};
+use sheaf_node::config::Machine;
+use sheaf_node::demo::DemoArgs;
+use sheaf_retry::{Code, SystemClock};
+use sheaf_terminal::{Console, Failure};
+
+pub(crate) fn serve(args: &ServeArgs) -> Result<(), Failure> {
+    let environment: BTreeMap<String, String> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let resolved = args.resolve(&environment, &Machine::this())?;
+    sheaf_telemetry::init_logs(resolved.config.logs())
+        .map_err(|error| Failure::from_error(&error))?;
+    for name in &resolved.ignored {
+        tracing::debug!(name, "environment variable is no setting and is ignored");
+    }
+    if args.die_with_parent() {
+        sheaf_node::serve::die_with_parent();
+    }
+    let clock = SystemClock::shared();
+    on_runtime(sheaf_node::serve::serve(resolved.config, clock, Console::stdio())).map_err(
+        // A start does not ask for batches: what is missing or in the way is a path.
+        |failure| match failure.code() {
+            Code::NotFound => failure.help("check the path: its parent directory must exist"),
+            Code::AlreadyExists => failure.help("name a directory; a file of that name is there"),
+            _ => failure,
+        },
+    )
+}
+
+pub(crate) fn demo(args: DemoArgs) -> Result<(), Failure> {
+    let program = std::env::current_exe().map_err(|error| {
+        Failure::new(Code::Io, "the path of this program is not known").because(error)
+    })?;
+    let (clock, temporary) = (SystemClock::shared(), std::env::temp_dir());
+    on_runtime(args.run(program, temporary, clock, Console::stdio()))
+}
+
+/// Runs a command that talks to a server.
+pub(crate) fn ask(
+    server: &ServerArgs,
+    command: impl AsyncFnOnce(&mut Session) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    on_runtime(async {
+        let mut session = Session::try_new(server, SystemClock::shared(), Console::stdio())?;
+        command(&mut session).await
+    })
+}
+
+fn on_runtime(task: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| {
+        Failure::new(Code::Io, "the threads of the program cannot be started").because(error)
+    })?;
+    let result = runtime.block_on(task);
+    // Blocking work that nobody waits for any more is not to hold up the end.
+    runtime.shutdown_background();
+    result
+}
