@@ -10,7 +10,7 @@ use sheaf_retry::SystemClock;
 use tempfile::TempDir;
 
 use crate::output::Output;
-use crate::{Error, ProcessCommand, Ready, wait_for};
+use crate::{Error, ProcessCommand, Ready, wait_for, wait_until};
 
 /// How much output an error shows of each stream.
 const SHOWN_LINES: usize = 30;
@@ -143,6 +143,7 @@ impl Process {
             }
             let what = what.to_owned();
             if ended && let Some(status) = self.try_exit()? {
+                self.settle_output();
                 let (name, output) = (self.name.clone(), self.last_output());
                 return Err(Error::Ended { name, status, what, output });
             }
@@ -157,6 +158,13 @@ impl Process {
                 output.wait_for_more(from, PAUSE);
             }
         }
+    }
+
+    /// Lets the last of its output arrive; a child of its own that holds the
+    /// output open is not waited for.
+    fn settle_output(&self) {
+        let both = || self.stdout.ended() && self.stderr.ended();
+        drop(wait_until(Duration::from_secs(1), "the output to end", both));
     }
 
     /// How it ended, if it has.
