@@ -101,18 +101,12 @@ pub(crate) async fn batch(coordinator: &dyn Coordinator, text: &str) -> Batch {
 }
 
 /// Waits until `condition` holds, at most 20 s.
-pub(crate) async fn eventually<F, Fut>(what: &str, mut condition: F)
+pub(crate) async fn eventually<F, Fut>(what: &str, condition: F)
 where
     F: FnMut() -> Fut,
     Fut: Future<Output = bool>,
 {
-    let wait = async {
-        while !condition().await {
-            // sleep: between two looks at a condition that has a deadline.
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), wait).await.unwrap_or_else(|_| panic!("{what}"));
+    sheaf_testkit::wait_until_async(Duration::from_secs(20), what, condition).await.unwrap();
 }
 
 /// A coordinator that counts the claims under way.
