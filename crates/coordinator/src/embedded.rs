@@ -16,11 +16,12 @@ mod disk;
 mod mailbox;
 mod metrics;
 mod parked;
+mod snapshot;
 mod time;
 mod watchers;
 mod writer;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -33,6 +34,7 @@ use tokio::sync::oneshot;
 use tokio_stream::wrappers::ReceiverStream;
 
 pub use config::{Config, Durability};
+pub use snapshot::Snapshot;
 
 use crate::contract::{Coordinator, Error};
 use crate::engine::Engine;
@@ -191,6 +193,31 @@ impl Embedded {
             source: Some(Box::new(error)),
         })?;
         done.await.unwrap_or_else(|_| Err(crashed()))
+    }
+
+    /// Writes a copy of the whole state at one point between two commits to a
+    /// new file at `path`, with either durability; work goes on meanwhile.
+    ///
+    /// The file is whole or not there: it is written under `path` with
+    /// `.partial` appended, synced, and then renamed. It is a database as
+    /// [`Embedded::open`] takes it, with the batches, leases, queues and
+    /// counters of that point. While the copy is made, batches that change are
+    /// kept in memory in their old form until they are written. Dropping the
+    /// call gives the copy up.
+    ///
+    /// Opened later, the copy hands out fencing tokens that are greater than
+    /// every one that the original gave out before, and than those that it
+    /// gives out afterwards as long as it is opened fewer than 1,024 times
+    /// more. Of two openings of one copy the later has the greater tokens if
+    /// they are in different hours; within one hour the clock must not go back
+    /// between them. So do not run two at a time.
+    ///
+    /// # Errors
+    /// `already_exists` where there is a file, `overloaded` while another copy
+    /// is made, `unavailable` where a failed commit came between, `disk_full`
+    /// and `io` where it cannot be written, and as any call.
+    pub async fn snapshot_to(&self, path: impl Into<PathBuf>) -> Result<Snapshot, Error> {
+        snapshot::make(Arc::clone(&self.mailbox), path.into()).await
     }
 
     fn take_thread(&self) -> Option<JoinHandle<Result<(), Error>>> {

@@ -23,6 +23,7 @@
 mod claim;
 mod codec;
 mod control;
+mod copy;
 mod fence;
 mod query;
 mod queue;
@@ -42,6 +43,7 @@ use sheaf_proto::BatchId;
 use sheaf_retry::{RetryPolicy, Timestamp};
 
 pub use codec::{Damage, RECORD_VERSION};
+pub use copy::{COPY_PER_CALL, CopyHead, CopyPart};
 pub use fence::MAX_EPOCH;
 pub use tick::{EXPIRE_PER_CALL, PROMOTE_PER_CALL, PURGE_PER_CALL, REAP_PER_CALL};
 
@@ -162,6 +164,8 @@ pub struct Engine {
     failed: BTreeSet<(Micros, u32)>,
     /// Leases by the claim that they answered; the key is a hash, holders tell.
     requests: HashMap<u64, Vec<u32>>,
+    /// Boxed: hardly ever there.
+    copying: Option<Box<copy::Copying>>,
     observing: bool,
     ready: bool,
     effects: Effects,
@@ -194,6 +198,7 @@ impl Engine {
             finished: BTreeSet::new(),
             failed: BTreeSet::new(),
             requests: HashMap::new(),
+            copying: None,
             observing: false,
             ready: false,
             effects: Effects::default(),
@@ -375,6 +380,7 @@ impl Engine {
 
     /// The only way in which a batch changes: indexes, counts and effects follow.
     fn change(&mut self, slot: u32, change: impl FnOnce(&mut Record)) {
+        self.keep(slot);
         self.detach(slot);
         let record = self.slab.get_mut(slot);
         let from = record.state;
@@ -415,6 +421,7 @@ impl Engine {
 
     /// Forgets a terminal batch; the queue counts it as purged.
     fn purge(&mut self, slot: u32) {
+        self.keep(slot);
         let record = self.slab.get(slot);
         let queue = self.queues.get_mut(record.queue);
         queue.purged += 1;

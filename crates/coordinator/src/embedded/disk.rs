@@ -16,15 +16,21 @@ use sheaf_retry::{Code, Timestamp};
 use crate::contract::Error;
 use crate::engine::{Damage, Effects, Engine, MAX_EPOCH, RECORD_VERSION};
 
-const BATCHES: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("batches");
-const QUEUES: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("queues");
-const META: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("meta");
+pub(super) const BATCHES: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("batches");
+pub(super) const QUEUES: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("queues");
+pub(super) const META: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("meta");
 /// Bytes that were no record, by their number.
-const QUARANTINE: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("quarantine");
-const META_KEY: &str = "coordinator";
+pub(super) const QUARANTINE: TableDefinition<'static, u64, &[u8]> =
+    TableDefinition::new("quarantine");
+pub(super) const META_KEY: &str = "coordinator";
 
 /// Written and removed again before work resumes after a failure.
 const PROBE_BYTES: usize = 256 << 10;
+
+/// Epochs between a coordinator and a copy of it.
+pub(super) const COPY_LEAP: u64 = 1_024;
+/// Copies that are opened in different hours differ in their epoch.
+const EPOCH_OF_COPIES_MS: u64 = 3_600_000;
 
 /// Opens the database, again after a failed write.
 pub type Opener = Arc<dyn Fn() -> Result<Database, DatabaseError> + Send + Sync>;
@@ -44,7 +50,7 @@ pub(super) struct Disk {
     value: Vec<u8>,
 }
 
-fn code(error: &redb::Error) -> Code {
+pub(super) fn code(error: &redb::Error) -> Code {
     match error {
         redb::Error::DatabaseAlreadyOpen => Code::DirectoryLocked,
         redb::Error::Io(error)
@@ -89,7 +95,9 @@ impl Disk {
         if meta.version > RECORD_VERSION {
             return Err(disk.newer(meta.version));
         }
-        disk.epoch = meta.epoch.saturating_add(1);
+        // The original may have been opened since, and other copies of it.
+        let floor = if meta.copied_at > 0 { now.as_millis() / EPOCH_OF_COPIES_MS } else { 0 };
+        disk.epoch = meta.epoch.max(floor).saturating_add(1);
         if disk.epoch > MAX_EPOCH {
             let operation =
                 format!("open {}: it was opened {MAX_EPOCH} times, its limit", disk.name);

@@ -8,6 +8,7 @@ use sheaf_retry::Code;
 use tokio::sync::oneshot;
 
 use crate::contract::Error;
+use crate::engine::{CopyHead, CopyPart};
 use crate::model::BatchSpec;
 use crate::request::{
     Answer, Claim, ClaimRequest, Control, ControlReply, Event, Extended, Extension, Query,
@@ -26,8 +27,17 @@ pub(super) enum Call {
     Control(Control, Reply<ControlReply>),
     Query(Query, Reply<Answer>),
     Watch(WatchFilter, Reply<tokio::sync::mpsc::Receiver<Event>>),
+    /// Begin a copy, go on with it, give it up.
+    Copy(CopyCall),
     /// Look at the clock.
     Wake(Reply<()>),
+}
+
+/// The calls of the one thread that makes a copy.
+pub(super) enum CopyCall {
+    Begin(Reply<CopyHead>),
+    Part(Reply<CopyPart>),
+    End,
 }
 
 #[derive(Default)]
@@ -83,7 +93,9 @@ impl Mailbox {
         if state.closed {
             return Err(closed());
         }
-        if state.calls.len() >= self.limit {
+        // Of these there is one at a time, and refused it would have to begin anew.
+        let is_copy = matches!(call, Call::Copy(CopyCall::Part(_) | CopyCall::End));
+        if state.calls.len() >= self.limit && !is_copy {
             let problem = format!("has {} calls waiting, its limit", self.limit);
             return Err(Error::Unavailable { problem, code: Code::Overloaded });
         }

@@ -8,10 +8,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sheaf_retry::{Retryable as _, SharedClock, Timestamp};
+use sheaf_retry::{Code, Retryable as _, SharedClock, Timestamp};
 
 use super::disk::Disk;
-use super::mailbox::{Call, Mailbox, Patience, Reply};
+use super::mailbox::{Call, CopyCall, Mailbox, Patience, Reply};
 use super::metrics::Metrics;
 use super::parked::{Parked, Parking, Waiter};
 use super::time::Time;
@@ -64,6 +64,7 @@ pub(super) struct Writer {
     due: Vec<Due>,
     sweeps: Vec<Sweep>,
     questions: Vec<(Query, Reply<Answer>)>,
+    copies: Vec<CopyCall>,
     /// How long the commit of this group took.
     took: Duration,
 }
@@ -72,6 +73,14 @@ pub(super) struct Writer {
 fn again(error: &Error) -> Error {
     let cause = std::error::Error::source(error).map_or_else(String::new, |e| format!(": {e}"));
     Error::Backend { operation: format!("{error}{cause}"), code: error.code(), source: None }
+}
+
+fn refuse_copy(call: CopyCall, error: &Error) {
+    match call {
+        CopyCall::Begin(reply) => answer(reply, Err(again(error))),
+        CopyCall::Part(reply) => answer(reply, Err(again(error))),
+        CopyCall::End => {}
+    }
 }
 
 /// A caller that no longer listens has dropped its call; what was done stays
@@ -102,6 +111,7 @@ impl Writer {
             due: Vec::new(),
             sweeps: Vec::new(),
             questions: Vec::new(),
+            copies: Vec::new(),
             took: Duration::ZERO,
         }
     }
@@ -169,6 +179,9 @@ impl Writer {
                 answer(reply, self.engine.query(&query, SCAN));
             }
         }
+        for call in std::mem::take(&mut self.copies) {
+            self.copy(call);
+        }
         self.end_waits(self.engine.now());
         self.metrics.waiting.set(i64::try_from(self.parking.len()).unwrap_or(i64::MAX));
         self.metrics.count(self.clock.elapsed(), || self.engine.totals());
@@ -198,6 +211,8 @@ impl Writer {
             }
             Call::Query(query, reply) => self.questions.push((query, reply)),
             Call::Watch(filter, reply) => answer(reply, self.watchers.add(filter)),
+            // A copy is of what is stored, so its point is after the commit.
+            Call::Copy(call) => self.copies.push(call),
             Call::Wake(reply) => self.due.push(Due::Woken(reply)),
         }
     }
@@ -233,6 +248,27 @@ impl Writer {
                 self.due.push(Due::Parked(Parked { request: claim, until, waiter }));
             }
             _ => self.due.push(Due::Settled(reply, settled)),
+        }
+    }
+
+    fn copy(&mut self, call: CopyCall) {
+        match call {
+            CopyCall::Begin(reply) => {
+                let head = self.engine.begin_copy().ok_or_else(|| Error::Unavailable {
+                    problem: "makes a copy of its state already; wait for it to end".to_owned(),
+                    code: Code::Overloaded,
+                });
+                answer(reply, head);
+            }
+            CopyCall::Part(reply) => {
+                let part = self.engine.copy_part().ok_or_else(|| Error::Unavailable {
+                    problem: "gave up the copy: what it stored meanwhile had to be undone"
+                        .to_owned(),
+                    code: Code::Unavailable,
+                });
+                answer(reply, part);
+            }
+            CopyCall::End => self.engine.end_copy(),
         }
     }
 
@@ -329,6 +365,7 @@ impl Writer {
 
     /// Nothing of this group happened.
     fn undo(&mut self, error: &Error) {
+        self.engine.end_copy();
         if let Some(disk) = &mut self.disk
             && let Err(error) = disk.roll_back(&mut self.engine)
         {
@@ -352,6 +389,9 @@ impl Writer {
             let whole = self.disk.as_ref().is_none_or(Disk::is_whole);
             answer(reply, if whole { self.engine.query(&query, SCAN) } else { Err(again(error)) });
         }
+        for call in std::mem::take(&mut self.copies) {
+            refuse_copy(call, error);
+        }
     }
 
     /// The disk does not take writes: only questions are answered.
@@ -368,6 +408,8 @@ impl Writer {
                 Call::Control(_, reply) => answer(reply, Err(again(error))),
                 Call::Query(_, reply) => answer(reply, Err(again(error))),
                 Call::Watch(filter, reply) => answer(reply, self.watchers.add(filter)),
+                Call::Copy(call) if whole => self.copy(call),
+                Call::Copy(call) => refuse_copy(call, error),
                 Call::Wake(reply) => answer(reply, Err(again(error))),
             }
         }

@@ -192,6 +192,7 @@ impl Engine {
             last_fence: self.fences.last().0,
             next_sequence: self.next_sequence,
             last_now: self.now.as_micros(),
+            copied_at: 0,
         }
     }
 

@@ -28,6 +28,10 @@ impl Fences {
         (self.epoch << TIME_BITS) + self.last
     }
 
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
     pub(super) fn last(&self) -> Fence {
         Fence((self.epoch << TIME_BITS) + self.last)
     }

@@ -6,6 +6,7 @@ mod conformance;
 mod crash;
 mod damage;
 mod ext;
+mod snapshot;
 mod tracker;
 
 use std::path::Path;

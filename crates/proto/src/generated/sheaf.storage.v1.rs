@@ -44,6 +44,10 @@ pub struct CoordinatorMeta {
     pub next_sequence: u64,
     #[prost(uint64, tag = "5")]
     pub last_now: u64,
+    /// This file is a copy of a running coordinator, made then, and was not opened
+    /// since: its first opening takes an epoch that the original does not reach.
+    #[prost(uint64, tag = "6")]
+    pub copied_at: u64,
 }
 /// What the store keeps beside a payload.
 #[derive(Clone, PartialEq, ::prost::Message)]
