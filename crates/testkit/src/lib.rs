@@ -20,6 +20,11 @@
 //! condition ([`wait_until`], [`Process::wait_for_line`]) and goes on as soon
 //! as it holds.
 //!
+//! Between a client and a server stands a [`FaultProxy`], which breaks the
+//! connection in every way a network does, or a [`CallProxy`], which knows
+//! calls: it loses the replies of the one that a test names, or holds it where
+//! it is until the test has done what it wants to do just then.
+//!
 //! Servers that the machine may lack ([`Valkey`], [`python`]) are provisioned
 //! by `cargo xtask services`. Where one is missing, its finder prints a `SKIP`
 //! line that the test harness does not swallow and gives `None`; with
@@ -30,6 +35,7 @@ mod error;
 mod output;
 mod port;
 mod process;
+mod proxy;
 mod ready;
 mod services;
 mod valkey;
@@ -39,6 +45,7 @@ pub use command::ProcessCommand;
 pub use error::Error;
 pub use port::{ReservedPort, free_port};
 pub use process::Process;
+pub use proxy::{Call, CallFault, CallProxy, Fault, FaultProxy, Loss};
 pub use ready::Ready;
 pub use services::{
     PYTHON, REQUIRE_SERVERS, SERVICES_DIR, SOAK, python, services_dir, soak, workspace_root,

@@ -8,20 +8,20 @@ use sheaf_coordinator::{
     Coordinator, LeaseRef, Outcome, Resolution, SettleRequest, State, Verdict,
 };
 use sheaf_retry::{Code, Retryable as _};
+use sheaf_testkit::{Fault, FaultProxy};
 
 use crate::harness::{
-    Mode, Proxy, Spy, batch, claim, embedded, eventually, id, once, patient, rpc, serve, serve_on,
-    spec,
+    Spy, batch, claim, embedded, eventually, id, once, patient, rpc, serve, serve_on, spec,
 };
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_claim_whose_answer_is_lost_gives_the_same_leases_again() {
     let coordinator = embedded().await;
     let server = serve(Arc::clone(&coordinator)).await;
-    let proxy = Proxy::start(server.local_addr()).await;
+    let proxy = FaultProxy::start(server.local_addr()).unwrap();
     let client = rpc(&proxy.uri(), patient());
     client.register(vec![spec("a"), spec("b")]).await.unwrap();
-    proxy.set(Mode::SwallowAnswers);
+    proxy.set(Fault::AnswersLost);
     let claiming = tokio::spawn({
         let client = client.clone();
         async move { client.claim(claim("one", 1)).await }
@@ -32,7 +32,7 @@ async fn a_claim_whose_answer_is_lost_gives_the_same_leases_again() {
     .await;
     let fence = batch(coordinator.as_ref(), "a").await.last_fence;
     // The first answer is gone with its connection.
-    proxy.cut(Mode::Forward);
+    proxy.set(Fault::None);
     let leases = claiming.await.unwrap().unwrap().leases;
     assert_eq!(leases.len(), 1);
     assert_eq!((leases[0].spec.id.clone(), leases[0].fence), (id("a"), fence));
@@ -44,11 +44,11 @@ async fn a_claim_whose_answer_is_lost_gives_the_same_leases_again() {
 async fn a_settle_whose_answer_is_lost_counts_once() {
     let coordinator = embedded().await;
     let server = serve(Arc::clone(&coordinator)).await;
-    let proxy = Proxy::start(server.local_addr()).await;
+    let proxy = FaultProxy::start(server.local_addr()).unwrap();
     let client = rpc(&proxy.uri(), patient());
     client.register(vec![spec("a")]).await.unwrap();
     let lease = client.claim(claim("one", 1)).await.unwrap().leases.remove(0);
-    proxy.set(Mode::SwallowAnswers);
+    proxy.set(Fault::AnswersLost);
     let outcome = Outcome {
         lease: LeaseRef { id: id("a"), fence: lease.fence },
         resolution: Resolution::Completed,
@@ -64,7 +64,7 @@ async fn a_settle_whose_answer_is_lost_counts_once() {
         batch(coordinator.as_ref(), "a").await.state == State::Completed
     })
     .await;
-    proxy.cut(Mode::Forward);
+    proxy.set(Fault::None);
     let reply = settling.await.unwrap().unwrap();
     assert_eq!(reply.outcomes[0].verdict, Verdict::AlreadyDone);
     assert_eq!(batch(coordinator.as_ref(), "a").await.outputs, [id("a.out")]);
@@ -76,7 +76,7 @@ async fn a_waiting_claim_survives_a_broken_connection() {
     let spy = Spy::new(embedded().await);
     let claims = spy.claims();
     let server = serve(Arc::new(spy)).await;
-    let proxy = Proxy::start(server.local_addr()).await;
+    let proxy = FaultProxy::start(server.local_addr()).unwrap();
     let client = rpc(&proxy.uri(), patient());
     let mut request = claim("one", 1);
     request.wait = Duration::from_secs(30);
@@ -85,10 +85,10 @@ async fn a_waiting_claim_survives_a_broken_connection() {
         async move { client.claim(request).await }
     });
     eventually("no claim waits", || async { claims.load(Ordering::SeqCst) == 1 }).await;
-    proxy.cut(Mode::Refuse);
+    proxy.set(Fault::Cut);
     eventually("the broken claim still waits", || async { claims.load(Ordering::SeqCst) == 0 })
         .await;
-    proxy.set(Mode::Forward);
+    proxy.set(Fault::None);
     eventually("the claim did not come back", || async { claims.load(Ordering::SeqCst) == 1 })
         .await;
     client.register(vec![spec("late")]).await.unwrap();
@@ -147,12 +147,12 @@ async fn a_server_that_is_not_there_is_unavailable() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_does_not_come_is_a_deadline() {
     let server = serve(embedded().await).await;
-    let proxy = Proxy::start(server.local_addr()).await;
+    let proxy = FaultProxy::start(server.local_addr()).unwrap();
     let mut options = once();
     options.deadline = Duration::from_millis(50);
     let client = rpc(&proxy.uri(), options);
     client.register(vec![spec("a")]).await.unwrap();
-    proxy.set(Mode::SwallowAnswers);
+    proxy.set(Fault::AnswersLost);
     let error = client.register(vec![spec("b")]).await.unwrap_err();
     assert_eq!(error.code(), Code::DeadlineExceeded, "{error:?}");
 }

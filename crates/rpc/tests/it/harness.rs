@@ -1,6 +1,5 @@
 //! A coordinator behind a real port, and what stands in between.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -20,8 +19,6 @@ use sheaf_retry::{RetryPolicy, SystemClock};
 use sheaf_rpc::{
     CoordinatorActions, CoordinatorService, JsonCoordinator, RpcCoordinator, RpcOptions,
 };
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
 
 pub(crate) async fn embedded() -> Arc<dyn Coordinator> {
     embedded_with(Config::memory()).await
@@ -157,90 +154,5 @@ impl Coordinator for Spy {
     }
     async fn watch(&self, filter: WatchFilter) -> Result<BoxStream<'static, Event>, Error> {
         self.inner.watch(filter).await
-    }
-}
-
-/// What a [`Proxy`] does with what passes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mode {
-    Forward,
-    /// Requests arrive, answers do not.
-    SwallowAnswers,
-    /// New connections are closed.
-    Refuse,
-}
-
-/// Stands between a client and a server.
-pub(crate) struct Proxy {
-    address: SocketAddr,
-    mode: watch::Sender<(u64, Mode)>,
-}
-
-impl Proxy {
-    pub(crate) async fn start(server: SocketAddr) -> Proxy {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let mode = watch::Sender::new((0, Mode::Forward));
-        let modes = mode.clone();
-        tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(pass(client, server, modes.subscribe()));
-            }
-        });
-        Proxy { address, mode }
-    }
-
-    pub(crate) fn uri(&self) -> String {
-        format!("grpc://{}", self.address)
-    }
-
-    /// From now on, for open connections too.
-    pub(crate) fn set(&self, mode: Mode) {
-        self.mode.send_modify(|state| state.1 = mode);
-    }
-
-    /// Ends every open connection; nothing passes over them any more.
-    pub(crate) fn cut(&self, mode: Mode) {
-        self.mode.send_modify(|state| *state = (state.0 + 1, mode));
-    }
-}
-
-async fn pass(client: TcpStream, server: SocketAddr, mut modes: watch::Receiver<(u64, Mode)>) {
-    let (epoch, mode) = *modes.borrow();
-    if mode == Mode::Refuse {
-        return;
-    }
-    let Ok(server) = TcpStream::connect(server).await else { return };
-    let (mut from_client, to_client) = client.into_split();
-    let (from_server, mut to_server) = server.into_split();
-    let answers = modes.clone();
-    let forward = async {
-        tokio::select! {
-            _ = tokio::io::copy(&mut from_client, &mut to_server) => {}
-            () = back(from_server, to_client, answers, epoch) => {}
-        }
-    };
-    tokio::select! {
-        () = forward => {}
-        _ = modes.wait_for(|state| state.0 != epoch) => {}
-    }
-}
-
-async fn back(
-    mut from: tokio::net::tcp::OwnedReadHalf,
-    mut to: tokio::net::tcp::OwnedWriteHalf,
-    modes: watch::Receiver<(u64, Mode)>,
-    epoch: u64,
-) {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let mut buffer = vec![0; 64 << 10];
-    while let Ok(count) = from.read(&mut buffer).await {
-        let (now, mode) = *modes.borrow();
-        if count == 0 || now != epoch {
-            return;
-        }
-        if mode != Mode::SwallowAnswers && to.write_all(&buffer[..count]).await.is_err() {
-            return;
-        }
     }
 }

@@ -8,5 +8,6 @@ mod directory;
 mod errors;
 mod harness;
 mod json_work;
+mod lost_replies;
 mod stream;
 mod watch;

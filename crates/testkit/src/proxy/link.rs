@@ -1,0 +1,208 @@
+//! A connection that breaks, stalls or crawls.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use sheaf_retry::{SharedClock, SystemClock};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use super::background::Background;
+use super::pump::{self, Direction};
+use crate::Error;
+
+/// Connections at a time; one more is closed at once.
+const MAX_CONNECTIONS: u64 = 1_024;
+
+/// What a [`FaultProxy`] does with what passes through it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fault {
+    /// Everything passes.
+    #[default]
+    None,
+    /// Open connections are closed, new ones as soon as they are made.
+    Cut,
+    /// Connections are accepted and stay open; nothing passes in either
+    /// direction. What was sent meanwhile arrives when the fault ends, as
+    /// after a network that was down for a while.
+    Silent,
+    /// What the client sends arrives; what the server answers is thrown away.
+    /// When the fault ends the connections that lost something are closed.
+    AnswersLost,
+    /// Everything arrives this much later, in either direction.
+    Delay(Duration),
+    /// Each direction of each connection passes no more than this.
+    Throttle {
+        /// At least 1.
+        bytes_per_second: u64,
+    },
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Plan {
+    pub(super) fault: Fault,
+    /// Connections of an earlier epoch are closed.
+    epoch: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    open: AtomicU64,
+    accepted: AtomicU64,
+}
+
+/// Stands between clients and one server on a free port of 127.0.0.1, and
+/// does to the bytes what a bad network does. One fault at a time; two proxies
+/// in a row make two.
+///
+/// It runs on a thread of its own and ends when it is dropped. The server need
+/// not be there when it starts; while it is not, connections are closed at once.
+/// Per direction of a connection at most 4 MiB wait inside.
+///
+/// ```
+/// use std::net::TcpListener;
+/// use sheaf_testkit::{Fault, FaultProxy};
+///
+/// let server = TcpListener::bind("127.0.0.1:0").unwrap();
+/// let proxy = FaultProxy::start(server.local_addr().unwrap())?;
+/// let client = std::net::TcpStream::connect(proxy.addr()).unwrap();
+/// server.accept().unwrap();
+/// proxy.set(Fault::Cut);
+/// # drop(client);
+/// # Ok::<(), sheaf_testkit::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct FaultProxy {
+    background: Background,
+    plan: watch::Sender<Plan>,
+    counters: Arc<Counters>,
+}
+
+impl FaultProxy {
+    /// A proxy without a fault in front of `server`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when there is no port or no thread.
+    pub fn start(server: SocketAddr) -> Result<Self, Error> {
+        let plan = watch::Sender::new(Plan::default());
+        let counters = Arc::<Counters>::default();
+        let (plans, counts) = (plan.clone(), Arc::clone(&counters));
+        let background = Background::start("fault-proxy", move |listener| {
+            serve(listener, server, plans, counts)
+        })?;
+        Ok(FaultProxy { background, plan, counters })
+    }
+
+    /// Where clients connect.
+    pub fn addr(&self) -> SocketAddr {
+        self.background.addr()
+    }
+
+    /// Where clients connect, as a `grpc://` URI.
+    pub fn uri(&self) -> String {
+        format!("grpc://{}", self.addr())
+    }
+
+    /// The fault from now on, for open connections and new ones.
+    pub fn set(&self, fault: Fault) {
+        self.plan.send_modify(|plan| {
+            // A stream with a hole in it would be a fault that no network has.
+            let broken = plan.fault == Fault::AnswersLost && fault != plan.fault;
+            plan.epoch += u64::from(broken || fault == Fault::Cut);
+            plan.fault = fault;
+        });
+    }
+
+    /// Closes every open connection; new ones are as before.
+    pub fn close_connections(&self) {
+        self.plan.send_modify(|plan| plan.epoch += 1);
+    }
+
+    /// Connections that are open now.
+    pub fn open(&self) -> u64 {
+        self.counters.open.load(Ordering::SeqCst)
+    }
+
+    /// Connections that were made so far, those closed at once too.
+    pub fn accepted(&self) -> u64 {
+        self.counters.accepted.load(Ordering::SeqCst)
+    }
+}
+
+async fn serve(
+    listener: TcpListener,
+    server: SocketAddr,
+    plan: watch::Sender<Plan>,
+    counters: Arc<Counters>,
+) {
+    let clock = SystemClock::shared();
+    loop {
+        let Ok((client, _)) = listener.accept().await else {
+            // Out of descriptors, mostly: some are given back soon.
+            clock.sleep(Duration::from_millis(10)).await;
+            continue;
+        };
+        counters.accepted.fetch_add(1, Ordering::SeqCst);
+        if counters.open.load(Ordering::SeqCst) >= MAX_CONNECTIONS {
+            continue;
+        }
+        let open = Open::new(&counters);
+        let (plans, clock) = (plan.subscribe(), clock.clone());
+        tokio::spawn(async move {
+            pass(client, server, plans, clock).await;
+            drop(open);
+        });
+    }
+}
+
+/// Counts a connection as long as it lives.
+struct Open(Arc<Counters>);
+
+impl Open {
+    fn new(counters: &Arc<Counters>) -> Self {
+        counters.open.fetch_add(1, Ordering::SeqCst);
+        Open(Arc::clone(counters))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+async fn pass(
+    client: TcpStream,
+    server: SocketAddr,
+    plans: watch::Receiver<Plan>,
+    clock: SharedClock,
+) {
+    let Plan { epoch, fault } = *plans.borrow();
+    if fault == Fault::Cut {
+        return;
+    }
+    let mut ends = plans.clone();
+    let both = async {
+        let mut silence = plans.clone();
+        if silence.wait_for(|plan| plan.fault != Fault::Silent).await.is_err() {
+            return;
+        }
+        let Ok(server) = TcpStream::connect(server).await else { return };
+        // Delays are what the test asks for, not what Nagle adds.
+        if client.set_nodelay(true).is_err() || server.set_nodelay(true).is_err() {
+            return;
+        }
+        let (from_client, to_client) = client.into_split();
+        let (from_server, to_server) = server.into_split();
+        let up = pump::run(from_client, to_server, Direction::Request, plans.clone(), &clock);
+        let down = pump::run(from_server, to_client, Direction::Answer, plans.clone(), &clock);
+        // An end of one direction lets the other finish; a failure is one of both.
+        drop(tokio::try_join!(up, down));
+    };
+    tokio::select! {
+        () = both => {}
+        _ = ends.wait_for(|plan| plan.epoch != epoch) => {}
+    }
+}
