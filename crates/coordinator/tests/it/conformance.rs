@@ -91,6 +91,18 @@ async fn random_calls_in_memory() {
     }
 }
 
+/// Many seeded runs against the model, on a file and in memory.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn soak_model_agrees_in_process() {
+    let (seeds, steps) = if sheaf_testkit::soak() { (500, 1_000) } else { (2, 150) };
+    let first = SystemClock::shared().now().as_micros();
+    for seed in first..first + seeds {
+        eprintln!("seed {seed}");
+        conformance::random(&Bench::new(Durability::Disk), seed, steps).await;
+        conformance::random(&Bench::new(Durability::Memory), seed, steps).await;
+    }
+}
+
 /// As a network backend runs it: time passes by itself.
 struct RealTime;
 

@@ -8,7 +8,7 @@ use sheaf_coordinator::Coordinator;
 use sheaf_coordinator::conformance::{self, Harness};
 use sheaf_coordinator::embedded::{Config, Durability, Embedded};
 use sheaf_flight::ServerHandle;
-use sheaf_retry::{ManualClock, Timestamp};
+use sheaf_retry::{ManualClock, SystemClock, Timestamp};
 use tokio::sync::Mutex;
 
 use crate::harness::{json, once, rpc, serve};
@@ -105,4 +105,16 @@ async fn random_calls_through_grpc() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn random_calls_through_json_actions() {
     conformance::random(&Bench::new(Way::Json), 22, 200).await;
+}
+
+/// Many seeded runs against the model, embedded behind gRPC and behind JSON actions.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn soak_model_agrees_over_the_wire() {
+    let (seeds, steps) = if sheaf_testkit::soak() { (300, 600) } else { (2, 100) };
+    let first = SystemClock::shared().now().as_micros();
+    for seed in first..first + seeds {
+        eprintln!("seed {seed}");
+        conformance::random(&Bench::new(Way::Grpc), seed, steps).await;
+        conformance::random(&Bench::new(Way::Json), seed, steps).await;
+    }
 }

@@ -9,5 +9,7 @@ mod errors;
 mod harness;
 mod json_work;
 mod lost_replies;
+mod pickup;
+mod storm;
 mod stream;
 mod watch;

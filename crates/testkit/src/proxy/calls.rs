@@ -81,10 +81,10 @@ impl Rules {
         rules.push(Arc::clone(rule));
     }
 
-    /// The first fault that takes this call.
-    fn take(&self, path: &str, action: Option<&str>) -> Option<Arc<Rule>> {
+    /// The first fault that means this call.
+    fn find(&self, path: &str, action: Option<&str>) -> Option<Arc<Rule>> {
         let rules = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        rules.iter().find(|rule| rule.take(path, action)).cloned()
+        rules.iter().find(|rule| rule.means(path, action)).cloned()
     }
 }
 
@@ -212,7 +212,7 @@ async fn forward(
     } else {
         (body.map_err(Failure::from).boxed(), None)
     };
-    let rule = rules.take(head.uri.path(), action.as_deref());
+    let rule = rules.find(head.uri.path(), action.as_deref());
     if let Some(rule) = rule.as_ref().filter(|rule| rule.effect == Effect::HoldRequest) {
         rule.hit();
         rule.ended().await;
@@ -223,6 +223,11 @@ async fn forward(
     };
     let (head, body) = answer.into_parts();
     let whole = whole(body).await?;
+    let whole_again = |whole: Collected<Bytes>| whole.map_err(|never| match never {}).boxed();
+    // Only now: a reply that breaks with its neighbour's connection is not one of those asked for.
+    if !rule.take() {
+        return Ok(Response::from_parts(head, whole_again(whole)));
+    }
     rule.hit();
     match rule.effect {
         Effect::Lose(Loss::Reset) => return Err(Failure::Lost),
@@ -234,5 +239,5 @@ async fn forward(
         Effect::Lose(Loss::Silence) => std::future::pending::<()>().await,
         Effect::HoldReply | Effect::HoldRequest => rule.ended().await,
     }
-    Ok(Response::from_parts(head, whole.map_err(|never| match never {}).boxed()))
+    Ok(Response::from_parts(head, whole_again(whole)))
 }

@@ -80,11 +80,15 @@ impl Rule {
         Arc::new(Rule { call, effect, left, hits, ended: watch::Sender::new(false) })
     }
 
-    /// Takes the call, if it is meant and the rule is not used up.
-    pub(super) fn take(&self, path: &str, action: Option<&str>) -> bool {
+    /// Whether the call is meant, as long as the rule is not used up.
+    pub(super) fn means(&self, path: &str, action: Option<&str>) -> bool {
+        !self.is_ended() && self.left.load(Ordering::SeqCst) > 0 && self.call.is(path, action)
+    }
+
+    /// Takes one call of those that it means; `false` when others were faster.
+    pub(super) fn take(&self) -> bool {
         let one_less = |left: u64| left.checked_sub(1);
         !self.is_ended()
-            && self.call.is(path, action)
             && self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok()
     }
 
@@ -186,11 +190,12 @@ mod tests {
     #[test]
     fn a_rule_takes_so_many_calls_until_it_ends() {
         let rule = Rule::new(Call::method("Claim"), Effect::HoldReply, 2);
-        let take = || rule.take("/s/Claim", None);
-        assert!(!rule.take("/s/Settle", None));
-        assert!(take() && take() && !take());
+        let means = || rule.means("/s/Claim", None);
+        assert!(!rule.means("/s/Settle", None));
+        assert!(means() && rule.take() && means() && rule.take());
+        assert!(!means() && !rule.take());
         let rule = Rule::new(Call::method("Claim"), Effect::HoldReply, 2);
         drop(CallFault(Arc::clone(&rule)));
-        assert!(!rule.take("/s/Claim", None));
+        assert!(!rule.means("/s/Claim", None) && !rule.take());
     }
 }

@@ -1,0 +1,129 @@
+//! T6: the coordinator is away for a while, and every worker goes on by itself.
+
+use std::time::Duration;
+
+use sheaf_retry::{SharedClock, SystemClock};
+use sheaf_testkit::{Fault, FaultProxy, Process, TempDir, free_port};
+
+use crate::harness::{PATIENCE, spawn};
+use crate::remote::{Remote, assert_rows_once, id, worker};
+use sheaf_coordinator::State;
+
+/// What every worker is to do within 5 s; a machine that does other things
+/// too is given more in the short form.
+const RESUME: Duration = Duration::from_secs(5);
+/// Queues, one worker for each: two idle ones and two with work in their hands.
+const QUEUES: [&str; 4] = ["idle-a", "idle-b", "busy-a", "busy-b"];
+/// Batches in the queue of a busy worker when the outage begins.
+const BACKLOG: u64 = 12;
+
+#[derive(Clone, Copy, Debug)]
+enum Outage {
+    /// The network is cut: connections break, new ones are refused.
+    Cut,
+    /// The network is silent: connections stand, nothing passes.
+    Silent,
+    /// The server is killed and started again on what it has on disk.
+    Killed,
+}
+
+struct Site {
+    server: Option<Process>,
+    proxy: FaultProxy,
+    remote: Remote,
+    workers: Vec<Process>,
+    folder: TempDir,
+    address: String,
+    put: u64,
+    clock: SharedClock,
+}
+
+impl Site {
+    fn serve(folder: &TempDir, address: &str) -> Process {
+        let mut server = spawn(folder.path(), &["--flight-addr", address, "--workers", "0"]);
+        if let Err(error) = server.wait_ready(PATIENCE) {
+            panic!("{error}\n{}", server.stderr());
+        }
+        server
+    }
+
+    fn start() -> Self {
+        let (folder, socket) = (TempDir::new().unwrap(), free_port().unwrap().release());
+        let address = socket.to_string();
+        let server = Some(Self::serve(&folder, &address));
+        let proxy = FaultProxy::start(socket).unwrap();
+        let sink = format!("parquet:{}", folder.path().join("out").display());
+        let workers = QUEUES.map(|queue| {
+            let slow = ["--processor", "exec:sleep 0.2; cat"];
+            let words = ["--queue", queue, "--sink", &sink, "--workers", "1", slow[0], slow[1]];
+            worker(&proxy.uri(), &proxy.uri(), &words).0
+        });
+        let remote = Remote::at(&format!("grpc://{address}"));
+        let workers = workers.into();
+        let clock = SystemClock::shared();
+        Site { server, proxy, remote, workers, folder, address, put: 0, clock }
+    }
+
+    async fn put(&mut self, queue: &str) -> u64 {
+        let number = self.put;
+        self.remote.put_in(queue, number).await;
+        self.put += 1;
+        number
+    }
+
+    async fn outage(&mut self, outage: Outage, length: Duration) {
+        match outage {
+            Outage::Cut => self.proxy.set(Fault::Cut),
+            Outage::Silent => self.proxy.set(Fault::Silent),
+            Outage::Killed => drop(self.server.take()),
+        }
+        // sleep: this is the outage.
+        self.clock.sleep(length).await;
+        match outage {
+            Outage::Cut | Outage::Silent => self.proxy.set(Fault::None),
+            Outage::Killed => self.server = Some(Self::serve(&self.folder, &self.address)),
+        }
+    }
+
+    /// After the return each worker completes a batch of its own queue.
+    async fn resumes(&mut self, what: &str) {
+        let back = self.clock.elapsed();
+        let mut news = Vec::new();
+        for queue in ["idle-a", "idle-b"] {
+            news.push((queue, self.put(queue).await));
+        }
+        for (queue, number) in news {
+            let done = |batch: &sheaf_coordinator::Batch| batch.state == State::Completed;
+            self.remote.wait_for_batch(number, &format!("{queue} to resume"), done).await;
+            let took = self.clock.elapsed() - back;
+            eprintln!("{what}: {queue} did {} within {took:?} of the return", id(number));
+            assert!(!sheaf_testkit::soak() || took <= RESUME, "{what}: {queue} took {took:?}");
+        }
+        // The busy ones do all that they had.
+        self.remote.completes(self.put).await;
+        for worker in &mut self.workers {
+            assert!(worker.try_exit().unwrap().is_none(), "no restart: {}", worker.stderr());
+        }
+    }
+}
+
+/// Outages of every kind and length, idle and busy.
+#[tokio::test(flavor = "multi_thread")]
+async fn soak_outages_end_and_every_worker_goes_on() {
+    let lengths: &[u64] = if sheaf_testkit::soak() { &[1, 10, 60] } else { &[1, 3] };
+    let mut site = Site::start();
+    for &length in lengths {
+        for outage in [Outage::Cut, Outage::Silent, Outage::Killed] {
+            for _ in 0..BACKLOG {
+                site.put("busy-a").await;
+                site.put("busy-b").await;
+            }
+            site.outage(outage, Duration::from_secs(length)).await;
+            site.resumes(&format!("{outage:?} for {length} s")).await;
+        }
+    }
+    for worker in &mut site.workers {
+        assert_eq!(worker.terminate(PATIENCE).unwrap().code(), Some(0), "{}", worker.stderr());
+    }
+    assert_rows_once(&site.folder.path().join("out"), site.put);
+}

@@ -1,0 +1,137 @@
+//! T2: a worker that stood still past its lease changes nothing when it wakes.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use sheaf_coordinator::{Resolution, State};
+use sheaf_testkit::{Call, CallFault, CallProxy, wait_until};
+
+use crate::harness::{PATIENCE, Server};
+use crate::remote::{Remote, assert_rows_once, id, sized, worker};
+
+/// Where the worker is when it stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Moment {
+    /// In the middle of its work.
+    Processing,
+    /// Its rows are written, its lease is proven, the proof is on the way to it.
+    Proven,
+    /// Its rows are committed, the result is on the way to the coordinator.
+    Committed,
+}
+
+/// The fence in the footer of a batch's file.
+fn fence_in(folder: &Path, number: u64) -> u64 {
+    let file = File::open(folder.join(format!("part-{}.parquet", id(number)))).unwrap();
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
+    let footer = reader.metadata().file_metadata().key_value_metadata().unwrap();
+    let fence = footer.iter().find(|pair| pair.key == "sheaf.fence").unwrap();
+    fence.value.as_ref().unwrap().parse().unwrap()
+}
+
+/// Whether a file of an attempt is complete but not yet in place.
+pub(crate) fn is_finished(folder: &Path) -> bool {
+    std::fs::read_dir(folder.join("_tmp")).is_ok_and(|entries| {
+        entries
+            .filter_map(Result::ok)
+            .any(|entry| std::fs::read(entry.path()).is_ok_and(|bytes| bytes.ends_with(b"PAR1")))
+    })
+}
+
+struct Scene {
+    server: Server,
+    remote: Remote,
+    proxy: CallProxy,
+    out: PathBuf,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let server = Server::start(&["--workers", "0"]);
+        let remote = Remote::at(server.ready.url("flight").unwrap());
+        let proxy = CallProxy::start(server.ready.addr("flight").unwrap()).unwrap();
+        let out = server.folder.path().join("out");
+        Scene { server, remote, proxy, out }
+    }
+
+    fn hold(&self, moment: Moment) -> Option<CallFault> {
+        match moment {
+            Moment::Processing => None,
+            Moment::Proven => Some(self.proxy.hold_replies(Call::method("Extend"))),
+            Moment::Committed => Some(self.proxy.hold_requests(Call::method("Settle"))),
+        }
+    }
+
+    fn reached(&self, moment: Moment, begun: &Path, held: Option<&CallFault>) -> bool {
+        let is_held = held.is_none_or(|held| held.hits() > 0);
+        is_held
+            && match moment {
+                Moment::Processing => begun.exists(),
+                Moment::Proven => is_finished(&self.out),
+                Moment::Committed => self.out.join(format!("part-{}.parquet", id(0))).exists(),
+            }
+    }
+}
+
+async fn stopped_at(moment: Moment) {
+    let scene = Scene::new();
+    let (begun, go) = (scene.server.path("begun"), scene.server.path("go"));
+    let gate = format!("exec:touch {begun}; while [ ! -e {go} ]; do sleep 0.02; done; cat");
+    if moment != Moment::Processing {
+        std::fs::write(&go, "").unwrap();
+    }
+    let sink = format!("parquet:{}", scene.out.display());
+    let flight = scene.server.ready.url("flight").unwrap();
+    let words = ["--lease", "1s", "--workers", "1", "--sink", &sink];
+    let held = scene.hold(moment);
+    let (mut first, _) =
+        worker(&scene.proxy.uri(), flight, &[&words[..], &["--processor", &gate]].concat());
+    scene.remote.put(0..1).await;
+    let what = format!("the worker to be {moment:?}");
+    let begun = Path::new(&begun);
+    wait_until(PATIENCE, &what, || scene.reached(moment, begun, held.as_ref())).unwrap();
+    first.pause().unwrap();
+    let old = scene.remote.batch(0).await.last_fence;
+
+    let lost = scene.remote.wait_for_batch(0, "the lease to run out", |batch| {
+        batch.state == State::Pending && batch.lost_leases > 0
+    });
+    lost.await;
+    let (mut second, _) = worker(flight, flight, &words);
+    let is_done = |batch: &sheaf_coordinator::Batch| batch.state == State::Completed;
+    let done = scene.remote.wait_for_batch(0, "another to do it", is_done).await;
+    let (fence, how) = done.settled.unwrap();
+    assert!(fence > old && how == Resolution::Completed, "{done:?}");
+    assert_eq!(second.terminate(PATIENCE).unwrap().code(), Some(0));
+    let winner = fence_in(&scene.out, 0);
+
+    // What was on its way under the old lease arrives now, and the worker wakes.
+    drop(held);
+    std::fs::write(&go, "").unwrap();
+    first.resume().unwrap();
+    // It goes on: with what it has to say of the old lease first, then with new work.
+    scene.remote.put(1..4).await;
+    scene.remote.completes(4).await;
+    assert!(first.try_exit().unwrap().is_none(), "it is the same process");
+    assert_eq!(first.terminate(PATIENCE).unwrap().code(), Some(0), "{}", first.stderr());
+
+    let after = scene.remote.batch(0).await;
+    assert_eq!((after.settled, after.attempts), (done.settled, done.attempts), "{moment:?}");
+    assert_eq!(after.updated_at, done.updated_at, "nothing stale was accepted");
+    assert_eq!(fence_in(&scene.out, 0), winner, "the sink kept the rows that it had");
+    let expected = if moment == Moment::Committed { old } else { fence };
+    assert_eq!(winner, expected.0, "{moment:?}: who committed first");
+    assert_rows_once(&scene.out, 4);
+}
+
+/// Workers stopped past their lease at each step, and resumed.
+#[tokio::test(flavor = "multi_thread")]
+async fn soak_paused_workers_change_nothing_when_they_wake() {
+    for round in 0..sized(1, 50) {
+        for moment in [Moment::Processing, Moment::Proven, Moment::Committed] {
+            eprintln!("round {round}, {moment:?}");
+            stopped_at(moment).await;
+        }
+    }
+}
