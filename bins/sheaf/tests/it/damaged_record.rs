@@ -44,7 +44,7 @@ async fn one_damaged_record_fails_and_the_others_are_done() {
     let others: Vec<_> =
         remote.list(State::Completed).await.into_iter().map(|batch| batch.spec.id).collect();
     let missing: Vec<_> = (0..30).map(id).filter(|id| !others.contains(id)).collect();
-    assert_eq!(missing, [damaged.spec.id.clone()], "it is the one that was damaged");
+    assert_eq!(missing, std::slice::from_ref(&damaged.spec.id), "it is the one that was damaged");
     // People see it where they look for failures.
     let shown = server.run(&["batches", "show", damaged.spec.id.as_str(), "--json"]).json();
     assert_eq!(

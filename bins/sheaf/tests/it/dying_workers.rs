@@ -39,9 +39,10 @@ async fn watch(remote: &Remote) -> Returned {
 /// A batch that a killed worker held.
 struct Orphan {
     id: BatchId,
-    /// The end of its lease, and when that was read, both by the coordinator's clock.
+    /// The end of its lease, by the coordinator's clock.
     deadline: Timestamp,
-    killed_at: Timestamp,
+    /// When its last extension came, by the same clock.
+    heard_at: Timestamp,
 }
 
 struct Fleet<'a> {
@@ -69,15 +70,9 @@ impl Fleet<'_> {
             let Some(lease) = batch.lease else { continue };
             if lease.worker.starts_with(&format!("{pid}-")) {
                 assert_eq!(lease.duration, LEASE, "a lease lasts as long as it was asked for");
-                // A lease counts from its last extension: when the worker died it was no later.
-                let killed_at = Timestamp::from_micros(
-                    lease.deadline.as_micros().saturating_sub(LEASE.as_micros() as u64),
-                );
-                self.orphans.push(Orphan {
-                    id: batch.spec.id,
-                    deadline: lease.deadline,
-                    killed_at,
-                });
+                let heard = lease.deadline.since(Timestamp::EPOCH).saturating_sub(LEASE);
+                let heard_at = Timestamp::EPOCH.plus(heard);
+                self.orphans.push(Orphan { id: batch.spec.id, deadline: lease.deadline, heard_at });
             }
         }
         self.workers[index] = self.start();
@@ -142,9 +137,9 @@ fn report(fleet: &Fleet<'_>, returned: &Returned) {
     for orphan in &fleet.orphans {
         // One that the watch was too slow for is not judged; that it was done is.
         let Some(all) = returned.get(&orphan.id) else { continue };
-        let Some(&at) = all.iter().find(|at| **at > orphan.killed_at) else { continue };
+        let Some(&at) = all.iter().find(|at| **at > orphan.heard_at) else { continue };
         assert!(at >= orphan.deadline, "{} was taken from a lease that stood", orphan.id);
-        recoveries.push(at.since(orphan.killed_at));
+        recoveries.push(at.since(orphan.heard_at));
     }
     recoveries.sort_unstable();
     let late = recoveries.iter().filter(|took| **took > LEASE + Duration::from_secs(1)).count();

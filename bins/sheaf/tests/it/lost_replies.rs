@@ -24,8 +24,9 @@ async fn soak_lost_replies_have_one_effect_each() {
         ("extend", workers.lose_replies(Call::method("Extend"), losses, Loss::Connection)),
     ];
     let sink = format!("parquet:{}", out.display());
-    let (mut process, _) =
-        worker(&workers.uri(), server.ready.url("flight").unwrap(), &["--sink", &sink]);
+    // No lease ends in time to mend what a lost reply has broken.
+    let words = ["--lease", "1h", "--sink", &sink];
+    let (mut process, _) = worker(&workers.uri(), server.ready.url("flight").unwrap(), &words);
     Remote::at(&producers.uri()).put(0..batches).await;
     let remote = Remote::at(server.ready.url("flight").unwrap());
     remote.completes(batches).await;
