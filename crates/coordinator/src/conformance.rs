@@ -6,9 +6,12 @@
 #![allow(clippy::unwrap_used, reason = "a test suite: it fails by panicking")]
 
 mod calls;
+mod families;
 mod leases;
 mod oracle;
 mod queues;
+mod shares;
+mod turns;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,6 +72,7 @@ rules![
     calls::rule_01_every_batch_is_in_one_place,
     calls::rule_02_claims_are_bounded_and_ordered,
     calls::rule_02_near_payloads_are_preferred,
+    shares::rule_02_tenants_take_turns,
     leases::rule_03_tokens_ascend_also_across_a_restart,
     leases::rule_04_old_tokens_change_nothing,
     calls::rule_05_settle_is_one_step,
@@ -82,12 +86,18 @@ rules![
     queues::rule_10_expiry_is_counted,
     queues::rule_11_waiting_claims_are_woken,
     queues::rule_12_pause_and_drain,
-    queues::rule_13_what_is_not_built_is_refused,
+    shares::rule_12_leases_are_capped,
+    shares::rule_12_rates_are_kept,
+    shares::rule_12_bytes_are_bounded,
+    families::rule_13_keys_are_registered_once,
+    families::rule_13_batches_wait_for_others,
+    families::rule_13_failures_reach_those_that_wait,
     leases::rule_14_recovery_tells_what_a_lease_is_worth,
     queues::rule_15_lists_go_on_where_they_ended,
     queues::cancelled_work_is_told_and_requeued_work_starts_anew,
     queues::limits_are_refused_and_texts_cut,
     queues::events_tell_every_change,
+    families::lineage_goes_over_parents_and_outputs,
 ];
 
 /// Runs every test of the suite.

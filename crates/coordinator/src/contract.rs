@@ -1,5 +1,7 @@
 //! The contract that every backend keeps.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use sheaf_retry::Code;
@@ -18,7 +20,10 @@ use crate::request::{
 /// 1. A batch is in exactly one [`State`](crate::State); the counts of a queue
 ///    and its `purged` counter sum to what was registered in it.
 /// 2. `claim` is atomic. It takes at most `max` batches within the bounds on
-///    bytes and rows, by priority, then age. No batch is under two leases.
+///    bytes and rows. By priority first; within one priority the tenants of a
+///    queue take turns, in the order of their names, whatever each has
+///    waiting; a tenant's own batches, and the heads of several queues, go by
+///    age. No batch is under two leases.
 /// 3. Every lease has a fencing token greater than all before it, also after
 ///    a restart or a failover.
 /// 4. `settle` and `extend` with an old token change nothing and answer
@@ -38,9 +43,19 @@ use crate::request::{
 /// 10. Nothing live vanishes: expiry is a transition that is counted.
 /// 11. A waiting `claim` is woken by work; nobody needs to poll.
 /// 12. A paused queue answers claims with nothing; a draining one refuses
-///     registrations and works off what it has.
-/// 13. Dependencies and dedup keys are kept as registered; a coordinator that
-///     does not act on them refuses them as unimplemented.
+///     registrations and works off what it has. A queue never has more leases
+///     than its [`QueuePolicy`](crate::QueuePolicy) allows, in all and of one
+///     tenant, nor gives batches out faster; also not by id. A waiting claim
+///     is woken when a lease ends or a token is there. Registrations whose
+///     payloads do not fit are refused as overloaded until work makes room;
+///     outputs of work are taken in any case.
+/// 13. A batch registered with a dedup key of its queue and tenant whose
+///     window is open is answered as the first one, `created` false, as long
+///     as that one is not purged by hand. A batch that depends on others is
+///     `waiting` until each has completed; when one fails, is cancelled or
+///     expires, it fails, waits on or is cancelled, as asked. What it depends
+///     on is registered before or in the same call, and not forgotten while
+///     it waits. Chains of any length are worked off in bounded steps.
 /// 14. `Query::Recovery` tells for every lease whether it stands, was
 ///     settled, or is stale, so that a sink's commit is resolved without a duplicate.
 /// 15. Reading never holds up work.
@@ -119,6 +134,20 @@ pub enum Error {
         /// The queue.
         queue: String,
     },
+    /// The payloads of live batches are too large; work makes room.
+    #[error(
+        "{holder} holds {live} bytes of live batches; {more} more are over its limit of {limit} until work completes"
+    )]
+    Full {
+        /// The coordinator, or which queue.
+        holder: String,
+        /// Bytes that are there.
+        live: u64,
+        /// Bytes that were to come.
+        more: u64,
+        /// The most that is allowed.
+        limit: u64,
+    },
     /// No such batch.
     #[error("no batch {id}")]
     NotFound {
@@ -154,6 +183,9 @@ pub enum Error {
     },
 }
 
+/// When to come back to a coordinator that is full.
+const ROOM_HINT: Duration = Duration::from_secs(1);
+
 impl sheaf_retry::Retryable for Error {
     fn code(&self) -> Code {
         match self {
@@ -162,8 +194,13 @@ impl sheaf_retry::Retryable for Error {
             Error::Unimplemented { .. } => Code::Unimplemented,
             Error::Conflict { .. } => Code::AlreadyExists,
             Error::Draining { .. } | Error::Precondition { .. } => Code::FailedPrecondition,
+            Error::Full { .. } => Code::Overloaded,
             Error::NotFound { .. } => Code::NotFound,
             Error::Unavailable { code, .. } | Error::Backend { code, .. } => *code,
         }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        matches!(self, Error::Full { .. }).then_some(ROOM_HINT)
     }
 }

@@ -20,17 +20,24 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod bucket;
 mod claim;
 mod codec;
 mod control;
 mod copy;
+mod dedup;
+mod depend;
 mod fence;
+mod index;
+mod lineage;
 mod query;
 mod queue;
+mod ready;
 mod record;
 mod register;
 mod settle;
 mod slab;
+mod tenants;
 mod tick;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -44,6 +51,8 @@ use sheaf_retry::{RetryPolicy, Timestamp};
 
 pub use codec::{Damage, RECORD_VERSION};
 pub use copy::{COPY_PER_CALL, CopyHead, CopyPart};
+pub use dedup::FORGET_KEYS_PER_CALL;
+pub use depend::PROPAGATE_PER_CALL;
 pub use fence::MAX_EPOCH;
 pub use tick::{EXPIRE_PER_CALL, PROMOTE_PER_CALL, PURGE_PER_CALL, REAP_PER_CALL};
 
@@ -54,7 +63,7 @@ use crate::request::{
     SettleReply, SettleRequest,
 };
 use queue::Queues;
-use record::{Micros, Record};
+use record::Micros;
 use slab::Slab;
 
 /// What an engine is asked to do with every batch.
@@ -65,6 +74,14 @@ pub struct Config {
     /// Most batches that are not terminal; registrations beyond are refused
     /// as overloaded.
     pub max_live: u64,
+    /// Most payload bytes of batches that are not terminal; registrations
+    /// beyond are refused as overloaded.
+    pub max_live_bytes: u64,
+    /// Most dedup keys that are remembered, and most dependencies that are not
+    /// yet fulfilled; registrations beyond are refused as overloaded.
+    pub max_keys: usize,
+    /// See `max_keys`.
+    pub max_dependencies: usize,
     /// How long completed, cancelled and expired batches are remembered.
     pub keep_finished: Duration,
     /// How many of them at most; the oldest go first.
@@ -79,13 +96,17 @@ pub struct Config {
 }
 
 impl Default for Config {
-    /// Three retries; 10,000,000 live batches; finished ones for a day, a
+    /// Three retries; 10,000,000 live batches of any size with 1,000,000 keys
+    /// and 10,000,000 dependencies; finished ones for a day, a
     /// million at most; failed ones for 30 days, a million at most; 1 s of
     /// preference for near payloads.
     fn default() -> Self {
         Config {
             retry: RetryPolicy::default(),
             max_live: 10_000_000,
+            max_live_bytes: u64::MAX,
+            max_keys: 1_000_000,
+            max_dependencies: 10_000_000,
             keep_finished: Duration::from_secs(24 * 3600),
             max_finished: 1_000_000,
             keep_failed: Duration::from_secs(30 * 24 * 3600),
@@ -157,11 +178,29 @@ pub struct Engine {
     hasher: RandomState,
     order: BTreeMap<u64, u32>,
     queues: Queues,
+    tenants: tenants::Tenants,
+    /// Terminal batches.
+    terminal: usize,
+    /// Payload bytes of the others.
+    live_bytes: u64,
     due: BTreeSet<(Micros, u32)>,
     deadlines: BTreeSet<(Micros, u32)>,
     expiry: BTreeSet<(Micros, u32)>,
     finished: BTreeSet<(Micros, u32)>,
     failed: BTreeSet<(Micros, u32)>,
+    /// Queues that ran out of tokens, by when the next one is there.
+    throttled: BTreeSet<(Micros, u32)>,
+    /// Who waits for whom: what must complete, whether its failure is waited
+    /// out, who waits; all by sequence number.
+    edges: BTreeSet<(u64, bool, u64)>,
+    /// Batches whose end those that wait for them are to be told.
+    agenda: BTreeSet<u64>,
+    /// Dedup keys: how long, and the batch that has it.
+    keys: HashMap<dedup::Key, (Micros, u64)>,
+    key_times: BTreeSet<(Micros, u64)>,
+    /// By hash of an identifier: batches that name it as a parent, and those
+    /// that name it as an output.
+    lineage: BTreeSet<(u64, bool, u64)>,
     /// Leases by the claim that they answered; the key is a hash, holders tell.
     requests: HashMap<u64, Vec<u32>>,
     /// Boxed: hardly ever there.
@@ -175,6 +214,10 @@ impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Engine").field("now", &self.now).field("batches", &self.len()).finish()
     }
+}
+
+fn hash_id(hasher: &RandomState, id: &str) -> u64 {
+    hasher.hash_one(id)
 }
 
 impl Engine {
@@ -192,11 +235,20 @@ impl Engine {
             hasher: RandomState::new(),
             order: BTreeMap::new(),
             queues: Queues::default(),
+            tenants: tenants::Tenants::default(),
+            terminal: 0,
+            live_bytes: 0,
             due: BTreeSet::new(),
             deadlines: BTreeSet::new(),
             expiry: BTreeSet::new(),
             finished: BTreeSet::new(),
             failed: BTreeSet::new(),
+            throttled: BTreeSet::new(),
+            edges: BTreeSet::new(),
+            agenda: BTreeSet::new(),
+            keys: HashMap::new(),
+            key_times: BTreeSet::new(),
+            lineage: BTreeSet::new(),
             requests: HashMap::new(),
             copying: None,
             observing: false,
@@ -278,7 +330,11 @@ impl Engine {
 
     fn find(&self, id: &str) -> Option<u32> {
         let same = |slot: &u32| self.slab.get(*slot).id() == id;
-        self.ids.find(self.hasher.hash_one(id), same).copied()
+        self.ids.find(self.hash_of(id), same).copied()
+    }
+
+    fn hash_of(&self, id: &str) -> u64 {
+        hash_id(&self.hasher, id)
     }
 
     fn find_id(&self, id: &BatchId) -> Option<u32> {
@@ -287,108 +343,6 @@ impl Engine {
 
     fn request_key(&self, worker: &str, request: &str) -> u64 {
         self.hasher.hash_one((worker, request))
-    }
-
-    /// Adds a record to the table of names and to all indexes.
-    fn insert(&mut self, record: Record) -> u32 {
-        let sequence = record.sequence;
-        self.next_sequence = self.next_sequence.max(sequence + 1);
-        let hash = self.hasher.hash_one(record.id());
-        let slot = self.slab.insert(record);
-        let (slab, hasher) = (&self.slab, &self.hasher);
-        self.ids.insert_unique(hash, slot, |slot| hasher.hash_one(slab.get(*slot).id()));
-        self.order.insert(sequence, slot);
-        self.attach(slot);
-        slot
-    }
-
-    /// Takes a record out of everything.
-    fn forget(&mut self, slot: u32) {
-        self.detach(slot);
-        let record = self.slab.get(slot);
-        self.order.remove(&record.sequence);
-        let hash = self.hasher.hash_one(record.id());
-        if let Ok(entry) = self.ids.find_entry(hash, |other| *other == slot) {
-            entry.remove();
-        }
-        self.slab.remove(slot);
-    }
-
-    /// Enters a record into the indexes that fit its state.
-    fn attach(&mut self, slot: u32) {
-        let record = self.slab.get(slot);
-        self.queues.get_mut(record.queue).add(slot, record);
-        match record.state {
-            State::Pending => self.ready = true,
-            State::Scheduled => {
-                self.due.insert((record.at, slot));
-            }
-            State::Processing => {
-                if let Some(held) = record.lease.as_deref() {
-                    self.deadlines.insert((held.deadline, slot));
-                    let key = self.hasher.hash_one((&*held.worker, &*held.request));
-                    self.requests.entry(key).or_default().push(slot);
-                }
-            }
-            State::Failed => {
-                self.failed.insert((record.at, slot));
-            }
-            State::Completed | State::Cancelled | State::Expired => {
-                self.finished.insert((record.at, slot));
-            }
-            State::Waiting => {}
-        }
-        if record.expires_at > 0 && matches!(record.state, State::Pending | State::Scheduled) {
-            self.expiry.insert((record.expires_at, slot));
-        }
-    }
-
-    /// Undoes [`Engine::attach`].
-    fn detach(&mut self, slot: u32) {
-        let record = self.slab.get(slot);
-        self.queues.get_mut(record.queue).take(slot, record);
-        match record.state {
-            State::Scheduled => {
-                self.due.remove(&(record.at, slot));
-            }
-            State::Processing => {
-                if let Some(held) = record.lease.as_deref() {
-                    self.deadlines.remove(&(held.deadline, slot));
-                    let key = self.hasher.hash_one((&*held.worker, &*held.request));
-                    if let Some(slots) = self.requests.get_mut(&key) {
-                        if let Some(at) = slots.iter().position(|other| *other == slot) {
-                            slots.swap_remove(at);
-                        }
-                        if slots.is_empty() {
-                            self.requests.remove(&key);
-                        }
-                    }
-                }
-            }
-            State::Failed => {
-                self.failed.remove(&(record.at, slot));
-            }
-            State::Completed | State::Cancelled | State::Expired => {
-                self.finished.remove(&(record.at, slot));
-            }
-            State::Waiting | State::Pending => {}
-        }
-        if record.expires_at > 0 {
-            self.expiry.remove(&(record.expires_at, slot));
-        }
-    }
-
-    /// The only way in which a batch changes: indexes, counts and effects follow.
-    fn change(&mut self, slot: u32, change: impl FnOnce(&mut Record)) {
-        self.keep(slot);
-        self.detach(slot);
-        let record = self.slab.get_mut(slot);
-        let from = record.state;
-        let worker = record.lease.as_ref().map(|held| Arc::clone(&held.worker));
-        change(record);
-        record.updated_at = self.now.as_micros();
-        self.attach(slot);
-        self.note(slot, Some(from), worker);
     }
 
     /// Remembers that a record is new or changed.
@@ -444,5 +398,7 @@ impl Engine {
     }
 }
 
+#[cfg(test)]
+mod load_tests;
 #[cfg(test)]
 mod tests;

@@ -131,7 +131,7 @@ pub trait CoordinatorExt: Coordinator {
             return Ok(Vec::new()); // such a filter would watch everything
         }
         let mut patience = Patience::new(clock, within);
-        let filter = WatchFilter { queue: None, ids: ids.to_vec() };
+        let filter = WatchFilter { ids: ids.to_vec(), ..WatchFilter::default() };
         let mut events = patience.bound(0, self.watch(filter)).await?;
         let mut open = ids.len() as u64;
         loop {
@@ -164,7 +164,7 @@ pub trait CoordinatorExt: Coordinator {
     ) -> Result<QueueStats, Error> {
         let queue = limits::queue(queue)?;
         let mut patience = Patience::new(clock, within);
-        let filter = WatchFilter { queue: Some(queue.to_owned()), ids: Vec::new() };
+        let filter = WatchFilter { queue: Some(queue.to_owned()), ..WatchFilter::default() };
         let mut events = patience.bound(0, self.watch(filter)).await?;
         let mut open = 0;
         loop {

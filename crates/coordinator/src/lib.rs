@@ -44,6 +44,7 @@ pub mod engine;
 mod ext;
 pub mod limits;
 mod model;
+mod policy;
 mod request;
 mod tracker;
 pub mod wire;
@@ -54,9 +55,11 @@ pub use model::{
     Batch, BatchSpec, DEFAULT_QUEUE, Failure, Fence, Holder, OnParentFailure, Progress, Resolution,
     State,
 };
+pub use policy::{QueuePolicy, RateLimit};
 pub use request::{
-    Answer, Change, Claim, ClaimRequest, Control, ControlReply, Event, Extended, Extension, Lease,
-    LeaseRef, ListFilter, Outcome, Page, PurgeFilter, Query, QueueStats, Recovered, Registered,
-    SettleReply, SettleRequest, Settled, Standing, Verdict, WatchFilter,
+    Answer, Change, Claim, ClaimRequest, Control, ControlReply, Direction, Event, Extended,
+    Extension, Lease, LeaseRef, Lineage, LineageLink, LineageNode, LineageQuery, ListFilter,
+    Outcome, Page, PurgeFilter, Query, QueueStats, Recovered, Registered, SettleReply,
+    SettleRequest, Settled, Standing, Verdict, WatchFilter,
 };
 pub use tracker::{BatchTracker, MAX_TRACKED};

@@ -6,6 +6,7 @@ use sheaf_retry::RetryPolicy;
 
 use crate::contract::Error;
 use crate::model::{BatchSpec, DEFAULT_QUEUE, Failure, Progress, Resolution};
+use crate::policy::QueuePolicy;
 use crate::request::{ClaimRequest, Extension, SettleRequest};
 
 /// Most batches, outcomes, leases or identifiers in one call.
@@ -20,6 +21,14 @@ pub const MAX_QUEUES: usize = 4_096;
 pub const MAX_OUTPUTS: usize = 1_024;
 /// Most parents of one batch.
 pub const MAX_PARENTS: usize = 1_024;
+/// Most dependencies of all batches of one call.
+pub const MAX_DEPENDENCIES: usize = 100_000;
+/// Longest time for which a dedup key is remembered.
+pub const MAX_DEDUP_WINDOW: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Most batches of one answer about lineage.
+pub const MAX_LINEAGE: u32 = 1_000;
+/// Most links between them.
+pub const MAX_LINEAGE_LINKS: usize = 10_000;
 /// Most payload locations of one batch, or of one claim.
 pub const MAX_LOCATIONS: usize = 64;
 /// Longest name of a queue, worker, tenant, claim or dedup key, bytes.
@@ -90,11 +99,15 @@ fn retry(policy: &RetryPolicy) -> Result<(), Error> {
 /// Checks one specification by itself.
 pub(crate) fn spec(spec: &BatchSpec) -> Result<(), Error> {
     queue(&spec.queue)?;
-    if !spec.depends_on.is_empty() {
-        return Err(Error::Unimplemented { what: "depends_on" });
+    at_most("depends_on", spec.depends_on.len(), MAX_PARENTS)?;
+    at_most("dedup_key", spec.dedup_key.len(), MAX_NAME_BYTES)?;
+    if spec.dedup_key.is_empty() != spec.dedup_window.is_zero() {
+        let problem = "a key needs a window, and a window a key".to_owned();
+        return Err(Error::Invalid { field: "dedup_window", problem });
     }
-    if !spec.dedup_key.is_empty() || !spec.dedup_window.is_zero() {
-        return Err(Error::Unimplemented { what: "dedup_key" });
+    if spec.dedup_window > MAX_DEDUP_WINDOW {
+        let problem = format!("{:?} is over the limit of 30 days", spec.dedup_window);
+        return Err(Error::Invalid { field: "dedup_window", problem });
     }
     spec.retry.as_ref().map_or(Ok(()), retry)?;
     at_most("parents", spec.parents.len(), MAX_PARENTS)?;
@@ -114,6 +127,27 @@ pub(crate) fn spec(spec: &BatchSpec) -> Result<(), Error> {
             return Err(Error::Invalid { field: "locations", problem });
         }
         at_most("locations", location.len(), MAX_TEXT_BYTES)?;
+    }
+    Ok(())
+}
+
+/// Checks the limits of a queue.
+pub(crate) fn policy(policy: &QueuePolicy) -> Result<(), Error> {
+    let invalid = |field, problem: &str| Err(Error::Invalid { field, problem: problem.to_owned() });
+    if policy.max_leased == Some(0) {
+        return invalid("max_leased", "0 is outside of 1 and up; pause the queue to give nothing");
+    }
+    if policy.max_leased_per_tenant == Some(0) {
+        return invalid("max_leased_per_tenant", "0 is outside of 1 and up");
+    }
+    if let Some(rate) = policy.rate {
+        if !(0.001..=1e6).contains(&rate.per_second) {
+            let problem = format!("{} is outside of 0.001 to 1,000,000", rate.per_second);
+            return invalid("rate.per_second", &problem);
+        }
+        if !(1..=1_000_000).contains(&rate.burst) {
+            return invalid("rate.burst", &format!("{} is outside of 1 to 1,000,000", rate.burst));
+        }
     }
     Ok(())
 }

@@ -59,6 +59,11 @@ impl State {
         }
     }
 
+    /// Whether nobody has taken the batch yet.
+    pub(crate) const fn is_unclaimed(self) -> bool {
+        matches!(self, State::Waiting | State::Pending | State::Scheduled)
+    }
+
     /// Whether nothing more happens to the batch by itself.
     pub const fn is_terminal(self) -> bool {
         matches!(self, State::Completed | State::Failed | State::Cancelled | State::Expired)
@@ -133,7 +138,8 @@ pub struct BatchSpec {
     pub checksum: String,
     /// Fingerprint of the schema, lower-case hexadecimal; empty where unknown.
     pub schema_fingerprint: String,
-    /// Registered again under this key within `dedup_window`, it is the first one.
+    /// Another batch of the same queue and tenant that is registered with this
+    /// key within `dedup_window` is answered as this one; empty is no key.
     pub dedup_key: String,
     /// How long `dedup_key` is remembered.
     pub dedup_window: Duration,

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use sheaf_proto::BatchId;
 use sheaf_retry::Timestamp;
 
 use crate::model::{Batch, BatchSpec, Failure, Fence, Progress, Resolution, State};
+use crate::policy::QueuePolicy;
 
 /// The answer to one registration.
 #[derive(Clone, Debug, PartialEq)]
@@ -214,6 +216,8 @@ pub enum Query {
     List(ListFilter),
     /// Counts of one queue or of all.
     Stats(Option<String>),
+    /// What a batch was made from, or what was made from it.
+    Lineage(LineageQuery),
     /// What became of leases, for a worker that died between a sink's commit and its settle.
     Recovery(Vec<LeaseRef>),
 }
@@ -236,6 +240,8 @@ pub struct QueueStats {
     pub paused: bool,
     /// No registrations are taken.
     pub draining: bool,
+    /// Its limits.
+    pub policy: QueuePolicy,
     /// Batches by state: every state is there, zeros too.
     pub counts: BTreeMap<State, u64>,
     /// Terminal batches that were removed.
@@ -279,8 +285,68 @@ pub enum Answer {
     Batches(Page),
     /// To `Stats`, by name of queue; the default queue is always there.
     Stats(Vec<QueueStats>),
+    /// To `Lineage`.
+    Lineage(Lineage),
     /// To `Recovery`, in the order asked.
     Recovery(Vec<Recovered>),
+}
+
+/// Which way to go from a batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// To what it was made from.
+    #[default]
+    Ancestors,
+    /// To what was made from it.
+    Descendants,
+}
+
+/// Asks what a batch was made from, or what was made from it: over the
+/// `parents` of specifications and the `outputs` of completed batches.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LineageQuery {
+    /// Where to begin; it need not be registered.
+    pub id: BatchId,
+    /// Which way.
+    pub direction: Direction,
+    /// Most steps from it; 0 is any number.
+    pub depth: u32,
+    /// Most batches, 1 to 1,000; 0 means 100.
+    pub limit: u32,
+}
+
+/// The answer to a [`LineageQuery`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Lineage {
+    /// Each once, nearest first, without the one that was asked for.
+    pub nodes: Vec<LineageNode>,
+    /// What was made from what among them and the one that was asked for.
+    pub links: Vec<LineageLink>,
+    /// There is more, beyond the depth or the limits.
+    pub truncated: bool,
+}
+
+/// A batch of a [`Lineage`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct LineageNode {
+    /// Which.
+    pub id: BatchId,
+    /// Steps from the batch that was asked for.
+    pub depth: u32,
+    /// `None` where it is only named by others: never registered, or purged.
+    pub state: Option<State>,
+    /// Its queue, where it is registered.
+    pub queue: Option<String>,
+}
+
+/// That a batch was made from another.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LineageLink {
+    /// The other.
+    pub parent: BatchId,
+    /// The one that was made from it.
+    pub child: BatchId,
 }
 
 /// Which terminal batches to forget.
@@ -303,6 +369,8 @@ pub enum Control {
     Resume(String),
     /// Take no new registrations in this queue; what is there is worked off.
     Drain(String),
+    /// Set all limits of this queue, in place of those that it has.
+    Configure(String, QueuePolicy),
     /// Take these out; a worker that holds one is told at its next extension.
     Cancel(Vec<BatchId>),
     /// Terminal batches start anew with all their retries.
@@ -331,6 +399,8 @@ pub struct WatchFilter {
     pub queue: Option<String>,
     /// Of these batches; empty is all.
     pub ids: Vec<BatchId>,
+    /// Into any of these states; empty is all, purges included.
+    pub states: Vec<State>,
 }
 
 /// Something that happened.

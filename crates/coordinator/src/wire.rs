@@ -20,6 +20,8 @@
 mod batch;
 mod calls;
 mod control;
+mod lineage;
+mod policy;
 mod query;
 mod spec;
 

@@ -4,6 +4,8 @@
 
 mod batches;
 mod get;
+mod limits;
+mod lineage;
 mod list;
 mod purge;
 mod put;
@@ -14,6 +16,8 @@ mod watch;
 
 pub use batches::{BatchesCommand, CancelArgs, RequeueArgs, StatsArgs};
 pub use get::GetArgs;
+pub use limits::ConfigureArgs;
+pub use lineage::LineageArgs;
 pub use list::ListArgs;
 pub use purge::PurgeArgs;
 pub use put::PutArgs;

@@ -35,7 +35,8 @@
 //! | `GetBatch` | `{"batch_id"}`, or `{"batch_ids": […]}` | [`BatchRecord`], or [`PageOutput`] without unknown ones |
 //! | `ListBatches` | [`ListInput`]: `{"state"?, "queue"?, "prefix"?, "parent"?, "limit"?: 100, "cursor"?}` | [`PageOutput`]: `{"batches": [BatchRecord…], "next_cursor": null}` |
 //! | `Stats` | [`StatsInput`]: `{"queue"?}` | [`StatsOutput`]: `{"counts": {"waiting": 0, …}, "purged", "queues": [{"queue", "paused", "draining", "counts", …}]}` |
-//! | `WatchEvents` | [`WatchInput`]: `{"queue"?, "batch_ids"?, "wait_ms"?, "max"?: 1000}`, then `{"session", "seen", "wait_ms"?, "max"?}` | [`WatchOutput`]: `{"session", "number", "events": [{"batch_id", "queue", "from", "to", "at", …}], "missed"}` |
+//! | `Lineage` | [`LineageInput`]: `{"batch_id", "direction"?: "ancestors\|descendants", "depth"?, "limit"?: 100}` | [`LineageOutput`]: `{"batches": [{"batch_id", "depth", "state", "queue"}], "links": [{"parent", "child"}], "truncated"}` |
+//! | `WatchEvents` | [`WatchInput`]: `{"queue"?, "batch_ids"?, "state"?, "wait_ms"?, "max"?: 1000}`, then `{"session", "seen", "wait_ms"?, "max"?}` | [`WatchOutput`]: `{"session", "number", "events": [{"batch_id", "queue", "from", "to", "at", …}], "missed"}` |
 //!
 //! # Changes by hand
 //! | action | request | reply |
@@ -45,6 +46,7 @@
 //! | `PurgeBatches` | [`PurgeInput`]: at least one of `{"queue"?, "state"?, "finished_before_ms"?}`, or `{"all": true}` for every terminal batch | the same |
 //! | `ExpireBatches` | [`ExpireInput`]: `{"older_than_ms"}` | the same |
 //! | `PauseQueue`, `ResumeQueue`, `DrainQueue` | [`QueueInput`]: `{"queue"?: "default"}` | the same |
+//! | `ConfigureQueue` | [`ConfigureInput`]: `{"queue"?, "max_leased"?, "max_leased_per_tenant"?, "rate"?: {"per_second", "burst"}, "max_live_bytes"?}`: all limits at once; `Stats` shows them as `policy` | the same |
 //!
 //! With `batch_id`, an unknown batch is the error `not_found`, and one whose
 //! state does not allow the change is `failed_precondition`; with `batch_ids`
@@ -52,6 +54,7 @@
 
 mod admin;
 mod flexible;
+mod queue;
 mod record;
 mod scalar;
 mod spec;
@@ -62,6 +65,7 @@ pub use admin::{
     QueueRecord, RecoveredRecord, RecoveryInput, RecoveryOutput, RegisteredRecord, SelectInput,
     StatsInput, StatsOutput, WatchInput, WatchOutput,
 };
+pub use queue::{ConfigureInput, LineageInput, LineageOutput, LineageRecord, LinkRecord};
 pub use record::{BatchRecord, FailureRecord, HolderRecord, SettledRecord};
 pub(crate) use scalar::millis;
 pub use scalar::{FenceText, OneOrMany, Rfc3339};

@@ -20,10 +20,11 @@ use sheaf_retry::{Code, Retryable as _, SharedClock};
 
 use crate::call::{Caller, RpcOptions};
 use crate::json::{
-    ClaimInput, ClaimOutput, ControlOutput, ErrorInput, ExpireInput, ExtendInput, ExtendOutput,
-    FenceText, ListInput, OutcomeInput, OutputInput, PageOutput, PurgeInput, QueueInput,
-    RecoveryInput, RecoveryOutput, RegisteredRecord, SelectInput, SettleInput, SettleOutput,
-    SpecInput, StatsInput, StatsOutput, WatchInput, WatchOutput, millis,
+    ClaimInput, ClaimOutput, ConfigureInput, ControlOutput, ErrorInput, ExpireInput, ExtendInput,
+    ExtendOutput, FenceText, LineageInput, LineageOutput, ListInput, OneOrMany, OutcomeInput,
+    OutputInput, PageOutput, PurgeInput, QueueInput, RecoveryInput, RecoveryOutput,
+    RegisteredRecord, SelectInput, SettleInput, SettleOutput, SpecInput, StatsInput, StatsOutput,
+    WatchInput, WatchOutput, millis,
 };
 
 /// How long one poll for events waits.
@@ -175,6 +176,11 @@ impl Coordinator for JsonCoordinator {
                 let output: StatsOutput = inner.call("Stats", Duration::ZERO, &input).await?;
                 Ok(Answer::Stats(output.into()))
             }
+            Query::Lineage(query) => {
+                let input = LineageInput::from(query);
+                let output: LineageOutput = inner.call("Lineage", Duration::ZERO, &input).await?;
+                Ok(Answer::Lineage(output.into()))
+            }
             Query::Recovery(leases) => {
                 let leases = leases.into_iter().map(Into::into).collect();
                 let input = RecoveryInput { leases };
@@ -195,6 +201,10 @@ impl Coordinator for JsonCoordinator {
                 inner.call("ResumeQueue", zero, &QueueInput { queue }).await?
             }
             Control::Drain(queue) => inner.call("DrainQueue", zero, &QueueInput { queue }).await?,
+            Control::Configure(queue, policy) => {
+                let input = ConfigureInput::new(queue, policy);
+                inner.call("ConfigureQueue", zero, &input).await?
+            }
             Control::Cancel(ids) => inner.call("CancelBatch", zero, &select(ids)).await?,
             Control::Requeue(ids) => inner.call("RequeueBatch", zero, &select(ids)).await?,
             Control::RequeueFailed(queue) => {
@@ -266,6 +276,7 @@ impl Watch {
             seen: self.seen,
             queue: self.filter.queue.clone().filter(|_| begins),
             batch_ids: if begins { self.filter.ids.clone() } else { Vec::new() },
+            state: OneOrMany(if begins { self.filter.states.clone() } else { Vec::new() }),
             max: 0,
             wait_ms: millis(wait),
         };

@@ -46,6 +46,14 @@ fn typed(code: Code, text: &str) -> Option<Error> {
             let id = text.strip_prefix("no batch ")?;
             Some(Error::NotFound { id: id.to_owned() })
         }
+        Code::Overloaded if text.contains(" bytes of live batches; ") => {
+            let (holder, rest) = text.split_once(" holds ")?;
+            let (live, rest) = rest.split_once(" bytes of live batches; ")?;
+            let (more, rest) = rest.split_once(" more are over its limit of ")?;
+            let (limit, _) = rest.split_once(" until")?;
+            let (live, more, limit) = (live.parse().ok()?, more.parse().ok()?, limit.parse().ok()?);
+            Some(Error::Full { holder: holder.to_owned(), live, more, limit })
+        }
         Code::Unavailable | Code::Draining | Code::Overloaded | Code::DeadlineExceeded => {
             let problem = text.strip_prefix("the coordinator ")?;
             Some(Error::Unavailable { problem: problem.to_owned(), code })

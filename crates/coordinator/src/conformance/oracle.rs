@@ -5,17 +5,26 @@ use std::collections::BTreeMap;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
+use super::turns::{self, Ready, Room};
 use super::*;
+use crate::model::OnParentFailure;
+use crate::policy::QueuePolicy;
 use crate::request::{Control, ListFilter};
 
 const RETRIES: u32 = 2;
 const BACKOFF: Duration = Duration::from_secs(5);
 const QUEUES: [&str; 2] = ["p", "q"];
+const TENANTS: [&str; 3] = ["", "a", "b"];
 
 /// What the model knows of a batch.
 #[derive(Clone, Debug, PartialEq)]
 struct Item {
     queue: usize,
+    tenant: String,
+    key: String,
+    depends_on: Vec<String>,
+    unmet: Vec<String>,
+    on: OnParentFailure,
     priority: i32,
     bytes: u64,
     order: usize,
@@ -33,6 +42,7 @@ impl Item {
     fn end(&mut self, state: State) {
         self.state = state;
         self.started = false;
+        self.unmet.clear();
     }
 
     fn start(&mut self) {
@@ -45,6 +55,9 @@ impl Item {
 struct Oracle {
     items: BTreeMap<String, Item>,
     paused: [bool; 2],
+    policy: [QueuePolicy; 2],
+    /// Who was served last, by priority.
+    turns: [BTreeMap<i32, String>; 2],
     now: Timestamp,
     last_fence: Fence,
     backoff: Duration,
@@ -68,25 +81,105 @@ impl Oracle {
         }
     }
 
+    fn ready(&self, queue: usize) -> Vec<Ready> {
+        let items = self.items.iter();
+        let items = items.filter(|(_, item)| item.queue == queue && item.state == State::Pending);
+        let ready = items.map(|(name, item)| Ready {
+            name: name.clone(),
+            priority: item.priority,
+            tenant: item.tenant.clone(),
+            order: item.order,
+        });
+        ready.collect()
+    }
+
+    /// What one queue gives, in order.
+    fn in_turn(&self, queue: usize) -> Vec<Ready> {
+        if self.paused[queue] {
+            return Vec::new();
+        }
+        let mut leased = BTreeMap::new();
+        for item in self.items.values() {
+            if item.queue == queue && item.state == State::Processing {
+                *leased.entry(item.tenant.clone()).or_insert(0) += 1;
+            }
+        }
+        let most = |cap: Option<u32>| cap.map_or(usize::MAX, |cap| cap as usize);
+        let policy = &self.policy[queue];
+        let all = most(policy.max_leased).saturating_sub(leased.values().sum());
+        let room = Room { all, of_tenant: most(policy.max_leased_per_tenant), leased };
+        turns::in_turn(self.ready(queue), &self.turns[queue], room)
+    }
+
     /// What a claim must give, in order.
     fn expected(&self, queues: &[usize], max: usize, max_bytes: u64) -> Vec<String> {
-        let open = |item: &Item| queues.contains(&item.queue) && !self.paused[item.queue];
-        let mut ready: Vec<(&String, &Item)> = self
-            .items
-            .iter()
-            .filter(|(_, item)| item.state == State::Pending && open(item))
-            .collect();
-        ready.sort_by_key(|(_, item)| (-item.priority, item.order));
+        let mut heads: Vec<_> =
+            queues.iter().map(|queue| self.in_turn(*queue).into_iter().peekable()).collect();
         let mut bytes = 0;
         let mut taken = Vec::new();
-        for (name, item) in ready.into_iter().take(max) {
-            bytes += item.bytes;
+        while taken.len() < max {
+            let best = heads
+                .iter_mut()
+                .filter_map(|head| {
+                    let key = head.peek().map(|one| (-one.priority, one.order))?;
+                    Some((key, head))
+                })
+                .min_by_key(|(key, _)| *key);
+            let Some(one) = best.and_then(|(_, head)| head.next()) else { break };
+            bytes += self.items[&one.name].bytes;
             if !taken.is_empty() && max_bytes > 0 && bytes > max_bytes {
                 break;
             }
-            taken.push(name.clone());
+            taken.push(one.name);
         }
         taken
+    }
+
+    /// Notes whose turn it was, where others wait as well.
+    fn serve(&mut self, name: &str) {
+        let item = &self.items[name];
+        let (queue, priority) = (item.queue, item.priority);
+        let tenant = item.tenant.clone();
+        let others = self.ready(queue);
+        let several = others.iter().any(|one| one.priority == priority && one.tenant != tenant);
+        if several || self.turns[queue].contains_key(&priority) {
+            self.turns[queue].insert(priority, tenant);
+        }
+    }
+
+    /// What follows from the last call: those that wait are told, and turns
+    /// that nobody waits for are over.
+    fn follow(&mut self) {
+        let is_over = |item: &Item| item.state.is_terminal() && item.state != State::Completed;
+        while let Some((name, parent, completed)) = self.items.iter().find_map(|(name, item)| {
+            let waits = item.on == OnParentFailure::Wait;
+            item.unmet.iter().find_map(|parent| {
+                let state = &self.items[parent];
+                let completed = state.state == State::Completed;
+                let tells = completed || (is_over(state) && !waits);
+                tells.then(|| (name.clone(), parent.clone(), completed))
+            })
+        }) {
+            let Some(item) = self.items.get_mut(&name) else { return };
+            item.unmet.retain(|other| *other != parent);
+            match (completed, item.on) {
+                (true, _) if item.unmet.is_empty() => item.end(State::Pending),
+                (true, _) => {}
+                (false, OnParentFailure::Cancel) => item.end(State::Cancelled),
+                (false, _) => item.end(State::Failed),
+            }
+        }
+        for queue in 0..2 {
+            let ready = self.ready(queue);
+            self.turns[queue]
+                .retain(|priority, _| ready.iter().any(|one| one.priority == *priority));
+        }
+    }
+
+    /// Those of them that have not completed.
+    fn open(&self, parents: &[String]) -> Vec<String> {
+        let open = parents.iter().filter(|parent| self.items[*parent].state != State::Completed);
+        open.cloned().collect()
     }
 
     fn settle(&mut self, name: &str, fence: Fence, how: Resolution, permanent: bool) -> Verdict {
@@ -141,6 +234,8 @@ pub async fn random(harness: &dyn Harness, seed: u64, steps: usize) {
     let oracle = Oracle {
         items: BTreeMap::new(),
         paused: [false; 2],
+        policy: Default::default(),
+        turns: Default::default(),
         now,
         last_fence: Fence(0),
         // Where time runs by itself, nothing may depend on when a call is made.
@@ -152,6 +247,7 @@ pub async fn random(harness: &dyn Harness, seed: u64, steps: usize) {
     for step in 0..steps {
         let what = format!("seed {seed}, step {step}");
         run.step(&what).await;
+        run.oracle.follow();
         run.compare(&what).await;
     }
 }
@@ -164,8 +260,8 @@ impl Run<'_> {
             45..72 => self.settle(what).await,
             72..80 => self.extend(what).await,
             80..88 => self.by_hand(what).await,
-            88..91 => self.switch().await,
-            91..93 => self.reopen().await,
+            88..92 => self.switch().await,
+            92..94 => self.reopen().await,
             _ => self.pass().await,
         }
     }
@@ -185,34 +281,71 @@ impl Run<'_> {
                 jitter: 0.0,
                 ..RetryPolicy::default()
             };
+            // Every fourth waits for two before it, every sixth has a key.
+            let parents = if number % 4 == 3 { number - 2..number } else { 0..0 };
+            let parents = parents.map(|n| format!("b{n}"));
+            let depends_on: Vec<_> =
+                parents.filter(|name| self.oracle.items.contains_key(name)).collect();
+            let kinds = [OnParentFailure::Fail, OnParentFailure::Wait, OnParentFailure::Cancel];
+            let has_key = number % 6 == 5;
             specs.push(BatchSpec {
                 queue: QUEUES[number % 2].to_owned(),
-                priority: i32::try_from(number % 3).unwrap(),
+                tenant: TENANTS[number / 2 % 3].to_owned(),
+                priority: i32::try_from(number % 5 / 2).unwrap(),
                 bytes: 100 * (number as u64 % 4),
                 retry: Some(retry),
+                depends_on: depends_on.iter().map(|name| id(name)).collect(),
+                on_parent_failure: kinds[number / 4 % 3],
+                dedup_key: if has_key { format!("k{}", number % 4) } else { String::new() },
+                dedup_window: Duration::from_secs(if has_key { 24 * 3_600 } else { 0 }),
                 ..spec(&format!("b{number}"))
             });
         }
         let registered = self.calls.0.register(specs.clone()).await.unwrap();
         for (spec, answer) in specs.into_iter().zip(registered) {
-            let order = self.oracle.items.len();
-            let name = spec.id.to_string();
-            let created = !self.oracle.items.contains_key(&name);
-            let item = self.oracle.items.entry(name).or_insert(Item {
-                queue: usize::from(spec.queue == QUEUES[1]),
-                priority: spec.priority,
-                bytes: spec.bytes,
-                order,
-                state: State::Pending,
-                attempts: 0,
-                lost: 0,
-                started: false,
-                fence: Fence(0),
-                at: Timestamp::EPOCH,
-                settled: None,
-            });
-            assert_eq!((answer.created, answer.state), (created, item.state), "{what}");
+            let (name, created) = self.enter(&spec);
+            assert_eq!((answer.id.as_str(), answer.created), (name.as_str(), created), "{what}");
         }
+        self.oracle.follow();
+    }
+
+    /// The model's registration: the name of the batch, and whether it is new.
+    fn enter(&mut self, spec: &BatchSpec) -> (String, bool) {
+        let queue = usize::from(spec.queue == QUEUES[1]);
+        let name = spec.id.to_string();
+        if self.oracle.items.contains_key(&name) {
+            return (name, false);
+        }
+        let first = self.oracle.items.iter().find(|(_, item)| {
+            !item.key.is_empty()
+                && (item.queue, &item.tenant, &item.key) == (queue, &spec.tenant, &spec.dedup_key)
+        });
+        if let Some((first, _)) = first {
+            return (first.clone(), false);
+        }
+        let depends_on: Vec<String> = spec.depends_on.iter().map(ToString::to_string).collect();
+        let unmet = self.oracle.open(&depends_on);
+        let state = if unmet.is_empty() { State::Pending } else { State::Waiting };
+        let item = Item {
+            queue,
+            tenant: spec.tenant.clone(),
+            key: spec.dedup_key.clone(),
+            depends_on,
+            unmet,
+            on: spec.on_parent_failure,
+            priority: spec.priority,
+            bytes: spec.bytes,
+            order: self.oracle.items.len(),
+            state,
+            attempts: 0,
+            lost: 0,
+            started: false,
+            fence: Fence(0),
+            at: Timestamp::EPOCH,
+            settled: None,
+        };
+        self.oracle.items.insert(name.clone(), item);
+        (name, true)
     }
 
     async fn claim(&mut self, what: &str) {
@@ -237,6 +370,7 @@ impl Run<'_> {
         for lease in got.leases {
             assert!(lease.fence > self.oracle.last_fence, "{what}: tokens ascend");
             self.oracle.last_fence = lease.fence;
+            self.oracle.serve(lease.spec.id.as_str());
             let item = self.oracle.items.get_mut(lease.spec.id.as_str()).unwrap();
             item.state = State::Processing;
             item.fence = lease.fence;
@@ -301,19 +435,37 @@ impl Run<'_> {
         let ids = vec![id(&name)];
         let control = if cancel { Control::Cancel(ids) } else { Control::Requeue(ids) };
         let got = self.calls.0.control(control).await.unwrap().batches.remove(0);
+        let Some(item) = self.oracle.items.get(&name) else {
+            assert_eq!(got.verdict, Verdict::NotFound, "{what}: {name}");
+            return;
+        };
+        let unmet = self.oracle.open(&item.depends_on);
         let item = self.oracle.items.get_mut(&name).unwrap();
         let applied = if cancel { !item.state.is_terminal() } else { item.state.is_terminal() };
         assert_eq!(got.verdict == Verdict::Applied, applied, "{what}: {name}");
         if applied && cancel {
             item.end(State::Cancelled);
         } else if applied {
-            item.end(State::Pending);
+            item.end(if unmet.is_empty() { State::Pending } else { State::Waiting });
+            item.unmet = unmet;
             (item.attempts, item.lost) = (0, 0);
         }
     }
 
     async fn switch(&mut self) {
         let queue = self.random.random_range(0..2);
+        if self.random.random_bool(0.5) {
+            let caps = [None, None, Some(2), Some(4)];
+            let policy = QueuePolicy {
+                max_leased: caps[self.random.random_range(0..4)],
+                max_leased_per_tenant: caps[self.random.random_range(0..4)].map(|cap| cap / 2),
+                ..QueuePolicy::default()
+            };
+            let control = Control::Configure(QUEUES[queue].to_owned(), policy.clone());
+            self.calls.0.control(control).await.unwrap();
+            self.oracle.policy[queue] = policy;
+            return;
+        }
         let paused = !self.oracle.paused[queue];
         let name = QUEUES[queue].to_owned();
         let control = if paused { Control::Pause(name) } else { Control::Resume(name) };

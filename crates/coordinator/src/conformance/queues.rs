@@ -1,4 +1,4 @@
-//! Rules 10 to 13 and 15, changes by hand, limits and events.
+//! Rules 10 to 12 and 15, changes by hand, limits and events.
 
 use futures::StreamExt as _;
 
@@ -77,23 +77,6 @@ pub(super) async fn rule_12_pause_and_drain(harness: &dyn Harness) {
     assert!(!calls.0.register(vec![of("a")]).await.unwrap()[0].created);
     calls.0.control(Control::Resume(queue)).await.unwrap();
     calls.register(vec![of("c")]).await;
-}
-
-pub(super) async fn rule_13_what_is_not_built_is_refused(harness: &dyn Harness) {
-    let calls = Calls::new(harness).await;
-    calls.register(vec![spec("parent")]).await;
-    let child = BatchSpec { depends_on: vec![id("parent")], ..spec("child") };
-    assert_eq!(code(calls.0.register(vec![child]).await), Code::Unimplemented);
-    let keyed = BatchSpec { dedup_key: "k".to_owned(), ..spec("keyed") };
-    assert_eq!(code(calls.0.register(vec![keyed]).await), Code::Unimplemented);
-    let carried = BatchSpec {
-        tenant: "acme".to_owned(),
-        partition_key: "k=1".to_owned(),
-        parents: vec![id("parent")],
-        ..spec("carried")
-    };
-    calls.register(vec![carried.clone()]).await;
-    assert_eq!(calls.get("carried").await.unwrap().spec, carried, "kept as registered");
 }
 
 pub(super) async fn rule_15_lists_go_on_where_they_ended(harness: &dyn Harness) {

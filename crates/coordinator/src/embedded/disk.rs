@@ -195,9 +195,10 @@ impl Disk {
         let reading = |error: redb::Error| self.failed("read", error);
         let read = self.database()?.begin_read().map_err(|error| reading(error.into()))?;
         let queues = read.open_table(QUEUES).map_err(|error| reading(error.into()))?;
+        let mut turns = Vec::new();
         for entry in queues.iter().map_err(|error| reading(error.into()))? {
             let (name, value) = entry.map_err(|error| reading(error.into()))?;
-            self.load_queue(engine, name.value(), value.value())?;
+            turns.extend(self.load_queue(engine, name.value(), value.value())?);
         }
         let batches = read.open_table(BATCHES).map_err(|error| reading(error.into()))?;
         let mut damaged: Vec<(u64, Option<BatchId>, String, Vec<u8>)> = Vec::new();
@@ -221,17 +222,29 @@ impl Disk {
             engine.load_damaged(sequence, id.as_ref(), &why, now)?;
             self.quarantine(sequence, &bytes).map_err(|error| self.failed("write", error))?;
         }
+        turns.iter().for_each(|record| engine.load_turns(record));
+        engine.finish_load();
         Ok(())
     }
 
-    fn load_queue(&self, engine: &mut Engine, name: &str, bytes: &[u8]) -> Result<(), Error> {
+    /// Answers the record where it says whose turn it is.
+    fn load_queue(
+        &self,
+        engine: &mut Engine,
+        name: &str,
+        bytes: &[u8],
+    ) -> Result<Option<QueueRecord>, Error> {
         match QueueRecord::decode(bytes) {
             Ok(record) if record.version > RECORD_VERSION => Err(self.newer(record.version)),
-            Ok(record) if record.queue == name => engine.load_queue(&record),
+            Ok(record) if record.queue == name => {
+                engine.load_queue(&record)?;
+                Ok(Some(record).filter(|record| !record.turns.is_empty()))
+            }
             Ok(_) | Err(_) => {
                 tracing::error!(queue = name, "a stored queue cannot be read: it starts anew");
                 let queue = name.to_owned();
-                engine.load_queue(&QueueRecord { queue, ..QueueRecord::default() })
+                engine.load_queue(&QueueRecord { queue, ..QueueRecord::default() })?;
+                Ok(None)
             }
         }
     }
@@ -343,6 +356,8 @@ impl Disk {
                     return Err(redb::Error::Corrupted(format!("{damage:?}")));
                 }
             }
+            // Batches that went and came may have taken turns with them.
+            self.stale_queues.extend(engine.take_effects().queues);
             let queues = read.open_table(QUEUES)?;
             for name in &self.stale_queues {
                 let stored = queues.get(name.as_str())?;
@@ -356,6 +371,7 @@ impl Disk {
                     return Err(redb::Error::Corrupted(error.to_string()));
                 }
             }
+            engine.finish_load();
             Ok(())
         };
         let result = read();

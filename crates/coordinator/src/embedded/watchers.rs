@@ -16,6 +16,8 @@ impl Watcher {
     fn wants(&self, change: &Change) -> bool {
         self.filter.queue.as_deref().is_none_or(|queue| queue == change.queue)
             && (self.filter.ids.is_empty() || self.filter.ids.contains(&change.id))
+            && (self.filter.states.is_empty()
+                || change.to.is_some_and(|to| self.filter.states.contains(&to)))
     }
 
     /// Tells how many were missed as soon as there is room to tell it.

@@ -1,12 +1,14 @@
 //! Claiming.
 
 use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::iter::Peekable;
 use std::sync::Arc;
 
 use sheaf_retry::Timestamp;
 
 use super::Engine;
+use super::ready::{Candidate, InOrder};
 use super::record::{Held, location_bits};
 use crate::contract::Error;
 use crate::limits;
@@ -15,9 +17,6 @@ use crate::request::{Claim, ClaimRequest};
 
 /// How far a claim looks beyond what it takes for payloads near the caller.
 const LOOK_AHEAD: usize = 64;
-
-/// A pending batch in the order in which it would be given out.
-type Candidate = (Reverse<i32>, u64, u32);
 
 impl Engine {
     /// Takes batches under lease; an empty claim where there is nothing.
@@ -39,7 +38,7 @@ impl Engine {
             return self
                 .open_queues(request)
                 .iter()
-                .any(|queue| !self.queues.get(*queue).ready.is_empty());
+                .any(|queue| self.queues.get(*queue).has_work(self.now));
         }
         request.ids.iter().any(|id| self.find_id(id).is_some_and(|slot| self.claimable(slot)))
     }
@@ -51,7 +50,9 @@ impl Engine {
             slots = if request.ids.is_empty() { self.select(request) } else { self.named(request) };
             let worker: Arc<str> = request.worker.as_str().into();
             let name: Arc<str> = request.request_id.as_str().into();
+            let in_turn = request.ids.is_empty();
             for slot in &slots {
+                self.count_out(*slot, in_turn, now);
                 self.lend(*slot, request, &worker, &name, now);
             }
         }
@@ -82,6 +83,33 @@ impl Engine {
             (Reverse(record.priority), record.sequence)
         });
         standing
+    }
+
+    /// Takes a token where the queue has a rate, and notes whose turn it was.
+    fn count_out(&mut self, slot: u32, in_turn: bool, now: Timestamp) {
+        let record = self.slab.get(slot);
+        let number = record.queue;
+        let queue = self.queues.get_mut(number);
+        if in_turn {
+            queue.dirty |= queue.ready.serve(record.tenant, Reverse(record.priority));
+        }
+        let Some(bucket) = &mut queue.bucket else { return };
+        bucket.take(now);
+        queue.dirty = true;
+        if bucket.tokens(now) == 0 {
+            self.throttle(number);
+        }
+    }
+
+    /// Sees to it that waiting claims are tried again when a token is there.
+    pub(super) fn throttle(&mut self, number: u32) {
+        let queue = self.queues.get_mut(number);
+        self.throttled.remove(&(queue.throttled_until, number));
+        queue.throttled_until = 0;
+        if let Some(bucket) = &queue.bucket {
+            queue.throttled_until = bucket.next().max(1);
+            self.throttled.insert((queue.throttled_until, number));
+        }
     }
 
     fn lend(
@@ -132,7 +160,10 @@ impl Engine {
 
     fn claimable(&self, slot: u32) -> bool {
         let record = self.slab.get(slot);
-        record.state == State::Pending && !self.queues.get(record.queue).paused
+        let queue = self.queues.get(record.queue);
+        record.state == State::Pending
+            && queue.room(self.now) > 0
+            && queue.ready.room_of(record.tenant) > 0
     }
 
     fn named(&self, request: &ClaimRequest) -> Vec<u32> {
@@ -146,14 +177,29 @@ impl Engine {
             .collect();
         slots.sort_unstable();
         slots.dedup();
-        slots.into_iter().map(|(_, _, slot)| slot).collect()
+        // Limits hold for them as for any.
+        let mut left: HashMap<u32, usize> = HashMap::new();
+        let mut left_of: HashMap<(u32, u32), u32> = HashMap::new();
+        let fits = |slot: &u32| {
+            let record = self.slab.get(*slot);
+            let queue = self.queues.get(record.queue);
+            let left = left.entry(record.queue).or_insert_with(|| queue.room(self.now));
+            let of_tenant = left_of
+                .entry((record.queue, record.tenant))
+                .or_insert_with(|| queue.ready.room_of(record.tenant));
+            let fits = *left > 0 && *of_tenant > 0;
+            if fits {
+                (*left, *of_tenant) = (*left - 1, *of_tenant - 1);
+            }
+            fits
+        };
+        slots.into_iter().map(|(_, _, slot)| slot).filter(fits).collect()
     }
 
     fn select(&self, request: &ClaimRequest) -> Vec<u32> {
         let want = request.max as usize;
         let queues = self.open_queues(request);
-        let mut heads: Vec<Peekable<_>> =
-            queues.iter().map(|queue| self.queues.get(*queue).in_order().peekable()).collect();
+        let mut heads: Vec<Peekable<_>> = queues.iter().map(|queue| self.heads(*queue)).collect();
         let look = if request.locations.is_empty() { want } else { want + LOOK_AHEAD };
         let mut candidates: Vec<Candidate> = Vec::with_capacity(look.min(LOOK_AHEAD * 2));
         while candidates.len() < look {
@@ -171,6 +217,12 @@ impl Engine {
             candidates.sort_by_key(|(priority, _, slot)| (*priority, !self.is_near(*slot, bits)));
         }
         self.within_bounds(request, candidates, want)
+    }
+
+    /// What a queue gives out now, in order.
+    fn heads(&self, queue: u32) -> Peekable<std::iter::Take<InOrder<'_>>> {
+        let queue = self.queues.get(queue);
+        queue.ready.in_order().take(queue.room(self.now)).peekable()
     }
 
     fn within_bounds(

@@ -15,13 +15,17 @@ use sheaf_proto::storage::v1 as storage;
 use sheaf_retry::Timestamp;
 
 use super::Engine;
-use super::record::{Extra, Held, Record, Stored};
+use super::bucket::Bucket;
+use super::record::{Extra, Held, Record, Stored, Waits};
 use crate::contract::Error;
 use crate::limits;
-use crate::model::{BatchSpec, Failure, Progress, Resolution, State};
+use crate::model::{BatchSpec, Failure, OnParentFailure, Progress, Resolution, State};
+use crate::policy::QueuePolicy;
 
 /// The version that records are written with; greater ones are refused.
-pub const RECORD_VERSION: u32 = 1;
+///
+/// 2 brought limits of queues, turns of tenants and batches that wait.
+pub const RECORD_VERSION: u32 = 2;
 
 /// Length of the checksum field that ends a record: key and four bytes.
 const CHECKSUM_LENGTH: usize = 5;
@@ -65,6 +69,10 @@ fn text_len(tag: u32, value: &str) -> usize {
         return 0;
     }
     encoding::key_len(tag) + encoded_len_varint(value.len() as u64) + value.len()
+}
+
+fn turn((priority, tenant): (i32, &Arc<str>)) -> storage::Turn {
+    storage::Turn { priority, tenant: tenant.to_string() }
 }
 
 /// A nested message: `fill` writes its content.
@@ -165,6 +173,9 @@ impl Engine {
             out.put_slice(scratch);
         });
         number(4, record.expires_at, out);
+        if let Some(waits) = record.extra.as_ref().and_then(|extra| extra.waits.as_ref()) {
+            encoding::uint64::encode_packed(6, &waits.unmet, out);
+        }
         let checksum = crc32c::crc32c(&out[start..]);
         out.put_u8(CHECKSUM_KEY);
         out.put_u32_le(checksum);
@@ -180,6 +191,9 @@ impl Engine {
             paused: queue.paused,
             draining: queue.draining,
             purged: queue.purged,
+            policy: Some((&queue.policy).into()),
+            full_at_ns: queue.bucket.as_ref().map_or(0, Bucket::full_at_ns),
+            turns: queue.ready.turns().map(turn).collect(),
         };
         Some(record.encode_to_vec())
     }
@@ -209,10 +223,26 @@ impl Engine {
     /// [`Error::Limit`] for one queue too many.
     pub fn load_queue(&mut self, record: &storage::QueueRecord) -> Result<(), Error> {
         let number = self.queues.ensure(limits::queue(&record.queue)?)?;
+        let policy = record.policy.clone().map(QueuePolicy::try_from).transpose()?;
+        let now = self.now;
         let queue = self.queues.get_mut(number);
         (queue.paused, queue.draining, queue.purged) =
             (record.paused, record.draining, record.purged);
+        queue.configure(&policy.unwrap_or_default(), record.full_at_ns, now);
+        self.throttle(number);
+        self.load_turns(record);
         Ok(())
+    }
+
+    /// Sets whose turn it is in a queue, once its batches are there.
+    pub fn load_turns(&mut self, record: &storage::QueueRecord) {
+        let Some(number) = self.queues.find(&record.queue) else { return };
+        let ready = &mut self.queues.get_mut(number).ready;
+        let old: Vec<i32> = ready.turns().map(|(priority, _)| priority).collect();
+        old.into_iter().for_each(|priority| ready.set_turn(priority, None));
+        for turn in &record.turns {
+            ready.set_turn(turn.priority, Some(&turn.tenant));
+        }
     }
 
     /// Adds a stored batch, or puts the stored one in place of what is there.
@@ -226,8 +256,23 @@ impl Engine {
             why: error.to_string(),
         };
         let batch = record.batch.unwrap_or_default();
-        let checked = check(&batch).map_err(|(id, error)| corrupt(id.as_ref(), error))?;
+        let mut checked = check(&batch).map_err(|(id, error)| corrupt(id.as_ref(), error))?;
         let spec = batch.spec.as_ref();
+        let tenant = spec.map_or_else(String::new, |spec| spec.tenant.clone());
+        if (checked.state == State::Waiting) == record.waits_for.is_empty() {
+            let problem = "is not what a waiting batch, and only one, has".to_owned();
+            let error = Error::Invalid { field: "waits_for", problem };
+            return Err(corrupt(Some(&checked.id), error));
+        }
+        if checked.state == State::Waiting {
+            let on = match spec.map_or(0, |spec| spec.on_parent_failure) {
+                0 => Ok(OnParentFailure::Fail),
+                value => OnParentFailure::from_wire(value),
+            };
+            let on = on.map_err(|error| corrupt(Some(&checked.id), error))?;
+            let waits = Waits { on, unmet: record.waits_for };
+            checked.extra.get_or_insert_default().waits = Some(waits);
+        }
         let name = spec.map_or("", |spec| spec.queue.as_str());
         let queue = limits::queue(name)
             .and_then(|name| self.queues.ensure(name))
@@ -238,7 +283,8 @@ impl Engine {
             let why = format!("batch {} is stored twice, also as record {other}", checked.id);
             return Err(Damage::Corrupt { id: None, why });
         }
-        self.insert(Record::from_stored(batch, checked, queue, sequence, record.expires_at));
+        let stored = Record::from_stored(batch, checked, queue, sequence, record.expires_at);
+        self.insert(stored, &tenant);
         Ok(())
     }
 
@@ -270,7 +316,7 @@ impl Engine {
         };
         let queue = self.queues.ensure(crate::model::DEFAULT_QUEUE)?;
         self.unload(sequence);
-        let slot = self.insert(Record::damaged(&id, queue, sequence, why, now));
+        let slot = self.insert(Record::damaged(&id, queue, sequence, why, now), "");
         self.note(slot, None, None);
         Ok(())
     }
@@ -375,6 +421,7 @@ fn check_fields(batch: &proto::Batch, id: &BatchId) -> Result<Stored, Error> {
         return Err(Error::Invalid { field: "lease", problem });
     }
     let extra = Extra {
+        waits: None,
         progress: batch.progress.clone().map(Progress::try_from).transpose()?,
         error: batch.error.clone().map(Failure::try_from).transpose()?,
         outputs: batch

@@ -4,9 +4,11 @@ use sheaf_proto::BatchId;
 use sheaf_retry::Timestamp;
 
 use super::Engine;
+use super::record::Waits;
 use crate::contract::Error;
 use crate::limits::{self, MAX_ITEMS, at_most};
 use crate::model::State;
+use crate::policy::QueuePolicy;
 use crate::request::{Control, ControlReply, PurgeFilter, Verdict};
 
 /// Batches that one step of a sweeping control looks at.
@@ -37,6 +39,10 @@ impl Engine {
                 queue.paused = false;
                 queue.draining = false;
             }),
+            Control::Configure(name, policy) => {
+                limits::policy(policy)?;
+                self.configure(name, policy, now)
+            }
             Control::Cancel(ids) => self.each(ids, |engine, slot| engine.cancel(slot, now)),
             Control::Requeue(ids) => self.each(ids, |engine, slot| engine.requeue(slot, now)),
             Control::RequeueFailed(name) => {
@@ -58,7 +64,7 @@ impl Engine {
             Control::Expire(age) => Ok(self.sweep(from, |engine, slot| {
                 let record = engine.slab.get(slot);
                 let old = now.since(Timestamp::from_micros(record.registered_at)) >= *age;
-                let expires = old && matches!(record.state, State::Pending | State::Scheduled);
+                let expires = old && record.state.is_unclaimed();
                 if expires {
                     engine.change(slot, |record| record.finish(State::Expired, now));
                 }
@@ -79,8 +85,24 @@ impl Engine {
             let queue = self.queues.get_mut(number);
             set(queue);
             queue.dirty = true;
-            self.ready |= !queue.paused && !queue.ready.is_empty();
+            self.ready |= !queue.paused && queue.ready.is_open();
         }
+        Ok((ControlReply::default(), None))
+    }
+
+    fn configure(
+        &mut self,
+        name: &str,
+        policy: &QueuePolicy,
+        now: Timestamp,
+    ) -> Result<(ControlReply, Option<u64>), Error> {
+        let number = self.queues.ensure(limits::queue(name)?)?;
+        let queue = self.queues.get_mut(number);
+        let full_at = queue.bucket.as_ref().map_or(0, super::bucket::Bucket::full_at_ns);
+        queue.configure(policy, full_at, now);
+        queue.dirty = true;
+        self.throttle(number);
+        self.ready = true;
         Ok((ControlReply::default(), None))
     }
 
@@ -95,6 +117,10 @@ impl Engine {
             let verdict = self.find_id(id).map_or(Verdict::NotFound, |slot| change(self, slot));
             reply.count += u64::from(verdict == Verdict::Applied);
             reply.batches.push(self.settled(id, verdict));
+        }
+        self.propagate(self.now);
+        for settled in &mut reply.batches {
+            settled.state = self.settled(&settled.id, settled.verdict).state;
         }
         Ok((reply, None))
     }
@@ -132,11 +158,15 @@ impl Engine {
     fn requeue(&mut self, slot: u32, now: Timestamp) -> Verdict {
         let record = self.slab.get(slot);
         match record.state {
-            State::Pending | State::Scheduled => return Verdict::AlreadyDone,
-            State::Processing | State::Waiting => return Verdict::Stale,
+            State::Waiting | State::Pending | State::Scheduled => return Verdict::AlreadyDone,
+            State::Processing => return Verdict::Stale,
             _ => {}
         }
-        let expires = record.spec("").expires_after.map_or(0, |after| now.plus(after).as_micros());
+        let spec = record.spec("");
+        let expires = spec.expires_after.map_or(0, |after| now.plus(after).as_micros());
+        // What is no longer known cannot be waited for.
+        let unmet = self.unmet(spec.depends_on.iter());
+        let waits = !unmet.is_empty();
         self.change(slot, |record| {
             record.ready();
             record.attempts = 0;
@@ -144,7 +174,13 @@ impl Engine {
             record.first_attempt_at = 0;
             record.expires_at = expires;
             record.extra = None;
+            if waits {
+                record.state = State::Waiting;
+            }
         });
+        if waits {
+            self.wait_for(slot, Waits { on: spec.on_parent_failure, unmet }, now);
+        }
         Verdict::Applied
     }
 
@@ -153,6 +189,7 @@ impl Engine {
         let queue = &self.queues.get(record.queue).name;
         let old = now.since(Timestamp::from_micros(record.at)) >= filter.finished_before;
         let matches = record.state.is_terminal()
+            && !self.has_children(record.sequence)
             && old
             && (filter.states.is_empty() || filter.states.contains(&record.state))
             && filter.queue.as_deref().is_none_or(|name| name == &**queue);

@@ -1,7 +1,5 @@
 //! Reading.
 
-use std::ops::Bound;
-
 use sheaf_retry::Timestamp;
 
 use super::Engine;
@@ -26,6 +24,7 @@ impl Engine {
                 Answer::Batches(Page { batches, next_cursor: String::new() })
             }
             Query::List(filter) => Answer::Batches(self.list(filter, scan)?),
+            Query::Lineage(query) => Answer::Lineage(self.trace(query)?),
             Query::Stats(name) => Answer::Stats(self.stats(name.as_deref())?),
             Query::Recovery(leases) => {
                 at_most("leases", leases.len(), MAX_ITEMS)?;
@@ -42,7 +41,7 @@ impl Engine {
     fn list(&self, filter: &ListFilter, scan: usize) -> Result<Page, Error> {
         at_most("limit", filter.limit as usize, MAX_PAGE as usize)?;
         let limit = if filter.limit == 0 { DEFAULT_PAGE } else { filter.limit } as usize;
-        let after = match filter.cursor.as_str() {
+        let after: u64 = match filter.cursor.as_str() {
             "" => 0,
             text => text.parse().map_err(|_| Error::Invalid {
                 field: "cursor",
@@ -52,23 +51,27 @@ impl Engine {
         let queue = filter.queue.as_deref().map(|name| self.queues.find(name));
         let mut page = Page::default();
         let mut left = scan.max(1);
-        for (sequence, slot) in self.order.range((Bound::Excluded(after), Bound::Unbounded)) {
+        let from = after.saturating_add(1);
+        let in_order = || self.order.range(from..).map(|(sequence, slot)| (*sequence, *slot));
+        // What was made from one batch is found without looking at all.
+        let candidates: Box<dyn Iterator<Item = (u64, u32)>> = match &filter.parent {
+            Some(parent) => Box::new(self.made_from(parent, from)),
+            None => Box::new(in_order()),
+        };
+        let mut last = after;
+        for (sequence, slot) in candidates {
             if left == 0 || page.batches.len() == limit {
                 // More follows; whatever was looked at last is where to go on.
-                page.next_cursor = self.before(*sequence);
+                page.next_cursor = last.to_string();
                 break;
             }
             left -= 1;
-            if self.selects(filter, queue, *slot) {
-                page.batches.push(self.batch(*slot));
+            last = sequence;
+            if self.selects(filter, queue, slot) {
+                page.batches.push(self.batch(slot));
             }
         }
         Ok(page)
-    }
-
-    fn before(&self, sequence: u64) -> String {
-        let last = self.order.range(..sequence).next_back().map_or(0, |(sequence, _)| *sequence);
-        last.to_string()
     }
 
     fn selects(&self, filter: &ListFilter, queue: Option<Option<u32>>, slot: u32) -> bool {
@@ -94,16 +97,14 @@ impl Engine {
     }
 
     fn count(&self, queue: &Queue) -> QueueStats {
-        let oldest = queue
-            .ready
-            .values()
-            .filter_map(|level| level.first_key_value())
-            .min()
-            .map(|(_, slot)| Timestamp::from_micros(self.slab.get(*slot).registered_at));
+        let oldest = queue.ready.firsts().min();
+        let oldest =
+            oldest.map(|(_, slot)| Timestamp::from_micros(self.slab.get(slot).registered_at));
         QueueStats {
             queue: queue.name.to_string(),
             paused: queue.paused,
             draining: queue.draining,
+            policy: queue.policy.clone(),
             counts: State::ALL.iter().map(|s| (*s, queue.counts[*s as usize])).collect(),
             purged: queue.purged,
             live_rows: queue.live_rows,

@@ -1,13 +1,18 @@
-//! Queues: names, switches, counts, and what is ready in order.
+//! Queues: names, switches, limits, counts, and what is ready in order.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use sheaf_retry::Timestamp;
+
+use super::bucket::Bucket;
+use super::ready::Ready;
 use super::record::{Micros, Record};
 use crate::contract::Error;
 use crate::limits::MAX_QUEUES;
 use crate::model::State;
+use crate::policy::QueuePolicy;
 
 /// One queue.
 pub(super) struct Queue {
@@ -16,11 +21,14 @@ pub(super) struct Queue {
     pub(super) draining: bool,
     pub(super) purged: u64,
     pub(super) dirty: bool,
+    pub(super) policy: QueuePolicy,
+    pub(super) bucket: Option<Bucket>,
+    /// When claims are worth trying again; its entry in the engine's index.
+    pub(super) throttled_until: Micros,
     pub(super) counts: [u64; State::ALL.len()],
     pub(super) live_rows: u64,
     pub(super) live_bytes: u64,
-    /// Pending batches: by priority, highest first, then by order of registration.
-    pub(super) ready: BTreeMap<Reverse<i32>, BTreeMap<u64, u32>>,
+    pub(super) ready: Ready,
     pub(super) due: BTreeSet<(Micros, u32)>,
 }
 
@@ -32,15 +40,18 @@ impl Queue {
             draining: false,
             purged: 0,
             dirty: false,
+            policy: QueuePolicy::default(),
+            bucket: None,
+            throttled_until: 0,
             counts: [0; State::ALL.len()],
             live_rows: 0,
             live_bytes: 0,
-            ready: BTreeMap::new(),
+            ready: Ready::default(),
             due: BTreeSet::new(),
         }
     }
 
-    pub(super) fn add(&mut self, slot: u32, record: &Record) {
+    pub(super) fn add(&mut self, slot: u32, record: &Record, tenant: &Arc<str>) {
         self.counts[record.state as usize] += 1;
         if !record.state.is_terminal() {
             self.live_rows = self.live_rows.saturating_add(record.rows);
@@ -48,9 +59,10 @@ impl Queue {
         }
         match record.state {
             State::Pending => {
-                let level = self.ready.entry(Reverse(record.priority)).or_default();
-                level.insert(record.sequence, slot);
+                let at = (record.sequence, slot);
+                self.ready.add(record.tenant, tenant, Reverse(record.priority), at);
             }
+            State::Processing => self.ready.lease(record.tenant, tenant, true),
             State::Scheduled => {
                 self.due.insert((record.at, slot));
             }
@@ -58,7 +70,7 @@ impl Queue {
         }
     }
 
-    pub(super) fn take(&mut self, slot: u32, record: &Record) {
+    pub(super) fn take(&mut self, slot: u32, record: &Record, tenant: &Arc<str>) {
         self.counts[record.state as usize] -= 1;
         if !record.state.is_terminal() {
             self.live_rows = self.live_rows.saturating_sub(record.rows);
@@ -66,14 +78,10 @@ impl Queue {
         }
         match record.state {
             State::Pending => {
-                let key = Reverse(record.priority);
-                if let Some(level) = self.ready.get_mut(&key) {
-                    level.remove(&record.sequence);
-                    if level.is_empty() {
-                        self.ready.remove(&key);
-                    }
-                }
+                let level = Reverse(record.priority);
+                self.dirty |= self.ready.remove(record.tenant, level, record.sequence);
             }
+            State::Processing => self.ready.lease(record.tenant, tenant, false),
             State::Scheduled => {
                 self.due.remove(&(record.at, slot));
             }
@@ -81,11 +89,33 @@ impl Queue {
         }
     }
 
-    /// Pending batches in the order in which they are given out.
-    pub(super) fn in_order(&self) -> impl Iterator<Item = (Reverse<i32>, u64, u32)> + '_ {
-        self.ready.iter().flat_map(|(priority, level)| {
-            level.iter().map(move |(sequence, slot)| (*priority, *sequence, *slot))
-        })
+    /// How many batches may be given out now, whoever they are of.
+    pub(super) fn room(&self, now: Timestamp) -> usize {
+        if self.paused {
+            return 0;
+        }
+        let leased = self.counts[State::Processing as usize];
+        let cap =
+            self.policy.max_leased.map_or(u64::MAX, |most| u64::from(most).saturating_sub(leased));
+        let tokens = self.bucket.as_ref().map_or(u64::MAX, |bucket| bucket.tokens(now));
+        usize::try_from(cap.min(tokens)).unwrap_or(usize::MAX)
+    }
+
+    /// Whether a claim could be given something now.
+    pub(super) fn has_work(&self, now: Timestamp) -> bool {
+        self.ready.is_open() && self.room(now) > 0
+    }
+
+    /// An end of a lease may let the next one begin.
+    pub(super) fn is_capped(&self) -> bool {
+        self.policy.max_leased.is_some() || self.policy.max_leased_per_tenant.is_some()
+    }
+
+    /// Sets the limits; what the bucket holds stays, as far as it fits.
+    pub(super) fn configure(&mut self, policy: &QueuePolicy, full_at_ns: u64, now: Timestamp) {
+        self.ready.set_cap(policy.max_leased_per_tenant);
+        self.bucket = policy.rate.map(|limit| Bucket::new(limit, full_at_ns, now));
+        self.policy = policy.clone();
     }
 }
 

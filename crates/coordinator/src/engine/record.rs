@@ -8,16 +8,29 @@ use sheaf_proto::BatchId;
 use sheaf_proto::coordinator::v1 as proto;
 use sheaf_retry::Timestamp;
 
-use crate::model::{Batch, BatchSpec, Failure, Fence, Holder, Progress, Resolution, State};
+use crate::model::{
+    Batch, BatchSpec, Failure, Fence, Holder, OnParentFailure, Progress, Resolution, State,
+};
 use crate::request::Lease;
 
 /// Microseconds since 1970; 0 stands for "not".
 pub(super) type Micros = u64;
 
+/// The specification names parents.
+pub(super) const HAS_PARENTS: u8 = 1;
+/// The specification has a dedup key.
+pub(super) const HAS_KEY: u8 = 2;
+/// The key is remembered.
+pub(super) const IS_REMEMBERED: u8 = 4;
+
 pub(super) struct Record {
     pub(super) sequence: u64,
     packed: Packed,
     pub(super) queue: u32,
+    /// Set when it is inserted.
+    pub(super) tenant: u32,
+    /// Of the constants above.
+    pub(super) flags: u8,
     pub(super) priority: i32,
     pub(super) rows: u64,
     pub(super) bytes: u64,
@@ -58,6 +71,15 @@ pub(super) struct Extra {
     pub(super) progress: Option<Progress>,
     pub(super) error: Option<Failure>,
     pub(super) outputs: Vec<BatchId>,
+    pub(super) waits: Option<Waits>,
+}
+
+/// What a batch in state `waiting` waits for.
+#[derive(Clone)]
+pub(super) struct Waits {
+    pub(super) on: OnParentFailure,
+    /// Sequence numbers of those that have not yet completed.
+    pub(super) unmet: Vec<u64>,
 }
 
 /// The identifier's bytes, then the encoded rest of the specification.
@@ -114,6 +136,9 @@ impl Record {
         Record {
             sequence,
             queue,
+            tenant: 0,
+            flags: (if spec.parents.is_empty() { 0 } else { HAS_PARENTS })
+                | (if spec.dedup_key.is_empty() { 0 } else { HAS_KEY }),
             priority: spec.priority,
             rows: spec.rows,
             bytes: spec.bytes,
@@ -207,6 +232,12 @@ impl Record {
 
     pub(super) fn extra_mut(&mut self) -> &mut Extra {
         self.extra.get_or_insert_default()
+    }
+
+    pub(super) fn drop_waits(&mut self) {
+        if let Some(extra) = self.extra.as_deref_mut() {
+            extra.waits = None;
+        }
     }
 
     pub(super) fn batch(&self, queue: &str) -> Batch {

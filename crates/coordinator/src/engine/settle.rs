@@ -8,6 +8,7 @@ use sheaf_proto::coordinator::v1 as proto;
 use sheaf_retry::{Code, RetryPolicy, Timestamp};
 
 use super::record::{Record, Stored};
+use super::register::Entry;
 use super::{Engine, fence};
 use crate::contract::Error;
 use crate::limits::{self, MAX_LOST_LEASES};
@@ -35,6 +36,7 @@ impl Record {
         self.state = state;
         self.at = now.as_micros();
         self.lease = None;
+        self.drop_waits();
     }
 
     /// Back to the ready ones.
@@ -153,8 +155,8 @@ impl Engine {
     /// Outputs are derived from admitted work, so a draining queue takes them.
     ///
     /// # Errors
-    /// `Invalid`, `Limit`, `Unimplemented`, and `Conflict` or `Unavailable`
-    /// for outputs. Nothing has then changed.
+    /// `Invalid`, `Limit`, and `Conflict`, `Precondition` or `Unavailable` for
+    /// outputs. Nothing has then changed.
     pub fn settle(
         &mut self,
         request: &SettleRequest,
@@ -164,9 +166,12 @@ impl Engine {
         self.admit_outputs(request, now.max(self.now))?;
         let now = self.advance(now);
         let mut reply = SettleReply::default();
+        let mut entry = Entry::default();
         for outcome in &request.outcomes {
-            reply.outcomes.push(self.end(outcome, now)?);
+            reply.outcomes.push(self.end(outcome, now, &mut entry)?);
         }
+        self.finish_entry(entry, now);
+        self.propagate(now);
         for lease in &request.started {
             let verdict = self.begin(lease, now);
             reply.started.push(self.settled(&lease.id, verdict));
@@ -190,7 +195,12 @@ impl Engine {
         if outputs.is_empty() { Ok(()) } else { self.admit(outputs.into_iter(), false) }
     }
 
-    fn end(&mut self, outcome: &Outcome, now: Timestamp) -> Result<Settled, Error> {
+    fn end(
+        &mut self,
+        outcome: &Outcome,
+        now: Timestamp,
+        entry: &mut Entry,
+    ) -> Result<Settled, Error> {
         let default = self.config.retry.clone();
         let fence = outcome.lease.fence.0;
         let verdict = self.with_lease(&outcome.lease, now, |record| {
@@ -216,7 +226,7 @@ impl Engine {
         };
         if verdict == Verdict::Applied {
             for spec in &outcome.outputs {
-                self.enter(spec, now)?;
+                self.enter(spec, now, entry)?;
             }
         }
         Ok(self.settled(&outcome.lease.id, verdict))

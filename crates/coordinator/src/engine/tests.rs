@@ -17,7 +17,7 @@ fn spec(n: u64) -> BatchSpec {
     }
 }
 
-fn claim(request: &str, max: u32) -> ClaimRequest {
+pub(super) fn claim(request: &str, max: u32) -> ClaimRequest {
     ClaimRequest {
         worker: "w".into(),
         request_id: request.into(),
@@ -60,7 +60,7 @@ fn busy() -> (Engine, Vec<(u64, Vec<u8>)>) {
     (engine, stored)
 }
 
-fn everything(engine: &Engine) -> Vec<crate::Batch> {
+pub(super) fn everything(engine: &Engine) -> Vec<crate::Batch> {
     let list = crate::Query::List(crate::ListFilter { limit: 100, ..Default::default() });
     match engine.query(&list, 1_000).unwrap() {
         crate::Answer::Batches(page) => page.batches,

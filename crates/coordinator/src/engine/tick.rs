@@ -40,6 +40,14 @@ impl Engine {
             let Some(slot) = first(&self.due, micros) else { break };
             self.change(slot, super::record::Record::ready);
         }
+        self.propagate(now);
+        self.forget_keys(now);
+        while let Some((at, queue)) = self.throttled.first().copied().filter(|t| t.0 <= micros) {
+            self.throttled.remove(&(at, queue));
+            let queue = self.queues.get_mut(queue);
+            queue.throttled_until = 0;
+            self.ready |= queue.ready.is_open();
+        }
         for _ in 0..PURGE_PER_CALL {
             let Some(slot) = self.surplus(now) else { break };
             self.purge(slot);
@@ -78,6 +86,9 @@ impl Engine {
             plus(&self.finished, self.config.keep_finished),
             plus(&self.failed, self.config.keep_failed),
             over.then_some(0),
+            self.throttled.first().map(|(at, _)| *at),
+            self.key_times.first().map(|(at, _)| *at),
+            (!self.agenda.is_empty()).then_some(0),
         ];
         times.into_iter().flatten().min().map(Timestamp::from_micros)
     }

@@ -42,6 +42,10 @@ impl From<&Control> for proto::ControlRequest {
             Control::Pause(queue) => Wire::Pause(queue.clone()),
             Control::Resume(queue) => Wire::Resume(queue.clone()),
             Control::Drain(queue) => Wire::Drain(queue.clone()),
+            Control::Configure(queue, policy) => {
+                let policy = Some(policy.into());
+                Wire::Configure(proto::Configure { queue: queue.clone(), policy })
+            }
             Control::Cancel(ids) => Wire::Cancel(proto::Ids { ids: texts(ids) }),
             Control::Requeue(ids) => Wire::Requeue(proto::Ids { ids: texts(ids) }),
             Control::RequeueFailed(queue) => Wire::RequeueFailed(queue.clone()),
@@ -61,6 +65,10 @@ impl TryFrom<proto::ControlRequest> for Control {
             Wire::Pause(queue) => Control::Pause(queue),
             Wire::Resume(queue) => Control::Resume(queue),
             Wire::Drain(queue) => Control::Drain(queue),
+            Wire::Configure(configure) => {
+                let policy = required("configure.policy", configure.policy)?;
+                Control::Configure(configure.queue, policy.try_into()?)
+            }
             Wire::Cancel(list) => Control::Cancel(ids("cancel.ids", &list.ids)?),
             Wire::Requeue(list) => Control::Requeue(ids("requeue.ids", &list.ids)?),
             Wire::RequeueFailed(queue) => Control::RequeueFailed(queue),
@@ -114,6 +122,7 @@ impl From<&WatchFilter> for proto::WatchRequest {
         proto::WatchRequest {
             queue: filter.queue.clone().unwrap_or_default(),
             ids: texts(&filter.ids),
+            states: filter.states.iter().map(|state| state.to_wire()).collect(),
         }
     }
 }
@@ -122,7 +131,11 @@ impl TryFrom<proto::WatchRequest> for WatchFilter {
     type Error = Error;
 
     fn try_from(message: proto::WatchRequest) -> Result<Self, Error> {
-        Ok(WatchFilter { queue: not_empty(message.queue), ids: ids("ids", &message.ids)? })
+        Ok(WatchFilter {
+            queue: not_empty(message.queue),
+            ids: ids("ids", &message.ids)?,
+            states: message.states.into_iter().map(State::from_wire).collect::<Result<_, _>>()?,
+        })
     }
 }
 

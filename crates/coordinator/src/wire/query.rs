@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use sheaf_proto::coordinator::v1 as proto;
 
 use super::spec::state;
-use super::{from_all, id, ids, micros, not_empty, required, texts, time, to_all};
+use super::{from_all, id, ids, micros, not_empty, required, some, texts, time, to_all};
 use crate::contract::Error;
 use crate::model::State;
 use crate::request::{Answer, ListFilter, Page, Query, QueueStats, Recovered, Standing};
@@ -47,6 +47,7 @@ impl From<&Query> for proto::QueryRequest {
             Query::Stats(queue) => {
                 Wire::Stats(proto::StatsFilter { queue: queue.clone().unwrap_or_default() })
             }
+            Query::Lineage(query) => Wire::Lineage(query.into()),
             Query::Recovery(leases) => Wire::Recovery(proto::LeaseRefs { leases: to_all(leases) }),
         };
         proto::QueryRequest { query: Some(query) }
@@ -62,6 +63,7 @@ impl TryFrom<proto::QueryRequest> for Query {
             Wire::Get(get) => Query::Get(ids("get.ids", &get.ids)?),
             Wire::List(filter) => Query::List(filter.try_into()?),
             Wire::Stats(filter) => Query::Stats(not_empty(filter.queue)),
+            Wire::Lineage(query) => Query::Lineage(query.try_into()?),
             Wire::Recovery(leases) => Query::Recovery(from_all(leases.leases)?),
         })
     }
@@ -88,6 +90,7 @@ impl From<&QueueStats> for proto::QueueStats {
             queue: stats.queue.clone(),
             paused: stats.paused,
             draining: stats.draining,
+            policy: Some((&stats.policy).into()),
             counts: counts.map(|(state, count)| (state.as_str().to_owned(), *count)).collect(),
             purged: stats.purged,
             live_rows: stats.live_rows,
@@ -114,6 +117,7 @@ impl TryFrom<proto::QueueStats> for QueueStats {
             queue: message.queue,
             paused: message.paused,
             draining: message.draining,
+            policy: some(message.policy)?.unwrap_or_default(),
             counts,
             purged: message.purged,
             live_rows: message.live_rows,
@@ -151,6 +155,7 @@ impl From<&Answer> for proto::QueryResponse {
         let answer = match answer {
             Answer::Batches(page) => Wire::Batches(page.into()),
             Answer::Stats(stats) => Wire::Stats(proto::Stats { queues: to_all(stats) }),
+            Answer::Lineage(lineage) => Wire::Lineage(lineage.into()),
             Answer::Recovery(leases) => Wire::Recovery(proto::Recovery { leases: to_all(leases) }),
         };
         proto::QueryResponse { answer: Some(answer) }
@@ -165,6 +170,7 @@ impl TryFrom<proto::QueryResponse> for Answer {
         Ok(match required("answer", message.answer)? {
             Wire::Batches(page) => Answer::Batches(page.try_into()?),
             Wire::Stats(stats) => Answer::Stats(from_all(stats.queues)?),
+            Wire::Lineage(lineage) => Answer::Lineage(lineage.try_into()?),
             Wire::Recovery(recovery) => Answer::Recovery(from_all(recovery.leases)?),
         })
     }

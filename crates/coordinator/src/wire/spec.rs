@@ -10,7 +10,7 @@ use crate::contract::Error;
 use crate::model::{
     BatchSpec, DEFAULT_QUEUE, Failure, OnParentFailure, Progress, Resolution, State,
 };
-use crate::request::{Standing, Verdict};
+use crate::request::{Direction, Standing, Verdict};
 
 /// Conversions of an enumeration whose value 0 is "unspecified".
 macro_rules! enumeration {
@@ -61,6 +61,7 @@ enumeration!(
     "state",
     [Waiting, Pending, Scheduled, Processing, Completed, Failed, Cancelled, Expired]
 );
+enumeration!(Direction, Direction, "direction", [Ancestors, Descendants]);
 enumeration!(Resolution, Result, "result", [Completed, Failed, Released]);
 enumeration!(Verdict, Verdict, "verdict", [Applied, AlreadyDone, Stale, NotFound]);
 enumeration!(Standing, Standing, "standing", [Current, Settled, Stale, NotFound]);

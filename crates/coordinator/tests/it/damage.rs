@@ -222,7 +222,7 @@ async fn a_newer_file_is_refused_and_left_alone() {
     let error = open(&path).unwrap_err();
     assert_eq!(error.code(), Code::FormatNewer);
     assert!(error.to_string().contains("version 99"), "{error}");
-    rewrite(&path, |bytes| bytes[1] = 1);
+    rewrite(&path, |bytes| bytes[1] = 2);
     let coordinator = open(&path).unwrap();
     assert_eq!(batch(&coordinator, "b").await.unwrap().state, State::Pending);
 }

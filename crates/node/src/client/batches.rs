@@ -8,6 +8,7 @@ use sheaf_retry::Code;
 use sheaf_rpc::json::{ControlOutput, StatsOutput};
 use sheaf_terminal::{Failure, HumanBytes, Table, count};
 
+use super::lineage::LineageArgs;
 use super::list::ListArgs;
 use super::purge::PurgeArgs;
 use super::server::{Session, parse_id};
@@ -31,6 +32,8 @@ pub enum BatchesCommand {
     Stats(StatsArgs),
     /// Show changes of state as they happen, until interrupted
     Watch(WatchArgs),
+    /// Show what a batch was made from, or what was made from it
+    Lineage(LineageArgs),
 }
 
 impl BatchesCommand {
@@ -47,6 +50,7 @@ impl BatchesCommand {
             BatchesCommand::Purge(args) => args.run(session).await,
             BatchesCommand::Stats(args) => args.run(session).await,
             BatchesCommand::Watch(args) => args.run(session).await,
+            BatchesCommand::Lineage(args) => args.run(session).await,
         }
     }
 }

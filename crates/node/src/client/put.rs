@@ -9,7 +9,7 @@ use sheaf_connectors::{FileFormat, FileSource, Source as _, SourceOptions};
 use sheaf_coordinator::{BatchSpec, Coordinator as _, DEFAULT_QUEUE};
 use sheaf_flight::{CallOptions, Error, ipc};
 use sheaf_proto::BatchId;
-use sheaf_retry::{Code, Jitter, RetryPolicy, Retryable as _};
+use sheaf_retry::{Code, HumanDuration, Jitter, RetryPolicy, Retryable as _};
 use sheaf_terminal::{Failure, HumanBytes, Progress, Table, count};
 
 use super::server::{Session, parse_id};
@@ -47,6 +47,15 @@ pub struct PutArgs {
         requires = "register"
     )]
     pub priority: i32,
+    /// On whose behalf: tenants of a queue take turns
+    #[arg(long, value_name = "NAME", default_value = "", requires = "register")]
+    pub tenant: String,
+    /// Not to be processed before this long from now, such as 10m
+    #[arg(long, value_name = "DURATION", requires = "register")]
+    pub delay: Option<HumanDuration>,
+    /// Only to be processed once these batches have completed
+    #[arg(long, value_name = "ID", value_delimiter = ',', value_parser = parse_id, requires = "register")]
+    pub after: Vec<BatchId>,
 }
 
 /// A file that cannot be read, with advice on files.
@@ -243,6 +252,9 @@ impl PutArgs {
             let mut spec = BatchSpec::new(batch_id.clone());
             spec.queue.clone_from(&self.queue);
             spec.priority = self.priority;
+            spec.tenant.clone_from(&self.tenant);
+            spec.delay = self.delay.unwrap_or_default().0;
+            spec.depends_on.clone_from(&self.after);
             (spec.rows, spec.bytes) = (rows, bytes);
             spec.checksum.clone_from(&checksum);
             let registered = session.coordinator.register(vec![spec]).await;

@@ -4,6 +4,7 @@ use sheaf_coordinator::{Control, Coordinator as _};
 use sheaf_rpc::json::ControlOutput;
 use sheaf_terminal::Failure;
 
+use super::limits::{self, ConfigureArgs};
 use super::server::Session;
 
 /// What to do with a queue.
@@ -15,6 +16,10 @@ pub enum QueueCommand {
     Resume(QueueArgs),
     /// Take no new batches; those that are there are worked off
     Drain(QueueArgs),
+    /// Limit how much of a queue is worked on, how fast, and how much may wait
+    Configure(ConfigureArgs),
+    /// Show the limits of a queue; with --json its counts too
+    Show(QueueArgs),
 }
 
 /// Which queue.
@@ -41,6 +46,8 @@ impl QueueCommand {
             QueueCommand::Drain(QueueArgs { name }) => {
                 (name.clone(), Control::Drain(name), "takes no new batches")
             }
+            QueueCommand::Configure(args) => return args.run(session).await,
+            QueueCommand::Show(args) => return limits::show(args, session).await,
         };
         let reply = session.coordinator.control(control).await;
         let reply = reply.map_err(|error| session.failed(&error))?;

@@ -7,6 +7,7 @@ use sheaf_retry::Code;
 use sheaf_rpc::json::ChangeRecord;
 use sheaf_terminal::{Failure, rfc3339};
 
+use super::list::parse_state;
 use super::server::{Session, parse_id};
 
 /// What to watch.
@@ -18,6 +19,9 @@ pub struct WatchArgs {
     /// Only this queue
     #[arg(long, value_name = "NAME")]
     pub queue: Option<String>,
+    /// Only changes into these states: waiting, pending, scheduled, processing, completed, failed, cancelled, expired
+    #[arg(long, value_name = "STATE", value_delimiter = ',', value_parser = parse_state)]
+    pub state: Vec<State>,
     /// End after so many changes
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub limit: Option<u64>,
@@ -29,7 +33,7 @@ impl WatchArgs {
     /// # Errors
     /// `unavailable` when the server goes away and does not come back.
     pub async fn run(self, session: &mut Session) -> Result<(), Failure> {
-        let filter = WatchFilter { queue: self.queue, ids: self.ids };
+        let filter = WatchFilter { queue: self.queue, ids: self.ids, states: self.state };
         let watched = session.coordinator.watch(filter).await;
         let mut events = watched.map_err(|error| session.failed(&error))?;
         session.console.note("watching; interrupt to end");

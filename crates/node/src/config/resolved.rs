@@ -69,6 +69,7 @@ pub struct Config {
     pub(super) data_dir: PathBuf,
     pub(super) durability: Durability,
     pub(super) memory_limit: u64,
+    pub(super) max_live_bytes: u64,
     pub(super) ttl: Duration,
     pub(super) lease: Duration,
     pub(super) grace: Duration,
@@ -125,6 +126,11 @@ impl Config {
     /// Most memory for payloads, in bytes.
     pub fn memory_limit(&self) -> u64 {
         self.memory_limit
+    }
+
+    /// Most payload bytes of batches that are not done.
+    pub fn max_live_bytes(&self) -> u64 {
+        self.max_live_bytes
     }
 
     /// How long a payload is kept that nobody needs any more.

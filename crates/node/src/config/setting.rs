@@ -104,6 +104,12 @@ pub const SETTINGS: &[Setting] = &[
         "Most memory for payloads, such as 4GB or 50% of the machine's",
     ),
     Setting::new(
+        "max-live-bytes",
+        "SIZE",
+        "none",
+        "Most payload bytes of batches that are not done, such as 100GB; registrations beyond wait",
+    ),
+    Setting::new(
         "ttl",
         "TIME",
         "1h",

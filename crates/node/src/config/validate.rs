@@ -6,6 +6,7 @@ use std::time::Duration;
 use sheaf_retry::MAX_RETRIES;
 use sheaf_store::Durability;
 use sheaf_telemetry::{LogFormat, LogOptions};
+use sheaf_terminal::HumanBytes;
 
 use super::address::HostPort;
 use super::backend;
@@ -60,6 +61,7 @@ fn read(reader: &mut Reader<'_>, machine: &Machine) -> Option<Config> {
     let data_dir = data_dir(reader);
     let durability = durability(reader);
     let memory_limit = reader.memory("memory-limit", MIN_MEMORY, machine);
+    let max_live_bytes = max_live_bytes(reader);
     let ttl = reader.duration("ttl", MILLISECOND * 10..=DAY * 3_650);
     let lease = reader.duration("lease", MILLISECOND * 100..=DAY);
     let grace = reader.duration("grace", Duration::ZERO..=HOUR);
@@ -82,6 +84,7 @@ fn read(reader: &mut Reader<'_>, machine: &Machine) -> Option<Config> {
         data_dir: data_dir?,
         durability: durability?,
         memory_limit: memory_limit?,
+        max_live_bytes: max_live_bytes?,
         ttl: ttl?,
         lease: lease?,
         grace: grace?,
@@ -93,6 +96,14 @@ fn read(reader: &mut Reader<'_>, machine: &Machine) -> Option<Config> {
         sink: sink?,
         logs: LogOptions { format: format?, verbose: verbose?, filter: None },
     })
+}
+
+/// `none`, or a size.
+fn max_live_bytes(reader: &mut Reader<'_>) -> Option<u64> {
+    if reader.text("max-live-bytes") == "none" {
+        return Some(u64::MAX);
+    }
+    reader.parse::<HumanBytes>("max-live-bytes").map(|bytes| bytes.0)
 }
 
 fn mode(reader: &mut Reader<'_>) -> Option<Mode> {

@@ -282,6 +282,7 @@ async fn open_coordinator(config: &Config, clock: &SharedClock) -> Result<Embedd
         },
         engine: engine::Config {
             retry: RetryPolicy { max_retries: config.max_retries(), ..RetryPolicy::QUEUE },
+            max_live_bytes: config.max_live_bytes(),
             ..engine::Config::default()
         },
         ..embedded::Config::disk(path)

@@ -52,7 +52,8 @@ pub struct BatchSpec {
     /// Fingerprint of the schema, lower-case hexadecimal.
     #[prost(string, tag = "15")]
     pub schema_fingerprint: ::prost::alloc::string::String,
-    /// Registered again within the window, another identifier with this key is the first one.
+    /// Registered within the window, another identifier of the same queue and
+    /// tenant with this key is the first one. A key needs a window.
     #[prost(string, tag = "16")]
     pub dedup_key: ::prost::alloc::string::String,
     #[prost(uint64, tag = "17")]
@@ -330,7 +331,7 @@ pub struct ListFilter {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct QueryRequest {
-    #[prost(oneof = "query_request::Query", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "query_request::Query", tags = "1, 2, 3, 4, 5")]
     pub query: ::core::option::Option<query_request::Query>,
 }
 /// Nested message and enum types in `QueryRequest`.
@@ -345,6 +346,8 @@ pub mod query_request {
         Stats(super::StatsFilter),
         #[prost(message, tag = "4")]
         Recovery(super::LeaseRefs),
+        #[prost(message, tag = "5")]
+        Lineage(super::LineageQuery),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -361,6 +364,48 @@ pub struct LeaseRefs {
 pub struct StatsFilter {
     #[prost(string, tag = "1")]
     pub queue: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LineageQuery {
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    #[prost(enumeration = "Direction", tag = "2")]
+    pub direction: i32,
+    /// 0 is any.
+    #[prost(uint32, tag = "3")]
+    pub depth: u32,
+    /// Most batches: 1 to 1,000; 0 means 100.
+    #[prost(uint32, tag = "4")]
+    pub limit: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LineageNode {
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "2")]
+    pub depth: u32,
+    /// Unspecified where it is only named by others.
+    #[prost(enumeration = "State", tag = "3")]
+    pub state: i32,
+    #[prost(string, tag = "4")]
+    pub queue: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LineageLink {
+    #[prost(string, tag = "1")]
+    pub parent: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub child: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Lineage {
+    #[prost(message, repeated, tag = "1")]
+    pub nodes: ::prost::alloc::vec::Vec<LineageNode>,
+    #[prost(message, repeated, tag = "2")]
+    pub links: ::prost::alloc::vec::Vec<LineageLink>,
+    /// There is more than depth and limits let through.
+    #[prost(bool, tag = "3")]
+    pub truncated: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Batches {
@@ -389,6 +434,8 @@ pub struct QueueStats {
     pub live_bytes: u64,
     #[prost(uint64, tag = "8")]
     pub oldest_pending_at: u64,
+    #[prost(message, optional, tag = "9")]
+    pub policy: ::core::option::Option<QueuePolicy>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Stats {
@@ -411,7 +458,7 @@ pub struct Recovery {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct QueryResponse {
-    #[prost(oneof = "query_response::Answer", tags = "1, 2, 3")]
+    #[prost(oneof = "query_response::Answer", tags = "1, 2, 3, 4")]
     pub answer: ::core::option::Option<query_response::Answer>,
 }
 /// Nested message and enum types in `QueryResponse`.
@@ -424,16 +471,18 @@ pub mod query_response {
         Stats(super::Stats),
         #[prost(message, tag = "3")]
         Recovery(super::Recovery),
+        #[prost(message, tag = "4")]
+        Lineage(super::Lineage),
     }
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ControlRequest {
-    #[prost(oneof = "control_request::Control", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "control_request::Control", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
     pub control: ::core::option::Option<control_request::Control>,
 }
 /// Nested message and enum types in `ControlRequest`.
 pub mod control_request {
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Control {
         #[prost(string, tag = "1")]
         Pause(::prost::alloc::string::String),
@@ -453,7 +502,39 @@ pub mod control_request {
         /// All failed batches of this queue.
         #[prost(string, tag = "8")]
         RequeueFailed(::prost::alloc::string::String),
+        #[prost(message, tag = "9")]
+        Configure(super::Configure),
     }
+}
+/// Limits of a queue; absent is no limit.
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct QueuePolicy {
+    /// Most batches under lease at once.
+    #[prost(uint32, optional, tag = "1")]
+    pub max_leased: ::core::option::Option<u32>,
+    #[prost(uint32, optional, tag = "2")]
+    pub max_leased_per_tenant: ::core::option::Option<u32>,
+    #[prost(message, optional, tag = "3")]
+    pub rate: ::core::option::Option<RateLimit>,
+    /// Most payload bytes of batches that are not terminal.
+    #[prost(uint64, optional, tag = "4")]
+    pub max_live_bytes: ::core::option::Option<u64>,
+}
+/// A token bucket: every batch that is given out takes a token.
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct RateLimit {
+    #[prost(double, tag = "1")]
+    pub per_second: f64,
+    #[prost(uint32, tag = "2")]
+    pub burst: u32,
+}
+/// Sets all limits of a queue.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Configure {
+    #[prost(string, tag = "1")]
+    pub queue: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub policy: ::core::option::Option<QueuePolicy>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PurgeFilter {
@@ -488,6 +569,9 @@ pub struct WatchRequest {
     pub queue: ::prost::alloc::string::String,
     #[prost(string, repeated, tag = "2")]
     pub ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Changes into any of these; empty is all, purges included.
+    #[prost(enumeration = "State", repeated, tag = "3")]
+    pub states: ::prost::alloc::vec::Vec<i32>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WatchEvent {
@@ -657,6 +741,35 @@ impl Verdict {
             "VERDICT_ALREADY_DONE" => Some(Self::AlreadyDone),
             "VERDICT_STALE" => Some(Self::Stale),
             "VERDICT_NOT_FOUND" => Some(Self::NotFound),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Direction {
+    Unspecified = 0,
+    Ancestors = 1,
+    Descendants = 2,
+}
+impl Direction {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "DIRECTION_UNSPECIFIED",
+            Self::Ancestors => "DIRECTION_ANCESTORS",
+            Self::Descendants => "DIRECTION_DESCENDANTS",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "DIRECTION_UNSPECIFIED" => Some(Self::Unspecified),
+            "DIRECTION_ANCESTORS" => Some(Self::Ancestors),
+            "DIRECTION_DESCENDANTS" => Some(Self::Descendants),
             _ => None,
         }
     }
@@ -930,7 +1043,7 @@ pub mod coordinator_client {
                 .insert(GrpcMethod::new("sheaf.coordinator.v1.Coordinator", "Query"));
             self.inner.unary(req, path, codec).await
         }
-        /// Pause, resume, drain, cancel, requeue, purge, expire.
+        /// Pause, resume, drain, configure, cancel, requeue, purge, expire.
         pub async fn control(
             &mut self,
             request: impl tonic::IntoRequest<super::ControlRequest>,
@@ -1037,7 +1150,7 @@ pub mod coordinator_server {
             &self,
             request: tonic::Request<super::QueryRequest>,
         ) -> std::result::Result<tonic::Response<super::QueryResponse>, tonic::Status>;
-        /// Pause, resume, drain, cancel, requeue, purge, expire.
+        /// Pause, resume, drain, configure, cancel, requeue, purge, expire.
         async fn control(
             &self,
             request: tonic::Request<super::ControlRequest>,

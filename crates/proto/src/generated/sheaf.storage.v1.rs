@@ -15,9 +15,12 @@ pub struct BatchRecord {
     /// Of all bytes before this field, which is written last.
     #[prost(fixed32, tag = "5")]
     pub crc32c: u32,
+    /// While it is waiting: the sequence numbers of those that have not completed.
+    #[prost(uint64, repeated, tag = "6")]
+    pub waits_for: ::prost::alloc::vec::Vec<u64>,
 }
 /// A value of the coordinator's `queues` table.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct QueueRecord {
     #[prost(uint32, tag = "1")]
     pub version: u32,
@@ -29,6 +32,21 @@ pub struct QueueRecord {
     pub draining: bool,
     #[prost(uint64, tag = "5")]
     pub purged: u64,
+    #[prost(message, optional, tag = "6")]
+    pub policy: ::core::option::Option<super::super::coordinator::v1::QueuePolicy>,
+    /// When the bucket of the rate limit is full, nanoseconds since 1970.
+    #[prost(uint64, tag = "7")]
+    pub full_at_ns: u64,
+    /// Which tenant was served last, by priority, where several wait.
+    #[prost(message, repeated, tag = "8")]
+    pub turns: ::prost::alloc::vec::Vec<Turn>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Turn {
+    #[prost(sint32, tag = "1")]
+    pub priority: i32,
+    #[prost(string, tag = "2")]
+    pub tenant: ::prost::alloc::string::String,
 }
 /// The coordinator's single `meta` value.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -11,7 +11,9 @@ use sheaf_retry::Code;
 use super::CoordinatorActions;
 use super::body::{bounded, invalid, parse, reply};
 use super::read::{Selection, no_batch, selection};
-use crate::json::{ControlOutput, ExpireInput, PurgeInput, QueueInput, SelectInput};
+use crate::json::{
+    ConfigureInput, ControlOutput, ExpireInput, PurgeInput, QueueInput, SelectInput,
+};
 
 impl CoordinatorActions {
     pub(super) async fn requeue(&self, action: &str, body: &[u8]) -> Result<Vec<Bytes>, Error> {
@@ -57,6 +59,12 @@ impl CoordinatorActions {
             _ => Control::Drain(queue),
         };
         self.control(action, control).await
+    }
+
+    pub(super) async fn configure(&self, action: &str, body: &[u8]) -> Result<Vec<Bytes>, Error> {
+        let input: ConfigureInput = parse(action, body)?;
+        let (queue, policy) = input.into_parts();
+        self.control(action, Control::Configure(queue, policy)).await
     }
 
     async fn control(&self, action: &str, control: Control) -> Result<Vec<Bytes>, Error> {

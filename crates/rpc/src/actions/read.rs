@@ -1,7 +1,7 @@
 //! Reading.
 
 use bytes::Bytes;
-use sheaf_coordinator::{CoordinatorExt as _, Page};
+use sheaf_coordinator::{Answer, CoordinatorExt as _, Page, Query};
 use sheaf_flight::Error;
 use sheaf_proto::BatchId;
 use sheaf_retry::Code;
@@ -9,7 +9,8 @@ use sheaf_retry::Code;
 use super::CoordinatorActions;
 use super::body::{bounded, invalid, parse, reply};
 use crate::json::{
-    BatchRecord, ListInput, PageOutput, SelectInput, StatsInput, StatsOutput, WatchInput,
+    BatchRecord, LineageInput, LineageOutput, ListInput, PageOutput, SelectInput, StatsInput,
+    StatsOutput, WatchInput,
 };
 use crate::waits::closing;
 
@@ -37,6 +38,15 @@ impl CoordinatorActions {
         let input: ListInput = parse(action, body)?;
         let page = self.coordinator.list(input.into()).await.map_err(Error::from_error)?;
         reply(action, &page_output(page))
+    }
+
+    pub(super) async fn lineage(&self, action: &str, body: &[u8]) -> Result<Vec<Bytes>, Error> {
+        let input: LineageInput = parse(action, body)?;
+        match self.coordinator.query(Query::Lineage(input.into())).await {
+            Ok(Answer::Lineage(lineage)) => reply(action, &LineageOutput::from(lineage)),
+            Ok(_) => Err(another_kind(action)),
+            Err(error) => Err(Error::from_error(error)),
+        }
     }
 
     pub(super) async fn stats(&self, action: &str, body: &[u8]) -> Result<Vec<Bytes>, Error> {

@@ -64,6 +64,7 @@ impl Watches {
         input: WatchInput,
     ) -> Result<WatchOutput, Error> {
         bounded(action, "batch_ids", &input.batch_ids)?;
+        bounded(action, "state", &input.state.0)?;
         let wait = Duration::from_millis(input.wait_ms);
         if wait > MAX_WAIT {
             let limit = MAX_WAIT.as_millis();
@@ -79,8 +80,8 @@ impl Watches {
             }
         };
         let (name, session) = match &input.session {
-            Some(_) if input.queue.is_some() || !input.batch_ids.is_empty() => {
-                let problem = "session: a session keeps the filter that it began with; leave out queue and batch_ids";
+            Some(_) if input.has_filter() => {
+                let problem = "session: a session keeps the filter that it began with; leave out queue, batch_ids and state";
                 return Err(invalid(action, problem));
             }
             Some(name) => (name.clone(), self.find(name)?),

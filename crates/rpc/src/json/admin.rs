@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sheaf_coordinator::{
-    Change, ControlReply, DEFAULT_QUEUE, Event, ListFilter, PurgeFilter, QueueStats, Recovered,
-    Registered, Settled, Standing, State, WatchFilter,
+    Change, ControlReply, DEFAULT_QUEUE, Event, ListFilter, PurgeFilter, QueuePolicy, QueueStats,
+    Recovered, Registered, Settled, Standing, State, WatchFilter,
 };
 use sheaf_proto::BatchId;
 
@@ -109,6 +109,9 @@ pub struct QueueRecord {
     pub paused: bool,
     /// No registrations are taken.
     pub draining: bool,
+    /// Its limits, as `ConfigureQueue` takes them; `null` is none.
+    #[serde(default)]
+    pub policy: QueuePolicy,
     /// Batches by state: every state is there, zeros too.
     pub counts: BTreeMap<State, u64>,
     /// Terminal batches that were removed.
@@ -150,6 +153,7 @@ impl From<Vec<QueueStats>> for StatsOutput {
                 queue: stats.queue,
                 paused: stats.paused,
                 draining: stats.draining,
+                policy: stats.policy,
                 counts: all,
                 purged: stats.purged,
                 live_rows: stats.live_rows,
@@ -167,6 +171,7 @@ impl From<StatsOutput> for Vec<QueueStats> {
             queue: record.queue,
             paused: record.paused,
             draining: record.draining,
+            policy: record.policy,
             counts: record.counts,
             purged: record.purged,
             live_rows: record.live_rows,
@@ -342,6 +347,9 @@ pub struct WatchInput {
     /// Of these batches; absent is all.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub batch_ids: Vec<BatchId>,
+    /// Into this state, or one of several; absent is all, purges included.
+    #[serde(skip_serializing_if = "OneOrMany::is_empty")]
+    pub state: OneOrMany<State>,
     /// Most events to return, 1 to 10,000; 0 means 1,000.
     pub max: u32,
     /// How long to wait for the first one, at most 60,000.
@@ -349,8 +357,16 @@ pub struct WatchInput {
 }
 
 impl WatchInput {
+    pub(crate) fn has_filter(&self) -> bool {
+        self.queue.is_some() || !self.batch_ids.is_empty() || !self.state.is_empty()
+    }
+
     pub(crate) fn filter(&self) -> WatchFilter {
-        WatchFilter { queue: self.queue.clone(), ids: self.batch_ids.clone() }
+        WatchFilter {
+            queue: self.queue.clone(),
+            ids: self.batch_ids.clone(),
+            states: self.state.0.clone(),
+        }
     }
 }
 

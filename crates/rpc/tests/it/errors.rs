@@ -63,6 +63,7 @@ fn errors() -> Vec<Error> {
         Error::NotFound { id: id() },
         Error::Precondition { id: id(), problem: "is completed".to_owned() },
         Error::Unavailable { problem: "is closed".to_owned(), code: Code::Draining },
+        Error::Full { holder: "queue \"q\"".to_owned(), live: 5, more: 6, limit: 10 },
         Error::Unavailable { problem: "is too busy".to_owned(), code: Code::Overloaded },
     ]
 }

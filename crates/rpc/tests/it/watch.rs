@@ -110,7 +110,7 @@ async fn a_filter_holds_through_both_ways() {
         [Arc::new(rpc(&server.uri(), once())), Arc::new(json(&server.uri(), once()))];
     for (index, client) in clients.iter().enumerate() {
         let (one, other) = (format!("one-{index}"), format!("other-{index}"));
-        let filter = WatchFilter { queue: None, ids: vec![id(&one)] };
+        let filter = WatchFilter { ids: vec![id(&one)], ..WatchFilter::default() };
         let mut events = client.watch(filter).await.unwrap();
         client.register(vec![spec(&other), spec(&one)]).await.unwrap();
         assert_eq!(changed(next(&mut events).await).0, one);
