@@ -8,6 +8,7 @@
 mod calls;
 mod families;
 mod leases;
+mod model;
 mod oracle;
 mod queues;
 mod shares;

@@ -223,7 +223,7 @@ impl Engine {
     /// [`Error::Limit`] for one queue too many.
     pub fn load_queue(&mut self, record: &storage::QueueRecord) -> Result<(), Error> {
         let number = self.queues.ensure(limits::queue(&record.queue)?)?;
-        let policy = record.policy.clone().map(QueuePolicy::try_from).transpose()?;
+        let policy = record.policy.map(QueuePolicy::try_from).transpose()?;
         let now = self.now;
         let queue = self.queues.get_mut(number);
         (queue.paused, queue.draining, queue.purged) =

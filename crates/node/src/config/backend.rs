@@ -118,7 +118,7 @@ fn agree(reader: &mut Reader<'_>, backend: &Backend, mode: Mode) {
 /// Settings without effect in mode worker, where the command line names them:
 /// files and environments are shared by processes of several modes.
 pub(super) fn without_effect(reader: &mut Reader<'_>, mode: Mode) {
-    const SERVER_ONLY: [&str; 6] = [
+    const SERVER_ONLY: [&str; 7] = [
         "data-dir",
         "durability",
         "memory-limit",
