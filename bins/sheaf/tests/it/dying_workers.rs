@@ -106,7 +106,7 @@ async fn soak_dying_workers_lose_nothing_and_their_work_returns_in_time() {
     let mut next = 0;
     loop {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small numbers")]
-        let step = (batches as f64 * 0.08 * random.next_unit()) as u64 + 20;
+        let step = (sized(400, 2_000) as f64 * random.next_unit()) as u64 + 20;
         next += step;
         if next >= batches {
             break;
