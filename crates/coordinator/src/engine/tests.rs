@@ -116,6 +116,34 @@ fn a_flipped_bit_anywhere_is_noticed_and_the_id_is_kept() {
     assert!(matches!(error, Err(Damage::Newer(9))));
 }
 
+/// Version 1 knew neither limits nor waiting batches; its records are whole.
+#[test]
+fn records_of_version_1_open_as_before() {
+    let (engine, stored) = busy();
+    let mut other = Engine::new(Config::default(), 2);
+    for (sequence, bytes) in &stored {
+        let mut old = bytes.clone();
+        assert_eq!((old[0], old[1]), (8, 2), "the version comes first");
+        old[1] = 1;
+        let end = old.len() - 5;
+        let checksum = crc32c::crc32c(&old[..end]);
+        old[end + 1..].copy_from_slice(&checksum.to_le_bytes());
+        other.load(*sequence, &old).unwrap();
+    }
+    let queue = sheaf_proto::storage::v1::QueueRecord {
+        version: 1,
+        queue: "default".to_owned(),
+        paused: true,
+        ..Default::default()
+    };
+    other.load_queue(&queue).unwrap();
+    other.finish_load();
+    assert_eq!(everything(&engine), everything(&other));
+    let stats = other.query(&crate::Query::Stats(None), 1).unwrap();
+    let crate::Answer::Stats(stats) = stats else { panic!("{stats:?}") };
+    assert!(stats[0].paused && stats[0].policy == crate::QueuePolicy::default());
+}
+
 #[test]
 fn time_does_a_bounded_part_at_once() {
     let mut engine = Engine::new(Config::default(), 1);

@@ -7,8 +7,8 @@ use futures::StreamExt as _;
 use prometheus_client::registry::Registry;
 use sheaf_coordinator::embedded::{Config, Embedded};
 use sheaf_coordinator::{
-    ClaimRequest, Control, Coordinator, Event, LeaseRef, Outcome, Resolution, SettleRequest, State,
-    WatchFilter, engine,
+    BatchSpec, ClaimRequest, Control, Coordinator, Event, LeaseRef, Outcome, Resolution,
+    SettleRequest, State, WatchFilter, engine,
 };
 use sheaf_retry::{Code, Retryable as _, SystemClock};
 
@@ -66,6 +66,54 @@ async fn live_batches_are_limited() {
     assert!(error.to_string().contains("3 live batches, over its limit of 2"), "{error}");
     coordinator.control(Control::Cancel(vec!["a".parse().unwrap()])).await.unwrap();
     coordinator.register(vec![super::spec("c")]).await.unwrap();
+}
+
+#[tokio::test]
+async fn stored_bytes_are_limited_and_the_refusal_says_when_to_come_back() {
+    let config = engine::Config { max_live_bytes: 250, ..engine::Config::default() };
+    let coordinator = open(|all| all.engine = config);
+    coordinator.register(vec![super::spec("a"), super::spec("b")]).await.unwrap();
+    let error = coordinator.register(vec![super::spec("c")]).await.unwrap_err();
+    assert_eq!(error.code(), Code::Overloaded);
+    assert_eq!(error.retry_after(), Some(Duration::from_secs(1)));
+    let text =
+        "the coordinator holds 200 bytes of live batches; 100 more are over its limit of 250";
+    assert!(error.to_string().starts_with(text), "{error}");
+    coordinator.control(Control::Cancel(vec!["a".parse().unwrap()])).await.unwrap();
+    coordinator.register(vec![super::spec("c")]).await.unwrap();
+}
+
+#[tokio::test]
+async fn keys_and_dependencies_are_limited() {
+    let config = engine::Config { max_keys: 1, max_dependencies: 1, ..engine::Config::default() };
+    let coordinator = open(|all| all.engine = config);
+    let keyed = |name: &str| BatchSpec {
+        dedup_key: name.to_owned(),
+        dedup_window: Duration::from_secs(3_600),
+        ..super::spec(name)
+    };
+    coordinator.register(vec![keyed("a")]).await.unwrap();
+    let error = coordinator.register(vec![keyed("b")]).await.unwrap_err();
+    assert_eq!(error.code(), Code::Overloaded, "{error}");
+    let after =
+        |name: &str| BatchSpec { depends_on: vec!["a".parse().unwrap()], ..super::spec(name) };
+    coordinator.register(vec![after("c")]).await.unwrap();
+    let error = coordinator.register(vec![after("d")]).await.unwrap_err();
+    assert_eq!(error.code(), Code::Overloaded, "{error}");
+    coordinator.control(Control::Cancel(vec!["a".parse().unwrap()])).await.unwrap();
+    coordinator.register(vec![super::spec("e")]).await.unwrap();
+}
+
+#[tokio::test]
+async fn readers_of_some_states_see_only_those() {
+    let coordinator = open(|_| ());
+    let filter = WatchFilter { states: vec![State::Cancelled], ..WatchFilter::default() };
+    let mut events = coordinator.watch(filter).await.unwrap();
+    coordinator.register(vec![super::spec("a"), super::spec("b")]).await.unwrap();
+    coordinator.control(Control::Cancel(vec!["b".parse().unwrap()])).await.unwrap();
+    let event = tokio::time::timeout(Duration::from_secs(30), events.next()).await.unwrap();
+    let Some(Event::Changed(change)) = event else { panic!("{event:?}") };
+    assert_eq!((change.id.as_str(), change.to), ("b", Some(State::Cancelled)));
 }
 
 #[tokio::test]
