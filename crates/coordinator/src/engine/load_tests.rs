@@ -48,6 +48,12 @@ fn reload(engine: &Engine) -> Engine {
     other
 }
 
+/// What most batches never use costs them nothing.
+#[test]
+fn a_record_is_as_small_as_before() {
+    assert!(std::mem::size_of::<record::Record>() <= 152);
+}
+
 /// T9 of the design: no call does more than its bounds, and all come back.
 #[test]
 fn t9_fifty_thousand_retries_and_dead_leases_come_back_in_bounded_steps() {

@@ -7,8 +7,8 @@ use futures::StreamExt as _;
 use prometheus_client::registry::Registry;
 use sheaf_coordinator::embedded::{Config, Embedded};
 use sheaf_coordinator::{
-    BatchSpec, ClaimRequest, Control, Coordinator, Event, LeaseRef, Outcome, Resolution,
-    SettleRequest, State, WatchFilter, engine,
+    BatchSpec, ClaimRequest, Control, Coordinator, Event, LeaseRef, Outcome, QueuePolicy,
+    RateLimit, Resolution, SettleRequest, State, WatchFilter, engine,
 };
 use sheaf_retry::{Code, Retryable as _, SystemClock};
 
@@ -66,6 +66,36 @@ async fn live_batches_are_limited() {
     assert!(error.to_string().contains("3 live batches, over its limit of 2"), "{error}");
     coordinator.control(Control::Cancel(vec!["a".parse().unwrap()])).await.unwrap();
     coordinator.register(vec![super::spec("c")]).await.unwrap();
+}
+
+/// A claim that waits already is woken, by the end of a lease and by a token.
+#[tokio::test]
+async fn claims_that_wait_for_a_limit_are_woken() {
+    let rate = RateLimit { per_second: 5.0, burst: 1 };
+    let rate = QueuePolicy { rate: Some(rate), ..QueuePolicy::default() };
+    let cap = QueuePolicy { max_leased: Some(1), ..QueuePolicy::default() };
+    for policy in [cap, rate] {
+        let coordinator = open(|_| ());
+        coordinator.register(vec![super::spec("a"), super::spec("b")]).await.unwrap();
+        let is_capped = policy.max_leased.is_some();
+        coordinator.control(Control::Configure("default".to_owned(), policy)).await.unwrap();
+        let lease = coordinator.claim(super::claim("r1", 2)).await.unwrap().leases.remove(0);
+        let other = coordinator.clone();
+        let waits = tokio::spawn(async move { other.claim(waiting("r2")).await });
+        if is_capped {
+            until(&coordinator, "sheaf_coordinator_waiting_claims 1").await;
+            let outcome = Outcome {
+                lease: LeaseRef { id: lease.spec.id, fence: lease.fence },
+                resolution: Resolution::Completed,
+                error: None,
+                outputs: vec![],
+            };
+            let settle = SettleRequest { outcomes: vec![outcome], ..SettleRequest::default() };
+            coordinator.settle(settle).await.unwrap();
+        }
+        let woken = tokio::time::timeout(Duration::from_secs(30), waits).await.unwrap();
+        assert_eq!(woken.unwrap().unwrap().leases.len(), 1);
+    }
 }
 
 #[tokio::test]
