@@ -9,7 +9,7 @@ use crate::remote::{Remote, assert_rows_once, sized, worker};
 /// Replies of every call of a run lost, and the work goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn soak_lost_replies_have_one_effect_each() {
-    let (batches, losses) = (sized(200, 9_000), sized(5, 400));
+    let (batches, losses) = (sized(200, 5_000), sized(5, 50));
     let server = Server::start(&["--workers", "0"]);
     let address = server.ready.addr("flight").unwrap();
     let out = server.folder.path().join("out");
