@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use redb::{Database, ReadableTable as _, StorageBackend, TableDefinition, backends::FileBackend};
 use sheaf_coordinator::embedded::{Config, Embedded};
 use sheaf_coordinator::{
-    Answer, Coordinator, Error, LeaseRef, Outcome, Query, Resolution, SettleRequest, State,
+    Answer, BatchSpec, Coordinator, Error, LeaseRef, Outcome, Query, Resolution, SettleRequest,
+    State,
 };
 use sheaf_retry::{Code, ManualClock, Retryable as _, SystemClock, Timestamp};
 
@@ -105,6 +106,30 @@ async fn a_claim_that_waits_ends_in_time_though_the_disk_is_full() {
     let (claim, error) = tokio::time::timeout(limit, both).await.expect("the claim hangs");
     assert_eq!(error.code(), Code::DiskFull);
     assert_eq!(claim.unwrap().leases, vec![], "nothing was there to be had");
+}
+
+/// What waited for the end of a batch still does, when the end was not stored.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_leaves_waiting_batches_as_they_were() {
+    let home = super::directory();
+    let full = Arc::new(AtomicBool::new(false));
+    let coordinator = fillable(&super::file(home.path()), &full);
+    let child = BatchSpec { depends_on: vec!["p".parse().unwrap()], ..super::spec("child") };
+    coordinator.register(vec![super::spec("p"), child]).await.unwrap();
+    let lease = coordinator.claim(super::claim("r", 1)).await.unwrap().leases.remove(0);
+    let outcome = Outcome {
+        lease: LeaseRef { id: lease.spec.id.clone(), fence: lease.fence },
+        resolution: Resolution::Completed,
+        error: None,
+        outputs: vec![],
+    };
+    let settle = SettleRequest { outcomes: vec![outcome], ..SettleRequest::default() };
+    full.store(true, Ordering::SeqCst);
+    assert_eq!(coordinator.settle(settle.clone()).await.unwrap_err().code(), Code::DiskFull);
+    assert_eq!(batch(&coordinator, "child").await.unwrap().state, State::Waiting);
+    full.store(false, Ordering::SeqCst);
+    coordinator.settle(settle).await.unwrap();
+    assert_eq!(batch(&coordinator, "child").await.unwrap().state, State::Pending);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
