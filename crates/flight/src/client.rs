@@ -1,12 +1,17 @@
 //! The calling side: channels by target, and Flight calls in terms of [`Message`](crate::Message)s.
 
+mod channel;
 mod connection;
+mod connector;
 mod options;
 mod pool;
+mod security;
 mod send;
 mod target;
 
+pub use channel::Channel;
 pub use connection::FlightConnection;
 pub use options::{CallOptions, ClientConfig};
 pub use pool::ChannelPool;
+pub use security::{ClientSecurity, TokenSource};
 pub use target::Target;

@@ -72,6 +72,7 @@
 //! | Where? | [`Listener`], [`Server`], [`ServerHandle`]; [`Health`] shows whether it takes work |
 //! | How much? | [`Limits`] |
 //! | Who asks? | [`ChannelPool`], [`FlightConnection`] |
+//! | Who may? | [`Security`] on the serving side, [`ClientSecurity`] on the calling side |
 //! | What went wrong? | [`Error`]; [`grpc_code`] has the table of codes |
 //!
 //! # What holds
@@ -80,7 +81,8 @@
 //!   end or one error: a stream that was broken off never looks complete.
 //! - Every limit has a metric, a code and a message that names it.
 //! - A panic in a handler ends its call with `internal` and nothing else.
-//! - Nothing listens beyond loopback unless it is told to.
+//! - Nothing listens beyond loopback unless it is told to, and no token goes
+//!   there readable.
 
 mod client;
 mod error;
@@ -92,10 +94,14 @@ mod message;
 mod metrics;
 mod plain;
 mod router;
+mod security;
 mod server;
 mod status;
 
-pub use client::{CallOptions, ChannelPool, ClientConfig, FlightConnection, Target};
+pub use client::{
+    CallOptions, Channel, ChannelPool, ClientConfig, ClientSecurity, FlightConnection, Target,
+    TokenSource,
+};
 pub use error::{Error, invalid};
 pub use handler::{
     ActionHandler, CallContext, Descriptor, EndpointEntry, FlightEntry, Handler, MessageStream,
@@ -104,5 +110,9 @@ pub use health::Health;
 pub use limits::{Limits, MAX_MESSAGE_BYTES};
 pub use message::Message;
 pub use router::{FlightRouter, RouterBuilder};
+pub use security::{
+    Grant, Protocol, RELOAD_INTERVAL, Secret, SecureStream, Security, SecurityFiles,
+    read_secret_file,
+};
 pub use server::{CutCall, Drained, Exposure, Listener, Server, ServerHandle};
 pub use status::{CODE_TRAILER, RETRY_AFTER_TRAILER, grpc_code};

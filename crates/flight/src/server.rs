@@ -24,6 +24,7 @@ pub use listener::{Exposure, Listener};
 use crate::error::{Error, invalid};
 use crate::plain::{FLIGHT_SERVICE, Plain};
 use crate::router::FlightRouter;
+use crate::security::Security;
 use gate::Gate;
 
 /// Descriptors of Flight's own service, for reflection.
@@ -62,6 +63,7 @@ pub struct Server {
     routes: Routes,
     services: Vec<&'static str>,
     descriptors: Vec<&'static [u8]>,
+    security: Security,
     wrong: Vec<String>,
 }
 
@@ -75,6 +77,7 @@ impl Server {
             routes,
             services: vec![FLIGHT_SERVICE],
             descriptors: vec![FLIGHT_DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET],
+            security: Security::none(),
             wrong: Vec::new(),
         }
     }
@@ -112,19 +115,30 @@ impl Server {
         self
     }
 
+    /// Serves under TLS, and only to who has a token, as far as `security` has
+    /// them; without, everything is open. gRPC health needs no token.
+    #[must_use]
+    pub fn security(mut self, security: Security) -> Self {
+        self.security = security;
+        self
+    }
+
     /// Begins to serve; returns at once. Call it on a tokio runtime.
     ///
     /// # Errors
     /// `invalid_argument` for a service added twice or descriptors that cannot
-    /// be read; `io` where the listener cannot be used.
+    /// be read; `failed_precondition` where the listener is open to other
+    /// machines on condition of TLS and tokens, and one is missing; `io` where
+    /// it cannot be used.
     pub async fn serve(self, listener: Listener) -> Result<ServerHandle, Error> {
         let (v1, v1alpha, methods) = self.reflection()?;
         if !self.wrong.is_empty() {
             return Err(invalid(self.wrong.join("; ")));
         }
+        listener.check(&self.security)?;
         let routes = self.routes.add_service(v1).add_service(v1alpha).prepare();
         let core = Arc::clone(&self.router.core);
-        let gate = Arc::new(Gate::new(&core, methods));
+        let gate = Arc::new(Gate::new(&core, methods, self.security));
         for service in self.services {
             core.health.set(service, true).await;
         }

@@ -127,6 +127,9 @@ impl From<Status> for Error {
     /// is [`Code::Unavailable`], whatever gRPC calls it.
     fn from(status: Status) -> Error {
         let named = status.metadata().get(CODE_TRAILER).and_then(|value| value.to_str().ok());
+        if let Some(own) = own(&status) {
+            return own;
+        }
         let code = match named {
             Some(word) => word.parse().unwrap_or(Code::Internal),
             None if is_transport(&status) => Code::Unavailable,
@@ -158,6 +161,18 @@ impl From<Status> for Error {
             None => error,
         }
     }
+}
+
+/// The error of ours that gRPC was given when it asked for a connection.
+fn own(status: &Status) -> Option<Error> {
+    let mut cause = std::error::Error::source(status);
+    while let Some(inner) = cause {
+        if let Some(error) = inner.downcast_ref::<Error>() {
+            return Some(Error::new(error.code(), error.message()));
+        }
+        cause = inner.source();
+    }
+    None
 }
 
 /// Whether this end made the status out of a failed connection: only such a

@@ -23,6 +23,7 @@ mod processor;
 mod raw;
 mod reader;
 mod resolved;
+mod security;
 mod setting;
 mod validate;
 
@@ -33,4 +34,5 @@ pub use problem::{Problem, Problems};
 pub use processor::ProcessorChoice;
 pub use raw::{FileError, Origin, RawConfig};
 pub use resolved::{Config, Mode};
+pub use security::SecurityConfig;
 pub use setting::{SETTINGS, Setting};

@@ -11,6 +11,7 @@ mod directory;
 mod error;
 mod failures;
 mod ports;
+mod protect;
 mod pulse;
 mod reconcile;
 mod retire;

@@ -13,11 +13,10 @@ use sheaf_coordinator::{
     Answer, BatchSpec, Claim, ClaimRequest, Control, ControlReply, Coordinator, Error, Event,
     Extended, Extension, Query, Registered, SettleReply, SettleRequest, WatchFilter, wire,
 };
-use sheaf_flight::{ChannelPool, Target};
+use sheaf_flight::{Channel, ChannelPool, Target};
 use sheaf_proto::coordinator::v1 as proto;
 use sheaf_proto::coordinator::v1::coordinator_client::CoordinatorClient;
 use sheaf_retry::SharedClock;
-use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
 use crate::call::{Caller, RpcOptions, malformed};

@@ -69,7 +69,19 @@ impl FlightClient {
     /// `invalid_argument` where `uri` is none; whether anybody answers there
     /// turns out at the first call.
     pub fn connect(uri: &str, clock: SharedClock) -> Result<Self, Error> {
-        let config = ClientConfig::default();
+        FlightClient::connect_with(uri, ClientConfig::default(), clock)
+    }
+
+    /// The same with settings of one's own: TLS, a token, deadlines.
+    ///
+    /// # Errors
+    /// As [`FlightClient::connect`]; `failed_precondition` where a token would
+    /// go to another machine unencrypted, or TLS has no CA to check by.
+    pub fn connect_with(
+        uri: &str,
+        config: ClientConfig,
+        clock: SharedClock,
+    ) -> Result<Self, Error> {
         let retry = config.retry.clone();
         let pool = ChannelPool::new(config, clock.clone());
         FlightClient::with_pool(pool, uri, retry, clock)

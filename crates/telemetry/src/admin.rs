@@ -11,18 +11,19 @@ use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use axum::serve::Listener;
-use axum::{Json, Router};
+use axum::{Json, Router, middleware};
 use serde::Deserialize;
 use sheaf_retry::Retryable as _;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::health::Health;
 use crate::metrics::{OPEN_METRICS, SharedRegistry, exposition};
 use crate::profile::{DEFAULT_PROFILE_SECONDS, MAX_PROFILE_SECONDS, ProfileFormat, cpu_profile};
+use crate::protection::{Protection, Stream, guard};
 use crate::{Error, ProcessMetrics};
 
 /// Most connections at once; further ones wait in the backlog of the listener.
@@ -54,6 +55,19 @@ impl AdminServer {
         registry: SharedRegistry,
         health: Health,
     ) -> Result<Self, Error> {
+        Self::start_protected(listener, registry, health, Protection::none())
+    }
+
+    /// The same behind a protection.
+    ///
+    /// # Errors
+    /// As [`AdminServer::start`].
+    pub fn start_protected(
+        listener: TcpListener,
+        registry: SharedRegistry,
+        health: Health,
+        protection: Protection,
+    ) -> Result<Self, Error> {
         let local_addr = listener.local_addr().map_err(Error::Listener)?;
         registry
             .lock()
@@ -61,7 +75,9 @@ impl AdminServer {
             .register_collector(Box::new(ProcessMetrics));
         let shutdown = CancellationToken::new();
         let app = router(Admin { registry, health, shutdown: shutdown.clone() });
-        let listener = Bounded { listener, places: Arc::new(Semaphore::new(MAX_CONNECTIONS)) };
+        let app = app.layer(middleware::from_fn_with_state(protection.clone(), guard));
+        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let listener = Bounded { listener, places, protection, shaking: JoinSet::new() };
         let stopped = shutdown.clone().cancelled_owned();
         let task = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, app).with_graceful_shutdown(stopped).await {
@@ -202,6 +218,9 @@ fn refuse(error: &Error) -> Response {
 struct Bounded {
     listener: TcpListener,
     places: Arc<Semaphore>,
+    protection: Protection,
+    /// Handshakes under way, each with its place.
+    shaking: JoinSet<Option<(Placed, SocketAddr)>>,
 }
 
 impl Listener for Bounded {
@@ -209,9 +228,23 @@ impl Listener for Bounded {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Placed, SocketAddr) {
-        let place = self.places.clone().acquire_owned().await.ok();
-        let (stream, peer) = Listener::accept(&mut self.listener).await;
-        (Placed { stream, _place: place }, peer)
+        loop {
+            let accepted = async {
+                let place = self.places.clone().acquire_owned().await.ok();
+                (place, Listener::accept(&mut self.listener).await)
+            };
+            let (place, (stream, peer)) = tokio::select! {
+                accepted = accepted => accepted,
+                Some(done) = self.shaking.join_next() => match done {
+                    Ok(Some(connection)) => return connection,
+                    _ => continue,
+                },
+            };
+            let stream = self.protection.accept(stream);
+            self.shaking.spawn(async move {
+                Some((Placed { stream: stream.await?, _place: place }, peer))
+            });
+        }
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -221,7 +254,7 @@ impl Listener for Bounded {
 
 /// A connection that holds one of the places.
 struct Placed {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     _place: Option<OwnedSemaphorePermit>,
 }
 

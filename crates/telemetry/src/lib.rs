@@ -31,8 +31,8 @@
 //! | `/debug/pprof/` | which profiles there are |
 //! | `/debug/pprof/profile?seconds=N` | CPU profile as `profile.proto` for `go tool pprof`; `&format=folded` for flame graphs |
 //!
-//! The port has no authentication: it is to be bound to loopback or to a
-//! network that only operators reach.
+//! Who may reach it, and whether it is encrypted, is up to the [`Protection`]
+//! that it is given; `/health`, `/healthz` and `/readyz` are open in any case.
 
 mod admin;
 mod error;
@@ -42,6 +42,7 @@ mod metrics;
 mod process;
 mod profile;
 mod profile_proto;
+mod protection;
 
 pub use admin::{AdminServer, MAX_CONNECTIONS};
 pub use error::Error;
@@ -51,3 +52,4 @@ pub use metrics::{SharedRegistry, exposition};
 pub use process::ProcessMetrics;
 pub use profile::{DEFAULT_PROFILE_SECONDS, MAX_PROFILE_SECONDS};
 pub use prometheus_client::registry::Registry;
+pub use protection::{Accepting, Protection, Stream};

@@ -10,11 +10,10 @@ use futures::stream::BoxStream;
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use sheaf_retry::{Code, RetryPolicy, Retryable as _, SharedClock};
 use tonic::metadata::{MetadataKey, MetadataValue};
-use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::send::outgoing;
-use super::{CallOptions, ClientConfig, Target};
+use super::{CallOptions, Channel, ClientConfig, Target};
 use crate::error::{Error, invalid};
 use crate::handler::{FlightEntry, MessageStream};
 use crate::plain::{FRAMING_BYTES, descriptor_to_wire, info_from_wire, message_from_wire};
@@ -53,7 +52,8 @@ impl FlightConnection {
         &self.target
     }
 
-    /// The channel, for other gRPC services on the same port.
+    /// The channel, for other gRPC services on the same port: their calls carry
+    /// the token too.
     pub fn channel(&self) -> Channel {
         self.channel.clone()
     }

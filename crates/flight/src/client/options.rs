@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sheaf_retry::RetryPolicy;
 
+use super::ClientSecurity;
 use crate::limits::MAX_MESSAGE_BYTES;
 
 /// How a [`ChannelPool`](crate::ChannelPool) connects.
@@ -22,6 +23,8 @@ pub struct ClientConfig {
     pub retry: RetryPolicy,
     /// Seed of the jitter of retries.
     pub seed: u64,
+    /// TLS and token.
+    pub security: ClientSecurity,
 }
 
 impl Default for ClientConfig {
@@ -33,6 +36,7 @@ impl Default for ClientConfig {
             max_targets: 256,
             retry: RetryPolicy::transfer(),
             seed: 0,
+            security: ClientSecurity::default(),
         }
     }
 }

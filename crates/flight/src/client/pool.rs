@@ -5,9 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sheaf_retry::{Code, SharedClock};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 
-use super::{ClientConfig, FlightConnection, Target};
+use super::connector::Connector;
+use super::security::Bearer;
+use super::{Channel, ClientConfig, ClientSecurity, FlightConnection, Target};
 use crate::error::{Error, invalid};
 use crate::server::{
     CONNECTION_WINDOW, FRAME_BYTES, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, STREAM_WINDOW,
@@ -25,6 +27,8 @@ pub struct ChannelPool {
 struct Shared {
     config: Arc<ClientConfig>,
     clock: SharedClock,
+    security: Arc<ClientSecurity>,
+    bearer: Arc<Bearer>,
     channels: Mutex<HashMap<Target, Pooled>>,
 }
 
@@ -36,14 +40,18 @@ struct Pooled {
 impl ChannelPool {
     /// An empty pool.
     pub fn new(config: ClientConfig, clock: SharedClock) -> Self {
-        let config = Arc::new(config);
-        ChannelPool { shared: Arc::new(Shared { config, clock, channels: Mutex::default() }) }
+        let security = Arc::new(config.security.clone());
+        let bearer = Arc::new(Bearer::new(security.token.clone(), clock.clone()));
+        let (config, channels) = (Arc::new(config), Mutex::default());
+        let shared = Shared { config, clock, security, bearer, channels };
+        ChannelPool { shared: Arc::new(shared) }
     }
 
     /// The connection to a server; does not connect yet. Call it on a tokio runtime.
     ///
     /// # Errors
-    /// `invalid_argument` or `unimplemented`: `target` is none (see [`Target`]).
+    /// `invalid_argument` or `unimplemented`: `target` is none (see [`Target`]);
+    /// `failed_precondition`: its calls would carry a token that the network can read.
     pub fn connection(&self, target: &str) -> Result<FlightConnection, Error> {
         let target: Target = target.parse()?;
         let channel = self.channel(&target)?;
@@ -55,13 +63,16 @@ impl ChannelPool {
     ///
     /// # Errors
     /// `invalid_argument`: HTTP cannot address the target;
-    /// `failed_precondition`: this is no tokio runtime.
+    /// `failed_precondition`: this is no tokio runtime, or calls would carry a
+    /// token that the network can read.
     pub fn channel(&self, target: &Target) -> Result<Channel, Error> {
         if tokio::runtime::Handle::try_current().is_err() {
             // A lazy channel spawns its driver at once, and panics where it cannot.
             let text = format!("connections to {target} can only be made on a tokio runtime");
             return Err(Error::new(Code::FailedPrecondition, text));
         }
+        // Whether there is a CA shows when TLS is spoken: a pool may have other targets.
+        self.shared.security.check_token(target)?;
         let now = self.shared.clock.elapsed();
         // Whole insertions only: a panic elsewhere leaves the map whole.
         let mut channels = self.shared.channels.lock().unwrap_or_else(PoisonError::into_inner);
@@ -75,9 +86,24 @@ impl ChannelPool {
                 channels.remove(&oldest);
             }
         }
-        let channel = endpoint(target, &self.shared.config)?.connect_lazy();
+        let channel = Channel::new(self.dial(target)?, Arc::clone(&self.shared.bearer));
         channels.insert(target.clone(), Pooled { channel: channel.clone(), used: now });
         Ok(channel)
+    }
+
+    /// A channel that connects when it is used.
+    fn dial(&self, target: &Target) -> Result<tonic::transport::Channel, Error> {
+        let shared = &self.shared;
+        let endpoint = endpoint(target, &shared.config)?;
+        if !target.is_tls() {
+            return Ok(endpoint.connect_lazy());
+        }
+        // Certificates are ours to read and to judge, so gRPC is not told of TLS.
+        let origin = format!("https://{}:{}", target.host(), target.port()).parse();
+        let origin = origin.map_err(|error| invalid(format!("{target}: {error}")))?;
+        let (security, clock) = (Arc::clone(&shared.security), shared.clock.clone());
+        let connector = Connector::new(target.clone(), security, clock);
+        Ok(endpoint.origin(origin).connect_with_connector_lazy(connector))
     }
 
     /// Targets with a channel now.

@@ -10,7 +10,8 @@ use crate::error::{Error, invalid};
 /// The address of a Flight server.
 ///
 /// Reads `grpc://HOST:PORT`, `grpc+tcp://HOST:PORT`, `http://HOST:PORT` and
-/// `HOST:PORT`; shows as the first. IPv6 addresses stand in brackets.
+/// `HOST:PORT`, and shows as the first; under TLS `grpc+tls://HOST:PORT` and
+/// `https://HOST:PORT`. IPv6 addresses stand in brackets.
 ///
 /// ```
 /// use sheaf_flight::Target;
@@ -18,6 +19,7 @@ use crate::error::{Error, invalid};
 /// let target: Target = "grpc+tcp://localhost:8080".parse()?;
 /// assert_eq!(target, "localhost:8080".parse()?);
 /// assert_eq!(target.to_string(), "grpc://localhost:8080");
+/// assert!("grpc+tls://localhost:8080".parse::<Target>()?.is_tls());
 /// assert!("localhost".parse::<Target>().is_err());
 /// # Ok::<(), sheaf_flight::Error>(())
 /// ```
@@ -25,6 +27,7 @@ use crate::error::{Error, invalid};
 pub struct Target {
     host: String,
     port: u16,
+    tls: bool,
 }
 
 impl Target {
@@ -38,6 +41,11 @@ impl Target {
         self.port
     }
 
+    /// Whether it is called under TLS.
+    pub fn is_tls(&self) -> bool {
+        self.tls
+    }
+
     /// The same address as HTTP/2 sees it.
     pub(super) fn http_uri(&self) -> String {
         format!("http://{}:{}", self.host, self.port)
@@ -46,7 +54,8 @@ impl Target {
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "grpc://{}:{}", self.host, self.port)
+        let scheme = if self.tls { "grpc+tls" } else { "grpc" };
+        write!(f, "{scheme}://{}:{}", self.host, self.port)
     }
 }
 
@@ -55,16 +64,17 @@ impl FromStr for Target {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         let (scheme, rest) = text.split_once("://").unwrap_or(("grpc", text));
-        match scheme {
-            "grpc" | "grpc+tcp" | "http" => {}
-            "grpc+tls" | "https" | "grpc+unix" => {
+        let tls = match scheme {
+            "grpc" | "grpc+tcp" | "http" => false,
+            "grpc+tls" | "https" => true,
+            "grpc+unix" => {
                 return Err(Error::new(
                     Code::Unimplemented,
-                    format!("{text:?}: this build speaks grpc:// over TCP only, not {scheme}://"),
+                    format!("{text:?}: this build speaks gRPC over TCP only, not {scheme}://"),
                 ));
             }
             _ => return Err(wrong(text, &format!("the scheme {scheme:?} is not known"))),
-        }
+        };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         let authority: http::uri::Authority =
             rest.parse().map_err(|error| wrong(text, &format!("{error}")))?;
@@ -77,13 +87,15 @@ impl FromStr for Target {
         if host.is_empty() {
             return Err(wrong(text, "the host is missing"));
         }
-        Ok(Target { host: host.to_owned(), port })
+        Ok(Target { host: host.to_owned(), port, tls })
     }
 }
 
 fn wrong(text: &str, why: &str) -> Error {
     let text: String = text.chars().take(200).collect();
-    invalid(format!("{text:?} is no address of a server ({why}): write grpc://HOST:PORT"))
+    invalid(format!(
+        "{text:?} is no address of a server ({why}): write grpc://HOST:PORT or grpc+tls://…"
+    ))
 }
 
 #[cfg(test)]
@@ -95,6 +107,11 @@ mod tests {
     fn every_form_reads_as_the_same_target() {
         for form in ["grpc://h:1", "grpc+tcp://h:1", "http://h:1/", "h:1"] {
             assert_eq!(form.parse::<Target>().unwrap().to_string(), "grpc://h:1", "{form}");
+        }
+        for form in ["grpc+tls://h:1", "https://h:1/"] {
+            let target = form.parse::<Target>().unwrap();
+            assert_eq!((target.to_string().as_str(), target.is_tls()), ("grpc+tls://h:1", true));
+            assert_ne!(target, "h:1".parse().unwrap());
         }
         let six: Target = "[::1]:8080".parse().unwrap();
         assert_eq!((six.host(), six.port()), ("[::1]", 8080));
@@ -109,6 +126,6 @@ mod tests {
             assert_eq!(error.code(), Code::InvalidArgument, "{wrong}: {error}");
             assert!(error.message().contains("grpc://HOST:PORT"), "{error}");
         }
-        assert_eq!("grpc+tls://h:1".parse::<Target>().unwrap_err().code(), Code::Unimplemented);
+        assert_eq!("grpc+unix:///h:1".parse::<Target>().unwrap_err().code(), Code::Unimplemented);
     }
 }

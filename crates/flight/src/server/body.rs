@@ -8,28 +8,28 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use sheaf_retry::Code;
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use sheaf_retry::{Code, Retryable as _};
 use tonic::Status;
 use tonic::body::Body;
 
-use super::call::{cut_error, ended, panic_trailers, trailers};
+use super::call::{End, ended, panic_trailers, trailers};
 use super::gate::CallGuard;
 use crate::error::Error;
 use crate::router::Core;
 
 /// The answer of a call: holds the call's place until it is sent, contains
-/// panics of the stream behind it, and ends early when the server is closed.
+/// panics of the stream behind it, and ends early when the server is closed or
+/// its token counts no more.
 pub(super) struct CallBody {
     inner: Body,
     guard: CallGuard,
-    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    end: Pin<Box<dyn Future<Output = Error> + Send>>,
     over: bool,
 }
 
 impl CallBody {
-    pub(super) fn new(inner: Body, guard: CallGuard, cut: CancellationToken) -> Self {
-        CallBody { inner, guard, cut: Box::pin(cut.cancelled_owned()), over: false }
+    pub(super) fn new(inner: Body, guard: CallGuard, end: End) -> Self {
+        CallBody { inner, guard, end: Box::pin(end.come()), over: false }
     }
 }
 
@@ -45,10 +45,10 @@ impl http_body::Body for CallBody {
         if this.over {
             return Poll::Ready(None);
         }
-        if this.cut.as_mut().poll(context).is_ready() {
+        if let Poll::Ready(error) = this.end.as_mut().poll(context) {
             this.over = true;
-            this.guard.end(Code::Draining.as_str());
-            return Poll::Ready(Some(Ok(Frame::trailers(trailers(cut_error())))));
+            this.guard.end(error.code().as_str());
+            return Poll::Ready(Some(Ok(Frame::trailers(trailers(error)))));
         }
         let inner = Pin::new(&mut this.inner);
         let frame = match catch_unwind(AssertUnwindSafe(|| inner.poll_frame(context))) {

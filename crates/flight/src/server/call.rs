@@ -10,6 +10,7 @@ use futures::future::BoxFuture;
 use http::{HeaderMap, Request, Response};
 use prost::Message as _;
 use sheaf_retry::{Code, Retryable as _};
+use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::service::Routes;
 use tonic::transport::server::TcpConnectInfo;
@@ -20,6 +21,7 @@ use super::body::{CallBody, RequestBody};
 use super::gate::{CallGuard, Gate};
 use crate::error::{Error, invalid};
 use crate::plain::FLIGHT_SERVICE;
+use crate::security::Grant;
 use crate::status::{CODE_TRAILER, inbound};
 
 /// Admits, counts and contains calls on their way to the routes.
@@ -34,22 +36,26 @@ impl CallService {
         CallService { routes, gate }
     }
 
-    async fn run(mut self, request: Request<Body>) -> Response<Body> {
+    async fn run(mut self, mut request: Request<Body>) -> Response<Body> {
         let peer = request.extensions().get::<TcpConnectInfo>().and_then(|info| info.remote_addr);
-        let path = request.uri().path();
-        let mut guard = match self.gate.admit(path, peer) {
+        let path = request.uri().path().to_owned();
+        let grant = match self.gate.authorize(&path, request.headers_mut()) {
+            Ok(grant) => grant,
+            Err(refusal) => return refuse(refusal),
+        };
+        let mut guard = match self.gate.admit(&path, peer) {
             Ok(guard) => guard,
             Err(refusal) => return refuse(refusal),
         };
         let request = self.watch(request);
-        let cut = self.gate.cut_token();
+        let end = End { cut: self.gate.cut_token(), grant };
         let answer = AssertUnwindSafe(self.routes.call(request)).catch_unwind();
         let answer = tokio::select! {
             biased;
             answer = answer => answer,
-            () = cut.cancelled() => {
-                guard.end(Code::Draining.as_str());
-                return refuse(cut_error());
+            error = end.clone().come() => {
+                guard.end(error.code().as_str());
+                return refuse(error);
             }
         };
         let response = match answer {
@@ -59,7 +65,7 @@ impl CallService {
         if let Some(code) = ended(response.headers()) {
             guard.end(code);
         }
-        response.map(|body| Body::new(CallBody::new(body, guard, cut)))
+        response.map(|body| Body::new(CallBody::new(body, guard, end)))
     }
 
     /// gRPC refuses by itself what it cannot read, such as a call over the limit
@@ -113,8 +119,31 @@ fn refuse(error: Error) -> Response<Body> {
     Status::from(error).into_http()
 }
 
-pub(super) fn cut_error() -> Error {
-    Error::new(Code::Draining, "the server is shutting down and did not wait for this call")
+/// What ends a call before its time.
+#[derive(Clone)]
+pub(super) struct End {
+    cut: CancellationToken,
+    grant: Grant,
+}
+
+impl End {
+    /// Why it ends, once it does.
+    pub(super) async fn come(self) -> Error {
+        let over = async {
+            match self.grant.over() {
+                Some(over) => over.cancelled_owned().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.cut.cancelled() => Error::new(
+                Code::Draining,
+                "the server is shutting down and did not wait for this call",
+            ),
+            () = over => self.grant.ended(),
+        }
+    }
 }
 
 /// The code that headers or trailers end a call with.

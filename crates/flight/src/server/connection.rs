@@ -1,6 +1,7 @@
 //! Accepted connections: counted, bounded, and closed for good when told.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -10,10 +11,12 @@ use futures::stream::{self, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
 use super::gate::Gate;
+use crate::security::{Protocol, SecureStream};
 
 /// How long to wait when the system has no file descriptors left, instead of
 /// trying again at once for ever.
@@ -21,7 +24,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// One client's connection.
 pub(super) struct Connection {
-    stream: TcpStream,
+    stream: SecureStream,
     info: TcpConnectInfo,
     kill: Pin<Box<WaitForCancellationFutureOwned>>,
     /// Until its first byte has come: how long it may take.
@@ -37,43 +40,76 @@ impl Drop for Connection {
 }
 
 /// Connections as they come; one over the limit is closed at once.
+///
+/// Hands are shaken beside each other, so that a slow client keeps nobody
+/// waiting; each holds the place of its connection and has limited time.
 pub(super) fn incoming(
     listener: TcpListener,
     gate: Arc<Gate>,
     kill: CancellationToken,
 ) -> impl Stream<Item = io::Result<Connection>> {
-    stream::unfold((listener, gate, kill), |(listener, gate, kill)| async move {
-        loop {
-            let (stream, peer) = match listener.accept().await {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection");
-                    gate.core.clock.sleep(ACCEPT_PAUSE).await;
+    let shaking: JoinSet<Option<Connection>> = JoinSet::new();
+    stream::unfold(
+        (listener, gate, kill, shaking),
+        |(listener, gate, kill, mut shaking)| async move {
+            loop {
+                let (stream, peer) = tokio::select! {
+                    accepted = listener.accept() => match accepted {
+                        Ok(accepted) => accepted,
+                        Err(error) => {
+                            tracing::warn!(%error, "cannot accept a connection");
+                            gate.core.clock.sleep(ACCEPT_PAUSE).await;
+                            continue;
+                        }
+                    },
+                    Some(done) = shaking.join_next() => match done {
+                        Ok(Some(connection)) => {
+                            return Some((Ok(connection), (listener, gate, kill, shaking)));
+                        }
+                        _ => continue,
+                    },
+                };
+                let Ok(permit) = Arc::clone(&gate.connections).try_acquire_owned() else {
+                    gate.core.metrics.rejected("connections");
+                    let limit = gate.core.limits.max_connections;
+                    tracing::warn!(%peer, limit, "max_connections reached, connection closed");
                     continue;
+                };
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
                 }
-            };
-            let Ok(permit) = Arc::clone(&gate.connections).try_acquire_owned() else {
-                gate.core.metrics.rejected("connections");
-                let limit = gate.core.limits.max_connections;
-                tracing::warn!(%peer, limit, "max_connections reached, connection closed");
-                continue;
-            };
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
+                shaking.spawn(shake(stream, peer, Arc::clone(&gate), kill.clone(), permit));
             }
-            gate.core.metrics.connections.inc();
-            let info =
-                TcpConnectInfo { local_addr: stream.local_addr().ok(), remote_addr: Some(peer) };
-            let connection = Connection {
-                stream,
-                info,
-                kill: Box::pin(kill.clone().cancelled_owned()),
-                silence: Some(Box::pin(silence(&gate))),
-                gate: Arc::clone(&gate),
-                _permit: permit,
-            };
-            return Some((Ok(connection), (listener, gate, kill)));
+        },
+    )
+}
+
+/// The connection of what was accepted, unless its handshake fails.
+async fn shake(
+    stream: TcpStream,
+    peer: SocketAddr,
+    gate: Arc<Gate>,
+    kill: CancellationToken,
+    permit: OwnedSemaphorePermit,
+) -> Option<Connection> {
+    let info = TcpConnectInfo { local_addr: stream.local_addr().ok(), remote_addr: Some(peer) };
+    let accepted = gate.security.accept(stream, Protocol::Grpc);
+    let stream = match kill.run_until_cancelled(accepted).await? {
+        Ok(stream) => stream,
+        Err(error) => {
+            gate.core.metrics.rejected("handshake");
+            tracing::debug!(%peer, %error, "connection refused");
+            return None;
         }
+    };
+    gate.core.metrics.connections.inc();
+    Some(Connection {
+        stream,
+        info,
+        kill: Box::pin(kill.cancelled_owned()),
+        silence: Some(Box::pin(silence(&gate))),
+        gate,
+        _permit: permit,
     })
 }
 

@@ -6,12 +6,15 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use sheaf_retry::Code;
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+use sheaf_retry::{Code, Retryable as _};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
 use crate::router::Core;
+use crate::security::{Grant, Security};
 
 /// When a client that found the server full may come back.
 const FULL_RETRY: Duration = Duration::from_millis(100);
@@ -31,6 +34,7 @@ pub struct CutCall {
 
 pub(super) struct Gate {
     pub(super) core: Arc<Core>,
+    pub(super) security: Security,
     /// Methods known by name: only they become metric labels.
     methods: BTreeSet<String>,
     pub(super) connections: Arc<Semaphore>,
@@ -56,9 +60,10 @@ struct Running {
 }
 
 impl Gate {
-    pub(super) fn new(core: &Arc<Core>, methods: Vec<String>) -> Self {
+    pub(super) fn new(core: &Arc<Core>, methods: Vec<String>, security: Security) -> Self {
         Gate {
             core: Arc::clone(core),
+            security,
             methods: methods.into_iter().collect(),
             connections: Arc::new(Semaphore::new(
                 core.limits.max_connections.min(Semaphore::MAX_PERMITS),
@@ -83,6 +88,19 @@ impl Gate {
             Some(method) => method.trim_start_matches('/').to_owned(),
             None => name.to_owned(),
         }
+    }
+
+    /// What lets a call in; health needs nothing, so that whoever starts and
+    /// stops servers can ask for it. The token goes no further than this.
+    pub(super) fn authorize(&self, path: &str, headers: &mut HeaderMap) -> Result<Grant, Error> {
+        let checked = match path.starts_with("/grpc.health.v1.Health/") {
+            true => Ok(Grant::default()),
+            false => self.security.authorize(headers),
+        };
+        headers.remove(AUTHORIZATION);
+        checked.inspect_err(|error| {
+            self.core.metrics.ended(&self.label(path), error.code().as_str());
+        })
     }
 
     /// Lets a call in, or says why not.
@@ -111,7 +129,6 @@ impl Gate {
         };
         if let Some(refusal) = refusal {
             drop(state);
-            use sheaf_retry::Retryable as _;
             self.core.metrics.ended(&method, refusal.code().as_str());
             return Err(refusal);
         }

@@ -49,9 +49,10 @@ impl ServerHandle {
         self.address
     }
 
-    /// `grpc://ADDRESS:PORT`, as clients take it.
+    /// `grpc://ADDRESS:PORT`, or `grpc+tls://…` with TLS, as clients take it.
     pub fn uri(&self) -> String {
-        format!("grpc://{}", self.address)
+        let scheme = if self.gate.security.has_tls() { "grpc+tls" } else { "grpc" };
+        format!("{scheme}://{}", self.address)
     }
 
     /// The health that this server shows.

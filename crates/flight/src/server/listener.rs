@@ -5,12 +5,16 @@ use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use sheaf_retry::{Code, Retryable as _};
 
 use crate::error::{Error, invalid};
+use crate::security::Security;
 
 /// Who may reach a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exposure {
     /// Programs on this machine only.
     Loopback,
+    /// Whoever can route to it, under TLS and with a token:
+    /// [`Server::serve`](crate::Server::serve) refuses to do without.
+    Secured,
     /// Whoever can route to it: no encryption, no credentials.
     Insecure,
 }
@@ -20,6 +24,7 @@ pub enum Exposure {
 pub struct Listener {
     inner: TcpListener,
     address: SocketAddr,
+    exposure: Exposure,
 }
 
 impl Listener {
@@ -50,7 +55,7 @@ impl Listener {
         };
         check_exposure(first, flag, exposure)?;
         match TcpListener::bind(first) {
-            Ok(inner) => Self::with(inner, flag),
+            Ok(inner) => Self::with(inner, flag, exposure),
             Err(error) => Err(refused(&error, flag, first)),
         }
     }
@@ -60,22 +65,34 @@ impl Listener {
     /// # Errors
     /// As [`Listener::bind`].
     pub fn from_std(listener: TcpListener, flag: &str, exposure: Exposure) -> Result<Self, Error> {
-        let listener = Self::with(listener, flag)?;
+        let listener = Self::with(listener, flag, exposure)?;
         check_exposure(listener.address, flag, exposure)?;
         Ok(listener)
     }
 
-    fn with(inner: TcpListener, flag: &str) -> Result<Self, Error> {
+    fn with(inner: TcpListener, flag: &str, exposure: Exposure) -> Result<Self, Error> {
         let set_up = inner.set_nonblocking(true).and_then(|()| inner.local_addr());
         let address = set_up.map_err(|error| {
             Error::new(Code::Io, format!("{flag}: cannot use the port: {error}"))
         })?;
-        Ok(Listener { inner, address })
+        Ok(Listener { inner, address, exposure })
     }
 
     /// Where it listens, with the port that it got.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Whether the security is what the exposure was granted for.
+    pub(super) fn check(&self, security: &Security) -> Result<(), Error> {
+        let open = self.exposure == Exposure::Secured && !self.address.ip().is_loopback();
+        if !open || (security.has_tls() && security.has_tokens()) {
+            return Ok(());
+        }
+        Err(Error::new(
+            Code::FailedPrecondition,
+            format!("{} is open to other machines: it needs TLS and tokens", self.address),
+        ))
     }
 
     pub(super) fn into_tokio(self) -> Result<tokio::net::TcpListener, Error> {
@@ -86,14 +103,14 @@ impl Listener {
 }
 
 fn check_exposure(address: SocketAddr, flag: &str, exposure: Exposure) -> Result<(), Error> {
-    if exposure == Exposure::Insecure || address.ip().is_loopback() {
+    if exposure != Exposure::Loopback || address.ip().is_loopback() {
         return Ok(());
     }
     Err(Error::new(
         Code::FailedPrecondition,
         format!(
             "{flag} {address} is open to other machines without encryption and credentials: \
-             use 127.0.0.1, or --insecure to allow it"
+             use 127.0.0.1, give it TLS and tokens, or --insecure to allow it"
         ),
     ))
 }

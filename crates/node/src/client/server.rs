@@ -1,11 +1,13 @@
 //! Which server a command talks to.
 
 use sheaf_coordinator::{Batch, CoordinatorExt as _};
-use sheaf_flight::{ChannelPool, ClientConfig, FlightConnection, Target};
+use sheaf_flight::{ChannelPool, FlightConnection, Target};
 use sheaf_proto::BatchId;
 use sheaf_retry::{Code, RetryPolicy, Retryable, SharedClock};
 use sheaf_rpc::{RpcCoordinator, RpcOptions};
 use sheaf_terminal::{Console, Failure};
+
+use super::security::SecurityArgs;
 
 /// The server, and how to answer.
 #[derive(Clone, Debug, clap::Args)]
@@ -23,6 +25,9 @@ pub struct ServerArgs {
     /// Answer with JSON, for programs; errors on standard error are JSON too
     #[arg(long, global = true)]
     pub json: bool,
+    /// Certificates and token.
+    #[command(flatten)]
+    pub security: SecurityArgs,
 }
 
 impl ServerArgs {
@@ -59,7 +64,7 @@ impl Session {
         console: Console,
     ) -> Result<Self, Failure> {
         let target = server.target()?;
-        let pool = ChannelPool::new(ClientConfig::default(), clock.clone());
+        let pool = ChannelPool::new(server.security.config()?, clock.clone());
         let flight = pool.connection(&target.to_string());
         let flight = flight.map_err(|error| Failure::from_error(&error))?;
         let coordinator = RpcCoordinator::new(pool, target, rpc_options(), clock.clone());

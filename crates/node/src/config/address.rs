@@ -11,9 +11,27 @@ pub struct HostPort {
     pub host: String,
     /// 0 is any free port.
     pub port: u16,
+    /// Whether TLS is spoken there.
+    pub tls: bool,
 }
 
 impl HostPort {
+    /// Reads `HOST:PORT`, `grpc://HOST:PORT` or `grpc+tls://HOST:PORT`, as a
+    /// ready line has it.
+    pub(super) fn from_uri(text: &str) -> Result<Self, String> {
+        let (tls, rest) = match text.strip_prefix("grpc+tls://") {
+            Some(rest) => (true, rest),
+            None => (false, text.strip_prefix("grpc://").unwrap_or(text)),
+        };
+        Ok(HostPort { tls, ..rest.parse()? })
+    }
+
+    /// `grpc://HOST:PORT`, or `grpc+tls://HOST:PORT`.
+    pub fn uri(&self) -> String {
+        let scheme = if self.tls { "grpc+tls" } else { "grpc" };
+        format!("{scheme}://{self}")
+    }
+
     /// Whether it is reached from this machine only. Names other than
     /// `localhost` are not known to be, until they are resolved.
     pub fn is_loopback(&self) -> bool {
@@ -47,7 +65,7 @@ impl FromStr for HostPort {
             None => is_name(host),
         };
         match valid {
-            true => Ok(HostPort { host: host.to_owned(), port }),
+            true => Ok(HostPort { host: host.to_owned(), port, tls: false }),
             false => Err(wrong("")),
         }
     }

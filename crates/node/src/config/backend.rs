@@ -30,7 +30,7 @@ pub(super) fn read(reader: &mut Reader<'_>, mode: Option<Mode>) -> Option<Backen
             reader.unbuilt("coordinator", message);
             None
         }
-        other => match other.strip_prefix("grpc://").map(str::parse) {
+        other => match other.contains("://").then(|| HostPort::from_uri(other)) {
             Some(Ok(address)) => Some(Backend::Remote(address)),
             Some(Err(problem)) => {
                 reader.wrong("coordinator", problem);
@@ -82,7 +82,7 @@ fn valkey(reader: &mut Reader<'_>, chosen: &str, named: bool) -> bool {
         let message = format!("the coordinator valkey is not built into this version; {TODAY}");
         reader.unbuilt(place, message);
     } else if !by_address {
-        for name in ["valkey-password", "valkey-durability"] {
+        for name in ["valkey-password", "valkey-password-file", "valkey-durability"] {
             if !reader.text(name).is_empty() {
                 let message =
                     "has no effect without Valkey: add --coordinator valkey, or remove it";

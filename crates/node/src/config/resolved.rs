@@ -12,6 +12,7 @@ use sheaf_telemetry::LogOptions;
 use super::address::HostPort;
 use super::backend::Backend;
 use super::processor::ProcessorChoice;
+use super::security::SecurityConfig;
 
 /// What a process is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +67,7 @@ pub struct Config {
     pub(super) admin_addr: HostPort,
     pub(super) advertise_addr: Option<HostPort>,
     pub(super) insecure: bool,
+    pub(super) security: SecurityConfig,
     pub(super) data_dir: PathBuf,
     pub(super) durability: Durability,
     pub(super) memory_limit: u64,
@@ -111,6 +113,11 @@ impl Config {
     /// Whether addresses beyond loopback are allowed.
     pub fn insecure(&self) -> bool {
         self.insecure
+    }
+
+    /// Certificates and tokens.
+    pub fn security(&self) -> &SecurityConfig {
+        &self.security
     }
 
     /// Where payloads and coordination are kept.

@@ -68,6 +68,32 @@ pub const SETTINGS: &[Setting] = &[
         "false",
         "Allow addresses beyond loopback without encryption and tokens",
     ),
+    Setting::new("tls-cert", "FILE", "", "Certificate chain in PEM: the ports speak TLS"),
+    Setting::new("tls-key", "FILE", "", "Its private key in PEM"),
+    Setting::new(
+        "tls-client-ca",
+        "FILE",
+        "",
+        "CA certificates in PEM: clients must have a certificate of one of them",
+    ),
+    Setting::new(
+        "tls-ca",
+        "FILE",
+        "",
+        "CA certificates in PEM, by which servers that this process calls are checked",
+    ),
+    Setting::new(
+        "token-file",
+        "FILE",
+        "",
+        "Tokens that are accepted, one a line: [NAME] TOKEN [expires=TIME]",
+    ),
+    Setting::new(
+        "client-token-file",
+        "FILE",
+        "",
+        "File of the token for servers that this process calls [default: that of --token-file]",
+    ),
     Setting::new(
         "coordinator",
         "BACKEND",
@@ -82,8 +108,14 @@ pub const SETTINGS: &[Setting] = &[
     ),
     Setting {
         secret: true,
-        ..Setting::new("valkey-password", "PASSWORD", "", "Password of Valkey")
+        ..Setting::new(
+            "valkey-password",
+            "PASSWORD",
+            "",
+            "Password of Valkey; a flag shows in `ps`: prefer the file or the environment",
+        )
     },
+    Setting::new("valkey-password-file", "FILE", "", "File with the password of Valkey"),
     Setting::new(
         "valkey-durability",
         "LEVEL",

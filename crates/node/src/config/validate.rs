@@ -9,12 +9,13 @@ use sheaf_telemetry::{LogFormat, LogOptions};
 use sheaf_terminal::HumanBytes;
 
 use super::address::HostPort;
-use super::backend;
+use super::backend::{self, Backend};
 use super::machine::Machine;
 use super::problem::Problem;
 use super::raw::RawConfig;
 use super::reader::Reader;
 use super::resolved::{Config, Mode};
+use super::security::{self, SecurityConfig};
 
 /// Least memory for payloads: below it not even a few small batches fit.
 const MIN_MEMORY: u64 = 1_000_000;
@@ -51,10 +52,15 @@ impl RawConfig {
 fn read(reader: &mut Reader<'_>, machine: &Machine) -> Option<Config> {
     let mode = mode(reader);
     let insecure = reader.switch("insecure");
-    let flight_addr = listen(reader, "flight-addr", insecure, mode);
-    let admin_addr = listen(reader, "admin-addr", insecure, None);
-    let advertise_addr = advertised(reader);
+    let security = security::read(reader, insecure.unwrap_or(true));
+    let flight_addr = listen(reader, "flight-addr", insecure, &security, mode);
+    let admin_addr = listen(reader, "admin-addr", insecure, &security, None);
+    let advertise_addr = advertised(reader, security.has_tls());
     let backend = backend::read(reader, mode);
+    if let Some(Backend::Remote(address)) = &backend {
+        security::dial(reader, &security, "coordinator", address);
+    }
+    security::password_file(reader, mode);
     if let Some(mode) = mode {
         backend::without_effect(reader, mode);
     }
@@ -81,6 +87,7 @@ fn read(reader: &mut Reader<'_>, machine: &Machine) -> Option<Config> {
         admin_addr: admin_addr?,
         advertise_addr: advertise_addr?,
         insecure: insecure?,
+        security,
         data_dir: data_dir?,
         durability: durability?,
         memory_limit: memory_limit?,
@@ -123,11 +130,12 @@ fn listen(
     reader: &mut Reader<'_>,
     name: &str,
     insecure: Option<bool>,
+    security: &SecurityConfig,
     mode: Option<Mode>,
 ) -> Option<HostPort> {
     // The address is often copied from a ready line, with its scheme.
     let text = reader.text(name);
-    let address = match text.strip_prefix("grpc://").unwrap_or(text).parse::<HostPort>() {
+    let address = match HostPort::from_uri(text) {
         Ok(address) => address,
         Err(problem) => {
             reader.wrong(name, problem);
@@ -139,24 +147,20 @@ fn listen(
             reader.wrong(name, "port 0 cannot be dialled; name the server's".to_owned());
             return None;
         }
-    } else if insecure == Some(false) && !address.is_loopback() {
-        let message = format!(
-            "{address} is reached from other machines, and nothing is encrypted or asked for a \
-             token; listen on localhost, or add --insecure where the network is trusted"
-        );
-        reader.wrong(name, message);
-        return None;
+        security::dial(reader, security, name, &address);
+    } else {
+        security::listen(reader, security, insecure.unwrap_or(true), name, &address);
     }
     Some(address)
 }
 
-fn advertised(reader: &mut Reader<'_>) -> Option<Option<HostPort>> {
+fn advertised(reader: &mut Reader<'_>, tls: bool) -> Option<Option<HostPort>> {
     let text = reader.text("advertise-addr");
     if text.is_empty() {
         return Some(None);
     }
-    match text.strip_prefix("grpc://").unwrap_or(text).parse::<HostPort>() {
-        Ok(address) if address.port > 0 => Some(Some(address)),
+    match HostPort::from_uri(text) {
+        Ok(address) if address.port > 0 => Some(Some(HostPort { tls, ..address })),
         Ok(address) => {
             let message = format!("{address} cannot be dialled by others: name the port");
             reader.wrong("advertise-addr", message);

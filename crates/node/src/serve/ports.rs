@@ -38,7 +38,7 @@ impl Ports {
             refuse(Code::InvalidArgument, "names no address of this machine".to_owned())
         })?;
         if exposure(config) == Exposure::Loopback && !first.ip().is_loopback() {
-            let problem = "is open to other machines: use 127.0.0.1, or --insecure to allow it";
+            let problem = "is open to other machines: use 127.0.0.1, give TLS and tokens, or --insecure to allow it";
             return Err(refuse(Code::FailedPrecondition, problem.to_owned()));
         }
         let bound = std::net::TcpListener::bind(first).and_then(|listener| {
@@ -56,8 +56,9 @@ impl Ports {
 }
 
 fn exposure(config: &Config) -> Exposure {
-    match config.insecure() {
-        true => Exposure::Insecure,
-        false => Exposure::Loopback,
+    match (config.insecure(), config.security().is_complete()) {
+        (true, _) => Exposure::Insecure,
+        (false, true) => Exposure::Secured,
+        (false, false) => Exposure::Loopback,
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sheaf_coordinator::embedded::{self, Embedded};
 use sheaf_coordinator::{Coordinator, engine};
-use sheaf_flight::{FlightRouter, Limits, ServerHandle};
+use sheaf_flight::{FlightRouter, Limits, Security, ServerHandle};
 use sheaf_retry::{RetryPolicy, SharedClock};
 use sheaf_rpc::{CoordinatorActions, CoordinatorService, Waits};
 use sheaf_store::{Budget, Durability, FlightClient, Options, Store, StoreActions, StoreHandler};
@@ -19,11 +19,12 @@ use super::directory::StoreDirectory;
 use super::error::Error;
 use super::failures::report;
 use super::ports::Ports;
+use super::protect;
 use super::pulse::Pulse;
 use super::reconcile::reconcile;
 use super::retire::retire;
 use super::workers;
-use crate::config::{Backend, Config};
+use crate::config::{Backend, Config, HostPort};
 
 /// A running server: mode `all`, in a program of one's own or in a test.
 ///
@@ -71,6 +72,7 @@ pub struct Server {
     coordinator: Arc<Embedded>,
     health: Health,
     clock: SharedClock,
+    security: Security,
     grace: Duration,
     /// Ends what runs in the background.
     stop: DropGuard,
@@ -96,14 +98,11 @@ impl Server {
             return Err(Error::OtherMode { configured: "worker", instead: "RemoteWorkers" });
         }
         let ports = Ports::bind(&config)?;
+        let security = protect::open(&config, &clock)?;
         let (registry, health) = (SharedRegistry::default(), Health::new());
         // From here on the admin port says that the server is starting.
-        let admin = AdminServer::start(ports.admin, registry.clone(), health.clone())?;
-        let locations: Vec<String> = config
-            .advertise_addr()
-            .map(|address| format!("grpc://{address}"))
-            .into_iter()
-            .collect();
+        let admin = protect::serve_admin(ports.admin, &registry, &health, &security)?;
+        let locations = own_locations(&config);
         let owner = CoordinatorOwner::detached(clock.clone()).with_locations(locations.clone());
         let owner = Arc::new(owner);
         let store = open_store(&config, &clock, owner.clone()).await?;
@@ -120,6 +119,7 @@ impl Server {
         let flight = sheaf_flight::Server::new(router)
             .add_service(service.into_server())
             .descriptors(sheaf_proto::FILE_DESCRIPTOR_SET)
+            .security(security.clone())
             .serve(ports.flight)
             .await?;
 
@@ -134,7 +134,8 @@ impl Server {
             0 => None,
             _ => {
                 // A batch may be registered with the address of another server.
-                let elsewhere = FlightClient::connect(&flight.uri(), clock.clone())?;
+                let (uri, caller) = (flight.uri(), protect::client(&config));
+                let elsewhere = FlightClient::connect_with(&uri, caller, clock.clone())?;
                 let payloads = LocalPayloads::new(store.clone())
                     .with_own(locations.clone())
                     .with_elsewhere(elsewhere);
@@ -159,12 +160,14 @@ impl Server {
             coordinator: embedded,
             health,
             clock,
+            security,
             grace: config.grace(),
             stop: guard,
         })
     }
 
-    /// Where Flight and the coordinator are served: `grpc://HOST:PORT`.
+    /// Where Flight and the coordinator are served: `grpc://HOST:PORT`, under
+    /// TLS `grpc+tls://HOST:PORT`.
     pub fn uri(&self) -> String {
         self.flight.uri()
     }
@@ -183,7 +186,8 @@ impl Server {
     pub fn ready_line(&self) -> String {
         let flight = self.flight.uri();
         format!(
-            "ready flight={flight} coordinator={flight} admin=http://{}",
+            "ready flight={flight} coordinator={flight} admin={}://{}",
+            protect::scheme(&self.security),
             self.admin.local_addr()
         )
     }
@@ -211,6 +215,11 @@ impl Server {
         }
         workers::close_admin(self.admin).await;
     }
+}
+
+/// Where others reach the store.
+fn own_locations(config: &Config) -> Vec<String> {
+    config.advertise_addr().map(HostPort::uri).into_iter().collect()
 }
 
 /// What the port answers: payloads, and the actions of store and coordinator.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sheaf_connectors::ExecCommand;
 use sheaf_coordinator::Coordinator;
-use sheaf_flight::{ChannelPool, ClientConfig};
+use sheaf_flight::{ChannelPool, Security};
 use sheaf_proto::BatchId;
 use sheaf_retry::{RetryPolicy, SharedClock};
 use sheaf_rpc::{RpcCoordinator, RpcOptions};
@@ -17,6 +17,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::error::Error;
 use super::ports::Ports;
+use super::protect;
 use super::pulse::Pulse;
 use crate::config::{Backend, Config, ProcessorChoice};
 
@@ -92,6 +93,7 @@ pub struct RemoteWorkers {
     worker: Arc<Worker>,
     admin: AdminServer,
     health: Health,
+    security: Security,
     stop: DropGuard,
 }
 
@@ -112,15 +114,16 @@ impl RemoteWorkers {
             return Err(Error::OtherMode { configured: "all", instead: "Server" });
         };
         let admin = Ports::bind_admin(&config)?;
-        let pool = ChannelPool::new(ClientConfig::default(), clock.clone());
-        let target = format!("grpc://{coordinator}").parse::<sheaf_flight::Target>()?;
+        let security = protect::open(&config, &clock)?;
+        let pool = ChannelPool::new(protect::client(&config), clock.clone());
+        let target = coordinator.uri().parse::<sheaf_flight::Target>()?;
         let coordinator: Arc<dyn Coordinator> = Arc::new(RpcCoordinator::new(
             pool.clone(),
             target,
             RpcOptions::default(),
             clock.clone(),
         ));
-        let flight = format!("grpc://{}", config.flight_addr());
+        let flight = config.flight_addr().uri();
         let client = FlightClient::with_pool(pool, &flight, RetryPolicy::TRANSFER, clock.clone())?;
         let payloads = Arc::new(RemotePayloads::new(client));
         let (registry, health) = (SharedRegistry::default(), Health::new());
@@ -130,7 +133,7 @@ impl RemoteWorkers {
         let worker = Arc::new(worker);
         let stop = CancellationToken::new();
         let guard = stop.clone().drop_guard();
-        let admin = AdminServer::start(admin, registry, health.clone())?;
+        let admin = protect::serve_admin(admin, &registry, &health, &security)?;
         // An unreachable server is waited for: it shows in the health, not here.
         let (seen, token) = (health.clone(), stop.clone());
         tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
@@ -140,12 +143,13 @@ impl RemoteWorkers {
         let pool = Arc::clone(&worker);
         health.register("workers", move || standing(&pool));
         health.ready();
-        Ok(RemoteWorkers { worker, admin, health, stop: guard })
+        Ok(RemoteWorkers { worker, admin, health, security, stop: guard })
     }
 
     /// `ready` and what is served, without a line feed.
     pub fn ready_line(&self) -> String {
-        format!("ready admin=http://{}", self.admin.local_addr())
+        let scheme = protect::scheme(&self.security);
+        format!("ready admin={scheme}://{}", self.admin.local_addr())
     }
 
     /// Settles or gives back what is under way, within the grace period.

@@ -1,0 +1,28 @@
+//! Who may talk to a server, and that nobody else can read it: TLS and bearer
+//! tokens, from files that are looked at again while the server runs.
+//!
+//! What has to hold:
+//! - No token and no key is ever shown: not in `Debug`, errors or logs.
+//! - A file that cannot be used never replaces one that could; the error names
+//!   the file and is logged once.
+//! - A token that was taken out or has expired ends the calls that it opened,
+//!   one [`RELOAD_INTERVAL`] later at most.
+
+mod accept;
+mod certificates;
+mod clients;
+mod explain;
+mod file;
+mod secret;
+mod server;
+mod token_file;
+mod tokens;
+
+pub use accept::{Protocol, SecureStream};
+pub(crate) use certificates::client_config;
+pub(crate) use explain::explain;
+pub use file::read_secret_file;
+pub use secret::Secret;
+pub use server::{RELOAD_INTERVAL, Security, SecurityFiles};
+pub(crate) use token_file::{first_usable, read as read_tokens};
+pub use tokens::Grant;

@@ -1,0 +1,73 @@
+//! Who may use the admin port, and how connections to it are encrypted:
+//! decided elsewhere and handed over, since TLS and tokens have one home.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+
+/// A connection, encrypted or not.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// A connection that is being made.
+pub type Accepting = Pin<Box<dyn Future<Output = Option<Box<dyn Stream>>> + Send>>;
+
+type Accept = dyn Fn(TcpStream) -> Accepting + Send + Sync;
+type Authorize = dyn Fn(&HeaderMap) -> Result<(), String> + Send + Sync;
+
+/// How the admin port is protected.
+#[derive(Clone)]
+pub struct Protection {
+    accept: Arc<Accept>,
+    authorize: Arc<Authorize>,
+}
+
+impl std::fmt::Debug for Protection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Protection").finish_non_exhaustive()
+    }
+}
+
+impl Protection {
+    /// Nothing is encrypted, and whoever reaches the port may use it.
+    pub fn none() -> Self {
+        Protection::new(|stream| Box::pin(async { Some(Box::new(stream) as _) }), |_| Ok(()))
+    }
+
+    /// `accept` performs the handshake of a connection, in limited time, and
+    /// gives `None` where it failed; `authorize` says by the headers of a
+    /// request why it is not let in.
+    pub fn new(
+        accept: impl Fn(TcpStream) -> Accepting + Send + Sync + 'static,
+        authorize: impl Fn(&HeaderMap) -> Result<(), String> + Send + Sync + 'static,
+    ) -> Self {
+        Protection { accept: Arc::new(accept), authorize: Arc::new(authorize) }
+    }
+
+    pub(crate) fn accept(&self, stream: TcpStream) -> Accepting {
+        (self.accept)(stream)
+    }
+}
+
+/// Lets probes of orchestrators in, and everybody else who is authorized.
+pub(crate) async fn guard(
+    State(protection): State<Protection>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let open = matches!(request.uri().path(), "/health" | "/healthz" | "/readyz");
+    match (open, (protection.authorize)(request.headers())) {
+        (true, _) | (_, Ok(())) => next.run(request).await,
+        (false, Err(why)) => {
+            let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
+            (StatusCode::UNAUTHORIZED, challenge, why + "\n").into_response()
+        }
+    }
+}
