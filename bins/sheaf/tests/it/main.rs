@@ -19,5 +19,6 @@ mod paused;
 mod pyarrow;
 mod refusals;
 mod remote;
+mod security;
 mod shutdown;
 mod workers;

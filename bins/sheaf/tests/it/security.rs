@@ -1,0 +1,9 @@
+//! A wrong, missing or expired token or certificate is refused on every port;
+//! with TLS on, nothing readable crosses the wire.
+
+mod calls;
+mod capture;
+mod certificates;
+mod files;
+mod secrets;
+mod tokens;
