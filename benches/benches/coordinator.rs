@@ -59,6 +59,7 @@ fn completed(claim: &Claim) -> Vec<Outcome> {
         resolution: Resolution::Completed,
         error: None,
         outputs: Vec::new(),
+        delay: Duration::ZERO,
     });
     done.collect()
 }

@@ -39,6 +39,7 @@ fn work_off(engine: &mut Engine, size: u32) {
             resolution: Resolution::Completed,
             error: None,
             outputs: Vec::new(),
+            delay: Duration::ZERO,
         });
         outcomes = done.collect();
     }

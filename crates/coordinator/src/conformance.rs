@@ -83,6 +83,7 @@ rules![
     leases::rule_08_a_lost_lease_returns_its_batch,
     leases::rule_08_ten_lost_leases_are_the_end,
     leases::rule_08_a_release_charges_nothing,
+    leases::rule_08_a_release_may_rest,
     leases::rule_09_only_the_coordinators_clock_decides,
     queues::rule_10_expiry_is_counted,
     queues::rule_11_waiting_claims_are_woken,
@@ -131,7 +132,13 @@ fn reference(lease: &Lease) -> LeaseRef {
 }
 
 fn outcome(lease: &Lease, resolution: Resolution) -> Outcome {
-    Outcome { lease: reference(lease), resolution, error: None, outputs: Vec::new() }
+    Outcome {
+        lease: reference(lease),
+        resolution,
+        error: None,
+        outputs: Vec::new(),
+        delay: Duration::ZERO,
+    }
 }
 
 fn failure(permanent: bool) -> Failure {

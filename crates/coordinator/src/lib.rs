@@ -27,6 +27,7 @@
 //!     resolution: Resolution::Completed,
 //!     error: None,
 //!     outputs: Vec::new(),
+//!     delay: Duration::ZERO,
 //! };
 //! let request = SettleRequest { outcomes: vec![done], ..SettleRequest::default() };
 //! let reply = coordinator.settle(request).await?;

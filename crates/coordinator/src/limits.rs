@@ -195,6 +195,12 @@ pub(crate) fn settle(request: &SettleRequest) -> Result<(), Error> {
             let problem = "belong to completed outcomes only".to_owned();
             return Err(Error::Invalid { field: "outputs", problem });
         }
+        if outcome.delay > MAX_LEASE
+            || (outcome.resolution != Resolution::Released && !outcome.delay.is_zero())
+        {
+            let problem = format!("{:?} is over 24 h, or not of a release", outcome.delay);
+            return Err(Error::Invalid { field: "delay", problem });
+        }
         outcome.outputs.iter().try_for_each(spec)?;
     }
     at_most("outputs", outputs, MAX_ITEMS)?;

@@ -112,10 +112,13 @@ pub struct Outcome {
     pub lease: LeaseRef,
     /// How.
     pub resolution: Resolution,
-    /// Why, where it failed.
+    /// Why, where it failed or is given back.
     pub error: Option<Failure>,
     /// Batches made from it, registered in the same step.
     pub outputs: Vec<BatchSpec>,
+    /// How long a released batch rests before it is pending again, at most 24 h:
+    /// for work that cannot be done right now, of which nothing is charged.
+    pub delay: Duration,
 }
 
 /// Results, starts and the next claim in one atomic step.

@@ -167,7 +167,13 @@ impl BatchTracker {
             permanent,
             at: Timestamp::EPOCH,
         });
-        let outcome = Outcome { lease: lease.clone(), resolution, error, outputs: Vec::new() };
+        let outcome = Outcome {
+            lease: lease.clone(),
+            resolution,
+            error,
+            outputs: Vec::new(),
+            delay: Duration::ZERO,
+        };
         let request = SettleRequest { outcomes: vec![outcome], ..SettleRequest::default() };
         let reply = self.coordinator.settle(request).await?;
         self.forget(&lease);

@@ -7,9 +7,13 @@
 //! - SIGTERM and SIGINT drain within the grace period: work is settled or
 //!   given back, streams end. A second signal ends the process at once.
 
+mod clients;
 mod directory;
+mod elsewhere;
 mod error;
 mod failures;
+mod locations;
+mod parts;
 mod ports;
 mod protect;
 mod pulse;
@@ -22,7 +26,7 @@ mod workers;
 use sheaf_retry::{Code, SharedClock};
 use sheaf_terminal::{Console, Failure};
 
-use crate::config::{Backend, Config};
+use crate::config::{Config, Mode};
 pub use directory::StoreDirectory;
 pub use error::Error;
 pub use server::Server;
@@ -81,10 +85,10 @@ enum Running {
 
 impl Running {
     async fn start(config: Config, clock: SharedClock) -> Result<Self, Error> {
-        Ok(match config.backend() {
-            Backend::Embedded => Running::Server(Box::new(Server::start(config, clock).await?)),
-            Backend::Remote(_) => {
-                Running::Workers(Box::new(RemoteWorkers::start(config, clock).await?))
+        Ok(match config.mode() {
+            Mode::Worker => Running::Workers(Box::new(RemoteWorkers::start(config, clock).await?)),
+            Mode::All | Mode::Flight | Mode::Coordinator => {
+                Running::Server(Box::new(Server::start(config, clock).await?))
             }
         })
     }

@@ -2,6 +2,7 @@
 
 mod admin;
 mod body;
+mod none;
 mod read;
 mod resolve;
 mod watch;
@@ -18,6 +19,7 @@ use sheaf_flight::{ActionHandler, CallContext, Error};
 use sheaf_retry::{Code, SharedClock};
 
 use crate::{PayloadDirectory, Waits};
+pub use none::NoCoordinator;
 use watch::Watches;
 
 /// How long a lease lasts when a claim does not say.

@@ -124,6 +124,7 @@ fn outcome(outcome: Outcome) -> OutcomeInput {
         permanent: outcome.error.as_ref().is_some_and(|error| error.permanent),
         error: outcome.error.map(ErrorInput::from),
         outputs: outcome.outputs.into_iter().map(|spec| OutputInput(spec.into())).collect(),
+        delay_ms: u64::try_from(outcome.delay.as_millis()).unwrap_or(u64::MAX),
     }
 }
 

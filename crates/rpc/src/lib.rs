@@ -65,7 +65,7 @@ mod restore;
 mod service;
 mod waits;
 
-pub use actions::{CoordinatorActions, DEFAULT_LEASE};
+pub use actions::{CoordinatorActions, DEFAULT_LEASE, NoCoordinator};
 pub use call::RpcOptions;
 pub use client::{ClaimStream, RpcCoordinator};
 pub use directory::{PayloadDirectory, PayloadFacts};

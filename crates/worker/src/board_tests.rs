@@ -29,6 +29,7 @@ fn done(name: &str, fence: u64) -> Outcome {
         resolution: Resolution::Completed,
         error: None,
         outputs: Vec::new(),
+        delay: Duration::ZERO,
     }
 }
 

@@ -11,7 +11,8 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use sheaf_coordinator::{
-    Claim, ClaimRequest, Error, Extended, Extension, Lease, LeaseRef, SettleReply, SettleRequest,
+    Claim, ClaimRequest, Error, Extended, Extension, Lease, LeaseRef, Resolution, SettleReply,
+    SettleRequest,
 };
 use sheaf_retry::{Code, Retryable as _, SharedClock};
 use tokio::task::{Id, JoinError, JoinSet};
@@ -346,14 +347,21 @@ impl Driver {
         let abandoned = matches!(self.phase, Phase::Stopping(_) | Phase::Settling(_));
         match ended {
             Ok((_, Ended::Settle(outcome, rows))) => {
-                if outcome.error.is_none() {
-                    self.summary.completed += 1;
-                    self.metrics.ended(Ending::Completed);
-                    self.metrics.rows.inc_by(rows);
-                    self.metrics.bytes.inc_by(job.lease.spec.bytes);
-                } else {
-                    self.summary.failed += 1;
-                    self.metrics.ended(Ending::Failed);
+                match outcome.resolution {
+                    Resolution::Completed => {
+                        self.summary.completed += 1;
+                        self.metrics.ended(Ending::Completed);
+                        self.metrics.rows.inc_by(rows);
+                        self.metrics.bytes.inc_by(job.lease.spec.bytes);
+                    }
+                    Resolution::Failed => {
+                        self.summary.failed += 1;
+                        self.metrics.ended(Ending::Failed);
+                    }
+                    Resolution::Released => {
+                        self.summary.released += 1;
+                        self.metrics.ended(Ending::Released);
+                    }
                 }
                 self.board.finished(outcome);
             }

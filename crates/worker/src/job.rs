@@ -1,12 +1,14 @@
 //! One attempt at one batch: payload, processor, sink, in that order.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use futures::StreamExt;
 use sheaf_connectors::{CommitKey, PreparedWrite, Sink};
 use sheaf_coordinator::{
     BatchSpec, Coordinator, Extension, Failure, Lease, LeaseRef, Outcome, Resolution, Verdict,
 };
+use sheaf_flight::MessageStream;
 use sheaf_retry::{Code, Retry, RetryPolicy, Retryable, SharedClock, Timestamp};
 use tokio_util::sync::CancellationToken;
 
@@ -14,6 +16,7 @@ use crate::board::reference;
 use crate::error::ProcessError;
 use crate::payloads::Payloads;
 use crate::processor::{Job, Output, Processor, ProgressHandle};
+use crate::rest::Rests;
 
 /// What every attempt of a pool needs.
 pub(crate) struct Tools {
@@ -22,6 +25,7 @@ pub(crate) struct Tools {
     pub(crate) payloads: Arc<dyn Payloads>,
     pub(crate) processor: Arc<dyn Processor>,
     pub(crate) sink: Option<Arc<dyn Sink>>,
+    pub(crate) rests: Rests,
 }
 
 /// How an attempt ended.
@@ -36,6 +40,8 @@ pub(crate) enum Ended {
 enum Fault {
     Failed(ProcessError),
     Lost,
+    /// The payload cannot be had now: what was tried, and how long to rest.
+    Away(Outage, Duration),
 }
 
 impl From<ProcessError> for Fault {
@@ -52,20 +58,98 @@ pub(crate) async fn run(
     progress: ProgressHandle,
 ) -> Ended {
     let stop = cancelled.clone();
+    let source = Source::of(&lease.spec);
     tokio::select! {
         biased;
         () = stop.cancelled() => Ended::Lost,
-        result = attempt(tools, &lease, cancelled, progress) => match result {
-            Ok((rows, batches)) => Ended::Settle(completed(&lease, batches), rows),
-            Err(Fault::Lost) => Ended::Lost,
-            Err(Fault::Failed(error)) => Ended::Settle(failed(&reference(&lease), error), 0),
-        },
+        result = attempt(tools, &lease, &source, cancelled, progress) => {
+            match result.map_err(|fault| source.blame(fault, &tools.rests)) {
+                Ok((rows, batches)) => Ended::Settle(completed(&lease, batches), rows),
+                Err(Fault::Lost) => Ended::Lost,
+                Err(Fault::Failed(error)) => Ended::Settle(failed(&reference(&lease), error), 0),
+                Err(Fault::Away(outage, rest)) => {
+                    tracing::debug!(id = %lease.spec.id, ?outage, ?rest, "given back");
+                    Ended::Settle(rested(&reference(&lease), outage, rest), 0)
+                }
+            }
+        }
+    }
+}
+
+/// Why a payload cannot be had now.
+#[derive(Clone, Debug)]
+struct Outage {
+    code: Code,
+    message: String,
+}
+
+impl Outage {
+    /// An error of the way to the payload, not of the payload.
+    fn of(error: &sheaf_flight::Error) -> Option<Self> {
+        let code = error.code();
+        let away = [Code::Unavailable, Code::Draining, Code::DeadlineExceeded, Code::Overloaded];
+        let message = || format!("its payload cannot be had now: {}", error.message());
+        away.contains(&code).then(|| Outage { code, message: message() })
+    }
+}
+
+/// Where the payload of one attempt comes from.
+#[derive(Clone, Debug)]
+struct Source {
+    /// What rests when it does not answer; empty for the default server.
+    place: String,
+    /// What broke the stream after it was opened.
+    broken: Arc<OnceLock<Outage>>,
+}
+
+impl Source {
+    fn of(batch: &BatchSpec) -> Self {
+        let place = batch.locations.first().cloned().unwrap_or_default();
+        Source { place, broken: Arc::default() }
+    }
+
+    /// Opens the payload, unless its server rests, and remembers what breaks it.
+    async fn open(&self, tools: &Tools, batch: &BatchSpec) -> Result<MessageStream, Fault> {
+        if let Some(left) = tools.rests.left(&self.place) {
+            let message = format!("the server {:?} of its payload did not answer", self.place);
+            return Err(Fault::Away(Outage { code: Code::Unavailable, message }, left));
+        }
+        match tools.payloads.open(batch).await {
+            Ok(messages) => {
+                tools.rests.reached(&self.place);
+                let broken = Arc::clone(&self.broken);
+                Ok(messages
+                    .inspect(move |message| {
+                        if let Err(error) = message
+                            && let Some(outage) = Outage::of(error)
+                        {
+                            broken.get_or_init(|| outage);
+                        }
+                    })
+                    .boxed())
+            }
+            Err(error) => match Outage::of(&error) {
+                Some(outage) => Err(Fault::Away(outage, tools.rests.failed(&self.place))),
+                None => Err(payload_error(&error).into()),
+            },
+        }
+    }
+
+    /// A failure after the stream broke is the stream's.
+    fn blame(&self, fault: Fault, rests: &Rests) -> Fault {
+        match (fault, self.broken.get()) {
+            (Fault::Failed(_), Some(outage)) => {
+                Fault::Away(outage.clone(), rests.failed(&self.place))
+            }
+            (fault, _) => fault,
+        }
     }
 }
 
 async fn attempt(
     tools: &Tools,
     lease: &Lease,
+    source: &Source,
     cancelled: CancellationToken,
     progress: ProgressHandle,
 ) -> Result<(u64, Vec<BatchSpec>), Fault> {
@@ -81,10 +165,10 @@ async fn attempt(
             return Ok((winner.rows, Vec::new()));
         }
         // The rows are there, the batches made with them were never registered.
-        let output = process(tools, lease, cancelled, progress).await?;
+        let output = process(tools, lease, source, cancelled, progress).await?;
         return Ok((winner.rows, output.batches));
     }
-    let output = process(tools, lease, cancelled, progress).await?;
+    let output = process(tools, lease, source, cancelled, progress).await?;
     let Some(sink) = &tools.sink else { return Ok(drain(output).await?) };
     let mut write = sink
         .prepare(&key, output.schema.clone())
@@ -111,10 +195,11 @@ async fn attempt(
 async fn process(
     tools: &Tools,
     lease: &Lease,
+    source: &Source,
     cancelled: CancellationToken,
     progress: ProgressHandle,
-) -> Result<Output, ProcessError> {
-    let messages = tools.payloads.open(&lease.spec).await.map_err(|error| payload_error(&error))?;
+) -> Result<Output, Fault> {
+    let messages = source.open(tools, &lease.spec).await?;
     let job = Job {
         spec: lease.spec.clone(),
         fence: lease.fence,
@@ -123,7 +208,7 @@ async fn process(
         cancelled,
         progress,
     };
-    tools.processor.process(job).await
+    Ok(tools.processor.process(job).await?)
 }
 
 fn payload_error(error: &sheaf_flight::Error) -> ProcessError {
@@ -202,7 +287,13 @@ fn transient(error: &sheaf_coordinator::Error) -> ProcessError {
 }
 
 fn completed(lease: &Lease, outputs: Vec<BatchSpec>) -> Outcome {
-    Outcome { lease: reference(lease), resolution: Resolution::Completed, error: None, outputs }
+    Outcome {
+        lease: reference(lease),
+        resolution: Resolution::Completed,
+        error: None,
+        outputs,
+        delay: Duration::ZERO,
+    }
 }
 
 /// The outcome of a failed attempt.
@@ -218,10 +309,24 @@ pub(crate) fn failed(lease: &LeaseRef, error: ProcessError) -> Outcome {
         resolution: Resolution::Failed,
         error: Some(error),
         outputs: Vec::new(),
+        delay: Duration::ZERO,
     }
+}
+
+/// The outcome of work that cannot be done now: given back, and left alone for a while.
+fn rested(lease: &LeaseRef, outage: Outage, rest: Duration) -> Outcome {
+    let Outage { code, message } = outage;
+    let error = Failure { code, message, permanent: false, at: Timestamp::EPOCH };
+    Outcome { error: Some(error), delay: rest, ..released(lease.clone()) }
 }
 
 /// The outcome of work that is given back.
 pub(crate) fn released(lease: LeaseRef) -> Outcome {
-    Outcome { lease, resolution: Resolution::Released, error: None, outputs: Vec::new() }
+    Outcome {
+        lease,
+        resolution: Resolution::Released,
+        error: None,
+        outputs: Vec::new(),
+        delay: Duration::ZERO,
+    }
 }

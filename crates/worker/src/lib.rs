@@ -69,6 +69,7 @@ mod metrics;
 mod owner;
 mod payloads;
 mod processor;
+mod rest;
 mod spec;
 mod verify;
 mod worker;

@@ -15,6 +15,7 @@ use crate::job::Tools;
 use crate::metrics::Metrics;
 use crate::payloads::Payloads;
 use crate::processor::Processor;
+use crate::rest::Rests;
 
 /// A pool of workers: claims batches, works on them, settles them.
 ///
@@ -122,6 +123,7 @@ impl Worker {
             payloads: parts.payloads,
             processor: parts.processor,
             sink: parts.sink,
+            rests: Rests::new(parts.clock.clone()),
         };
         let driver = Driver::new(config, tools, parts.clock, parts.metrics, stop.clone());
         Ok(Worker { state: Mutex::new(State::Made(Box::new(driver))), stop, metrics })

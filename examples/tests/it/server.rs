@@ -29,7 +29,7 @@ impl Server {
         raw.set("workers", "0", Origin::Flag);
         let config = raw.validate(&Machine::of(1 << 30)).unwrap();
         let server = sheaf_node::serve::Server::start(config, SystemClock::shared()).await.unwrap();
-        Server { coordinator: server.coordinator(), server, _data: data }
+        Server { coordinator: server.coordinator().expect("mode all has one"), server, _data: data }
     }
 
     pub(crate) fn uri(&self) -> String {
@@ -47,7 +47,8 @@ impl Server {
     pub(crate) fn worker(&self, processor: impl Processor, sink: Option<Arc<dyn Sink>>) -> Worker {
         let mut config = sheaf_worker::Config::new("rust").with_worker_count(1);
         config.prefetch = 0;
-        let payloads = Arc::new(LocalPayloads::new(self.server.store().clone()));
+        let payloads =
+            Arc::new(LocalPayloads::new(self.server.store().expect("mode all has one").clone()));
         let (coordinator, clock) = (self.coordinator.clone(), SystemClock::shared());
         let mut parts = Parts::new(coordinator, payloads, Arc::new(processor), clock);
         parts.sink = sink;

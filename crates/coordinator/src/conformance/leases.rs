@@ -148,6 +148,26 @@ pub(super) async fn rule_08_a_release_charges_nothing(harness: &dyn Harness) {
     }
 }
 
+pub(super) async fn rule_08_a_release_may_rest(harness: &dyn Harness) {
+    let calls = Calls::new(harness).await;
+    calls.register(vec![spec("a")]).await;
+    let lease = calls.one(ClaimRequest { start: true, ..request("r", 1) }).await;
+    let away = outcome(&lease, Resolution::Released);
+    let wrong =
+        Outcome { resolution: Resolution::Completed, delay: harness.lease(), ..away.clone() };
+    let wrong = SettleRequest { outcomes: vec![wrong], ..SettleRequest::default() };
+    assert!(calls.0.settle(wrong).await.is_err(), "only a release rests");
+    let away = Outcome { delay: harness.lease(), error: Some(failure(false)), ..away };
+    for verdict in [Verdict::Applied, Verdict::AlreadyDone] {
+        is(&calls.settle(vec![away.clone()]).await.outcomes[0], verdict, State::Scheduled);
+    }
+    let batch = calls.get("a").await.unwrap();
+    assert_eq!((batch.attempts, batch.error.unwrap().message.as_str()), (0, "broken"));
+    harness.advance(harness.lease() * 2).await;
+    let lease = calls.one(request("again", 1)).await;
+    assert_eq!(lease.attempt, 1);
+}
+
 pub(super) async fn rule_09_only_the_coordinators_clock_decides(harness: &dyn Harness) {
     let calls = Calls::new(harness).await;
     calls.register(vec![spec("a")]).await;

@@ -47,14 +47,26 @@ impl Record {
     }
 
     /// The attempt is over without having counted.
-    fn release(&mut self) {
+    fn release(&mut self, outcome: &Outcome, now: Timestamp) {
         if self.lease.as_ref().is_some_and(|held| held.started) {
             self.attempts = self.attempts.saturating_sub(1);
             if self.attempts == 0 {
                 self.first_attempt_at = 0;
             }
         }
+        if let Some(error) = &outcome.error {
+            self.extra_mut().error = Some(Failure { at: now, ..limits::failure(error) });
+        }
+        self.rest(outcome.delay, now);
+    }
+
+    /// Back to the ready ones after a while.
+    fn rest(&mut self, delay: Duration, now: Timestamp) {
         self.ready();
+        if !delay.is_zero() {
+            self.state = State::Scheduled;
+            self.at = now.plus(delay).as_micros();
+        }
     }
 
     fn policy(&self, default: &RetryPolicy) -> RetryPolicy {
@@ -89,12 +101,7 @@ impl Record {
         self.extra_mut().error = Some(error);
         match delay {
             None => self.finish(State::Failed, now),
-            Some(Duration::ZERO) => self.ready(),
-            Some(delay) => {
-                self.ready();
-                self.state = State::Scheduled;
-                self.at = now.plus(delay).as_micros();
-            }
+            Some(delay) => self.rest(delay, now),
         }
     }
 
@@ -214,7 +221,7 @@ impl Engine {
                     }
                 }
                 Resolution::Failed => record.fail(outcome.error.as_ref(), &default, now),
-                Resolution::Released => record.release(),
+                Resolution::Released => record.release(outcome, now),
             }
             record.settled = Some(outcome.resolution);
             record.settled_fence = fence;

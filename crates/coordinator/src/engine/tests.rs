@@ -46,6 +46,7 @@ fn busy() -> (Engine, Vec<(u64, Vec<u8>)>) {
         resolution,
         error: None,
         outputs: if resolution == Resolution::Completed { vec![spec(9)] } else { vec![] },
+        delay: Duration::ZERO,
     });
     let request = SettleRequest { outcomes: outcomes.collect(), ..SettleRequest::default() };
     engine.settle(&request, now).unwrap();
@@ -201,6 +202,7 @@ fn a_log_replays_to_the_same_state() {
                 resolution: Resolution::Failed,
                 error: None,
                 outputs: vec![],
+                delay: Duration::ZERO,
             });
             let request =
                 SettleRequest { outcomes: outcomes.collect(), ..SettleRequest::default() };

@@ -104,6 +104,7 @@ impl From<&Outcome> for proto::Outcome {
             result: outcome.resolution.to_wire(),
             error: outcome.error.as_ref().map(Into::into),
             outputs: to_all(&outcome.outputs),
+            delay_ms: millis(outcome.delay),
         }
     }
 }
@@ -118,6 +119,7 @@ impl TryFrom<proto::Outcome> for Outcome {
             resolution: Resolution::from_wire(message.result)?,
             error: some(message.error)?,
             outputs: from_all(message.outputs)?,
+            delay: Duration::from_millis(message.delay_ms),
         })
     }
 }

@@ -82,6 +82,7 @@ fn everything_comes_back() {
             resolution: Resolution::Failed,
             error: batch.error.clone(),
             outputs: vec![full_spec()],
+            delay: Duration::ZERO,
         }],
         started: vec![lease.clone()],
         claim: Some(claim),

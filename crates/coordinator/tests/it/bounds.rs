@@ -194,6 +194,7 @@ async fn metrics_tell_what_happened() {
         resolution: Resolution::Completed,
         error: None,
         outputs: vec![],
+        delay: Duration::ZERO,
     };
     let settle = SettleRequest { outcomes: vec![outcome], ..SettleRequest::default() };
     coordinator.settle(settle).await.unwrap();

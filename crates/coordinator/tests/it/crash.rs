@@ -51,6 +51,7 @@ fn child() {
                             resolution: Resolution::Completed,
                             error: None,
                             outputs: vec![],
+                            delay: Duration::ZERO,
                         };
                         let outcomes = vec![outcome];
                         let settle = SettleRequest { outcomes, ..SettleRequest::default() };

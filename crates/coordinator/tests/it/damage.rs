@@ -1,5 +1,7 @@
 //! Disks that are full, files that are torn, newer or taken.
 
+use std::time::Duration;
+
 use std::fmt::Debug;
 use std::io;
 use std::sync::Arc;
@@ -145,6 +147,7 @@ async fn a_full_disk_changes_nothing_and_work_resumes() {
         resolution: Resolution::Completed,
         error: None,
         outputs: vec![super::spec("out")],
+        delay: Duration::ZERO,
     };
     let settle = SettleRequest { outcomes: vec![outcome], ..SettleRequest::default() };
 

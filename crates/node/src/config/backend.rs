@@ -12,17 +12,20 @@ pub enum Backend {
     Embedded,
     /// Another process, over gRPC.
     Remote(HostPort),
+    /// Nobody: a Flight server by itself.
+    Absent,
 }
 
 /// What works today, for everything that does not yet.
-const TODAY: &str =
-    "use --coordinator embedded in mode all, or mode worker with --coordinator grpc://HOST:PORT";
+const TODAY: &str = "use --coordinator embedded in mode all or coordinator, or \
+                     --coordinator grpc://HOST:PORT in mode flight or worker";
 
 /// Reads the four settings that choose the coordinator, and checks that they agree.
 pub(super) fn read(reader: &mut Reader<'_>, mode: Option<Mode>) -> Option<Backend> {
     let chosen = reader.text("coordinator").to_owned();
     let named = reader.is_set("coordinator") && !chosen.is_empty();
     let backend = match chosen.as_str() {
+        "" if mode == Some(Mode::Flight) => Some(Backend::Absent),
         "embedded" | "" => Some(Backend::Embedded),
         "valkey" => None,
         "raft" => {
@@ -95,45 +98,48 @@ fn valkey(reader: &mut Reader<'_>, chosen: &str, named: bool) -> bool {
 
 /// Whether the mode has a use for the backend.
 fn agree(reader: &mut Reader<'_>, backend: &Backend, mode: Mode) {
-    match (mode, backend) {
-        (Mode::All, Backend::Remote(address)) => {
-            let message = format!(
-                "mode all has its coordinator inside and does not use {address}; \
-                 choose --mode worker, or --coordinator embedded"
-            );
-            reader.wrong("coordinator", message);
+    let message = match (mode, backend) {
+        (Mode::All | Mode::Coordinator, Backend::Remote(address)) => format!(
+            "mode {mode} has its coordinator inside and does not use {address}; \
+             choose --mode worker or flight, or --coordinator embedded"
+        ),
+        (Mode::Worker, Backend::Embedded | Backend::Absent) => {
+            "mode worker needs the coordinator of a server: \
+             add --coordinator grpc://HOST:PORT with the address of its ready line"
+                .to_owned()
         }
-        (Mode::Worker, Backend::Embedded) => {
-            let message = "mode worker needs the coordinator of a server: \
-                           add --coordinator grpc://HOST:PORT with the address of its ready line";
-            reader.wrong("coordinator", message.to_owned());
+        (Mode::Flight, Backend::Embedded) => "mode flight has no coordinator inside: \
+             name one with --coordinator grpc://HOST:PORT, or leave it out"
+            .to_owned(),
+        (Mode::Worker | Mode::Flight, Backend::Remote(address)) if address.port == 0 => {
+            "port 0 cannot be dialled; name the server's".to_owned()
         }
-        (Mode::Worker, Backend::Remote(address)) if address.port == 0 => {
-            reader.wrong("coordinator", "port 0 cannot be dialled; name the server's".to_owned());
-        }
-        _ => {}
-    }
+        _ => return,
+    };
+    reader.wrong("coordinator", message);
 }
 
-/// Settings without effect in mode worker, where the command line names them:
+/// Settings that belong to workers.
+const WORK: [&str; 5] = ["workers", "poll-interval", "queue", "processor", "sink"];
+/// Settings that belong to payloads.
+const PAYLOADS: [&str; 3] = ["memory-limit", "ttl", "advertise-addr"];
+/// Settings that belong to what is kept.
+const KEPT: [&str; 2] = ["data-dir", "durability"];
+
+/// Settings without effect in a mode, where the command line names them:
 /// files and environments are shared by processes of several modes.
 pub(super) fn without_effect(reader: &mut Reader<'_>, mode: Mode) {
-    const SERVER_ONLY: [&str; 7] = [
-        "data-dir",
-        "durability",
-        "memory-limit",
-        "max-live-bytes",
-        "ttl",
-        "max-retries",
-        "advertise-addr",
-    ];
-    if mode != Mode::Worker {
-        return;
-    }
-    for name in SERVER_ONLY {
+    const COORDINATION: [&str; 2] = ["max-retries", "max-live-bytes"];
+    let (settings, owner): (Vec<&[&'static str]>, _) = match mode {
+        Mode::All => return,
+        Mode::Worker => (vec![&KEPT, &PAYLOADS, &COORDINATION], "the server"),
+        Mode::Flight => (vec![&WORK, &COORDINATION], "workers and coordinator"),
+        Mode::Coordinator => (vec![&WORK, &PAYLOADS], "workers and Flight servers"),
+    };
+    for name in settings.concat() {
         if reader.origin(name) == Origin::Flag {
-            let message = "has no effect in mode worker: it belongs to the server";
-            reader.wrong(name, message.to_owned());
+            let message = format!("has no effect in mode {mode}: it belongs to {owner}");
+            reader.wrong(name, message);
         }
     }
 }

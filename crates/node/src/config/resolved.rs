@@ -85,7 +85,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// What this process is: [`Mode::All`] or [`Mode::Worker`] in this version.
+    /// What this process is.
     pub fn mode(&self) -> Mode {
         self.mode
     }

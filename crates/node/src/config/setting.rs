@@ -48,7 +48,7 @@ pub const SETTINGS: &[Setting] = &[
         "flight-addr",
         "HOST:PORT",
         "localhost:8080",
-        "Where to serve Flight and coordinator, port 0 for a free one; in mode worker the server to dial",
+        "Where to serve Flight and coordinator, port 0 for a free one; in mode worker the server to dial, in mode coordinator localhost:8082 by default",
     ),
     Setting::new(
         "admin-addr",
@@ -60,7 +60,7 @@ pub const SETTINGS: &[Setting] = &[
         "advertise-addr",
         "HOST:PORT",
         "",
-        "Address under which others reach this store; without it they use the connection they have",
+        "Address under which others reach this store; without it the bound one in mode flight, else the connection they have",
     ),
     Setting::new(
         "insecure",
@@ -98,7 +98,7 @@ pub const SETTINGS: &[Setting] = &[
         "coordinator",
         "BACKEND",
         "",
-        "Who remembers the work: embedded, valkey, raft or grpc://HOST:PORT [default: embedded]",
+        "Who remembers the work: embedded, valkey, raft or grpc://HOST:PORT [default: embedded; none in mode flight]",
     ),
     Setting::new(
         "valkey-addr",

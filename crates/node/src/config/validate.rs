@@ -61,6 +61,7 @@ fn read(reader: &mut Reader<'_>, machine: &Machine) -> Option<Config> {
         security::dial(reader, &security, "coordinator", address);
     }
     security::password_file(reader, mode);
+    reachable(reader, mode, flight_addr.as_ref(), backend.as_ref());
     if let Some(mode) = mode {
         backend::without_effect(reader, mode);
     }
@@ -77,7 +78,9 @@ fn read(reader: &mut Reader<'_>, machine: &Machine) -> Option<Config> {
     let queues = queues(reader);
     let processor = reader.parse("processor");
     let sink = reader.parse("sink");
-    idle(reader, workers);
+    if matches!(mode, Some(Mode::All)) {
+        idle(reader, workers);
+    }
     let verbose = reader.switch("verbose");
     let format = reader.parse::<LogFormat>("log-format");
     Some(Config {
@@ -114,16 +117,12 @@ fn max_live_bytes(reader: &mut Reader<'_>) -> Option<u64> {
 }
 
 fn mode(reader: &mut Reader<'_>) -> Option<Mode> {
-    let mode = reader.parse::<Mode>("mode")?;
-    if matches!(mode, Mode::Flight | Mode::Coordinator) {
-        let message = format!(
-            "mode {mode} is not built into this version; use mode all for a server, \
-             and mode worker for further workers against it"
-        );
-        reader.unbuilt("mode", message);
-    }
-    Some(mode)
+    reader.parse::<Mode>("mode")
 }
+
+/// Where coordinators listen by default: one beside a Flight server starts as
+/// it is.
+const COORDINATOR_ADDR: &str = "localhost:8082";
 
 /// An address to bind, or in mode worker one to dial.
 fn listen(
@@ -134,7 +133,10 @@ fn listen(
     mode: Option<Mode>,
 ) -> Option<HostPort> {
     // The address is often copied from a ready line, with its scheme.
-    let text = reader.text(name);
+    let text = match reader.text(name) {
+        _ if mode == Some(Mode::Coordinator) && !reader.is_set(name) => COORDINATOR_ADDR,
+        text => text,
+    };
     let address = match HostPort::from_uri(text) {
         Ok(address) => address,
         Err(problem) => {
@@ -173,6 +175,30 @@ fn advertised(reader: &mut Reader<'_>, tls: bool) -> Option<Option<HostPort>> {
     }
 }
 
+/// A Flight server that registers what it has must be found again under what
+/// it registers.
+fn reachable(
+    reader: &mut Reader<'_>,
+    mode: Option<Mode>,
+    bound: Option<&HostPort>,
+    backend: Option<&Backend>,
+) {
+    let open = |address: &HostPort| {
+        address.host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_unspecified())
+    };
+    if mode == Some(Mode::Flight)
+        && matches!(backend, Some(Backend::Remote(_)))
+        && let Some(address) = bound.filter(|address| open(address))
+        && reader.text("advertise-addr").is_empty()
+    {
+        let message = format!(
+            "{address} is no address under which workers find this server: \
+             add --advertise-addr HOST:PORT"
+        );
+        reader.wrong("flight-addr", message);
+    }
+}
+
 fn data_dir(reader: &mut Reader<'_>) -> Option<PathBuf> {
     let text = reader.text("data-dir");
     if text.is_empty() {
@@ -197,6 +223,9 @@ fn durability(reader: &mut Reader<'_>) -> Option<Durability> {
 fn workers(reader: &mut Reader<'_>, mode: Option<Mode>) -> Option<usize> {
     let most = u32::try_from(sheaf_worker::MAX_WORKER_COUNT).unwrap_or(u32::MAX);
     let workers = reader.number("workers", most)?;
+    if matches!(mode, Some(Mode::Flight | Mode::Coordinator)) {
+        return Some(0);
+    }
     if workers == 0 && mode == Some(Mode::Worker) {
         reader.wrong("workers", "mode worker needs at least 1".to_owned());
         return None;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sheaf_coordinator::{Coordinator, CoordinatorExt as _, State};
 use sheaf_retry::SharedClock;
-use sheaf_telemetry::Status;
+use sheaf_telemetry::{Health, Status};
 use tokio_util::sync::CancellationToken;
 
 /// How often it is asked.
@@ -35,6 +35,22 @@ impl Pulse {
             }
         }));
         pulse
+    }
+
+    /// As [`Pulse::start`], in the background: what does not answer yet shows
+    /// on the health page when it is known, and is not waited for here.
+    pub(super) fn follow(
+        health: &Health,
+        part: &'static str,
+        coordinator: Arc<dyn Coordinator>,
+        clock: &SharedClock,
+        stop: &CancellationToken,
+    ) {
+        let (health, clock, token) = (health.clone(), clock.clone(), stop.clone());
+        tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
+            let pulse = Pulse::start(coordinator, clock, token).await;
+            health.register(part, move || pulse.status());
+        }));
     }
 
     pub(super) fn status(&self) -> Status {

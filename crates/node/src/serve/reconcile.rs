@@ -1,9 +1,11 @@
-//! Compares, after a start, what is to be done with what is there.
+//! Compares what is to be done with what is there, after a start and now and then.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sheaf_coordinator::{Coordinator, CoordinatorExt as _, Error, ListFilter, State};
 use sheaf_proto::BatchId;
+use sheaf_retry::SharedClock;
 use sheaf_store::Store;
 
 /// Batches looked at in one go.
@@ -22,23 +24,51 @@ pub(super) struct Found {
     pub(super) names: Vec<BatchId>,
 }
 
-/// Counts the live batches whose payload is gone, and says so in the log.
+/// How often they are compared again.
+const EVERY: Duration = Duration::from_secs(600);
+/// After a comparison that failed: the coordinator may be away.
+const SOON: Duration = Duration::from_secs(30);
+
+/// Counts the live batches whose payload is gone, and says so in the log; from
+/// time to time again, without end.
 ///
 /// Nothing is changed: a worker that claims such a batch settles it as failed
 /// with code `payload_lost`, which also covers payloads that get lost later.
-pub(super) async fn reconcile(coordinator: Arc<dyn Coordinator>, store: Store, own: Vec<String>) {
-    match compare(coordinator.as_ref(), &store, &own).await {
-        Ok(Found { live, missing: 0, .. }) => {
-            tracing::info!(live, "every live batch has its payload");
-        }
-        Ok(Found { live, missing, names }) => tracing::warn!(
-            live,
-            missing,
-            ?names,
-            "batches without payload will fail with payload_lost when they are claimed"
-        ),
-        Err(error) => tracing::warn!(%error, "batches and payloads could not be compared"),
+pub(super) async fn reconcile(
+    coordinator: Arc<dyn Coordinator>,
+    store: Store,
+    own: Vec<String>,
+    clock: SharedClock,
+) {
+    let mut before = None;
+    loop {
+        let pause = match compare(coordinator.as_ref(), &store, &own).await {
+            Ok(found) if before.as_ref() == Some(&found.missing) => EVERY,
+            Ok(found) => {
+                before = Some(found.missing);
+                tell(&found);
+                EVERY
+            }
+            Err(error) => {
+                tracing::warn!(%error, "batches and payloads could not be compared");
+                SOON
+            }
+        };
+        clock.sleep(pause).await;
     }
+}
+
+fn tell(found: &Found) {
+    let Found { live, missing, names } = found;
+    if *missing == 0 {
+        return tracing::info!(live, "every live batch has its payload");
+    }
+    tracing::warn!(
+        live,
+        missing,
+        ?names,
+        "batches without payload will fail with payload_lost when they are claimed"
+    );
 }
 
 /// Payloads at other addresses are none of this store's business.

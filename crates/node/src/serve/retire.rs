@@ -1,29 +1,47 @@
 //! Tells the store when the work on a payload is over.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt as _;
 use sheaf_coordinator::{Coordinator, Event, State, WatchFilter};
+use sheaf_retry::{RetryPolicy, SharedClock};
 use sheaf_store::Store;
 
-/// Passes on every batch that reaches a terminal state, until the coordinator
-/// closes. What is missed is found by the store itself, which asks again from
-/// time to time.
-pub(super) async fn retire(coordinator: Arc<dyn Coordinator>, store: Store) {
-    let mut events = match coordinator.watch(WatchFilter::default()).await {
-        Ok(events) => events,
-        Err(error) => {
-            tracing::warn!(%error, "payloads will be kept longer: no events");
-            return;
-        }
-    };
-    while let Some(event) = events.next().await {
-        match event {
-            Event::Changed(change) if change.to.is_none_or(State::is_terminal) => {
-                store.completed(&[change.id]);
+/// Between two tries to watch a coordinator that cannot be reached.
+const AGAIN: RetryPolicy =
+    RetryPolicy { max_retries: u32::MAX, base_ms: 500, cap_ms: 30_000, ..RetryPolicy::TRANSFER };
+
+/// Passes on every batch that reaches a terminal state, without end: a
+/// coordinator that went away is watched again when it is back. What is missed
+/// is found by the store itself, which asks again from time to time.
+pub(super) async fn retire(coordinator: Arc<dyn Coordinator>, store: Store, clock: SharedClock) {
+    let mut failures = 0;
+    loop {
+        match coordinator.watch(WatchFilter::default()).await {
+            Ok(mut events) => {
+                while let Some(event) = events.next().await {
+                    failures = 0;
+                    pass_on(event, &store);
+                }
             }
-            Event::Changed(_) => {}
-            Event::Missed(count) => tracing::debug!(count, "events missed"),
+            Err(error) => {
+                tracing::warn!(%error, "payloads are kept longer: the coordinator sends no events");
+            }
         }
+        let seed = clock.now().as_micros();
+        let cap = Duration::from_millis(AGAIN.cap_ms);
+        clock.sleep(AGAIN.delay_seeded(failures, seed).unwrap_or(cap)).await;
+        failures = failures.saturating_add(1);
+    }
+}
+
+fn pass_on(event: Event, store: &Store) {
+    match event {
+        Event::Changed(change) if change.to.is_none_or(State::is_terminal) => {
+            store.completed(&[change.id]);
+        }
+        Event::Changed(_) => {}
+        Event::Missed(count) => tracing::debug!(count, "events missed"),
     }
 }

@@ -1,32 +1,31 @@
-//! Mode `all`: store, coordinator and workers in one process.
+//! Modes `all`, `flight` and `coordinator`: what serves a port.
 
 use std::fmt;
-use std::path::Path;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use sheaf_coordinator::embedded::{self, Embedded};
-use sheaf_coordinator::{Coordinator, engine};
-use sheaf_flight::{FlightRouter, Limits, Security, ServerHandle};
+use sheaf_coordinator::Coordinator;
+use sheaf_flight::{Security, ServerHandle};
 use sheaf_retry::{RetryPolicy, SharedClock};
-use sheaf_rpc::{CoordinatorActions, CoordinatorService, Waits};
-use sheaf_store::{Budget, Durability, FlightClient, Options, Store, StoreActions, StoreHandler};
+use sheaf_rpc::Waits;
+use sheaf_store::{FlightClient, PayloadOwner, Store, Unowned};
 use sheaf_telemetry::{AdminServer, Health, SharedRegistry, Status};
 use sheaf_worker::{CoordinatorOwner, LocalPayloads, Worker};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::directory::StoreDirectory;
 use super::error::Error;
 use super::failures::report;
+use super::parts::{Parts, open_coordinator, open_store};
 use super::ports::Ports;
 use super::protect;
 use super::pulse::Pulse;
 use super::reconcile::reconcile;
 use super::retire::retire;
-use super::workers;
-use crate::config::{Backend, Config, HostPort};
+use super::{clients, locations, workers};
+use crate::config::{Backend, Config, Mode};
 
-/// A running server: mode `all`, in a program of one's own or in a test.
+/// A running server of mode `all`, `flight` or `coordinator`, in a program of
+/// one's own or in a test.
 ///
 /// Nothing of the process is touched: no signals, no standard output, no
 /// global logger; several servers may run in one process, each on a data
@@ -68,12 +67,12 @@ pub struct Server {
     admin: AdminServer,
     waits: Waits,
     workers: Option<Arc<Worker>>,
-    store: Store,
-    coordinator: Arc<Embedded>,
+    parts: Parts,
     health: Health,
     clock: SharedClock,
     security: Security,
     grace: Duration,
+    mode: Mode,
     /// Ends what runs in the background.
     stop: DropGuard,
 }
@@ -94,7 +93,7 @@ impl Server {
     /// its name; [`Error::OtherMode`] for mode `worker`, which is
     /// [`RemoteWorkers`](super::RemoteWorkers).
     pub async fn start(config: Config, clock: SharedClock) -> Result<Self, Error> {
-        if let Backend::Remote(_) = config.backend() {
+        if config.mode() == Mode::Worker {
             return Err(Error::OtherMode { configured: "worker", instead: "RemoteWorkers" });
         }
         let ports = Ports::bind(&config)?;
@@ -102,49 +101,25 @@ impl Server {
         let (registry, health) = (SharedRegistry::default(), Health::new());
         // From here on the admin port says that the server is starting.
         let admin = protect::serve_admin(ports.admin, &registry, &health, &security)?;
-        let locations = own_locations(&config);
-        let owner = CoordinatorOwner::detached(clock.clone()).with_locations(locations.clone());
-        let owner = Arc::new(owner);
-        let store = open_store(&config, &clock, owner.clone()).await?;
-        let embedded = Arc::new(open_coordinator(&config, &clock).await?);
-        let coordinator: Arc<dyn Coordinator> = embedded.clone();
-        owner.attach(coordinator.clone())?;
-
+        let locations = locations::own(&config, ports.flight.local_addr());
+        let parts = open(&config, &clock, locations).await?;
         let waits = Waits::new();
-        let router = route(&config, &clock, &store, &embedded, &locations, &waits, &registry)?;
-        let directory = StoreDirectory::new(store.clone()).with_locations(locations.clone());
-        let service = CoordinatorService::new(coordinator.clone())
-            .with_directory(Arc::new(directory))
-            .with_waits(waits.clone());
-        let flight = sheaf_flight::Server::new(router)
-            .add_service(service.into_server())
-            .descriptors(sheaf_proto::FILE_DESCRIPTOR_SET)
-            .security(security.clone())
-            .serve(ports.flight)
-            .await?;
+        let router = parts.router(&config, &clock, &waits, &registry)?;
+        let mut server = sheaf_flight::Server::new(router).security(security.clone());
+        if let Some(service) = parts.service(&waits) {
+            server = server
+                .add_service(service.into_server())
+                .descriptors(sheaf_proto::FILE_DESCRIPTOR_SET);
+        }
+        let flight = server.serve(ports.flight).await?;
 
         let stop = CancellationToken::new();
         let guard = stop.clone().drop_guard();
-        in_background(&stop, &clock, &coordinator, &store, &locations);
-        let pulse = Pulse::start(coordinator.clone(), clock.clone(), stop.clone()).await;
-        health.register("coordinator", move || pulse.status());
-        let watched = store.clone();
-        health.register("store", move || describe(&watched));
+        in_background(&stop, &clock, &parts);
+        watch_health(&health, &parts, &clock, &stop).await;
         let workers = match config.workers() {
             0 => None,
-            _ => {
-                // A batch may be registered with the address of another server.
-                let (uri, caller) = (flight.uri(), protect::client(&config));
-                let elsewhere = FlightClient::connect_with(&uri, caller, clock.clone())?;
-                let payloads = LocalPayloads::new(store.clone())
-                    .with_own(locations.clone())
-                    .with_elsewhere(elsewhere);
-                let payloads = Arc::new(payloads);
-                let clock = clock.clone();
-                let pool =
-                    workers::start(&config, coordinator, payloads, locations, &registry, clock);
-                Some(Arc::new(pool.await?))
-            }
+            _ => Some(Arc::new(pool(&config, &clock, &parts, &flight.uri(), &registry).await?)),
         };
         if let Some(pool) = &workers {
             let pool = Arc::clone(pool);
@@ -156,12 +131,12 @@ impl Server {
             admin,
             waits,
             workers,
-            store,
-            coordinator: embedded,
+            parts,
             health,
             clock,
             security,
             grace: config.grace(),
+            mode: config.mode(),
             stop: guard,
         })
     }
@@ -172,24 +147,25 @@ impl Server {
         self.flight.uri()
     }
 
-    /// The store inside.
-    pub fn store(&self) -> &Store {
-        &self.store
+    /// The store inside; none in mode `coordinator`.
+    pub fn store(&self) -> Option<&Store> {
+        self.parts.store.as_ref()
     }
 
-    /// The coordinator inside.
-    pub fn coordinator(&self) -> Arc<dyn Coordinator> {
-        self.coordinator.clone()
+    /// The coordinator: inside, or in mode `flight` the one that is named, if any.
+    pub fn coordinator(&self) -> Option<Arc<dyn Coordinator>> {
+        self.parts.coordinator.clone()
     }
 
     /// `ready` and what is served, without a line feed.
     pub fn ready_line(&self) -> String {
-        let flight = self.flight.uri();
-        format!(
-            "ready flight={flight} coordinator={flight} admin={}://{}",
-            protect::scheme(&self.security),
-            self.admin.local_addr()
-        )
+        let (uri, scheme) = (self.flight.uri(), protect::scheme(&self.security));
+        let served = match self.mode {
+            Mode::Flight => format!("flight={uri}"),
+            Mode::Coordinator => format!("coordinator={uri}"),
+            Mode::All | Mode::Worker => format!("flight={uri} coordinator={uri}"),
+        };
+        format!("ready {served} admin={scheme}://{}", self.admin.local_addr())
     }
 
     /// Ends in good order: waiting claims first, then the workers inside, while
@@ -209,101 +185,112 @@ impl Server {
             tracing::warn!(?call, "cut at the end of the grace period");
         }
         drop(self.stop);
-        self.store.close().await;
-        if let Err(error) = self.coordinator.close().await {
+        if let Some(store) = &self.parts.store {
+            store.close().await;
+        }
+        if let Some(embedded) = &self.parts.embedded
+            && let Err(error) = embedded.close().await
+        {
             tracing::error!(%error, "the coordinator could not be closed");
         }
         workers::close_admin(self.admin).await;
     }
 }
 
-/// Where others reach the store.
-fn own_locations(config: &Config) -> Vec<String> {
-    config.advertise_addr().map(HostPort::uri).into_iter().collect()
-}
-
-/// What the port answers: payloads, and the actions of store and coordinator.
-fn route(
+/// Opens what the mode has.
+async fn open(
     config: &Config,
     clock: &SharedClock,
-    store: &Store,
-    coordinator: &Arc<Embedded>,
-    locations: &[String],
-    waits: &Waits,
-    registry: &SharedRegistry,
-) -> Result<FlightRouter, Error> {
-    let directory = StoreDirectory::new(store.clone()).with_locations(locations.to_vec());
-    let actions = CoordinatorActions::new(coordinator.clone(), clock.clone())
-        .with_directory(Arc::new(directory))
-        .with_default_lease(config.lease())
-        .with_waits(waits.clone());
-    let handler = StoreHandler::new(store.clone(), config.durability());
-    let mut registry = registry.lock().unwrap_or_else(PoisonError::into_inner);
-    store.metrics().register(&mut registry);
-    coordinator.register_metrics(&mut registry);
-    let router = FlightRouter::builder()
-        .handler("batches", Arc::new(handler))
-        .actions(Arc::new(StoreActions::new(store.clone())))
-        .actions(Arc::new(actions))
-        .limits(Limits::for_memory(config.memory_limit()))
-        .clock(clock.clone())
-        .metrics(&mut registry)
-        .build()?;
-    Ok(router)
+    locations: Vec<String>,
+) -> Result<Parts, Error> {
+    if config.mode() == Mode::Coordinator {
+        let embedded = Arc::new(open_coordinator(config, clock).await?);
+        let coordinator: Arc<dyn Coordinator> = embedded.clone();
+        let (coordinator, embedded) = (Some(coordinator), Some(embedded));
+        return Ok(Parts { store: None, coordinator, embedded, locations });
+    }
+    let owner = CoordinatorOwner::detached(clock.clone()).with_locations(locations.clone());
+    let owner = Arc::new(owner);
+    match config.backend() {
+        Backend::Embedded => {
+            let store = Some(open_store(config, clock, owner.clone()).await?);
+            let embedded = Arc::new(open_coordinator(config, clock).await?);
+            let coordinator: Arc<dyn Coordinator> = embedded.clone();
+            owner.attach(coordinator.clone())?;
+            let (coordinator, embedded) = (Some(coordinator), Some(embedded));
+            Ok(Parts { store, coordinator, embedded, locations })
+        }
+        Backend::Remote(address) => {
+            let coordinator: Arc<dyn Coordinator> =
+                Arc::new(clients::coordinator(config, address, clock)?);
+            owner.attach(coordinator.clone())?;
+            let store = Some(open_store(config, clock, owner).await?);
+            Ok(Parts { store, coordinator: Some(coordinator), embedded: None, locations })
+        }
+        Backend::Absent => {
+            let owner: Arc<dyn PayloadOwner> = Arc::new(Unowned);
+            let store = Some(open_store(config, clock, owner).await?);
+            Ok(Parts { store, coordinator: None, embedded: None, locations })
+        }
+    }
 }
 
 /// What goes on beside the calls, until `stop`.
-fn in_background(
-    stop: &CancellationToken,
-    clock: &SharedClock,
-    coordinator: &Arc<dyn Coordinator>,
-    store: &Store,
-    locations: &[String],
-) {
-    let retired = retire(coordinator.clone(), store.clone());
-    tokio::spawn(stop.clone().run_until_cancelled_owned(retired));
-    let reported = report(coordinator.clone(), clock.clone());
-    tokio::spawn(stop.clone().run_until_cancelled_owned(reported));
-    let compared = reconcile(coordinator.clone(), store.clone(), locations.to_vec());
-    tokio::spawn(stop.clone().run_until_cancelled_owned(compared));
+fn in_background(stop: &CancellationToken, clock: &SharedClock, parts: &Parts) {
+    let Some(coordinator) = &parts.coordinator else { return };
+    if let Some(store) = &parts.store {
+        let retired = retire(coordinator.clone(), store.clone(), clock.clone());
+        tokio::spawn(stop.clone().run_until_cancelled_owned(retired));
+        let locations = parts.locations.clone();
+        let compared = reconcile(coordinator.clone(), store.clone(), locations, clock.clone());
+        tokio::spawn(stop.clone().run_until_cancelled_owned(compared));
+    }
+    if parts.embedded.is_some() {
+        let reported = report(coordinator.clone(), clock.clone());
+        tokio::spawn(stop.clone().run_until_cancelled_owned(reported));
+    }
 }
 
-async fn open_store(
+/// Says what becomes of the parts on the health page. A coordinator elsewhere
+/// that does not answer is waited for; it does not hold up the start.
+async fn watch_health(
+    health: &Health,
+    parts: &Parts,
+    clock: &SharedClock,
+    stop: &CancellationToken,
+) {
+    if let Some(store) = parts.store.clone() {
+        health.register("store", move || describe(&store));
+    }
+    let Some(coordinator) = parts.coordinator.clone() else { return };
+    if parts.embedded.is_some() {
+        let pulse = Pulse::start(coordinator, clock.clone(), stop.clone()).await;
+        health.register("coordinator", move || pulse.status());
+        return;
+    }
+    Pulse::follow(health, "coordinator", coordinator, clock, stop);
+}
+
+/// The workers inside.
+async fn pool(
     config: &Config,
     clock: &SharedClock,
-    owner: Arc<CoordinatorOwner>,
-) -> Result<Store, Error> {
-    let mut options = Options::new(clock.clone())
-        .with_data_dir(config.data_dir())
-        .with_owner(owner)
-        .with_budget(Budget::new(config.memory_limit()));
-    options.ttl = config.ttl();
-    Ok(Store::open(options).await?)
-}
-
-/// Reads the whole state, which takes seconds where there is much of it.
-async fn open_coordinator(config: &Config, clock: &SharedClock) -> Result<Embedded, Error> {
-    let path = config.data_dir().join("coordinator.redb");
-    let settings = embedded::Config {
-        durability: match config.durability() {
-            Durability::Disk => embedded::Durability::Disk,
-            Durability::Memory => embedded::Durability::Memory,
-        },
-        engine: engine::Config {
-            retry: RetryPolicy { max_retries: config.max_retries(), ..RetryPolicy::QUEUE },
-            max_live_bytes: config.max_live_bytes(),
-            ..engine::Config::default()
-        },
-        ..embedded::Config::disk(path)
+    parts: &Parts,
+    uri: &str,
+    registry: &SharedRegistry,
+) -> Result<Worker, Error> {
+    let (Some(store), Some(coordinator)) = (&parts.store, &parts.coordinator) else {
+        return Err(Error::OtherMode { configured: "flight", instead: "RemoteWorkers" });
     };
-    let clock = clock.clone();
-    let opened = tokio::task::spawn_blocking(move || Embedded::open(settings, clock)).await;
-    let failed = |source| Error::Coordinator { data_dir: shown(config.data_dir()), source };
-    opened.map_err(|_| Error::Lost("the start of the coordinator"))?.map_err(failed)
-}
-
-fn shown(path: &Path) -> String {
-    path.display().to_string()
+    // A batch may be registered with the address of another server.
+    let channels = clients::payload_pool(config, clock);
+    let elsewhere = FlightClient::with_pool(channels, uri, RetryPolicy::TRANSFER, clock.clone())?;
+    let payloads = LocalPayloads::new(store.clone())
+        .with_own(parts.locations.clone())
+        .with_elsewhere(elsewhere);
+    let locations = parts.locations.clone();
+    let (coordinator, payloads) = (coordinator.clone(), Arc::new(payloads));
+    workers::start(config, coordinator, payloads, locations, registry, clock.clone()).await
 }
 
 fn describe(store: &Store) -> Status {

@@ -9,6 +9,8 @@ use sheaf_flight::{CallOptions, ChannelPool, ClientConfig, ipc};
 use sheaf_proto::BatchId;
 use sheaf_retry::{Code, Retryable as _, SystemClock};
 
+use std::path::Path;
+
 use super::*;
 use crate::config::{Machine, Origin, RawConfig};
 
@@ -24,7 +26,7 @@ async fn start(folder: &Path, settings: &[(&str, &str)]) -> Server {
 }
 
 async fn state(server: &Server, id: &BatchId) -> Option<State> {
-    server.coordinator.get(id).await.unwrap().map(|batch| batch.state)
+    server.coordinator().unwrap().get(id).await.unwrap().map(|batch| batch.state)
 }
 
 fn rows() -> RecordBatch {
@@ -60,7 +62,7 @@ async fn a_put_registers_in_the_same_call_and_an_action_by_name_alone() {
     register(&ids[1]).await.unwrap();
     let refused = register(&ids[2]).await.unwrap_err();
     assert!(matches!(refused.code(), Code::NotFound | Code::FailedPrecondition), "{refused}");
-    for batch in server.coordinator.get_all(ids[..2].to_vec()).await.unwrap() {
+    for batch in server.coordinator().unwrap().get_all(ids[..2].to_vec()).await.unwrap() {
         assert_eq!((batch.spec.rows, batch.spec.checksum.len()), (100, 32));
         assert_eq!(batch.spec.locations, ["grpc://h:7"]);
     }
@@ -72,7 +74,7 @@ async fn a_payload_is_kept_until_its_work_is_over_and_not_for_ever() {
     let folder = tempfile::tempdir().unwrap();
     let server = start(folder.path(), &[("workers", "1"), ("ttl", "50ms")]).await;
     let pause = sheaf_coordinator::Control::Pause("default".to_owned());
-    server.coordinator.control(pause).await.unwrap();
+    server.coordinator().unwrap().control(pause).await.unwrap();
     let id: BatchId = "kept".parse().unwrap();
     let register = CallOptions::default().header("sheaf-register", "true");
     put(&server, &id, &register).await;
@@ -80,16 +82,16 @@ async fn a_payload_is_kept_until_its_work_is_over_and_not_for_ever() {
     put(&server, &other, &CallOptions::default()).await;
     let gone = async |id: &BatchId| {
         let watched = async {
-            while server.store.info(id).is_ok() {
+            while server.store().unwrap().info(id).is_ok() {
                 tokio::task::yield_now().await
             }
         };
         tokio::time::timeout(Duration::from_secs(60), watched).await.expect("it goes");
     };
     gone(&other).await;
-    assert!(server.store.info(&id).is_ok(), "older than the other, and still needed");
+    assert!(server.store().unwrap().info(&id).is_ok(), "older than the other, and still needed");
     let resume = sheaf_coordinator::Control::Resume("default".to_owned());
-    server.coordinator.control(resume).await.unwrap();
+    server.coordinator().unwrap().control(resume).await.unwrap();
     gone(&id).await;
     assert_eq!(state(&server, &id).await, Some(State::Completed));
     server.drain().await;

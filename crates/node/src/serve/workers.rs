@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use sheaf_connectors::ExecCommand;
 use sheaf_coordinator::Coordinator;
-use sheaf_flight::{ChannelPool, Security};
+use sheaf_flight::Security;
 use sheaf_proto::BatchId;
 use sheaf_retry::{RetryPolicy, SharedClock};
-use sheaf_rpc::{RpcCoordinator, RpcOptions};
 use sheaf_store::FlightClient;
 use sheaf_telemetry::{AdminServer, Health, SharedRegistry, Status};
 use sheaf_worker::{Exec, Metrics, Parts, Payloads, Processor, RemotePayloads, Verify, Worker};
@@ -19,7 +18,8 @@ use super::error::Error;
 use super::ports::Ports;
 use super::protect;
 use super::pulse::Pulse;
-use crate::config::{Backend, Config, ProcessorChoice};
+use super::{clients, locations};
+use crate::config::{Backend, Config, HostPort, Mode, ProcessorChoice};
 
 /// How long the admin port may take to answer what it was asked.
 pub(super) const ADMIN_CLOSE: Duration = Duration::from_secs(1);
@@ -110,36 +110,26 @@ impl RemoteWorkers {
     /// Where an address, the sink or the admin port cannot be used;
     /// [`Error::OtherMode`] for mode `all`, which is [`Server`](super::Server).
     pub async fn start(config: Config, clock: SharedClock) -> Result<Self, Error> {
-        let Backend::Remote(coordinator) = config.backend() else {
-            return Err(Error::OtherMode { configured: "all", instead: "Server" });
+        let (Mode::Worker, Backend::Remote(address)) = (config.mode(), config.backend()) else {
+            return Err(Error::OtherMode { configured: config.mode().as_str(), instead: "Server" });
         };
         let admin = Ports::bind_admin(&config)?;
         let security = protect::open(&config, &clock)?;
-        let pool = ChannelPool::new(protect::client(&config), clock.clone());
-        let target = coordinator.uri().parse::<sheaf_flight::Target>()?;
-        let coordinator: Arc<dyn Coordinator> = Arc::new(RpcCoordinator::new(
-            pool.clone(),
-            target,
-            RpcOptions::default(),
-            clock.clone(),
-        ));
-        let flight = config.flight_addr().uri();
-        let client = FlightClient::with_pool(pool, &flight, RetryPolicy::TRANSFER, clock.clone())?;
-        let payloads = Arc::new(RemotePayloads::new(client));
+        let coordinator: Arc<dyn Coordinator> =
+            Arc::new(clients::coordinator(&config, address, &clock)?);
+        let payloads = Arc::new(payloads(&config, &clock, address)?);
         let (registry, health) = (SharedRegistry::default(), Health::new());
+        let dialled = config.flight_addr().clone();
+        let near = tokio::task::spawn_blocking(move || locations::near(&dialled)).await;
+        let near = near.map_err(|_| Error::Lost("the look-up of the Flight server"))?;
         let worker =
-            start(&config, coordinator.clone(), payloads, Vec::new(), &registry, clock.clone())
-                .await?;
+            start(&config, coordinator.clone(), payloads, near, &registry, clock.clone()).await?;
         let worker = Arc::new(worker);
         let stop = CancellationToken::new();
         let guard = stop.clone().drop_guard();
         let admin = protect::serve_admin(admin, &registry, &health, &security)?;
         // An unreachable server is waited for: it shows in the health, not here.
-        let (seen, token) = (health.clone(), stop.clone());
-        tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
-            let pulse = Pulse::start(coordinator, clock, token).await;
-            seen.register("coordinator", move || pulse.status());
-        }));
+        Pulse::follow(&health, "coordinator", coordinator, &clock, &stop);
         let pool = Arc::clone(&worker);
         health.register("workers", move || standing(&pool));
         health.ready();
@@ -160,6 +150,23 @@ impl RemoteWorkers {
         drop(self.stop);
         close_admin(self.admin).await;
     }
+}
+
+/// Payloads by the addresses of their batches, else from the server that the
+/// configuration names.
+fn payloads(
+    config: &Config,
+    clock: &SharedClock,
+    coordinator: &HostPort,
+) -> Result<RemotePayloads, Error> {
+    let pool = clients::payload_pool(config, clock);
+    let flight = config.flight_addr().uri();
+    let client = FlightClient::with_pool(pool, &flight, RetryPolicy::TRANSFER, clock.clone())?;
+    let payloads = RemotePayloads::new(client);
+    Ok(match coordinator == config.flight_addr() {
+        true => payloads,
+        false => payloads.with_home(coordinator.uri()),
+    })
 }
 
 pub(super) async fn close_admin(admin: AdminServer) {

@@ -248,6 +248,9 @@ pub struct Outcome {
     /// Batches made from this one; registered in the same step.
     #[prost(message, repeated, tag = "5")]
     pub outputs: ::prost::alloc::vec::Vec<BatchSpec>,
+    /// Of a release: how long the batch rests before it is pending again.
+    #[prost(uint64, tag = "6")]
+    pub delay_ms: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SettleRequest {

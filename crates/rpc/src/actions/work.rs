@@ -118,7 +118,8 @@ impl CoordinatorActions {
                 }
                 Err(error) => return Err(error),
             };
-            outcomes.push(Outcome { lease, resolution: input.result, error, outputs });
+            let delay = Duration::from_millis(input.delay_ms);
+            outcomes.push(Outcome { lease, resolution: input.result, error, outputs, delay });
         }
         Ok(outcomes)
     }

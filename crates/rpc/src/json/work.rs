@@ -301,7 +301,7 @@ pub struct OutcomeInput {
     pub fence: FenceText,
     /// `completed`, `failed` or `released`.
     pub result: Resolution,
-    /// Why it failed: a text, or `{"code","message","permanent"}`.
+    /// Why it failed or is given back: a text, or `{"code","message","permanent"}`.
     #[serde(default)]
     pub error: Option<ErrorInput>,
     /// No retry would help; default `false`.
@@ -310,6 +310,9 @@ pub struct OutcomeInput {
     /// Batches made from it: identifiers, or objects as for `RegisterBatch`.
     #[serde(default)]
     pub outputs: Vec<OutputInput>,
+    /// Of a release: how long the batch rests before it is pending again.
+    #[serde(default)]
+    pub delay_ms: u64,
 }
 
 /// What a text instead of an object is taken for, and what a failure without

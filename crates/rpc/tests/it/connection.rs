@@ -54,6 +54,7 @@ async fn a_settle_whose_answer_is_lost_counts_once() {
         resolution: Resolution::Completed,
         error: None,
         outputs: vec![spec("a.out")],
+        delay: Duration::ZERO,
     };
     let request = SettleRequest { outcomes: vec![outcome], ..SettleRequest::default() };
     let settling = tokio::spawn({

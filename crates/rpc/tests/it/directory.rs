@@ -213,6 +213,7 @@ async fn outputs_and_what_starts_anew_count_as_used() {
         resolution,
         error: None,
         outputs,
+        delay: std::time::Duration::ZERO,
     };
     let output = BatchSpec { rows: 6, bytes: 480, ..BatchSpec::new(id("a.out")) };
     let outcomes = vec![

@@ -71,6 +71,7 @@ impl Life<'_> {
             resolution: Resolution::Completed,
             error: None,
             outputs: vec![spec("a.out")],
+            delay: Duration::ZERO,
         };
         let request = SettleRequest {
             outcomes: vec![outcome],

@@ -33,6 +33,7 @@ fn done(lease: &Lease) -> Outcome {
         resolution: Resolution::Completed,
         error: None,
         outputs: Vec::new(),
+        delay: Duration::ZERO,
     }
 }
 

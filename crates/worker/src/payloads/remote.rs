@@ -12,12 +12,36 @@ use super::Payloads;
 /// Payloads over Flight: from the first location of the batch that answers,
 /// or from the default server.
 #[derive(Clone, Debug)]
-pub struct RemotePayloads(FlightClient);
+pub struct RemotePayloads {
+    client: FlightClient,
+    home: Option<String>,
+}
 
 impl RemotePayloads {
     /// Reads through `client`; batches without a location are read from its server.
     pub fn new(client: FlightClient) -> Self {
-        RemotePayloads(client)
+        RemotePayloads { client, home: None }
+    }
+
+    /// The address of the coordinator, where it is another than that of the
+    /// default server: a batch without a location is in the store beside it,
+    /// and not lost before that store has said so too.
+    #[must_use]
+    pub fn with_home(self, uri: impl Into<String>) -> Self {
+        RemotePayloads { home: Some(uri.into()), ..self }
+    }
+
+    /// What the store beside the coordinator has; one that holds no payloads
+    /// at all says no more than that this one is not there.
+    async fn at_home(&self, home: &str, id: &BatchId) -> Result<MessageStream, Error> {
+        match self.client.at(home)?.get_messages(id).await {
+            Err(error)
+                if matches!(error.code(), Code::FailedPrecondition | Code::Unimplemented) =>
+            {
+                Err(Error::new(Code::NotFound, format!("no server holds the payload of {id}")))
+            }
+            answer => answer,
+        }
     }
 }
 
@@ -25,16 +49,22 @@ impl RemotePayloads {
 impl Payloads for RemotePayloads {
     async fn open(&self, batch: &BatchSpec) -> Result<MessageStream, Error> {
         let locations: Vec<&str> = batch.locations.iter().map(String::as_str).collect();
-        let failure = match first_of(&self.0, &locations, &batch.id).await {
+        let mut failure = match first_of(&self.client, &locations, &batch.id).await {
             Ok(messages) => return Ok(messages),
             Err(failure) => failure,
         };
-        match self.0.get_messages(&batch.id).await {
-            Ok(messages) => Ok(messages),
-            Err(error) => Err(worse(failure, error).unwrap_or_else(|| {
-                Error::new(Code::Internal, "no location answered and none failed")
-            })),
+        match self.client.get_messages(&batch.id).await {
+            Ok(messages) => return Ok(messages),
+            Err(error) => failure = worse(failure, error),
         }
+        if let Some(home) = self.home.as_deref().filter(|_| locations.is_empty()) {
+            match self.at_home(home, &batch.id).await {
+                Ok(messages) => return Ok(messages),
+                Err(error) => failure = worse(failure, error),
+            }
+        }
+        Err(failure
+            .unwrap_or_else(|| Error::new(Code::Internal, "no location answered and none failed")))
     }
 }
 

@@ -1,0 +1,36 @@
+//! How this process calls others.
+
+use std::time::Duration;
+
+use sheaf_flight::{ChannelPool, ClientConfig, Error, Target};
+use sheaf_retry::{RetryPolicy, SharedClock};
+use sheaf_rpc::{RpcCoordinator, RpcOptions};
+
+use super::protect;
+use crate::config::{Config, HostPort};
+
+/// A server that does not answer is given up soon: whoever reads a payload has
+/// other addresses to try, and comes back.
+const READS: RetryPolicy = RetryPolicy { max_retries: 1, base_ms: 100, ..RetryPolicy::TRANSFER };
+
+/// Connections to coordinators.
+fn pool(config: &Config, clock: &SharedClock) -> ChannelPool {
+    ChannelPool::new(protect::client(config), clock.clone())
+}
+
+/// Connections to servers with payloads.
+pub(super) fn payload_pool(config: &Config, clock: &SharedClock) -> ChannelPool {
+    let connect_timeout = Duration::from_secs(2);
+    let config = ClientConfig { connect_timeout, retry: READS, ..protect::client(config) };
+    ChannelPool::new(config, clock.clone())
+}
+
+/// The coordinator at an address; nothing is connected yet.
+pub(super) fn coordinator(
+    config: &Config,
+    address: &HostPort,
+    clock: &SharedClock,
+) -> Result<RpcCoordinator, Error> {
+    let target: Target = address.uri().parse()?;
+    Ok(RpcCoordinator::new(pool(config, clock), target, RpcOptions::default(), clock.clone()))
+}

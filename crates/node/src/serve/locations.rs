@@ -1,0 +1,73 @@
+//! Under which addresses payloads of this process are found.
+
+use std::net::{SocketAddr, ToSocketAddrs as _};
+
+use crate::config::{Config, HostPort, Mode};
+
+/// The addresses that batches are registered with.
+///
+/// In mode `all` there are none unless one is advertised: the store is the one
+/// beside the coordinator, and whoever has reached that one reaches it. A
+/// Flight server that is one of several must be told apart: without an
+/// advertised address it is the one it is bound to.
+pub(super) fn own(config: &Config, bound: SocketAddr) -> Vec<String> {
+    match (config.advertise_addr(), config.mode()) {
+        (Some(address), _) => vec![address.uri()],
+        (None, Mode::Flight) if !bound.ip().is_unspecified() => {
+            vec![at(bound, config.security().has_tls())]
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// The addresses that a server may have advertised which workers dial here:
+/// as it is written, and as it resolves. Looking a name up may block for a moment.
+pub(super) fn near(dialled: &HostPort) -> Vec<String> {
+    let mut near = vec![dialled.uri()];
+    // A name that cannot be looked up now is near to nothing, that is all.
+    for found in dialled.to_string().to_socket_addrs().into_iter().flatten() {
+        let address = at(found, dialled.tls);
+        if !near.contains(&address) && near.len() < MAX_NEAR {
+            near.push(address);
+        }
+    }
+    near
+}
+
+fn at(address: SocketAddr, tls: bool) -> String {
+    HostPort { host: address.ip().to_string(), port: address.port(), tls }.uri()
+}
+
+/// Most addresses of one server.
+const MAX_NEAR: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Machine, Origin, RawConfig};
+
+    fn config(settings: &[(&str, &str)]) -> Config {
+        let mut raw = RawConfig::default();
+        for (name, text) in settings {
+            raw.set(name, *text, Origin::Flag);
+        }
+        raw.validate(&Machine::of(1 << 30)).unwrap()
+    }
+
+    #[test]
+    fn one_of_several_servers_has_an_address_of_its_own() {
+        let bound: SocketAddr = "127.0.0.1:7".parse().unwrap();
+        assert!(own(&config(&[]), bound).is_empty());
+        assert_eq!(own(&config(&[("advertise-addr", "h:9")]), bound), ["grpc://h:9"]);
+        assert_eq!(own(&config(&[("mode", "flight")]), bound), ["grpc://127.0.0.1:7"]);
+        let open: SocketAddr = "0.0.0.0:7".parse().unwrap();
+        assert!(own(&config(&[("mode", "flight")]), open).is_empty());
+    }
+
+    #[test]
+    fn a_name_is_near_under_its_addresses_too() {
+        let near = near(&"localhost:8".parse().unwrap());
+        assert_eq!(near[0], "grpc://localhost:8");
+        assert!(near.contains(&"grpc://127.0.0.1:8".to_owned()), "{near:?}");
+    }
+}

@@ -1,0 +1,153 @@
+//! The parts of a server, each opened or put together.
+
+use std::path::Path;
+use std::sync::{Arc, PoisonError};
+
+use sheaf_coordinator::embedded::{self, Embedded};
+use sheaf_coordinator::{Coordinator, engine};
+use sheaf_flight::{ActionHandler, FlightRouter, Limits};
+use sheaf_retry::{RetryPolicy, SharedClock};
+use sheaf_rpc::{CoordinatorActions, CoordinatorService, NoCoordinator, Waits};
+use sheaf_store::{Budget, Durability, Options, PayloadOwner, Store, StoreActions, StoreHandler};
+use sheaf_telemetry::SharedRegistry;
+
+use super::clients;
+use super::directory::StoreDirectory;
+use super::elsewhere::Elsewhere;
+use super::error::Error;
+use crate::config::{Backend, Config};
+
+/// What one port serves.
+#[derive(Clone)]
+pub(super) struct Parts {
+    pub(super) store: Option<Store>,
+    pub(super) coordinator: Option<Arc<dyn Coordinator>>,
+    /// The same coordinator, where it is inside.
+    pub(super) embedded: Option<Arc<Embedded>>,
+    /// Under which addresses payloads of this process are registered.
+    pub(super) locations: Vec<String>,
+}
+
+impl Parts {
+    /// What the port answers: payloads, and the actions of store and coordinator.
+    pub(super) fn router(
+        &self,
+        config: &Config,
+        clock: &SharedClock,
+        waits: &Waits,
+        registry: &SharedRegistry,
+    ) -> Result<FlightRouter, Error> {
+        let mut registry = registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut builder = FlightRouter::builder()
+            .actions(self.actions(config, clock, waits))
+            .limits(Limits::for_memory(config.memory_limit()))
+            .clock(clock.clone())
+            .metrics(&mut registry);
+        let local = self.store.as_ref().map(|store| {
+            store.metrics().register(&mut registry);
+            StoreHandler::new(store.clone(), config.durability())
+        });
+        if let Some(store) = &self.store {
+            builder = builder.actions(Arc::new(StoreActions::new(store.clone())));
+        }
+        if let Some(embedded) = &self.embedded {
+            embedded.register_metrics(&mut registry);
+        }
+        let builder = match (&self.coordinator, local) {
+            (None, None) => builder,
+            (None, Some(local)) => builder.handler("batches", Arc::new(local)),
+            (Some(coordinator), local) => {
+                let pool = clients::payload_pool(config, clock);
+                let home = match config.backend() {
+                    Backend::Remote(address) => Some(address.uri()),
+                    Backend::Embedded | Backend::Absent => None,
+                };
+                let anywhere =
+                    Elsewhere::new(local, coordinator.clone(), pool, self.locations.clone())
+                        .with_home(home);
+                builder.handler("batches", Arc::new(anywhere))
+            }
+        };
+        Ok(builder.build()?)
+    }
+
+    fn actions(
+        &self,
+        config: &Config,
+        clock: &SharedClock,
+        waits: &Waits,
+    ) -> Arc<dyn ActionHandler> {
+        let Some(coordinator) = &self.coordinator else { return Arc::new(NoCoordinator) };
+        let mut actions = CoordinatorActions::new(coordinator.clone(), clock.clone())
+            .with_default_lease(config.lease())
+            .with_waits(waits.clone());
+        if let Some(directory) = self.directory() {
+            actions = actions.with_directory(Arc::new(directory));
+        }
+        Arc::new(actions)
+    }
+
+    /// The coordinator's gRPC service, where there is one.
+    pub(super) fn service(&self, waits: &Waits) -> Option<CoordinatorService> {
+        let coordinator = self.coordinator.clone()?;
+        let mut service = CoordinatorService::new(coordinator).with_waits(waits.clone());
+        if let Some(directory) = self.directory() {
+            service = service.with_directory(Arc::new(directory));
+        }
+        Some(service)
+    }
+
+    fn directory(&self) -> Option<StoreDirectory> {
+        let store = self.store.clone()?;
+        Some(StoreDirectory::new(store).with_locations(self.locations.clone()))
+    }
+}
+
+/// Opens the store of the data directory.
+pub(super) async fn open_store(
+    config: &Config,
+    clock: &SharedClock,
+    owner: Arc<dyn PayloadOwner>,
+) -> Result<Store, Error> {
+    let mut options = Options::new(clock.clone())
+        .with_data_dir(config.data_dir())
+        .with_owner(owner)
+        .with_budget(Budget::new(config.memory_limit()));
+    options.ttl = config.ttl();
+    Ok(Store::open(options).await?)
+}
+
+/// Reads the whole state, which takes seconds where there is much of it.
+pub(super) async fn open_coordinator(
+    config: &Config,
+    clock: &SharedClock,
+) -> Result<Embedded, Error> {
+    let failed = |source| Error::Coordinator { data_dir: shown(config.data_dir()), source };
+    std::fs::create_dir_all(config.data_dir()).map_err(|source| {
+        failed(sheaf_coordinator::Error::Backend {
+            operation: "create its directory".to_owned(),
+            code: sheaf_retry::Retryable::code(&source),
+            source: Some(Box::new(source)),
+        })
+    })?;
+    let path = config.data_dir().join("coordinator.redb");
+    let settings = embedded::Config {
+        durability: match config.durability() {
+            Durability::Disk => embedded::Durability::Disk,
+            Durability::Memory => embedded::Durability::Memory,
+        },
+        engine: engine::Config {
+            retry: RetryPolicy { max_retries: config.max_retries(), ..RetryPolicy::QUEUE },
+            max_live_bytes: config.max_live_bytes(),
+            ..engine::Config::default()
+        },
+        ..embedded::Config::disk(path)
+    };
+    let clock = clock.clone();
+    let opened = tokio::task::spawn_blocking(move || Embedded::open(settings, clock)).await;
+    opened.map_err(|_| Error::Lost("the start of the coordinator"))?.map_err(failed)
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
