@@ -9,6 +9,7 @@ mod commit_steps;
 mod config;
 mod damaged_record;
 mod dying_workers;
+mod fleet;
 mod harness;
 mod kill;
 mod lifecycle;

@@ -21,7 +21,8 @@ fn register(engine: &mut Engine, specs: &[BatchSpec]) {
 /// Ends a lease as this.
 fn end(engine: &mut Engine, lease: &crate::Lease, resolution: Resolution, now: Timestamp) {
     let lease = LeaseRef { id: lease.spec.id.clone(), fence: lease.fence };
-    let outcome = Outcome { lease, resolution, error: None, outputs: vec![] };
+    let outcome =
+        Outcome { lease, resolution, error: None, outputs: vec![], delay: Duration::ZERO };
     let request = SettleRequest { outcomes: vec![outcome], ..SettleRequest::default() };
     engine.settle(&request, now).unwrap();
 }

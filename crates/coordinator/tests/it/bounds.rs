@@ -89,6 +89,7 @@ async fn claims_that_wait_for_a_limit_are_woken() {
                 resolution: Resolution::Completed,
                 error: None,
                 outputs: vec![],
+                delay: std::time::Duration::ZERO,
             };
             let settle = SettleRequest { outcomes: vec![outcome], ..SettleRequest::default() };
             coordinator.settle(settle).await.unwrap();

@@ -124,6 +124,7 @@ async fn a_full_disk_leaves_waiting_batches_as_they_were() {
         resolution: Resolution::Completed,
         error: None,
         outputs: vec![],
+        delay: std::time::Duration::ZERO,
     };
     let settle = SettleRequest { outcomes: vec![outcome], ..SettleRequest::default() };
     full.store(true, Ordering::SeqCst);

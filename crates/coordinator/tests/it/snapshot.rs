@@ -41,6 +41,7 @@ async fn work(coordinator: &Embedded, name: &str, max: u32) -> u64 {
         resolution: Resolution::Completed,
         error: None,
         outputs: vec![],
+        delay: std::time::Duration::ZERO,
     });
     let settle = SettleRequest { outcomes: outcomes.collect(), ..SettleRequest::default() };
     coordinator.settle(settle).await.unwrap();

@@ -111,9 +111,7 @@ fn each_wrong_value_is_named_with_what_is_allowed() {
 #[test]
 fn what_is_not_built_yet_says_so_and_what_works() {
     for (settings, place) in [
-        (&[("mode", "flight")][..], "--mode"),
-        (&[("mode", "coordinator")], "--mode"),
-        (&[("coordinator", "raft")], "--coordinator"),
+        (&[("coordinator", "raft")][..], "--coordinator"),
         (&[("coordinator", "valkey")], "--coordinator"),
         (&[("valkey-addr", "localhost:6379")], "--valkey-addr"),
         (&[("valkey-addr", "localhost:6379"), ("valkey-password", "x")], "--valkey-addr"),
@@ -122,7 +120,7 @@ fn what_is_not_built_yet_says_so_and_what_works() {
     ] {
         let problem = problem(settings);
         assert_eq!((problem.place.as_str(), problem.code), (place, Code::Unimplemented));
-        assert!(problem.message.contains("mode worker"), "{problem}");
+        assert!(problem.message.contains("mode flight or worker"), "{problem}");
         assert_eq!(Problems(vec![problem]).code(), Code::Unimplemented);
     }
 }
@@ -156,9 +154,34 @@ fn settings_that_contradict_each_other() {
 }
 
 #[test]
+fn every_mode_has_its_coordinator_and_its_settings() {
+    let of = |settings: &[(&str, &str)]| {
+        let config = check(settings).unwrap();
+        (config.backend().clone(), config.flight_addr().to_string(), config.workers())
+    };
+    let flight = ("mode", "flight");
+    let (backend, address, workers) = of(&[("mode", "coordinator")]);
+    assert_eq!((backend, address.as_str(), workers), (Backend::Embedded, "localhost:8082", 0));
+    let (backend, address, workers) = of(&[flight]);
+    assert_eq!((backend, address.as_str(), workers), (Backend::Absent, "localhost:8080", 0));
+    let named = ("coordinator", "grpc://h:1");
+    assert_eq!(of(&[flight, named]).0, Backend::Remote("h:1".parse().unwrap()));
+    for (settings, says) in [
+        (&[flight, ("coordinator", "embedded")][..], "no coordinator inside"),
+        (&[flight, ("sink", "parquet:x")], "no effect in mode flight"),
+        (&[("mode", "coordinator"), ("ttl", "1s")], "no effect in mode coordinator"),
+        (&[("mode", "coordinator"), named], "has its coordinator inside"),
+        (&[flight, named, ("flight-addr", "0.0.0.0:1"), ("insecure", "true")], "--advertise-addr"),
+    ] {
+        let problem = problem(settings);
+        assert!(problem.message.contains(says), "{settings:?}: {problem}");
+    }
+}
+
+#[test]
 fn everything_is_reported_at_once_and_secrets_are_not() {
     let problems = check(&[
-        ("mode", "flight"),
+        ("mode", "fleet"),
         ("lease", "x"),
         ("workers", "many"),
         ("valkey-password", "hunter2"),

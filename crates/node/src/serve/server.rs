@@ -259,16 +259,19 @@ async fn watch_health(
     clock: &SharedClock,
     stop: &CancellationToken,
 ) {
+    match (parts.coordinator.clone(), &parts.embedded) {
+        (Some(coordinator), Some(_)) => {
+            let pulse = Pulse::start(coordinator, clock.clone(), stop.clone()).await;
+            health.register("coordinator", move || pulse.status());
+        }
+        (Some(coordinator), None) => {
+            Pulse::follow(health, "coordinator", coordinator, clock, stop);
+        }
+        (None, _) => {}
+    }
     if let Some(store) = parts.store.clone() {
         health.register("store", move || describe(&store));
     }
-    let Some(coordinator) = parts.coordinator.clone() else { return };
-    if parts.embedded.is_some() {
-        let pulse = Pulse::start(coordinator, clock.clone(), stop.clone()).await;
-        health.register("coordinator", move || pulse.status());
-        return;
-    }
-    Pulse::follow(health, "coordinator", coordinator, clock, stop);
 }
 
 /// The workers inside.

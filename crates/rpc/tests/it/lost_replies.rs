@@ -71,7 +71,7 @@ impl Life<'_> {
             resolution: Resolution::Completed,
             error: None,
             outputs: vec![spec("a.out")],
-            delay: Duration::ZERO,
+            delay: std::time::Duration::ZERO,
         };
         let request = SettleRequest {
             outcomes: vec![outcome],
@@ -92,6 +92,7 @@ impl Life<'_> {
             resolution: Resolution::Failed,
             error: None,
             outputs: Vec::new(),
+            delay: std::time::Duration::ZERO,
         };
         let request = SettleRequest { outcomes: vec![outcome], ..SettleRequest::default() };
         let settled = self.lossy("Settle", "Settle", self.client.settle(request)).await.unwrap();

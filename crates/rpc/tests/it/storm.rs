@@ -69,6 +69,7 @@ async fn prepare(client: &dyn Coordinator) {
             resolution: Resolution::Failed,
             error: Some(failure.clone()),
             outputs: Vec::new(),
+            delay: std::time::Duration::ZERO,
         });
         let request = SettleRequest { outcomes: outcomes.collect(), ..SettleRequest::default() };
         client.settle(request).await.unwrap();

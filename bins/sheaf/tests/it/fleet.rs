@@ -1,0 +1,191 @@
+//! Modes `flight`, `coordinator` and `worker`: many processes as one system.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use sheaf_coordinator::State;
+use sheaf_flight::{CallOptions, ChannelPool, ClientConfig, FlightConnection};
+use sheaf_retry::{Code, Jitter, Retryable as _, SystemClock};
+use sheaf_testkit::{Process, TempDir, free_port, wait_for_async};
+
+use crate::harness::{PATIENCE, Server, serve};
+use crate::remote::{Remote, assert_rows_once, id, seed, sized, worker};
+
+/// A process that is started again as it was.
+struct Part {
+    words: Vec<String>,
+    process: Process,
+}
+
+impl Part {
+    fn start(words: &[&str]) -> Self {
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        let process = Self::spawn(&words);
+        Part { words, process }
+    }
+
+    fn spawn(words: &[String]) -> Process {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let mut process = serve(&[], &words);
+        if let Err(error) = process.wait_ready(PATIENCE) {
+            panic!("{error}\n{}", process.stderr());
+        }
+        process
+    }
+
+    fn kill(&mut self) {
+        self.process.kill9().unwrap();
+        self.process = Self::spawn(&self.words);
+    }
+}
+
+fn data(folder: &Path, name: &str) -> String {
+    folder.join(name).to_str().unwrap().to_owned()
+}
+
+fn uri(address: SocketAddr) -> String {
+    format!("grpc://{address}")
+}
+
+fn connection(uri: &str) -> FlightConnection {
+    let pool = ChannelPool::new(ClientConfig::default(), SystemClock::shared());
+    pool.connection(uri).unwrap()
+}
+
+/// A coordinator, then two Flight servers behind it.
+fn servers(folder: &Path) -> (Vec<Part>, [String; 3]) {
+    let address = || free_port().unwrap().release();
+    let (coordinator, flights) = (address(), [address(), address()]);
+    let at = uri(coordinator);
+    let words = ["--mode", "coordinator", "--data-dir", &data(folder, "coordinator")];
+    let first = Part::start(&[&words[..], &["--flight-addr", &coordinator.to_string()]].concat());
+    let mut parts = vec![first];
+    for (number, flight) in flights.iter().enumerate() {
+        let folder = data(folder, &format!("flight-{number}"));
+        let words = ["--mode", "flight", "--coordinator", &at, "--data-dir", &folder];
+        let address = flight.to_string();
+        parts.push(Part::start(&[&words[..], &["--flight-addr", &address]].concat()));
+    }
+    (parts, [at, uri(flights[0]), uri(flights[1])])
+}
+
+/// Two Flight servers, one coordinator and four workers, each killed with
+/// kill -9 again and again: every batch is completed, every row is there once.
+#[tokio::test(flavor = "multi_thread")]
+async fn soak_killed_at_random_the_fleet_loses_nothing_and_doubles_nothing() {
+    let batches = sized(5_000, 100_000);
+    let folder = TempDir::new().unwrap();
+    let (mut parts, [coordinator, first, second]) = servers(folder.path());
+    let out = folder.path().join("out");
+    let sink = format!("parquet:{}", out.display());
+    for number in 0..4 {
+        let near = [&first, &second][number % 2];
+        let words = ["--mode", "worker", "--coordinator", &coordinator, "--flight-addr", near];
+        let more = ["--sink", &sink, "--lease", "1s", "--workers", "2"];
+        parts.push(Part::start(&[&words[..], &more].concat()));
+    }
+    let middle = batches / 2;
+    let putting = [(first, 0..middle), (second, middle..batches)]
+        .map(|(uri, numbers)| tokio::spawn(async move { Remote::at(&uri).put(numbers).await }));
+
+    // Between two kills the work must get on by a random step: progress is
+    // asserted, and the moments of death are spread over everything.
+    let remote = Remote::at(&coordinator);
+    let mut random = Jitter::new(seed());
+    let (mut next, mut kills) = (0, vec![0_u32; parts.len()]);
+    while next < batches {
+        let moved = wait_for_async(PATIENCE, "the work to get on", || async {
+            (remote.count(State::Completed).await >= next).then_some(())
+        });
+        moved.await.unwrap();
+        let step = batches as f64 * 0.04 * random.next_unit();
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small numbers")]
+        let (step, victim) =
+            (step as u64 + 20, (random.next_unit() * parts.len() as f64) as usize % parts.len());
+        next += step;
+        parts[victim].kill();
+        kills[victim] += 1;
+    }
+    for part in putting {
+        part.await.unwrap();
+    }
+    remote.completes(batches).await;
+    assert_rows_once(&out, batches);
+    let total: u32 = kills.iter().sum();
+    eprintln!(
+        "{total} kills (coordinator, 2 Flight servers, 4 workers: {kills:?}), {batches} batches"
+    );
+    assert!(total >= 20, "{kills:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_flight_server_answers_for_every_batch() {
+    let folder = TempDir::new().unwrap();
+    let (_parts, [coordinator, first, second]) = servers(folder.path());
+    Remote::at(&first).put(0..1).await;
+    let (options, path, ticket) =
+        (CallOptions::default(), ["batches", "b-000000"], "batches/b-000000");
+    let batch = Remote::at(&coordinator).batch(0).await;
+    assert_eq!(batch.spec.locations, [first.as_str()]);
+    for (server, locations) in
+        [(&first, vec![]), (&second, vec![first.clone()]), (&coordinator, vec![first.clone()])]
+    {
+        let info = connection(server).info(&path, &options).await.unwrap();
+        assert_eq!(info.endpoints[0].locations, locations, "{server}");
+        assert_eq!(info.total_records, 20);
+    }
+    for server in [&first, &second] {
+        use futures::StreamExt as _;
+        let messages = connection(server).get(ticket, &options).await.unwrap();
+        assert_eq!(messages.collect::<Vec<_>>().await.len(), 2, "schema and rows from {server}");
+        let unknown = connection(server).get("batches/nobody", &options).await;
+        assert_eq!(unknown.err().map(|error| error.code()), Some(Code::NotFound), "{server}");
+    }
+    let refused = connection(&coordinator).get(ticket, &options).await;
+    assert_eq!(refused.err().map(|error| error.code()), Some(Code::FailedPrecondition));
+    // What is asked of a Flight server about the work is asked of the coordinator.
+    let got = connection(&second)
+        .action("GetBatch", r#"{"batch_id":"b-000000"}"#.into(), &options)
+        .await
+        .unwrap();
+    assert!(String::from_utf8_lossy(&got[0]).contains("\"state\":\"pending\""), "{got:?}");
+    let (_worker, _) = worker(&coordinator, &second, &[]);
+    Remote::at(&coordinator).completes(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flight_server_by_itself_says_that_it_has_no_coordinator() {
+    let server = Server::start(&["--mode", "flight"]);
+    let flight = server.ready.url("flight").unwrap();
+    assert_eq!(server.ready.url("coordinator"), None);
+    let put = server.put(3, &[]);
+    assert!(server.run(&["get", &put]).ok().contains("name 2"));
+    let body = format!("{{\"batch_id\":\"{put}\"}}");
+    let refused =
+        connection(flight).action("RegisterBatch", body.into(), &CallOptions::default()).await;
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+    assert!(refused.message().contains("--coordinator grpc://"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn batches_of_a_server_that_is_away_rest_without_a_charge() {
+    let folder = TempDir::new().unwrap();
+    let (mut parts, [coordinator, first, second]) = servers(folder.path());
+    Remote::at(&first).put(0..5).await;
+    Remote::at(&second).put(5..10).await;
+    parts[1].process.kill9().unwrap();
+    let (_worker, _) = worker(&coordinator, &second, &["--workers", "1"]);
+    let remote = Remote::at(&coordinator);
+    for number in 5..10 {
+        let done = |batch: &sheaf_coordinator::Batch| batch.state == State::Completed;
+        remote.wait_for_batch(number, "the work of the other server", done).await;
+    }
+    let resting =
+        remote.wait_for_batch(0, "a batch to rest", |batch| batch.state == State::Scheduled).await;
+    let error = resting.error.unwrap();
+    assert_eq!((resting.attempts, error.code, error.permanent), (0, Code::Unavailable, false));
+    parts[1].process = Part::spawn(&parts[1].words);
+    remote.completes(10).await;
+    assert_eq!(remote.batch(0).await.attempts, 1, "{}", id(0));
+}
