@@ -1,188 +1,160 @@
-//! Benchmarks, and their results as one line of JSON.
+//! Benchmarks: comparisons with peers, and criterion.
 
-use std::{fs, path::Path, process::Command, thread, time::SystemTime};
+mod criterion;
 
-use serde_json::{Map, Value, json};
+use std::{fs, path::PathBuf, process::Command};
+
+use clap::Args;
+use serde_json::Value;
 
 use crate::{
     error::{Error, Result},
-    process,
-    workspace::{Workspace, files_below},
+    process, services,
+    workspace::Workspace,
 };
 
 const PACKAGE: &str = "sheaf-bench";
 
-/// Runs one benchmark or all; with `as_json`, the last line printed is
-/// `{"bench","conditions","cases":{CASE:{"ours":{"min","median","max"},"unit"}}}`.
+/// Which benchmark, and how.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// A comparison (coordinator, flight, …), else a bench of criterion (engine,
+    /// retry, store); without a name, all of criterion's.
+    name: Option<String>,
+    /// Print the results as one line of JSON at the end.
+    #[arg(long)]
+    json: bool,
+    /// How often every case is measured on every side (comparisons only).
+    #[arg(long)]
+    rounds: Option<u32>,
+    /// One round of tiny sizes: shows that it runs (comparisons only).
+    #[arg(long)]
+    quick: bool,
+    /// Put the results into benches/RESULTS.md (comparisons only).
+    #[arg(long, conflicts_with = "quick")]
+    record: bool,
+}
+
+/// Runs one comparison with its peers, which are installed before, or
+/// criterion. With `--json`, the last line printed is
+/// `{"bench","conditions","cases":{CASE:{"ours":{"min","median","max"},"peer":{…},"peer_name","unit","ratio"}}}`;
+/// criterion has no peers, and its cases only "ours" and "unit".
 ///
 /// # Errors
 ///
-/// Fails when no benchmark has that name, it does not run, or it leaves no results.
-pub(crate) fn run(workspace: &Workspace, name: Option<&str>, as_json: bool) -> Result<()> {
-    let known = workspace.targets(PACKAGE, "bench");
-    let mut command = workspace.cargo();
-    command.args(["bench", "--locked", "-p", PACKAGE]);
-    match name {
-        Some(name) if known.iter().any(|bench| bench == name) => {
-            command.args(["--bench", name]);
-        }
-        Some(name) => {
-            return Err(Error::Message(format!(
-                "no benchmark is called `{name}`: choose from {}",
-                known.join(", ")
-            )));
-        }
-        None => {
-            command.arg("--benches");
-        }
+/// Fails when there is no such benchmark, a peer cannot be installed, or a
+/// server or load fails.
+pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
+    let Some(name) = options.name.as_deref() else {
+        refuse_comparison_options(options)?;
+        return criterion::run(workspace, None, options.json);
+    };
+    let criterion_only = workspace.targets(PACKAGE, "bench").iter().any(|bench| bench == name)
+        && !workspace.path(format!("benches/src/compare/{name}.rs")).exists();
+    if criterion_only {
+        refuse_comparison_options(options)?;
+        return criterion::run(workspace, Some(name), options.json);
     }
-    let started = SystemTime::now();
-    process::run(&mut command)?;
-    if as_json {
-        let cases = cases(&workspace.target.join("criterion"), started)?;
-        if cases.is_empty() {
-            return Err(Error::Message(format!(
-                "criterion left no results in {}",
-                workspace.target.join("criterion").display()
-            )));
-        }
-        let report = json!({
-            "bench": name.unwrap_or("all"),
-            "conditions": conditions()?,
-            "cases": cases,
-        });
-        println!("{report}");
+    compare(workspace, name, options)
+}
+
+fn refuse_comparison_options(options: &Options) -> Result<()> {
+    if options.rounds.is_some() || options.quick || options.record {
+        return Err(Error::Message(
+            "--rounds, --quick and --record are for comparisons; criterion has none of them".into(),
+        ));
     }
     Ok(())
 }
 
-/// What criterion measured since `started`, by case.
-fn cases(folder: &Path, started: SystemTime) -> Result<Map<String, Value>> {
-    let mut cases = Map::new();
-    if !folder.exists() {
-        return Ok(cases);
+fn compare(workspace: &Workspace, name: &str, options: &Options) -> Result<()> {
+    let programs = Programs::build(workspace)?;
+    let list = process::capture(Command::new(&programs.bench).arg("list"))?;
+    let list: Value = serde_json::from_str(&list)
+        .map_err(|source| Error::Json { what: "`sheaf-bench list`".into(), source })?;
+    let needs = needs(&list, name)?;
+    if !needs.services.is_empty() {
+        services::run(workspace, &needs.services)?;
     }
-    for path in files_below(folder)? {
-        if !path.ends_with("new/estimates.json") {
-            continue;
-        }
-        let written = fs::metadata(&path)
-            .and_then(|metadata| metadata.modified())
-            .map_err(Error::io("read", &path))?;
-        // Results of earlier runs stay on disk; they are not this run's.
-        if written < started {
-            continue;
-        }
-        let benchmark = read(&path.with_file_name("benchmark.json"))?;
-        let id = benchmark
-            .get("full_id")
-            .and_then(Value::as_str)
-            .ok_or_else(|| Error::Message(format!("{} names no `full_id`", path.display())))?;
-        let sample = read(&path.with_file_name("sample.json"))?;
-        let median = read(&path)?
-            .pointer("/median/point_estimate")
-            .and_then(Value::as_f64)
-            .ok_or_else(|| Error::Message(format!("{} has no median", path.display())))?;
-        let (min, max) = extremes(&sample)
-            .ok_or_else(|| Error::Message(format!("{} has no samples", path.display())))?;
-        let ours = json!({ "min": min, "median": median, "max": max });
-        let mut case = json!({ "ours": ours, "unit": "ns" });
-        // What one iteration moves, so that readers can compute a rate.
-        if let Some(throughput) = benchmark.get("throughput").filter(|value| !value.is_null()) {
-            case["throughput"] = throughput.clone();
-        }
-        cases.insert(id.to_owned(), case);
+    for peer in &needs.peers {
+        services::peer(workspace, peer)?;
     }
-    Ok(cases)
+    // All data on the disk of the target directory, whatever /tmp is.
+    let temporary = workspace.target.join("bench-data");
+    fs::create_dir_all(&temporary).map_err(Error::io("create", &temporary))?;
+    let mut command = Command::new(&programs.bench);
+    command
+        .args(["compare", name, "--sheaf"])
+        .arg(&programs.sheaf)
+        .env("SHEAF_SERVICES_DIR", workspace.services())
+        .env("TMPDIR", &temporary);
+    if let Some(rounds) = options.rounds {
+        command.args(["--rounds", &rounds.to_string()]);
+    }
+    command.args(options.quick.then_some("--quick"));
+    command.args(options.json.then_some("--json"));
+    if options.record {
+        command.arg("--record").arg(workspace.path("benches/RESULTS.md"));
+    }
+    process::run(&mut command)
 }
 
-fn read(path: &Path) -> Result<Value> {
-    let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
-    serde_json::from_str(&text)
-        .map_err(|source| Error::Json { what: path.display().to_string(), source })
+/// What is measured and what measures, as users build it.
+struct Programs {
+    sheaf: PathBuf,
+    bench: PathBuf,
 }
 
-/// The fastest and the slowest sample, in nanoseconds per iteration.
-fn extremes(sample: &Value) -> Option<(f64, f64)> {
-    let times = sample.get("times")?.as_array()?;
-    let iterations = sample.get("iters")?.as_array()?;
-    let per_iteration = times.iter().zip(iterations).filter_map(|(time, count)| {
-        let count = count.as_f64().filter(|count| *count > 0.0)?;
-        Some(time.as_f64()? / count)
-    });
-    per_iteration.fold(None, |range, value| {
-        Some(
-            range.map_or((value, value), |(min, max): (f64, f64)| (min.min(value), max.max(value))),
-        )
-    })
+impl Programs {
+    fn build(workspace: &Workspace) -> Result<Self> {
+        let mut command = workspace.cargo();
+        command.args(["build", "--release", "--locked", "--bins"]);
+        command.args(["-p", "sheaf-cli", "-p", PACKAGE]);
+        process::run(&mut command)?;
+        let program = |name| workspace.target.join("release").join(name);
+        Ok(Programs { sheaf: program("sheaf"), bench: program(PACKAGE) })
+    }
 }
 
-/// Where and when the figures were taken.
-fn conditions() -> Result<Value> {
-    Ok(json!({
-        "cpu": cpu_model(),
-        "cores": thread::available_parallelism().map_or(0, usize::from),
-        "kernel": process::capture(Command::new("uname").arg("-sr"))?.trim(),
-        "rustc": process::capture(Command::new("rustc").arg("--version"))?.trim(),
-        "date": process::capture(Command::new("date").args(["-u", "+%Y-%m-%dT%H:%M:%SZ"]))?.trim(),
-    }))
+/// What a comparison has to find installed.
+#[derive(Debug, PartialEq, Eq)]
+struct Needs {
+    peers: Vec<String>,
+    services: Vec<String>,
 }
 
-fn cpu_model() -> String {
-    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let from_linux = info
-        .lines()
-        .find_map(|line| line.strip_prefix("model name"))
-        .and_then(|rest| rest.split_once(':'))
-        .map(|(_, model)| model.trim().to_owned());
-    from_linux
-        .or_else(|| {
-            let mut sysctl = Command::new("sysctl");
-            process::capture(sysctl.args(["-n", "machdep.cpu.brand_string"]))
-                .ok()
-                .map(|model| model.trim().to_owned())
-        })
-        .unwrap_or_else(|| std::env::consts::ARCH.to_owned())
+fn needs(list: &Value, name: &str) -> Result<Needs> {
+    let entries = list.as_array().map_or(&[][..], Vec::as_slice);
+    let Some(entry) = entries.iter().find(|entry| entry["name"] == name) else {
+        let known: Vec<&str> = entries.iter().filter_map(|entry| entry["name"].as_str()).collect();
+        return Err(Error::Message(format!(
+            "no benchmark is called `{name}`: comparisons are {}; see `benches/benches` for \
+             those of criterion",
+            known.join(", ")
+        )));
+    };
+    let names = |key: &str| {
+        let all = entry[key].as_array().map_or(&[][..], Vec::as_slice);
+        all.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+    };
+    Ok(Needs { peers: names("peers"), services: names("services") })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, time::SystemTime};
-
     use serde_json::json;
 
-    use super::{cases, extremes};
+    use super::{Needs, needs};
 
     #[test]
-    fn extremes_are_per_iteration() {
-        let sample = json!({ "iters": [1.0, 2.0, 4.0], "times": [10.0, 10.0, 80.0] });
-        assert_eq!(extremes(&sample), Some((5.0, 20.0)));
-        assert_eq!(extremes(&json!({ "iters": [], "times": [] })), None);
-    }
-
-    #[test]
-    fn cases_come_from_this_run_only() {
-        let folder = std::env::temp_dir().join(format!("xtask-bench-{}", std::process::id()));
-        let new = folder.join("claim/64/new");
-        fs::create_dir_all(&new).unwrap();
-        let write = |name: &str, value: serde_json::Value| {
-            fs::write(new.join(name), value.to_string()).unwrap();
-        };
-        write("benchmark.json", json!({ "full_id": "claim/64", "throughput": { "Elements": 64 } }));
-        write("sample.json", json!({ "iters": [2.0, 2.0], "times": [8.0, 4.0] }));
-        write("estimates.json", json!({ "median": { "point_estimate": 3.0 } }));
-        let found = cases(&folder, SystemTime::UNIX_EPOCH).unwrap();
-        let later = SystemTime::now() + std::time::Duration::from_secs(60);
-        let stale = cases(&folder, later).unwrap();
-        fs::remove_dir_all(&folder).unwrap();
-        assert_eq!(
-            serde_json::Value::Object(found),
-            json!({ "claim/64": {
-                "ours": { "min": 2.0, "median": 3.0, "max": 4.0 },
-                "unit": "ns",
-                "throughput": { "Elements": 64 },
-            }})
-        );
-        assert!(stale.is_empty());
+    fn a_comparison_says_what_it_needs() {
+        let list = json!([
+            { "name": "coordinator", "peers": ["taskiq"], "services": ["valkey"] },
+            { "name": "flight", "peers": ["pyarrow"], "services": [] },
+        ]);
+        let found = needs(&list, "coordinator").unwrap();
+        assert_eq!(found, Needs { peers: vec!["taskiq".into()], services: vec!["valkey".into()] });
+        let error = needs(&list, "kafka").unwrap_err().to_string();
+        assert!(error.contains("`kafka`") && error.contains("coordinator, flight"), "{error}");
     }
 }

@@ -61,14 +61,8 @@ enum Task {
         #[arg(long)]
         list: bool,
     },
-    /// Run the benchmarks.
-    Bench {
-        /// Only this one.
-        name: Option<String>,
-        /// Print the results as one line of JSON at the end.
-        #[arg(long)]
-        json: bool,
-    },
+    /// Run a comparison with peers (coordinator, flight), or criterion benches.
+    Bench(bench::Options),
 }
 
 fn main() -> ExitCode {
@@ -90,6 +84,6 @@ fn run(cli: Cli) -> Result<()> {
         Task::Codegen { check } => codegen::run(&workspace, check),
         Task::Verify => verify::run(&workspace),
         Task::Soak { name, list } => soak::run(&workspace, name.as_deref(), list),
-        Task::Bench { name, json } => bench::run(&workspace, name.as_deref(), json),
+        Task::Bench(options) => bench::run(&workspace, &options),
     }
 }

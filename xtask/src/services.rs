@@ -61,6 +61,34 @@ pub(crate) fn run(workspace: &Workspace, names: &[String]) -> Result<()> {
     Ok(())
 }
 
+/// Provisions a peer of a comparison: a Python environment of its own with
+/// what `benches/peers/NAME/requirements.txt` pins.
+///
+/// # Errors
+///
+/// Fails when that file cannot be read, python3 is missing, pip does not
+/// succeed, or the pins do not go together.
+pub(crate) fn peer(workspace: &Workspace, name: &str) -> Result<()> {
+    let services = Services { folder: workspace.services().join("peers").join(name) };
+    fs::create_dir_all(&services.folder).map_err(Error::io("create", &services.folder))?;
+    let lock_path = services.folder.join("lock");
+    let lock = File::create(&lock_path).map_err(Error::io("create", &lock_path))?;
+    lock.lock().map_err(Error::io("lock", &lock_path))?;
+    let pins = workspace.path("benches/peers").join(name).join("requirements.txt");
+    let wanted = fs::read_to_string(&pins).map_err(Error::io("read", &pins))?;
+    let python = services.environment()?;
+    let pins = pins.to_string_lossy().into_owned();
+    services.once("packages", &wanted, &python, || {
+        // The pins are the whole list: what they lack is not chosen here.
+        services.pip_install(&python, &["--no-deps", "--requirement", &pins])?;
+        let mut check = Command::new(&python);
+        process::capture(check.args(["-m", "pip", "check", "--disable-pip-version-check"]))
+            .map(drop)
+    })?;
+    println!("{name}: {}", python.display());
+    Ok(())
+}
+
 /// The Python interpreter with pyarrow.
 pub(crate) fn python_path(workspace: &Workspace) -> PathBuf {
     workspace.services().join("python/bin/python")
@@ -164,10 +192,12 @@ impl Services {
         let stamp = self.folder.join(format!("{name}.stamp"));
         let current = fs::read_to_string(&stamp).is_ok_and(|found| found == wanted);
         if !(current && product.exists()) {
-            eprintln!("installing {name} ({wanted})");
+            // Of a list of pins, the first line says what they are for.
+            let what = wanted.lines().next().unwrap_or_default();
+            eprintln!("installing {name} ({})", what.trim_start_matches("# "));
             if name == "environment" {
                 // A new environment has nothing of the old one.
-                for stale in ["pyarrow", "typos"] {
+                for stale in ["pyarrow", "typos", "packages"] {
                     remove_if_there(&self.folder.join(format!("{stale}.stamp")))?;
                 }
             }

@@ -1,0 +1,41 @@
+"""A Flight server of pyarrow that keeps tables in memory, as a peer of the store.
+
+Tickets, descriptors and `DeleteBatch` are those of Sheaf, so that one client
+speaks to both. Prints where it listens and serves until it is killed.
+"""
+
+import json
+
+import pyarrow.flight as flight
+
+
+class Server(flight.FlightServerBase):
+    def __init__(self):
+        super().__init__("grpc://127.0.0.1:0")
+        self.tables = {}
+
+    def do_put(self, context, descriptor, reader, writer):
+        table = reader.read_all()
+        name = descriptor.path[1].decode()
+        self.tables[name] = table
+        writer.write(json.dumps({"batch_id": name, "rows": table.num_rows, "bytes": table.nbytes,
+                                 "checksum": "", "created": True}).encode())
+
+    def do_get(self, context, ticket):
+        return flight.RecordBatchStream(self.tables[ticket.ticket.decode().split("/", 1)[1]])
+
+    def do_action(self, context, action):
+        if action.type != "DeleteBatch":
+            raise flight.FlightServerError(f"no action {action.type}")
+        del self.tables[json.loads(action.body.to_pybytes())["batch_id"]]
+        return [b"{}"]
+
+
+def main():
+    server = Server()
+    print(f"ready flight=grpc://127.0.0.1:{server.port}", flush=True)
+    server.serve()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+//! The loads that comparisons put on servers, each a process of its own.
+//!
+//! Each prints its result as JSON at the end. Times that two processes compare
+//! are nanoseconds of the system's clock, which they share.
+
+mod flight;
+mod jobs;
+mod pick_up;
+mod socket;
+mod transitions;
+
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::Subcommand;
+use sheaf_flight::{ChannelPool, ClientConfig};
+use sheaf_retry::SystemClock;
+use sheaf_rpc::{RpcCoordinator, RpcOptions};
+
+use crate::error::{Error, Result};
+
+/// One load.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Load {
+    /// The embedded coordinator in this process, 64 callers, with fsync.
+    Transitions {
+        /// Where its database goes.
+        folder: PathBuf,
+        /// How many batches live their lives.
+        batches: u64,
+    },
+    /// From a registration to the waiting worker's lease, over gRPC.
+    PickUp {
+        /// A server without workers.
+        server: String,
+        /// How often.
+        count: u32,
+    },
+    /// A worker pool whose work is nothing: claims and settles until `jobs` are done.
+    Worker {
+        /// The server.
+        server: String,
+        /// How many.
+        jobs: u64,
+    },
+    /// Registers jobs, one in each call, and waits until all are completed.
+    Client {
+        /// The server.
+        server: String,
+        /// How many.
+        jobs: u64,
+        /// Calls at once.
+        callers: u32,
+        /// Each job is a payload of one row, put and registered in one call.
+        #[arg(long)]
+        stored: bool,
+    },
+    /// Registers a job to an idle worker again and again.
+    Trickle {
+        /// The server.
+        server: String,
+        /// How many.
+        jobs: u64,
+        /// Between one and the next.
+        pause_ms: u64,
+    },
+    /// Gets and puts of two Flight servers and a raw socket, in turns.
+    Flight(flight::Flight),
+    /// Serves bytes over raw TCP: as many as each connection asks for.
+    Socket,
+}
+
+/// Runs one load to its end.
+pub(crate) fn run(load: Load) -> Result<()> {
+    if matches!(load, Load::Socket) {
+        return socket::serve();
+    }
+    let runtime = tokio::runtime::Runtime::new().map_err(Error::io("start the runtime"))?;
+    runtime.block_on(async {
+        match load {
+            Load::Transitions { folder, batches } => transitions::run(&folder, batches).await,
+            Load::PickUp { server, count } => pick_up::run(&server, count).await,
+            Load::Worker { server, jobs } => jobs::worker(&server, jobs).await,
+            Load::Client { server, jobs, callers, stored } => {
+                jobs::client(&server, jobs, callers, stored).await
+            }
+            Load::Trickle { server, jobs, pause_ms } => {
+                jobs::trickle(&server, jobs, pause_ms).await
+            }
+            Load::Flight(load) => flight::run(load).await,
+            Load::Socket => Ok(()),
+        }
+    })
+}
+
+/// A client of the coordinator at `server` with a connection of its own.
+fn coordinator(server: &str) -> Result<RpcCoordinator> {
+    let clock = SystemClock::shared();
+    let pool = ChannelPool::new(ClientConfig::default(), clock.clone());
+    let target = server.parse()?;
+    Ok(RpcCoordinator::new(pool, target, RpcOptions::default(), clock))
+}
+
+fn now_ns() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}

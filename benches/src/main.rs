@@ -1,0 +1,96 @@
+//! Comparisons of Sheaf with its peers, and the loads that they put on it.
+//!
+//! `compare NAME` starts real servers and peers and measures them in turns;
+//! every load runs in a process of its own, which is this binary again
+//! (`load KIND`) or a program of the peer below `benches/peers`.
+#![allow(clippy::print_stdout, reason = "a program for people at a terminal")]
+#![allow(clippy::disallowed_methods, reason = "a benchmark: it measures real time")]
+
+mod compare;
+mod conditions;
+mod error;
+mod load;
+mod process;
+mod report;
+mod stats;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::error::{Error, Result};
+
+/// Compares Sheaf with its peers.
+#[derive(Debug, Parser)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The comparisons and what they need, as one line of JSON.
+    List,
+    /// Run one comparison.
+    Compare {
+        /// Which: see `list`.
+        name: String,
+        /// How often every case is measured on every side.
+        #[arg(long, default_value_t = compare::ROUNDS, value_parser = clap::value_parser!(u32).range(1..=100))]
+        rounds: u32,
+        /// One round of tiny sizes: shows that it runs, its figures mean nothing.
+        #[arg(long)]
+        quick: bool,
+        /// Print the results as one line of JSON at the end.
+        #[arg(long)]
+        json: bool,
+        /// Put the results into this file, the newest first.
+        #[arg(long, conflicts_with = "quick")]
+        record: Option<PathBuf>,
+        /// The server under test.
+        #[arg(long)]
+        sheaf: PathBuf,
+    },
+    /// Put one load on a server; comparisons start these.
+    Load {
+        #[command(subcommand)]
+        load: load::Load,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::List => {
+            println!("{}", compare::list());
+            Ok(())
+        }
+        Command::Load { load } => load::run(load),
+        Command::Compare { name, rounds, quick, json, record, sheaf } => {
+            let rounds = if quick { 1 } else { rounds };
+            let report = compare::run(&name, rounds, quick, sheaf)?;
+            println!("{}", report.markdown());
+            if let Some(path) = record {
+                let what = path.display().to_string();
+                let page =
+                    std::fs::read_to_string(&path).map_err(Error::io(format!("read {what}")))?;
+                std::fs::write(&path, report::insert(&page, &report.markdown()))
+                    .map_err(Error::io(format!("write {what}")))?;
+            }
+            if json {
+                println!("{}", report.json());
+            }
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! The comparisons as a whole, with tiny sizes and real servers and peers.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::Value;
+use sheaf_testkit::{Process, TempDir, services_dir};
+
+/// Only bounds how long a broken comparison hangs.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The server's binary stands beside ours once the workspace is built.
+fn sheaf() -> Option<PathBuf> {
+    let path = PathBuf::from(env!("CARGO_BIN_EXE_sheaf-bench")).with_file_name("sheaf");
+    present("a server", path, "cargo build --bin sheaf")
+}
+
+/// Peers come from the network: `cargo xtask bench` installs them.
+fn peer(name: &str) -> Option<PathBuf> {
+    let path = services_dir().join("peers").join(name).join("python/bin/python");
+    present(name, path, &format!("cargo xtask bench with the peer {name}"))
+}
+
+fn present(what: &str, path: PathBuf, how: &str) -> Option<PathBuf> {
+    if path.is_file() {
+        return Some(path);
+    }
+    eprintln!("SKIP no {what} at {}: run `{how}`", path.display());
+    None
+}
+
+/// Runs one in its quick form; gives the last line that it printed.
+fn quick(name: &str, sheaf: &PathBuf) -> Value {
+    let temporary = TempDir::new().unwrap();
+    let mut compare = Process::command(env!("CARGO_BIN_EXE_sheaf-bench"))
+        .args(["compare", name, "--quick", "--json", "--sheaf"])
+        .arg(sheaf)
+        .env("TMPDIR", temporary.path())
+        .env("SHEAF_SERVICES_DIR", services_dir())
+        .spawn()
+        .unwrap();
+    let status = compare.wait_exit(PATIENCE).unwrap();
+    let printed = compare.stdout();
+    assert!(status.success(), "{status}\n{printed}\n{}", compare.stderr());
+    let left: Vec<_> = std::fs::read_dir(temporary.path()).unwrap().collect();
+    assert!(left.is_empty(), "{name} leaves {left:?}");
+    serde_json::from_str(printed.lines().last().unwrap()).unwrap()
+}
+
+/// Every case has both sides, in order, and a ratio that goes with them.
+fn check(report: &Value, name: &str, cases: &[&str]) {
+    assert_eq!(report["bench"], name);
+    for condition in ["cpu", "cores", "kernel", "date", "load_before", "versions"] {
+        assert!(!report["conditions"][condition].is_null(), "no {condition}");
+    }
+    for case in cases {
+        assert!(report["cases"][case].is_object(), "no case {case}");
+    }
+    for (case, figures) in report["cases"].as_object().unwrap() {
+        for side in ["ours", "peer"] {
+            let of = |key: &str| figures[side][key].as_f64().unwrap();
+            assert!(of("min") <= of("median") && of("median") <= of("max"), "{case}: {figures}");
+        }
+        let median = |side: &str| figures[side]["median"].as_f64().unwrap();
+        let (ours, peer, ratio) = (median("ours"), median("peer"), figures["ratio"].as_f64());
+        let lower = ["ms", "us", "CPU-s/GB"].contains(&figures["unit"].as_str().unwrap());
+        let expected = if lower { peer / ours } else { ours / peer };
+        assert!((ratio.unwrap() / expected - 1.0).abs() < 1e-3, "{case}: {figures}");
+        assert!(!figures["peer_name"].as_str().unwrap().is_empty(), "{case}");
+    }
+}
+
+#[test]
+fn the_coordinator_is_compared() {
+    let (Some(sheaf), Some(_)) = (sheaf(), peer("taskiq")) else { return };
+    let cases = ["embedded_transitions", "idle_pickup", "vs_taskiq", "idle_pickup_vs_taskiq"];
+    check(&quick("coordinator", &sheaf), "coordinator", &cases);
+}
+
+#[test]
+fn flight_is_compared() {
+    let (Some(sheaf), Some(_)) = (sheaf(), peer("pyarrow")) else { return };
+    let cases =
+        ["doget_tcp_vs_pyarrow", "doput_tcp_vs_pyarrow", "get_1row_p50", "doget_tcp_vs_socket"];
+    check(&quick("flight", &sheaf), "flight", &cases);
+}
+
+#[test]
+fn a_server_that_does_not_start_is_an_error_with_its_last_words() {
+    let temporary = TempDir::new().unwrap();
+    let broken = temporary.path().join("sheaf");
+    std::fs::write(&broken, "#!/bin/sh\necho out of order >&2\nexit 70\n").unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&broken, mode).unwrap();
+    let mut compare = Process::command(env!("CARGO_BIN_EXE_sheaf-bench"))
+        .args(["compare", "flight", "--quick", "--json", "--sheaf"])
+        .arg(&broken)
+        .spawn()
+        .unwrap();
+    let status = compare.wait_exit(PATIENCE).unwrap();
+    assert_eq!(status.code(), Some(1));
+    let told = compare.stderr();
+    assert!(told.contains("out of order") && told.contains("70"), "{told}");
+    assert!(!compare.stdout().contains("\"cases\""), "no figures without a server");
+}
+
+#[test]
+fn an_unknown_comparison_is_refused_with_those_that_there_are() {
+    let mut compare = Process::command(env!("CARGO_BIN_EXE_sheaf-bench"))
+        .args(["compare", "nonsense", "--sheaf", "sheaf"])
+        .spawn()
+        .unwrap();
+    assert!(!compare.wait_exit(PATIENCE).unwrap().success());
+    assert!(compare.stderr().contains("coordinator, flight"), "{}", compare.stderr());
+}
