@@ -140,7 +140,7 @@ impl Report {
 /// Puts a section before the newest one of a results file.
 pub(crate) fn insert(page: &str, section: &str) -> String {
     match page.find("\n## ") {
-        Some(at) => format!("{}\n{section}{}", &page[..=at], &page[at..]),
+        Some(at) => format!("{}{section}{}", &page[..=at], &page[at..]),
         None => format!("{}\n\n{section}", page.trim_end()),
     }
 }

@@ -1,4 +1,5 @@
 //! The comparisons as a whole, with tiny sizes and real servers and peers.
+#![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
 use std::path::PathBuf;
 use std::time::Duration;
