@@ -10,7 +10,7 @@ use sheaf_flight::{
     CallOptions, ChannelPool, ClientConfig, Error, FlightConnection, FlightEntry, MessageStream,
 };
 use sheaf_proto::BatchId;
-use sheaf_retry::{Code, RetryPolicy, SharedClock};
+use sheaf_retry::{Code, RetryPolicy, Retryable as _, SharedClock};
 
 use crate::flight::Ticket;
 use crate::options::{PutReceipt, ReadOptions};
@@ -210,14 +210,23 @@ impl FlightClient {
 
     /// A part of a payload, as [`Store::read`](crate::Store::read) gives it:
     /// its messages, undecoded, the schema first. The server cuts it, so that
-    /// only what was asked for crosses the network.
+    /// only what was asked for crosses the network. A server that has no
+    /// payloads is asked where this one is, and it is read from there.
     ///
     /// # Errors
     /// As [`FlightClient::get_messages`]; `invalid_argument` for columns that
     /// there are not, and for options that cannot be combined.
     pub async fn read(&self, id: &BatchId, options: &ReadOptions) -> Result<MessageStream, Error> {
-        let ticket = Ticket { id: id.clone(), options: options.clone() };
-        self.connection.get(&ticket.to_string(), &CallOptions::default()).await
+        let ticket = Ticket { id: id.clone(), options: options.clone() }.to_string();
+        let refused = match self.connection.get(&ticket, &CallOptions::default()).await {
+            Err(error) if error.code() == Code::FailedPrecondition => error,
+            answer => return answer,
+        };
+        // A coordinator has no payloads, but knows where they are.
+        let Ok(entry) = self.info(id).await else { return Err(refused) };
+        let elsewhere = entry.endpoints.into_iter().flat_map(|endpoint| endpoint.locations).next();
+        let Some(location) = elsewhere else { return Err(refused) };
+        self.pool.connection(&location)?.get(&ticket, &CallOptions::default()).await
     }
 
     /// A part of a payload, record batch by record batch.

@@ -6,9 +6,10 @@ use std::path::Path;
 use sheaf_coordinator::State;
 use sheaf_flight::{CallOptions, ChannelPool, ClientConfig, FlightConnection};
 use sheaf_retry::{Code, Jitter, Retryable as _, SystemClock};
+use sheaf_store::FlightClient;
 use sheaf_testkit::{Process, TempDir, free_port, wait_for_async};
 
-use crate::harness::{PATIENCE, Server, serve};
+use crate::harness::{PATIENCE, Server, serve, sheaf};
 use crate::remote::{Remote, assert_rows_once, id, seed, sized, worker};
 
 /// A process that is started again as it was.
@@ -143,6 +144,10 @@ async fn every_flight_server_answers_for_every_batch() {
     }
     let refused = connection(&coordinator).get(ticket, &options).await;
     assert_eq!(refused.err().map(|error| error.code()), Some(Code::FailedPrecondition));
+    let client = FlightClient::connect(&coordinator, SystemClock::shared()).unwrap();
+    assert_eq!(client.get_batch(&id(0)).await.unwrap().num_rows(), 20, "it asks where");
+    let shown = sheaf(&["get", "b-000000", "--server", &coordinator, "--format", "csv"]).ok();
+    assert!(shown.contains("row 19"), "{shown}");
     // What is asked of a Flight server about the work is asked of the coordinator.
     let got = connection(&second)
         .action("GetBatch", r#"{"batch_id":"b-000000"}"#.into(), &options)

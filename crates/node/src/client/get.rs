@@ -6,9 +6,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use futures::StreamExt as _;
-use sheaf_flight::{CallOptions, ipc};
+use sheaf_flight::ipc;
 use sheaf_proto::BatchId;
 use sheaf_retry::{Code, Retryable as _};
+use sheaf_store::ReadOptions;
 use sheaf_terminal::{
     Destination, Failure, OutputFormat, Progress, RowWriter, Written, count, counted,
 };
@@ -40,11 +41,8 @@ impl GetArgs {
     /// where the format cannot hold its types.
     pub async fn run(self, session: &mut Session) -> Result<(), Failure> {
         let format = self.choose(session)?;
-        let mut ticket = format!("batches/{}", self.id);
-        if let Some(limit) = self.limit {
-            ticket.push_str(&format!("?limit={limit}"));
-        }
-        let opened = session.flight.get(&ticket, &CallOptions::default()).await;
+        let options = ReadOptions { limit: self.limit, ..ReadOptions::default() };
+        let opened = session.payloads.read(&self.id, &options).await;
         let messages = opened.map_err(|error| session.failed(&error))?;
         let decoded = ipc::decode_stream(messages, ipc::Bounds::default()).await;
         let (schema, mut batches) = decoded.map_err(|error| session.failed(&error))?;

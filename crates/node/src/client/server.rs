@@ -5,6 +5,7 @@ use sheaf_flight::{ChannelPool, FlightConnection, Target};
 use sheaf_proto::BatchId;
 use sheaf_retry::{Code, RetryPolicy, Retryable, SharedClock};
 use sheaf_rpc::{RpcCoordinator, RpcOptions};
+use sheaf_store::FlightClient;
 use sheaf_terminal::{Console, Failure};
 
 use super::security::SecurityArgs;
@@ -47,6 +48,8 @@ pub struct Session {
     pub json: bool,
     /// Its Flight service.
     pub flight: FlightConnection,
+    /// Payloads, wherever the server knows them to be.
+    pub payloads: FlightClient,
     /// Time.
     pub clock: SharedClock,
     /// Where to write.
@@ -67,8 +70,11 @@ impl Session {
         let pool = ChannelPool::new(server.security.config()?, clock.clone());
         let flight = pool.connection(&target.to_string());
         let flight = flight.map_err(|error| Failure::from_error(&error))?;
+        let (retry, time) = (RetryPolicy::none(), clock.clone());
+        let payloads = FlightClient::with_pool(pool.clone(), &target.to_string(), retry, time);
+        let payloads = payloads.map_err(|error| Failure::from_error(&error))?;
         let coordinator = RpcCoordinator::new(pool, target, rpc_options(), clock.clone());
-        Ok(Session { coordinator, json: server.json, flight, clock, console })
+        Ok(Session { coordinator, json: server.json, flight, payloads, clock, console })
     }
 
     /// The server, `grpc://HOST:PORT`.
