@@ -87,7 +87,20 @@ impl Outage {
     /// An error of the way to the payload, not of the payload.
     fn of(error: &sheaf_flight::Error) -> Option<Self> {
         let code = error.code();
-        let away = [Code::Unavailable, Code::Draining, Code::DeadlineExceeded, Code::Overloaded];
+        // Credentials too: what the server refuses today says nothing about the
+        // batch, and its operator is about to see it.
+        let away = [
+            Code::Unavailable,
+            Code::Draining,
+            Code::DeadlineExceeded,
+            Code::Overloaded,
+            Code::MemoryFull,
+            Code::Io,
+            Code::Cancelled,
+            Code::Unauthenticated,
+            Code::PermissionDenied,
+            Code::FailedPrecondition,
+        ];
         let message = || format!("its payload cannot be had now: {}", error.message());
         away.contains(&code).then(|| Outage { code, message: message() })
     }

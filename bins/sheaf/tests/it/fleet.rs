@@ -144,6 +144,11 @@ async fn every_flight_server_answers_for_every_batch() {
     }
     let refused = connection(&coordinator).get(ticket, &options).await;
     assert_eq!(refused.err().map(|error| error.code()), Some(Code::FailedPrecondition));
+    let forwarded = CallOptions::default().header("sheaf-forwarded", "true");
+    for server in [&second, &coordinator] {
+        let ended = connection(server).info(&path, &forwarded).await;
+        assert_eq!(ended.err().map(|error| error.code()), Some(Code::NotFound), "one hop only");
+    }
     let client = FlightClient::connect(&coordinator, SystemClock::shared()).unwrap();
     assert_eq!(client.get_batch(&id(0)).await.unwrap().num_rows(), 20, "it asks where");
     let shown = sheaf(&["get", "b-000000", "--server", &coordinator, "--format", "csv"]).ok();

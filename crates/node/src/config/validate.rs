@@ -176,21 +176,28 @@ fn advertised(reader: &mut Reader<'_>, tls: bool) -> Option<Option<HostPort>> {
 }
 
 /// A Flight server that registers what it has must be found again under what
-/// it registers.
+/// it registers, and by workers that are as far away as its coordinator.
 fn reachable(
     reader: &mut Reader<'_>,
     mode: Option<Mode>,
     bound: Option<&HostPort>,
     backend: Option<&Backend>,
 ) {
-    let open = |address: &HostPort| {
-        address.host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_unspecified())
+    let (Some(Mode::Flight), Some(address), Some(Backend::Remote(coordinator))) =
+        (mode, bound, backend)
+    else {
+        return;
     };
-    if mode == Some(Mode::Flight)
-        && matches!(backend, Some(Backend::Remote(_)))
-        && let Some(address) = bound.filter(|address| open(address))
-        && reader.text("advertise-addr").is_empty()
-    {
+    let same_host =
+        address.host == coordinator.host || (address.is_loopback() && coordinator.is_loopback());
+    if same_host && address.port == coordinator.port {
+        let message =
+            format!("{coordinator} is this server itself: name the coordinator's address");
+        return reader.wrong("coordinator", message);
+    }
+    let open = address.host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_unspecified());
+    let hidden = address.is_loopback() && !coordinator.is_loopback();
+    if (open || hidden) && reader.text("advertise-addr").is_empty() {
         let message = format!(
             "{address} is no address under which workers find this server: \
              add --advertise-addr HOST:PORT"

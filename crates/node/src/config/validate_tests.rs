@@ -165,13 +165,16 @@ fn every_mode_has_its_coordinator_and_its_settings() {
     let (backend, address, workers) = of(&[flight]);
     assert_eq!((backend, address.as_str(), workers), (Backend::Absent, "localhost:8080", 0));
     let named = ("coordinator", "grpc://h:1");
-    assert_eq!(of(&[flight, named]).0, Backend::Remote("h:1".parse().unwrap()));
+    let known = ("advertise-addr", "me:1");
+    assert_eq!(of(&[flight, named, known]).0, Backend::Remote("h:1".parse().unwrap()));
     for (settings, says) in [
         (&[flight, ("coordinator", "embedded")][..], "no coordinator inside"),
         (&[flight, ("sink", "parquet:x")], "no effect in mode flight"),
         (&[("mode", "coordinator"), ("ttl", "1s")], "no effect in mode coordinator"),
         (&[("mode", "coordinator"), named], "has its coordinator inside"),
         (&[flight, named, ("flight-addr", "0.0.0.0:1"), ("insecure", "true")], "--advertise-addr"),
+        (&[flight, named], "--advertise-addr"),
+        (&[flight, ("coordinator", "grpc://127.0.0.1:8080")], "this server itself"),
     ] {
         let problem = problem(settings);
         assert!(problem.message.contains(says), "{settings:?}: {problem}");

@@ -21,7 +21,9 @@ fn pool(config: &Config, clock: &SharedClock) -> ChannelPool {
 /// Connections to servers with payloads.
 pub(super) fn payload_pool(config: &Config, clock: &SharedClock) -> ChannelPool {
     let connect_timeout = Duration::from_secs(2);
-    let config = ClientConfig { connect_timeout, retry: READS, ..protect::client(config) };
+    let deadline = Some(Duration::from_secs(10));
+    let client = protect::client(config);
+    let config = ClientConfig { connect_timeout, deadline, retry: READS, ..client };
     ChannelPool::new(config, clock.clone())
 }
 

@@ -61,8 +61,17 @@ impl Elsewhere {
             (locations, _) => locations,
         };
         let others = locations.iter().filter(|location| !self.own.contains(location));
-        let servers: Vec<_> =
-            others.filter_map(|location| self.pool.connection(location).ok()).collect();
+        let (mut servers, mut refused) = (Vec::new(), None);
+        for location in others {
+            match self.pool.connection(location) {
+                Ok(server) => servers.push(server),
+                Err(error) => refused = Some(error),
+            }
+        }
+        if let Some(error) = refused.filter(|_| servers.is_empty()) {
+            let text = format!("payload {id} cannot be reached: {}", error.message());
+            return Err(Error::new(Code::Unavailable, text));
+        }
         if servers.is_empty() {
             let why = match locations.is_empty() {
                 true => "and is registered without an address",
@@ -182,6 +191,12 @@ impl Handler for Elsewhere {
             }
         }
         let path = &descriptor.path;
+        if is_last(context) {
+            // Also where there is no store: a coordinator that is named as the
+            // place of a payload must not ask itself for ever.
+            let text = format!("{} is not on this server", path.join("/"));
+            return Err(Error::new(Code::NotFound, text));
+        }
         let [_, name] = path.as_slice() else { return Err(no_store("a path without a name")) };
         let id = BatchId::try_new(name)
             .map_err(|error| sheaf_flight::invalid(format!("path {path:?}: {error}")))?;

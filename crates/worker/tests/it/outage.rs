@@ -153,6 +153,11 @@ async fn a_pool_that_is_cut_off_stops_its_work_and_another_does_it_once() {
         Arc::clone(&cable) as _,
     );
     tokio::time::timeout(DEADLINE, began.acquire()).await.unwrap().unwrap().forget();
+    // The word that work has begun travels behind the work itself.
+    let charged = sheaf_testkit::wait_for_async(DEADLINE, "the attempt to be charged", || async {
+        (scene.batch("b").await.attempts == 1).then_some(())
+    });
+    charged.await.unwrap();
     cable.cut.send_replace(true);
     let coordinator = scene.coordinator.clone();
     let second =
