@@ -45,7 +45,8 @@ use crate::request::{
 /// 12. A paused queue answers claims with nothing; a draining one refuses
 ///     registrations and works off what it has. A queue never has more leases
 ///     than its [`QueuePolicy`](crate::QueuePolicy) allows, in all and of one
-///     tenant, nor gives batches out faster; also not by id. A waiting claim
+///     tenant, nor gives batches out faster; also not by id. A lease that is
+///     released before processing started does not count. A waiting claim
 ///     is woken when a lease ends or a token is there. Registrations whose
 ///     payloads do not fit are refused as overloaded until work makes room;
 ///     outputs of work are taken in any case.
@@ -58,6 +59,8 @@ use crate::request::{
 ///     it waits. Chains of any length are worked off in bounded steps.
 /// 14. `Query::Recovery` tells for every lease whether it stands, was
 ///     settled, or is stale, so that a sink's commit is resolved without a duplicate.
+///     `Query::History` has another answer than before, and one that it never
+///     had, once something that was acknowledged may be missing; otherwise the same.
 /// 15. Reading never holds up work.
 ///
 /// An `Ok` means that the effect is as durable as the backend was asked to

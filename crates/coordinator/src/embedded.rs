@@ -112,7 +112,8 @@ impl Embedded {
         // Without a file nothing tells how often it was opened: the time does.
         let seconds = clock.now().as_millis() / 1_000;
         let epoch = seconds % crate::engine::MAX_EPOCH + 1;
-        let engine = Engine::new(config.engine.clone(), epoch);
+        let mut engine = Engine::new(config.engine.clone(), epoch);
+        engine.set_history(disk::new_history());
         let time = Time::starting(Arc::clone(&clock), Timestamp::EPOCH);
         Self::start(&config, clock, engine, time, |_| {})
     }
@@ -125,11 +126,10 @@ impl Embedded {
         name: String,
         opener: Opener,
     ) -> Result<Self, Error> {
-        let settings = config.engine.clone();
+        let (settings, durability) = (config.engine.clone(), config.durability);
         let make = |epoch| Engine::new(settings, epoch);
-        let (disk, engine) = Disk::open(opener, name, make, clock.now())?;
+        let (disk, engine) = Disk::open(opener, name, make, clock.now(), durability)?;
         let time = Time::starting(Arc::clone(&clock), engine.now());
-        let durability = config.durability;
         Self::start(&config, clock, engine, time, |writer| match durability {
             Durability::Disk => writer.disk = Some(disk),
             Durability::Memory => writer.at_close = Some(disk),

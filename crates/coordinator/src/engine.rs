@@ -59,7 +59,7 @@ pub use tick::{EXPIRE_PER_CALL, PROMOTE_PER_CALL, PURGE_PER_CALL, REAP_PER_CALL}
 use crate::contract::Error;
 use crate::model::{Fence, State};
 use crate::request::{
-    Change, Claim, ClaimRequest, Control, ControlReply, Extended, Extension, Registered,
+    Change, Claim, ClaimRequest, Control, ControlReply, Extended, Extension, History, Registered,
     SettleReply, SettleRequest,
 };
 use queue::Queues;
@@ -208,6 +208,7 @@ pub struct Engine {
     observing: bool,
     ready: bool,
     effects: Effects,
+    history: History,
 }
 
 impl std::fmt::Debug for Engine {
@@ -254,7 +255,18 @@ impl Engine {
             observing: false,
             ready: false,
             effects: Effects::default(),
+            history: History::default(),
         }
+    }
+
+    /// Names the history of its state from here on.
+    pub fn set_history(&mut self, history: History) {
+        self.history = history;
+    }
+
+    /// What [`Engine::set_history`] said, or the state that was loaded.
+    pub fn history(&self) -> History {
+        self.history
     }
 
     /// Does one call at `now`, after what time has brought about until then.

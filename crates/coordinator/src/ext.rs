@@ -13,7 +13,7 @@ use crate::contract::{Coordinator, Error};
 use crate::limits;
 use crate::model::{Batch, State};
 use crate::request::{
-    Answer, Event, LeaseRef, ListFilter, Page, Query, QueueStats, Recovered, WatchFilter,
+    Answer, Event, History, LeaseRef, ListFilter, Page, Query, QueueStats, Recovered, WatchFilter,
 };
 
 /// What most callers ask a [`Coordinator`], with answers of the right type.
@@ -108,6 +108,18 @@ pub trait CoordinatorExt: Coordinator {
         match self.query(Query::Recovery(leases)).await? {
             Answer::Recovery(leases) => Ok(leases),
             _ => Err(unexpected("what became of leases")),
+        }
+    }
+
+    /// Whether it still knows all that it ever acknowledged: then this is the
+    /// same as before.
+    ///
+    /// # Errors
+    /// As [`CoordinatorExt::get`].
+    async fn history(&self) -> Result<History, Error> {
+        match self.query(Query::History).await? {
+            Answer::History(history) => Ok(history),
+            _ => Err(unexpected("a history")),
         }
     }
 

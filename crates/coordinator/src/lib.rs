@@ -59,8 +59,8 @@ pub use model::{
 pub use policy::{QueuePolicy, RateLimit};
 pub use request::{
     Answer, Change, Claim, ClaimRequest, Control, ControlReply, Direction, Event, Extended,
-    Extension, Lease, LeaseRef, Lineage, LineageLink, LineageNode, LineageQuery, ListFilter,
-    Outcome, Page, PurgeFilter, Query, QueueStats, Recovered, Registered, SettleReply,
+    Extension, History, Lease, LeaseRef, Lineage, LineageLink, LineageNode, LineageQuery,
+    ListFilter, Outcome, Page, PurgeFilter, Query, QueueStats, Recovered, Registered, SettleReply,
     SettleRequest, Settled, Standing, Verdict, WatchFilter,
 };
 pub use tracker::{BatchTracker, MAX_TRACKED};

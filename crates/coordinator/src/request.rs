@@ -223,7 +223,18 @@ pub enum Query {
     Lineage(LineageQuery),
     /// What became of leases, for a worker that died between a sink's commit and its settle.
     Recovery(Vec<LeaseRef>),
+    /// Whether the coordinator still knows all that it ever acknowledged.
+    History,
 }
+
+/// Names the unbroken history of a coordinator's state.
+///
+/// As long as it is the same, everything that was acknowledged is known, but
+/// for terminal batches that were purged. It is another one where something may
+/// be missing: after a start without the state of before, from a copy, or from
+/// a snapshot that is not written at every change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct History(pub u64);
 
 /// A page of batches.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -292,6 +303,8 @@ pub enum Answer {
     Lineage(Lineage),
     /// To `Recovery`, in the order asked.
     Recovery(Vec<Recovered>),
+    /// To `History`.
+    History(History),
 }
 
 /// Which way to go from a batch.

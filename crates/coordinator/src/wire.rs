@@ -27,6 +27,7 @@ mod spec;
 
 use std::time::Duration;
 
+use prost::Message as _;
 use sheaf_proto::BatchId;
 use sheaf_proto::coordinator::v1 as proto;
 use sheaf_retry::Timestamp;
@@ -46,6 +47,23 @@ pub fn register_request(specs: &[BatchSpec]) -> proto::RegisterRequest {
 /// [`Error::Invalid`] names the field.
 pub fn specs(message: proto::RegisterRequest) -> Result<Vec<BatchSpec>, Error> {
     from_all(message.batches)
+}
+
+/// A specification as bytes, for whoever keeps it.
+pub fn encode_spec(spec: &BatchSpec) -> Vec<u8> {
+    proto::BatchSpec::from(spec).encode_to_vec()
+}
+
+/// What [`encode_spec`] was given.
+///
+/// # Errors
+/// [`Error::Invalid`] names the field.
+pub fn decode_spec(bytes: &[u8]) -> Result<BatchSpec, Error> {
+    let message = proto::BatchSpec::decode(bytes).map_err(|error| Error::Invalid {
+        field: "spec",
+        problem: format!("is no specification of a batch: {error}"),
+    })?;
+    BatchSpec::try_from(message)
 }
 
 /// The response of `Register`.

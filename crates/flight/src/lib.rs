@@ -99,8 +99,8 @@ mod server;
 mod status;
 
 pub use client::{
-    CallOptions, Channel, ChannelPool, ClientConfig, ClientSecurity, FlightConnection, Target,
-    TokenSource,
+    CallOptions, Channel, ChannelPool, ClientConfig, ClientSecurity, FORWARDED, FlightConnection,
+    Target, TokenSource,
 };
 pub use error::{Error, invalid};
 pub use handler::{

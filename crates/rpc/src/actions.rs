@@ -38,6 +38,7 @@ pub const DEFAULT_LEASE: Duration = Duration::from_secs(30);
 pub struct CoordinatorActions {
     coordinator: Arc<dyn Coordinator>,
     directory: Option<Arc<dyn PayloadDirectory>>,
+    is_bare: bool,
     lease: Duration,
     watches: Watches,
     waits: Waits,
@@ -50,6 +51,7 @@ impl CoordinatorActions {
         CoordinatorActions {
             coordinator,
             directory: None,
+            is_bare: false,
             lease: DEFAULT_LEASE,
             watches: Watches::new(clock),
             waits: Waits::new(),
@@ -68,6 +70,14 @@ impl CoordinatorActions {
     #[must_use]
     pub fn with_directory(mut self, directory: Arc<dyn PayloadDirectory>) -> Self {
         self.directory = Some(directory);
+        self
+    }
+
+    /// There is no store beside the coordinator: a batch that names no location
+    /// of its payload is refused.
+    #[must_use]
+    pub fn without_store(mut self) -> Self {
+        self.is_bare = true;
         self
     }
 
@@ -118,6 +128,7 @@ const ACTIONS: &[(&str, &str)] = &[
     ("Claim", r#"{"worker", "max"?, "max_bytes"?, "wait_ms"?, …}: take work under lease"#),
     ("Extend", r#"{"leases": [{"batch_id", "fence", …}]}: prolong leases"#),
     ("Settle", r#"{"outcomes": [{"batch_id", "fence", "result", …}], "claim"?}: end attempts"#),
+    ("CoordinatorInfo", r#"{}: the history of its state; another one where some of it is lost"#),
     ("Recovery", r#"{"leases": [{"batch_id", "fence"}]}: what leases are worth"#),
     (
         "WatchEvents",
@@ -152,6 +163,7 @@ impl ActionHandler for CoordinatorActions {
             "Claim" => self.claim(action, &body).await,
             "Extend" => self.extend(action, &body).await,
             "Settle" => self.settle(action, &body).await,
+            "CoordinatorInfo" => self.info(action, &body).await,
             "Recovery" => self.recovery(action, &body).await,
             "WatchEvents" => self.watch_events(action, &body).await,
             unknown => Err(Error::new(

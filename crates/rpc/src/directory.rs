@@ -1,6 +1,7 @@
 //! What the Flight server knows of the payloads that it holds.
 
 use async_trait::async_trait;
+use sheaf_coordinator::BatchSpec;
 use sheaf_proto::BatchId;
 
 /// What `RegisterBatch` need not be told about a payload that is at hand.
@@ -24,8 +25,14 @@ pub struct PayloadFacts {
 ///    a payload that the store does not hold.
 /// 2. A payload that it answers for can be fetched from one of its locations
 ///    as soon as `lookup` has returned.
+/// 3. What it holds of the batches that `registered` names, it keeps until a
+///    coordinator says that the work is over. Nothing of it is an error to whoever
+///    registered: it is also told when it compares what it has.
 #[async_trait]
 pub trait PayloadDirectory: Send + Sync + 'static {
     /// What is known of these payloads.
     async fn lookup(&self, ids: &[BatchId]) -> Vec<Option<PayloadFacts>>;
+
+    /// These were registered, and their work is not over.
+    async fn registered(&self, specs: Vec<BatchSpec>);
 }

@@ -36,6 +36,7 @@
 //! | `ListBatches` | [`ListInput`]: `{"state"?, "queue"?, "prefix"?, "parent"?, "limit"?: 100, "cursor"?}` | [`PageOutput`]: `{"batches": [BatchRecord…], "next_cursor": null}` |
 //! | `Stats` | [`StatsInput`]: `{"queue"?}` | [`StatsOutput`]: `{"counts": {"waiting": 0, …}, "purged", "queues": [{"queue", "paused", "draining", "counts", …}]}` |
 //! | `Lineage` | [`LineageInput`]: `{"batch_id", "direction"?: "ancestors\|descendants", "depth"?, "limit"?: 100}` | [`LineageOutput`]: `{"batches": [{"batch_id", "depth", "state", "queue"}], "links": [{"parent", "child"}], "truncated"}` |
+//! | `CoordinatorInfo` | `{}` | [`InfoOutput`]: `{"history"}`: 16 hexadecimal digits, others than before where something that was acknowledged may be missing |
 //! | `WatchEvents` | [`WatchInput`]: `{"queue"?, "batch_ids"?, "state"?, "wait_ms"?, "max"?: 1000}`, then `{"session", "seen", "wait_ms"?, "max"?}` | [`WatchOutput`]: `{"session", "number", "events": [{"batch_id", "queue", "from", "to", "at", …}], "missed"}` |
 //!
 //! # Changes by hand
@@ -65,7 +66,9 @@ pub use admin::{
     QueueRecord, RecoveredRecord, RecoveryInput, RecoveryOutput, RegisteredRecord, SelectInput,
     StatsInput, StatsOutput, WatchInput, WatchOutput,
 };
-pub use queue::{ConfigureInput, LineageInput, LineageOutput, LineageRecord, LinkRecord};
+pub use queue::{
+    ConfigureInput, InfoInput, InfoOutput, LineageInput, LineageOutput, LineageRecord, LinkRecord,
+};
 pub use record::{BatchRecord, FailureRecord, HolderRecord, SettledRecord};
 pub(crate) use scalar::millis;
 pub use scalar::{FenceText, OneOrMany, Rfc3339};

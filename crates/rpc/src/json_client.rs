@@ -21,10 +21,10 @@ use sheaf_retry::{Code, Retryable as _, SharedClock};
 use crate::call::{Caller, RpcOptions};
 use crate::json::{
     ClaimInput, ClaimOutput, ConfigureInput, ControlOutput, ErrorInput, ExpireInput, ExtendInput,
-    ExtendOutput, FenceText, LineageInput, LineageOutput, ListInput, OneOrMany, OutcomeInput,
-    OutputInput, PageOutput, PurgeInput, QueueInput, RecoveryInput, RecoveryOutput,
-    RegisteredRecord, SelectInput, SettleInput, SettleOutput, SpecInput, StatsInput, StatsOutput,
-    WatchInput, WatchOutput, millis,
+    ExtendOutput, FenceText, InfoInput, InfoOutput, LineageInput, LineageOutput, ListInput,
+    OneOrMany, OutcomeInput, OutputInput, PageOutput, PurgeInput, QueueInput, RecoveryInput,
+    RecoveryOutput, RegisteredRecord, SelectInput, SettleInput, SettleOutput, SpecInput,
+    StatsInput, StatsOutput, WatchInput, WatchOutput, millis,
 };
 
 /// How long one poll for events waits.
@@ -181,6 +181,11 @@ impl Coordinator for JsonCoordinator {
                 let input = LineageInput::from(query);
                 let output: LineageOutput = inner.call("Lineage", Duration::ZERO, &input).await?;
                 Ok(Answer::Lineage(output.into()))
+            }
+            Query::History => {
+                let output: InfoOutput =
+                    inner.call("CoordinatorInfo", Duration::ZERO, &InfoInput {}).await?;
+                Ok(Answer::History(output.into()))
             }
             Query::Recovery(leases) => {
                 let leases = leases.into_iter().map(Into::into).collect();

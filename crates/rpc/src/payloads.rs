@@ -1,7 +1,10 @@
 //! What both interfaces do about the payloads of batches: completes what a
 //! client left out, refuses what nobody holds, keeps what is needed again.
 
-use sheaf_coordinator::{BatchSpec, Control, Coordinator, CoordinatorExt as _, ListFilter, State};
+use sheaf_coordinator::{
+    BatchSpec, Control, Coordinator, CoordinatorExt as _, ListFilter, Registered, SettleReply,
+    SettleRequest, Settled, State, Verdict,
+};
 use sheaf_flight::Error;
 use sheaf_proto::BatchId;
 use sheaf_retry::Code;
@@ -17,6 +20,9 @@ const PAGE: u32 = 1_000;
 pub(crate) struct Payloads<'a> {
     pub(crate) coordinator: &'a dyn Coordinator,
     pub(crate) directory: Option<&'a dyn PayloadDirectory>,
+    /// There is no store beside the coordinator either: an empty list of
+    /// locations names no place.
+    pub(crate) is_bare: bool,
 }
 
 impl Payloads<'_> {
@@ -56,7 +62,7 @@ impl Payloads<'_> {
                     ));
                 }
                 None => {
-                    let missing = missing(&input);
+                    let missing = missing(&input, self.is_bare);
                     if !missing.is_empty() {
                         return Err(wrong(format!(
                             "{}: required, for this server does not hold the payload",
@@ -97,6 +103,43 @@ impl Payloads<'_> {
             }
         }
         Ok(facts)
+    }
+
+    /// Registers them, and tells the directory.
+    pub(crate) async fn register(&self, specs: Vec<BatchSpec>) -> Result<Vec<Registered>, Error> {
+        let Some(directory) = self.directory else {
+            return self.coordinator.register(specs).await.map_err(Error::from_error);
+        };
+        let registered = self.coordinator.register(specs.clone()).await;
+        let registered = registered.map_err(Error::from_error)?;
+        let mut live = specs;
+        let mut answers = registered.iter();
+        // Under another name it is another batch's payload that is needed.
+        live.retain(|spec| {
+            let answer = answers.next();
+            answer.is_some_and(|one| one.id == spec.id && !one.state.is_terminal())
+        });
+        directory.registered(live).await;
+        Ok(registered)
+    }
+
+    /// Settles, and tells the directory what was registered by it.
+    pub(crate) async fn settle(
+        &self,
+        request: SettleRequest,
+    ) -> Result<SettleReply, sheaf_coordinator::Error> {
+        let Some(directory) = self.directory else { return self.coordinator.settle(request).await };
+        let outputs: Vec<_> =
+            request.outcomes.iter().map(|outcome| outcome.outputs.clone()).collect();
+        let reply = self.coordinator.settle(request).await?;
+        let done =
+            |settled: &Settled| matches!(settled.verdict, Verdict::Applied | Verdict::AlreadyDone);
+        let made = outputs.into_iter().zip(&reply.outcomes).filter(|(_, settled)| done(settled));
+        let made: Vec<BatchSpec> = made.flat_map(|(outputs, _)| outputs).collect();
+        if !made.is_empty() {
+            directory.registered(made).await;
+        }
+        Ok(reply)
     }
 
     /// Counts as a use of these payloads: none expires before the change is
@@ -162,9 +205,9 @@ fn says_where(input: &SpecInput) -> bool {
 }
 
 /// What has to be said where no directory can fill it in.
-fn missing(input: &SpecInput) -> Vec<&'static str> {
+fn missing(input: &SpecInput, is_bare: bool) -> Vec<&'static str> {
     let said = [
-        ("location", input.location.is_some() || input.locations.is_some()),
+        ("location", says_where(input) || (!is_bare && input.locations.is_some())),
         ("rows", input.rows.is_some()),
         ("bytes", input.bytes.is_some()),
     ];

@@ -12,6 +12,7 @@ use futures::stream::{self, BoxStream};
 use sheaf_coordinator::{
     ClaimRequest, Control, Coordinator, Error, Query, SettleRequest, WatchFilter, wire,
 };
+use sheaf_flight::FORWARDED;
 use sheaf_proto::BatchId;
 use sheaf_proto::coordinator::v1 as proto;
 use sheaf_proto::coordinator::v1::coordinator_server::{Coordinator as Service, CoordinatorServer};
@@ -53,6 +54,8 @@ const MAX_STREAMS: usize = 4_096;
 pub struct CoordinatorService {
     coordinator: Arc<dyn Coordinator>,
     directory: Option<Arc<dyn PayloadDirectory>>,
+    is_bare: bool,
+    passes_on_to: Option<Arc<str>>,
     watches: Arc<Semaphore>,
     claims: Arc<Semaphore>,
     waits: Waits,
@@ -64,6 +67,8 @@ impl CoordinatorService {
         CoordinatorService {
             coordinator,
             directory: None,
+            is_bare: false,
+            passes_on_to: None,
             watches: Arc::new(Semaphore::new(MAX_STREAMS)),
             claims: Arc::new(Semaphore::new(MAX_STREAMS)),
             waits: Waits::new(),
@@ -81,8 +86,44 @@ impl CoordinatorService {
         self
     }
 
+    /// There is no store beside this coordinator: a batch that names no location
+    /// of its payload is refused.
+    #[must_use]
+    pub fn without_store(mut self) -> Self {
+        self.is_bare = true;
+        self
+    }
+
+    /// This server passes every call on to the coordinator at `address`: what
+    /// another such server passes on to it is refused, for two that name each
+    /// other would go on for ever.
+    #[must_use]
+    pub fn passing_on_to(mut self, address: impl Into<Arc<str>>) -> Self {
+        self.passes_on_to = Some(address.into());
+        self
+    }
+
+    /// Refuses what was passed on before, where it would be passed on again.
+    fn is_last_hop<T>(&self, request: &Request<T>) -> Result<(), Status> {
+        match &self.passes_on_to {
+            Some(address) if request.metadata().get(FORWARDED).is_some() => {
+                Err(Status::from(sheaf_flight::Error::new(
+                    Code::FailedPrecondition,
+                    format!(
+                        "this server is no coordinator, it passes calls on to {address}: name the coordinator itself, --coordinator {address}"
+                    ),
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn payloads(&self) -> Payloads<'_> {
-        Payloads { coordinator: self.coordinator.as_ref(), directory: self.directory.as_deref() }
+        Payloads {
+            coordinator: self.coordinator.as_ref(),
+            directory: self.directory.as_deref(),
+            is_bare: self.is_bare,
+        }
     }
 
     /// Ends its waits and streams with `waits`.
@@ -128,13 +169,13 @@ impl Service for CoordinatorService {
         &self,
         request: Request<proto::RegisterRequest>,
     ) -> Result<Response<proto::RegisterResponse>, Status> {
-        let mut specs = wire::specs(request.into_inner()).map_err(status)?;
-        if self.directory.is_some() {
-            let inputs = specs.into_iter().map(SpecInput::from).collect();
-            let name = |index| format!("batches[{index}]");
-            specs = self.payloads().resolve("Register", inputs, name).await?;
-        }
-        let registered = self.coordinator.register(specs).await.map_err(status)?;
+        self.is_last_hop(&request)?;
+        let specs = wire::specs(request.into_inner()).map_err(status)?;
+        let inputs = specs.into_iter().map(SpecInput::from).collect();
+        let name = |index| format!("batches[{index}]");
+        let payloads = self.payloads();
+        let specs = payloads.resolve("Register", inputs, name).await?;
+        let registered = payloads.register(specs).await?;
         Ok(Response::new(wire::register_response(&registered)))
     }
 
@@ -142,6 +183,7 @@ impl Service for CoordinatorService {
         &self,
         request: Request<proto::ClaimRequest>,
     ) -> Result<Response<proto::ClaimResponse>, Status> {
+        self.is_last_hop(&request)?;
         let request = ClaimRequest::try_from(request.into_inner()).map_err(status)?;
         let (wait, claim) = (request.wait, self.coordinator.claim(request));
         let claim = self.waits.bound(wait, claim).await.map_err(status)?;
@@ -154,6 +196,7 @@ impl Service for CoordinatorService {
         &self,
         request: Request<Streaming<proto::ClaimCredit>>,
     ) -> Result<Response<Self::ClaimStreamStream>, Status> {
+        self.is_last_hop(&request)?;
         let permit = permit(&self.claims, "ClaimStream")?;
         let (coordinator, waits) = (Arc::clone(&self.coordinator), self.waits.clone());
         let stream = claim_stream::open(coordinator, request.into_inner(), waits, permit);
@@ -164,13 +207,14 @@ impl Service for CoordinatorService {
         &self,
         request: Request<proto::SettleRequest>,
     ) -> Result<Response<proto::SettleResponse>, Status> {
+        self.is_last_hop(&request)?;
         let request = SettleRequest::try_from(request.into_inner()).map_err(status)?;
         let outputs = request.outcomes.iter().flat_map(|outcome| &outcome.outputs);
         let outputs: Vec<BatchId> = outputs.map(|output| output.id.clone()).collect();
         self.payloads().renew(&outputs).await;
         let wait = request.claim.as_ref().map_or(Duration::ZERO, |claim| claim.wait);
-        let settle = self.coordinator.settle(request);
-        let reply = self.waits.bound(wait, settle).await.map_err(status)?;
+        let payloads = self.payloads();
+        let reply = self.waits.bound(wait, payloads.settle(request)).await.map_err(status)?;
         Ok(Response::new((&reply).into()))
     }
 
@@ -178,6 +222,7 @@ impl Service for CoordinatorService {
         &self,
         request: Request<proto::ExtendRequest>,
     ) -> Result<Response<proto::ExtendResponse>, Status> {
+        self.is_last_hop(&request)?;
         let leases = wire::extensions(request.into_inner()).map_err(status)?;
         let extended = self.coordinator.extend(leases).await.map_err(status)?;
         Ok(Response::new(wire::extend_response(&extended)))
@@ -187,6 +232,7 @@ impl Service for CoordinatorService {
         &self,
         request: Request<proto::QueryRequest>,
     ) -> Result<Response<proto::QueryResponse>, Status> {
+        self.is_last_hop(&request)?;
         let query = Query::try_from(request.into_inner()).map_err(status)?;
         let answer = self.coordinator.query(query).await.map_err(status)?;
         Ok(Response::new((&answer).into()))
@@ -196,6 +242,7 @@ impl Service for CoordinatorService {
         &self,
         request: Request<proto::ControlRequest>,
     ) -> Result<Response<proto::ControlResponse>, Status> {
+        self.is_last_hop(&request)?;
         let control = Control::try_from(request.into_inner()).map_err(status)?;
         self.payloads().before(&control).await?;
         let reply = self.coordinator.control(control).await.map_err(status)?;
@@ -211,6 +258,7 @@ impl Service for CoordinatorService {
         &self,
         request: Request<proto::WatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
+        self.is_last_hop(&request)?;
         let permit = permit(&self.watches, "Watch")?;
         let filter = WatchFilter::try_from(request.into_inner()).map_err(status)?;
         let events = self.coordinator.watch(filter).await.map_err(status)?;

@@ -224,9 +224,15 @@ impl FlightClient {
         };
         // A coordinator has no payloads, but knows where they are.
         let Ok(entry) = self.info(id).await else { return Err(refused) };
-        let elsewhere = entry.endpoints.into_iter().flat_map(|endpoint| endpoint.locations).next();
-        let Some(location) = elsewhere else { return Err(refused) };
-        self.pool.connection(&location)?.get(&ticket, &CallOptions::default()).await
+        let mut failure = refused;
+        for location in entry.endpoints.into_iter().flat_map(|endpoint| endpoint.locations) {
+            let there = self.pool.connection(&location)?;
+            match there.get(&ticket, &CallOptions::default()).await {
+                Ok(messages) => return Ok(messages),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
     }
 
     /// A part of a payload, record batch by record batch.

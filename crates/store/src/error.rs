@@ -40,6 +40,15 @@ pub enum Error {
         /// The payload.
         id: BatchId,
     },
+    /// The payload was registered, and its coordinator is not there, or does not
+    /// know it any more.
+    #[error(
+        "payload {id} was registered with a coordinator that does not know it now: start this server with that coordinator (it is registered again within minutes where the coordinator came back empty), then cancel the batch"
+    )]
+    Lost {
+        /// The payload.
+        id: BatchId,
+    },
     /// The payload is used all the time.
     #[error("payload {id} is in use again and again: try again")]
     Busy {
@@ -190,9 +199,10 @@ impl Retryable for Error {
             Error::DirectoryLocked { .. } => Code::DirectoryLocked,
             Error::FormatNewer { .. } => Code::FormatNewer,
             Error::Corrupt { .. } | Error::FormatUnreadable { .. } => Code::Corrupt,
-            Error::NoDirectory | Error::Pinned { .. } | Error::Needed { .. } => {
-                Code::FailedPrecondition
-            }
+            Error::NoDirectory
+            | Error::Pinned { .. }
+            | Error::Needed { .. }
+            | Error::Lost { .. } => Code::FailedPrecondition,
             Error::Busy { .. } => Code::Overloaded,
             Error::Closed => Code::Draining,
             Error::Register { source, .. } | Error::Stream(source) => source.code(),

@@ -48,6 +48,10 @@
 //! stored and served all the same, and `sheaf.dictionaries` in the footer's
 //! metadata says `replaced`.
 //!
+//! `registered.log` says which payloads a coordinator has. Such a one is kept
+//! until the coordinator says that the work is over, also by a server that is
+//! started without the coordinator or beside another one.
+//!
 //! A put is acknowledged on disk when its file is synced, and the directory
 //! that names it. Both are done for many puts together: up to 16 files are
 //! synced side by side, and so are the directories, each once for all files
@@ -78,5 +82,5 @@ pub use flight::{NAMESPACE, StoreActions, StoreHandler, Ticket};
 pub use metrics::Metrics;
 pub use options::{Filter, Options, Page, PutOptions, PutReceipt, ReadOptions, Status};
 pub use payload::{Durability, PayloadInfo};
-pub use retention::{PayloadOwner, Standing, Unowned};
+pub use retention::{Asked, Mark, PayloadOwner, Standing, Unowned};
 pub use store::{MAX_PAGE, Stats, Store};

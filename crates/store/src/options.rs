@@ -172,6 +172,8 @@ pub enum Status {
     Terminal,
     /// Nobody registered it.
     Unregistered,
+    /// It was registered with a coordinator that does not know it now.
+    Lost,
 }
 
 impl Status {
@@ -182,6 +184,7 @@ impl Status {
                 matches!(standing, Standing::Completed { .. } | Standing::Terminal { .. })
             }
             Status::Unregistered => standing == Standing::Unregistered,
+            Status::Lost => standing == Standing::Lost,
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use sheaf_flight::Error;
 use sheaf_proto::BatchId;
 
@@ -29,33 +30,73 @@ pub enum Standing {
     },
     /// Nobody registered it: its time to live runs since it was last used.
     Unregistered,
+    /// It was registered with an owner that has since lost what it knew: keep
+    /// it until it is registered again.
+    Lost,
+}
+
+impl Standing {
+    /// It must be kept, however old it is.
+    pub(crate) fn is_needed(self) -> bool {
+        matches!(self, Standing::Live | Standing::Lost)
+    }
+}
+
+/// A payload, as its owner is asked about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Which.
+    pub id: BatchId,
+    /// Of the owner's answer to its registration, where there was one and
+    /// nobody said since that the work is over.
+    pub history: Option<u64>,
+}
+
+/// That a payload was registered, kept beside it until the work is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// Names the unbroken history of the owner's knowledge. An owner of this
+    /// history that does not know the payload has forgotten it on purpose; one
+    /// of another history may have lost it.
+    pub history: u64,
+    /// How to register it again, in the owner's own form.
+    pub spec: Bytes,
 }
 
 /// The store's view of the coordinator: what must still happen to a payload.
 ///
-/// 1. `standings` answers in the order asked, one per id. An error means that
-///    it cannot be known now; the store then keeps every payload asked about.
-/// 2. `register` is idempotent; an `Ok` means that the batch is registered durably.
+/// 1. `standings` answers in the order asked, one per payload. An error means
+///    that it cannot be known now; the store then keeps every one asked about.
+/// 2. `register` is idempotent; an `Ok` means that the batch is registered
+///    durably. The mark is what the store keeps; there is none where no work
+///    is to come.
+/// 3. A payload with a mark of another history than the owner's, which the owner
+///    does not know, is [`Standing::Lost`], never `Unregistered`.
 #[async_trait]
 pub trait PayloadOwner: Send + Sync + 'static {
     /// What still needs these payloads.
-    async fn standings(&self, ids: &[BatchId]) -> Result<Vec<Standing>, Error>;
+    async fn standings(&self, payloads: &[Asked]) -> Result<Vec<Standing>, Error>;
 
     /// Registers a payload that was put with the header `sheaf-register: true`.
-    async fn register(&self, payload: &PayloadInfo) -> Result<(), Error>;
+    async fn register(&self, payload: &PayloadInfo) -> Result<Option<Mark>, Error>;
 }
 
-/// A store by itself: nothing is ever registered.
+/// A store by itself: nothing is ever registered, and what was once registered
+/// with a coordinator is kept for one.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Unowned;
 
 #[async_trait]
 impl PayloadOwner for Unowned {
-    async fn standings(&self, ids: &[BatchId]) -> Result<Vec<Standing>, Error> {
-        Ok(vec![Standing::Unregistered; ids.len()])
+    async fn standings(&self, payloads: &[Asked]) -> Result<Vec<Standing>, Error> {
+        let standing = |asked: &Asked| match asked.history {
+            Some(_) => Standing::Lost,
+            None => Standing::Unregistered,
+        };
+        Ok(payloads.iter().map(standing).collect())
     }
 
-    async fn register(&self, payload: &PayloadInfo) -> Result<(), Error> {
+    async fn register(&self, payload: &PayloadInfo) -> Result<Option<Mark>, Error> {
         Err(Error::new(
             sheaf_retry::Code::FailedPrecondition,
             format!("payload {} cannot be registered: this server has no coordinator", payload.id),

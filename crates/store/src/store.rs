@@ -8,6 +8,7 @@ mod index;
 mod intake;
 mod list;
 mod manage;
+mod marks;
 mod put;
 mod read;
 mod room;
@@ -30,6 +31,7 @@ use crate::options::Options;
 use crate::payload::{Durability, PayloadInfo};
 use entry::{Entry, Place, Stored};
 use index::{Index, LARGE_SCHEMA};
+use marks::Marks;
 
 pub use list::MAX_PAGE;
 pub use manage::Stats;
@@ -61,6 +63,7 @@ pub(crate) struct Inner {
     account: Arc<Account>,
     committer: Committer,
     index: Arc<Index>,
+    marks: Marks,
     /// One at a time makes room.
     evicting: tokio::sync::Mutex<()>,
     disk_used: AtomicU64,
@@ -89,14 +92,15 @@ impl Store {
     pub async fn open(options: Options) -> Result<Self, Error> {
         let (disk, path) = (Arc::clone(&options.disk), options.data_dir.clone());
         let opened = tokio::task::spawn_blocking(move || match path {
-            None => Ok::<_, Error>((None, Vec::new(), 0)),
+            None => Ok::<_, Error>((None, Marks::in_memory(), Vec::new(), 0)),
             Some(path) => {
                 let directory = Directory::open(&path, disk.as_ref())?;
-                let (found, broken) = recover(&directory, disk.as_ref())?;
-                Ok((Some(directory), found, broken))
+                let (mut found, broken) = recover(&directory, disk.as_ref())?;
+                let marks = Marks::open(disk, &directory, &mut found)?;
+                Ok((Some(directory), marks, found, broken))
             }
         });
-        let (directory, found, broken) = opened.await.map_err(|_| Error::TaskLost)??;
+        let (directory, marks, found, broken) = opened.await.map_err(|_| Error::TaskLost)??;
         let (committer, _ends_with_the_store) = Committer::start(Arc::clone(&options.disk));
         let inner = Arc::new(Inner {
             clock: Arc::clone(&options.clock),
@@ -105,6 +109,7 @@ impl Store {
             directory,
             committer,
             index: Arc::new(Index::default()),
+            marks,
             evicting: tokio::sync::Mutex::new(()),
             disk_used: AtomicU64::new(0),
             quarantined: AtomicU64::new(broken),
@@ -154,7 +159,7 @@ impl Inner {
     /// the server was down.
     fn adopt(&self, found: Vec<Recovered>) {
         let now = self.now();
-        for Recovered { id, record, schema, path, length, pinned } in found {
+        for Recovered { id, record, schema, path, length, pinned, history } in found {
             let info = PayloadInfo {
                 id: id.clone(),
                 rows: record.rows,
@@ -176,6 +181,7 @@ impl Inner {
             let place = Place { file, ..Place::default() };
             let entry = Entry::new(info, place, false, schema_held);
             entry.pinned.store(pinned, Ordering::Relaxed);
+            entry.set_history(history);
             self.disk_used.fetch_add(length, Ordering::Relaxed);
             self.insert(id, entry);
         }

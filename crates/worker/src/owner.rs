@@ -1,14 +1,14 @@
 //! What ties a store to a coordinator.
 
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use async_trait::async_trait;
-use sheaf_coordinator::{Batch, Coordinator, CoordinatorExt as _, State};
+use sheaf_coordinator::{Batch, BatchSpec, Coordinator, CoordinatorExt as _, History, State, wire};
 use sheaf_flight::Error;
 use sheaf_proto::BatchId;
 use sheaf_retry::{Code, SharedClock, Timestamp};
-use sheaf_store::{PayloadInfo, PayloadOwner, Standing};
+use sheaf_store::{Asked, Mark, PayloadInfo, PayloadOwner, Standing};
 
 use crate::spec::ToSpec as _;
 
@@ -52,6 +52,8 @@ const PAGE: usize = 1_000;
 /// ```
 pub struct CoordinatorOwner {
     coordinator: OnceLock<Arc<dyn Coordinator>>,
+    /// The last one that was heard of.
+    history: Mutex<Option<History>>,
     clock: SharedClock,
     locations: Vec<String>,
 }
@@ -76,7 +78,12 @@ impl CoordinatorOwner {
     /// is kept, and puts that want to be registered are refused as
     /// `unavailable`.
     pub fn detached(clock: SharedClock) -> Self {
-        CoordinatorOwner { coordinator: OnceLock::new(), clock, locations: Vec::new() }
+        CoordinatorOwner {
+            coordinator: OnceLock::new(),
+            history: Mutex::new(None),
+            clock,
+            locations: Vec::new(),
+        }
     }
 
     /// Registers payloads under these Flight addresses, where others reach
@@ -96,6 +103,31 @@ impl CoordinatorOwner {
         })
     }
 
+    /// The history of the coordinator's state, asked for now.
+    ///
+    /// # Errors
+    /// As [`Coordinator::query`].
+    pub async fn history(&self) -> Result<History, Error> {
+        let history = self.coordinator()?.history().await.map_err(Error::from_error)?;
+        *self.history.lock().unwrap_or_else(PoisonError::into_inner) = Some(history);
+        Ok(history)
+    }
+
+    /// What [`CoordinatorOwner::history`] answered last, whoever asked.
+    pub fn last_history(&self) -> Option<History> {
+        *self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a store keeps of a batch that was registered; `None` where the
+    /// coordinator is too old to tell its history.
+    pub async fn mark(&self, spec: &BatchSpec) -> Option<Mark> {
+        let history = match self.last_history() {
+            Some(history) => history,
+            None => self.history().await.ok()?,
+        };
+        Some(Mark { history: history.0, spec: wire::encode_spec(spec).into() })
+    }
+
     fn coordinator(&self) -> Result<&Arc<dyn Coordinator>, Error> {
         self.coordinator
             .get()
@@ -105,25 +137,40 @@ impl CoordinatorOwner {
 
 #[async_trait]
 impl PayloadOwner for CoordinatorOwner {
-    async fn standings(&self, ids: &[BatchId]) -> Result<Vec<Standing>, Error> {
-        let mut standings = Vec::with_capacity(ids.len());
-        for page in ids.chunks(PAGE) {
-            let known = self.coordinator()?.get_all(page.to_vec()).await;
-            let known = known.map_err(Error::from_error)?;
+    async fn standings(&self, payloads: &[Asked]) -> Result<Vec<Standing>, Error> {
+        let mut standings = Vec::with_capacity(payloads.len());
+        for page in payloads.chunks(PAGE) {
+            let ids = page.iter().map(|asked| asked.id.clone()).collect();
+            let known = self.coordinator()?.get_all(ids).await.map_err(Error::from_error)?;
             let now = self.clock.now();
             let by_id: HashMap<&BatchId, Standing> =
                 known.iter().map(|batch| (&batch.spec.id, standing(batch, now))).collect();
-            let of = |id| by_id.get(id).copied().unwrap_or(Standing::Unregistered);
-            standings.extend(page.iter().map(of));
+            let is_missing = |asked: &&Asked| !by_id.contains_key(&asked.id);
+            // Asked for after the batches: one that came in between does not
+            // speak for what the one before it knew.
+            let history = match page.iter().filter(is_missing).any(|asked| asked.history.is_some())
+            {
+                true => Some(self.history().await?.0),
+                false => None,
+            };
+            standings.extend(page.iter().map(|asked| match by_id.get(&asked.id) {
+                Some(standing) => *standing,
+                None if asked.history.is_some() && asked.history != history => Standing::Lost,
+                None => Standing::Unregistered,
+            }));
         }
         Ok(standings)
     }
 
-    async fn register(&self, payload: &PayloadInfo) -> Result<(), Error> {
+    async fn register(&self, payload: &PayloadInfo) -> Result<Option<Mark>, Error> {
         let mut spec = payload.to_spec();
         spec.locations.clone_from(&self.locations);
-        self.coordinator()?.register(vec![spec]).await.map_err(Error::from_error)?;
-        Ok(())
+        let registered = self.coordinator()?.register(vec![spec.clone()]).await;
+        let registered = registered.map_err(Error::from_error)?;
+        match registered.first() {
+            Some(one) if !one.state.is_terminal() => Ok(self.mark(&spec).await),
+            _ => Ok(None),
+        }
     }
 }
 
@@ -165,8 +212,11 @@ mod tests {
         let clock = SystemClock::shared();
         let locations = vec!["grpc://h:1".to_owned()];
         let owner = CoordinatorOwner::detached(clock.clone()).with_locations(locations.clone());
-        let ids: Vec<BatchId> = ["a", "b", "c"].map(|id| id.parse().unwrap()).into();
-        let unknown = owner.standings(&ids).await.unwrap_err();
+        let ids: Vec<BatchId> = ["a", "b", "c", "d"].map(|id| id.parse().unwrap()).into();
+        let asked = |history: Option<u64>| -> Vec<Asked> {
+            ids.iter().map(|id| Asked { id: id.clone(), history }).collect()
+        };
+        let unknown = owner.standings(&asked(None)).await.unwrap_err();
         assert_eq!(unknown.code(), Code::Unavailable);
 
         let coordinator = Arc::new(Embedded::open(Config::memory(), clock).unwrap());
@@ -174,14 +224,26 @@ mod tests {
         let second = owner.attach(coordinator.clone()).unwrap_err();
         assert_eq!(second.code(), Code::FailedPrecondition);
         for id in &ids[..2] {
-            owner.register(&payload(id)).await.unwrap();
-            owner.register(&payload(id)).await.unwrap();
+            let mark = owner.register(&payload(id)).await.unwrap();
+            assert_eq!(owner.register(&payload(id)).await.unwrap(), mark);
+            let spec = wire::decode_spec(&mark.unwrap().spec).unwrap();
+            assert_eq!((&spec.id, &spec.locations), (id, &locations));
         }
         coordinator.control(Control::Cancel(vec![ids[1].clone()])).await.unwrap();
-        let standings = owner.standings(&ids).await.unwrap();
-        assert_eq!(standings[0], Standing::Live);
-        assert!(matches!(standings[1], Standing::Terminal { .. }), "{standings:?}");
-        assert_eq!(standings[2], Standing::Unregistered);
+        let own = owner.history().await.unwrap().0;
+        let over = owner.register(&payload(&ids[1])).await.unwrap();
+        assert_eq!(over, None, "no work is to come");
+        // What it does not know, it has forgotten, or another one knew.
+        for (history, unknown) in [
+            (None, Standing::Unregistered),
+            (Some(own), Standing::Unregistered),
+            (Some(own ^ 1), Standing::Lost),
+        ] {
+            let standings = owner.standings(&asked(history)).await.unwrap();
+            assert_eq!(standings[0], Standing::Live);
+            assert!(matches!(standings[1], Standing::Terminal { .. }), "{standings:?}");
+            assert_eq!(standings[2..], [unknown, unknown]);
+        }
         let spec = coordinator.get(&ids[0]).await.unwrap().unwrap().spec;
         assert_eq!((spec.rows, spec.bytes, spec.locations), (7, 70, locations));
         assert_eq!((spec.checksum.len(), spec.schema_fingerprint.len()), (32, 16));

@@ -1,77 +1,18 @@
 //! Modes `flight`, `coordinator` and `worker`: many processes as one system.
 
-use std::net::SocketAddr;
-use std::path::Path;
-
 use sheaf_coordinator::State;
-use sheaf_flight::{CallOptions, ChannelPool, ClientConfig, FlightConnection};
+use sheaf_flight::CallOptions;
 use sheaf_retry::{Code, Jitter, Retryable as _, SystemClock};
 use sheaf_store::FlightClient;
-use sheaf_testkit::{Process, TempDir, free_port, wait_for_async};
+use sheaf_testkit::{TempDir, wait_for_async};
 
-use crate::harness::{PATIENCE, Server, serve, sheaf};
+use crate::harness::{PATIENCE, Server, sheaf};
+use crate::parts::{Part, connection, servers, start_again};
 use crate::remote::{Remote, assert_rows_once, id, seed, sized, worker};
-
-/// A process that is started again as it was.
-struct Part {
-    words: Vec<String>,
-    process: Process,
-}
-
-impl Part {
-    fn start(words: &[&str]) -> Self {
-        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-        let process = Self::spawn(&words);
-        Part { words, process }
-    }
-
-    fn spawn(words: &[String]) -> Process {
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let mut process = serve(&[], &words);
-        if let Err(error) = process.wait_ready(PATIENCE) {
-            panic!("{error}\n{}", process.stderr());
-        }
-        process
-    }
-
-    fn kill(&mut self) {
-        self.process.kill9().unwrap();
-        self.process = Self::spawn(&self.words);
-    }
-}
-
-fn data(folder: &Path, name: &str) -> String {
-    folder.join(name).to_str().unwrap().to_owned()
-}
-
-fn uri(address: SocketAddr) -> String {
-    format!("grpc://{address}")
-}
-
-fn connection(uri: &str) -> FlightConnection {
-    let pool = ChannelPool::new(ClientConfig::default(), SystemClock::shared());
-    pool.connection(uri).unwrap()
-}
-
-/// A coordinator, then two Flight servers behind it.
-fn servers(folder: &Path) -> (Vec<Part>, [String; 3]) {
-    let address = || free_port().unwrap().release();
-    let (coordinator, flights) = (address(), [address(), address()]);
-    let at = uri(coordinator);
-    let words = ["--mode", "coordinator", "--data-dir", &data(folder, "coordinator")];
-    let first = Part::start(&[&words[..], &["--flight-addr", &coordinator.to_string()]].concat());
-    let mut parts = vec![first];
-    for (number, flight) in flights.iter().enumerate() {
-        let folder = data(folder, &format!("flight-{number}"));
-        let words = ["--mode", "flight", "--coordinator", &at, "--data-dir", &folder];
-        let address = flight.to_string();
-        parts.push(Part::start(&[&words[..], &["--flight-addr", &address]].concat()));
-    }
-    (parts, [at, uri(flights[0]), uri(flights[1])])
-}
 
 /// Two Flight servers, one coordinator and four workers, each killed with
 /// kill -9 again and again: every batch is completed, every row is there once.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small numbers")]
 #[tokio::test(flavor = "multi_thread")]
 async fn soak_killed_at_random_the_fleet_loses_nothing_and_doubles_nothing() {
     let batches = sized(5_000, 100_000);
@@ -100,12 +41,19 @@ async fn soak_killed_at_random_the_fleet_loses_nothing_and_doubles_nothing() {
         });
         moved.await.unwrap();
         let step = batches as f64 * 0.04 * random.next_unit();
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small numbers")]
         let (step, victim) =
             (step as u64 + 20, (random.next_unit() * parts.len() as f64) as usize % parts.len());
         next += step;
-        parts[victim].kill();
-        kills[victim] += 1;
+        let mut victims = vec![victim];
+        // One time in three two of them are gone at once.
+        let other = (random.next_unit() * 3.0 * parts.len() as f64) as usize;
+        victims.extend((other < parts.len() && other != victim).then_some(other));
+        let number = |part: &(usize, &mut Part)| victims.contains(&part.0);
+        let dying = parts.iter_mut().enumerate().filter(number);
+        let mut dying: Vec<&mut Part> = dying.map(|(_, part)| part).collect();
+        dying.iter_mut().for_each(|part| part.stop());
+        start_again(&mut dying);
+        victims.iter().for_each(|victim| kills[*victim] += 1);
     }
     for part in putting {
         part.await.unwrap();
@@ -184,7 +132,7 @@ async fn batches_of_a_server_that_is_away_rest_without_a_charge() {
     let (mut parts, [coordinator, first, second]) = servers(folder.path());
     Remote::at(&first).put(0..5).await;
     Remote::at(&second).put(5..10).await;
-    parts[1].process.kill9().unwrap();
+    parts[1].stop();
     let (_worker, _) = worker(&coordinator, &second, &["--workers", "1"]);
     let remote = Remote::at(&coordinator);
     for number in 5..10 {
@@ -195,7 +143,7 @@ async fn batches_of_a_server_that_is_away_rest_without_a_charge() {
         remote.wait_for_batch(0, "a batch to rest", |batch| batch.state == State::Scheduled).await;
     let error = resting.error.unwrap();
     assert_eq!((resting.attempts, error.code, error.permanent), (0, Code::Unavailable, false));
-    parts[1].process = Part::spawn(&parts[1].words);
+    parts[1].start_again();
     remote.completes(10).await;
     assert_eq!(remote.batch(0).await.attempts, 1, "{}", id(0));
 }

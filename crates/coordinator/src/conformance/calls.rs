@@ -87,7 +87,7 @@ pub(super) async fn rule_05_settle_is_one_step(harness: &dyn Harness) {
 }
 
 pub(super) async fn rule_06_every_call_may_be_sent_again(harness: &dyn Harness) {
-    let calls = Calls::new(harness).await;
+    let mut calls = Calls::new(harness).await;
     calls.register(vec![spec("a"), spec("b")]).await;
     let traced = BatchSpec { trace_context: "00-other".to_owned(), ..spec("a") };
     let again = calls.0.register(vec![traced, spec("b")]).await.unwrap();
@@ -100,6 +100,22 @@ pub(super) async fn rule_06_every_call_may_be_sent_again(harness: &dyn Harness) 
     assert_eq!(code::<()>(Err(error)), Code::AlreadyExists, "{text}");
     assert!(text.contains("another queue: \"default\", not \"qqq"), "{text}");
     assert!(calls.get("c").await.is_none(), "all or none");
+    let at = |name: &str, places: &[&str]| BatchSpec {
+        locations: places.iter().map(|place| (*place).to_owned()).collect(),
+        queue: "places".to_owned(),
+        ..spec(name)
+    };
+    calls.register(vec![at("here", &["grpc://a:1"]), at("home", &[])]).await;
+    let more = vec![at("here", &["grpc://b:2", "grpc://a:1"]), at("home", &["grpc://b:2"])];
+    let again = calls.0.register(more).await.unwrap();
+    assert!(again.iter().all(|one| !one.created));
+    let here = calls.get("here").await.unwrap().spec.locations;
+    assert_eq!(here, ["grpc://a:1", "grpc://b:2"], "places are added");
+    assert!(calls.get("home").await.unwrap().spec.locations.is_empty(), "the store beside it");
+    if let Some(reopened) = harness.reopen().await {
+        calls = Calls(reopened);
+        assert_eq!(calls.get("here").await.unwrap().spec.locations, here);
+    }
     let first = calls.claim(request("r", 1)).await;
     let second = calls.claim(request("r", 1)).await;
     assert_eq!((&first.leases, first.leases.len()), (&second.leases, 1));

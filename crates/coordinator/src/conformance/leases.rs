@@ -201,3 +201,19 @@ pub(super) async fn rule_14_recovery_tells_what_a_lease_is_worth(harness: &dyn H
     assert_eq!(standings, expected);
     assert_eq!(answers[0].state, Some(State::Completed));
 }
+
+pub(super) async fn rule_14_a_history_is_the_same_as_long_as_nothing_is_missing(
+    harness: &dyn Harness,
+) {
+    let mut calls = Calls::new(harness).await;
+    let history = calls.0.history().await.unwrap();
+    calls.register(vec![spec("a")]).await;
+    assert_eq!(calls.0.history().await.unwrap(), history);
+    if let Some(reopened) = harness.reopen().await {
+        calls = Calls(reopened);
+        assert!(calls.get("a").await.is_some());
+        assert_eq!(calls.0.history().await.unwrap(), history);
+    }
+    let other = Calls::new(harness).await;
+    assert_ne!(other.0.history().await.unwrap(), history);
+}

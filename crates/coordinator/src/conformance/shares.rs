@@ -86,6 +86,14 @@ pub(super) async fn rule_12_rates_are_kept(harness: &dyn Harness) {
         assert_eq!(calls.claim(request("r3", 10)).await.leases.len(), 2, "what came in since");
         let named = ClaimRequest { ids: vec![id("b19")], ..request("r4", 1) };
         assert!(calls.claim(named).await.leases.is_empty(), "rates hold by id, too");
+        harness.advance(Duration::from_millis(100)).await;
+        let unused = calls.one(request("r5", 1)).await;
+        calls.end(&unused, Resolution::Released).await;
+        let used = ClaimRequest { start: true, ..request("r6", 1) };
+        let used = calls.one(used).await;
+        calls.end(&used, Resolution::Released).await;
+        let none = calls.claim(request("r7", 1)).await.leases;
+        assert!(none.is_empty(), "what was given back untouched took nothing from the rate");
     }
     configure(&calls, rate(5.0, 1)).await;
     for n in 0..3 {

@@ -1,6 +1,7 @@
 //! The database file: records by order of registration, nothing else; what
 //! can be derived lives in memory and is rebuilt at open.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -13,8 +14,10 @@ use sheaf_proto::BatchId;
 use sheaf_proto::storage::v1::{CoordinatorMeta, QueueRecord};
 use sheaf_retry::{Code, Timestamp};
 
+use super::config::Durability;
 use crate::contract::Error;
 use crate::engine::{Damage, Effects, Engine, MAX_EPOCH, RECORD_VERSION};
+use crate::request::History;
 
 pub(super) const BATCHES: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("batches");
 pub(super) const QUEUES: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("queues");
@@ -50,6 +53,12 @@ pub(super) struct Disk {
     value: Vec<u8>,
 }
 
+/// One that no coordinator ever had.
+pub(super) fn new_history() -> History {
+    // The keys of the hasher are random.
+    History(RandomState::new().hash_one(META_KEY).max(1))
+}
+
 pub(super) fn code(error: &redb::Error) -> Code {
     match error {
         redb::Error::DatabaseAlreadyOpen => Code::DirectoryLocked,
@@ -73,11 +82,15 @@ pub(super) fn code(error: &redb::Error) -> Code {
 impl Disk {
     /// Opens the file and fills `engine` from it, under a new epoch that is
     /// on disk before this returns.
+    ///
+    /// Where changes are not written as they happen (`durability`), the file
+    /// has another history until it is closed in order: a crash loses some.
     pub(super) fn open(
         open: Opener,
         name: String,
         make: impl FnOnce(u64) -> Engine,
         now: Timestamp,
+        durability: Durability,
     ) -> Result<(Disk, Engine), Error> {
         let mut disk = Disk {
             open,
@@ -106,8 +119,17 @@ impl Disk {
         let mut engine = make(disk.epoch);
         engine.load_meta(&meta);
         disk.load(&mut engine, now)?;
+        let history = match engine.history() {
+            known if known != History::default() && meta.copied_at == 0 => known,
+            _ => new_history(),
+        };
+        engine.set_history(match durability {
+            Durability::Disk => history,
+            Durability::Memory => new_history(),
+        });
         let effects = engine.take_effects();
         disk.write(&engine, &effects)?;
+        engine.set_history(history);
         engine.renew_leases(now);
         Ok((disk, engine))
     }

@@ -44,6 +44,11 @@ impl Bucket {
         self.full_at_ns = self.full_at_ns.max(nanos(now)).saturating_add(self.interval_ns);
     }
 
+    /// Puts one back that was taken for nothing.
+    pub(super) fn give_back(&mut self) {
+        self.full_at_ns = self.full_at_ns.saturating_sub(self.interval_ns);
+    }
+
     /// When there is a token.
     pub(super) fn next(&self) -> Micros {
         let ahead = self.interval_ns.saturating_mul(self.burst - 1);

@@ -101,6 +101,18 @@ impl Engine {
         }
     }
 
+    /// Nothing was done for the token that a lease took.
+    pub(super) fn give_back(&mut self, number: u32) {
+        let queue = self.queues.get_mut(number);
+        let Some(bucket) = &mut queue.bucket else { return };
+        bucket.give_back();
+        queue.dirty = true;
+        self.ready |= queue.ready.len() > 0;
+        if queue.throttled_until > 0 {
+            self.throttle(number);
+        }
+    }
+
     /// Sees to it that waiting claims are tried again when a token is there.
     pub(super) fn throttle(&mut self, number: u32) {
         let queue = self.queues.get_mut(number);

@@ -21,6 +21,7 @@ use crate::contract::Error;
 use crate::limits;
 use crate::model::{BatchSpec, Failure, OnParentFailure, Progress, Resolution, State};
 use crate::policy::QueuePolicy;
+use crate::request::History;
 
 /// The version that records are written with; greater ones are refused.
 ///
@@ -207,6 +208,7 @@ impl Engine {
             next_sequence: self.next_sequence,
             last_now: self.now.as_micros(),
             copied_at: 0,
+            history: self.history.0,
         }
     }
 
@@ -214,6 +216,7 @@ impl Engine {
     pub fn load_meta(&mut self, meta: &storage::CoordinatorMeta) {
         self.next_sequence = self.next_sequence.max(meta.next_sequence);
         self.fences.raise(meta.last_fence);
+        self.history = History(meta.history);
         self.advance(Timestamp::from_micros(meta.last_now));
     }
 

@@ -213,6 +213,20 @@ impl Record {
         BatchSpec::try_from(message).unwrap_or_else(|_| BatchSpec::new(self.batch_id()))
     }
 
+    pub(super) fn locations(&self) -> Vec<String> {
+        let rest = proto::BatchSpec::decode(self.packed.rest()).unwrap_or_default();
+        rest.locations
+    }
+
+    /// The caller keeps to the limit on their number.
+    pub(super) fn add_locations(&mut self, more: Vec<String>) {
+        let mut rest = proto::BatchSpec::decode(self.packed.rest()).unwrap_or_default();
+        self.home |= location_bits(&more);
+        rest.locations.extend(more);
+        let id = self.id().to_owned();
+        self.packed = Packed::new(&id, rest);
+    }
+
     pub(super) fn lease(&self, queue: &str) -> Lease {
         let held = self.lease.as_deref();
         let started = held.is_some_and(|held| held.started);

@@ -8,7 +8,7 @@ use sheaf_retry::{Code, Timestamp};
 use super::Engine;
 use super::record::{Record, Waits};
 use crate::contract::Error;
-use crate::limits::{self, MAX_DEPENDENCIES, MAX_ITEMS, at_most};
+use crate::limits::{self, MAX_DEPENDENCIES, MAX_ITEMS, MAX_LOCATIONS, at_most};
 use crate::model::{BatchSpec, OnParentFailure, State};
 use crate::request::Registered;
 
@@ -21,7 +21,7 @@ const SHOWN_BYTES: usize = 300;
 /// Compared is what names content and place: queue, tenant, partition key,
 /// parents, rows, bytes, checksum and fingerprint. How to run it (priority,
 /// retries, delay, expiry), where copies are, and traces may differ between
-/// two calls for one batch: the first one stands.
+/// two calls for one batch: the first one stands, and places are added.
 fn difference(one: &BatchSpec, other: &BatchSpec) -> Option<(&'static str, String, String)> {
     fn differs<T: PartialEq + std::fmt::Debug>(one: &T, other: &T) -> Option<(String, String)> {
         (one != other).then(|| (shown(one), shown(other)))
@@ -231,6 +231,7 @@ impl Engine {
         entry: &mut Entry,
     ) -> Result<Registered, Error> {
         if let Some(slot) = self.find_id(&spec.id) {
+            self.add_locations(slot, &spec.locations);
             let state = self.slab.get(slot).state;
             return Ok(Registered { id: spec.id.clone(), state, created: false });
         }
@@ -258,6 +259,23 @@ impl Engine {
             entry.waiting.push((slot, spec.depends_on.clone(), spec.on_parent_failure));
         }
         Ok(Registered { id: spec.id.clone(), state, created: true })
+    }
+
+    /// One payload may be in several places: whoever says where it is besides
+    /// is believed as the first one was. Where the batch names none, the store
+    /// beside the coordinator has it, and stays the one that is asked.
+    fn add_locations(&mut self, slot: u32, locations: &[String]) {
+        let record = self.slab.get(slot);
+        if record.state.is_terminal() || record.home == 0 {
+            return;
+        }
+        let known = record.locations();
+        let new = locations.iter().filter(|location| !known.contains(location));
+        let room = MAX_LOCATIONS.saturating_sub(known.len());
+        let new: Vec<String> = new.take(room).cloned().collect();
+        if !new.is_empty() {
+            self.change(slot, |record| record.add_locations(new));
+        }
     }
 
     fn has_completed(&self, id: &BatchId) -> bool {

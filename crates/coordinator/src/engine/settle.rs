@@ -210,6 +210,7 @@ impl Engine {
     ) -> Result<Settled, Error> {
         let default = self.config.retry.clone();
         let fence = outcome.lease.fence.0;
+        let mut unused = None;
         let verdict = self.with_lease(&outcome.lease, now, |record| {
             match outcome.resolution {
                 Resolution::Completed => {
@@ -221,7 +222,11 @@ impl Engine {
                     }
                 }
                 Resolution::Failed => record.fail(outcome.error.as_ref(), &default, now),
-                Resolution::Released => record.release(outcome, now),
+                Resolution::Released => {
+                    let started = record.lease.as_ref().is_none_or(|held| held.started);
+                    unused = (!started).then_some(record.queue);
+                    record.release(outcome, now);
+                }
             }
             record.settled = Some(outcome.resolution);
             record.settled_fence = fence;
@@ -231,6 +236,9 @@ impl Engine {
             (Verdict::Stale, Some(slot)) if self.is_repeat(slot, outcome) => Verdict::AlreadyDone,
             (verdict, _) => verdict,
         };
+        if let Some(queue) = unused {
+            self.give_back(queue);
+        }
         if verdict == Verdict::Applied {
             for spec in &outcome.outputs {
                 self.enter(spec, now, entry)?;

@@ -8,7 +8,7 @@ use super::spec::state;
 use super::{from_all, id, ids, micros, not_empty, required, some, texts, time, to_all};
 use crate::contract::Error;
 use crate::model::State;
-use crate::request::{Answer, ListFilter, Page, Query, QueueStats, Recovered, Standing};
+use crate::request::{Answer, History, ListFilter, Page, Query, QueueStats, Recovered, Standing};
 
 impl From<&ListFilter> for proto::ListFilter {
     fn from(filter: &ListFilter) -> Self {
@@ -49,6 +49,7 @@ impl From<&Query> for proto::QueryRequest {
             }
             Query::Lineage(query) => Wire::Lineage(query.into()),
             Query::Recovery(leases) => Wire::Recovery(proto::LeaseRefs { leases: to_all(leases) }),
+            Query::History => Wire::History(proto::HistoryQuery {}),
         };
         proto::QueryRequest { query: Some(query) }
     }
@@ -65,6 +66,7 @@ impl TryFrom<proto::QueryRequest> for Query {
             Wire::Stats(filter) => Query::Stats(not_empty(filter.queue)),
             Wire::Lineage(query) => Query::Lineage(query.try_into()?),
             Wire::Recovery(leases) => Query::Recovery(from_all(leases.leases)?),
+            Wire::History(_) => Query::History,
         })
     }
 }
@@ -157,6 +159,7 @@ impl From<&Answer> for proto::QueryResponse {
             Answer::Stats(stats) => Wire::Stats(proto::Stats { queues: to_all(stats) }),
             Answer::Lineage(lineage) => Wire::Lineage(lineage.into()),
             Answer::Recovery(leases) => Wire::Recovery(proto::Recovery { leases: to_all(leases) }),
+            Answer::History(history) => Wire::History(proto::History { id: history.0 }),
         };
         proto::QueryResponse { answer: Some(answer) }
     }
@@ -172,6 +175,7 @@ impl TryFrom<proto::QueryResponse> for Answer {
             Wire::Stats(stats) => Answer::Stats(from_all(stats.queues)?),
             Wire::Lineage(lineage) => Answer::Lineage(lineage.try_into()?),
             Wire::Recovery(recovery) => Answer::Recovery(from_all(recovery.leases)?),
+            Wire::History(history) => Answer::History(History(history.id)),
         })
     }
 }

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures::future::{Either, Ready, ready};
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, HeaderValue};
 use http::{Request, Response};
 use tonic::Status;
 use tonic::body::Body;
 use tower::Service;
 
+use super::options::FORWARDED;
 use super::security::Bearer;
 
 /// The way to one server, for clients of any gRPC service: secured as its pool
@@ -18,11 +19,16 @@ use super::security::Bearer;
 pub struct Channel {
     inner: tonic::transport::Channel,
     bearer: Arc<Bearer>,
+    is_forwarding: bool,
 }
 
 impl Channel {
-    pub(super) fn new(inner: tonic::transport::Channel, bearer: Arc<Bearer>) -> Self {
-        Channel { inner, bearer }
+    pub(super) fn new(
+        inner: tonic::transport::Channel,
+        bearer: Arc<Bearer>,
+        is_forwarding: bool,
+    ) -> Self {
+        Channel { inner, bearer, is_forwarding }
     }
 }
 
@@ -45,6 +51,9 @@ impl Service<Request<Body>> for Channel {
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        if self.is_forwarding {
+            request.headers_mut().insert(FORWARDED, HeaderValue::from_static("true"));
+        }
         match self.bearer.header() {
             Ok(Some(header)) => {
                 request.headers_mut().insert(AUTHORIZATION, header);

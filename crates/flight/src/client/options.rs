@@ -25,6 +25,9 @@ pub struct ClientConfig {
     pub seed: u64,
     /// TLS and token.
     pub security: ClientSecurity,
+    /// Every call says so in the header [`FORWARDED`](crate::FORWARDED): it is
+    /// made on behalf of another one.
+    pub is_forwarding: bool,
 }
 
 impl Default for ClientConfig {
@@ -37,9 +40,15 @@ impl Default for ClientConfig {
             retry: RetryPolicy::transfer(),
             seed: 0,
             security: ClientSecurity::default(),
+            is_forwarding: false,
         }
     }
 }
+
+/// Header of a call that another server passes on: it is answered from what is
+/// here, so that servers that each believe that another one has the answer do
+/// not ask each other for ever.
+pub const FORWARDED: &str = "sheaf-forwarded";
 
 /// What one call carries besides its arguments.
 #[derive(Clone, Debug, Default)]

@@ -86,7 +86,11 @@ impl ChannelPool {
                 channels.remove(&oldest);
             }
         }
-        let channel = Channel::new(self.dial(target)?, Arc::clone(&self.shared.bearer));
+        let channel = Channel::new(
+            self.dial(target)?,
+            Arc::clone(&self.shared.bearer),
+            self.shared.config.is_forwarding,
+        );
         channels.insert(target.clone(), Pooled { channel: channel.clone(), used: now });
         Ok(channel)
     }

@@ -128,13 +128,18 @@ const KEPT: [&str; 2] = ["data-dir", "durability"];
 
 /// Settings without effect in a mode, where the command line names them:
 /// files and environments are shared by processes of several modes.
-pub(super) fn without_effect(reader: &mut Reader<'_>, mode: Mode) {
+pub(super) fn without_effect(reader: &mut Reader<'_>, mode: Mode, backend: Option<&Backend>) {
     const COORDINATION: [&str; 2] = ["max-retries", "max-live-bytes"];
+    // A coordinator sizes its limits by the memory there is.
+    const FLIGHT_ONLY: [&str; 2] = ["ttl", "advertise-addr"];
     let (settings, owner): (Vec<&[&'static str]>, _) = match mode {
         Mode::All => return,
         Mode::Worker => (vec![&KEPT, &PAYLOADS, &COORDINATION], "the server"),
+        Mode::Flight if backend == Some(&Backend::Absent) => {
+            (vec![&WORK, &COORDINATION, &["lease"]], "workers and coordinator")
+        }
         Mode::Flight => (vec![&WORK, &COORDINATION], "workers and coordinator"),
-        Mode::Coordinator => (vec![&WORK, &PAYLOADS], "workers and Flight servers"),
+        Mode::Coordinator => (vec![&WORK, &FLIGHT_ONLY], "workers and Flight servers"),
     };
     for name in settings.concat() {
         if reader.origin(name) == Origin::Flag {

@@ -63,7 +63,7 @@ fn read(reader: &mut Reader<'_>, machine: &Machine) -> Option<Config> {
     security::password_file(reader, mode);
     reachable(reader, mode, flight_addr.as_ref(), backend.as_ref());
     if let Some(mode) = mode {
-        backend::without_effect(reader, mode);
+        backend::without_effect(reader, mode, backend.as_ref());
     }
     let data_dir = data_dir(reader);
     let durability = durability(reader);

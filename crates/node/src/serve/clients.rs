@@ -7,15 +7,17 @@ use sheaf_retry::{RetryPolicy, SharedClock};
 use sheaf_rpc::{RpcCoordinator, RpcOptions};
 
 use super::protect;
-use crate::config::{Config, HostPort};
+use crate::config::{Config, HostPort, Mode};
 
 /// A server that does not answer is given up soon: whoever reads a payload has
 /// other addresses to try, and comes back.
 const READS: RetryPolicy = RetryPolicy { max_retries: 1, base_ms: 100, ..RetryPolicy::TRANSFER };
 
-/// Connections to coordinators.
+/// Connections to coordinators: a server that passes on what it is asked says so.
 fn pool(config: &Config, clock: &SharedClock) -> ChannelPool {
-    ChannelPool::new(protect::client(config), clock.clone())
+    let is_forwarding = config.mode() != Mode::Worker;
+    let config = ClientConfig { is_forwarding, ..protect::client(config) };
+    ChannelPool::new(config, clock.clone())
 }
 
 /// Connections to servers with payloads.

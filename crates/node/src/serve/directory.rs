@@ -1,9 +1,13 @@
 //! The coordinator's view of the store.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
+use sheaf_coordinator::BatchSpec;
 use sheaf_proto::BatchId;
 use sheaf_rpc::{PayloadDirectory, PayloadFacts};
 use sheaf_store::Store;
+use sheaf_worker::CoordinatorOwner;
 
 /// What a store knows, for whoever registers a batch by its name alone.
 ///
@@ -35,19 +39,27 @@ use sheaf_store::Store;
 pub struct StoreDirectory {
     store: Store,
     locations: Vec<String>,
+    owner: Option<Arc<CoordinatorOwner>>,
 }
 
 impl StoreDirectory {
     /// Looks payloads up in `store`, of which it keeps a clone. It is the one
     /// beside the coordinator: batches are registered without an address.
     pub fn new(store: Store) -> Self {
-        StoreDirectory { store, locations: Vec::new() }
+        StoreDirectory { store, locations: Vec::new(), owner: None }
     }
 
     /// Registers batches under these Flight addresses, where others reach the store.
     #[must_use]
     pub fn with_locations(self, locations: Vec<String>) -> Self {
         StoreDirectory { locations, ..self }
+    }
+
+    /// Keeps what is registered until `owner`, that of the store, says that the
+    /// work is over, also over a loss of its coordinator.
+    #[must_use]
+    pub fn with_owner(self, owner: Arc<CoordinatorOwner>) -> Self {
+        StoreDirectory { owner: Some(owner), ..self }
     }
 }
 
@@ -68,5 +80,18 @@ impl PayloadDirectory for StoreDirectory {
                 })
             })
             .collect()
+    }
+
+    async fn registered(&self, specs: Vec<BatchSpec>) {
+        let Some(owner) = &self.owner else { return };
+        let mut marks = Vec::new();
+        for spec in specs.iter().filter(|spec| self.store.is_unmarked(&spec.id)) {
+            if let Some(mark) = owner.mark(spec).await {
+                marks.push((spec.id.clone(), mark));
+            }
+        }
+        if !marks.is_empty() {
+            self.store.mark(marks).await;
+        }
     }
 }

@@ -9,16 +9,12 @@ use futures::stream::{self, BoxStream};
 use futures::{FutureExt as _, StreamExt as _};
 use sheaf_coordinator::{Coordinator, CoordinatorExt as _};
 use sheaf_flight::{
-    CallContext, CallOptions, ChannelPool, Descriptor, EndpointEntry, Error, FlightConnection,
-    FlightEntry, Handler, MessageStream,
+    CallContext, CallOptions, ChannelPool, Descriptor, EndpointEntry, Error, FORWARDED,
+    FlightConnection, FlightEntry, Handler, MessageStream,
 };
 use sheaf_proto::BatchId;
 use sheaf_retry::{Code, Retryable as _};
 use sheaf_store::{NAMESPACE, StoreHandler, Ticket};
-
-/// Header of a call that another server passes on: it is answered from what is
-/// here, so that two servers that each believe the other one has it end there.
-const FORWARDED: &str = "sheaf-forwarded";
 
 /// The namespace `batches` of one server among several.
 ///
@@ -111,6 +107,11 @@ fn missing(id: &BatchId, why: &str) -> Error {
     Error::new(Code::NotFound, format!("payload {id} is not on this server, {why}"))
 }
 
+/// The end of a call that was passed on.
+fn here_not(what: &str) -> Error {
+    Error::new(Code::NotFound, format!("{what} is not on this server"))
+}
+
 /// Headers that a server passes on.
 fn onward(context: &CallContext) -> CallOptions {
     let options = CallOptions::default().header(FORWARDED, "true");
@@ -150,7 +151,9 @@ impl Handler for Elsewhere {
     }
 
     async fn get(&self, context: &CallContext, ticket: &str) -> Result<MessageStream, Error> {
-        let Some(local) = &self.local else { return Err(no_store(ticket)) };
+        let Some(local) = &self.local else {
+            return Err(if is_last(context) { here_not(ticket) } else { no_store(ticket) });
+        };
         let here = match local.get(context, ticket).await {
             Err(error) if error.code() == Code::NotFound && !is_last(context) => error,
             answer => return answer,
@@ -194,8 +197,7 @@ impl Handler for Elsewhere {
         if is_last(context) {
             // Also where there is no store: a coordinator that is named as the
             // place of a payload must not ask itself for ever.
-            let text = format!("{} is not on this server", path.join("/"));
-            return Err(Error::new(Code::NotFound, text));
+            return Err(here_not(&path.join("/")));
         }
         let [_, name] = path.as_slice() else { return Err(no_store("a path without a name")) };
         let id = BatchId::try_new(name)

@@ -10,6 +10,7 @@ use sheaf_retry::{RetryPolicy, SharedClock};
 use sheaf_rpc::{CoordinatorActions, CoordinatorService, NoCoordinator, Waits};
 use sheaf_store::{Budget, Durability, Options, PayloadOwner, Store, StoreActions, StoreHandler};
 use sheaf_telemetry::SharedRegistry;
+use sheaf_worker::CoordinatorOwner;
 
 use super::clients;
 use super::directory::StoreDirectory;
@@ -24,6 +25,8 @@ pub(super) struct Parts {
     pub(super) coordinator: Option<Arc<dyn Coordinator>>,
     /// The same coordinator, where it is inside.
     pub(super) embedded: Option<Arc<Embedded>>,
+    /// Asks that coordinator on behalf of the store, where both are there.
+    pub(super) owner: Option<Arc<CoordinatorOwner>>,
     /// Under which addresses payloads of this process are registered.
     pub(super) locations: Vec<String>,
 }
@@ -81,25 +84,30 @@ impl Parts {
         let mut actions = CoordinatorActions::new(coordinator.clone(), clock.clone())
             .with_default_lease(config.lease())
             .with_waits(waits.clone());
-        if let Some(directory) = self.directory() {
-            actions = actions.with_directory(Arc::new(directory));
-        }
+        actions = match self.directory() {
+            Some(directory) => actions.with_directory(Arc::new(directory)),
+            None => actions.without_store(),
+        };
         Arc::new(actions)
     }
 
     /// The coordinator's gRPC service, where there is one.
     pub(super) fn service(&self, waits: &Waits) -> Option<CoordinatorService> {
         let coordinator = self.coordinator.clone()?;
-        let mut service = CoordinatorService::new(coordinator).with_waits(waits.clone());
-        if let Some(directory) = self.directory() {
-            service = service.with_directory(Arc::new(directory));
-        }
-        Some(service)
+        let service = CoordinatorService::new(coordinator).with_waits(waits.clone());
+        Some(match self.directory() {
+            Some(directory) => service.with_directory(Arc::new(directory)),
+            None => service.without_store(),
+        })
     }
 
     fn directory(&self) -> Option<StoreDirectory> {
         let store = self.store.clone()?;
-        Some(StoreDirectory::new(store).with_locations(self.locations.clone()))
+        let directory = StoreDirectory::new(store).with_locations(self.locations.clone());
+        Some(match &self.owner {
+            Some(owner) => directory.with_owner(owner.clone()),
+            None => directory,
+        })
     }
 }
 

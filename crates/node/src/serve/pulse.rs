@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sheaf_coordinator::{Coordinator, CoordinatorExt as _, State};
 use sheaf_retry::SharedClock;
-use sheaf_telemetry::{Health, Status};
+use sheaf_telemetry::Status;
 use tokio_util::sync::CancellationToken;
 
 /// How often it is asked.
@@ -24,32 +24,37 @@ impl Pulse {
         clock: SharedClock,
         stop: CancellationToken,
     ) -> Self {
-        let first = ask(coordinator.as_ref(), &clock).await;
-        let pulse = Pulse(Arc::new(Mutex::new(first)));
-        let kept = pulse.clone();
-        tokio::spawn(stop.run_until_cancelled_owned(async move {
-            loop {
-                clock.sleep(BEAT).await;
-                let status = ask(coordinator.as_ref(), &clock).await;
-                *kept.0.lock().unwrap_or_else(PoisonError::into_inner) = status;
-            }
-        }));
+        let pulse = Pulse(Arc::new(Mutex::new(ask(coordinator.as_ref(), &clock).await)));
+        pulse.keep(coordinator, clock, stop, BEAT);
         pulse
     }
 
-    /// As [`Pulse::start`], in the background: what does not answer yet shows
-    /// on the health page when it is known, and is not waited for here.
+    /// As [`Pulse::start`], without waiting for the first answer: until it is
+    /// there, the coordinator counts as down.
     pub(super) fn follow(
-        health: &Health,
-        part: &'static str,
         coordinator: Arc<dyn Coordinator>,
-        clock: &SharedClock,
-        stop: &CancellationToken,
+        clock: SharedClock,
+        stop: CancellationToken,
+    ) -> Self {
+        let pulse = Pulse(Arc::new(Mutex::new(Status::down("not reached yet"))));
+        pulse.keep(coordinator, clock, stop, Duration::ZERO);
+        pulse
+    }
+
+    fn keep(
+        &self,
+        coordinator: Arc<dyn Coordinator>,
+        clock: SharedClock,
+        stop: CancellationToken,
+        mut pause: Duration,
     ) {
-        let (health, clock, token) = (health.clone(), clock.clone(), stop.clone());
-        tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
-            let pulse = Pulse::start(coordinator, clock, token).await;
-            health.register(part, move || pulse.status());
+        let kept = self.clone();
+        tokio::spawn(stop.run_until_cancelled_owned(async move {
+            loop {
+                clock.sleep(std::mem::replace(&mut pause, BEAT)).await;
+                let status = ask(coordinator.as_ref(), &clock).await;
+                *kept.0.lock().unwrap_or_else(PoisonError::into_inner) = status;
+            }
         }));
     }
 

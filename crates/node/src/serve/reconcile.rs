@@ -1,138 +1,110 @@
-//! Compares what is to be done with what is there, after a start and now and then.
+//! Compares what is to be done with what is there, after a start and now and
+//! then, and mends what can be mended.
+//!
+//! Three things can have come apart. The coordinator lost batches that were
+//! registered with it (it came back empty, or from a copy): they are registered
+//! again, as they were. It does not know that this store has a payload, too, or
+//! under which address it is found now: it is told. A payload is gone: that is
+//! only said, for the worker that claims the batch settles it as `payload_lost`.
+
+mod compare;
+mod restore;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use sheaf_coordinator::{Coordinator, CoordinatorExt as _, Error, ListFilter, State};
+use sheaf_coordinator::{Coordinator, Error};
 use sheaf_proto::BatchId;
 use sheaf_retry::SharedClock;
 use sheaf_store::Store;
+use sheaf_worker::CoordinatorOwner;
+use tokio::sync::Notify;
+
+use compare::Found;
+use restore::Restored;
 
 /// Batches looked at in one go.
-const PAGE: u32 = 1_000;
+const PAGE: usize = 1_000;
 /// Names that a warning tells.
 const SHOWN: usize = 10;
-
-/// What a comparison found.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Found {
-    /// Batches that are not over and whose payload should be here.
-    pub(super) live: u64,
-    /// Of them those whose payload is gone.
-    pub(super) missing: u64,
-    /// The first of these.
-    pub(super) names: Vec<BatchId>,
-}
-
-/// How often they are compared again.
+/// How often they are compared again, at most.
 const EVERY: Duration = Duration::from_secs(600);
+/// And at least: comparing asks for every live batch.
+const SELDOM: Duration = Duration::from_secs(5);
 /// After a comparison that failed: the coordinator may be away.
 const SOON: Duration = Duration::from_secs(30);
 
-/// Counts the live batches whose payload is gone, and says so in the log; from
-/// time to time again, without end.
-///
-/// Nothing is changed: a worker that claims such a batch settles it as failed
-/// with code `payload_lost`, which also covers payloads that get lost later.
-pub(super) async fn reconcile(
-    coordinator: Arc<dyn Coordinator>,
-    store: Store,
-    own: Vec<String>,
-    clock: SharedClock,
-) {
-    let mut before = None;
-    loop {
-        let pause = match compare(coordinator.as_ref(), &store, &own).await {
-            Ok(found) if before.as_ref() == Some(&found.missing) => EVERY,
-            Ok(found) => {
-                before = Some(found.missing);
-                tell(&found);
-                EVERY
-            }
-            Err(error) => {
-                tracing::warn!(%error, "batches and payloads could not be compared");
-                SOON
-            }
-        };
-        clock.sleep(pause).await;
-    }
+/// What is compared.
+pub(super) struct Reconciler {
+    pub(super) coordinator: Arc<dyn Coordinator>,
+    pub(super) owner: Arc<CoordinatorOwner>,
+    pub(super) store: Store,
+    /// Addresses of the store; none is the one beside the coordinator.
+    pub(super) own: Vec<String>,
+    /// The coordinator is in the same server: batches without a location are here.
+    pub(super) is_beside: bool,
+    pub(super) clock: SharedClock,
+    /// How long what is not marked as registered is kept.
+    pub(super) ttl: Duration,
+    /// The coordinator may be another one than before.
+    pub(super) reconnected: Arc<Notify>,
 }
 
-fn tell(found: &Found) {
-    let Found { live, missing, names } = found;
-    if *missing == 0 {
-        return tracing::info!(live, "every live batch has its payload");
-    }
-    tracing::warn!(
-        live,
-        missing,
-        ?names,
-        "batches without payload will fail with payload_lost when they are claimed"
-    );
-}
-
-/// Payloads at other addresses are none of this store's business.
-fn here(locations: &[String], own: &[String]) -> bool {
-    locations.is_empty() || locations.iter().any(|location| own.contains(location))
-}
-
-pub(super) async fn compare(
-    coordinator: &dyn Coordinator,
-    store: &Store,
-    own: &[String],
-) -> Result<Found, Error> {
-    let states = State::ALL.into_iter().filter(|state| !state.is_terminal()).collect();
-    let mut filter = ListFilter { states, limit: PAGE, ..ListFilter::default() };
-    let mut found = Found::default();
-    loop {
-        let page = coordinator.list(filter.clone()).await?;
-        for batch in page.batches.iter().filter(|batch| here(&batch.spec.locations, own)) {
-            found.live += 1;
-            if store.info(&batch.spec.id).is_err() {
-                found.missing += 1;
-                if found.names.len() < SHOWN {
-                    found.names.push(batch.spec.id.clone());
+impl Reconciler {
+    /// Compares, mends and tells it in the log, from time to time, without end.
+    pub(super) async fn run(self) {
+        // What was registered past this server is marked well before it expires.
+        let every = (self.ttl / 2).clamp(SELDOM, EVERY);
+        let mut before = Found::default();
+        let mut is_first = true;
+        loop {
+            let pause = match self.once().await {
+                Ok((restored, found)) => {
+                    restored.tell();
+                    if is_first || found != before {
+                        found.tell();
+                    }
+                    (is_first, before) = (false, found);
+                    if restored.refused > 0 { SOON } else { every }
                 }
+                Err(error) => {
+                    tracing::warn!(%error, "batches and payloads could not be compared");
+                    SOON
+                }
+            };
+            tokio::select! {
+                () = self.clock.sleep(pause) => {}
+                () = self.replaced() => {}
             }
         }
-        if page.next_cursor.is_empty() {
-            return Ok(found);
+    }
+
+    /// Returns when the coordinator is another one, or has lost its state.
+    async fn replaced(&self) {
+        let before = self.owner.last_history();
+        loop {
+            self.reconnected.notified().await;
+            // What cannot be asked now is asked after the pause.
+            if let Ok(history) = self.owner.history().await
+                && before.is_some_and(|before| before != history)
+            {
+                return;
+            }
         }
-        filter.cursor = page.next_cursor;
+    }
+
+    async fn once(&self) -> Result<(Restored, Found), Error> {
+        let restored = self.restore().await?;
+        Ok((restored, self.compare().await?))
+    }
+}
+
+/// Remembers the first few.
+fn name(names: &mut Vec<String>, id: &BatchId) {
+    if names.len() < SHOWN {
+        names.push(id.to_string());
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use sheaf_coordinator::BatchSpec;
-    use sheaf_coordinator::embedded::{Config, Embedded};
-    use sheaf_flight::ipc;
-    use sheaf_retry::SystemClock;
-    use sheaf_store::{Options, PutOptions};
-
-    #[tokio::test]
-    async fn live_batches_without_payload_are_counted() {
-        let clock = SystemClock::shared();
-        let store = Store::open(Options::new(clock.clone())).await.unwrap();
-        let coordinator = Embedded::open(Config::memory(), clock).unwrap();
-        let spec = |id: &str| BatchSpec::new(id.parse().unwrap());
-        let mut specs: Vec<_> = ["here", "gone", "elsewhere", "over", "gone too"]
-            .map(|id| spec(&id.replace(' ', "-")))
-            .into();
-        specs[2].locations = vec!["grpc://h:1".to_owned()];
-        let own = ["grpc://h:2".to_owned()];
-        specs[4].locations = own.to_vec();
-        coordinator.register(specs).await.unwrap();
-        let cancel = sheaf_coordinator::Control::Cancel(vec!["over".parse().unwrap()]);
-        coordinator.control(cancel).await.unwrap();
-        let schema = ipc::encode_schema(&arrow_schema::Schema::empty());
-        let messages = Box::pin(futures::stream::iter([Ok(schema)]));
-        let here = Some("here".parse().unwrap());
-        store.put(here, messages, PutOptions::MEMORY).await.unwrap();
-
-        let found = compare(&coordinator, &store, &own).await.unwrap();
-        let names = vec!["gone".parse().unwrap(), "gone-too".parse().unwrap()];
-        assert_eq!(found, Found { live: 3, missing: 2, names });
-    }
-}
+mod tests;

@@ -11,6 +11,7 @@ use sheaf_rpc::Waits;
 use sheaf_store::{FlightClient, PayloadOwner, Store, Unowned};
 use sheaf_telemetry::{AdminServer, Health, SharedRegistry, Status};
 use sheaf_worker::{CoordinatorOwner, LocalPayloads, Worker};
+use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::error::Error;
@@ -19,7 +20,7 @@ use super::parts::{Parts, open_coordinator, open_store};
 use super::ports::Ports;
 use super::protect;
 use super::pulse::Pulse;
-use super::reconcile::reconcile;
+use super::reconcile::Reconciler;
 use super::retire::retire;
 use super::{clients, locations, workers};
 use crate::config::{Backend, Config, Mode};
@@ -107,6 +108,10 @@ impl Server {
         let router = parts.router(&config, &clock, &waits, &registry)?;
         let mut server = sheaf_flight::Server::new(router).security(security.clone());
         if let Some(service) = parts.service(&waits) {
+            let service = match config.backend() {
+                Backend::Remote(address) => service.passing_on_to(address.uri()),
+                Backend::Embedded | Backend::Absent => service,
+            };
             server = server
                 .add_service(service.into_server())
                 .descriptors(sheaf_proto::FILE_DESCRIPTOR_SET);
@@ -115,7 +120,7 @@ impl Server {
 
         let stop = CancellationToken::new();
         let guard = stop.clone().drop_guard();
-        in_background(&stop, &clock, &parts);
+        in_background(&stop, &clock, &parts, config.ttl());
         watch_health(&health, &parts, &clock, &stop).await;
         let workers = match config.workers() {
             0 => None,
@@ -207,7 +212,7 @@ async fn open(
         let embedded = Arc::new(open_coordinator(config, clock).await?);
         let coordinator: Arc<dyn Coordinator> = embedded.clone();
         let (coordinator, embedded) = (Some(coordinator), Some(embedded));
-        return Ok(Parts { store: None, coordinator, embedded, locations });
+        return Ok(Parts { store: None, coordinator, embedded, owner: None, locations });
     }
     let owner = CoordinatorOwner::detached(clock.clone()).with_locations(locations.clone());
     let owner = Arc::new(owner);
@@ -218,32 +223,51 @@ async fn open(
             let coordinator: Arc<dyn Coordinator> = embedded.clone();
             owner.attach(coordinator.clone())?;
             let (coordinator, embedded) = (Some(coordinator), Some(embedded));
-            Ok(Parts { store, coordinator, embedded, locations })
+            Ok(Parts { store, coordinator, embedded, owner: Some(owner), locations })
         }
         Backend::Remote(address) => {
             let coordinator: Arc<dyn Coordinator> =
                 Arc::new(clients::coordinator(config, address, clock)?);
             owner.attach(coordinator.clone())?;
-            let store = Some(open_store(config, clock, owner).await?);
-            Ok(Parts { store, coordinator: Some(coordinator), embedded: None, locations })
+            let store = Some(open_store(config, clock, owner.clone()).await?);
+            let (coordinator, owner) = (Some(coordinator), Some(owner));
+            Ok(Parts { store, coordinator, embedded: None, owner, locations })
         }
         Backend::Absent => {
             let owner: Arc<dyn PayloadOwner> = Arc::new(Unowned);
-            let store = Some(open_store(config, clock, owner).await?);
-            Ok(Parts { store, coordinator: None, embedded: None, locations })
+            let store = open_store(config, clock, owner).await?;
+            let kept = store.stats().registered;
+            if kept > 0 {
+                tracing::warn!(
+                    kept,
+                    "payloads here belong to batches of a coordinator, and this server was started without one: they are kept; name it with --coordinator grpc://HOST:PORT"
+                );
+            }
+            let store = Some(store);
+            Ok(Parts { store, coordinator: None, embedded: None, owner: None, locations })
         }
     }
 }
 
 /// What goes on beside the calls, until `stop`.
-fn in_background(stop: &CancellationToken, clock: &SharedClock, parts: &Parts) {
+fn in_background(stop: &CancellationToken, clock: &SharedClock, parts: &Parts, ttl: Duration) {
     let Some(coordinator) = &parts.coordinator else { return };
-    if let Some(store) = &parts.store {
-        let retired = retire(coordinator.clone(), store.clone(), clock.clone());
+    if let (Some(store), Some(owner)) = (&parts.store, &parts.owner) {
+        let reconnected = Arc::new(Notify::new());
+        let (watched, kept) = (coordinator.clone(), store.clone());
+        let retired = retire(watched, kept, clock.clone(), reconnected.clone());
         tokio::spawn(stop.clone().run_until_cancelled_owned(retired));
-        let locations = parts.locations.clone();
-        let compared = reconcile(coordinator.clone(), store.clone(), locations, clock.clone());
-        tokio::spawn(stop.clone().run_until_cancelled_owned(compared));
+        let reconciler = Reconciler {
+            coordinator: coordinator.clone(),
+            owner: owner.clone(),
+            store: store.clone(),
+            own: parts.locations.clone(),
+            is_beside: parts.embedded.is_some(),
+            clock: clock.clone(),
+            ttl,
+            reconnected,
+        };
+        tokio::spawn(stop.clone().run_until_cancelled_owned(reconciler.run()));
     }
     if parts.embedded.is_some() {
         let reported = report(coordinator.clone(), clock.clone());
@@ -265,7 +289,8 @@ async fn watch_health(
             health.register("coordinator", move || pulse.status());
         }
         (Some(coordinator), None) => {
-            Pulse::follow(health, "coordinator", coordinator, clock, stop);
+            let pulse = Pulse::follow(coordinator, clock.clone(), stop.clone());
+            health.register("coordinator", move || pulse.status());
         }
         (None, _) => {}
     }

@@ -129,7 +129,8 @@ impl RemoteWorkers {
         let guard = stop.clone().drop_guard();
         let admin = protect::serve_admin(admin, &registry, &health, &security)?;
         // An unreachable server is waited for: it shows in the health, not here.
-        Pulse::follow(&health, "coordinator", coordinator, &clock, &stop);
+        let pulse = Pulse::follow(coordinator, clock.clone(), stop.clone());
+        health.register("coordinator", move || pulse.status());
         let pool = Arc::clone(&worker);
         health.register("workers", move || standing(&pool));
         health.ready();

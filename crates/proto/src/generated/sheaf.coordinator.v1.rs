@@ -334,7 +334,7 @@ pub struct ListFilter {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct QueryRequest {
-    #[prost(oneof = "query_request::Query", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "query_request::Query", tags = "1, 2, 3, 4, 5, 6")]
     pub query: ::core::option::Option<query_request::Query>,
 }
 /// Nested message and enum types in `QueryRequest`.
@@ -351,7 +351,18 @@ pub mod query_request {
         Recovery(super::LeaseRefs),
         #[prost(message, tag = "5")]
         Lineage(super::LineageQuery),
+        #[prost(message, tag = "6")]
+        History(super::HistoryQuery),
     }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HistoryQuery {}
+/// Names the unbroken history of the coordinator's state: another one where
+/// something that was acknowledged may be missing.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct History {
+    #[prost(fixed64, tag = "1")]
+    pub id: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Ids {
@@ -461,7 +472,7 @@ pub struct Recovery {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct QueryResponse {
-    #[prost(oneof = "query_response::Answer", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "query_response::Answer", tags = "1, 2, 3, 4, 5")]
     pub answer: ::core::option::Option<query_response::Answer>,
 }
 /// Nested message and enum types in `QueryResponse`.
@@ -476,6 +487,8 @@ pub mod query_response {
         Recovery(super::Recovery),
         #[prost(message, tag = "4")]
         Lineage(super::Lineage),
+        #[prost(message, tag = "5")]
+        History(super::History),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -66,6 +66,10 @@ pub struct CoordinatorMeta {
     /// since: its first opening takes an epoch that the original does not reach.
     #[prost(uint64, tag = "6")]
     pub copied_at: u64,
+    /// Names the unbroken history of the state: another one where something that
+    /// was acknowledged may be missing. 0 in files of before it was kept.
+    #[prost(fixed64, tag = "7")]
+    pub history: u64,
 }
 /// What the store keeps beside a payload.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -107,4 +111,23 @@ pub struct MessageRecord {
     pub app_metadata: ::prost::bytes::Bytes,
     #[prost(uint64, tag = "6")]
     pub rows: u64,
+}
+/// What the store's journal of registrations says about one payload; the last
+/// one counts.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RegistrationRecord {
+    #[prost(uint32, tag = "1")]
+    pub version: u32,
+    #[prost(string, tag = "2")]
+    pub id: ::prost::alloc::string::String,
+    /// Names the history of the coordinator that knows its batch.
+    #[prost(fixed64, tag = "3")]
+    pub history: u64,
+    /// How it was registered: a `sheaf.coordinator.v1.BatchSpec` where a
+    /// coordinator is the owner.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub spec: ::prost::bytes::Bytes,
+    /// Work on it is over.
+    #[prost(bool, tag = "5")]
+    pub over: bool,
 }

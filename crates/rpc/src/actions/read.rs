@@ -9,8 +9,8 @@ use sheaf_retry::Code;
 use super::CoordinatorActions;
 use super::body::{bounded, invalid, parse, reply};
 use crate::json::{
-    BatchRecord, LineageInput, LineageOutput, ListInput, PageOutput, SelectInput, StatsInput,
-    StatsOutput, WatchInput,
+    BatchRecord, InfoInput, InfoOutput, LineageInput, LineageOutput, ListInput, PageOutput,
+    SelectInput, StatsInput, StatsOutput, WatchInput,
 };
 use crate::waits::closing;
 
@@ -53,6 +53,12 @@ impl CoordinatorActions {
         let input: StatsInput = parse(action, body)?;
         let queues = self.coordinator.stats(input.queue.as_deref()).await;
         reply(action, &StatsOutput::from(queues.map_err(Error::from_error)?))
+    }
+
+    pub(super) async fn info(&self, action: &str, body: &[u8]) -> Result<Vec<Bytes>, Error> {
+        let InfoInput {} = parse(action, body)?;
+        let history = self.coordinator.history().await.map_err(Error::from_error)?;
+        reply(action, &InfoOutput::from(history))
     }
 
     pub(super) async fn watch_events(

@@ -9,7 +9,11 @@ use crate::payloads::Payloads;
 
 impl CoordinatorActions {
     pub(super) fn payloads(&self) -> Payloads<'_> {
-        Payloads { coordinator: self.coordinator.as_ref(), directory: self.directory.as_deref() }
+        Payloads {
+            coordinator: self.coordinator.as_ref(),
+            directory: self.directory.as_deref(),
+            is_bare: self.is_bare,
+        }
     }
 
     /// As [`Payloads::resolve`].

@@ -54,7 +54,7 @@ impl CoordinatorActions {
         name: impl Fn(usize) -> String,
     ) -> Result<Vec<RegisteredRecord>, Error> {
         let specs = self.resolve(action, inputs, name).await?;
-        let registered = self.coordinator.register(specs).await.map_err(Error::from_error)?;
+        let registered = self.payloads().register(specs).await?;
         Ok(registered.into_iter().map(RegisteredRecord::from).collect())
     }
 
@@ -92,8 +92,9 @@ impl CoordinatorActions {
             claim: input.claim.map(|claim| claim.resolve(self.lease)),
         };
         let wait = request.claim.as_ref().map_or(Duration::ZERO, |claim| claim.wait);
-        let settle = self.coordinator.settle(request);
-        let answer = self.waits.bound(wait, settle).await.map_err(Error::from_error)?;
+        let payloads = self.payloads();
+        let answer =
+            self.waits.bound(wait, payloads.settle(request)).await.map_err(Error::from_error)?;
         reply(action, &SettleOutput::from(answer))
     }
 

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 use sheaf_coordinator::{
-    DEFAULT_QUEUE, Direction, Lineage, LineageLink, LineageNode, LineageQuery, QueuePolicy,
-    RateLimit, State,
+    DEFAULT_QUEUE, Direction, History, Lineage, LineageLink, LineageNode, LineageQuery,
+    QueuePolicy, RateLimit, State,
 };
 use sheaf_proto::BatchId;
 
@@ -142,5 +142,44 @@ impl From<LineageOutput> for Lineage {
             links: output.links.into_iter().map(link).collect(),
             truncated: output.truncated,
         }
+    }
+}
+/// The request of `CoordinatorInfo`: `{}`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InfoInput {}
+
+/// What `CoordinatorInfo` answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InfoOutput {
+    /// Names the unbroken history of the coordinator's state, 16 hexadecimal
+    /// digits: another one where something that was acknowledged may be missing.
+    #[serde(with = "hex")]
+    pub history: u64,
+}
+
+impl From<History> for InfoOutput {
+    fn from(history: History) -> Self {
+        InfoOutput { history: history.0 }
+    }
+}
+
+impl From<InfoOutput> for History {
+    fn from(output: InfoOutput) -> Self {
+        History(output.history)
+    }
+}
+
+/// Numbers past 2^53, as text.
+mod hex {
+    use serde::{Deserialize as _, Deserializer, Serializer, de};
+
+    pub(super) fn serialize<S: Serializer>(value: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{value:016x}"))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        u64::from_str_radix(&text, 16).map_err(de::Error::custom)
     }
 }

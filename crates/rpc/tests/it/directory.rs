@@ -19,7 +19,7 @@ use crate::actions::{ok, wrong};
 use crate::harness::{batch, claim, embedded, id, once, rpc, spec};
 
 #[derive(Default)]
-struct Held(Mutex<HashMap<BatchId, PayloadFacts>>, Mutex<Vec<BatchId>>);
+struct Held(Mutex<HashMap<BatchId, PayloadFacts>>, Mutex<Vec<BatchId>>, Mutex<Vec<BatchSpec>>);
 
 impl Held {
     fn put(&self, name: &str) {
@@ -31,6 +31,12 @@ impl Held {
             schema_fingerprint: "beef".to_owned(),
         };
         self.0.lock().unwrap().insert(id(name), facts);
+    }
+
+    /// What was said to be registered since this was asked last.
+    fn registered_now(&self) -> Vec<String> {
+        let specs = std::mem::take(&mut *self.2.lock().unwrap());
+        specs.into_iter().map(|spec| spec.id.to_string()).collect()
     }
 
     /// What was looked up since this was asked last: that is a use.
@@ -45,6 +51,10 @@ impl PayloadDirectory for Held {
         self.1.lock().unwrap().extend_from_slice(ids);
         let held = self.0.lock().unwrap();
         ids.iter().map(|id| held.get(id).cloned()).collect()
+    }
+
+    async fn registered(&self, specs: Vec<BatchSpec>) {
+        self.2.lock().unwrap().extend(specs);
     }
 }
 
@@ -168,6 +178,7 @@ async fn a_typed_registration_is_completed_checked_and_a_use() {
     assert_eq!((known.rows, known.bytes), (6, 480));
     assert_eq!((known.checksum.as_str(), known.schema_fingerprint.as_str()), ("c0ffee", "beef"));
     assert_eq!(held.used(), [id("a")]);
+    assert_eq!(held.registered_now(), ["a"]);
 
     held.put("b");
     let wrong = client.register(vec![BatchSpec { rows: 5, ..BatchSpec::new(id("b")) }]).await;
@@ -185,6 +196,10 @@ async fn a_typed_registration_is_completed_checked_and_a_use() {
     held.0.lock().unwrap().clear();
     let again = client.register(vec![BatchSpec::new(id("a"))]).await.unwrap();
     assert!(!again[0].created);
+    assert_eq!(held.registered_now(), ["b", "c", "a"]);
+    client.control(Control::Cancel(vec![id("a")])).await.unwrap();
+    client.register(vec![BatchSpec::new(id("a"))]).await.unwrap();
+    assert!(held.registered_now().is_empty(), "no work is to come");
 }
 
 #[tokio::test]
@@ -223,6 +238,7 @@ async fn outputs_and_what_starts_anew_count_as_used() {
     let settle = SettleRequest { outcomes, ..SettleRequest::default() };
     let reply = client.settle(settle).await.unwrap();
     assert!(reply.outcomes.iter().all(|settled| settled.verdict == Verdict::Applied), "{reply:?}");
+    assert!(held.registered_now().contains(&"a.out".to_owned()), "an output is registered, too");
     assert_eq!(held.used(), [id("a.out")]);
 
     client.control(Control::Requeue(vec![id("a")])).await.unwrap();

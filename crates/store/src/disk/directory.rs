@@ -26,6 +26,7 @@ const PIN_EXTENSION: &str = "pin";
 /// ```text
 /// FORMAT                     number of the format
 /// store.lock                 held by flock; the number of the holder's process
+/// registered.log             which payloads a coordinator has, see [`super::Journal`]
 /// batches/XX/ID.arrow        payloads; XX spreads them over 256 directories
 /// batches/XX/ID.pin          there while the payload is pinned
 /// batches/_tmp/              unfinished, removed at the next start
@@ -97,6 +98,11 @@ impl Directory {
     /// The mark of a pinned payload.
     pub(crate) fn pin(&self, id: &BatchId) -> PathBuf {
         self.named(id, PIN_EXTENSION)
+    }
+
+    /// The journal of registrations.
+    pub(crate) fn registered(&self) -> PathBuf {
+        self.root.join("registered.log")
     }
 
     /// A new name for an unfinished file.

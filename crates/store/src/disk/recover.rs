@@ -23,6 +23,8 @@ pub(crate) struct Recovered {
     pub(crate) path: PathBuf,
     pub(crate) length: u64,
     pub(crate) pinned: bool,
+    /// Of its mark as registered.
+    pub(crate) history: Option<u64>,
 }
 
 /// Reads the footer of every file, in as many threads as there are processors.
@@ -113,5 +115,5 @@ fn read(directory: &Directory, path: &Path) -> Result<Recovered, OpenError> {
         return Err(damaged(format!("it holds payload {id}, under another name")));
     }
     let pinned = directory.pin(&id).exists();
-    Ok(Recovered { id, record, schema, path: path.to_path_buf(), length, pinned })
+    Ok(Recovered { id, record, schema, path: path.to_path_buf(), length, pinned, history: None })
 }

@@ -10,6 +10,7 @@ use sheaf_retry::Timestamp;
 use crate::budget::Held;
 use crate::disk::MappedFile;
 use crate::payload::{Durability, PayloadInfo};
+use crate::retention::Asked;
 
 /// Its messages in memory.
 #[derive(Clone)]
@@ -45,6 +46,8 @@ pub(crate) struct Entry {
     pub(crate) replaced_dictionaries: bool,
     used_at: AtomicU64,
     pub(crate) pinned: AtomicBool,
+    /// Of its mark as registered; 0 where there is none.
+    history: AtomicU64,
     /// When the retention task looks at it next: the entry of its queue that
     /// counts, older ones are void.
     pub(crate) due_at: AtomicU64,
@@ -66,6 +69,7 @@ impl Entry {
             replaced_dictionaries: replaced,
             used_at: AtomicU64::new(info.used_at.as_micros()),
             pinned: AtomicBool::new(false),
+            history: AtomicU64::new(0),
             due_at: AtomicU64::new(0),
             verified: AtomicBool::new(false),
             place: Mutex::new(place),
@@ -116,6 +120,22 @@ impl Entry {
     /// It could not be removed.
     pub(crate) fn pardon(&self, used_at: u64) {
         self.used_at.store(used_at, Ordering::Relaxed);
+    }
+
+    /// The history of the owner that it was registered with, while work is to come.
+    pub(crate) fn history(&self) -> Option<u64> {
+        Some(self.history.load(Ordering::Relaxed)).filter(|history| *history != 0)
+    }
+
+    /// As its owner is asked about it.
+    pub(crate) fn asked(&self) -> Asked {
+        Asked { id: self.info.id.clone(), history: self.history() }
+    }
+
+    /// What it was before.
+    pub(crate) fn set_history(&self, history: Option<u64>) -> Option<u64> {
+        let before = self.history.swap(history.unwrap_or(0), Ordering::Relaxed);
+        Some(before).filter(|history| *history != 0)
     }
 
     pub(crate) fn is_pinned(&self) -> bool {

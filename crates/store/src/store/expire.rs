@@ -40,6 +40,8 @@ impl Store {
                 inner.index.schedule(&entry, at);
             }
         }
+        let (unmarked, ids) = (Arc::clone(inner), ids.to_vec());
+        inner.tasks.spawn(async move { unmarked.unmark(&ids).await });
     }
 }
 
@@ -100,24 +102,24 @@ fn take_due(inner: &Inner) -> Vec<Arc<Entry>> {
 
 async fn look_at(inner: &Arc<Inner>, due: Vec<Arc<Entry>>, failures: &mut u32) {
     let asked_at = inner.now();
-    let ids: Vec<_> = due.iter().map(|entry| entry.as_put().id.clone()).collect();
-    let asking = inner.options.owner.standings(&ids);
+    let asked: Vec<_> = due.iter().map(|entry| entry.asked()).collect();
+    let asking = inner.options.owner.standings(&asked);
     let Some(answer) = inner.closing.run_until_cancelled(asking).await else { return };
     let standings = match answer {
-        Ok(standings) if standings.len() == ids.len() => {
+        Ok(standings) if standings.len() == due.len() => {
             *failures = 0;
             standings
         }
         wrong => {
             let policy = &inner.options.ask_again;
-            let seed = sheaf_retry::Jitter::seed_of(ids[0].as_str());
+            let seed = sheaf_retry::Jitter::seed_of(asked[0].id.as_str());
             let cap = Duration::from_millis(policy.cap_ms);
             let mut wait = policy.delay_seeded(*failures, seed).unwrap_or(cap);
             *failures = failures.saturating_add(1);
             inner.metrics.owner_failures.inc();
             if let Err(error) = &wrong {
                 wait = wait.max(error.retry_after().unwrap_or_default());
-                tracing::warn!(%error, kept = ids.len(), "the owner of payloads cannot be asked");
+                tracing::warn!(%error, kept = due.len(), "the owner of payloads cannot be asked");
             }
             for entry in &due {
                 inner.index.schedule(entry, asked_at.plus(wait));
@@ -125,6 +127,10 @@ async fn look_at(inner: &Arc<Inner>, due: Vec<Arc<Entry>>, failures: &mut u32) {
             return;
         }
     };
+    // Over, or forgotten by the owner that knew it.
+    let over = due.iter().zip(&standings).filter(|(_, standing)| !standing.is_needed());
+    let over: Vec<_> = over.map(|(entry, _)| entry.as_put().id.clone()).collect();
+    inner.unmark(&over).await;
     // Side by side, so that their directories are synced together.
     let mut expiring = Vec::new();
     for (entry, standing) in due.iter().zip(standings) {
@@ -145,7 +151,9 @@ fn next_look(
 ) -> Option<Timestamp> {
     let ttl = inner.options.ttl;
     match standing {
-        Standing::Live => Some(now.plus(ttl.min(LIVE).max(Duration::from_millis(1)))),
+        Standing::Live | Standing::Lost => {
+            Some(now.plus(ttl.min(LIVE).max(Duration::from_millis(1))))
+        }
         Standing::Completed { .. } if inner.options.delete_on_completion => None,
         // Since then or since its last use: a ticket says so long.
         Standing::Completed { since } | Standing::Terminal { since } => {

@@ -44,8 +44,8 @@ impl Store {
             return Ok(Page { payloads, next });
         };
         for some in entries.chunks(ASK) {
-            let ids: Vec<_> = some.iter().map(|entry| entry.as_put().id.clone()).collect();
-            let standings = self.inner.options.owner.standings(&ids).await?;
+            let asked: Vec<_> = some.iter().map(|entry| entry.asked()).collect();
+            let standings = self.inner.options.owner.standings(&asked).await?;
             let admitted =
                 some.iter().zip(standings).filter(|(_, standing)| status.admits(*standing));
             payloads.extend(admitted.map(|(entry, _)| entry.info()));

@@ -24,6 +24,8 @@ pub struct Stats {
     pub payloads: u64,
     /// Of them those that never expire.
     pub pinned: u64,
+    /// Of them those that a coordinator has, and whose work is not over.
+    pub registered: u64,
     /// Rows of all payloads.
     pub rows: u64,
     /// Bytes of all payloads, wherever they are.
@@ -71,8 +73,8 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Pinned`]; [`Error::Busy`] while others use it
-    /// all the time; [`Error::Needed`] while work on
-    /// it is not over; [`Error::Stream`] where the owner cannot be asked;
+    /// all the time; [`Error::Needed`] while work on it is not over;
+    /// [`Error::Lost`] where its coordinator is not there to say; [`Error::Stream`] where the owner cannot be asked;
     /// [`Error::Io`] where the file stays, and with it the payload, or where it
     /// is removed but a crash may bring it back.
     pub async fn delete(&self, id: &BatchId) -> Result<(), Error> {
@@ -133,6 +135,7 @@ impl Store {
             let info = entry.as_put();
             stats.payloads += 1;
             stats.pinned += u64::from(entry.is_pinned());
+            stats.registered += u64::from(entry.history().is_some());
             stats.rows += info.rows;
             stats.bytes += info.bytes;
             let place = entry.place();
@@ -172,17 +175,20 @@ impl Inner {
 
     /// As [`Inner::remove`], once its owner said that it may go. Who looked it up
     /// meanwhile may have registered it: then the owner is asked again.
-    async fn remove_unneeded(&self, entry: &Arc<Entry>) -> Result<(), Error> {
+    async fn remove_unneeded(self: &Arc<Self>, entry: &Arc<Entry>) -> Result<(), Error> {
         let id = &entry.as_put().id;
         for _ in 0..ASK_AGAIN {
             let used_at = entry.used_at();
-            let asking = self.options.owner.standings(std::slice::from_ref(id));
+            let asked = [entry.asked()];
+            let asking = self.options.owner.standings(&asked);
             let standings = self.closing.run_until_cancelled(asking).await;
             // A wrong number of answers is none.
             let standings = standings.ok_or(Error::Closed)??;
             let [standing] = standings[..] else { return Err(Error::Needed { id: id.clone() }) };
-            if standing == Standing::Live {
-                return Err(Error::Needed { id: id.clone() });
+            match standing {
+                Standing::Live => return Err(Error::Needed { id: id.clone() }),
+                Standing::Lost => return Err(Error::Lost { id: id.clone() }),
+                _ => {}
             }
             if self.remove(entry, Some(used_at)).await? {
                 return Ok(());
@@ -213,7 +219,7 @@ impl Inner {
     /// With `unused_since`, nothing happens where it was used after that:
     /// `false` is the answer then. Who comes to use it later finds nothing.
     pub(crate) async fn remove(
-        &self,
+        self: &Arc<Self>,
         entry: &Arc<Entry>,
         unused_since: Option<Timestamp>,
     ) -> Result<bool, Error> {
@@ -229,6 +235,7 @@ impl Inner {
                     if stays {
                         entry.pardon(used_at);
                     } else {
+                        self.unmark(std::slice::from_ref(&entry.as_put().id)).await;
                         self.forget(entry);
                     }
                     return Err(error);
@@ -243,6 +250,8 @@ impl Inner {
             (Some(file), _) => remove_quietly(self.disk.as_ref(), &file.path),
             (None, _) => {}
         }
+        // The next payload of this name must not have its mark.
+        self.unmark(std::slice::from_ref(&entry.as_put().id)).await;
         self.forget(entry);
         Ok(true)
     }

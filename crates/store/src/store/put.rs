@@ -80,7 +80,10 @@ impl Store {
         let (receipt, info) = published?;
         if options.register {
             let registered = inner.options.owner.register(&info).await;
-            registered.map_err(|source| Error::Register { id, source })?;
+            let failed = |source| Error::Register { id: id.clone(), source };
+            if let Some(mark) = registered.map_err(failed)? {
+                inner.mark(vec![(id, mark)]).await;
+            }
         }
         Ok(receipt)
     }

@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sheaf_flight::Error;
-use sheaf_proto::BatchId;
 use sheaf_retry::{Code, Retryable as _};
-use sheaf_store::{Budget, Disk, Options, PayloadInfo, PayloadOwner, PutOptions, Standing, Store};
+use sheaf_store::{
+    Asked, Budget, Disk, Mark, Options, PayloadInfo, PayloadOwner, PutOptions, Standing, Store,
+};
 use sheaf_testkit::{TempDir, wait_until_async};
 
 use crate::support::{batch, clock, get, id, messages, options, put, stream_of};
@@ -96,7 +97,7 @@ struct Slow {
 
 #[async_trait]
 impl PayloadOwner for Slow {
-    async fn standings(&self, ids: &[BatchId]) -> Result<Vec<Standing>, Error> {
+    async fn standings(&self, payloads: &[Asked]) -> Result<Vec<Standing>, Error> {
         self.asked.store(true, Ordering::SeqCst);
         if self.silent.load(Ordering::SeqCst) {
             std::future::pending::<()>().await;
@@ -104,11 +105,11 @@ impl PayloadOwner for Slow {
         if let Some(hook) = self.hook.lock().unwrap().take() {
             hook();
         }
-        Ok(vec![Standing::Unregistered; ids.len()])
+        Ok(vec![Standing::Unregistered; payloads.len()])
     }
 
-    async fn register(&self, _: &PayloadInfo) -> Result<(), Error> {
-        Ok(())
+    async fn register(&self, _: &PayloadInfo) -> Result<Option<Mark>, Error> {
+        Ok(None)
     }
 }
 

@@ -1,6 +1,7 @@
 //! How long payloads are kept.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -8,7 +9,9 @@ use async_trait::async_trait;
 use sheaf_flight::Error;
 use sheaf_proto::BatchId;
 use sheaf_retry::{Code, ManualClock, Retryable as _};
-use sheaf_store::{Options, PayloadInfo, PayloadOwner, PutOptions, Standing, Store};
+use sheaf_store::{
+    Asked, Filter, Mark, Options, PayloadInfo, PayloadOwner, PutOptions, Standing, Status, Store,
+};
 use sheaf_testkit::wait_until_async;
 
 use crate::support::{batch, clock, get, id, messages, stream_of};
@@ -21,25 +24,33 @@ struct Owner {
     standings: Mutex<HashMap<BatchId, Standing>>,
     down: Mutex<bool>,
     asked: Mutex<u32>,
+    /// Of what it knows; marks are of 1 or more.
+    history: Mutex<u64>,
 }
 
 #[async_trait]
 impl PayloadOwner for Owner {
-    async fn standings(&self, ids: &[BatchId]) -> Result<Vec<Standing>, Error> {
+    async fn standings(&self, payloads: &[Asked]) -> Result<Vec<Standing>, Error> {
         *self.asked.lock().unwrap() += 1;
         if *self.down.lock().unwrap() {
             return Err(Error::new(Code::Unavailable, "down"));
         }
-        let known = self.standings.lock().unwrap();
-        Ok(ids.iter().map(|id| known.get(id).copied().unwrap_or(Standing::Unregistered)).collect())
+        let (known, history) = (self.standings.lock().unwrap(), *self.history.lock().unwrap());
+        let standing = |asked: &Asked| match (known.get(&asked.id), asked.history) {
+            (Some(standing), _) => *standing,
+            (None, Some(marked)) if marked != history => Standing::Lost,
+            (None, _) => Standing::Unregistered,
+        };
+        Ok(payloads.iter().map(standing).collect())
     }
 
-    async fn register(&self, payload: &PayloadInfo) -> Result<(), Error> {
+    async fn register(&self, payload: &PayloadInfo) -> Result<Option<Mark>, Error> {
         if *self.down.lock().unwrap() {
             return Err(Error::new(Code::Unavailable, "down"));
         }
         self.standings.lock().unwrap().insert(payload.id.clone(), Standing::Live);
-        Ok(())
+        let history = *self.history.lock().unwrap();
+        Ok(Some(Mark { history, spec: payload.id.to_string().into() }))
     }
 }
 
@@ -50,7 +61,8 @@ impl Owner {
 }
 
 async fn open(delete_on_completion: bool) -> (Store, Arc<Owner>, Arc<ManualClock>) {
-    let (clock, owner) = (clock(), Arc::new(Owner::default()));
+    let owner = Arc::new(Owner { history: Mutex::new(1), ..Owner::default() });
+    let clock = clock();
     let mut options = Options::new(clock.clone()).with_owner(owner.clone());
     options.delete_on_completion = delete_on_completion;
     let store = Store::open(options).await.unwrap();
@@ -191,4 +203,95 @@ async fn a_payload_whose_batch_is_over_stays_as_long_as_its_ticket_says() {
     store.info(&id("x")).unwrap();
     advance(&clock, HOUR / 2).await;
     gone(&store, "x").await;
+}
+
+/// Opens the directory with an owner of this history that knows nothing, or none.
+async fn open_at(path: &Path, history: Option<u64>) -> (Store, Arc<ManualClock>) {
+    let clock = clock();
+    let mut options = Options::new(clock.clone()).with_data_dir(path);
+    if let Some(history) = history {
+        let owner = Owner { history: Mutex::new(history), ..Owner::default() };
+        options = options.with_owner(Arc::new(owner));
+    }
+    (Store::open(options).await.unwrap(), clock)
+}
+
+async fn put_as(store: &Store, name: &str, options: PutOptions) {
+    let sent = stream_of(&messages(&[batch(1, 5)]));
+    store.put(Some(id(name)), sent, options).await.unwrap();
+}
+
+/// Lets so much time pass that what is not needed is gone.
+async fn pass(store: &Store, clock: &ManualClock) {
+    put_as(store, "canary", PutOptions::MEMORY).await;
+    for _ in 0..4 {
+        advance(clock, HOUR / 2).await;
+    }
+    gone(store, "canary").await;
+}
+
+#[tokio::test]
+async fn what_is_registered_outlives_its_coordinator() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let (store, _clock) = open_at(path, Some(1)).await;
+    for name in ["known", "again"] {
+        put_as(&store, name, PutOptions::REGISTERED).await;
+    }
+    put_as(&store, "unknown", PutOptions::DISK).await;
+    assert_eq!(store.stats().registered, 2);
+    store.close().await;
+
+    // Without the coordinator.
+    let (store, clock) = open_at(path, None).await;
+    pass(&store, &clock).await;
+    gone(&store, "unknown").await;
+    assert_eq!(store.marked_elsewhere(None, None, 9), [id("again"), id("known")]);
+    let error = store.delete(&id("known")).await.unwrap_err();
+    assert_eq!(error.code(), Code::FailedPrecondition, "{error}");
+    let marks = store.marks(&[id("known"), id("other")]).await.unwrap();
+    let mark = Mark { history: 1, spec: "known".into() };
+    assert_eq!(marks, [(id("known"), mark)]);
+    store.close().await;
+
+    // Beside one that came back empty.
+    let (store, clock) = open_at(path, Some(2)).await;
+    pass(&store, &clock).await;
+    let lost = Filter { status: Some(Status::Lost), ..Filter::default() };
+    let page = store.list(&lost, None, 9).await.unwrap();
+    assert_eq!(page.payloads.len(), 2);
+    // One of them is registered again, in the history that forgot it later.
+    let mark = Mark { history: 3, spec: "anew".into() };
+    let other = mark.clone();
+    store.mark(vec![(id("again"), mark), (id("other"), other)]).await;
+    assert_eq!(store.marked_elsewhere(Some(3), None, 9), [id("known")]);
+    store.close().await;
+
+    let (store, clock) = open_at(path, Some(3)).await;
+    pass(&store, &clock).await;
+    gone(&store, "again").await;
+    store.info(&id("known")).unwrap();
+    put_as(&store, "again", PutOptions::DISK).await;
+    store.close().await;
+    let (store, _clock) = open_at(path, None).await;
+    assert!(store.is_unmarked(&id("again")), "another payload of that name");
+    assert!(!store.is_unmarked(&id("known")));
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_mark_ends_with_the_work() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, _clock) = open_at(directory.path(), Some(1)).await;
+    for name in ["a", "b"] {
+        put_as(&store, name, PutOptions::REGISTERED).await;
+    }
+    store.completed(&[id("a")]);
+    wait_until_async(LONG, "the mark to go", || async { store.is_unmarked(&id("a")) })
+        .await
+        .unwrap();
+    store.close().await;
+    let (store, _clock) = open_at(directory.path(), None).await;
+    assert_eq!(store.marked_elsewhere(None, None, 9), [id("b")]);
+    store.close().await;
 }

@@ -1,0 +1,330 @@
+//! Which payloads were registered, and how: a file that is only appended to.
+//!
+//! ```text
+//! SHEAFREG                   magic
+//! version                    4 bytes, little endian
+//! length  crc32c  record     4 bytes each, then a `RegistrationRecord`; again and again
+//! ```
+//!
+//! The last record of a payload counts. A tail that a crash left torn is cut
+//! off: it was not acknowledged as durable.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prost::Message as _;
+use sheaf_proto::storage::v1::RegistrationRecord;
+
+use super::io::Disk;
+use super::writer::remove_quietly;
+use crate::error::{Error, io_error};
+
+/// Version of the file and of its records.
+const VERSION: u32 = 1;
+const MAGIC: &[u8; 8] = b"SHEAFREG";
+/// Magic and version.
+const HEAD: usize = 12;
+/// Length and checksum of a record.
+const FRAME: usize = 8;
+/// A longer one was never written.
+const MAX_RECORD: usize = 64 << 20;
+/// Records that may be void besides as many as count.
+const SLACK: u64 = 4_096;
+
+/// The open file.
+pub(crate) struct Journal {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    file: File,
+    /// Bytes that are whole.
+    length: u64,
+    records: u64,
+    /// Something is not synced.
+    dirty: bool,
+}
+
+impl Journal {
+    /// Opens the file, or makes it, and reads what counts in it: the history
+    /// of every payload for which `is_there` and whose work is not over.
+    pub(crate) fn open(
+        disk: Arc<dyn Disk>,
+        path: PathBuf,
+        is_there: impl Fn(&str) -> bool,
+    ) -> Result<(Self, HashMap<String, u64>), Error> {
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(io_error("read", &path, error)),
+        };
+        let (records, whole) = read_all(&bytes, &path)?;
+        if whole < bytes.len() {
+            let lost = bytes.len() - whole;
+            tracing::warn!(file = %path.display(), lost, "cut a torn end off");
+        }
+        let count = records.len() as u64;
+        let (mut last, mut gone) = (HashMap::new(), Vec::new());
+        for record in records {
+            if record.over {
+                last.remove(&record.id);
+            } else {
+                last.insert(record.id.clone(), record);
+            }
+        }
+        // The next payload of that name must not have its mark.
+        last.retain(|id, _| {
+            is_there(id) || {
+                gone.push(over(id));
+                false
+            }
+        });
+        let known = last.iter().map(|(id, record)| (id.clone(), record.history)).collect();
+        let void = count - last.len() as u64;
+        let journal = if bytes.is_empty() || void > last.len() as u64 + SLACK {
+            Journal::write_new(disk, path, last.values())?
+        } else {
+            let opened = File::options().read(true).append(true).open(&path);
+            let file = opened.map_err(|error| io_error("open", &path, error))?;
+            let length = whole as u64;
+            let mut journal = Journal { disk, path, file, length, records: count, dirty: true };
+            journal.cut()?;
+            if !gone.is_empty() {
+                journal.append(&gone)?;
+            }
+            journal
+        };
+        Ok((journal, known))
+    }
+
+    /// A file with only these records takes the place of the one there.
+    fn write_new<'a>(
+        disk: Arc<dyn Disk>,
+        path: PathBuf,
+        records: impl Iterator<Item = &'a RegistrationRecord>,
+    ) -> Result<Self, Error> {
+        let new = path.with_extension("new");
+        match disk.remove(&new) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(io_error("remove", &new, error));
+            }
+            _ => {}
+        }
+        let (mut bytes, mut count) = ([MAGIC.as_slice(), &VERSION.to_le_bytes()].concat(), 0);
+        for record in records {
+            frame(record, &mut bytes);
+            count += 1;
+        }
+        let file = disk.create(&new).map_err(|error| io_error("create", &new, error))?;
+        let written = disk
+            .write(&file, &bytes)
+            .and_then(|()| disk.sync_file(&file))
+            .and_then(|()| disk.rename(&new, &path))
+            .and_then(|()| disk.sync_dir(path.parent().unwrap_or(Path::new("."))));
+        if let Err(error) = written {
+            remove_quietly(disk.as_ref(), &new);
+            return Err(io_error("write", &path, error));
+        }
+        let length = bytes.len() as u64;
+        Ok(Journal { disk, path, file, length, records: count, dirty: false })
+    }
+
+    /// Writes records; they survive the process at once, and the machine once
+    /// [`Journal::sync`] has returned.
+    pub(crate) fn append(&mut self, records: &[RegistrationRecord]) -> Result<(), Error> {
+        let mut bytes = Vec::new();
+        records.iter().for_each(|record| frame(record, &mut bytes));
+        if let Err(error) = self.disk.write(&self.file, &bytes) {
+            // A part of it may be there: what comes next must not follow it.
+            self.cut()?;
+            return Err(io_error("write", &self.path, error));
+        }
+        self.length += bytes.len() as u64;
+        self.records += records.len() as u64;
+        self.dirty = true;
+        Ok(())
+    }
+
+    pub(crate) fn sync(&mut self) -> Result<(), Error> {
+        if std::mem::take(&mut self.dirty)
+            && let Err(error) = self.disk.sync_file(&self.file)
+        {
+            self.dirty = true;
+            return Err(io_error("sync", &self.path, error));
+        }
+        Ok(())
+    }
+
+    /// The last records of these payloads.
+    pub(crate) fn read(&mut self, ids: &HashSet<&str>) -> Result<Vec<RegistrationRecord>, Error> {
+        let mut found = HashMap::new();
+        for record in self.read_back()? {
+            if ids.contains(record.id.as_str()) {
+                found.insert(record.id.clone(), record);
+            }
+        }
+        Ok(found.into_values().filter(|record| !record.over).collect())
+    }
+
+    /// Whether most records are void, with this many that count.
+    pub(crate) fn is_long(&self, live: u64) -> bool {
+        self.records > live.saturating_mul(2).saturating_add(SLACK)
+    }
+
+    /// Leaves out what does not count any more.
+    pub(crate) fn compact(&mut self, is_marked: impl Fn(&str) -> bool) -> Result<(), Error> {
+        let mut last = HashMap::new();
+        for record in self.read_back()?.into_iter().filter(|record| is_marked(&record.id)) {
+            last.insert(record.id.clone(), record);
+        }
+        let records = last.values().filter(|record| !record.over);
+        *self = Journal::write_new(Arc::clone(&self.disk), self.path.clone(), records)?;
+        Ok(())
+    }
+
+    fn read_back(&mut self) -> Result<Vec<RegistrationRecord>, Error> {
+        let failed = |error| io_error("read", &self.path, error);
+        let mut bytes = Vec::new();
+        let mut file = &self.file;
+        file.seek(SeekFrom::Start(0)).map_err(failed)?;
+        file.take(self.length).read_to_end(&mut bytes).map_err(failed)?;
+        file.seek(SeekFrom::End(0)).map_err(failed)?;
+        Ok(read_all(&bytes, &self.path)?.0)
+    }
+
+    fn cut(&mut self) -> Result<(), Error> {
+        let mut file = &self.file;
+        let cut = file.set_len(self.length).and_then(|()| file.seek(SeekFrom::End(0)));
+        cut.map_err(|error| io_error("cut", &self.path, error))?;
+        Ok(())
+    }
+}
+
+fn frame(record: &RegistrationRecord, out: &mut Vec<u8>) {
+    let bytes = record.encode_to_vec();
+    // Specifications are bounded far below.
+    let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+    out.extend_from_slice(&length.to_le_bytes());
+    out.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
+    out.extend_from_slice(&bytes);
+}
+
+/// The records, and how many bytes of the file are whole.
+fn read_all(bytes: &[u8], path: &Path) -> Result<(Vec<RegistrationRecord>, usize), Error> {
+    let newer = |found: u32| Error::FormatNewer {
+        path: path.to_path_buf(),
+        found: u64::from(found),
+        supported: u64::from(VERSION),
+    };
+    let mut records = Vec::new();
+    let Some((head, _)) = bytes.split_at_checked(HEAD) else { return Ok((records, 0)) };
+    let (magic, version) = head.split_at(MAGIC.len());
+    if magic != MAGIC {
+        return Ok((records, 0));
+    }
+    match version.try_into().map(u32::from_le_bytes) {
+        Ok(version) if version > VERSION => return Err(newer(version)),
+        _ => {}
+    }
+    let mut at = HEAD;
+    while let Some((length, crc)) = frame_at(bytes, at) {
+        let start = at + FRAME;
+        let Some(body) = bytes.get(start..start + length) else { break };
+        if crc32c::crc32c(body) != crc {
+            break;
+        }
+        let Ok(record) = RegistrationRecord::decode(body) else { break };
+        if record.version > VERSION {
+            return Err(newer(record.version));
+        }
+        records.push(record);
+        at = start + length;
+    }
+    Ok((records, at))
+}
+
+fn frame_at(bytes: &[u8], at: usize) -> Option<(usize, u32)> {
+    let frame = bytes.get(at..at + FRAME)?;
+    let (length, crc) = frame.split_at(4);
+    let length = u32::from_le_bytes(length.try_into().ok()?) as usize;
+    (length <= MAX_RECORD).then_some((length, u32::from_le_bytes(crc.try_into().ok()?)))
+}
+
+/// The payload was registered so.
+pub(crate) fn registered(id: &str, history: u64, spec: impl Into<Bytes>) -> RegistrationRecord {
+    let (id, spec) = (id.to_owned(), spec.into());
+    RegistrationRecord { version: VERSION, id, history, spec, over: false }
+}
+
+/// Work on the payload is over.
+pub(crate) fn over(id: &str) -> RegistrationRecord {
+    let id = id.to_owned();
+    RegistrationRecord { version: VERSION, id, over: true, ..RegistrationRecord::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::LocalDisk;
+
+    fn open(path: &Path) -> (Journal, HashMap<String, u64>) {
+        let there = |id: &str| id != "gone";
+        Journal::open(Arc::new(LocalDisk), path.to_path_buf(), there).unwrap()
+    }
+
+    #[test]
+    fn the_last_word_on_a_payload_counts_also_after_a_torn_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("registered.log");
+        let (mut journal, known) = open(&path);
+        assert!(known.is_empty());
+        let records = [
+            registered("a", 1, &b"one"[..]),
+            registered("b", 1, &b"two"[..]),
+            registered("gone", 1, &b""[..]),
+            over("b"),
+            registered("a", 2, &b"three"[..]),
+        ];
+        journal.append(&records).unwrap();
+        journal.sync().unwrap();
+        let found = journal.read(&["a", "b"].into()).unwrap();
+        assert_eq!(found, [registered("a", 2, &b"three"[..])]);
+        let whole = std::fs::read(&path).unwrap();
+        let (_, known) = open(&path);
+        assert_eq!(known, [("a".to_owned(), 2)].into());
+        // Torn at every byte of the last record: the one before it counts.
+        let last = prost::Message::encoded_len(&records[4]) + FRAME;
+        for cut in 1..=last {
+            std::fs::write(&path, &whole[..whole.len() - cut]).unwrap();
+            let (mut journal, known) = open(&path);
+            assert_eq!(known, [("a".to_owned(), 1)].into(), "{cut} bytes are missing");
+            journal.append(&[registered("c", 3, &b""[..])]).unwrap();
+            let (_, known) = open(&path);
+            assert_eq!(known.len(), 2, "what follows is read: {cut} bytes were missing");
+        }
+    }
+
+    #[test]
+    fn a_newer_file_is_refused_and_void_records_are_left_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("registered.log");
+        let (mut journal, _) = open(&path);
+        for n in 0..3 * SLACK {
+            journal.append(&[registered("a", n, &b""[..])]).unwrap();
+        }
+        assert!(journal.is_long(1));
+        journal.compact(|id| id == "a").unwrap();
+        assert!(!journal.is_long(1));
+        journal.append(&[registered("b", 7, &b"x"[..])]).unwrap();
+        let (_, known) = open(&path);
+        assert_eq!(known, [("a".to_owned(), 3 * SLACK - 1), ("b".to_owned(), 7)].into());
+
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[8] = 9;
+        std::fs::write(&path, &bytes).unwrap();
+        let opened = Journal::open(Arc::new(LocalDisk), path, |_| true);
+        assert!(matches!(opened, Err(Error::FormatNewer { found: 9, supported: 1, .. })));
+    }
+}

@@ -1,0 +1,237 @@
+//! Which payloads are registered, so that none of them expires only because
+//! the coordinator that knows them is not there, or came back empty.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use sheaf_proto::BatchId;
+use sheaf_proto::storage::v1::RegistrationRecord;
+use tokio::sync::OwnedMutexGuard;
+
+use super::{Inner, Store};
+use crate::disk::{Directory, Disk, Journal, Recovered, journal};
+use crate::error::Error;
+use crate::retention::Mark;
+
+/// What a crash of the machine, not of the process, may leave unwritten: the
+/// coordinator, or the next comparison with it, then says it again.
+const SYNC_AFTER: Duration = Duration::from_millis(200);
+
+/// The marks of a store.
+pub(super) struct Marks {
+    keeper: Keeper,
+    /// How many payloads are marked.
+    marked: AtomicU64,
+}
+
+enum Keeper {
+    /// Nothing outlives the process.
+    Memory(Mutex<HashMap<BatchId, Mark>>),
+    File {
+        journal: Arc<tokio::sync::Mutex<Journal>>,
+        /// To be written by whoever has the journal next, in this order.
+        waiting: Mutex<Vec<RegistrationRecord>>,
+        /// Somebody will sync it.
+        is_syncing: AtomicBool,
+    },
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Marks {
+    pub(super) fn in_memory() -> Self {
+        Marks { keeper: Keeper::Memory(Mutex::default()), marked: AtomicU64::new(0) }
+    }
+
+    /// Reads the journal of a directory, and tells each payload its mark.
+    pub(super) fn open(
+        disk: Arc<dyn Disk>,
+        directory: &Directory,
+        found: &mut [Recovered],
+    ) -> Result<Self, Error> {
+        let there: HashSet<&str> = found.iter().map(|payload| payload.id.as_str()).collect();
+        let path = directory.registered();
+        let (journal, known) = Journal::open(disk, path, |id| there.contains(id))?;
+        for payload in found {
+            payload.history = known.get(payload.id.as_str()).copied();
+        }
+        let keeper = Keeper::File {
+            journal: Arc::new(tokio::sync::Mutex::new(journal)),
+            waiting: Mutex::default(),
+            is_syncing: AtomicBool::new(false),
+        };
+        Ok(Marks { keeper, marked: AtomicU64::new(known.len() as u64) })
+    }
+}
+
+impl Store {
+    /// Says that these payloads were registered: each is kept until its owner
+    /// says that the work is over, also over restarts, and by an owner that
+    /// does not know it. Payloads that are not there are passed over.
+    pub async fn mark(&self, marks: Vec<(BatchId, Mark)>) {
+        self.inner.mark(marks).await;
+    }
+
+    /// Whether the payload is there and not marked as registered.
+    pub fn is_unmarked(&self, id: &BatchId) -> bool {
+        self.inner.index.get(id).is_some_and(|entry| entry.history().is_none())
+    }
+
+    /// Payloads that are marked as registered in another history than this
+    /// one, at most `limit`, by name from after `after`.
+    pub fn marked_elsewhere(
+        &self,
+        history: Option<u64>,
+        after: Option<&BatchId>,
+        limit: usize,
+    ) -> Vec<BatchId> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let state = self.inner.index.state();
+        let from = after.map_or(Unbounded, Excluded);
+        let entries = state.entries.range::<BatchId, _>((from, Unbounded));
+        let other = entries
+            .filter(|(_, entry)| entry.history().is_some_and(|marked| history != Some(marked)));
+        other.map(|(id, _)| id.clone()).take(limit).collect()
+    }
+
+    /// The marks of these payloads, in no order; those that have none are left out.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where they cannot be read.
+    pub async fn marks(&self, ids: &[BatchId]) -> Result<Vec<(BatchId, Mark)>, Error> {
+        let marks = &self.inner.marks;
+        let Keeper::File { journal, .. } = &marks.keeper else {
+            let Keeper::Memory(known) = &marks.keeper else { return Ok(Vec::new()) };
+            let known = lock(known);
+            let found = ids.iter().filter_map(|id| Some((id.clone(), known.get(id)?.clone())));
+            return Ok(found.collect());
+        };
+        let ids = ids.to_vec();
+        self.inner.write_waiting().await;
+        let mut journal = Arc::clone(journal).lock_owned().await;
+        let read = tokio::task::spawn_blocking(move || {
+            journal.read(&ids.iter().map(BatchId::as_str).collect())
+        });
+        let records = read.await.map_err(|_| Error::TaskLost)??;
+        let mark = |record: RegistrationRecord| {
+            let id = BatchId::try_new(&record.id).ok()?;
+            Some((id, Mark { history: record.history, spec: record.spec }))
+        };
+        Ok(records.into_iter().filter_map(mark).collect())
+    }
+}
+
+impl Inner {
+    /// See [`Store::mark`]; goes on where the caller does not.
+    pub(super) async fn mark(self: &Arc<Self>, marks: Vec<(BatchId, Mark)>) {
+        let marking = Arc::clone(self);
+        let marked = self.tasks.spawn(async move {
+            for (id, mark) in marks {
+                marking.note(&id, Some(mark));
+            }
+            marking.write_waiting().await;
+        });
+        if marked.await.is_err() {
+            tracing::error!("marking payloads as registered panicked");
+        }
+    }
+
+    /// Work on these is over, or nobody wants it any more.
+    pub(super) async fn unmark(self: &Arc<Self>, ids: &[BatchId]) {
+        ids.iter().for_each(|id| self.note(id, None));
+        self.write_waiting().await;
+    }
+
+    /// Sets or takes away one mark.
+    fn note(&self, id: &BatchId, mark: Option<Mark>) {
+        let Some(entry) = self.index.get(id) else { return };
+        let history = mark.as_ref().map(|mark| mark.history);
+        // Under the lock, so that the journal has changes in their order.
+        let before = match &self.marks.keeper {
+            Keeper::Memory(known) => {
+                let mut known = lock(known);
+                match mark {
+                    Some(mark) => known.insert(id.clone(), mark),
+                    None => known.remove(id),
+                };
+                entry.set_history(history)
+            }
+            Keeper::File { waiting, .. } => {
+                let mut waiting = lock(waiting);
+                let before = entry.set_history(history);
+                match mark {
+                    Some(mark) => {
+                        waiting.push(journal::registered(id.as_str(), mark.history, mark.spec));
+                    }
+                    None if before.is_some() => waiting.push(journal::over(id.as_str())),
+                    None => {}
+                }
+                before
+            }
+        };
+        match (before, history) {
+            (None, Some(_)) => {
+                self.marks.marked.fetch_add(1, Ordering::Relaxed);
+            }
+            (Some(_), None) => {
+                self.marks.marked.fetch_sub(1, Ordering::Relaxed);
+            }
+            _ => {}
+        }
+    }
+
+    /// Writes what waits, with what others have brought meanwhile.
+    async fn write_waiting(self: &Arc<Self>) {
+        let Keeper::File { journal, waiting, is_syncing } = &self.marks.keeper else { return };
+        if lock(waiting).is_empty() {
+            return;
+        }
+        let mut journal = Arc::clone(journal).lock_owned().await;
+        let records = std::mem::take(&mut *lock(waiting));
+        if records.is_empty() {
+            return;
+        }
+        let (index, live) = (Arc::clone(&self.index), self.marks.marked.load(Ordering::Relaxed));
+        let write = tokio::task::spawn_blocking(move || {
+            journal.append(&records)?;
+            if journal.is_long(live) {
+                journal.compact(|id| {
+                    let entry = BatchId::try_new(id).ok().and_then(|id| index.get(&id));
+                    entry.is_some_and(|entry| entry.history().is_some())
+                })?;
+            }
+            Ok::<(), Error>(())
+        });
+        match write.await {
+            Ok(Ok(())) => {}
+            // They hold as long as the process; the next comparison with the
+            // coordinator brings them back after that.
+            Ok(Err(error)) => tracing::warn!(%error, "marks of registered payloads are not stored"),
+            Err(_) => tracing::error!("storing marks of registered payloads panicked"),
+        }
+        if !is_syncing.swap(true, Ordering::Relaxed) {
+            let inner = Arc::clone(self);
+            self.tasks.spawn(async move {
+                let sleep = inner.clock.sleep(SYNC_AFTER);
+                inner.closing.run_until_cancelled(sleep).await;
+                inner.sync_marks().await;
+            });
+        }
+    }
+
+    /// Makes the marks durable.
+    pub(super) async fn sync_marks(&self) {
+        let Keeper::File { journal, is_syncing, .. } = &self.marks.keeper else { return };
+        is_syncing.store(false, Ordering::Relaxed);
+        let mut journal: OwnedMutexGuard<Journal> = Arc::clone(journal).lock_owned().await;
+        match tokio::task::spawn_blocking(move || journal.sync()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "marks of registered payloads are not synced"),
+            Err(_) => tracing::error!("syncing marks of registered payloads panicked"),
+        }
+    }
+}
