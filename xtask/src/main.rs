@@ -8,6 +8,7 @@
 mod bench;
 mod codegen;
 mod error;
+mod fuzz;
 mod process;
 mod services;
 mod soak;
@@ -53,10 +54,15 @@ enum Task {
     },
     /// Everything that CI checks, one line a step.
     Verify,
-    /// Run the long forms of tests.
+    /// Run the long forms of tests, and libFuzzer.
     Soak {
-        /// Only those whose name contains this.
+        /// Only those whose name contains this; `fuzz` is libFuzzer.
         name: Option<String>,
+        /// Only this fuzz target.
+        target: Option<String>,
+        /// How long each fuzz target runs.
+        #[arg(long, default_value_t = 10.0)]
+        minutes: f64,
         /// Show the names only.
         #[arg(long)]
         list: bool,
@@ -83,7 +89,17 @@ fn run(cli: Cli) -> Result<()> {
         Task::Tidy => tidy::run(&workspace),
         Task::Codegen { check } => codegen::run(&workspace, check),
         Task::Verify => verify::run(&workspace),
-        Task::Soak { name, list } => soak::run(&workspace, name.as_deref(), list),
+        Task::Soak { name, target, minutes, list: false }
+            if name.as_deref() == Some(fuzz::NAME) =>
+        {
+            fuzz::run(&workspace, target.as_deref(), minutes)
+        }
+        Task::Soak { target: Some(target), .. } => {
+            Err(error::Error::Message(format!("only `soak fuzz` has targets, what is {target:?}?")))
+        }
+        Task::Soak { name, minutes, list, .. } => {
+            soak::run(&workspace, name.as_deref(), minutes, list)
+        }
         Task::Bench(options) => bench::run(&workspace, &options),
     }
 }

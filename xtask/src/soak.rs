@@ -3,13 +3,13 @@
 //! A test whose name begins with `soak_` reads `SHEAF_SOAK` (through the
 //! testkit): short without it, long with `SHEAF_SOAK=1`. So each of them runs in
 //! CI in its short form, and there is no list that can go stale: the names are
-//! read from the sources.
+//! read from the sources. Fuzzing is another long form; see [`fuzz`].
 
 use std::{fs, path::PathBuf};
 
 use crate::{
     error::{Error, Result},
-    process, services, test,
+    fuzz, process, services, test,
     workspace::Workspace,
 };
 
@@ -23,12 +23,19 @@ struct Soak {
     path: PathBuf,
 }
 
-/// Runs the long forms whose name contains `filter`, or lists them.
+/// Runs the long forms whose name contains `filter`, or lists them; without a
+/// filter, fuzzing as well, `minutes` for each target.
 ///
 /// # Errors
 ///
-/// Fails when no name matches, a service is missing or a test fails.
-pub(crate) fn run(workspace: &Workspace, filter: Option<&str>, list: bool) -> Result<()> {
+/// Fails when no name matches, a service is missing, a test fails or fuzzing
+/// finds something.
+pub(crate) fn run(
+    workspace: &Workspace,
+    filter: Option<&str>,
+    minutes: f64,
+    list: bool,
+) -> Result<()> {
     let mut soaks = Vec::new();
     for path in workspace.sources()? {
         if path.extension().is_some_and(|extension| extension == "rs") {
@@ -41,6 +48,9 @@ pub(crate) fn run(workspace: &Workspace, filter: Option<&str>, list: bool) -> Re
     if list {
         for soak in &soaks {
             println!("{:<24} {} ({})", soak.name, soak.about, soak.path.display());
+        }
+        if filter.is_none_or(|filter| fuzz::NAME.contains(filter)) {
+            println!("{:<24} {} (fuzz)", fuzz::NAME, fuzz::ABOUT);
         }
         return Ok(());
     }
@@ -67,7 +77,10 @@ pub(crate) fn run(workspace: &Workspace, filter: Option<&str>, list: bool) -> Re
         println!("{} {}", if outcome.is_ok() { "ok  " } else { "FAIL" }, soak.name);
         failed += usize::from(outcome.is_err());
     }
-    if failed == 0 { Ok(()) } else { Err(Error::Findings { task: "soak", count: failed }) }
+    if failed > 0 {
+        return Err(Error::Findings { task: "soak", count: failed });
+    }
+    if filter.is_none() { fuzz::run(workspace, None, minutes) } else { Ok(()) }
 }
 
 /// Adds the soak tests of one source file.

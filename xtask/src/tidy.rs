@@ -3,6 +3,7 @@
 mod dependencies;
 mod edges;
 mod files;
+mod fuzz;
 mod layout;
 mod length;
 mod links;
@@ -66,6 +67,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     edges::check(workspace, &mut findings);
     files::check(workspace, &sources, &mut findings)?;
     links::check(workspace, &sources, &mut findings)?;
+    fuzz::check(workspace, &mut findings)?;
     let policy = policy::Policy::load(workspace)?;
     let allowed_duplicates = dependencies::check(workspace, &policy, &mut findings)?;
 

@@ -23,7 +23,11 @@ use crate::{
 pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     let steps: [(&str, Step); 8] = [
         ("fmt", |workspace| {
-            process::capture(workspace.cargo().args(["fmt", "--all", "--check"])).map(drop)
+            process::capture(workspace.cargo().args(["fmt", "--all", "--check"]))?;
+            // The fuzz targets are a workspace of their own.
+            let mut command = workspace.cargo();
+            command.args(["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"]);
+            process::capture(&mut command).map(drop)
         }),
         ("tidy", tidy::run),
         ("codegen", |workspace| codegen::run(workspace, true)),

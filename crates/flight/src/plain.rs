@@ -13,8 +13,9 @@ use arrow_flight::{
     HandshakeRequest, HandshakeResponse, PollInfo, PutResult, SchemaResult, Ticket,
 };
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::stream::{self, BoxStream};
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use sheaf_retry::Code;
 use tonic::metadata::KeyAndValueRef;
 use tonic::{Request, Response, Status, Streaming};
@@ -46,12 +47,26 @@ pub(crate) struct Plain {
 type Answer<T> = Result<Response<BoxStream<'static, Result<T, Status>>>, Status>;
 
 impl Plain {
+    /// The service of a router.
+    pub(crate) fn new(router: FlightRouter) -> Self {
+        Plain { router }
+    }
+
     /// The generated server around a router.
     pub(crate) fn server(router: FlightRouter) -> FlightServiceServer<Plain> {
         let limit = router.limits().max_message_bytes.saturating_add(FRAMING_BYTES);
-        FlightServiceServer::from_arc(Arc::new(Plain { router }))
+        FlightServiceServer::from_arc(Arc::new(Plain::new(router)))
             .max_decoding_message_size(limit)
             .max_encoding_message_size(limit)
+    }
+
+    /// Stores a stream of which gRPC has made messages.
+    pub(crate) async fn put<S>(&self, context: &CallContext, stream: S) -> Result<Bytes, Error>
+    where
+        S: Stream<Item = Result<FlightData, Status>> + Send + Unpin + 'static,
+    {
+        let (descriptor, messages) = self.open(stream).await?;
+        self.router.put(context, descriptor, messages).await
     }
 
     /// Peer, headers and session of a call.
@@ -77,10 +92,10 @@ impl Plain {
     }
 
     /// The messages of a stream, and the descriptor that its first one carries.
-    async fn open(
-        &self,
-        mut stream: Streaming<FlightData>,
-    ) -> Result<(Asked, MessageStream), Error> {
+    async fn open<S>(&self, mut stream: S) -> Result<(Asked, MessageStream), Error>
+    where
+        S: Stream<Item = Result<FlightData, Status>> + Send + Unpin + 'static,
+    {
         let core = Arc::clone(&self.router.core);
         let limit = core.limits.max_message_bytes;
         let broken = move |status: Status| {
@@ -89,7 +104,7 @@ impl Plain {
             }
             inbound(status, limit)
         };
-        let Some(mut first) = stream.message().await.map_err(&broken)? else {
+        let Some(mut first) = stream.next().await.transpose().map_err(&broken)? else {
             return Err(Error::new(
                 Code::MalformedData,
                 "the stream is empty; its first message carries descriptor and schema",
@@ -181,8 +196,7 @@ impl FlightService for Plain {
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Answer<PutResult> {
         let context = self.context(&request);
-        let (descriptor, messages) = self.open(request.into_inner()).await?;
-        let app_metadata = self.router.put(&context, descriptor, messages).await?;
+        let app_metadata = self.put(&context, request.into_inner()).await?;
         let result = PutResult { app_metadata };
         Ok(Response::new(stream::once(async { Ok(result) }).boxed()))
     }

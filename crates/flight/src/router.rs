@@ -3,7 +3,7 @@
 mod actions;
 mod builder;
 mod inbound;
-mod resolve;
+pub(crate) mod resolve;
 pub(crate) mod sessions;
 
 use std::collections::BTreeMap;

@@ -12,9 +12,13 @@ mod writer;
 
 pub(crate) use commit::{Committer, Names};
 pub(crate) use directory::Directory;
+#[cfg(feature = "fuzzing")]
+pub(crate) use directory::check_format;
 pub use io::{Disk, LocalDisk};
 pub(crate) use journal::Journal;
 pub(crate) use map::{MappedFile, OpenError};
 pub(crate) use record::{Broken, RECORD_VERSION, crc_of};
+#[cfg(feature = "fuzzing")]
+pub(crate) use recover::scan as recover_shard;
 pub(crate) use recover::{Recovered, recover};
 pub(crate) use writer::{Checked, FileWriter, remove_quietly};

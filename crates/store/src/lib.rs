@@ -67,6 +67,9 @@ mod content;
 mod disk;
 mod error;
 mod flight;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod metrics;
 mod options;
 mod payload;

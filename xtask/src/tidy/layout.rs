@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, path::PathBuf};
 use super::Finding;
 
 /// Must be there.
-const REQUIRED: [&str; 18] = [
+const REQUIRED: [&str; 19] = [
     "ARCHITECTURE.md",
     "CHANGELOG.md",
     "Cargo.lock",
@@ -20,6 +20,7 @@ const REQUIRED: [&str; 18] = [
     "crates",
     "deny.toml",
     "examples",
+    "fuzz",
     "proto",
     "rustfmt.toml",
     "typos.toml",
@@ -27,7 +28,7 @@ const REQUIRED: [&str; 18] = [
 ];
 
 /// May be there; so may folders that begin with a dot.
-const ALLOWED: [&str; 2] = ["fuzz", "rust-toolchain.toml"];
+const ALLOWED: [&str; 1] = ["rust-toolchain.toml"];
 
 /// Compares the first part of every path with the lists.
 pub(super) fn check(sources: &[PathBuf], findings: &mut Vec<Finding>) {

@@ -25,7 +25,7 @@ pub(crate) enum Asked {
 }
 
 /// Reads a descriptor; whether its namespace exists is for the router to say.
-pub(super) fn descriptor(asked: Asked) -> Result<Descriptor, Error> {
+pub(crate) fn descriptor(asked: Asked) -> Result<Descriptor, Error> {
     const FORM: &str = "write [\"NAMESPACE\"] or [\"NAMESPACE\", NAME]";
     match asked {
         Asked::Nothing => Err(invalid(format!("there is no descriptor: {FORM}"))),
@@ -55,7 +55,7 @@ pub(super) fn descriptor(asked: Asked) -> Result<Descriptor, Error> {
 }
 
 /// The text of a ticket, and the namespace it begins with.
-pub(super) fn ticket(bytes: &[u8]) -> Result<(&str, &str), Error> {
+pub(crate) fn ticket(bytes: &[u8]) -> Result<(&str, &str), Error> {
     let text = utf8("ticket", bytes)?;
     let namespace = text.split(['/', '?']).next().unwrap_or(text);
     if namespace.is_empty() {

@@ -208,7 +208,7 @@ fn lock(root: &Path) -> Result<File, Error> {
     Ok(file)
 }
 
-fn check_format(root: &Path) -> Result<(), Error> {
+pub(crate) fn check_format(root: &Path) -> Result<(), Error> {
     let path = root.join("FORMAT");
     match fs::read_to_string(&path) {
         Ok(text) => {

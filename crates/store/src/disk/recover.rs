@@ -68,7 +68,7 @@ pub(crate) fn recover(
     found.into_inner().map_err(|_| Error::TaskLost)
 }
 
-fn scan(
+pub(crate) fn scan(
     directory: &Directory,
     disk: &dyn Disk,
     shard: &Path,

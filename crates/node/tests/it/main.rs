@@ -1,0 +1,4 @@
+//! Tests over what a whole server is made of.
+
+mod fuzz;
+mod mutate;
