@@ -4,11 +4,15 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use prost::Message as _;
 use sheaf_flight::Message;
 use sheaf_proto::BatchId;
 
-use crate::disk::{Directory, LocalDisk, MappedFile, check_format, crc_of, recover_shard};
+use crate::disk::{
+    Directory, Journal, LocalDisk, MappedFile, check_format, crc_of, journal, recover_shard,
+};
 use crate::error::{Error, io_error};
 
 /// A data directory in which a start finds what somebody has put there.
@@ -112,4 +116,57 @@ pub fn format(root: &Path, bytes: &[u8]) -> Result<(), Error> {
     let path = root.join("FORMAT");
     fs::write(&path, bytes).map_err(|error| io_error("write", &path, error))?;
     check_format(root)
+}
+
+/// What a journal of registrations says of one payload.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Registration {
+    /// Which payload.
+    pub id: String,
+    /// Of its mark.
+    pub history: u64,
+    /// Of its mark.
+    pub spec: Vec<u8>,
+}
+
+/// Opens a journal at `path`, appends one record, and answers what counted in
+/// it before that. Every payload is there.
+///
+/// # Errors
+/// As of [`Store::open`](crate::Store::open).
+pub fn journal(path: &Path, append: Option<&Registration>) -> Result<Vec<Registration>, Error> {
+    let disk = Arc::new(LocalDisk);
+    let (mut journal, known) = Journal::open(disk, path.to_path_buf(), |_| true)?;
+    let ids = known.keys().map(String::as_str).collect();
+    let found = journal.read(&ids)?.into_iter().map(|record| Registration {
+        id: record.id,
+        history: record.history,
+        spec: record.spec.to_vec(),
+    });
+    let found = found.collect();
+    if let Some(one) = append {
+        journal.append(&[journal::registered(&one.id, one.history, one.spec.clone())])?;
+        journal.sync()?;
+    }
+    Ok(found)
+}
+
+/// The encoded records of payloads that were registered, some of them over.
+pub fn journal_records(records: &[Registration], over: &[&str]) -> Vec<Vec<u8>> {
+    let registered =
+        records.iter().map(|one| journal::registered(&one.id, one.history, one.spec.clone()));
+    let over = over.iter().map(|id| journal::over(id));
+    registered.chain(over).map(|record| record.encode_to_vec()).collect()
+}
+
+/// A file with these.
+pub fn journal_file(records: &[Registration], over: &[&str]) -> Vec<u8> {
+    journal_of(&journal_records(records, over))
+}
+
+/// A file with these bytes as records.
+pub fn journal_of(records: &[Vec<u8>]) -> Vec<u8> {
+    let mut out = journal::head();
+    records.iter().for_each(|record| journal::frame(record, &mut out));
+    out
 }

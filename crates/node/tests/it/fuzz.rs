@@ -97,6 +97,11 @@ fn fuzz_format() {
     exercise("format", 3_000);
 }
 
+#[test]
+fn fuzz_journal() {
+    exercise("journal", 3_000);
+}
+
 /// No target without its test above, its binary and its name in the manifest.
 #[test]
 fn each_target_is_run_here_and_by_libfuzzer() {

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! The last record of a payload counts. A tail that a crash left torn is cut
-//! off: it was not acknowledged as durable.
+//! off: it was not acknowledged as durable. A file that begins in another way is
+//! set aside as `registered.damaged`.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -61,7 +62,12 @@ impl Journal {
             Err(error) => return Err(io_error("read", &path, error)),
         };
         let (records, whole) = read_all(&bytes, &path)?;
-        if whole < bytes.len() {
+        if whole == 0 && !bytes.is_empty() {
+            // Whatever it is, it is kept; the coordinator is asked what it has.
+            let aside = path.with_extension("damaged");
+            tracing::error!(file = %path.display(), aside = %aside.display(), "no journal of registrations: it is set aside");
+            disk.rename(&path, &aside).map_err(|error| io_error("set aside", &path, error))?;
+        } else if whole < bytes.len() {
             let lost = bytes.len() - whole;
             tracing::warn!(file = %path.display(), lost, "cut a torn end off");
         }
@@ -83,7 +89,7 @@ impl Journal {
         });
         let known = last.iter().map(|(id, record)| (id.clone(), record.history)).collect();
         let void = count - last.len() as u64;
-        let journal = if bytes.is_empty() || void > last.len() as u64 + SLACK {
+        let journal = if whole == 0 || void > last.len() as u64 + SLACK {
             Journal::write_new(disk, path, last.values())?
         } else {
             let opened = File::options().read(true).append(true).open(&path);
@@ -112,9 +118,9 @@ impl Journal {
             }
             _ => {}
         }
-        let (mut bytes, mut count) = ([MAGIC.as_slice(), &VERSION.to_le_bytes()].concat(), 0);
+        let (mut bytes, mut count) = (head(), 0);
         for record in records {
-            frame(record, &mut bytes);
+            frame(&record.encode_to_vec(), &mut bytes);
             count += 1;
         }
         let file = disk.create(&new).map_err(|error| io_error("create", &new, error))?;
@@ -135,7 +141,7 @@ impl Journal {
     /// [`Journal::sync`] has returned.
     pub(crate) fn append(&mut self, records: &[RegistrationRecord]) -> Result<(), Error> {
         let mut bytes = Vec::new();
-        records.iter().for_each(|record| frame(record, &mut bytes));
+        records.iter().for_each(|record| frame(&record.encode_to_vec(), &mut bytes));
         if let Err(error) = self.disk.write(&self.file, &bytes) {
             // A part of it may be there: what comes next must not follow it.
             self.cut()?;
@@ -202,13 +208,18 @@ impl Journal {
     }
 }
 
-fn frame(record: &RegistrationRecord, out: &mut Vec<u8>) {
-    let bytes = record.encode_to_vec();
+/// How every file begins.
+pub(crate) fn head() -> Vec<u8> {
+    [MAGIC.as_slice(), &VERSION.to_le_bytes()].concat()
+}
+
+/// Appends one encoded record.
+pub(crate) fn frame(bytes: &[u8], out: &mut Vec<u8>) {
     // Specifications are bounded far below.
     let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
     out.extend_from_slice(&length.to_le_bytes());
-    out.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
-    out.extend_from_slice(&bytes);
+    out.extend_from_slice(&crc32c::crc32c(bytes).to_le_bytes());
+    out.extend_from_slice(bytes);
 }
 
 /// The records, and how many bytes of the file are whole.
