@@ -33,23 +33,30 @@ impl std::fmt::Debug for ContentHasher {
 impl ContentHasher {
     /// The next message of the stream.
     pub fn add(&mut self, message: &Message) {
-        self.piece(std::slice::from_ref(&message.header));
-        self.piece(std::slice::from_ref(&message.app_metadata));
-        self.piece(&message.body);
-        self.bytes += (message.header.len() + message.body_len()) as u64;
+        let body_length = message.body_len() as u64;
+        self.begin(&message.header, &message.app_metadata, body_length);
+        message.body.iter().for_each(|part| self.body(part));
+    }
+
+    /// The next message without its body, of `body_length` bytes, which
+    /// follows in parts.
+    pub(crate) fn begin(&mut self, header: &Bytes, app_metadata: &[u8], body_length: u64) {
+        for part in [header, app_metadata] {
+            self.hasher.write(&(part.len() as u64).to_le_bytes());
+            self.hasher.write(part);
+        }
+        self.hasher.write(&body_length.to_le_bytes());
+        self.bytes += header.len() as u64 + body_length;
         if self.schema.is_empty()
-            && inspect(&message.header).is_ok_and(|outline| outline.kind == Kind::Schema)
+            && inspect(header).is_ok_and(|outline| outline.kind == Kind::Schema)
         {
-            self.schema = message.header.clone();
+            self.schema = header.clone();
         }
     }
 
-    fn piece(&mut self, parts: &[Bytes]) {
-        let length: usize = parts.iter().map(Bytes::len).sum();
-        self.hasher.write(&(length as u64).to_le_bytes());
-        for part in parts {
-            self.hasher.write(part);
-        }
+    /// A part of the body of the message that was begun last.
+    pub(crate) fn body(&mut self, part: &[u8]) {
+        self.hasher.write(part);
     }
 
     /// Bytes of all headers and bodies so far.

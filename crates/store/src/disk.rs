@@ -1,8 +1,11 @@
 //! The data directory: who holds it, what is in it, and how it is written.
 
+mod check;
 mod commit;
 mod directory;
 mod footer;
+mod format;
+mod fresh;
 mod io;
 pub(crate) mod journal;
 mod map;
@@ -10,10 +13,12 @@ mod record;
 mod recover;
 mod writer;
 
+pub use check::{CheckedPayload, check_payload, payload_name};
 pub(crate) use commit::{Committer, Names};
 pub(crate) use directory::Directory;
-#[cfg(feature = "fuzzing")]
-pub(crate) use directory::check_format;
+pub use directory::REGISTERED_FILE;
+pub use format::check_data_format;
+pub use fresh::NewDataDirectory;
 pub use io::{Disk, LocalDisk};
 pub(crate) use journal::Journal;
 pub(crate) use map::{MappedFile, OpenError};

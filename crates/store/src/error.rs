@@ -55,6 +55,34 @@ pub enum Error {
         /// The payload.
         id: BatchId,
     },
+    /// Payloads are held, as for a backup.
+    #[error(
+        "payload {id} is not deleted now: a backup or another reader of all payloads holds them, for {} s at most unless it goes on; try again then",
+        .left.as_secs().max(1)
+    )]
+    Held {
+        /// The payload.
+        id: BatchId,
+        /// How long, should nobody renew the hold.
+        left: Duration,
+    },
+    /// So many hold payloads already.
+    #[error(
+        "payloads are held {limit} times already, which is the limit: try again when one of these ends"
+    )]
+    TooManyHolds {
+        /// The limit.
+        limit: usize,
+    },
+    /// A hold was not renewed in time.
+    #[error(
+        "the hold on payloads ran out, since it was not renewed for {} s: payloads may have gone; begin anew",
+        .lifetime.as_secs()
+    )]
+    HoldLost {
+        /// How long it stands without being renewed.
+        lifetime: Duration,
+    },
     /// The memory budget is used up and nothing can make room.
     #[error(
         "memory is full: {needed} bytes asked for, {used} of {limit} in use and nothing left to spill; try again when work is done, or raise the memory limit"
@@ -148,6 +176,32 @@ pub enum Error {
         /// What this build writes.
         expected: u64,
     },
+    /// A restore into the directory has not come to its end.
+    #[error(
+        "data directory {} is not restored to its end: wait for the restore, or, if it was broken off, empty the directory and restore again",
+        .path.display()
+    )]
+    Unfinished {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The directory for new data has something in it.
+    #[error(
+        "{} is not empty: name a directory that is not there yet, or an empty one",
+        .path.display()
+    )]
+    NotEmpty {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A file outside the store is not the payload that it should be.
+    #[error("{} is damaged: {detail}", .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What does not match.
+        detail: String,
+    },
     /// The stored bytes are not those that were put.
     #[error("payload {id} is damaged ({detail}) and was set aside as {}", .path.display())]
     Corrupt {
@@ -188,6 +242,9 @@ pub enum Error {
 /// takes about as long.
 const MEMORY_HINT: Duration = Duration::from_millis(250);
 
+/// A hold is renewed for as long as it is needed, and ends without notice.
+const HELD_HINT: Duration = Duration::from_secs(5);
+
 impl Retryable for Error {
     fn code(&self) -> Code {
         match self {
@@ -198,12 +255,19 @@ impl Retryable for Error {
             Error::Io { .. } | Error::NotWritable { .. } => Code::Io,
             Error::DirectoryLocked { .. } => Code::DirectoryLocked,
             Error::FormatNewer { .. } => Code::FormatNewer,
-            Error::Corrupt { .. } | Error::FormatUnreadable { .. } => Code::Corrupt,
+            Error::Corrupt { .. } | Error::Damaged { .. } | Error::FormatUnreadable { .. } => {
+                Code::Corrupt
+            }
             Error::NoDirectory
             | Error::Pinned { .. }
             | Error::Needed { .. }
-            | Error::Lost { .. } => Code::FailedPrecondition,
-            Error::Busy { .. } => Code::Overloaded,
+            | Error::Lost { .. }
+            | Error::Unfinished { .. } => Code::FailedPrecondition,
+            Error::NotEmpty { .. } => Code::AlreadyExists,
+            Error::Busy { .. } | Error::Held { .. } | Error::TooManyHolds { .. } => {
+                Code::Overloaded
+            }
+            Error::HoldLost { .. } => Code::DeadlineExceeded,
             Error::Closed => Code::Draining,
             Error::Register { source, .. } | Error::Stream(source) => source.code(),
             Error::Invalid(_) => Code::InvalidArgument,
@@ -214,6 +278,7 @@ impl Retryable for Error {
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Error::MemoryFull { .. } => Some(MEMORY_HINT),
+            Error::Held { left, .. } => Some((*left).min(HELD_HINT)),
             Error::Register { source, .. } | Error::Stream(source) => source.retry_after(),
             _ => None,
         }

@@ -11,7 +11,7 @@ use sheaf_flight::Message;
 use sheaf_proto::BatchId;
 
 use crate::disk::{
-    Directory, Journal, LocalDisk, MappedFile, check_format, crc_of, journal, recover_shard,
+    Directory, Journal, LocalDisk, MappedFile, check_data_format, crc_of, journal, recover_shard,
 };
 use crate::error::{Error, io_error};
 
@@ -115,7 +115,7 @@ fn copied(message: &Message) -> Message {
 pub fn format(root: &Path, bytes: &[u8]) -> Result<(), Error> {
     let path = root.join("FORMAT");
     fs::write(&path, bytes).map_err(|error| io_error("write", &path, error))?;
-    check_format(root)
+    check_data_format(root)
 }
 
 /// What a journal of registrations says of one payload.

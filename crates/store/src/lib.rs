@@ -79,11 +79,14 @@ mod store;
 pub use budget::Budget;
 pub use client::{ClientPut, FlightClient};
 pub use content::ContentHasher;
-pub use disk::{Disk, LocalDisk};
+pub use disk::{
+    CheckedPayload, Disk, LocalDisk, NewDataDirectory, REGISTERED_FILE, check_data_format,
+    check_payload, payload_name,
+};
 pub use error::Error;
 pub use flight::{NAMESPACE, StoreActions, StoreHandler, Ticket};
 pub use metrics::Metrics;
 pub use options::{Filter, Options, Page, PutOptions, PutReceipt, ReadOptions, Status};
 pub use payload::{Durability, PayloadInfo};
 pub use retention::{Asked, Mark, PayloadOwner, Standing, Unowned};
-pub use store::{MAX_PAGE, Stats, Store};
+pub use store::{DataFile, Hold, MAX_PAGE, Stats, Store};

@@ -23,9 +23,12 @@ pub struct Metrics {
     pub(crate) deleted: Counter,
     pub(crate) corrupt: Counter,
     pub(crate) owner_failures: Counter,
+    pub(crate) postponed: Counter,
+    pub(crate) holds_lost: Counter,
     pub(crate) payloads: Gauge,
     pub(crate) memory_bytes: Gauge,
     pub(crate) disk_bytes: Gauge,
+    pub(crate) holds: Gauge,
 }
 
 impl Default for Metrics {
@@ -44,9 +47,12 @@ impl Default for Metrics {
             deleted: Counter::default(),
             corrupt: Counter::default(),
             owner_failures: Counter::default(),
+            postponed: Counter::default(),
+            holds_lost: Counter::default(),
             payloads: Gauge::default(),
             memory_bytes: Gauge::default(),
             disk_bytes: Gauge::default(),
+            holds: Gauge::default(),
         }
     }
 }
@@ -65,6 +71,8 @@ impl Metrics {
             ("deleted", "Payloads deleted by a call", &self.deleted),
             ("corrupt", "Files set aside as damaged", &self.corrupt),
             ("owner_failures", "Questions to the owner that failed", &self.owner_failures),
+            ("postponed", "Deletions put off while payloads were held", &self.postponed),
+            ("holds_lost", "Holds on payloads that nobody renewed", &self.holds_lost),
         ];
         for (name, help, counter) in counters {
             store.register(name, help, counter.clone());
@@ -82,6 +90,7 @@ impl Metrics {
             ("payloads", "Payloads there are", &self.payloads),
             ("memory_bytes", "Bytes of payloads in memory", &self.memory_bytes),
             ("disk_bytes", "Bytes of files", &self.disk_bytes),
+            ("holds", "Who keeps every payload for now", &self.holds),
         ];
         for (name, help, gauge) in gauges {
             store.register(name, help, gauge.clone());

@@ -4,6 +4,8 @@ mod batches;
 mod close;
 mod entry;
 mod expire;
+mod export;
+mod hold;
 mod index;
 mod intake;
 mod list;
@@ -33,6 +35,8 @@ use entry::{Entry, Place, Stored};
 use index::{Index, LARGE_SCHEMA};
 use marks::Marks;
 
+pub use export::DataFile;
+pub use hold::Hold;
 pub use list::MAX_PAGE;
 pub use manage::Stats;
 
@@ -64,6 +68,7 @@ pub(crate) struct Inner {
     committer: Committer,
     index: Arc<Index>,
     marks: Marks,
+    holds: hold::Holds,
     /// One at a time makes room.
     evicting: tokio::sync::Mutex<()>,
     disk_used: AtomicU64,
@@ -110,6 +115,7 @@ impl Store {
             committer,
             index: Arc::new(Index::default()),
             marks,
+            holds: hold::Holds::default(),
             evicting: tokio::sync::Mutex::new(()),
             disk_used: AtomicU64::new(0),
             quarantined: AtomicU64::new(broken),

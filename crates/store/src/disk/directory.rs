@@ -1,4 +1,4 @@
-//! Paths in the data directory, its format and its lock.
+//! Paths in the data directory, and its lock.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -10,16 +10,21 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use rustix::fs::{FlockOperation, flock};
 use sheaf_proto::BatchId;
 
+use super::format;
 use super::io::Disk;
 use crate::error::{Error, io_error};
 
-/// Format of the data directory that this build writes, and the newest it reads.
-const FORMAT: u64 = 1;
 /// Everything that is not plain in a file name somewhere; the colon is not on
 /// some systems.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
 pub(super) const EXTENSION: &str = "arrow";
 const PIN_EXTENSION: &str = "pin";
+/// Endings of the files that a payload may have beside its own: what is copied
+/// with it, and what is removed at a start where it is gone.
+pub(super) const MARKS: [&str; 1] = [PIN_EXTENSION];
+pub(super) const BATCHES: &str = "batches";
+/// In a data directory, the journal of registrations.
+pub const REGISTERED_FILE: &str = "registered.log";
 
 /// A data directory that this process holds.
 ///
@@ -49,8 +54,8 @@ impl Directory {
         };
         create_durably(root, disk).map_err(refused(root))?;
         let lock = lock(root)?;
-        check_format(root)?;
-        let batches = root.join("batches");
+        format::prepare(root, disk)?;
+        let batches = root.join(BATCHES);
         for name in ["_tmp", "_spill", "quarantine"] {
             let path = batches.join(name);
             fs::create_dir_all(&path).map_err(refused(&path))?;
@@ -102,7 +107,18 @@ impl Directory {
 
     /// The journal of registrations.
     pub(crate) fn registered(&self) -> PathBuf {
-        self.root.join("registered.log")
+        self.root.join(REGISTERED_FILE)
+    }
+
+    /// The marks that a payload may have, there or not.
+    pub(crate) fn marks(&self, id: &BatchId) -> impl Iterator<Item = PathBuf> {
+        MARKS.map(|extension| self.named(id, extension)).into_iter()
+    }
+
+    /// The path of a file in the directory, with `/` between its parts.
+    pub(crate) fn name_of(&self, path: &Path) -> String {
+        let inside = path.strip_prefix(&self.root).unwrap_or(path);
+        inside.to_string_lossy().into_owned()
     }
 
     /// A new name for an unfinished file.
@@ -136,15 +152,7 @@ impl Directory {
     }
 
     fn named(&self, id: &BatchId, extension: &str) -> PathBuf {
-        // A file name has at most 255 bytes; an id of 200 colons would have
-        // 600 when encoded, so that a long one goes by its hash.
-        let mut name = utf8_percent_encode(id.as_str(), ENCODED).to_string();
-        let hash = twox_hash::XxHash3_64::oneshot(id.as_str().as_bytes());
-        if name.len() > 240 {
-            let wide = twox_hash::XxHash3_128::oneshot(id.as_str().as_bytes());
-            name = format!("%{wide:032x}");
-        }
-        self.batches.join(format!("{:02x}", hash & 0xff)).join(format!("{name}.{extension}"))
+        self.root.join(relative(id, extension))
     }
 
     fn clear(&self, name: &str) -> Result<(), Error> {
@@ -164,8 +172,21 @@ impl Drop for Directory {
     }
 }
 
+/// Where a file of a payload lies in a data directory.
+pub(super) fn relative(id: &BatchId, extension: &str) -> String {
+    // A file name has at most 255 bytes; an id of 200 colons would have
+    // 600 when encoded, so that a long one goes by its hash.
+    let mut name = utf8_percent_encode(id.as_str(), ENCODED).to_string();
+    let hash = twox_hash::XxHash3_64::oneshot(id.as_str().as_bytes());
+    if name.len() > 240 {
+        let wide = twox_hash::XxHash3_128::oneshot(id.as_str().as_bytes());
+        name = format!("%{wide:032x}");
+    }
+    format!("{BATCHES}/{:02x}/{name}.{extension}", hash & 0xff)
+}
+
 /// Makes a directory and those missing above it, with their names.
-fn create_durably(path: &Path, disk: &dyn Disk) -> io::Result<()> {
+pub(super) fn create_durably(path: &Path, disk: &dyn Disk) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }
@@ -183,7 +204,7 @@ fn create_durably(path: &Path, disk: &dyn Disk) -> io::Result<()> {
     disk.sync_dir(parent)
 }
 
-fn lock(root: &Path) -> Result<File, Error> {
+pub(super) fn lock(root: &Path) -> Result<File, Error> {
     let path = root.join("store.lock");
     let opened = File::options().read(true).write(true).create(true).truncate(false).open(&path);
     let mut file = opened.map_err(|source| Error::NotWritable { path: path.clone(), source })?;
@@ -206,36 +227,4 @@ fn lock(root: &Path) -> Result<File, Error> {
         .and_then(|()| writeln!(file, "{}", std::process::id()));
     written.map_err(|error| io_error("write", &path, error))?;
     Ok(file)
-}
-
-pub(crate) fn check_format(root: &Path) -> Result<(), Error> {
-    let path = root.join("FORMAT");
-    match fs::read_to_string(&path) {
-        Ok(text) => {
-            let Ok(found) = text.trim().parse::<u64>() else {
-                let found = text.trim().chars().take(40).collect();
-                return Err(Error::FormatUnreadable { path, found, expected: FORMAT });
-            };
-            if found > FORMAT {
-                let path = root.to_path_buf();
-                return Err(Error::FormatNewer { path, found, supported: FORMAT });
-            }
-            Ok(())
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            // A coordinator may start in the same directory at the same time:
-            // both write the same, and a rename is never seen half done.
-            let new = root.join(format!("FORMAT.{}", std::process::id()));
-            fs::write(&new, format!("{FORMAT}\n"))
-                .and_then(|()| File::open(&new)?.sync_all())
-                .and_then(|()| fs::rename(&new, &path))
-                .map_err(|source| Error::NotWritable { path, source })
-        }
-        // Bytes that are no text.
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-            let found = "bytes that are no text".to_owned();
-            Err(Error::FormatUnreadable { path, found, expected: FORMAT })
-        }
-        Err(error) => Err(io_error("read", &path, error)),
-    }
 }

@@ -174,6 +174,13 @@ impl Journal {
         Ok(found.into_values().filter(|record| !record.over).collect())
     }
 
+    /// The file as it is, for reading, and how much of it counts: that much
+    /// stays as it is, whatever is appended or left out later.
+    pub(crate) fn as_it_is(&self) -> Result<(File, u64), Error> {
+        let file = File::open(&self.path).map_err(|error| io_error("open", &self.path, error))?;
+        Ok((file, self.length))
+    }
+
     /// Whether most records are void, with this many that count.
     pub(crate) fn is_long(&self, live: u64) -> bool {
         self.records > live.saturating_mul(2).saturating_add(SLACK)

@@ -34,6 +34,11 @@ impl MappedFile {
         Ok(MappedFile { record, bytes })
     }
 
+    /// The whole file: no bytes are copied.
+    pub(crate) fn bytes(&self) -> Bytes {
+        self.bytes.clone()
+    }
+
     /// A message: no bytes are copied.
     pub(crate) fn message(&self, number: usize) -> Option<Message> {
         let record = self.record.messages.get(number)?;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use sheaf_proto::BatchId;
 use sheaf_proto::storage::v1::PayloadRecord;
 
-use super::directory::{Directory, EXTENSION};
+use super::directory::{Directory, EXTENSION, MARKS};
 use super::io::Disk;
 use super::map::{Footer, OpenError, read_footer};
 use super::record::Broken;
@@ -73,12 +73,12 @@ pub(crate) fn scan(
     disk: &dyn Disk,
     shard: &Path,
 ) -> Result<(Vec<Recovered>, u64), Error> {
-    let (mut payloads, mut broken, mut pins) = (Vec::new(), 0, Vec::new());
+    let (mut payloads, mut broken, mut marks) = (Vec::new(), 0, Vec::new());
     let entries = fs::read_dir(shard).map_err(|error| io_error("read", shard, error))?;
     for entry in entries {
         let path = entry.map_err(|error| io_error("read", shard, error))?.path();
-        if path.extension().is_some_and(|extension| extension == "pin") {
-            pins.push(path);
+        if path.extension().is_some_and(|extension| MARKS.iter().any(|mark| extension == *mark)) {
+            marks.push(path);
             continue;
         }
         match read(directory, &path) {
@@ -95,10 +95,10 @@ pub(crate) fn scan(
             }
         }
     }
-    for pin in pins {
-        // A mark of a payload that is gone must not be that of the next one.
-        if !pin.with_extension(EXTENSION).exists() {
-            remove_quietly(disk, &pin);
+    for mark in marks {
+        // Of a payload that is gone: it must not be that of the next one.
+        if !mark.with_extension(EXTENSION).exists() {
+            remove_quietly(disk, &mark);
         }
     }
     Ok((payloads, broken))

@@ -14,6 +14,7 @@ use sheaf_retry::{Retryable as _, Timestamp};
 
 use super::entry::Entry;
 use super::{Inner, Store};
+use crate::error::Error;
 use crate::retention::Standing;
 
 /// Payloads asked about at once.
@@ -76,14 +77,21 @@ async fn run(weak: Weak<Inner>) {
 }
 
 fn wait_for(inner: &Inner) -> Duration {
+    if let Some(left) = inner.held_for() {
+        return left.min(LONGEST);
+    }
     let next = inner.index.state().deadlines.peek().map(|Reverse((at, _))| *at);
     next.map_or(LONGEST, |at| at.since(inner.now()).min(LONGEST))
 }
 
-/// Entries whose time has come, no more than are asked about at once.
+/// Entries whose time has come, no more than are asked about at once; none
+/// while payloads are held.
 fn take_due(inner: &Inner) -> Vec<Arc<Entry>> {
     let now = inner.now();
     let mut due = Vec::new();
+    if inner.held_for().is_some() {
+        return due;
+    }
     let mut state = inner.index.state();
     while due.len() < ASK
         && let Some(Reverse((at, _))) = state.deadlines.peek()
@@ -183,6 +191,8 @@ async fn expire(inner: &Arc<Inner>, entry: &Arc<Entry>, asked_at: Timestamp) {
         }
         // Put, read or looked up again since the owner was asked.
         Ok(false) => inner.index.schedule(entry, later),
+        // Held since it was found due: as soon as the hold ends.
+        Err(Error::Held { .. }) => inner.index.schedule(entry, asked_at),
         Err(error) => {
             tracing::warn!(payload = %id, %error, "an expired payload stays for now");
             inner.index.schedule(entry, later);

@@ -40,6 +40,8 @@ pub struct Stats {
     pub spilled: u64,
     /// Damaged files set aside since the start.
     pub quarantined: u64,
+    /// Those who keep every payload for now, such as backups.
+    pub holds: u64,
 }
 
 impl Store {
@@ -74,7 +76,8 @@ impl Store {
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Pinned`]; [`Error::Busy`] while others use it
     /// all the time; [`Error::Needed`] while work on it is not over;
-    /// [`Error::Lost`] where its coordinator is not there to say; [`Error::Stream`] where the owner cannot be asked;
+    /// [`Error::Held`] while a backup is made; [`Error::Lost`] where its
+    /// coordinator is not there to say; [`Error::Stream`] where the owner cannot be asked;
     /// [`Error::Io`] where the file stays, and with it the payload, or where it
     /// is removed but a crash may bring it back.
     pub async fn delete(&self, id: &BatchId) -> Result<(), Error> {
@@ -129,6 +132,7 @@ impl Store {
             memory_limit_bytes: inner.account.limit(),
             disk_bytes: inner.disk_used.load(Ordering::Relaxed),
             quarantined: inner.quarantined.load(Ordering::Relaxed),
+            holds: inner.holds(),
             ..Stats::default()
         };
         for entry in inner.index.state().entries.values() {
@@ -145,7 +149,7 @@ impl Store {
         stats
     }
 
-    fn entry(&self, id: &BatchId) -> Result<Arc<Entry>, Error> {
+    pub(super) fn entry(&self, id: &BatchId) -> Result<Arc<Entry>, Error> {
         self.inner.check_open()?;
         let entry = self.inner.index.get(id).filter(|entry| !entry.is_condemned());
         entry.ok_or_else(|| Error::NotFound { id: id.clone() })
@@ -218,12 +222,13 @@ impl Inner {
     ///
     /// With `unused_since`, nothing happens where it was used after that:
     /// `false` is the answer then. Who comes to use it later finds nothing.
+    /// Nothing happens either while payloads are held: [`Error::Held`].
     pub(crate) async fn remove(
         self: &Arc<Self>,
         entry: &Arc<Entry>,
         unused_since: Option<Timestamp>,
     ) -> Result<bool, Error> {
-        let Some(used_at) = entry.condemn(unused_since) else { return Ok(false) };
+        let Some(used_at) = self.condemn(entry, unused_since)? else { return Ok(false) };
         let file = entry.place().file.clone();
         match (file, &self.directory) {
             (Some(file), Some(directory)) if file.durable => {

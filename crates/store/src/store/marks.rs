@@ -98,6 +98,18 @@ impl Store {
         other.map(|(id, _)| id.clone()).take(limit).collect()
     }
 
+    /// The journal of the marks, for a copy, and how many bytes of it to copy;
+    /// none where nothing outlives the process.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub async fn journal(&self) -> Result<Option<(std::fs::File, u64)>, Error> {
+        let Keeper::File { journal, .. } = &self.inner.marks.keeper else { return Ok(None) };
+        self.inner.write_waiting().await;
+        let journal = Arc::clone(journal).lock_owned().await;
+        journal.as_it_is().map(Some)
+    }
+
     /// The marks of these payloads, in no order; those that have none are left out.
     ///
     /// # Errors

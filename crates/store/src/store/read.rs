@@ -93,17 +93,34 @@ pub(crate) async fn source(inner: &Arc<Inner>, entry: &Arc<Entry>) -> Result<Sou
     }
 }
 
+async fn try_source(inner: &Arc<Inner>, entry: &Arc<Entry>) -> Result<Option<Source>, Error> {
+    let memory = entry.place().memory.clone();
+    match memory {
+        Some(memory) => Ok(Some(Source::Memory(memory))),
+        None => Ok(try_file(inner, entry).await?.map(Source::File)),
+    }
+}
+
+/// The file of a payload that has one, whether or not it is in memory too.
+pub(crate) async fn file(inner: &Arc<Inner>, entry: &Arc<Entry>) -> Result<Arc<MappedFile>, Error> {
+    loop {
+        if let Some(mapped) = try_file(inner, entry).await? {
+            return Ok(mapped);
+        }
+    }
+}
+
 /// `None` where the payload moved to another file meanwhile, which happens
 /// once: when it becomes durable.
-async fn try_source(inner: &Arc<Inner>, entry: &Arc<Entry>) -> Result<Option<Source>, Error> {
+async fn try_file(
+    inner: &Arc<Inner>,
+    entry: &Arc<Entry>,
+) -> Result<Option<Arc<MappedFile>>, Error> {
     let id = &entry.as_put().id;
     let path = {
         let place = entry.place();
-        if let Some(memory) = &place.memory {
-            return Ok(Some(Source::Memory(memory.clone())));
-        }
         if let Some(mapped) = place.mapped.upgrade() {
-            return Ok(Some(Source::File(mapped)));
+            return Ok(Some(mapped));
         }
         let file = place.file.as_ref().ok_or_else(|| Error::NotFound { id: id.clone() })?;
         file.path.clone()
@@ -114,7 +131,7 @@ async fn try_source(inner: &Arc<Inner>, entry: &Arc<Entry>) -> Result<Option<Sou
         Ok(mapped) => {
             let mapped = Arc::new(mapped);
             entry.place().mapped = Arc::downgrade(&mapped);
-            Ok(Some(Source::File(mapped)))
+            Ok(Some(mapped))
         }
         // Deleted since it was looked up.
         Err(OpenError::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => {

@@ -5,6 +5,7 @@ mod crash;
 mod damage;
 mod engine;
 mod flight;
+mod hold;
 mod hostile;
 mod model;
 mod races;
