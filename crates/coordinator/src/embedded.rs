@@ -13,11 +13,13 @@
 
 mod config;
 mod disk;
+mod inspect;
 mod mailbox;
 mod metrics;
 mod parked;
 mod snapshot;
 mod time;
+mod upgrade;
 mod watchers;
 mod writer;
 
@@ -34,6 +36,7 @@ use tokio::sync::oneshot;
 use tokio_stream::wrappers::ReceiverStream;
 
 pub use config::{Config, Durability};
+pub use inspect::{Inspected, StoredBatch, inspect};
 pub use snapshot::Snapshot;
 
 use crate::contract::{Coordinator, Error};

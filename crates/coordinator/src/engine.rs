@@ -49,6 +49,7 @@ use hashbrown::HashTable;
 use sheaf_proto::BatchId;
 use sheaf_retry::{RetryPolicy, Timestamp};
 
+pub(crate) use codec::decode_record;
 pub use codec::{Damage, RECORD_VERSION};
 pub use copy::{COPY_PER_CALL, CopyHead, CopyPart};
 pub use dedup::FORGET_KEYS_PER_CALL;

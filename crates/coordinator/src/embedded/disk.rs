@@ -15,6 +15,7 @@ use sheaf_proto::storage::v1::{CoordinatorMeta, QueueRecord};
 use sheaf_retry::{Code, Timestamp};
 
 use super::config::Durability;
+use super::upgrade::upgrade;
 use crate::contract::Error;
 use crate::engine::{Damage, Effects, Engine, MAX_EPOCH, RECORD_VERSION};
 use crate::request::History;
@@ -104,10 +105,12 @@ impl Disk {
             value: Vec::new(),
         };
         disk.reopen()?;
-        let meta = disk.prepare()?;
+        let mut meta = disk.prepare()?;
         if meta.version > RECORD_VERSION {
             return Err(disk.newer(meta.version));
         }
+        upgrade(disk.database()?, &disk.name, &mut meta)
+            .map_err(|error| disk.failed("bring on the records of", error))?;
         // The original may have been opened since, and other copies of it.
         let floor = if meta.copied_at > 0 { now.as_millis() / EPOCH_OF_COPIES_MS } else { 0 };
         disk.epoch = meta.epoch.max(floor).saturating_add(1);

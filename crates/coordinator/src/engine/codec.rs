@@ -253,7 +253,7 @@ impl Engine {
     /// # Errors
     /// [`Damage`]; nothing has then changed.
     pub fn load(&mut self, sequence: u64, bytes: &[u8]) -> Result<(), Damage> {
-        let record = decode(sequence, bytes)?;
+        let record = decode_record(sequence, bytes)?;
         let corrupt = |id: Option<&BatchId>, error: Error| Damage::Corrupt {
             id: id.cloned(),
             why: error.to_string(),
@@ -339,7 +339,8 @@ impl Engine {
     }
 }
 
-fn decode(sequence: u64, bytes: &[u8]) -> Result<storage::BatchRecord, Damage> {
+/// The stored form of a batch, checked by its checksum, its version and its number.
+pub(crate) fn decode_record(sequence: u64, bytes: &[u8]) -> Result<storage::BatchRecord, Damage> {
     let corrupt = |why: String| Damage::Corrupt { id: salvage_id(bytes), why };
     // The version comes first and is read even where the rest is of a newer form.
     if let [8, version, ..] = bytes

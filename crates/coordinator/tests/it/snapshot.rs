@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sheaf_coordinator::embedded::{Config, Durability, Embedded};
+use sheaf_coordinator::embedded::{Config, Durability, Embedded, inspect};
 use sheaf_coordinator::{
     Batch, BatchSpec, Control, Coordinator, CoordinatorExt as _, LeaseRef, ListFilter, Outcome,
     Resolution, SettleRequest, State,
@@ -175,4 +175,39 @@ async fn a_copy_that_cannot_be_written_leaves_nothing_and_another_can_be_made() 
     original.close().await.unwrap();
     let closed = original.snapshot_to(home.path().join("late.redb")).await.unwrap_err();
     assert_eq!(closed.code(), Code::Draining, "{closed}");
+}
+
+/// Looking at a copy is no opening of it, and finds what was copied.
+#[tokio::test]
+async fn a_copy_is_looked_at_without_a_change() {
+    let home = directory();
+    let clock = ManualClock::new(START);
+    let original = open(home.path().join("a.redb"), Durability::Disk, &clock);
+    let mut far = spec("far");
+    far.locations = vec!["grpc://h:1".to_owned()];
+    original.register(vec![spec("a"), spec("b"), far]).await.unwrap();
+    original.control(Control::Cancel(vec!["b".parse().unwrap()])).await.unwrap();
+    let path = home.path().join("copy.redb");
+    let made = original.snapshot_to(&path).await.unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    let mut seen = Vec::new();
+    let found = inspect(&path, |batch| seen.push(batch)).unwrap();
+    assert_eq!((found.batches, found.live, found.damaged), (3, 2, 0));
+    assert_eq!((found.at, found.queues, found.last_fence), (made.at, made.queues, made.last_fence));
+    let names: Vec<_> = seen.iter().map(|batch| (batch.id.as_str(), batch.state)).collect();
+    let wanted = [("a", State::Pending), ("b", State::Cancelled), ("far", State::Pending)];
+    assert_eq!(names, wanted);
+    assert_eq!(seen[2].locations, ["grpc://h:1"]);
+    assert_eq!(std::fs::read(&path).unwrap(), bytes, "nothing was written");
+
+    let locked = inspect(&home.path().join("a.redb"), |_| ()).unwrap_err();
+    assert_eq!(locked.code(), Code::DirectoryLocked, "{locked}");
+    let missing = inspect(&home.path().join("none.redb"), |_| ()).unwrap_err();
+    assert_eq!(missing.code(), Code::Io, "{missing}");
+    for damaged in [&bytes[..bytes.len() / 2], b"no database"] {
+        let path = home.path().join("damaged.redb");
+        std::fs::write(&path, damaged).unwrap();
+        let error = inspect(&path, |_| ()).unwrap_err();
+        assert!(error.to_string().contains("damaged.redb"), "{error}");
+    }
 }
