@@ -2,11 +2,15 @@
 
 use clap::{Parser, Subcommand};
 use sheaf_node::args::ServeArgs;
-use sheaf_node::client::{BatchesCommand, GetArgs, PutArgs, QueueCommand, ServerArgs};
+use sheaf_node::client::{
+    BackupArgs, BatchesCommand, GetArgs, PutArgs, QueueCommand, RestoreArgs, ServerArgs,
+};
 use sheaf_node::demo::DemoArgs;
 use sheaf_terminal::exit_code_help;
 
-use crate::help::{BATCHES_EXAMPLES, EXAMPLES, GET_EXAMPLES, PUT_EXAMPLES, SERVE_EXAMPLES};
+use crate::help::{
+    BACKUP_EXAMPLES, BATCHES_EXAMPLES, EXAMPLES, GET_EXAMPLES, PUT_EXAMPLES, SERVE_EXAMPLES,
+};
 
 /// Durable pipelines of Apache Arrow record batches.
 ///
@@ -64,6 +68,17 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: QueueCommand,
     },
+    /// Copy all that a running server has into a directory
+    #[command(after_help = BACKUP_EXAMPLES)]
+    Backup {
+        #[command(flatten)]
+        server: ServerArgs,
+        #[command(flatten)]
+        args: BackupArgs,
+    },
+    /// Make a data directory of a backup, or check one
+    #[command(after_help = BACKUP_EXAMPLES)]
+    Restore(RestoreArgs),
 }
 
 impl Command {
@@ -72,10 +87,12 @@ impl Command {
         match self {
             Command::Serve(_) => false,
             Command::Demo(args) => args.json,
+            Command::Restore(args) => args.json,
             Command::Put { server, .. }
             | Command::Get { server, .. }
             | Command::Batches { server, .. }
-            | Command::Queue { server, .. } => server.json,
+            | Command::Queue { server, .. }
+            | Command::Backup { server, .. } => server.json,
         }
     }
 }

@@ -30,3 +30,10 @@ pub(crate) const BATCHES_EXAMPLES: &str = "Examples:
   sheaf batches requeue --failed default
   sheaf batches purge --state completed --older-than 1h
   sheaf batches watch --queue bulk";
+
+pub(crate) const BACKUP_EXAMPLES: &str = "Examples:
+  sheaf backup /backups/2026-11-27 --server grpc://localhost:8080
+  sheaf restore /backups/2026-11-27 --check
+  sheaf restore /backups/2026-11-27 --data-dir /var/lib/sheaf
+
+A backup of several servers: the coordinator first, then each Flight server, within its --ttl.";

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use cli::{Cli, Command};
 use sheaf_terminal::Failure;
-use start::{ask, demo, serve};
+use start::{ask, demo, restore, serve};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -45,5 +45,9 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Some(Command::Queue { server, command }) => {
             ask(&server, async |session| command.run(session).await)
         }
+        Some(Command::Backup { server, args }) => {
+            ask(&server, async |session| args.run(session).await)
+        }
+        Some(Command::Restore(args)) => restore(args),
     }
 }

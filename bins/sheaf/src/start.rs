@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use sheaf_node::args::ServeArgs;
-use sheaf_node::client::{ServerArgs, Session};
+use sheaf_node::client::{RestoreArgs, ServerArgs, Session};
 use sheaf_node::config::Machine;
 use sheaf_node::demo::DemoArgs;
 use sheaf_retry::{Code, SystemClock};
@@ -39,6 +39,10 @@ pub(crate) fn demo(args: DemoArgs) -> Result<(), Failure> {
     })?;
     let (clock, temporary) = (SystemClock::shared(), std::env::temp_dir());
     on_runtime(args.run(program, temporary, clock, Console::stdio()))
+}
+
+pub(crate) fn restore(args: RestoreArgs) -> Result<(), Failure> {
+    on_runtime(args.run(Console::stdio()))
 }
 
 /// Runs a command that talks to a server.

@@ -1,7 +1,9 @@
-//! The commands that talk to a server: `put`, `get`, `batches …`, `queue …`.
+//! The commands that talk to a server: `put`, `get`, `batches …`, `queue …`,
+//! `backup`; and `restore`, which needs none.
 //!
 //! Each command is a `clap::Args` with a `run`; the binary parses and calls it.
 
+mod backup;
 mod batches;
 mod get;
 mod limits;
@@ -15,6 +17,7 @@ mod server;
 mod show;
 mod watch;
 
+pub use backup::{BackupArgs, RestoreArgs};
 pub use batches::{BatchesCommand, CancelArgs, RequeueArgs, StatsArgs};
 pub use get::GetArgs;
 pub use limits::ConfigureArgs;

@@ -20,10 +20,12 @@
 //! | [`config`] | the settings of `serve`: one table, four layers, every problem at once |
 //! | [`args`] | the same table as a command line |
 //! | [`serve`](mod@serve) | a server, or workers for one, from the ready line to the drain |
-//! | [`client`] | `put`, `get`, `batches …`, `queue …` |
+//! | [`client`] | `put`, `get`, `batches …`, `queue …`, `backup`, `restore` |
+//! | [`backup`] | what a backup is, and the way back to a data directory |
 //! | [`demo`] | the whole way of the data on one machine, with a kill half-way |
 
 pub mod args;
+pub mod backup;
 pub mod client;
 pub mod config;
 pub mod demo;

@@ -7,6 +7,7 @@
 //! - SIGTERM and SIGINT drain within the grace period: work is settled or
 //!   given back, streams end. A second signal ends the process at once.
 
+mod backup;
 mod clients;
 mod directory;
 mod elsewhere;

@@ -1,6 +1,7 @@
 //! The real binary: every command as people and programs use it.
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
+mod backup;
 mod bad_disk;
 mod bad_input;
 mod clocks;
@@ -16,6 +17,7 @@ mod lifecycle;
 mod lost_replies;
 mod lost_state;
 mod mixed;
+mod old_data;
 mod outages;
 mod parts;
 mod paused;

@@ -11,11 +11,14 @@ use sheaf_rpc::{CoordinatorActions, CoordinatorService, NoCoordinator, Waits};
 use sheaf_store::{Budget, Durability, Options, PayloadOwner, Store, StoreActions, StoreHandler};
 use sheaf_telemetry::SharedRegistry;
 use sheaf_worker::CoordinatorOwner;
+use tokio::sync::Semaphore;
 
+use super::backup::{Backup, remove_leftover};
 use super::clients;
 use super::directory::StoreDirectory;
 use super::elsewhere::Elsewhere;
 use super::error::Error;
+use crate::backup::wire::NAMESPACE;
 use crate::config::{Backend, Config};
 
 /// What one port serves.
@@ -46,6 +49,7 @@ impl Parts {
             .limits(Limits::for_memory(config.memory_limit()))
             .clock(clock.clone())
             .metrics(&mut registry);
+        builder = builder.handler(NAMESPACE, Arc::new(self.backup(config, clock)));
         let local = self.store.as_ref().map(|store| {
             store.metrics().register(&mut registry);
             StoreHandler::new(store.clone(), config.durability())
@@ -72,6 +76,18 @@ impl Parts {
             }
         };
         Ok(builder.build()?)
+    }
+
+    fn backup(&self, config: &Config, clock: &SharedClock) -> Backup {
+        Backup {
+            store: self.store.clone(),
+            embedded: self.embedded.clone(),
+            locations: self.locations.clone(),
+            data_dir: config.data_dir().to_path_buf(),
+            mode: config.mode(),
+            clock: clock.clone(),
+            turn: Arc::new(Semaphore::new(1)),
+        }
     }
 
     fn actions(
@@ -153,7 +169,10 @@ pub(super) async fn open_coordinator(
     };
     let clock = clock.clone();
     let opened = tokio::task::spawn_blocking(move || Embedded::open(settings, clock)).await;
-    opened.map_err(|_| Error::Lost("the start of the coordinator"))?.map_err(failed)
+    let opened = opened.map_err(|_| Error::Lost("the start of the coordinator"))?;
+    let opened = opened.map_err(failed)?;
+    remove_leftover(config.data_dir());
+    Ok(opened)
 }
 
 fn shown(path: &Path) -> String {

@@ -8,7 +8,7 @@ use sheaf_coordinator::Coordinator;
 use sheaf_flight::{Security, ServerHandle};
 use sheaf_retry::{RetryPolicy, SharedClock};
 use sheaf_rpc::Waits;
-use sheaf_store::{FlightClient, PayloadOwner, Store, Unowned};
+use sheaf_store::{FlightClient, PayloadOwner, Store, Unowned, check_data_format};
 use sheaf_telemetry::{AdminServer, Health, SharedRegistry, Status};
 use sheaf_worker::{CoordinatorOwner, LocalPayloads, Worker};
 use tokio::sync::Notify;
@@ -208,6 +208,8 @@ async fn open(
     clock: &SharedClock,
     locations: Vec<String>,
 ) -> Result<Parts, Error> {
+    // Also where no store is opened, which would see to it.
+    check_data_format(config.data_dir())?;
     if config.mode() == Mode::Coordinator {
         let embedded = Arc::new(open_coordinator(config, clock).await?);
         let coordinator: Arc<dyn Coordinator> = embedded.clone();
