@@ -17,7 +17,7 @@ thread_local! {
 
 /// The file as it is written, and as it might look.
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
-    ["1\n", "0", "01", "+1", "2\n", "one"].map(|text| text.as_bytes().to_vec()).into()
+    ["1\n", "01", "+1", " 1\n", "0", "2\n", "one"].map(|text| text.as_bytes().to_vec()).into()
 }
 
 /// Opens a directory with this file.
