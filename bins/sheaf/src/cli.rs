@@ -6,10 +6,12 @@ use sheaf_node::client::{
     BackupArgs, BatchesCommand, GetArgs, PutArgs, QueueCommand, RestoreArgs, ServerArgs,
 };
 use sheaf_node::demo::DemoArgs;
+use sheaf_node::doctor::DoctorArgs;
 use sheaf_terminal::exit_code_help;
 
 use crate::help::{
-    BACKUP_EXAMPLES, BATCHES_EXAMPLES, EXAMPLES, GET_EXAMPLES, PUT_EXAMPLES, SERVE_EXAMPLES,
+    BACKUP_EXAMPLES, BATCHES_EXAMPLES, DOCTOR_EXAMPLES, EXAMPLES, GET_EXAMPLES, PUT_EXAMPLES,
+    SERVE_EXAMPLES,
 };
 
 /// Durable pipelines of Apache Arrow record batches.
@@ -35,6 +37,9 @@ pub(crate) enum Command {
     /// Run a server, or workers for one
     #[command(after_help = SERVE_EXAMPLES)]
     Serve(ServeArgs),
+    /// Check configuration, disk, certificates, ports, servers and clocks, and say what to do
+    #[command(after_help = DOCTOR_EXAMPLES)]
+    Doctor(DoctorArgs),
     /// See it work: real data, several workers, one of them killed half-way
     Demo(DemoArgs),
     /// Store files as batches
@@ -79,20 +84,4 @@ pub(crate) enum Command {
     /// Make a data directory of a backup, or check one
     #[command(after_help = BACKUP_EXAMPLES)]
     Restore(RestoreArgs),
-}
-
-impl Command {
-    /// Whether a program reads what the command writes.
-    pub(crate) fn json(&self) -> bool {
-        match self {
-            Command::Serve(_) => false,
-            Command::Demo(args) => args.json,
-            Command::Restore(args) => args.json,
-            Command::Put { server, .. }
-            | Command::Get { server, .. }
-            | Command::Batches { server, .. }
-            | Command::Queue { server, .. }
-            | Command::Backup { server, .. } => server.json,
-        }
-    }
 }

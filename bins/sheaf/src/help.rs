@@ -15,6 +15,15 @@ Each setting is read from its flag, else from SHEAF_NAME in the environment, els
 the file, else it is the default. When it is up, one line on standard output says where:
   ready flight=grpc://127.0.0.1:PORT coordinator=grpc://127.0.0.1:PORT admin=http://127.0.0.1:PORT";
 
+pub(crate) const DOCTOR_EXAMPLES: &str = "Examples:
+  sheaf doctor --config /etc/sheaf/sheaf.yaml      before it is started, and while it runs
+  sheaf doctor --mode worker --coordinator grpc+tls://store:8080 --flight-addr grpc+tls://store:8080 --tls-ca ca.pem
+  sheaf doctor --json | jq '.checks[] | select(.verdict != \"ok\")'
+  sheaf doctor --probe --flight-addr 0.0.0.0:8080 --insecure
+
+It takes the settings of `sheaf serve` and changes nothing. It ends with 0 where there is
+no problem, warnings or not; else with the exit code of the first problem.";
+
 pub(crate) const PUT_EXAMPLES: &str = "Examples:
   sheaf put flights.parquet --register
   sheaf put *.csv.gz --rows-per-batch 100000 --register --queue bulk

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use cli::{Cli, Command};
 use sheaf_terminal::Failure;
-use start::{ask, demo, restore, serve};
+use start::{ask, demo, doctor, restore, serve};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -32,6 +32,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         None => serve(&cli.serve),
         Some(Command::Serve(args)) => serve(&args),
+        Some(Command::Doctor(args)) => doctor(args),
         Some(Command::Demo(args)) => demo(args),
         Some(Command::Put { server, args }) => {
             ask(&server, async |session| args.run(session).await)
@@ -49,5 +50,22 @@ fn run(cli: Cli) -> Result<(), Failure> {
             ask(&server, async |session| args.run(session).await)
         }
         Some(Command::Restore(args)) => restore(args),
+    }
+}
+
+impl Command {
+    /// Whether a program reads what the command writes.
+    fn json(&self) -> bool {
+        match self {
+            Command::Serve(_) => false,
+            Command::Doctor(args) => args.json,
+            Command::Demo(args) => args.json,
+            Command::Restore(args) => args.json,
+            Command::Put { server, .. }
+            | Command::Get { server, .. }
+            | Command::Batches { server, .. }
+            | Command::Queue { server, .. }
+            | Command::Backup { server, .. } => server.json,
+        }
     }
 }

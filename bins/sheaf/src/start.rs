@@ -1,19 +1,18 @@
 //! From parsed words to running commands.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 
 use sheaf_node::args::ServeArgs;
 use sheaf_node::client::{RestoreArgs, ServerArgs, Session};
 use sheaf_node::config::Machine;
 use sheaf_node::demo::DemoArgs;
+use sheaf_node::doctor::DoctorArgs;
 use sheaf_retry::{Code, SystemClock};
 use sheaf_terminal::{Console, Failure};
 
 pub(crate) fn serve(args: &ServeArgs) -> Result<(), Failure> {
-    let environment: BTreeMap<String, String> = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
-    let resolved = args.resolve(&environment, &Machine::this())?;
+    let resolved = args.resolve(&environment(), &Machine::this())?;
     sheaf_telemetry::init_logs(resolved.config.logs())
         .map_err(|error| Failure::from_error(&error))?;
     for name in &resolved.ignored {
@@ -31,6 +30,18 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<(), Failure> {
             _ => failure,
         },
     )
+}
+
+pub(crate) fn doctor(args: DoctorArgs) -> Result<(), Failure> {
+    let (environment, machine) = (environment(), Machine::this());
+    on_runtime(args.run(&environment, &machine, SystemClock::shared(), Console::stdio()))
+}
+
+fn environment() -> BTreeMap<String, String> {
+    let texts = |(name, value): (OsString, OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    std::env::vars_os().filter_map(texts).collect()
 }
 
 pub(crate) fn demo(args: DemoArgs) -> Result<(), Failure> {

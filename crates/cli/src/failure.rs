@@ -91,6 +91,16 @@ impl Failure {
         if self.quiet { 0 } else { self.code.exit_code() }
     }
 
+    /// Why, one cause a line.
+    pub fn causes(&self) -> &[String] {
+        &self.causes
+    }
+
+    /// What to do about it.
+    pub fn advice(&self) -> &str {
+        &self.help
+    }
+
     /// Whether nothing is to be shown.
     pub fn is_quiet(&self) -> bool {
         self.quiet

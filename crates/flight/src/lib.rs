@@ -114,8 +114,8 @@ pub use limits::{Limits, MAX_MESSAGE_BYTES};
 pub use message::Message;
 pub use router::{FlightRouter, RouterBuilder};
 pub use security::{
-    Grant, Protocol, RELOAD_INTERVAL, Secret, SecureStream, Security, SecurityFiles,
-    read_secret_file,
+    CertificateFacts, Grant, Protocol, RELOAD_INTERVAL, Secret, SecureStream, Security,
+    SecurityFiles, TokenFacts, read_secret_file,
 };
 pub use server::{CutCall, Drained, Exposure, Listener, Server, ServerHandle};
 pub use status::{CODE_TRAILER, RETRY_AFTER_TRAILER, grpc_code};

@@ -11,7 +11,9 @@
 mod accept;
 mod certificates;
 mod clients;
+mod der;
 mod explain;
+mod facts;
 mod file;
 mod secret;
 mod server;
@@ -21,6 +23,7 @@ mod tokens;
 pub use accept::{Protocol, SecureStream};
 pub(crate) use certificates::client_config;
 pub(crate) use explain::explain;
+pub use facts::{CertificateFacts, TokenFacts};
 pub use file::read_secret_file;
 pub use secret::Secret;
 pub use server::{RELOAD_INTERVAL, Security, SecurityFiles};

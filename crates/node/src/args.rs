@@ -46,12 +46,7 @@ impl ServeArgs {
         environment: &BTreeMap<String, String>,
         machine: &Machine,
     ) -> Result<Resolved, Failure> {
-        let (variables, mut ignored) = RawConfig::from_environment(environment);
-        ignored.retain(|name| !OTHER_VARIABLES.contains(&name.as_str()));
-        let named = environment.get(CONFIG_VARIABLE).filter(|path| !path.is_empty());
-        let path = self.file.clone().or_else(|| named.map(PathBuf::from));
-        let file = path.map(|path| read(&path)).transpose()?.unwrap_or_default();
-        let raw = file.over(variables).over(self.flags.clone());
+        let (raw, ignored) = self.layers(environment)?;
         match raw.validate(machine) {
             Ok(config) => Ok(Resolved { config, ignored }),
             Err(problems) => {
@@ -63,6 +58,22 @@ impl ServeArgs {
                 Err(Failure::from_error(&problems).help(help))
             }
         }
+    }
+}
+
+impl ServeArgs {
+    /// File, environment and flags over each other, unchecked, and the
+    /// variables that look like settings and are none.
+    pub(crate) fn layers(
+        &self,
+        environment: &BTreeMap<String, String>,
+    ) -> Result<(RawConfig, Vec<String>), Failure> {
+        let (variables, mut ignored) = RawConfig::from_environment(environment);
+        ignored.retain(|name| !OTHER_VARIABLES.contains(&name.as_str()));
+        let named = environment.get(CONFIG_VARIABLE).filter(|path| !path.is_empty());
+        let path = self.file.clone().or_else(|| named.map(PathBuf::from));
+        let file = path.map(|path| read(&path)).transpose()?.unwrap_or_default();
+        Ok((file.over(variables).over(self.flags.clone()), ignored))
     }
 }
 

@@ -30,6 +30,7 @@ mod validate;
 pub use address::HostPort;
 pub use backend::Backend;
 pub use machine::Machine;
+pub(crate) use machine::confined;
 pub use problem::{Problem, Problems};
 pub use processor::ProcessorChoice;
 pub use raw::{FileError, Origin, RawConfig};

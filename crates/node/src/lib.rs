@@ -22,6 +22,7 @@
 //! | [`serve`](mod@serve) | a server, or workers for one, from the ready line to the drain |
 //! | [`client`] | `put`, `get`, `batches …`, `queue …`, `backup`, `restore` |
 //! | [`backup`] | what a backup is, and the way back to a data directory |
+//! | [`doctor`] | whether machine, configuration and servers fit together |
 //! | [`demo`] | the whole way of the data on one machine, with a kill half-way |
 
 pub mod args;
@@ -29,4 +30,5 @@ pub mod backup;
 pub mod client;
 pub mod config;
 pub mod demo;
+pub mod doctor;
 pub mod serve;

@@ -11,6 +11,7 @@ pub(crate) mod journal;
 mod map;
 mod record;
 mod recover;
+mod survey;
 mod writer;
 
 pub use check::{CheckedPayload, check_payload, payload_name};
@@ -26,4 +27,5 @@ pub(crate) use record::{Broken, RECORD_VERSION, crc_of};
 #[cfg(feature = "fuzzing")]
 pub(crate) use recover::scan as recover_shard;
 pub(crate) use recover::{Recovered, recover};
+pub use survey::{Holder, Survey};
 pub(crate) use writer::{Checked, FileWriter, remove_quietly};

@@ -10,10 +10,10 @@ use crate::bad_input::{Wire, all, sound};
 use crate::harness::{PATIENCE, Server, serve, spawn};
 
 /// A file system in memory, where this user may mount one.
-struct Mount(PathBuf);
+pub(crate) struct Mount(PathBuf);
 
 impl Mount {
-    fn new(at: &Path, options: &str) -> Option<Self> {
+    pub(crate) fn new(at: &Path, options: &str) -> Option<Self> {
         fs::create_dir_all(at).unwrap();
         let mounted = Command::new("mount")
             .args(["-t", "tmpfs", "-o", options, "sheaf-test"])

@@ -4,6 +4,7 @@
 mod calls;
 mod capture;
 mod certificates;
+mod doctor;
 mod files;
 mod secrets;
 mod tokens;

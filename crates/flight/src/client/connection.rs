@@ -11,6 +11,9 @@ use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use sheaf_retry::{Code, RetryPolicy, Retryable as _, SharedClock};
 use tonic::metadata::{MetadataKey, MetadataValue};
 use tonic::{Request, Response, Status, Streaming};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 
 use super::send::outgoing;
 use super::{CallOptions, Channel, ClientConfig, Target};
@@ -163,6 +166,22 @@ impl FlightConnection {
             Ok(Response::new(bodies))
         });
         answer.await
+    }
+
+    /// Whether the server takes work, as it tells everybody: gRPC health, which
+    /// needs no token. `service` is empty for the server as a whole.
+    ///
+    /// # Errors
+    /// `not_found` for a service that it does not know, `unimplemented` where
+    /// it has no gRPC health; `unavailable`, `deadline_exceeded`.
+    pub async fn is_serving(&self, service: &str, options: &CallOptions) -> Result<bool, Error> {
+        let deadline = options.deadline.or(self.config.deadline);
+        let asked = HealthCheckRequest { service: service.to_owned() };
+        let request = self.request(asked, options, None)?;
+        let mut client = HealthClient::new(self.channel.clone());
+        let call = async move { client.check(request).await };
+        let answer = self.within(deadline, "Check", call).await?.into_inner();
+        Ok(answer.status() == ServingStatus::Serving)
     }
 
     /// Names and descriptions of the server's actions.

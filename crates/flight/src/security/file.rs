@@ -94,7 +94,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tokens");
         std::fs::write(&path, "x").unwrap();
-        for (mode, fine) in [(0o600, true), (0o640, true), (0o644, false), (0o602, false)] {
+        // Credentials of systemd have 0400, or 0440 where an access list lets the service in.
+        let fine = [0o600, 0o640, 0o400, 0o440].map(|mode| (mode, true));
+        let open = [0o644, 0o602, 0o444].map(|mode| (mode, false));
+        for (mode, fine) in fine.into_iter().chain(open) {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
             let read = read_secret(&path, "token file");
             assert_eq!(read.is_ok(), fine, "{mode:o}");

@@ -18,6 +18,7 @@ use super::clients;
 use super::directory::StoreDirectory;
 use super::elsewhere::Elsewhere;
 use super::error::Error;
+use super::info::InfoActions;
 use crate::backup::wire::NAMESPACE;
 use crate::config::{Backend, Config};
 
@@ -42,10 +43,12 @@ impl Parts {
         clock: &SharedClock,
         waits: &Waits,
         registry: &SharedRegistry,
+        info: InfoActions,
     ) -> Result<FlightRouter, Error> {
         let mut registry = registry.lock().unwrap_or_else(PoisonError::into_inner);
         let mut builder = FlightRouter::builder()
             .actions(self.actions(config, clock, waits))
+            .actions(Arc::new(info))
             .limits(Limits::for_memory(config.memory_limit()))
             .clock(clock.clone())
             .metrics(&mut registry);

@@ -16,6 +16,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::error::Error;
 use super::failures::report;
+use super::info::InfoActions;
 use super::parts::{Parts, open_coordinator, open_store};
 use super::ports::Ports;
 use super::protect;
@@ -105,7 +106,8 @@ impl Server {
         let locations = locations::own(&config, ports.flight.local_addr());
         let parts = open(&config, &clock, locations).await?;
         let waits = Waits::new();
-        let router = parts.router(&config, &clock, &waits, &registry)?;
+        let info = InfoActions::new(config.mode(), admin.local_addr().to_string(), clock.clone());
+        let router = parts.router(&config, &clock, &waits, &registry, info)?;
         let mut server = sheaf_flight::Server::new(router).security(security.clone());
         if let Some(service) = parts.service(&waits) {
             let service = match config.backend() {

@@ -69,7 +69,7 @@ fn upgrade(root: &Path, disk: &dyn Disk, steps: &[Step], target: u64) -> Result<
 }
 
 /// The format of a directory; `None` where it has none yet.
-fn found(root: &Path, target: u64) -> Result<Option<u64>, Error> {
+pub(super) fn found(root: &Path, target: u64) -> Result<Option<u64>, Error> {
     if root.join(RESTORING_FILE).exists() {
         return Err(Error::Unfinished { path: root.to_path_buf() });
     }
