@@ -62,7 +62,7 @@ def tickets(sheaf, batch_id):
     for ticket, kind, code, part in [
             (b"", INVALID, "invalid_argument", "the ticket is empty"),
             (b"\xff", INVALID, "invalid_argument", "not UTF-8"),
-            (b"nothing/x", MISSING, "not_found", "there are: batches"),
+            (b"nothing/x", MISSING, "not_found", "there are: backup, batches"),
             (b"/x", INVALID, "invalid_argument", "NAMESPACE/NAME"),
             (b"batches", INVALID, "invalid_argument", "batches/ID"),
             (b"batches/", INVALID, "invalid_argument", "1 to 200 characters"),
@@ -88,7 +88,7 @@ def descriptors(sheaf, batch_id):
     path, command = flight.FlightDescriptor.for_path, flight.FlightDescriptor.for_command
     wrong = [
         (path(), INVALID, "invalid_argument", "NAMESPACE"),
-        (path("nothing"), MISSING, "not_found", "there are: batches"),
+        (path("nothing"), MISSING, "not_found", "there are: backup, batches"),
         (path("batches", ""), INVALID, "invalid_argument", "1 to 200 characters"),
         (path("batches", "a b"), INVALID, "invalid_argument", "made of letters"),
         (path("batches", "a" * 201), INVALID, "invalid_argument", "at most 200 characters"),

@@ -65,8 +65,10 @@ async fn a_coordinator_that_comes_back_empty_is_told_everything_again() {
     }
     assert_eq!(remote.batch(40).await.spec.queue, "other");
     assert_eq!(remote.batch(20).await.spec.locations, [second.as_str()]);
-    let log = parts[1].process.stderr();
-    assert!(log.contains("registered again"), "it is said: {log}");
+    let said = wait_for_async(PATIENCE, "it to be said", || async {
+        parts[1].process.stderr().contains("registered again").then_some(())
+    });
+    said.await.unwrap();
     let sink = format!("parquet:{}", folder.path().join("out").display());
     let (_worker, _) = worker(&coordinator, &first, &["--sink", &sink]);
     let (_other, _) = worker(&coordinator, &first, &["--sink", &sink, "--queue", "other"]);

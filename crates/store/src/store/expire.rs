@@ -41,8 +41,7 @@ impl Store {
                 inner.index.schedule(&entry, at);
             }
         }
-        let (unmarked, ids) = (Arc::clone(inner), ids.to_vec());
-        inner.tasks.spawn(async move { unmarked.unmark(&ids).await });
+        inner.unmark_later(ids);
     }
 }
 

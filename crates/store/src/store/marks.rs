@@ -33,6 +33,8 @@ enum Keeper {
         journal: Arc<tokio::sync::Mutex<Journal>>,
         /// To be written by whoever has the journal next, in this order.
         waiting: Mutex<Vec<RegistrationRecord>>,
+        /// A task waits for the journal to write them.
+        is_scheduled: AtomicBool,
         /// Somebody will sync it.
         is_syncing: AtomicBool,
     },
@@ -62,6 +64,7 @@ impl Marks {
         let keeper = Keeper::File {
             journal: Arc::new(tokio::sync::Mutex::new(journal)),
             waiting: Mutex::default(),
+            is_scheduled: AtomicBool::new(false),
             is_syncing: AtomicBool::new(false),
         };
         Ok(Marks { keeper, marked: AtomicU64::new(known.len() as u64) })
@@ -158,6 +161,18 @@ impl Inner {
         self.write_waiting().await;
     }
 
+    /// As [`Inner::unmark`], in the background: however many ask while the disk
+    /// stands still, one task waits for it.
+    pub(super) fn unmark_later(self: &Arc<Self>, ids: &[BatchId]) {
+        ids.iter().for_each(|id| self.note(id, None));
+        let Keeper::File { is_scheduled, waiting, .. } = &self.marks.keeper else { return };
+        if lock(waiting).is_empty() || is_scheduled.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let inner = Arc::clone(self);
+        self.tasks.spawn(async move { inner.write().await });
+    }
+
     /// Sets or takes away one mark.
     fn note(&self, id: &BatchId, mark: Option<Mark>) {
         let Some(entry) = self.index.get(id) else { return };
@@ -198,11 +213,20 @@ impl Inner {
 
     /// Writes what waits, with what others have brought meanwhile.
     async fn write_waiting(self: &Arc<Self>) {
-        let Keeper::File { journal, waiting, is_syncing } = &self.marks.keeper else { return };
-        if lock(waiting).is_empty() {
-            return;
+        if let Keeper::File { waiting, .. } = &self.marks.keeper
+            && !lock(waiting).is_empty()
+        {
+            self.write().await;
         }
+    }
+
+    async fn write(self: &Arc<Self>) {
+        let Keeper::File { journal, waiting, is_scheduled, is_syncing } = &self.marks.keeper else {
+            return;
+        };
         let mut journal = Arc::clone(journal).lock_owned().await;
+        // Before the records are taken: what comes later has its own task.
+        is_scheduled.store(false, Ordering::Relaxed);
         let records = std::mem::take(&mut *lock(waiting));
         if records.is_empty() {
             return;

@@ -7,27 +7,16 @@ use sheaf_retry::{Code, ManualClock, Retryable as _};
 use sheaf_store::{
     Error, NewDataDirectory, Options, PutOptions, Store, check_payload, payload_name,
 };
-use sheaf_testkit::wait_until_async;
 
-use crate::support::{batch, clock, get, id, messages, put};
+use crate::support::{advance, batch, clock, get, gone, id, messages, put};
 
 const MINUTE: Duration = Duration::from_secs(60);
-const LONG: Duration = Duration::from_secs(30);
 
 async fn open() -> (Store, Arc<ManualClock>) {
     let clock = clock();
     let mut options = Options::new(clock.clone());
     options.ttl = MINUTE;
     (Store::open(options).await.unwrap(), clock)
-}
-
-async fn advance(clock: &ManualClock, by: Duration) {
-    wait_until_async(LONG, "the task to sleep", || async { clock.sleepers() > 0 }).await.unwrap();
-    clock.advance(by);
-}
-
-async fn gone(store: &Store, name: &str) {
-    wait_until_async(LONG, name, || async { store.info(&id(name)).is_err() }).await.unwrap();
 }
 
 #[tokio::test]

@@ -16,10 +16,9 @@ use sheaf_store::{
 };
 use sheaf_testkit::{TempDir, wait_until_async};
 
-use crate::support::{batch, clock, get, id, messages, options, put, stream_of};
+use crate::support::{LONG, asleep, batch, clock, get, id, messages, options, put, stream_of};
 
 const HOUR: Duration = Duration::from_secs(3_600);
-const LONG: Duration = Duration::from_secs(30);
 
 /// A door that work on the disk waits at while it is closed.
 #[derive(Default)]
@@ -111,10 +110,6 @@ impl PayloadOwner for Slow {
     async fn register(&self, _: &PayloadInfo) -> Result<Option<Mark>, Error> {
         Ok(None)
     }
-}
-
-async fn asleep(clock: &sheaf_retry::ManualClock) {
-    wait_until_async(LONG, "the task to sleep", || async { clock.sleepers() > 0 }).await.unwrap();
 }
 
 #[tokio::test]

@@ -14,10 +14,9 @@ use sheaf_store::{
 };
 use sheaf_testkit::wait_until_async;
 
-use crate::support::{batch, clock, get, id, messages, stream_of};
+use crate::support::{LONG, advance, batch, clock, get, gone, id, messages, stream_of};
 
 const HOUR: Duration = Duration::from_secs(3_600);
-const LONG: Duration = Duration::from_secs(30);
 
 #[derive(Default)]
 struct Owner {
@@ -74,16 +73,6 @@ async fn store_some(store: &Store, names: &[&str]) {
         let sent = stream_of(&messages(&[batch(1, 5)]));
         store.put(Some(id(name)), sent, PutOptions::MEMORY).await.unwrap();
     }
-}
-
-async fn advance(clock: &ManualClock, by: Duration) {
-    // The task must be asleep to notice; it is, or soon will be.
-    wait_until_async(LONG, "the task to sleep", || async { clock.sleepers() > 0 }).await.unwrap();
-    clock.advance(by);
-}
-
-async fn gone(store: &Store, name: &str) {
-    wait_until_async(LONG, name, || async { store.info(&id(name)).is_err() }).await.unwrap();
 }
 
 #[tokio::test]

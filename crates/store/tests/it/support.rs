@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow_array::types::Int8Type;
 use arrow_array::{
@@ -15,6 +16,7 @@ use sheaf_flight::{Message, MessageStream};
 use sheaf_proto::BatchId;
 use sheaf_retry::{ManualClock, SystemClock, Timestamp};
 use sheaf_store::{Error, Options, PutOptions, PutReceipt, ReadOptions, Store};
+use sheaf_testkit::wait_until_async;
 
 pub(crate) fn id(text: &str) -> BatchId {
     text.parse().unwrap()
@@ -104,4 +106,23 @@ pub(crate) fn files(path: &Path, extension: &str) -> Vec<std::path::PathBuf> {
         }
     }
     found
+}
+
+/// How long a test waits for what must happen.
+pub(crate) const LONG: Duration = Duration::from_secs(30);
+
+/// Waits until the retention task sleeps: before that it would miss the clock.
+pub(crate) async fn asleep(clock: &ManualClock) {
+    wait_until_async(LONG, "the task to sleep", || async { clock.sleepers() > 0 }).await.unwrap();
+}
+
+/// Lets time pass under the eyes of the retention task.
+pub(crate) async fn advance(clock: &ManualClock, by: Duration) {
+    asleep(clock).await;
+    clock.advance(by);
+}
+
+/// Waits until there is no such payload.
+pub(crate) async fn gone(store: &Store, name: &str) {
+    wait_until_async(LONG, name, || async { store.info(&id(name)).is_err() }).await.unwrap();
 }
