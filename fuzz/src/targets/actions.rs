@@ -318,12 +318,11 @@ async fn serve(store: &Store, calls: &[(&str, &[u8])]) -> bool {
             }
             Some(Err(error)) => {
                 refused(&error);
-                let lives = !error.to_string().contains("stopped unexpectedly");
-                assert!(lives, "{name}: the coordinator's thread ended");
             }
             None => {}
         }
     }
+    // Not told by the texts of errors: they repeat what an input says.
     home.coordinator.close().await.expect("its thread ends in order");
     answered == calls.len()
 }

@@ -23,6 +23,16 @@ async fn gone(server: &str, name: &str) {
     asked.await.unwrap();
 }
 
+/// Waits until the log of a server says so.
+async fn said(part: &Part, text: &str) {
+    let log = wait_for_async(PATIENCE, text, || async {
+        part.process.stderr().contains(text).then_some(())
+    });
+    if let Err(error) = log.await {
+        panic!("{error}\n{}", part.process.stderr());
+    }
+}
+
 async fn act(server: &str, action: &'static str, body: &str) -> Result<(), Error> {
     let body = body.to_owned().into();
     connection(server).action(action, body, &CallOptions::default()).await.map(drop)
@@ -65,10 +75,7 @@ async fn a_coordinator_that_comes_back_empty_is_told_everything_again() {
     }
     assert_eq!(remote.batch(40).await.spec.queue, "other");
     assert_eq!(remote.batch(20).await.spec.locations, [second.as_str()]);
-    let said = wait_for_async(PATIENCE, "it to be said", || async {
-        parts[1].process.stderr().contains("registered again").then_some(())
-    });
-    said.await.unwrap();
+    said(&parts[1], "registered again").await;
     let sink = format!("parquet:{}", folder.path().join("out").display());
     let (_worker, _) = worker(&coordinator, &first, &["--sink", &sink]);
     let (_other, _) = worker(&coordinator, &first, &["--sink", &sink, "--queue", "other"]);
@@ -86,8 +93,7 @@ async fn registered_payloads_outlive_a_server_without_its_coordinator() {
     let at = with.iter().position(|word| word == "--coordinator").unwrap();
     parts[1].words.drain(at..at + 2);
     parts[1].start_again();
-    let log = parts[1].process.stderr();
-    assert!(log.contains("was started without one"), "{log}");
+    said(&parts[1], "was started without one").await;
     // What was put later and by nobody registered is gone, so these had time to go.
     put_unregistered(&first, "canary").await;
     gone(&first, "canary").await;
