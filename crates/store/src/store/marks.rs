@@ -19,6 +19,9 @@ use crate::retention::Mark;
 /// coordinator, or the next comparison with it, then says it again.
 const SYNC_AFTER: Duration = Duration::from_millis(200);
 
+/// Payloads looked at without letting others have the index.
+const PART: usize = 4_096;
+
 /// The marks of a store.
 pub(super) struct Marks {
     keeper: Keeper,
@@ -93,12 +96,28 @@ impl Store {
         limit: usize,
     ) -> Vec<BatchId> {
         use std::ops::Bound::{Excluded, Unbounded};
-        let state = self.inner.index.state();
-        let from = after.map_or(Unbounded, Excluded);
-        let entries = state.entries.range::<BatchId, _>((from, Unbounded));
-        let other = entries
-            .filter(|(_, entry)| entry.history().is_some_and(|marked| history != Some(marked)));
-        other.map(|(id, _)| id.clone()).take(limit).collect()
+        let (mut found, mut after) = (Vec::new(), after.cloned());
+        loop {
+            // A part at a time: others wait for the index meanwhile.
+            let state = self.inner.index.state();
+            let from = after.as_ref().map_or(Unbounded, Excluded);
+            let part = state.entries.range::<BatchId, _>((from, Unbounded)).take(PART);
+            let (mut seen, mut last) = (0, None);
+            for (id, entry) in part {
+                (seen, last) = (seen + 1, Some(id));
+                let is_other = entry.history().is_some_and(|marked| history != Some(marked));
+                if is_other {
+                    found.push(id.clone());
+                }
+                if found.len() == limit {
+                    return found;
+                }
+            }
+            after = match last {
+                Some(last) if seen == PART => Some(last.clone()),
+                _ => return found,
+            };
+        }
     }
 
     /// The journal of the marks, for a copy, and how many bytes of it to copy;
