@@ -29,7 +29,7 @@ use crate::contract::{Coordinator, Error};
 use crate::ext::CoordinatorExt as _;
 use crate::model::{Batch, BatchSpec, Failure, Fence, Resolution, State};
 use crate::request::{
-    Answer, Claim, ClaimRequest, Extension, Lease, LeaseRef, Outcome, Query, QueueStats,
+    Answer, Claim, ClaimRequest, Extension, Lease, LeaseRef, Outcome, Position, Query, QueueStats,
     SettleReply, SettleRequest, Settled, Verdict,
 };
 
@@ -96,7 +96,7 @@ rules![
     families::rule_13_batches_wait_for_others,
     families::rule_13_failures_reach_those_that_wait,
     leases::rule_14_recovery_tells_what_a_lease_is_worth,
-    leases::rule_14_a_history_is_the_same_as_long_as_nothing_is_missing,
+    leases::rule_14_a_history_has_what_was_registered_and_not_more,
     queues::rule_15_lists_go_on_where_they_ended,
     queues::cancelled_work_is_told_and_requeued_work_starts_anew,
     queues::limits_are_refused_and_texts_cut,

@@ -59,8 +59,9 @@ use crate::request::{
 ///     it waits. Chains of any length are worked off in bounded steps.
 /// 14. `Query::Recovery` tells for every lease whether it stands, was
 ///     settled, or is stale, so that a sink's commit is resolved without a duplicate.
-///     `Query::History` has another answer than before, and one that it never
-///     had, once something that was acknowledged may be missing; otherwise the same.
+///     `Query::History` tells which registrations the coordinator has seen: all
+///     that it acknowledged and still has, or purged. What was lost with its
+///     state is not among them, also when other batches were registered since.
 /// 15. Reading never holds up work.
 ///
 /// An `Ok` means that the effect is as durable as the backend was asked to

@@ -118,7 +118,7 @@ impl Embedded {
         let seconds = clock.now().as_millis() / 1_000;
         let epoch = seconds % crate::engine::MAX_EPOCH + 1;
         let mut engine = Engine::new(config.engine.clone(), epoch);
-        engine.set_history(disk::new_history());
+        engine.begin_run(disk::new_run(), true);
         let time = Time::starting(Arc::clone(&clock), Timestamp::EPOCH);
         Self::start(&config, clock, engine, time, |_| {})
     }
@@ -133,7 +133,7 @@ impl Embedded {
     ) -> Result<Self, Error> {
         let (settings, durability) = (config.engine.clone(), config.durability);
         let make = |epoch| Engine::new(settings, epoch);
-        let (disk, engine) = Disk::open(opener, name, make, clock.now(), durability)?;
+        let (disk, engine) = Disk::open(opener, name, make, clock.now())?;
         let time = Time::starting(Arc::clone(&clock), engine.now());
         Self::start(&config, clock, engine, time, |writer| match durability {
             Durability::Disk => writer.disk = Some(disk),

@@ -61,7 +61,7 @@ use crate::contract::Error;
 use crate::model::{Fence, State};
 use crate::request::{
     Change, Claim, ClaimRequest, Control, ControlReply, Extended, Extension, History, Registered,
-    SettleReply, SettleRequest,
+    Run, SettleReply, SettleRequest,
 };
 use queue::Queues;
 use record::Micros;
@@ -116,6 +116,9 @@ impl Default for Config {
         }
     }
 }
+
+/// Runs that a history tells: who was away for longer registers again.
+const MAX_RUNS: usize = 64;
 
 /// One call, as a log entry carries it.
 #[derive(Clone, Debug, PartialEq)]
@@ -209,7 +212,9 @@ pub struct Engine {
     observing: bool,
     ready: bool,
     effects: Effects,
-    history: History,
+    run: u64,
+    /// The runs before.
+    past: Vec<Run>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -256,18 +261,31 @@ impl Engine {
             observing: false,
             ready: false,
             effects: Effects::default(),
-            history: History::default(),
+            run: 0,
+            past: Vec::new(),
         }
     }
 
-    /// Names the history of its state from here on.
-    pub fn set_history(&mut self, history: History) {
-        self.history = history;
+    /// Begins a run of this name on the state that is there; it forgets the
+    /// runs before where `is_whole` is false, for then something of them may be
+    /// missing.
+    pub fn begin_run(&mut self, id: u64, is_whole: bool) {
+        if !is_whole {
+            self.past.clear();
+            self.run = 0;
+        }
+        if self.run != 0 {
+            self.past.push(Run { id: self.run, end: self.next_sequence });
+        }
+        let old = self.past.len().saturating_sub(MAX_RUNS - 1);
+        self.past.drain(..old);
+        self.run = id;
     }
 
-    /// What [`Engine::set_history`] said, or the state that was loaded.
+    /// The runs that its state has seen.
     pub fn history(&self) -> History {
-        self.history
+        let present = Run { id: self.run, end: self.next_sequence };
+        History { runs: self.past.iter().copied().chain([present]).collect() }
     }
 
     /// Does one call at `now`, after what time has brought about until then.

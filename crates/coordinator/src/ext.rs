@@ -111,8 +111,7 @@ pub trait CoordinatorExt: Coordinator {
         }
     }
 
-    /// Whether it still knows all that it ever acknowledged: then this is the
-    /// same as before.
+    /// Which registrations it has seen.
     ///
     /// # Errors
     /// As [`CoordinatorExt::get`].

@@ -60,7 +60,7 @@ pub use policy::{QueuePolicy, RateLimit};
 pub use request::{
     Answer, Change, Claim, ClaimRequest, Control, ControlReply, Direction, Event, Extended,
     Extension, History, Lease, LeaseRef, Lineage, LineageLink, LineageNode, LineageQuery,
-    ListFilter, Outcome, Page, PurgeFilter, Query, QueueStats, Recovered, Registered, SettleReply,
-    SettleRequest, Settled, Standing, Verdict, WatchFilter,
+    ListFilter, Outcome, Page, Position, PurgeFilter, Query, QueueStats, Recovered, Registered,
+    Run, SettleReply, SettleRequest, Settled, Standing, Verdict, WatchFilter,
 };
 pub use tracker::{BatchTracker, MAX_TRACKED};

@@ -19,6 +19,8 @@ pub struct Registered {
     pub state: State,
     /// Whether this call made it.
     pub created: bool,
+    /// Where it stands in the history of the coordinator.
+    pub position: Position,
 }
 
 /// Asks for work.
@@ -227,14 +229,50 @@ pub enum Query {
     History,
 }
 
-/// Names the unbroken history of a coordinator's state.
-///
-/// As long as it is the same, everything that was acknowledged is known, but
-/// for terminal batches that were purged. It is another one where something may
-/// be missing: after a start without the state of before, from a copy, or from
-/// a snapshot that is not written at every change.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct History(pub u64);
+/// A run of a coordinator: from one opening of its state to the next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Run {
+    /// Names it; no two have the same.
+    pub id: u64,
+    /// Registrations of it that stand before this one are known.
+    pub end: u64,
+}
+
+/// Where a registration stands in the history of a coordinator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Position {
+    /// A run in which the batch was known.
+    pub run: u64,
+    /// Its place in the order of registration.
+    pub sequence: u64,
+}
+
+impl Position {
+    /// That of a registration of which nothing is known: no history has it.
+    pub const UNKNOWN: Position = Position { run: 0, sequence: u64::MAX };
+}
+
+/// Which registrations a coordinator has seen: every one that its state has
+/// followed on, but for terminal batches that were purged. A state that was lost
+/// or put back to an earlier one does not have what came after.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct History {
+    /// The newest 64, the present one last, with the end that it has so far.
+    pub runs: Vec<Run>,
+}
+
+impl History {
+    /// Whether the registration was seen: a batch that stands there and is not
+    /// known was purged.
+    pub fn has(&self, position: Position) -> bool {
+        self.runs.iter().any(|run| run.id == position.run && position.sequence < run.end)
+    }
+
+    /// Names the present run; 0 where there is none.
+    pub fn run(&self) -> u64 {
+        self.runs.last().map_or(0, |run| run.id)
+    }
+}
 
 /// A page of batches.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -1,7 +1,7 @@
 //! What the Flight server knows of the payloads that it holds.
 
 use async_trait::async_trait;
-use sheaf_coordinator::BatchSpec;
+use sheaf_coordinator::{BatchSpec, Registered};
 use sheaf_proto::BatchId;
 
 /// What `RegisterBatch` need not be told about a payload that is at hand.
@@ -33,6 +33,7 @@ pub trait PayloadDirectory: Send + Sync + 'static {
     /// What is known of these payloads.
     async fn lookup(&self, ids: &[BatchId]) -> Vec<Option<PayloadFacts>>;
 
-    /// These were registered, and their work is not over.
-    async fn registered(&self, specs: Vec<BatchSpec>);
+    /// These were registered, and what was answered; of outputs only the name
+    /// and the state that they began with are known.
+    async fn registered(&self, batches: Vec<(BatchSpec, Registered)>);
 }

@@ -36,7 +36,7 @@
 //! | `ListBatches` | [`ListInput`]: `{"state"?, "queue"?, "prefix"?, "parent"?, "limit"?: 100, "cursor"?}` | [`PageOutput`]: `{"batches": [BatchRecord…], "next_cursor": null}` |
 //! | `Stats` | [`StatsInput`]: `{"queue"?}` | [`StatsOutput`]: `{"counts": {"waiting": 0, …}, "purged", "queues": [{"queue", "paused", "draining", "counts", …}]}` |
 //! | `Lineage` | [`LineageInput`]: `{"batch_id", "direction"?: "ancestors\|descendants", "depth"?, "limit"?: 100}` | [`LineageOutput`]: `{"batches": [{"batch_id", "depth", "state", "queue"}], "links": [{"parent", "child"}], "truncated"}` |
-//! | `CoordinatorInfo` | `{}` | [`InfoOutput`]: `{"history"}`: 16 hexadecimal digits, others than before where something that was acknowledged may be missing |
+//! | `CoordinatorInfo` | `{}` | [`InfoOutput`]: `{"runs": [{"run", "end"}]}`: which registrations it has seen |
 //! | `WatchEvents` | [`WatchInput`]: `{"queue"?, "batch_ids"?, "state"?, "wait_ms"?, "max"?: 1000}`, then `{"session", "seen", "wait_ms"?, "max"?}` | [`WatchOutput`]: `{"session", "number", "events": [{"batch_id", "queue", "from", "to", "at", …}], "missed"}` |
 //!
 //! # Changes by hand
@@ -68,10 +68,11 @@ pub use admin::{
 };
 pub use queue::{
     ConfigureInput, InfoInput, InfoOutput, LineageInput, LineageOutput, LineageRecord, LinkRecord,
+    PositionRecord, RunRecord,
 };
 pub use record::{BatchRecord, FailureRecord, HolderRecord, SettledRecord};
 pub(crate) use scalar::millis;
-pub use scalar::{FenceText, OneOrMany, Rfc3339};
+pub use scalar::{FenceText, Hex, OneOrMany, Rfc3339};
 pub use spec::{SpecInput, SpecRecord};
 pub use work::{
     ClaimInput, ClaimOutput, ErrorInput, ExtendInput, ExtendOutput, ExtendedRecord, ExtensionInput,

@@ -2,8 +2,8 @@
 //! client left out, refuses what nobody holds, keeps what is needed again.
 
 use sheaf_coordinator::{
-    BatchSpec, Control, Coordinator, CoordinatorExt as _, ListFilter, Registered, SettleReply,
-    SettleRequest, Settled, State, Verdict,
+    BatchSpec, Control, Coordinator, CoordinatorExt as _, ListFilter, Position, Registered,
+    SettleReply, SettleRequest, Settled, State, Verdict,
 };
 use sheaf_flight::Error;
 use sheaf_proto::BatchId;
@@ -112,14 +112,7 @@ impl Payloads<'_> {
         };
         let registered = self.coordinator.register(specs.clone()).await;
         let registered = registered.map_err(Error::from_error)?;
-        let mut live = specs;
-        let mut answers = registered.iter();
-        // Under another name it is another batch's payload that is needed.
-        live.retain(|spec| {
-            let answer = answers.next();
-            answer.is_some_and(|one| one.id == spec.id && !one.state.is_terminal())
-        });
-        directory.registered(live).await;
+        directory.registered(specs.into_iter().zip(registered.clone()).collect()).await;
         Ok(registered)
     }
 
@@ -135,7 +128,7 @@ impl Payloads<'_> {
         let done =
             |settled: &Settled| matches!(settled.verdict, Verdict::Applied | Verdict::AlreadyDone);
         let made = outputs.into_iter().zip(&reply.outcomes).filter(|(_, settled)| done(settled));
-        let made: Vec<BatchSpec> = made.flat_map(|(outputs, _)| outputs).collect();
+        let made: Vec<_> = made.flat_map(|(outputs, _)| outputs).map(as_registered).collect();
         if !made.is_empty() {
             directory.registered(made).await;
         }
@@ -183,6 +176,13 @@ impl Payloads<'_> {
         }
         Ok(())
     }
+}
+
+/// An output, of which its settle says no more.
+fn as_registered(spec: BatchSpec) -> (BatchSpec, Registered) {
+    let state = if spec.depends_on.is_empty() { State::Pending } else { State::Waiting };
+    let (id, position) = (spec.id.clone(), Position::UNKNOWN);
+    (spec, Registered { id, state, created: false, position })
 }
 
 fn invalid(action: &str, problem: &str) -> Error {

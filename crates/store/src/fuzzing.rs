@@ -14,6 +14,7 @@ use crate::disk::{
     Directory, Journal, LocalDisk, MappedFile, check_data_format, crc_of, journal, recover_shard,
 };
 use crate::error::{Error, io_error};
+use crate::retention::{Mark, Place};
 
 /// A data directory in which a start finds what somebody has put there.
 pub struct DataDir {
@@ -124,9 +125,16 @@ pub struct Registration {
     /// Which payload.
     pub id: String,
     /// Of its mark.
-    pub history: u64,
+    pub sequence: u64,
     /// Of its mark.
     pub spec: Vec<u8>,
+}
+
+impl Registration {
+    fn mark(&self) -> Mark {
+        let place = Place { run: 1, sequence: self.sequence };
+        Mark { place, spec: self.spec.clone().into(), waits: false }
+    }
 }
 
 /// Opens a journal at `path`, appends one record, and answers what counted in
@@ -140,12 +148,12 @@ pub fn journal(path: &Path, append: Option<&Registration>) -> Result<Vec<Registr
     let ids = known.keys().map(String::as_str).collect();
     let found = journal.read(&ids)?.into_iter().map(|record| Registration {
         id: record.id,
-        history: record.history,
+        sequence: record.sequence,
         spec: record.spec.to_vec(),
     });
     let found = found.collect();
     if let Some(one) = append {
-        journal.append(&[journal::registered(&one.id, one.history, one.spec.clone())])?;
+        journal.append(&[journal::registered(&one.id, one.mark())])?;
         journal.sync()?;
     }
     Ok(found)
@@ -153,8 +161,7 @@ pub fn journal(path: &Path, append: Option<&Registration>) -> Result<Vec<Registr
 
 /// The encoded records of payloads that were registered, some of them over.
 pub fn journal_records(records: &[Registration], over: &[&str]) -> Vec<Vec<u8>> {
-    let registered =
-        records.iter().map(|one| journal::registered(&one.id, one.history, one.spec.clone()));
+    let registered = records.iter().map(|one| journal::registered(&one.id, one.mark()));
     let over = over.iter().map(|id| journal::over(id));
     registered.chain(over).map(|record| record.encode_to_vec()).collect()
 }

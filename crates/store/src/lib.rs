@@ -88,5 +88,5 @@ pub use flight::{NAMESPACE, StoreActions, StoreHandler, Ticket};
 pub use metrics::Metrics;
 pub use options::{Filter, Options, Page, PutOptions, PutReceipt, ReadOptions, Status};
 pub use payload::{Durability, PayloadInfo};
-pub use retention::{Asked, Mark, PayloadOwner, Standing, Unowned};
+pub use retention::{Asked, Mark, PayloadOwner, Place, Standing, Unowned};
 pub use store::{DataFile, Hold, MAX_PAGE, Stats, Store};

@@ -47,20 +47,37 @@ impl Standing {
 pub struct Asked {
     /// Which.
     pub id: BatchId,
-    /// Of the owner's answer to its registration, where there was one and
-    /// nobody said since that the work is over.
-    pub history: Option<u64>,
+    /// Of its mark, where it was registered and nobody said since that the
+    /// work is over.
+    pub place: Option<Place>,
+}
+
+/// Where a registration stands in what an owner knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Names a run of the owner, from one opening of its state to the next; not 0.
+    pub run: u64,
+    /// Its place in the order of registration.
+    pub sequence: u64,
+}
+
+impl Place {
+    /// That of a registration of which only is known that there was one: no owner
+    /// can have forgotten it on purpose.
+    pub const UNKNOWN: Place = Place { run: u64::MAX, sequence: u64::MAX };
 }
 
 /// That a payload was registered, kept beside it until the work is over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mark {
-    /// Names the unbroken history of the owner's knowledge. An owner of this
-    /// history that does not know the payload has forgotten it on purpose; one
-    /// of another history may have lost it.
-    pub history: u64,
+    /// Where. An owner that has seen the registration and does not know the
+    /// payload has forgotten it on purpose; another one may have lost it.
+    pub place: Place,
     /// How to register it again, in the owner's own form.
     pub spec: Bytes,
+    /// Its work waits for others, as `spec` says: who learns that it no longer
+    /// does marks it anew.
+    pub waits: bool,
 }
 
 /// The store's view of the coordinator: what must still happen to a payload.
@@ -70,8 +87,8 @@ pub struct Mark {
 /// 2. `register` is idempotent; an `Ok` means that the batch is registered
 ///    durably. The mark is what the store keeps; there is none where no work
 ///    is to come.
-/// 3. A payload with a mark of another history than the owner's, which the owner
-///    does not know, is [`Standing::Lost`], never `Unregistered`.
+/// 3. A payload with a mark, which the owner does not know and of which it has not
+///    seen the registration, is [`Standing::Lost`], never `Unregistered`.
 #[async_trait]
 pub trait PayloadOwner: Send + Sync + 'static {
     /// What still needs these payloads.
@@ -89,7 +106,7 @@ pub struct Unowned;
 #[async_trait]
 impl PayloadOwner for Unowned {
     async fn standings(&self, payloads: &[Asked]) -> Result<Vec<Standing>, Error> {
-        let standing = |asked: &Asked| match asked.history {
+        let standing = |asked: &Asked| match asked.place {
             Some(_) => Standing::Lost,
             None => Standing::Unregistered,
         };

@@ -35,6 +35,7 @@ use entry::{Entry, Place, Stored};
 use index::{Index, LARGE_SCHEMA};
 use marks::Marks;
 
+pub(crate) use entry::Noted;
 pub use export::DataFile;
 pub use hold::Hold;
 pub use list::MAX_PAGE;
@@ -165,7 +166,7 @@ impl Inner {
     /// the server was down.
     fn adopt(&self, found: Vec<Recovered>) {
         let now = self.now();
-        for Recovered { id, record, schema, path, length, pinned, history } in found {
+        for Recovered { id, record, schema, path, length, pinned, mark } in found {
             let info = PayloadInfo {
                 id: id.clone(),
                 rows: record.rows,
@@ -187,7 +188,7 @@ impl Inner {
             let place = Place { file, ..Place::default() };
             let entry = Entry::new(info, place, false, schema_held);
             entry.pinned.store(pinned, Ordering::Relaxed);
-            entry.set_history(history);
+            entry.set_mark(mark);
             self.disk_used.fetch_add(length, Ordering::Relaxed);
             self.insert(id, entry);
         }

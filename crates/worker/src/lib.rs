@@ -78,7 +78,7 @@ pub use config::{Config, MAX_WORKER_COUNT, defaults};
 pub use error::{Error, ProcessError};
 pub use exec::Exec;
 pub use metrics::Metrics;
-pub use owner::CoordinatorOwner;
+pub use owner::{CoordinatorOwner, mark, position};
 pub use payloads::{LocalPayloads, Payloads, RemotePayloads};
 pub use processor::{Job, Output, PassThrough, Processor, ProgressHandle, RowStream};
 pub use spec::ToSpec;

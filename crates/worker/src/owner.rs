@@ -1,14 +1,16 @@
 //! What ties a store to a coordinator.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
-use sheaf_coordinator::{Batch, BatchSpec, Coordinator, CoordinatorExt as _, History, State, wire};
+use sheaf_coordinator::{
+    Batch, BatchSpec, Coordinator, CoordinatorExt as _, History, Position, Registered, State, wire,
+};
 use sheaf_flight::Error;
 use sheaf_proto::BatchId;
 use sheaf_retry::{Code, SharedClock, Timestamp};
-use sheaf_store::{Asked, Mark, PayloadInfo, PayloadOwner, Standing};
+use sheaf_store::{Asked, Mark, PayloadInfo, PayloadOwner, Place, Standing};
 
 use crate::spec::ToSpec as _;
 
@@ -52,8 +54,6 @@ const PAGE: usize = 1_000;
 /// ```
 pub struct CoordinatorOwner {
     coordinator: OnceLock<Arc<dyn Coordinator>>,
-    /// The last one that was heard of.
-    history: Mutex<Option<History>>,
     clock: SharedClock,
     locations: Vec<String>,
 }
@@ -78,12 +78,7 @@ impl CoordinatorOwner {
     /// is kept, and puts that want to be registered are refused as
     /// `unavailable`.
     pub fn detached(clock: SharedClock) -> Self {
-        CoordinatorOwner {
-            coordinator: OnceLock::new(),
-            history: Mutex::new(None),
-            clock,
-            locations: Vec::new(),
-        }
+        CoordinatorOwner { coordinator: OnceLock::new(), clock, locations: Vec::new() }
     }
 
     /// Registers payloads under these Flight addresses, where others reach
@@ -103,29 +98,20 @@ impl CoordinatorOwner {
         })
     }
 
-    /// The history of the coordinator's state, asked for now.
+    /// Which registrations the coordinator has seen, asked for now.
     ///
     /// # Errors
     /// As [`Coordinator::query`].
     pub async fn history(&self) -> Result<History, Error> {
-        let history = self.coordinator()?.history().await.map_err(Error::from_error)?;
-        *self.history.lock().unwrap_or_else(PoisonError::into_inner) = Some(history);
-        Ok(history)
+        self.coordinator()?.history().await.map_err(Error::from_error)
     }
 
-    /// What [`CoordinatorOwner::history`] answered last, whoever asked.
-    pub fn last_history(&self) -> Option<History> {
-        *self.history.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What a store keeps of a batch that was registered; `None` where the
-    /// coordinator is too old to tell its history.
-    pub async fn mark(&self, spec: &BatchSpec) -> Option<Mark> {
-        let history = match self.last_history() {
-            Some(history) => history,
-            None => self.history().await.ok()?,
-        };
-        Some(Mark { history: history.0, spec: wire::encode_spec(spec).into() })
+    /// What a store keeps of a batch that was registered, with what the
+    /// registration answered; nothing where no work is to come.
+    pub fn mark(spec: &BatchSpec, registered: &Registered) -> Option<Mark> {
+        // Under another name it is another batch's payload that is needed.
+        let is_live = registered.id == spec.id && !registered.state.is_terminal();
+        is_live.then(|| mark(spec, registered.state, registered.position))
     }
 
     fn coordinator(&self) -> Result<&Arc<dyn Coordinator>, Error> {
@@ -145,18 +131,17 @@ impl PayloadOwner for CoordinatorOwner {
             let now = self.clock.now();
             let by_id: HashMap<&BatchId, Standing> =
                 known.iter().map(|batch| (&batch.spec.id, standing(batch, now))).collect();
-            let is_missing = |asked: &&Asked| !by_id.contains_key(&asked.id);
+            let is_lost = |asked: &&Asked| asked.place.is_some() && !by_id.contains_key(&asked.id);
             // Asked for after the batches: one that came in between does not
             // speak for what the one before it knew.
-            let history = match page.iter().filter(is_missing).any(|asked| asked.history.is_some())
-            {
-                true => Some(self.history().await?.0),
-                false => None,
+            let history = match page.iter().any(|asked| is_lost(&asked)) {
+                true => self.history().await?,
+                false => History::default(),
             };
-            standings.extend(page.iter().map(|asked| match by_id.get(&asked.id) {
-                Some(standing) => *standing,
-                None if asked.history.is_some() && asked.history != history => Standing::Lost,
-                None => Standing::Unregistered,
+            standings.extend(page.iter().map(|asked| match (by_id.get(&asked.id), asked.place) {
+                (Some(standing), _) => *standing,
+                (None, Some(place)) if !history.has(position(place)) => Standing::Lost,
+                (None, _) => Standing::Unregistered,
             }));
         }
         Ok(standings)
@@ -167,11 +152,28 @@ impl PayloadOwner for CoordinatorOwner {
         spec.locations.clone_from(&self.locations);
         let registered = self.coordinator()?.register(vec![spec.clone()]).await;
         let registered = registered.map_err(Error::from_error)?;
-        match registered.first() {
-            Some(one) if !one.state.is_terminal() => Ok(self.mark(&spec).await),
-            _ => Ok(None),
-        }
+        Ok(registered.first().and_then(|one| Self::mark(&spec, one)))
     }
+}
+
+/// Where a registration stands, in terms of the coordinator.
+pub fn position(place: Place) -> Position {
+    Position { run: place.run, sequence: place.sequence }
+}
+
+/// What a store keeps of a batch in this state, which stands there.
+pub fn mark(spec: &BatchSpec, state: State, position: Position) -> Mark {
+    let place = match position {
+        Position::UNKNOWN => Place::UNKNOWN,
+        Position { run, sequence } => Place { run, sequence },
+    };
+    let waits = state == State::Waiting && !spec.depends_on.is_empty();
+    // What it depended on is over: it is not asked for again.
+    let spec = match waits {
+        true => wire::encode_spec(spec),
+        false => wire::encode_spec(&BatchSpec { depends_on: Vec::new(), ..spec.clone() }),
+    };
+    Mark { place, spec: spec.into(), waits }
 }
 
 /// A payload is needed as long as its batch may still be worked on.
@@ -213,8 +215,8 @@ mod tests {
         let locations = vec!["grpc://h:1".to_owned()];
         let owner = CoordinatorOwner::detached(clock.clone()).with_locations(locations.clone());
         let ids: Vec<BatchId> = ["a", "b", "c", "d"].map(|id| id.parse().unwrap()).into();
-        let asked = |history: Option<u64>| -> Vec<Asked> {
-            ids.iter().map(|id| Asked { id: id.clone(), history }).collect()
+        let asked = |place: Option<Place>| -> Vec<Asked> {
+            ids.iter().map(|id| Asked { id: id.clone(), place }).collect()
         };
         let unknown = owner.standings(&asked(None)).await.unwrap_err();
         assert_eq!(unknown.code(), Code::Unavailable);
@@ -230,16 +232,18 @@ mod tests {
             assert_eq!((&spec.id, &spec.locations), (id, &locations));
         }
         coordinator.control(Control::Cancel(vec![ids[1].clone()])).await.unwrap();
-        let own = owner.history().await.unwrap().0;
+        let run = owner.history().await.unwrap().run();
         let over = owner.register(&payload(&ids[1])).await.unwrap();
         assert_eq!(over, None, "no work is to come");
         // What it does not know, it has forgotten, or another one knew.
-        for (history, unknown) in [
+        for (place, unknown) in [
             (None, Standing::Unregistered),
-            (Some(own), Standing::Unregistered),
-            (Some(own ^ 1), Standing::Lost),
+            (Some(Place { run, sequence: 2 }), Standing::Unregistered),
+            (Some(Place { run, sequence: 3 }), Standing::Lost),
+            (Some(Place { run: run ^ 1, sequence: 1 }), Standing::Lost),
+            (Some(Place::UNKNOWN), Standing::Lost),
         ] {
-            let standings = owner.standings(&asked(history)).await.unwrap();
+            let standings = owner.standings(&asked(place)).await.unwrap();
             assert_eq!(standings[0], Standing::Live);
             assert!(matches!(standings[1], Standing::Terminal { .. }), "{standings:?}");
             assert_eq!(standings[2..], [unknown, unknown]);

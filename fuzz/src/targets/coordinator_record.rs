@@ -217,7 +217,7 @@ fn round_trip(engine: &Engine) {
     let stored = queues(engine);
     let queue = |bytes: &Vec<u8>| QueueRecord::decode(bytes.as_slice()).expect("a queue");
     let again = Tables {
-        meta: Some(meta),
+        meta: Some(meta.clone()),
         queues: stored.iter().flatten().map(queue).collect(),
         batches: records(engine),
     };

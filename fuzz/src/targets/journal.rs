@@ -22,9 +22,9 @@ const RAW: u8 = 1;
 /// Files as they are written, whole and torn.
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let records = [
-        Registration { id: "a".into(), history: 1, spec: b"spec".to_vec() },
-        Registration { id: "b".into(), history: u64::MAX, spec: Vec::new() },
-        Registration { id: "a".into(), history: 2, spec: vec![0; 300] },
+        Registration { id: "a".into(), sequence: 1, spec: b"spec".to_vec() },
+        Registration { id: "b".into(), sequence: u64::MAX, spec: Vec::new() },
+        Registration { id: "a".into(), sequence: 2, spec: vec![0; 300] },
     ];
     let file = fuzzing::journal_file(&records, &["b"]);
     let raw = |bytes: &[u8]| [&[RAW][..], bytes].concat();
@@ -50,7 +50,7 @@ pub(crate) fn run(data: &[u8]) -> bool {
     };
     let path: PathBuf = HOME.with(|home| home.path().join("registered.log"));
     std::fs::write(&path, bytes).expect("a file");
-    let new = Registration { id: "new".into(), history: 7, spec: b"of it".to_vec() };
+    let new = Registration { id: "new".into(), sequence: 7, spec: b"of it".to_vec() };
     let before = match fuzzing::journal(&path, Some(&new)) {
         Ok(known) => known,
         Err(error) => {

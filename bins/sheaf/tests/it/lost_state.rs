@@ -83,6 +83,66 @@ async fn a_coordinator_that_comes_back_empty_is_told_everything_again() {
     assert_rows_once(&folder.path().join("out"), 41);
 }
 
+/// All files of a directory, as `cp -r` copies them.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_coordinator_that_was_put_back_to_an_earlier_state_is_told_what_came_after() {
+    let folder = TempDir::new().unwrap();
+    let (mut parts, [coordinator, first, _]) = servers_with(folder.path(), &["--ttl", "2s"]);
+    let remote = Remote::at(&coordinator);
+    Remote::at(&first).put(0..3).await;
+    let (state, before) = (folder.path().join("coordinator"), folder.path().join("before"));
+    parts[0].stop();
+    copy(&state, &before);
+    parts[0].start_again();
+    Remote::at(&first).put(3..6).await;
+    parts[0].stop();
+    std::fs::remove_dir_all(&state).unwrap();
+    copy(&before, &state);
+    parts[0].start_again();
+    // As many as were lost, so that their numbers are taken again.
+    Remote::at(&first).put(6..9).await;
+    let restored = wait_for_async(PATIENCE, "3 batches to be registered again", || async {
+        (remote.count(State::Pending).await == 9).then_some(())
+    });
+    if let Err(error) = restored.await {
+        panic!("{error}: {}\n{}", remote.count(State::Pending).await, parts[1].process.stderr());
+    }
+    let (_worker, _) = worker(&coordinator, &first, &[]);
+    remote.completes(9).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_whose_dependencies_are_met_is_registered_again_without_them() {
+    let folder = TempDir::new().unwrap();
+    let (mut parts, [coordinator, first, _]) = servers(folder.path());
+    let remote = Remote::at(&coordinator);
+    Remote::at(&first).put(0..1).await;
+    Remote::at(&first).put_after(1, 0).await;
+    assert_eq!(remote.batch(1).await.state, State::Waiting);
+    let (mut work, _) = worker(&coordinator, &first, &[]);
+    let done = |batch: &sheaf_coordinator::Batch| batch.state == State::Completed;
+    remote.wait_for_batch(0, "the first to complete", done).await;
+    let free = |batch: &sheaf_coordinator::Batch| batch.state != State::Waiting;
+    remote.wait_for_batch(1, "the second to be free", free).await;
+    work.kill9().unwrap();
+    parts[0].stop();
+    std::fs::remove_dir_all(data(folder.path(), "coordinator")).unwrap();
+    parts[0].start_again();
+    let known = wait_for_async(PATIENCE, "it to be registered again", || async {
+        (remote.count(State::Pending).await > 0).then_some(())
+    });
+    known.await.unwrap();
+    assert!(remote.batch(1).await.spec.depends_on.is_empty());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn registered_payloads_outlive_a_server_without_its_coordinator() {
     let folder = TempDir::new().unwrap();
@@ -144,7 +204,7 @@ async fn a_payload_that_is_gone_from_every_server_fails_its_batch() {
     // One batch at both servers, one at the first only.
     Remote::at(&first).put(0..2).await;
     Remote::at(&second).put(0..1).await;
-    assert_eq!(remote.batch(0).await.spec.locations, [first.clone(), second.clone()]);
+    assert_eq!(remote.batch(0).await.spec.locations, [second.clone(), first.clone()]);
     parts[1].stop();
     let directory = folder.path().join("flight-0");
     lose(&directory, 0);

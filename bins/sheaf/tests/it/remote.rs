@@ -142,6 +142,14 @@ impl Remote {
         self.coordinator.register(vec![spec]).await.unwrap();
     }
 
+    /// Puts one batch, and registers it in queue `idle`, after another one.
+    pub(crate) async fn put_after(&self, number: u64, parent: u64) {
+        self.put_one(number, ClientPut::default()).await;
+        let depends_on = vec![id(parent)];
+        let spec = BatchSpec { queue: "idle".to_owned(), depends_on, ..BatchSpec::new(id(number)) };
+        self.coordinator.register(vec![spec]).await.unwrap();
+    }
+
     pub(crate) async fn batch(&self, number: u64) -> Batch {
         match self.coordinator.query(Query::Get(vec![id(number)])).await.unwrap() {
             Answer::Batches(mut page) => page.batches.pop().expect("the batch is known"),

@@ -110,7 +110,7 @@ pub(super) async fn rule_06_every_call_may_be_sent_again(harness: &dyn Harness) 
     let again = calls.0.register(more).await.unwrap();
     assert!(again.iter().all(|one| !one.created));
     let here = calls.get("here").await.unwrap().spec.locations;
-    assert_eq!(here, ["grpc://a:1", "grpc://b:2"], "places are added");
+    assert_eq!(here, ["grpc://b:2", "grpc://a:1"], "places are added, the newest first");
     assert!(calls.get("home").await.unwrap().spec.locations.is_empty(), "the store beside it");
     if let Some(reopened) = harness.reopen().await {
         calls = Calls(reopened);

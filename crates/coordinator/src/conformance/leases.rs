@@ -202,18 +202,28 @@ pub(super) async fn rule_14_recovery_tells_what_a_lease_is_worth(harness: &dyn H
     assert_eq!(answers[0].state, Some(State::Completed));
 }
 
-pub(super) async fn rule_14_a_history_is_the_same_as_long_as_nothing_is_missing(
-    harness: &dyn Harness,
-) {
+pub(super) async fn rule_14_a_history_has_what_was_registered_and_not_more(harness: &dyn Harness) {
     let mut calls = Calls::new(harness).await;
+    let [a, b] = ["a", "b"].map(spec);
+    let first = calls.0.register(vec![a.clone(), b.clone()]).await.unwrap();
+    let [first, second] = [first[0].position, first[1].position];
+    assert!(first.sequence < second.sequence && first.run == second.run, "{first:?} {second:?}");
+    let again = calls.0.register(vec![a]).await.unwrap();
+    assert_eq!(again[0].position, first, "the same batch");
     let history = calls.0.history().await.unwrap();
-    calls.register(vec![spec("a")]).await;
-    assert_eq!(calls.0.history().await.unwrap(), history);
+    let later = Position { sequence: second.sequence + 1, ..first };
+    assert!(history.has(first) && history.has(second) && !history.has(later), "{history:?}");
+    assert!(!history.has(Position::UNKNOWN));
     if let Some(reopened) = harness.reopen().await {
         calls = Calls(reopened);
-        assert!(calls.get("a").await.is_some());
-        assert_eq!(calls.0.history().await.unwrap(), history);
+        let third = calls.0.register(vec![spec("c")]).await.unwrap()[0].position;
+        assert_ne!(third.run, first.run, "another run");
+        let history = calls.0.history().await.unwrap();
+        assert!(history.has(first) && history.has(second) && history.has(third), "{history:?}");
+        assert!(!history.has(later), "that run has ended: {history:?}");
+        let again = calls.0.register(vec![b]).await.unwrap()[0].position;
+        assert_eq!(again, Position { run: third.run, ..second });
     }
     let other = Calls::new(harness).await;
-    assert_ne!(other.0.history().await.unwrap(), history);
+    assert!(!other.0.history().await.unwrap().has(first));
 }

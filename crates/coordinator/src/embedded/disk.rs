@@ -14,11 +14,9 @@ use sheaf_proto::BatchId;
 use sheaf_proto::storage::v1::{CoordinatorMeta, QueueRecord};
 use sheaf_retry::{Code, Timestamp};
 
-use super::config::Durability;
 use super::upgrade::upgrade;
 use crate::contract::Error;
 use crate::engine::{Damage, Effects, Engine, MAX_EPOCH, RECORD_VERSION};
-use crate::request::History;
 
 pub(super) const BATCHES: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("batches");
 pub(super) const QUEUES: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("queues");
@@ -55,9 +53,9 @@ pub(super) struct Disk {
 }
 
 /// One that no coordinator ever had.
-pub(super) fn new_history() -> History {
+pub(super) fn new_run() -> u64 {
     // The keys of the hasher are random.
-    History(RandomState::new().hash_one(META_KEY).max(1))
+    RandomState::new().hash_one(META_KEY).max(1)
 }
 
 pub(super) fn code(error: &redb::Error) -> Code {
@@ -83,15 +81,11 @@ pub(super) fn code(error: &redb::Error) -> Code {
 impl Disk {
     /// Opens the file and fills `engine` from it, under a new epoch that is
     /// on disk before this returns.
-    ///
-    /// Where changes are not written as they happen (`durability`), the file
-    /// has another history until it is closed in order: a crash loses some.
     pub(super) fn open(
         open: Opener,
         name: String,
         make: impl FnOnce(u64) -> Engine,
         now: Timestamp,
-        durability: Durability,
     ) -> Result<(Disk, Engine), Error> {
         let mut disk = Disk {
             open,
@@ -121,18 +115,10 @@ impl Disk {
         }
         let mut engine = make(disk.epoch);
         engine.load_meta(&meta);
-        disk.load(&mut engine, now)?;
-        let history = match engine.history() {
-            known if known != History::default() && meta.copied_at == 0 => known,
-            _ => new_history(),
-        };
-        engine.set_history(match durability {
-            Durability::Disk => history,
-            Durability::Memory => new_history(),
-        });
+        let is_whole = disk.load(&mut engine, now)?;
+        engine.begin_run(new_run(), is_whole);
         let effects = engine.take_effects();
         disk.write(&engine, &effects)?;
-        engine.set_history(history);
         engine.renew_leases(now);
         Ok((disk, engine))
     }
@@ -216,7 +202,8 @@ impl Disk {
         })
     }
 
-    fn load(&self, engine: &mut Engine, now: Timestamp) -> Result<(), Error> {
+    /// Whether every batch is there that was stored, by its name.
+    fn load(&self, engine: &mut Engine, now: Timestamp) -> Result<bool, Error> {
         let reading = |error: redb::Error| self.failed("read", error);
         let read = self.database()?.begin_read().map_err(|error| reading(error.into()))?;
         let queues = read.open_table(QUEUES).map_err(|error| reading(error.into()))?;
@@ -237,6 +224,7 @@ impl Disk {
                 }
             }
         }
+        let mut is_whole = true;
         for (sequence, id, why, bytes) in damaged {
             tracing::error!(
                 sequence,
@@ -244,12 +232,12 @@ impl Disk {
                 why,
                 "a stored batch cannot be read: it goes to failed, its bytes to quarantine"
             );
-            engine.load_damaged(sequence, id.as_ref(), &why, now)?;
+            is_whole &= engine.load_damaged(sequence, id.as_ref(), &why, now)?;
             self.quarantine(sequence, &bytes).map_err(|error| self.failed("write", error))?;
         }
         turns.iter().for_each(|record| engine.load_turns(record));
         engine.finish_load();
-        Ok(())
+        Ok(is_whole)
     }
 
     /// Answers the record where it says whose turn it is.

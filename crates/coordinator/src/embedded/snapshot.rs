@@ -129,7 +129,7 @@ fn run(
 
 /// The copy goes on in an epoch that the original does not come to.
 fn meta_of_copy(head: &CopyHead) -> Result<CoordinatorMeta, Error> {
-    let mut meta = head.meta;
+    let mut meta = head.meta.clone();
     meta.epoch += COPY_LEAP;
     meta.copied_at = meta.last_now.max(1);
     if meta.epoch >= MAX_EPOCH {

@@ -58,7 +58,7 @@ fn take(
         tracing::info!(file = name, to = step.to, what = step.what, "records are brought on");
         (step.run)(database)?;
         let write = database.begin_write()?;
-        let next = CoordinatorMeta { version: step.to, ..*meta };
+        let next = CoordinatorMeta { version: step.to, ..meta.clone() };
         write.open_table(META)?.insert(META_KEY, next.encode_to_vec().as_slice())?;
         write.commit()?;
         *meta = next;

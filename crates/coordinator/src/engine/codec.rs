@@ -21,7 +21,7 @@ use crate::contract::Error;
 use crate::limits;
 use crate::model::{BatchSpec, Failure, OnParentFailure, Progress, Resolution, State};
 use crate::policy::QueuePolicy;
-use crate::request::History;
+use crate::request::Run;
 
 /// The version that records are written with; greater ones are refused.
 ///
@@ -208,7 +208,8 @@ impl Engine {
             next_sequence: self.next_sequence,
             last_now: self.now.as_micros(),
             copied_at: 0,
-            history: self.history.0,
+            run: self.run,
+            past: self.past.iter().map(proto::Run::from).collect(),
         }
     }
 
@@ -216,7 +217,8 @@ impl Engine {
     pub fn load_meta(&mut self, meta: &storage::CoordinatorMeta) {
         self.next_sequence = self.next_sequence.max(meta.next_sequence);
         self.fences.raise(meta.last_fence);
-        self.history = History(meta.history);
+        self.run = meta.run;
+        self.past = meta.past.iter().map(|run| Run { id: run.id, end: run.end }).collect();
         self.advance(Timestamp::from_micros(meta.last_now));
     }
 
@@ -300,6 +302,7 @@ impl Engine {
 
     /// Enters a batch whose record cannot be read as failed, with code
     /// `corrupt`; without an identifier it is named `corrupt-` and its number.
+    /// Whether it has its own name.
     ///
     /// # Errors
     /// [`Error::Limit`] where the default queue is one queue too many.
@@ -309,9 +312,10 @@ impl Engine {
         id: Option<&BatchId>,
         why: &str,
         now: Timestamp,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let now = self.advance(now);
         let free = id.filter(|id| self.find_id(id).is_none()).cloned();
+        let is_itself = free.is_some();
         let id = match free {
             Some(id) => id,
             None => BatchId::try_new(&format!("corrupt-{sequence}"))
@@ -321,7 +325,7 @@ impl Engine {
         self.unload(sequence);
         let slot = self.insert(Record::damaged(&id, queue, sequence, why, now), "");
         self.note(slot, None, None);
-        Ok(())
+        Ok(is_itself)
     }
 
     /// Gives every lease its full duration from `now`: workers could not

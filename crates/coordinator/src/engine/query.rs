@@ -26,7 +26,7 @@ impl Engine {
             Query::List(filter) => Answer::Batches(self.list(filter, scan)?),
             Query::Lineage(query) => Answer::Lineage(self.trace(query)?),
             Query::Stats(name) => Answer::Stats(self.stats(name.as_deref())?),
-            Query::History => Answer::History(self.history),
+            Query::History => Answer::History(self.history()),
             Query::Recovery(leases) => {
                 at_most("leases", leases.len(), MAX_ITEMS)?;
                 Answer::Recovery(leases.iter().map(|lease| self.recover(lease)).collect())

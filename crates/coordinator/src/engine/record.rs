@@ -219,10 +219,10 @@ impl Record {
     }
 
     /// The caller keeps to the limit on their number.
-    pub(super) fn add_locations(&mut self, more: Vec<String>) {
+    pub(super) fn set_locations(&mut self, locations: Vec<String>) {
         let mut rest = proto::BatchSpec::decode(self.packed.rest()).unwrap_or_default();
-        self.home |= location_bits(&more);
-        rest.locations.extend(more);
+        self.home = location_bits(&locations);
+        rest.locations = locations;
         let id = self.id().to_owned();
         self.packed = Packed::new(&id, rest);
     }

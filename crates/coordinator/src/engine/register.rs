@@ -10,7 +10,7 @@ use super::record::{Record, Waits};
 use crate::contract::Error;
 use crate::limits::{self, MAX_DEPENDENCIES, MAX_ITEMS, MAX_LOCATIONS, at_most};
 use crate::model::{BatchSpec, OnParentFailure, State};
-use crate::request::Registered;
+use crate::request::{Position, Registered};
 
 /// Where the value of a field is cut in an error, bytes.
 const SHOWN_BYTES: usize = 300;
@@ -233,13 +233,15 @@ impl Engine {
         if let Some(slot) = self.find_id(&spec.id) {
             self.add_locations(slot, &spec.locations);
             let state = self.slab.get(slot).state;
-            return Ok(Registered { id: spec.id.clone(), state, created: false });
+            let position = self.position(slot);
+            return Ok(Registered { id: spec.id.clone(), state, created: false, position });
         }
         if let Some(slot) = self.first_of(spec, now) {
             let record = self.slab.get(slot);
             let id = record.batch_id();
             entry.aliases.insert(spec.id.clone(), id.clone());
-            return Ok(Registered { id, state: record.state, created: false });
+            let (state, position) = (record.state, self.position(slot));
+            return Ok(Registered { id, state, created: false, position });
         }
         let queue = self.queues.ensure(limits::queue(&spec.queue)?)?;
         let mut record = Record::new(spec, queue, self.next_sequence, now);
@@ -258,7 +260,12 @@ impl Engine {
         if state == State::Waiting {
             entry.waiting.push((slot, spec.depends_on.clone(), spec.on_parent_failure));
         }
-        Ok(Registered { id: spec.id.clone(), state, created: true })
+        let position = self.position(slot);
+        Ok(Registered { id: spec.id.clone(), state, created: true, position })
+    }
+
+    fn position(&self, slot: u32) -> Position {
+        Position { run: self.run, sequence: self.slab.get(slot).sequence }
     }
 
     /// One payload may be in several places: whoever says where it is besides
@@ -271,10 +278,13 @@ impl Engine {
         }
         let known = record.locations();
         let new = locations.iter().filter(|location| !known.contains(location));
-        let room = MAX_LOCATIONS.saturating_sub(known.len());
-        let new: Vec<String> = new.take(room).cloned().collect();
-        if !new.is_empty() {
-            self.change(slot, |record| record.add_locations(new));
+        let mut places: Vec<String> = new.cloned().collect();
+        if !places.is_empty() {
+            // The newest first: a server that has moved is found at once, and
+            // its old address falls out in the end.
+            places.extend(known);
+            places.truncate(MAX_LOCATIONS);
+            self.change(slot, |record| record.set_locations(places));
         }
     }
 

@@ -10,7 +10,7 @@ use super::{from_all, id, ids, micros, millis, not_zero, some, some_millis, text
 use crate::contract::Error;
 use crate::model::{Fence, Resolution, State};
 use crate::request::{
-    Claim, ClaimRequest, Extended, Extension, LeaseRef, Outcome, Registered, SettleReply,
+    Claim, ClaimRequest, Extended, Extension, LeaseRef, Outcome, Position, Registered, SettleReply,
     SettleRequest, Settled, Verdict,
 };
 
@@ -20,6 +20,8 @@ impl From<&Registered> for proto::Registered {
             id: registered.id.as_str().to_owned(),
             state: registered.state.to_wire(),
             created: registered.created,
+            run: registered.position.run,
+            sequence: registered.position.sequence,
         }
     }
 }
@@ -32,6 +34,10 @@ impl TryFrom<proto::Registered> for Registered {
             id: id("id", &message.id)?,
             state: State::from_wire(message.state)?,
             created: message.created,
+            position: match message.run {
+                0 => Position::UNKNOWN,
+                run => Position { run, sequence: message.sequence },
+            },
         })
     }
 }

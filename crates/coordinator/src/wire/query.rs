@@ -8,7 +8,9 @@ use super::spec::state;
 use super::{from_all, id, ids, micros, not_empty, required, some, texts, time, to_all};
 use crate::contract::Error;
 use crate::model::State;
-use crate::request::{Answer, History, ListFilter, Page, Query, QueueStats, Recovered, Standing};
+use crate::request::{
+    Answer, History, ListFilter, Page, Query, QueueStats, Recovered, Run, Standing,
+};
 
 impl From<&ListFilter> for proto::ListFilter {
     fn from(filter: &ListFilter) -> Self {
@@ -151,6 +153,20 @@ impl TryFrom<proto::Recovered> for Recovered {
     }
 }
 
+impl From<&Run> for proto::Run {
+    fn from(run: &Run) -> Self {
+        proto::Run { id: run.id, end: run.end }
+    }
+}
+
+impl TryFrom<proto::Run> for Run {
+    type Error = Error;
+
+    fn try_from(message: proto::Run) -> Result<Self, Error> {
+        Ok(Run { id: message.id, end: message.end })
+    }
+}
+
 impl From<&Answer> for proto::QueryResponse {
     fn from(answer: &Answer) -> Self {
         use proto::query_response::Answer as Wire;
@@ -159,7 +175,9 @@ impl From<&Answer> for proto::QueryResponse {
             Answer::Stats(stats) => Wire::Stats(proto::Stats { queues: to_all(stats) }),
             Answer::Lineage(lineage) => Wire::Lineage(lineage.into()),
             Answer::Recovery(leases) => Wire::Recovery(proto::Recovery { leases: to_all(leases) }),
-            Answer::History(history) => Wire::History(proto::History { id: history.0 }),
+            Answer::History(history) => {
+                Wire::History(proto::History { runs: to_all(&history.runs) })
+            }
         };
         proto::QueryResponse { answer: Some(answer) }
     }
@@ -175,7 +193,7 @@ impl TryFrom<proto::QueryResponse> for Answer {
             Wire::Stats(stats) => Answer::Stats(from_all(stats.queues)?),
             Wire::Lineage(lineage) => Answer::Lineage(lineage.try_into()?),
             Wire::Recovery(recovery) => Answer::Recovery(from_all(recovery.leases)?),
-            Wire::History(history) => Answer::History(History(history.id)),
+            Wire::History(history) => Answer::History(History { runs: from_all(history.runs)? }),
         })
     }
 }

@@ -117,7 +117,10 @@ pub(super) fn parse<'a>(
         })?;
     match message.version() {
         MetadataVersion::V4 | MetadataVersion::V5 => Ok(message),
-        other => Err(malformed(format!("metadata version {} is not V4 or V5", other.0 + 1))),
+        other => {
+            let number = i32::from(other.0) + 1;
+            Err(malformed(format!("metadata version {number} is not V4 or V5")))
+        }
     }
 }
 

@@ -1,9 +1,7 @@
 //! The coordinator's view of the store.
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
-use sheaf_coordinator::BatchSpec;
+use sheaf_coordinator::{BatchSpec, Registered};
 use sheaf_proto::BatchId;
 use sheaf_rpc::{PayloadDirectory, PayloadFacts};
 use sheaf_store::Store;
@@ -39,14 +37,14 @@ use sheaf_worker::CoordinatorOwner;
 pub struct StoreDirectory {
     store: Store,
     locations: Vec<String>,
-    owner: Option<Arc<CoordinatorOwner>>,
+    is_owned: bool,
 }
 
 impl StoreDirectory {
     /// Looks payloads up in `store`, of which it keeps a clone. It is the one
     /// beside the coordinator: batches are registered without an address.
     pub fn new(store: Store) -> Self {
-        StoreDirectory { store, locations: Vec::new(), owner: None }
+        StoreDirectory { store, locations: Vec::new(), is_owned: false }
     }
 
     /// Registers batches under these Flight addresses, where others reach the store.
@@ -55,11 +53,11 @@ impl StoreDirectory {
         StoreDirectory { locations, ..self }
     }
 
-    /// Keeps what is registered until `owner`, that of the store, says that the
-    /// work is over, also over a loss of its coordinator.
+    /// Keeps what is registered until the store's owner, which is this
+    /// coordinator, says that the work is over, also over a loss of its state.
     #[must_use]
-    pub fn with_owner(self, owner: Arc<CoordinatorOwner>) -> Self {
-        StoreDirectory { owner: Some(owner), ..self }
+    pub fn keeping_registered(self) -> Self {
+        StoreDirectory { is_owned: true, ..self }
     }
 }
 
@@ -82,14 +80,15 @@ impl PayloadDirectory for StoreDirectory {
             .collect()
     }
 
-    async fn registered(&self, specs: Vec<BatchSpec>) {
-        let Some(owner) = &self.owner else { return };
-        let mut marks = Vec::new();
-        for spec in specs.iter().filter(|spec| self.store.is_unmarked(&spec.id)) {
-            if let Some(mark) = owner.mark(spec).await {
-                marks.push((spec.id.clone(), mark));
-            }
+    async fn registered(&self, batches: Vec<(BatchSpec, Registered)>) {
+        if !self.is_owned {
+            return;
         }
+        let there = |spec: &BatchSpec| self.store.is_unmarked(&spec.id);
+        let marks = batches.iter().filter(|(spec, _)| there(spec)).filter_map(|(spec, answer)| {
+            Some((spec.id.clone(), CoordinatorOwner::mark(spec, answer)?))
+        });
+        let marks: Vec<_> = marks.collect();
         if !marks.is_empty() {
             self.store.mark(marks).await;
         }

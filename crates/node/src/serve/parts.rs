@@ -123,10 +123,7 @@ impl Parts {
     fn directory(&self) -> Option<StoreDirectory> {
         let store = self.store.clone()?;
         let directory = StoreDirectory::new(store).with_locations(self.locations.clone());
-        Some(match &self.owner {
-            Some(owner) => directory.with_owner(owner.clone()),
-            None => directory,
-        })
+        Some(if self.owner.is_some() { directory.keeping_registered() } else { directory })
     }
 }
 

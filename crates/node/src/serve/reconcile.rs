@@ -56,8 +56,9 @@ impl Reconciler {
         // What was registered past this server is marked well before it expires.
         let every = (self.ttl / 2).clamp(SELDOM, EVERY);
         let mut before = Found::default();
-        let mut is_first = true;
+        let (mut is_first, mut refusals) = (true, 0);
         loop {
+            let run = self.owner.history().await.map_or(0, |history| history.run());
             let pause = match self.once().await {
                 Ok((restored, found)) => {
                     restored.tell();
@@ -65,7 +66,12 @@ impl Reconciler {
                         found.tell();
                     }
                     (is_first, before) = (false, found);
-                    if restored.refused > 0 { SOON } else { every }
+                    refusals = if restored.refused > 0 { refusals + 1 } else { 0 };
+                    // What is refused again and again is asked ever more seldom.
+                    match refusals {
+                        0 => every,
+                        again => SOON.saturating_mul(1 << (again - 1).min(6)).min(every.max(SOON)),
+                    }
                 }
                 Err(error) => {
                     tracing::warn!(%error, "batches and payloads could not be compared");
@@ -74,21 +80,23 @@ impl Reconciler {
             };
             tokio::select! {
                 () = self.clock.sleep(pause) => {}
-                () = self.replaced() => {}
+                () = self.replaced(run) => {}
             }
         }
     }
 
-    /// Returns when the coordinator is another one, or has lost its state.
-    async fn replaced(&self) {
-        let before = self.owner.last_history();
+    /// Returns when the coordinator was opened anew since this run.
+    async fn replaced(&self, before: u64) {
         loop {
             self.reconnected.notified().await;
-            // What cannot be asked now is asked after the pause.
-            if let Ok(history) = self.owner.history().await
-                && before.is_some_and(|before| before != history)
-            {
-                return;
+            match self.owner.history().await {
+                Ok(history) if history.run() == before => {}
+                Ok(_) => return,
+                // Asked again when it is there: by then it may be another one.
+                Err(_) => {
+                    self.clock.sleep(SELDOM).await;
+                    self.reconnected.notify_one();
+                }
             }
         }
     }

@@ -4,14 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use sheaf_coordinator::{Coordinator, Event, State, WatchFilter};
+use sheaf_coordinator::{Coordinator, CoordinatorExt as _, Event, Position, State, WatchFilter};
+use sheaf_proto::BatchId;
 use sheaf_retry::{RetryPolicy, SharedClock};
-use sheaf_store::Store;
+use sheaf_store::{Place, Store};
 use tokio::sync::Notify;
 
 /// Between two tries to watch a coordinator that cannot be reached.
 const AGAIN: RetryPolicy =
     RetryPolicy { max_retries: u32::MAX, base_ms: 500, cap_ms: 30_000, ..RetryPolicy::TRANSFER };
+
+/// Events that are passed on in one go, where so many are there.
+const AT_ONCE: usize = 256;
 
 /// Passes on every batch that reaches a terminal state, without end: a
 /// coordinator that went away is watched again when it is back. What is missed
@@ -27,13 +31,19 @@ pub(super) async fn retire(
     let mut failures = 0;
     loop {
         match coordinator.watch(WatchFilter::default()).await {
-            Ok(mut events) => {
+            Ok(events) => {
+                let mut events = events.ready_chunks(AT_ONCE);
                 if !std::mem::take(&mut is_first) {
                     reconnected.notify_one();
                 }
-                while let Some(event) = events.next().await {
+                while let Some(some) = events.next().await {
                     failures = 0;
-                    pass_on(event, &store, &reconnected);
+                    let freed =
+                        some.into_iter().filter_map(|one| pass_on(one, &store, &reconnected));
+                    let freed: Vec<BatchId> = freed.collect();
+                    if !freed.is_empty() {
+                        free(freed, coordinator.as_ref(), &store).await;
+                    }
                 }
             }
             Err(error) => {
@@ -47,15 +57,35 @@ pub(super) async fn retire(
     }
 }
 
-fn pass_on(event: Event, store: &Store, reconnected: &Notify) {
+/// Tells the store; a batch whose payload is here and that waits no longer is
+/// the answer.
+fn pass_on(event: Event, store: &Store, reconnected: &Notify) -> Option<BatchId> {
     match event {
         Event::Changed(change) if change.to.is_none_or(State::is_terminal) => {
             store.completed(&[change.id]);
+            None
         }
-        Event::Changed(_) => {}
+        Event::Changed(change) => {
+            let is_free = change.from == Some(State::Waiting);
+            (is_free && store.marked_waiting(&change.id).is_some()).then_some(change.id)
+        }
         Event::Missed(count) => {
             tracing::debug!(count, "events missed");
             reconnected.notify_one();
+            None
         }
     }
+}
+
+/// What these depended on is over: should the coordinator be lost, they are
+/// registered again without it.
+async fn free(ids: Vec<BatchId>, coordinator: &dyn Coordinator, store: &Store) {
+    // Where it cannot be asked now, the next comparison finds them.
+    let Ok(batches) = coordinator.get_all(ids).await else { return };
+    let marks = batches.iter().filter(|batch| batch.state != State::Waiting).filter_map(|batch| {
+        let Place { run, sequence } = store.marked_waiting(&batch.spec.id)?;
+        let mark = sheaf_worker::mark(&batch.spec, batch.state, Position { run, sequence });
+        Some((batch.spec.id.clone(), mark))
+    });
+    store.mark(marks.collect()).await;
 }

@@ -158,6 +158,11 @@ pub struct Registered {
     pub state: i32,
     #[prost(bool, tag = "3")]
     pub created: bool,
+    /// Where the registration stands: see History.
+    #[prost(fixed64, tag = "4")]
+    pub run: u64,
+    #[prost(uint64, tag = "5")]
+    pub sequence: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RegisterResponse {
@@ -357,12 +362,21 @@ pub mod query_request {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HistoryQuery {}
-/// Names the unbroken history of the coordinator's state: another one where
-/// something that was acknowledged may be missing.
+/// A run of a coordinator, from one opening of its state to the next.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct History {
+pub struct Run {
     #[prost(fixed64, tag = "1")]
     pub id: u64,
+    /// Order of the next registration at its end: what stands before it is known.
+    #[prost(uint64, tag = "2")]
+    pub end: u64,
+}
+/// What a coordinator knows: the runs that its state has seen, newest last, the
+/// present one with the end that it has so far.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct History {
+    #[prost(message, repeated, tag = "1")]
+    pub runs: ::prost::alloc::vec::Vec<Run>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Ids {

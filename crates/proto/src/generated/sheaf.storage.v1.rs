@@ -49,7 +49,7 @@ pub struct Turn {
     pub tenant: ::prost::alloc::string::String,
 }
 /// The coordinator's single `meta` value.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CoordinatorMeta {
     #[prost(uint32, tag = "1")]
     pub version: u32,
@@ -66,10 +66,13 @@ pub struct CoordinatorMeta {
     /// since: its first opening takes an epoch that the original does not reach.
     #[prost(uint64, tag = "6")]
     pub copied_at: u64,
-    /// Names the unbroken history of the state: another one where something that
-    /// was acknowledged may be missing. 0 in files of before it was kept.
+    /// Names this run of the coordinator: another one at each opening. 0 in files
+    /// of before it was kept.
     #[prost(fixed64, tag = "7")]
-    pub history: u64,
+    pub run: u64,
+    /// The runs before that this state has seen, newest last.
+    #[prost(message, repeated, tag = "8")]
+    pub past: ::prost::alloc::vec::Vec<super::super::coordinator::v1::Run>,
 }
 /// What the store keeps beside a payload.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -120,9 +123,11 @@ pub struct RegistrationRecord {
     pub version: u32,
     #[prost(string, tag = "2")]
     pub id: ::prost::alloc::string::String,
-    /// Names the history of the coordinator that knows its batch.
+    /// Where its registration stands in the history of the coordinator.
     #[prost(fixed64, tag = "3")]
-    pub history: u64,
+    pub run: u64,
+    #[prost(uint64, tag = "6")]
+    pub sequence: u64,
     /// How it was registered: a `sheaf.coordinator.v1.BatchSpec` where a
     /// coordinator is the owner.
     #[prost(bytes = "bytes", tag = "4")]
@@ -130,4 +135,7 @@ pub struct RegistrationRecord {
     /// Work on it is over.
     #[prost(bool, tag = "5")]
     pub over: bool,
+    /// Its batch waits for others: `spec` says for which.
+    #[prost(bool, tag = "7")]
+    pub waits: bool,
 }

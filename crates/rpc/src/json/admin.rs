@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sheaf_coordinator::{
-    Change, ControlReply, DEFAULT_QUEUE, Event, ListFilter, PurgeFilter, QueuePolicy, QueueStats,
-    Recovered, Registered, Settled, Standing, State, WatchFilter,
+    Change, ControlReply, DEFAULT_QUEUE, Event, ListFilter, Position, PurgeFilter, QueuePolicy,
+    QueueStats, Recovered, Registered, Settled, Standing, State, WatchFilter,
 };
 use sheaf_proto::BatchId;
 
+use super::queue::PositionRecord;
 use super::record::{BatchRecord, FailureRecord};
-use super::scalar::{OneOrMany, Rfc3339, millis};
+use super::scalar::{Hex, OneOrMany, Rfc3339, millis};
 use super::work::{LeaseInput, StandingWord, VerdictRecord};
 
 /// What `RegisterBatch` answers for one batch.
@@ -23,18 +24,29 @@ pub struct RegisteredRecord {
     pub state: State,
     /// Whether this call made it.
     pub created: bool,
+    /// Where it stands in the history of the coordinator: see `CoordinatorInfo`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<PositionRecord>,
 }
 
 impl From<Registered> for RegisteredRecord {
     fn from(registered: Registered) -> Self {
-        let Registered { id, state, created } = registered;
-        RegisteredRecord { batch_id: id, state, created }
+        let Registered { id, state, created, position } = registered;
+        let position = (position != Position::UNKNOWN).then_some(position);
+        let position =
+            position.map(|Position { run, sequence }| PositionRecord { run: Hex(run), sequence });
+        RegisteredRecord { batch_id: id, state, created, position }
     }
 }
 
 impl From<RegisteredRecord> for Registered {
     fn from(record: RegisteredRecord) -> Self {
-        Registered { id: record.batch_id, state: record.state, created: record.created }
+        let position = record.position.map_or(Position::UNKNOWN, |position| Position {
+            run: position.run.0,
+            sequence: position.sequence,
+        });
+        let RegisteredRecord { batch_id: id, state, created, .. } = record;
+        Registered { id, state, created, position }
     }
 }
 

@@ -3,9 +3,11 @@
 use serde::{Deserialize, Serialize};
 use sheaf_coordinator::{
     DEFAULT_QUEUE, Direction, History, Lineage, LineageLink, LineageNode, LineageQuery,
-    QueuePolicy, RateLimit, State,
+    QueuePolicy, RateLimit, Run, State,
 };
 use sheaf_proto::BatchId;
+
+use super::scalar::Hex;
 
 /// What `ConfigureQueue` takes: all limits of a queue; what is left out has none.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -149,37 +151,42 @@ impl From<LineageOutput> for Lineage {
 #[serde(deny_unknown_fields)]
 pub struct InfoInput {}
 
-/// What `CoordinatorInfo` answers.
+/// What `CoordinatorInfo` answers: which registrations the coordinator has seen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InfoOutput {
-    /// Names the unbroken history of the coordinator's state, 16 hexadecimal
-    /// digits: another one where something that was acknowledged may be missing.
-    #[serde(with = "hex")]
-    pub history: u64,
+    /// The newest 64 openings of its state, the present one last. A registration
+    /// stands in one of them, before its end, or was lost.
+    pub runs: Vec<RunRecord>,
+}
+
+/// From one opening of a coordinator's state to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunRecord {
+    /// Names it: 16 hexadecimal digits.
+    pub run: Hex,
+    /// Registrations before this one are known.
+    pub end: u64,
+}
+
+/// Where a registration stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PositionRecord {
+    /// A run in which the batch was known: 16 hexadecimal digits.
+    pub run: Hex,
+    /// Its place in the order of registration.
+    pub sequence: u64,
 }
 
 impl From<History> for InfoOutput {
     fn from(history: History) -> Self {
-        InfoOutput { history: history.0 }
+        let record = |run: Run| RunRecord { run: Hex(run.id), end: run.end };
+        InfoOutput { runs: history.runs.into_iter().map(record).collect() }
     }
 }
 
 impl From<InfoOutput> for History {
     fn from(output: InfoOutput) -> Self {
-        History(output.history)
-    }
-}
-
-/// Numbers past 2^53, as text.
-mod hex {
-    use serde::{Deserialize as _, Deserializer, Serializer, de};
-
-    pub(super) fn serialize<S: Serializer>(value: &u64, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&format_args!("{value:016x}"))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
-        u64::from_str_radix(&text, 16).map_err(de::Error::custom)
+        let run = |record: RunRecord| Run { id: record.run.0, end: record.end };
+        History { runs: output.runs.into_iter().map(run).collect() }
     }
 }

@@ -67,6 +67,23 @@ impl<'de> Deserialize<'de> for FenceText {
     }
 }
 
+/// A number of which only the identity counts, as 16 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hex(pub u64);
+
+impl Serialize for Hex {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{:016x}", self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Hex {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        u64::from_str_radix(&text, 16).map(Hex).map_err(de::Error::custom)
+    }
+}
+
 struct FenceVisitor;
 
 impl Visitor<'_> for FenceVisitor {

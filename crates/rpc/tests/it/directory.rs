@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use serde_json::json;
 use sheaf_coordinator::{
-    BatchSpec, Control, Coordinator as _, LeaseRef, Outcome, Resolution, SettleRequest, Verdict,
+    BatchSpec, Control, Coordinator as _, LeaseRef, Outcome, Registered, Resolution, SettleRequest,
+    Verdict,
 };
 use sheaf_flight::{Exposure, FlightRouter, Listener, Server, ServerHandle};
 use sheaf_proto::BatchId;
@@ -53,8 +54,9 @@ impl PayloadDirectory for Held {
         ids.iter().map(|id| held.get(id).cloned()).collect()
     }
 
-    async fn registered(&self, specs: Vec<BatchSpec>) {
-        self.2.lock().unwrap().extend(specs);
+    async fn registered(&self, batches: Vec<(BatchSpec, Registered)>) {
+        let live = batches.into_iter().filter(|(_, answer)| !answer.state.is_terminal());
+        self.2.lock().unwrap().extend(live.map(|(spec, _)| spec));
     }
 }
 

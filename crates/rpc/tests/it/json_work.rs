@@ -12,8 +12,11 @@ fn batch(id: &str) -> Value {
 #[tokio::test]
 async fn register_claim_extend_settle_get() {
     let actions = actions().await;
-    let reply = ok(&actions, "RegisterBatch", batch("a")).await;
+    let mut reply = ok(&actions, "RegisterBatch", batch("a")).await;
+    let position = reply.as_object_mut().unwrap().remove("position").unwrap();
     assert_eq!(reply, json!({"batch_id": "a", "state": "pending", "created": true}));
+    let info = ok(&actions, "CoordinatorInfo", json!({})).await;
+    assert_eq!(info["runs"], json!([{"run": position["run"], "end": 2}]));
     let again = ok(&actions, "RegisterBatch", batch("a")).await;
     assert_eq!(again["created"], false);
 

@@ -10,19 +10,25 @@
 //! off: it was not acknowledged as durable. A file that begins in another way is
 //! set aside as `registered.damaged`.
 
+mod scan;
+
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom};
+use std::io::{ErrorKind, Seek as _, SeekFrom};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use prost::Message as _;
 use sheaf_proto::storage::v1::RegistrationRecord;
+
+pub(crate) use scan::Scan;
 
 use super::io::Disk;
 use super::writer::remove_quietly;
 use crate::error::{Error, io_error};
+use crate::retention::{Mark, Place};
+use crate::store::Noted;
 
 /// Version of the file and of its records.
 const VERSION: u32 = 1;
@@ -31,8 +37,6 @@ const MAGIC: &[u8; 8] = b"SHEAFREG";
 const HEAD: usize = 12;
 /// Length and checksum of a record.
 const FRAME: usize = 8;
-/// A longer one was never written.
-const MAX_RECORD: usize = 64 << 20;
 /// Records that may be void besides as many as count.
 const SLACK: u64 = 4_096;
 
@@ -49,23 +53,27 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// Opens the file, or makes it, and reads what counts in it: the history
+    /// Opens the file, or makes it, and reads what counts in it: the place
     /// of every payload for which `is_there` and whose work is not over.
     pub(crate) fn open(
         disk: Arc<dyn Disk>,
         path: PathBuf,
         is_there: impl Fn(&str) -> bool,
-    ) -> Result<(Self, HashMap<String, u64>), Error> {
+    ) -> Result<(Self, HashMap<String, Noted>), Error> {
         let bytes = match std::fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(io_error("read", &path, error)),
         };
-        let (records, whole) = read_all(&bytes, &path)?;
-        if whole == 0 && !bytes.is_empty() {
-            // Whatever it is, it is kept; the coordinator is asked what it has.
-            let aside = path.with_extension("damaged");
-            tracing::error!(file = %path.display(), aside = %aside.display(), "no journal of registrations: it is set aside");
+        let Scan { records, whole, damaged } = Scan::of(&bytes, &path)?;
+        let is_broken = damaged > 0 || (whole == 0 && !bytes.is_empty());
+        if is_broken {
+            // Whatever it is, it is kept; what can be read of it is written anew.
+            let (aside, read) = (path.with_extension("damaged"), records.len());
+            tracing::error!(
+                file = %path.display(), aside = %aside.display(), damaged, read,
+                "the journal of registrations is damaged: it is set aside, and the coordinator is asked what it has"
+            );
             disk.rename(&path, &aside).map_err(|error| io_error("set aside", &path, error))?;
         } else if whole < bytes.len() {
             let lost = bytes.len() - whole;
@@ -87,9 +95,9 @@ impl Journal {
                 false
             }
         });
-        let known = last.iter().map(|(id, record)| (id.clone(), record.history)).collect();
+        let known = last.iter().map(|(id, record)| (id.clone(), noted(record))).collect();
         let void = count - last.len() as u64;
-        let journal = if whole == 0 || void > last.len() as u64 + SLACK {
+        let journal = if whole == 0 || is_broken || void > last.len() as u64 + SLACK {
             Journal::write_new(disk, path, last.values())?
         } else {
             let opened = File::options().read(true).append(true).open(&path);
@@ -164,9 +172,10 @@ impl Journal {
     }
 
     /// The last records of these payloads.
-    pub(crate) fn read(&mut self, ids: &HashSet<&str>) -> Result<Vec<RegistrationRecord>, Error> {
+    pub(crate) fn read(&self, ids: &HashSet<&str>) -> Result<Vec<RegistrationRecord>, Error> {
         let mut found = HashMap::new();
-        for record in self.read_back()? {
+        // What is damaged by now is missing: whoever asked will see that.
+        for record in self.read_back()?.records {
             if ids.contains(record.id.as_str()) {
                 found.insert(record.id.clone(), record);
             }
@@ -188,8 +197,16 @@ impl Journal {
 
     /// Leaves out what does not count any more.
     pub(crate) fn compact(&mut self, is_marked: impl Fn(&str) -> bool) -> Result<(), Error> {
+        let scan = self.read_back()?;
+        if scan.damaged > 0 || scan.whole as u64 != self.length {
+            // The next start sets it aside.
+            let (path, expected) = (self.path.clone(), u64::from(VERSION));
+            let found = format!("{} damaged bytes", scan.damaged.max(1));
+            self.records = 0;
+            return Err(Error::FormatUnreadable { path, found, expected });
+        }
         let mut last = HashMap::new();
-        for record in self.read_back()?.into_iter().filter(|record| is_marked(&record.id)) {
+        for record in scan.records.into_iter().filter(|record| is_marked(&record.id)) {
             last.insert(record.id.clone(), record);
         }
         let records = last.values().filter(|record| !record.over);
@@ -197,14 +214,12 @@ impl Journal {
         Ok(())
     }
 
-    fn read_back(&mut self) -> Result<Vec<RegistrationRecord>, Error> {
-        let failed = |error| io_error("read", &self.path, error);
-        let mut bytes = Vec::new();
-        let mut file = &self.file;
-        file.seek(SeekFrom::Start(0)).map_err(failed)?;
-        file.take(self.length).read_to_end(&mut bytes).map_err(failed)?;
-        file.seek(SeekFrom::End(0)).map_err(failed)?;
-        Ok(read_all(&bytes, &self.path)?.0)
+    fn read_back(&self) -> Result<Scan, Error> {
+        // Not by the position of the file, at which the next record is written.
+        let mut bytes = vec![0; usize::try_from(self.length).unwrap_or(usize::MAX)];
+        let read = self.file.read_exact_at(&mut bytes, 0);
+        read.map_err(|error| io_error("read", &self.path, error))?;
+        Scan::of(&bytes, &self.path)
     }
 
     fn cut(&mut self) -> Result<(), Error> {
@@ -229,51 +244,29 @@ pub(crate) fn frame(bytes: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(bytes);
 }
 
-/// The records, and how many bytes of the file are whole.
-fn read_all(bytes: &[u8], path: &Path) -> Result<(Vec<RegistrationRecord>, usize), Error> {
-    let newer = |found: u32| Error::FormatNewer {
-        path: path.to_path_buf(),
-        found: u64::from(found),
-        supported: u64::from(VERSION),
-    };
-    let mut records = Vec::new();
-    let Some((head, _)) = bytes.split_at_checked(HEAD) else { return Ok((records, 0)) };
-    let (magic, version) = head.split_at(MAGIC.len());
-    if magic != MAGIC {
-        return Ok((records, 0));
-    }
-    match version.try_into().map(u32::from_le_bytes) {
-        Ok(version) if version > VERSION => return Err(newer(version)),
-        _ => {}
-    }
-    let mut at = HEAD;
-    while let Some((length, crc)) = frame_at(bytes, at) {
-        let start = at + FRAME;
-        let Some(body) = bytes.get(start..start + length) else { break };
-        if crc32c::crc32c(body) != crc {
-            break;
-        }
-        let Ok(record) = RegistrationRecord::decode(body) else { break };
-        if record.version > VERSION {
-            return Err(newer(record.version));
-        }
-        records.push(record);
-        at = start + length;
-    }
-    Ok((records, at))
-}
-
-fn frame_at(bytes: &[u8], at: usize) -> Option<(usize, u32)> {
-    let frame = bytes.get(at..at + FRAME)?;
-    let (length, crc) = frame.split_at(4);
-    let length = u32::from_le_bytes(length.try_into().ok()?) as usize;
-    (length <= MAX_RECORD).then_some((length, u32::from_le_bytes(crc.try_into().ok()?)))
-}
-
 /// The payload was registered so.
-pub(crate) fn registered(id: &str, history: u64, spec: impl Into<Bytes>) -> RegistrationRecord {
-    let (id, spec) = (id.to_owned(), spec.into());
-    RegistrationRecord { version: VERSION, id, history, spec, over: false }
+pub(crate) fn registered(id: &str, mark: Mark) -> RegistrationRecord {
+    RegistrationRecord {
+        version: VERSION,
+        id: id.to_owned(),
+        run: mark.place.run,
+        sequence: mark.place.sequence,
+        spec: mark.spec,
+        waits: mark.waits,
+        over: false,
+    }
+}
+
+/// What is in memory of a record.
+fn noted(record: &RegistrationRecord) -> Noted {
+    let place = Place { run: record.run, sequence: record.sequence };
+    Noted { place, waits: record.waits }
+}
+
+/// The mark that a record tells.
+pub(crate) fn mark(record: RegistrationRecord) -> Mark {
+    let Noted { place, waits } = noted(&record);
+    Mark { place, spec: record.spec, waits }
 }
 
 /// Work on the payload is over.
@@ -287,9 +280,17 @@ mod tests {
     use super::*;
     use crate::LocalDisk;
 
-    fn open(path: &Path) -> (Journal, HashMap<String, u64>) {
+    fn open(path: &Path) -> (Journal, HashMap<String, Noted>) {
         let there = |id: &str| id != "gone";
         Journal::open(Arc::new(LocalDisk), path.to_path_buf(), there).unwrap()
+    }
+
+    fn at(sequence: u64) -> Noted {
+        Noted { place: Place { run: 7, sequence }, waits: false }
+    }
+
+    fn record(id: &str, sequence: u64, spec: &'static str) -> RegistrationRecord {
+        registered(id, Mark { place: at(sequence).place, spec: spec.into(), waits: false })
     }
 
     #[test]
@@ -299,29 +300,70 @@ mod tests {
         let (mut journal, known) = open(&path);
         assert!(known.is_empty());
         let records = [
-            registered("a", 1, &b"one"[..]),
-            registered("b", 1, &b"two"[..]),
-            registered("gone", 1, &b""[..]),
+            record("a", 1, "one"),
+            record("b", 1, "two"),
+            record("gone", 1, ""),
             over("b"),
-            registered("a", 2, &b"three"[..]),
+            record("a", 2, "three"),
         ];
         journal.append(&records).unwrap();
         journal.sync().unwrap();
         let found = journal.read(&["a", "b"].into()).unwrap();
-        assert_eq!(found, [registered("a", 2, &b"three"[..])]);
+        assert_eq!(found, [record("a", 2, "three")]);
         let whole = std::fs::read(&path).unwrap();
         let (_, known) = open(&path);
-        assert_eq!(known, [("a".to_owned(), 2)].into());
+        assert_eq!(known, [("a".to_owned(), at(2))].into());
         // Torn at every byte of the last record: the one before it counts.
         let last = prost::Message::encoded_len(&records[4]) + FRAME;
         for cut in 1..=last {
             std::fs::write(&path, &whole[..whole.len() - cut]).unwrap();
             let (mut journal, known) = open(&path);
-            assert_eq!(known, [("a".to_owned(), 1)].into(), "{cut} bytes are missing");
-            journal.append(&[registered("c", 3, &b""[..])]).unwrap();
+            assert_eq!(known, [("a".to_owned(), at(1))].into(), "{cut} bytes are missing");
+            journal.append(&[record("c", 3, "")]).unwrap();
             let (_, known) = open(&path);
             assert_eq!(known.len(), 2, "what follows is read: {cut} bytes were missing");
         }
+    }
+
+    #[test]
+    fn a_damaged_part_costs_what_is_in_it_and_nothing_after_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("registered.log");
+        let names: Vec<String> = (0..5).map(|n| format!("payload-{n}")).collect();
+        let (mut journal, _) = open(&path);
+        for (n, name) in (1..).zip(&names) {
+            journal.append(&[record(name, n, "spec")]).unwrap();
+        }
+        let whole = std::fs::read(&path).unwrap();
+        let length = (whole.len() - HEAD) / names.len();
+        // Every bit of the second record: its length, its checksum, its content.
+        for bit in 0..length * 8 {
+            let mut bytes = whole.clone();
+            bytes[HEAD + length + bit / 8] ^= 1 << (bit % 8);
+            std::fs::write(&path, &bytes).unwrap();
+            let (journal, known) = open(&path);
+            assert_eq!(known.len(), 4, "bit {bit}: {known:?}");
+            assert!(!known.contains_key(&names[1]), "bit {bit}");
+            let aside = path.with_extension("damaged");
+            assert_eq!(std::fs::read(&aside).unwrap(), bytes, "it is kept");
+            std::fs::remove_file(aside).unwrap();
+            drop(journal);
+            assert_eq!(open(&path).1.len(), 4, "what was read stays");
+        }
+        // While it is open: what is left is read, nothing is written over it.
+        std::fs::write(&path, &whole).unwrap();
+        let (mut journal, _) = open(&path);
+        let mut bytes = whole.clone();
+        bytes[HEAD + length + FRAME + 2] ^= 1;
+        std::fs::write(&path, &bytes).unwrap();
+        let ids = names.iter().map(String::as_str).collect();
+        assert_eq!(journal.read(&ids).unwrap().len(), 4);
+        assert!(journal.compact(|_| true).is_err());
+        assert_eq!(std::fs::read(&path).unwrap(), bytes);
+        // Zeros at the end, as some file systems leave them.
+        let zeros = [whole.as_slice(), &[0; 100]].concat();
+        std::fs::write(&path, zeros).unwrap();
+        assert_eq!(open(&path).1.len(), 5);
     }
 
     #[test]
@@ -330,14 +372,14 @@ mod tests {
         let path = directory.path().join("registered.log");
         let (mut journal, _) = open(&path);
         for n in 0..3 * SLACK {
-            journal.append(&[registered("a", n, &b""[..])]).unwrap();
+            journal.append(&[record("a", n, "")]).unwrap();
         }
         assert!(journal.is_long(1));
         journal.compact(|id| id == "a").unwrap();
         assert!(!journal.is_long(1));
-        journal.append(&[registered("b", 7, &b"x"[..])]).unwrap();
+        journal.append(&[record("b", 7, "x")]).unwrap();
         let (_, known) = open(&path);
-        assert_eq!(known, [("a".to_owned(), 3 * SLACK - 1), ("b".to_owned(), 7)].into());
+        assert_eq!(known, [("a".to_owned(), at(3 * SLACK - 1)), ("b".to_owned(), at(7))].into());
 
         let mut bytes = std::fs::read(&path).unwrap();
         bytes[8] = 9;

@@ -14,6 +14,7 @@ use super::map::{Footer, OpenError, read_footer};
 use super::record::Broken;
 use super::writer::remove_quietly;
 use crate::error::{Error, io_error};
+use crate::store::Noted;
 
 /// A payload that was found.
 pub(crate) struct Recovered {
@@ -24,7 +25,7 @@ pub(crate) struct Recovered {
     pub(crate) length: u64,
     pub(crate) pinned: bool,
     /// Of its mark as registered.
-    pub(crate) history: Option<u64>,
+    pub(crate) mark: Option<Noted>,
 }
 
 /// Reads the footer of every file, in as many threads as there are processors.
@@ -115,5 +116,5 @@ fn read(directory: &Directory, path: &Path) -> Result<Recovered, OpenError> {
         return Err(damaged(format!("it holds payload {id}, under another name")));
     }
     let pinned = directory.pin(&id).exists();
-    Ok(Recovered { id, record, schema, path: path.to_path_buf(), length, pinned, history: None })
+    Ok(Recovered { id, record, schema, path: path.to_path_buf(), length, pinned, mark: None })
 }

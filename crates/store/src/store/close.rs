@@ -11,6 +11,7 @@ impl Store {
         inner.closing.cancel();
         inner.tasks.close();
         inner.tasks.wait().await;
+        inner.write_waiting().await;
         inner.sync_marks().await;
         if let Some(directory) = &inner.directory {
             directory.release();

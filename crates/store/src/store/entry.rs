@@ -10,7 +10,7 @@ use sheaf_retry::Timestamp;
 use crate::budget::Held;
 use crate::disk::MappedFile;
 use crate::payload::{Durability, PayloadInfo};
-use crate::retention::Asked;
+use crate::retention::{Asked, Place as RegistrationPlace};
 
 /// Its messages in memory.
 #[derive(Clone)]
@@ -36,6 +36,14 @@ pub(crate) struct Place {
     pub(crate) mapped: Weak<MappedFile>,
 }
 
+/// What is in memory of a mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Noted {
+    pub(crate) place: RegistrationPlace,
+    /// Its work waits for others.
+    pub(crate) waits: bool,
+}
+
 /// Time of use of an entry that is being removed: one number for both, so that
 /// it is either used or removed, never the one after the other was promised.
 const REMOVED: u64 = u64::MAX;
@@ -46,8 +54,8 @@ pub(crate) struct Entry {
     pub(crate) replaced_dictionaries: bool,
     used_at: AtomicU64,
     pub(crate) pinned: AtomicBool,
-    /// Of its mark as registered; 0 where there is none.
-    history: AtomicU64,
+    /// Of its mark as registered.
+    mark: Mutex<Option<Noted>>,
     /// When the retention task looks at it next: the entry of its queue that
     /// counts, older ones are void.
     pub(crate) due_at: AtomicU64,
@@ -69,7 +77,7 @@ impl Entry {
             replaced_dictionaries: replaced,
             used_at: AtomicU64::new(info.used_at.as_micros()),
             pinned: AtomicBool::new(false),
-            history: AtomicU64::new(0),
+            mark: Mutex::new(None),
             due_at: AtomicU64::new(0),
             verified: AtomicBool::new(false),
             place: Mutex::new(place),
@@ -122,20 +130,20 @@ impl Entry {
         self.used_at.store(used_at, Ordering::Relaxed);
     }
 
-    /// The history of the owner that it was registered with, while work is to come.
-    pub(crate) fn history(&self) -> Option<u64> {
-        Some(self.history.load(Ordering::Relaxed)).filter(|history| *history != 0)
+    /// What is noted of its registration, while work is to come.
+    pub(crate) fn mark(&self) -> Option<Noted> {
+        *self.mark.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// As its owner is asked about it.
     pub(crate) fn asked(&self) -> Asked {
-        Asked { id: self.info.id.clone(), history: self.history() }
+        Asked { id: self.info.id.clone(), place: self.mark().map(|mark| mark.place) }
     }
 
     /// What it was before.
-    pub(crate) fn set_history(&self, history: Option<u64>) -> Option<u64> {
-        let before = self.history.swap(history.unwrap_or(0), Ordering::Relaxed);
-        Some(before).filter(|history| *history != 0)
+    pub(crate) fn set_mark(&self, mark: Option<Noted>) -> Option<Noted> {
+        let mut place = self.mark.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *place, mark)
     }
 
     pub(crate) fn is_pinned(&self) -> bool {

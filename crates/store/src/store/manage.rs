@@ -139,7 +139,7 @@ impl Store {
             let info = entry.as_put();
             stats.payloads += 1;
             stats.pinned += u64::from(entry.is_pinned());
-            stats.registered += u64::from(entry.history().is_some());
+            stats.registered += u64::from(entry.mark().is_some());
             stats.rows += info.rows;
             stats.bytes += info.bytes;
             let place = entry.place();

@@ -10,14 +10,18 @@ use sheaf_proto::BatchId;
 use sheaf_proto::storage::v1::RegistrationRecord;
 use tokio::sync::OwnedMutexGuard;
 
+use super::entry::Noted;
 use super::{Inner, Store};
 use crate::disk::{Directory, Disk, Journal, Recovered, journal};
 use crate::error::Error;
-use crate::retention::Mark;
+use crate::retention::{Mark, Place};
 
 /// What a crash of the machine, not of the process, may leave unwritten: the
 /// coordinator, or the next comparison with it, then says it again.
 const SYNC_AFTER: Duration = Duration::from_millis(200);
+
+/// After a write that failed: the disk may be full.
+const WRITE_AGAIN: Duration = Duration::from_secs(5);
 
 /// Payloads looked at without letting others have the index.
 const PART: usize = 4_096;
@@ -34,8 +38,9 @@ enum Keeper {
     Memory(Mutex<HashMap<BatchId, Mark>>),
     File {
         journal: Arc<tokio::sync::Mutex<Journal>>,
-        /// To be written by whoever has the journal next, in this order.
-        waiting: Mutex<Vec<RegistrationRecord>>,
+        /// To be written by whoever has the journal next: the last word on each
+        /// payload, no mark where its work is over. Never more than one for each.
+        waiting: Mutex<HashMap<BatchId, Option<Mark>>>,
         /// A task waits for the journal to write them.
         is_scheduled: AtomicBool,
         /// Somebody will sync it.
@@ -62,7 +67,7 @@ impl Marks {
         let path = directory.registered();
         let (journal, known) = Journal::open(disk, path, |id| there.contains(id))?;
         for payload in found {
-            payload.history = known.get(payload.id.as_str()).copied();
+            payload.mark = known.get(payload.id.as_str()).copied();
         }
         let keeper = Keeper::File {
             journal: Arc::new(tokio::sync::Mutex::new(journal)),
@@ -84,14 +89,21 @@ impl Store {
 
     /// Whether the payload is there and not marked as registered.
     pub fn is_unmarked(&self, id: &BatchId) -> bool {
-        self.inner.index.get(id).is_some_and(|entry| entry.history().is_none())
+        self.inner.index.get(id).is_some_and(|entry| entry.mark().is_none())
     }
 
-    /// Payloads that are marked as registered in another history than this
-    /// one, at most `limit`, by name from after `after`.
-    pub fn marked_elsewhere(
+    /// Where the registration of a payload stands that is marked as one whose
+    /// work waits for others.
+    pub fn marked_waiting(&self, id: &BatchId) -> Option<Place> {
+        let mark = self.inner.index.get(id).and_then(|entry| entry.mark())?;
+        mark.waits.then_some(mark.place)
+    }
+
+    /// Payloads whose mark's place does not have this property, at most `limit`,
+    /// by name from after `after`.
+    pub fn marked_unless(
         &self,
-        history: Option<u64>,
+        is_so: impl Fn(Place) -> bool,
         after: Option<&BatchId>,
         limit: usize,
     ) -> Vec<BatchId> {
@@ -105,8 +117,7 @@ impl Store {
             let (mut seen, mut last) = (0, None);
             for (id, entry) in part {
                 (seen, last) = (seen + 1, Some(id));
-                let is_other = entry.history().is_some_and(|marked| history != Some(marked));
-                if is_other {
+                if entry.mark().is_some_and(|mark| !is_so(mark.place)) {
                     found.push(id.clone());
                 }
                 if found.len() == limit {
@@ -146,14 +157,13 @@ impl Store {
         };
         let ids = ids.to_vec();
         self.inner.write_waiting().await;
-        let mut journal = Arc::clone(journal).lock_owned().await;
+        let journal = Arc::clone(journal).lock_owned().await;
         let read = tokio::task::spawn_blocking(move || {
             journal.read(&ids.iter().map(BatchId::as_str).collect())
         });
         let records = read.await.map_err(|_| Error::TaskLost)??;
         let mark = |record: RegistrationRecord| {
-            let id = BatchId::try_new(&record.id).ok()?;
-            Some((id, Mark { history: record.history, spec: record.spec }))
+            Some((BatchId::try_new(&record.id).ok()?, journal::mark(record)))
         };
         Ok(records.into_iter().filter_map(mark).collect())
     }
@@ -195,8 +205,8 @@ impl Inner {
     /// Sets or takes away one mark.
     fn note(&self, id: &BatchId, mark: Option<Mark>) {
         let Some(entry) = self.index.get(id) else { return };
-        let history = mark.as_ref().map(|mark| mark.history);
-        // Under the lock, so that the journal has changes in their order.
+        let noted = mark.as_ref().map(|mark| Noted { place: mark.place, waits: mark.waits });
+        // Under the lock, so that the journal has the last word, too.
         let before = match &self.marks.keeper {
             Keeper::Memory(known) => {
                 let mut known = lock(known);
@@ -204,22 +214,18 @@ impl Inner {
                     Some(mark) => known.insert(id.clone(), mark),
                     None => known.remove(id),
                 };
-                entry.set_history(history)
+                entry.set_mark(noted)
             }
             Keeper::File { waiting, .. } => {
                 let mut waiting = lock(waiting);
-                let before = entry.set_history(history);
-                match mark {
-                    Some(mark) => {
-                        waiting.push(journal::registered(id.as_str(), mark.history, mark.spec));
-                    }
-                    None if before.is_some() => waiting.push(journal::over(id.as_str())),
-                    None => {}
+                let before = entry.set_mark(noted);
+                if before.is_some() || mark.is_some() {
+                    waiting.insert(id.clone(), mark);
                 }
                 before
             }
         };
-        match (before, history) {
+        match (before, noted) {
             (None, Some(_)) => {
                 self.marks.marked.fetch_add(1, Ordering::Relaxed);
             }
@@ -231,7 +237,7 @@ impl Inner {
     }
 
     /// Writes what waits, with what others have brought meanwhile.
-    async fn write_waiting(self: &Arc<Self>) {
+    pub(super) async fn write_waiting(self: &Arc<Self>) {
         if let Keeper::File { waiting, .. } = &self.marks.keeper
             && !lock(waiting).is_empty()
         {
@@ -246,26 +252,35 @@ impl Inner {
         let mut journal = Arc::clone(journal).lock_owned().await;
         // Before the records are taken: what comes later has its own task.
         is_scheduled.store(false, Ordering::Relaxed);
-        let records = std::mem::take(&mut *lock(waiting));
-        if records.is_empty() {
+        let taken = std::mem::take(&mut *lock(waiting));
+        if taken.is_empty() {
             return;
         }
+        let record = |(id, mark): (&BatchId, &Option<Mark>)| match mark {
+            Some(mark) => journal::registered(id.as_str(), mark.clone()),
+            None => journal::over(id.as_str()),
+        };
+        let records: Vec<RegistrationRecord> = taken.iter().map(record).collect();
         let (index, live) = (Arc::clone(&self.index), self.marks.marked.load(Ordering::Relaxed));
         let write = tokio::task::spawn_blocking(move || {
             journal.append(&records)?;
-            if journal.is_long(live) {
-                journal.compact(|id| {
+            if journal.is_long(live)
+                && let Err(error) = journal.compact(|id| {
                     let entry = BatchId::try_new(id).ok().and_then(|id| index.get(&id));
-                    entry.is_some_and(|entry| entry.history().is_some())
-                })?;
+                    entry.is_some_and(|entry| entry.mark().is_some())
+                })
+            {
+                tracing::warn!(%error, "the journal of registrations stays long");
             }
             Ok::<(), Error>(())
         });
         match write.await {
             Ok(Ok(())) => {}
-            // They hold as long as the process; the next comparison with the
-            // coordinator brings them back after that.
-            Ok(Err(error)) => tracing::warn!(%error, "marks of registered payloads are not stored"),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "marks of registered payloads are not stored yet");
+                self.write_again(taken);
+                return;
+            }
             Err(_) => tracing::error!("storing marks of registered payloads panicked"),
         }
         if !is_syncing.swap(true, Ordering::Relaxed) {
@@ -274,6 +289,27 @@ impl Inner {
                 let sleep = inner.clock.sleep(SYNC_AFTER);
                 inner.closing.run_until_cancelled(sleep).await;
                 inner.sync_marks().await;
+            });
+        }
+    }
+
+    /// What could not be written waits on, unless there is a later word, and is
+    /// tried again.
+    fn write_again(self: &Arc<Self>, taken: HashMap<BatchId, Option<Mark>>) {
+        let Keeper::File { waiting, is_scheduled, .. } = &self.marks.keeper else { return };
+        {
+            let mut waiting = lock(waiting);
+            for (id, mark) in taken {
+                waiting.entry(id).or_insert(mark);
+            }
+        }
+        if !is_scheduled.swap(true, Ordering::Relaxed) {
+            let inner = Arc::clone(self);
+            self.tasks.spawn(async move {
+                let sleep = inner.clock.sleep(WRITE_AGAIN);
+                if inner.closing.run_until_cancelled(sleep).await.is_some() {
+                    inner.write().await;
+                }
             });
         }
     }

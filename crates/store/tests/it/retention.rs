@@ -10,7 +10,8 @@ use sheaf_flight::Error;
 use sheaf_proto::BatchId;
 use sheaf_retry::{Code, ManualClock, Retryable as _};
 use sheaf_store::{
-    Asked, Filter, Mark, Options, PayloadInfo, PayloadOwner, PutOptions, Standing, Status, Store,
+    Asked, Filter, Mark, Options, PayloadInfo, PayloadOwner, Place, PutOptions, Standing, Status,
+    Store,
 };
 use sheaf_testkit::wait_until_async;
 
@@ -35,9 +36,9 @@ impl PayloadOwner for Owner {
             return Err(Error::new(Code::Unavailable, "down"));
         }
         let (known, history) = (self.standings.lock().unwrap(), *self.history.lock().unwrap());
-        let standing = |asked: &Asked| match (known.get(&asked.id), asked.history) {
+        let standing = |asked: &Asked| match (known.get(&asked.id), asked.place) {
             (Some(standing), _) => *standing,
-            (None, Some(marked)) if marked != history => Standing::Lost,
+            (None, Some(place)) if place.run != history => Standing::Lost,
             (None, _) => Standing::Unregistered,
         };
         Ok(payloads.iter().map(standing).collect())
@@ -49,8 +50,12 @@ impl PayloadOwner for Owner {
         }
         self.standings.lock().unwrap().insert(payload.id.clone(), Standing::Live);
         let history = *self.history.lock().unwrap();
-        Ok(Some(Mark { history, spec: payload.id.to_string().into() }))
+        Ok(Some(mark_of(history, payload.id.as_str())))
     }
+}
+
+fn mark_of(run: u64, spec: &str) -> Mark {
+    Mark { place: Place { run, sequence: 1 }, spec: spec.to_owned().into(), waits: false }
 }
 
 impl Owner {
@@ -235,12 +240,11 @@ async fn what_is_registered_outlives_its_coordinator() {
     let (store, clock) = open_at(path, None).await;
     pass(&store, &clock).await;
     gone(&store, "unknown").await;
-    assert_eq!(store.marked_elsewhere(None, None, 9), [id("again"), id("known")]);
+    assert_eq!(store.marked_unless(|_| false, None, 9), [id("again"), id("known")]);
     let error = store.delete(&id("known")).await.unwrap_err();
     assert_eq!(error.code(), Code::FailedPrecondition, "{error}");
     let marks = store.marks(&[id("known"), id("other")]).await.unwrap();
-    let mark = Mark { history: 1, spec: "known".into() };
-    assert_eq!(marks, [(id("known"), mark)]);
+    assert_eq!(marks, [(id("known"), mark_of(1, "known"))]);
     store.close().await;
 
     // Beside one that came back empty.
@@ -250,10 +254,9 @@ async fn what_is_registered_outlives_its_coordinator() {
     let page = store.list(&lost, None, 9).await.unwrap();
     assert_eq!(page.payloads.len(), 2);
     // One of them is registered again, in the history that forgot it later.
-    let mark = Mark { history: 3, spec: "anew".into() };
-    let other = mark.clone();
-    store.mark(vec![(id("again"), mark), (id("other"), other)]).await;
-    assert_eq!(store.marked_elsewhere(Some(3), None, 9), [id("known")]);
+    let marks = ["again", "other"].map(|name| (id(name), mark_of(3, "anew")));
+    store.mark(marks.into()).await;
+    assert_eq!(store.marked_unless(|place| place.run == 3, None, 9), [id("known")]);
     store.close().await;
 
     let (store, clock) = open_at(path, Some(3)).await;
@@ -281,6 +284,6 @@ async fn a_mark_ends_with_the_work() {
         .unwrap();
     store.close().await;
     let (store, _clock) = open_at(directory.path(), None).await;
-    assert_eq!(store.marked_elsewhere(None, None, 9), [id("b")]);
+    assert_eq!(store.marked_unless(|_| false, None, 9), [id("b")]);
     store.close().await;
 }

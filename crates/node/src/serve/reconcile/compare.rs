@@ -1,6 +1,8 @@
 //! Every live batch, and whether its payload is where it is said to be.
 
-use sheaf_coordinator::{Batch, BatchSpec, CoordinatorExt as _, Error, ListFilter, State};
+use sheaf_coordinator::{
+    Batch, BatchSpec, CoordinatorExt as _, Error, History, ListFilter, Position, Run, State,
+};
 
 use super::{PAGE, Reconciler, name};
 
@@ -41,7 +43,7 @@ impl Found {
 /// What one page asks to be done.
 #[derive(Default)]
 struct Work {
-    mark: Vec<BatchSpec>,
+    mark: Vec<(BatchSpec, State)>,
     add: Vec<BatchSpec>,
 }
 
@@ -53,6 +55,7 @@ impl Reconciler {
         let limit = u32::try_from(PAGE).unwrap_or(u32::MAX);
         let mut filter = ListFilter { states, limit, ..ListFilter::default() };
         let mut found = Found::default();
+        let mut history = self.owner.history().await.unwrap_or_default();
         loop {
             let page = self.coordinator.list(filter.clone()).await?;
             let mut work = Work::default();
@@ -60,7 +63,9 @@ impl Reconciler {
             if !work.add.is_empty() {
                 self.coordinator.register(work.add).await?;
             }
-            self.mark(&work.mark).await;
+            if !work.mark.is_empty() {
+                history = self.mark(&work.mark, &history).await;
+            }
             if page.next_cursor.is_empty() {
                 return Ok(found);
             }
@@ -87,8 +92,11 @@ impl Reconciler {
                     found.added += 1;
                     work.add.push(BatchSpec { locations: self.own.clone(), ..spec.clone() });
                 }
-                if self.store.is_unmarked(&spec.id) {
-                    work.mark.push(spec.clone());
+                // Or marked as waiting, which it does no longer.
+                let is_old = || self.store.marked_waiting(&spec.id).is_some();
+                let is_waiting = batch.state == State::Waiting;
+                if self.store.is_unmarked(&spec.id) || (!is_waiting && is_old()) {
+                    work.mark.push((spec.clone(), batch.state));
                 }
             }
         }
@@ -102,16 +110,20 @@ impl Reconciler {
         }
     }
 
-    /// Keeps the payloads of these batches until they are over.
-    pub(super) async fn mark(&self, specs: &[BatchSpec]) {
-        let mut marks = Vec::with_capacity(specs.len());
-        for spec in specs {
-            if let Some(mark) = self.owner.mark(spec).await {
-                marks.push((spec.id.clone(), mark));
-            }
+    /// Keeps the payloads of these batches until they are over. They were known
+    /// after `before` was answered; the history as it is now.
+    pub(super) async fn mark(&self, batches: &[(BatchSpec, State)], before: &History) -> History {
+        let Ok(now) = self.owner.history().await else { return History::default() };
+        if before.run() == now.run()
+            && let Some(Run { id, end }) = now.runs.last().copied()
+        {
+            // Each stands before the next that will be registered.
+            let position = Position { run: id, sequence: end.saturating_sub(1) };
+            let mark = |(spec, state): &(BatchSpec, State)| {
+                (spec.id.clone(), sheaf_worker::mark(spec, *state, position))
+            };
+            self.store.mark(batches.iter().map(mark).collect()).await;
         }
-        if !marks.is_empty() {
-            self.store.mark(marks).await;
-        }
+        now
     }
 }

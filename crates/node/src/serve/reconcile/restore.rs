@@ -2,11 +2,15 @@
 
 use std::collections::HashMap;
 
-use sheaf_coordinator::{Batch, BatchSpec, CoordinatorExt as _, Error, wire};
+use sheaf_coordinator::{Batch, BatchSpec, CoordinatorExt as _, Error, History, wire};
 use sheaf_proto::BatchId;
 use sheaf_retry::{Code, Retryable as _};
+use sheaf_worker::CoordinatorOwner;
 
 use super::{PAGE, Reconciler, name};
+
+/// Marks read in one go: the journal is read from its beginning each time.
+const LOST: usize = 10_000;
 
 /// What became of batches that were registered in another history of the
 /// coordinator than the present one.
@@ -36,7 +40,7 @@ impl Restored {
             tracing::error!(
                 refused,
                 reason,
-                "the coordinator does not know batches that were registered before, and does not take them: their payloads are kept, and it is tried again"
+                "the coordinator does not know batches that were registered before, and does not take them: their payloads are kept, and it is tried again; RegisterBatch by hand, without what they depended on, takes them too"
             );
         }
     }
@@ -64,14 +68,20 @@ impl Reconciler {
         };
         let mut after = None;
         loop {
-            let ids = self.store.marked_elsewhere(Some(history.0), after.as_ref(), PAGE);
+            let has = |place| history.has(sheaf_worker::position(place));
+            let ids = self.store.marked_unless(has, after.as_ref(), LOST);
             let Some(last) = ids.last() else { return Ok(restored) };
             after = Some(last.clone());
-            self.restore_page(&ids, &mut restored).await?;
+            self.restore_page(&ids, &history, &mut restored).await?;
         }
     }
 
-    async fn restore_page(&self, ids: &[BatchId], restored: &mut Restored) -> Result<(), Error> {
+    async fn restore_page(
+        &self,
+        ids: &[BatchId],
+        history: &History,
+        restored: &mut Restored,
+    ) -> Result<(), Error> {
         let known = self.coordinator.get_all(ids.to_vec()).await?;
         let known: HashMap<&BatchId, &Batch> =
             known.iter().map(|batch| (&batch.spec.id, batch)).collect();
@@ -79,19 +89,23 @@ impl Reconciler {
         let over: Vec<BatchId> =
             known.values().filter(is_over).map(|batch| batch.spec.id.clone()).collect();
         self.store.completed(&over);
-        let live: Vec<BatchSpec> = known
+        let live: Vec<_> = known
             .values()
             .filter(|batch| !batch.state.is_terminal())
-            .map(|batch| batch.spec.clone())
+            .map(|batch| (batch.spec.clone(), batch.state))
             .collect();
-        self.mark(&live).await;
+        if !live.is_empty() {
+            self.mark(&live, history).await;
+        }
 
         let lost: Vec<BatchId> = ids.iter().filter(|id| !known.contains_key(id)).cloned().collect();
         if lost.is_empty() {
             return Ok(());
         }
         let specs = self.specs(&lost, restored).await;
-        self.register_again(specs, restored).await;
+        for page in specs.chunks(PAGE) {
+            self.register_again(page.to_vec(), restored).await;
+        }
         Ok(())
     }
 
@@ -104,6 +118,10 @@ impl Reconciler {
                 return Vec::new();
             }
         };
+        if marks.len() < ids.len() {
+            let why = "the journal does not say how they were registered: register them by hand";
+            restored.refuse(ids.len() - marks.len(), &why);
+        }
         let mut specs = Vec::with_capacity(marks.len());
         for (id, mark) in marks {
             match wire::decode_spec(&mark.spec) {
@@ -155,11 +173,19 @@ impl Reconciler {
 
     async fn register(&self, specs: &[BatchSpec], restored: &mut Restored) -> Result<(), Error> {
         let registered = self.coordinator.register(specs.to_vec()).await?;
-        for one in registered.iter().filter(|one| one.created) {
-            restored.restored += 1;
-            name(&mut restored.names, &one.id);
+        let mut marks = Vec::with_capacity(specs.len());
+        for (spec, one) in specs.iter().zip(&registered) {
+            if one.created {
+                restored.restored += 1;
+                name(&mut restored.names, &one.id);
+            }
+            // Where it is over, or another batch by its key, none is needed any more.
+            match CoordinatorOwner::mark(spec, one) {
+                Some(mark) => marks.push((spec.id.clone(), mark)),
+                None => self.store.completed(std::slice::from_ref(&spec.id)),
+            }
         }
-        self.mark(specs).await;
+        self.store.mark(marks).await;
         Ok(())
     }
 }

@@ -80,7 +80,7 @@ async fn a_payload_that_is_here_too_or_now_is_made_known() {
     }
     let found = reconciler.compare().await.unwrap();
     assert_eq!((found.live, found.added), (0, 1));
-    assert_eq!(places(&reconciler, "moved").await.unwrap(), [old, OWN]);
+    assert_eq!(places(&reconciler, "moved").await.unwrap(), [OWN, old]);
     assert_eq!(places(&reconciler, "other").await.unwrap(), [old], "another payload");
     let found = reconciler.compare().await.unwrap();
     assert_eq!((found.live, found.added), (1, 0), "once");
@@ -98,7 +98,9 @@ async fn batches_that_a_coordinator_lost_are_registered_again() {
     for name in ["done", "parent", "child", "orphan", "never"] {
         put(&store, name).await;
     }
-    before.mark(&specs[1..]).await;
+    let history = before.owner.history().await.unwrap();
+    let marked: Vec<_> = specs[1..].iter().map(|spec| (spec.clone(), State::Waiting)).collect();
+    before.mark(&marked, &history).await;
     before.coordinator.control(cancel).await.unwrap();
     assert_eq!(before.restore().await.unwrap().restored, 0, "it knows them");
 
@@ -121,7 +123,31 @@ async fn batches_that_a_coordinator_lost_are_registered_again() {
     let cancel = Control::Cancel(vec!["child".parse().unwrap()]);
     third.coordinator.control(cancel).await.unwrap();
     assert_eq!(third.restore().await.unwrap().restored, 0);
-    let history = Some(third.owner.history().await.unwrap().0);
-    let left = store.marked_elsewhere(history, None, 9);
+    let history = third.owner.history().await.unwrap();
+    let left = store.marked_unless(|place| history.has(sheaf_worker::position(place)), None, 9);
     assert_eq!(left.iter().map(BatchId::as_str).collect::<Vec<_>>(), ["child", "orphan"][1..]);
+}
+
+#[tokio::test]
+async fn marks_that_cannot_be_read_are_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options::new(SystemClock::shared()).with_data_dir(folder.path());
+    let store = Store::open(options).await.unwrap();
+    let before = beside(&store, &[OWN]);
+    let specs = vec![spec("a", &[OWN]), spec("b", &[OWN])];
+    before.coordinator.register(specs.clone()).await.unwrap();
+    for name in ["a", "b"] {
+        put(&store, name).await;
+    }
+    let history = before.owner.history().await.unwrap();
+    let marked: Vec<_> = specs.into_iter().map(|spec| (spec, State::Pending)).collect();
+    before.mark(&marked, &history).await;
+    let journal = folder.path().join("registered.log");
+    let mut bytes = std::fs::read(&journal).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    std::fs::write(&journal, &bytes).unwrap();
+    let restored = beside(&store, &[OWN]).restore().await.unwrap();
+    assert_eq!((restored.restored, restored.refused), (1, 1), "{restored:?}");
+    assert!(restored.reason.unwrap().contains("by hand"));
 }
