@@ -109,7 +109,8 @@ impl Outage {
 /// Where the payload of one attempt comes from.
 #[derive(Clone, Debug)]
 struct Source {
-    /// What rests when it does not answer; empty for the default server.
+    /// What rests when none of it answers: all servers that have the payload;
+    /// empty for the default one.
     place: String,
     /// What broke the stream after it was opened.
     broken: Arc<OnceLock<Outage>>,
@@ -117,8 +118,7 @@ struct Source {
 
 impl Source {
     fn of(batch: &BatchSpec) -> Self {
-        let place = batch.locations.first().cloned().unwrap_or_default();
-        Source { place, broken: Arc::default() }
+        Source { place: batch.locations.join(" "), broken: Arc::default() }
     }
 
     /// Opens the payload, unless its server rests, and remembers what breaks it.
