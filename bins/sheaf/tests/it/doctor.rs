@@ -323,3 +323,35 @@ fn every_mode_is_looked_at_as_what_it_is() {
     let text = probe(&["--flight-addr", "127.0.0.1:0"]).failed(2);
     assert!(text.contains("name a port with --flight-addr"), "{text}");
 }
+
+/// Servers that are up and well, and of the wrong kind.
+#[test]
+fn a_fleet_whose_parts_do_not_fit_is_a_problem() {
+    let coordinator = Server::start(&["--mode", "coordinator"]);
+    let at = coordinator.ready.url("coordinator").unwrap();
+    let alone = Server::start(&["--mode", "flight"]);
+    let store = alone.ready.url("flight").unwrap();
+    let found = Finding::of(&["--mode", "worker", "--coordinator", store, "--flight-addr", at]);
+    found.problem("coordinator.mode", "failed_precondition", "mode all or coordinator");
+    found.problem("flight.mode", "failed_precondition", "the server that has the payloads");
+    let found = Finding::of(&["--mode", "worker", "--coordinator", at, "--flight-addr", at]);
+    found.problem("coordinator.mode", "failed_precondition", "the server that has the payloads");
+
+    let forwards = Server::start(&["--mode", "flight", "--coordinator", at]);
+    let store = forwards.ready.url("flight").unwrap();
+    let folder = TempDir::new().unwrap();
+    let flags = quiet(&folder);
+    let second = [&["--mode", "flight", "--coordinator", store][..], &words(&flags)].concat();
+    let found = Finding::of(&second);
+    found.problem("coordinator.mode", "failed_precondition", "name the coordinator itself");
+    // A worker may talk to the coordinator through it.
+    let found = Finding::of(&["--mode", "worker", "--coordinator", store, "--flight-addr", store]);
+    assert_eq!(found.check("coordinator.mode")["verdict"], "ok", "{:#}", found.report);
+    let Server { mut process, .. } = coordinator;
+    process.terminate(PATIENCE).unwrap();
+    let found = Finding::of(&["--mode", "worker", "--coordinator", store, "--flight-addr", store]);
+    // The server in between tries for a while: its answer may come too late.
+    let check = found.check("coordinator.mode");
+    assert_eq!(check["verdict"], "problem", "{check}");
+    assert!(check["action"].as_str().unwrap().contains("start the coordinator"), "{check}");
+}

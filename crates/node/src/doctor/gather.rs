@@ -15,7 +15,7 @@ use super::certificates::SecurityFacts;
 use super::data_dir::DataFacts;
 use super::disk::{DirFacts, Kind};
 use super::machine::MachineFacts;
-use super::peer::{PeerFacts, STEP};
+use super::peer::{Needs, PeerFacts, STEP};
 use super::ports::{self, AdminAnswer, Bind};
 use crate::config::{Backend, Config, HostPort, Mode};
 
@@ -55,7 +55,7 @@ impl Facts {
         let security = config.security().client();
         let named = others(config)
             .into_iter()
-            .map(|(role, address)| PeerFacts::gather(role, address, security, clock));
+            .map(|(role, needs, address)| PeerFacts::gather(role, needs, address, security, clock));
         let here = async {
             let local = local(config, clock).await;
             let tls = config.security().has_tls();
@@ -68,7 +68,7 @@ impl Facts {
                 if !flight || (tls && security.ca.is_none()) {
                     return None;
                 }
-                Some(PeerFacts::gather("server", address, security, clock).await)
+                Some(PeerFacts::gather("server", Needs::default(), address, security, clock).await)
             };
             let admin = async {
                 if !admin || tls {
@@ -84,12 +84,15 @@ impl Facts {
     }
 }
 
-/// The servers that a configuration dials, by role.
-fn others(config: &Config) -> Vec<(&'static str, HostPort)> {
+/// The servers that a configuration dials, by role and by what it needs there.
+fn others(config: &Config) -> Vec<(&'static str, Needs, HostPort)> {
     let Backend::Remote(coordinator) = config.backend() else { return Vec::new() };
-    let mut others = vec![("coordinator", coordinator.clone())];
-    if config.mode() == Mode::Worker && config.flight_addr() != coordinator {
-        others.push(("flight", config.flight_addr().clone()));
+    let (works, both) = (config.mode() == Mode::Worker, config.flight_addr() == coordinator);
+    let needs = Needs { coordinator: true, itself: !works, payloads: works && both };
+    let mut others = vec![("coordinator", needs, coordinator.clone())];
+    if works && !both {
+        let needs = Needs { payloads: true, ..Needs::default() };
+        others.push(("flight", needs, config.flight_addr().clone()));
     }
     others
 }

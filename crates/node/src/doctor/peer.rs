@@ -18,6 +18,8 @@ use crate::serve::{SERVER_INFO, ServerInfo};
 
 /// How long one step may take.
 pub(super) const STEP: Duration = Duration::from_secs(3);
+/// Action that only a coordinator answers; whoever passes calls on passes it on.
+const COORDINATOR_INFO: &str = "CoordinatorInfo";
 /// Calls of which the median is the latency.
 const CALLS: usize = 7;
 
@@ -41,6 +43,17 @@ impl<T> From<Result<T, Failed>> for Step<T> {
     }
 }
 
+/// What a configuration needs of a server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Needs {
+    /// A coordinator, in it or behind it.
+    pub(super) coordinator: bool,
+    /// The coordinator itself: calls that were passed on are not passed on again.
+    pub(super) itself: bool,
+    /// Payloads.
+    pub(super) payloads: bool,
+}
+
 /// What a server answered to those that it lets in.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Answers {
@@ -50,6 +63,9 @@ pub(super) struct Answers {
     pub(super) took: Vec<Duration>,
     /// By how many milliseconds its clock is ahead of ours.
     pub(super) ahead_ms: Option<i64>,
+    /// Whether a coordinator answers there; not asked where none is needed, nor
+    /// told by a server that does not know the question.
+    pub(super) coordinator: Option<Result<(), Failed>>,
 }
 
 /// What was found on the way to a server.
@@ -57,6 +73,7 @@ pub(super) struct Answers {
 pub(super) struct PeerFacts {
     /// What it is to this configuration: `server`, `coordinator` or `flight`.
     pub(super) role: &'static str,
+    pub(super) needs: Needs,
     /// Where it is.
     pub(super) address: HostPort,
     pub(super) lookup: Step<Vec<SocketAddr>>,
@@ -70,12 +87,14 @@ impl PeerFacts {
     /// Asks the server at `address`, as this configuration would.
     pub(super) async fn gather(
         role: &'static str,
+        needs: Needs,
         address: HostPort,
         security: &ClientSecurity,
         clock: &SharedClock,
     ) -> Self {
         let mut facts = PeerFacts {
             role,
+            needs,
             address,
             lookup: Step::NotTried,
             connect: Step::NotTried,
@@ -90,7 +109,8 @@ impl PeerFacts {
         let open = ClientSecurity { token: TokenSource::None, ..security.clone() };
         facts.health = serving(&facts.address, open, clock).await.map_err(told).into();
         let Step::Done(_) = facts.health else { return facts };
-        facts.access = answers(&facts.address, security.clone(), clock).await.map_err(told).into();
+        let asked = answers(&facts.address, needs, security.clone(), clock).await;
+        facts.access = asked.map_err(told).into();
         facts
     }
 
@@ -161,19 +181,26 @@ pub(super) async fn serving(
 
 async fn answers(
     address: &HostPort,
+    needs: Needs,
     security: ClientSecurity,
     clock: &SharedClock,
 ) -> Result<Answers, Error> {
     let server = connection(address, security, clock)?;
     let options = CallOptions::default();
     // The first call makes the connection, which is no part of the latency.
-    match server.action(SERVER_INFO, Bytes::new(), &options).await {
-        Ok(_) => {}
+    let known = match server.action(SERVER_INFO, Bytes::new(), &options).await {
+        Ok(_) => true,
         // A server from before the action: it lets us in, and that is all.
-        Err(error) if is_unknown(error.code()) => return Ok(Answers::default()),
+        Err(error) if is_unknown(error.code()) => false,
         Err(error) => return Err(error),
-    }
+    };
     let mut answers = Answers::default();
+    if needs.coordinator {
+        answers.coordinator = coordinator(&server, &options).await;
+    }
+    if !known {
+        return Ok(answers);
+    }
     let mut closest = Duration::MAX;
     for _ in 0..CALLS {
         let (wall, before) = (clock.now(), clock.elapsed());
@@ -194,6 +221,18 @@ async fn answers(
     }
     answers.took.sort_unstable();
     Ok(answers)
+}
+
+/// Whether a coordinator answers, in that server or behind it.
+async fn coordinator(
+    server: &FlightConnection,
+    options: &CallOptions,
+) -> Option<Result<(), Failed>> {
+    match server.action(COORDINATOR_INFO, Bytes::from_static(b"{}"), options).await {
+        Ok(_) => Some(Ok(())),
+        Err(error) if is_unknown(error.code()) => None,
+        Err(error) => Some(Err(told(error))),
+    }
 }
 
 fn is_unknown(code: Code) -> bool {
@@ -227,7 +266,8 @@ mod tests {
         let address: HostPort = listener.local_addr().unwrap().to_string().parse().unwrap();
         drop(listener);
         let security = ClientSecurity::default();
-        let facts = PeerFacts::gather("server", address, &security, &SystemClock::shared()).await;
+        let (needs, clock) = (Needs::default(), SystemClock::shared());
+        let facts = PeerFacts::gather("server", needs, address, &security, &clock).await;
         assert!(matches!(facts.lookup, Step::Done(_)), "{facts:?}");
         assert!(matches!(facts.connect, Step::Failed((Code::Unavailable, _))), "{facts:?}");
         assert_eq!((facts.health, facts.access), (Step::NotTried, Step::NotTried));

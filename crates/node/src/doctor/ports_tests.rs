@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::doctor::Verdict;
-use crate::doctor::peer::Answers;
+use crate::doctor::peer::{Answers, Needs};
 use crate::serve::ServerInfo;
 
 fn address() -> HostPort {
@@ -22,6 +22,7 @@ fn peer(pid: u32) -> PeerFacts {
     };
     PeerFacts {
         role: "server",
+        needs: Needs::default(),
         address: address(),
         lookup: Step::Done(Vec::new()),
         connect: Step::Done(std::time::Duration::ZERO),

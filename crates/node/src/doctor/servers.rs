@@ -8,7 +8,7 @@ use sheaf_terminal::{compact, counted};
 use super::advice::{median, millis, span};
 use super::check::Check;
 use super::disk::Failed;
-use super::peer::{Answers, PeerFacts, Step};
+use super::peer::{Answers, Needs, PeerFacts, Step};
 
 /// Answers that take longer on an idle server slow every worker down.
 const LATENCY_WARNING: Duration = Duration::from_millis(100);
@@ -31,6 +31,7 @@ impl PeerFacts {
             Step::Done(answers) => {
                 checks.push(Check::ok(self.name("access"), "this configuration is let in"));
                 checks.extend(self.answered(answers));
+                checks.extend(self.fits(answers));
             }
         }
         checks
@@ -176,6 +177,49 @@ impl PeerFacts {
             checks.push(clocks(self.name("clock"), ahead));
         }
         checks
+    }
+
+    /// Whether it is a server of the kind that is needed.
+    fn fits(&self, answers: &Answers) -> Option<Check> {
+        let needs = self.needs;
+        if needs == Needs::default() {
+            return None;
+        }
+        let (name, address, setting) = (self.name("mode"), &self.address, self.setting());
+        let mode = answers.info.as_ref().map(|info| info.mode.as_str());
+        let wrong = |text: String| Check::problem(name.clone(), Code::FailedPrecondition, text);
+        if needs.itself && mode == Some("flight") {
+            let text = format!("{address} is a Flight server: it has no coordinator in it");
+            return Some(wrong(text).advise(format!(
+                "name the coordinator itself in {setting}: what one Flight server passes on, the \
+                 next refuses"
+            )));
+        }
+        if let Some(Err((code, why))) = &answers.coordinator {
+            let text = format!("no coordinator answers at {address}: {why}");
+            let check = Check::problem(name, *code, text);
+            return Some(match code {
+                Code::FailedPrecondition => check.advise(format!(
+                    "name in {setting} a server of mode all or coordinator; or start the Flight \
+                     server there with --coordinator"
+                )),
+                _ => check.advise(format!(
+                    "start the coordinator that {address} passes calls on to, or run `sheaf doctor` \
+                     with the settings of that server"
+                )),
+            });
+        }
+        if needs.payloads && mode == Some("coordinator") {
+            let text = format!("{address} is a coordinator: it has no payloads");
+            return Some(wrong(text).advise(
+                "name in --flight-addr the server that has the payloads, of mode all or flight",
+            ));
+        }
+        match (mode, &answers.coordinator) {
+            (None, None) => Some(Check::skipped(name, "it does not tell what it is")),
+            _ if needs.coordinator => Some(Check::ok(name, "a coordinator answers")),
+            _ => Some(Check::ok(name, "it has payloads")),
+        }
     }
 }
 

@@ -20,6 +20,7 @@ fn info() -> ServerInfo {
 fn sound() -> PeerFacts {
     PeerFacts {
         role: "coordinator",
+        needs: Needs { coordinator: true, ..Needs::default() },
         address: "store.example.org:8080".parse().unwrap(),
         lookup: Step::Done(vec!["192.0.2.1:8080".parse().unwrap()]),
         connect: Step::Done(Duration::from_millis(1)),
@@ -28,6 +29,7 @@ fn sound() -> PeerFacts {
             info: Some(info()),
             took: vec![Duration::from_millis(2); 3],
             ahead_ms: Some(3),
+            coordinator: Some(Ok(())),
         }),
     }
 }
@@ -41,7 +43,8 @@ fn worst(facts: &PeerFacts) -> Check {
 fn a_sound_server_is_ok_throughout() {
     let checks = sound().checks();
     let names: Vec<_> = checks.iter().map(|check| check.name.as_str()).collect();
-    let expected = ["name", "connection", "health", "access", "latency", "version", "clock"];
+    let expected =
+        ["name", "connection", "health", "access", "latency", "version", "clock", "mode"];
     assert_eq!(names, expected.map(|name| format!("coordinator.{name}")));
     assert!(checks.iter().all(|check| check.verdict == Verdict::Ok), "{checks:?}");
 }
@@ -119,10 +122,45 @@ fn versions_that_do_not_go_together_are_told() {
 #[test]
 fn a_slow_answer_is_a_warning() {
     let took = vec![Duration::from_millis(300); 3];
-    let slow = Step::Done(Answers { took, info: Some(info()), ahead_ms: None });
+    let slow = Step::Done(Answers { took, info: Some(info()), ..Answers::default() });
     assert_eq!(worst(&PeerFacts { access: slow, ..sound() }).name, "coordinator.latency");
     assert_eq!(
         worst(&PeerFacts { health: Step::Done(false), ..sound() }).verdict,
         Verdict::Warning
     );
+}
+
+#[test]
+fn a_server_of_the_wrong_kind_is_a_problem() {
+    let of = |mode: &str, needs, coordinator| {
+        let info = Some(ServerInfo { mode: mode.to_owned(), ..info() });
+        let access = Step::Done(Answers { info, coordinator, ..Answers::default() });
+        let check = PeerFacts { needs, access, ..sound() }.checks().pop().unwrap();
+        assert_eq!(check.name, "coordinator.mode");
+        (check.verdict, check.code, check.action)
+    };
+    let worker = Needs { coordinator: true, ..Needs::default() };
+    let (store, payloads) = (Needs { itself: true, ..worker }, Needs { payloads: true, ..worker });
+    let failed = |code| Some(Err((code, "why".to_owned())));
+    for (mode, needs) in
+        [("all", worker), ("flight", worker), ("all", store), ("coordinator", store)]
+    {
+        assert_eq!(of(mode, needs, Some(Ok(()))).0, Verdict::Ok, "{mode} {needs:?}");
+    }
+    for (mode, needs, answer, code, part) in [
+        ("flight", store, Some(Ok(())), Code::FailedPrecondition, "the coordinator itself"),
+        (
+            "flight",
+            worker,
+            failed(Code::FailedPrecondition),
+            Code::FailedPrecondition,
+            "mode all or coordinator",
+        ),
+        ("flight", worker, failed(Code::Unavailable), Code::Unavailable, "start the coordinator"),
+        ("coordinator", payloads, Some(Ok(())), Code::FailedPrecondition, "has the payloads"),
+    ] {
+        let (verdict, found, action) = of(mode, needs, answer);
+        assert_eq!((verdict, found), (Verdict::Problem, Some(code)), "{mode} {needs:?}");
+        assert!(action.contains(part), "{action}");
+    }
 }
