@@ -3,16 +3,24 @@
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+use sheaf_retry::{Code, Retryable as _};
+
+use crate::error::Error;
+
+/// Puts that failed with one of these failed for a reason of this machine: they
+/// are logged, and counted from 0 on, so that an alert sees the first.
+const OURS: [Code; 4] = [Code::DiskFull, Code::Io, Code::Corrupt, Code::Internal];
 
 /// Counters of a store, all with the prefix `sheaf_store_`. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     pub(crate) puts: Counter,
     pub(crate) puts_repeated: Counter,
-    pub(crate) puts_failed: Counter,
+    puts_failed: Family<[(&'static str, &'static str); 1], Counter>,
     pub(crate) put_bytes: Counter<u64, AtomicU64>,
     pub(crate) put_seconds: Histogram,
     pub(crate) reads: Counter,
@@ -33,10 +41,14 @@ pub struct Metrics {
 
 impl Default for Metrics {
     fn default() -> Self {
+        let puts_failed = Family::<[(&'static str, &'static str); 1], Counter>::default();
+        for code in OURS {
+            drop(puts_failed.get_or_create(&[("code", code.as_str())]));
+        }
         Metrics {
             puts: Counter::default(),
             puts_repeated: Counter::default(),
-            puts_failed: Counter::default(),
+            puts_failed,
             put_bytes: Counter::default(),
             put_seconds: Histogram::new(exponential_buckets(0.000_1, 4.0, 10)),
             reads: Counter::default(),
@@ -64,7 +76,6 @@ impl Metrics {
         let counters = [
             ("puts", "Payloads stored", &self.puts),
             ("puts_repeated", "Puts of content that was there", &self.puts_repeated),
-            ("puts_failed", "Puts that failed", &self.puts_failed),
             ("reads", "Payloads opened", &self.reads),
             ("refused", "Puts refused since memory was full", &self.refused),
             ("expired", "Payloads deleted after their time to live", &self.expired),
@@ -77,6 +88,7 @@ impl Metrics {
         for (name, help, counter) in counters {
             store.register(name, help, counter.clone());
         }
+        store.register("puts_failed", "Puts that failed, by code", self.puts_failed.clone());
         let bytes = [
             ("put_bytes", "Bytes of payloads stored", &self.put_bytes),
             ("spilled_bytes", "Bytes written to make room in memory", &self.spilled_bytes),
@@ -94,6 +106,58 @@ impl Metrics {
         ];
         for (name, help, gauge) in gauges {
             store.register(name, help, gauge.clone());
+        }
+    }
+
+    /// Counts a put that failed; true where that is for a reason of this machine.
+    pub(crate) fn put_failed(&self, error: &Error) -> bool {
+        let code = match (error, error.code()) {
+            // Whatever broke a client's stream, it was nothing of this store.
+            (Error::Stream(_), code) if OURS.contains(&code) => Code::Unavailable,
+            (_, code) => code,
+        };
+        self.puts_failed.get_or_create(&[("code", code.as_str())]).inc();
+        OURS.contains(&code)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mistakes_of_clients_and_faults_of_this_machine_are_told_apart() {
+        let (metrics, mut registry) = (Metrics::default(), Registry::default());
+        metrics.register(&mut registry);
+        let shown = || {
+            let mut text = String::new();
+            prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+            text
+        };
+        let line = |code: &str, count: u32| {
+            format!("sheaf_store_puts_failed_total{{code=\"{code}\"}} {count}\n")
+        };
+        let before = shown();
+        for code in ["disk_full", "io", "corrupt", "internal"] {
+            assert!(before.contains(&line(code, 0)), "{code} in {before}");
+        }
+        let broken = |code| Error::Stream(sheaf_flight::Error::new(code, "the stream broke"));
+        assert!(!metrics.put_failed(&broken(Code::Internal)));
+        assert!(!metrics.put_failed(&broken(Code::MalformedData)));
+        assert!(!metrics.put_failed(&Error::NoDirectory));
+        assert!(metrics.put_failed(&Error::TaskLost));
+        let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        assert!(metrics.put_failed(&Error::DiskFull { path: "x".into(), source: full }));
+        let after = shown();
+        for (code, count) in [
+            ("unavailable", 1),
+            ("malformed_data", 1),
+            ("failed_precondition", 1),
+            ("internal", 1),
+            ("disk_full", 1),
+            ("io", 0),
+        ] {
+            assert!(after.contains(&line(code, count)), "{code} in {after}");
         }
     }
 }

@@ -38,8 +38,13 @@ pub struct Metrics {
 
 impl Default for Metrics {
     fn default() -> Self {
+        let attempts = Family::<EndingLabel, Counter>::default();
+        // From 0 on: an alert on their increase does not see a series that begins with 1.
+        for result in [Ending::Completed, Ending::Failed, Ending::Released, Ending::Lost] {
+            drop(attempts.get_or_create(&EndingLabel { result }));
+        }
         Metrics {
-            attempts: Family::default(),
+            attempts,
             rows: Counter::default(),
             bytes: Counter::default(),
             running: Gauge::default(),
@@ -73,5 +78,23 @@ impl Metrics {
 
     pub(crate) fn ended(&self, result: Ending) {
         self.attempts.get_or_create(&EndingLabel { result }).inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_ending_is_counted_from_zero_on() {
+        let mut registry = Registry::default();
+        let metrics = Metrics::register(&mut registry);
+        metrics.ended(Ending::Lost);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        for (result, count) in [("Completed", 0), ("Failed", 0), ("Released", 0), ("Lost", 1)] {
+            let line = format!("sheaf_worker_attempts_total{{result=\"{result}\"}} {count}\n");
+            assert!(text.contains(&line), "{line} in {text}");
+        }
     }
 }

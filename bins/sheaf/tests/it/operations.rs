@@ -63,8 +63,24 @@ fn every_metric_of_alerts_and_dashboard_is_shown_by_a_server() {
     assert_there(&wanted, &live(&server.ready), "", "mode all");
     // Values of labels that alerts and dashboard select by.
     let (_, text) = server.admin("/metrics");
-    for label in ["result=\"Completed\"", "state=\"pending\"", "state=\"failed\"", "code=\"ok\""] {
+    for label in [
+        "result=\"Completed\"",
+        "state=\"pending\"",
+        "state=\"processing\"",
+        "state=\"failed\"",
+        "code=\"ok\"",
+    ] {
         assert!(text.contains(label), "{label} in {text}");
+    }
+    // What an alert is to see the first of is counted from 0 on.
+    for series in [
+        "sheaf_worker_attempts_total{result=\"Lost\"} 0",
+        "sheaf_store_puts_failed_total{code=\"disk_full\"} 0",
+        "sheaf_store_puts_failed_total{code=\"io\"} 0",
+        "sheaf_store_puts_failed_total{code=\"corrupt\"} 0",
+        "sheaf_store_puts_failed_total{code=\"internal\"} 0",
+    ] {
+        assert!(text.lines().any(|line| line == series), "{series} in {text}");
     }
 
     // The same where each part is a process of its own.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures::StreamExt as _;
 use sheaf_flight::{Message, MessageStream};
 use sheaf_proto::BatchId;
+use sheaf_retry::Retryable as _;
 
 use super::entry::{Entry, Place, Resident, Stored};
 use super::intake::{Intake, Taken};
@@ -38,7 +39,8 @@ impl Store {
     ) -> Result<PutReceipt, Error> {
         let inner = &self.inner;
         let start = inner.clock.elapsed();
-        let result = self.put_unmetered(id, messages, options).await;
+        let id = id.unwrap_or_else(|| BatchId::generate(inner.now().as_millis()));
+        let result = self.put_unmetered(id.clone(), messages, options).await;
         match &result {
             Ok(receipt) if receipt.created => {
                 inner.metrics.puts.inc();
@@ -49,8 +51,12 @@ impl Store {
             Ok(_) => {
                 inner.metrics.puts_repeated.inc();
             }
-            Err(_) => {
-                inner.metrics.puts_failed.inc();
+            Err(error) => {
+                if inner.metrics.put_failed(error) {
+                    let code = error.code().as_str();
+                    let shown = error as &dyn std::error::Error;
+                    tracing::warn!(%id, code, error = shown, "a put failed");
+                }
             }
         }
         result
@@ -58,7 +64,7 @@ impl Store {
 
     async fn put_unmetered(
         &self,
-        id: Option<BatchId>,
+        id: BatchId,
         mut messages: MessageStream,
         options: PutOptions,
     ) -> Result<PutReceipt, Error> {
@@ -67,7 +73,6 @@ impl Store {
         if options.durability == Durability::Disk && inner.directory.is_none() {
             return Err(Error::NoDirectory);
         }
-        let id = id.unwrap_or_else(|| BatchId::generate(inner.now().as_millis()));
         let mut intake = Intake::new(inner, inner.options.bounds.clone());
         while let Some(message) = messages.next().await {
             intake.push(inner, message?).await?;
