@@ -18,6 +18,7 @@ mod inspect;
 mod mailbox;
 mod metrics;
 mod parked;
+mod read;
 mod snapshot;
 mod time;
 mod upgrade;

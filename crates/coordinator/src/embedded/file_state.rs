@@ -1,23 +1,12 @@
 //! A look at the file of a coordinator that is not running, which changes
 //! nothing in it.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use prost::Message as _;
-use redb::{
-    Builder, DatabaseError, ReadOnlyDatabase, ReadableDatabase as _, ReadableTable as _,
-    ReadableTableMetadata as _, TableError,
-};
-use sheaf_proto::storage::v1::CoordinatorMeta;
-use sheaf_retry::Code;
-
-use super::disk::{BATCHES, META, META_KEY, QUARANTINE, QUEUES, code};
+use super::read::{self, Unread};
 use crate::contract::Error;
-use crate::engine::{Damage, RECORD_VERSION, decode_record};
+use crate::engine::RECORD_VERSION;
 
-/// Memory for pages while a file is looked at.
-const CACHE_BYTES: usize = 16 << 20;
 /// Most records that are read and checked; the rest is counted.
 const MAX_CHECKED: u64 = 100_000;
 
@@ -61,102 +50,41 @@ impl State {
     /// second or two for 100,000 batches, more are only counted.
     ///
     /// # Errors
-    /// [`Error::Backend`] with [`Code::FormatNewer`] where a newer version
-    /// wrote it, [`Code::Corrupt`] where it is damaged or something else,
-    /// [`Code::Io`] where it cannot be read.
+    /// [`Error::Backend`] with [`Code::FormatNewer`](sheaf_retry::Code::FormatNewer) where a newer version
+    /// wrote it, [`Code::Corrupt`](sheaf_retry::Code::Corrupt) where it is damaged or something else,
+    /// [`Code::Io`](sheaf_retry::Code::Io) where it cannot be read.
     pub fn of(path: &Path) -> Result<Self, Error> {
         if !path.exists() {
             return Ok(State::Absent);
         }
-        let failed = |error: redb::Error| Error::Backend {
-            operation: format!("read {}", path.display()),
-            code: code(&error),
-            source: Some(Box::new(error)),
+        let found = match read::read(path, MAX_CHECKED, &mut |_| ()) {
+            Ok(found) => found,
+            Err(Unread::InUse(_)) => return Ok(State::InUse),
+            Err(Unread::NotClosed(_)) => return Ok(State::NotClosed),
+            Err(Unread::Failed(error)) => return Err(error),
         };
-        // The library checks its file with assertions in places.
-        let opened = catch_unwind(AssertUnwindSafe(|| {
-            let database = Builder::new().set_cache_size(CACHE_BYTES).open_read_only(path);
-            database.map(|database| read(&database))
-        }));
-        let newer = |version: u32| Error::Backend {
-            operation: format!(
-                "{} has records of version {version}, this build knows up to {RECORD_VERSION}",
-                path.display()
-            ),
-            code: Code::FormatNewer,
-            source: None,
-        };
-        match opened {
-            Ok(Ok(Ok(Found::Newer(version)))) => Err(newer(version)),
-            Ok(Ok(Ok(Found::Known(found)))) if found.version > RECORD_VERSION => {
-                Err(newer(found.version))
-            }
-            Ok(Ok(Ok(Found::Known(found)))) => Ok(State::Closed(found)),
-            Ok(Ok(Err(error))) => Err(failed(error)),
-            Ok(Err(DatabaseError::DatabaseAlreadyOpen)) => Ok(State::InUse),
-            Ok(Err(DatabaseError::RepairAborted)) => Ok(State::NotClosed),
-            Ok(Err(error)) => Err(failed(error.into())),
-            Err(_) => Err(Error::Backend {
-                operation: format!("read {}: it is damaged", path.display()),
-                code: Code::Corrupt,
-                source: None,
-            }),
-        }
+        let (version, epoch) = found.meta.map_or((0, 0), |meta| (meta.version, meta.epoch));
+        Ok(State::Closed(Inspection {
+            version,
+            epoch,
+            batches: found.batches,
+            queues: found.queues,
+            quarantined: found.quarantined,
+            checked: found.checked,
+            damaged: found.damaged,
+        }))
     }
-}
-
-enum Found {
-    Known(Inspection),
-    Newer(u32),
-}
-
-fn read(database: &ReadOnlyDatabase) -> Result<Found, redb::Error> {
-    let mut found = Inspection::default();
-    let read = database.begin_read()?;
-    match read.open_table(META) {
-        Ok(table) => {
-            if let Some(bytes) = table.get(META_KEY)? {
-                let meta = CoordinatorMeta::decode(bytes.value())
-                    .map_err(|error| redb::Error::Corrupted(error.to_string()))?;
-                (found.version, found.epoch) = (meta.version, meta.epoch);
-            }
-        }
-        // Made, and nothing stored.
-        Err(TableError::TableDoesNotExist(_)) => return Ok(Found::Known(found)),
-        Err(error) => return Err(error.into()),
-    }
-    if found.version > RECORD_VERSION {
-        return Ok(Found::Newer(found.version));
-    }
-    found.queues = read.open_table(QUEUES)?.len()?;
-    match read.open_table(QUARANTINE) {
-        Ok(table) => found.quarantined = table.len()?,
-        Err(TableError::TableDoesNotExist(_)) => {}
-        Err(error) => return Err(error.into()),
-    }
-    let batches = read.open_table(BATCHES)?;
-    found.batches = batches.len()?;
-    for entry in batches.iter()? {
-        if found.checked >= MAX_CHECKED {
-            break;
-        }
-        let (sequence, value) = entry?;
-        found.checked += 1;
-        match decode_record(sequence.value(), value.value()) {
-            Ok(_) => {}
-            Err(Damage::Newer(version)) => return Ok(Found::Newer(version)),
-            Err(Damage::Corrupt { .. }) => found.damaged += 1,
-        }
-    }
-    Ok(Found::Known(found))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::embedded::{Config, Embedded};
+    use crate::embedded::disk::{META, META_KEY};
+    use crate::embedded::{Config, Embedded, inspect};
     use crate::{BatchSpec, Coordinator as _};
-    use sheaf_retry::{Retryable as _, SystemClock};
+    use prost::Message as _;
+    use sheaf_proto::storage::v1::CoordinatorMeta;
+    use sheaf_retry::{Code, Retryable as _, SystemClock};
 
     #[tokio::test]
     async fn a_file_is_seen_absent_in_use_and_closed() {
@@ -192,5 +120,8 @@ mod tests {
         let error = State::of(&path).unwrap_err();
         assert_eq!(error.code(), Code::FormatNewer);
         assert!(error.to_string().contains("version 99"), "{error}");
+        // Both ways of looking at a file read it alike.
+        let again = inspect(&path, |_| ()).unwrap_err();
+        assert_eq!((again.code(), again.to_string()), (error.code(), error.to_string()));
     }
 }
