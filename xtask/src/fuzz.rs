@@ -5,9 +5,10 @@
 //! corpus, which grows from run to run, logs and findings.
 
 use std::{
-    env, fs,
+    env, fmt, fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    str::FromStr,
 };
 
 use crate::{
@@ -42,6 +43,37 @@ const OPTIONS: [&str; 6] = [
     "-print_funcs=0",
     "-print_final_stats=1",
 ];
+
+/// How long a target is fuzzed: libFuzzer takes 0 seconds for ever.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Minutes(f64);
+
+impl Minutes {
+    /// A week: more is a slip of the keyboard.
+    const MOST: f64 = 7.0 * 24.0 * 60.0;
+
+    /// Whole ones, rounded up.
+    fn seconds(self) -> f64 {
+        (self.0 * 60.0).ceil()
+    }
+}
+
+impl FromStr for Minutes {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        match text.parse() {
+            Ok(minutes) if minutes > 0.0 && minutes <= Self::MOST => Ok(Minutes(minutes)),
+            _ => Err(format!("{text:?} is no number above 0 and up to {}", Self::MOST)),
+        }
+    }
+}
+
+impl fmt::Display for Minutes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 /// Last lines of a log that are shown with a finding.
 const SHOWN: usize = 60;
@@ -80,10 +112,14 @@ impl Places {
 ///
 /// Fails when there is no nightly compiler, no such target, or a finding, which
 /// it shows how to see again.
-pub(crate) fn run(workspace: &Workspace, only: Option<&str>, minutes: f64) -> Result<()> {
+pub(crate) fn run(workspace: &Workspace, only: Option<&str>, minutes: Minutes) -> Result<()> {
     let host = host()?;
     let places = Places::new(workspace, &host);
-    let targets = targets(&places, only)?;
+    let folder = places.manifest.with_file_name("fuzz_targets");
+    let files = fs::read_dir(&folder).map_err(Error::io("read", &folder))?;
+    let files = files.map(|entry| entry.map(|entry| entry.path()));
+    let files = files.collect::<std::io::Result<Vec<_>>>().map_err(Error::io("read", &folder))?;
+    let targets = targets(&files, only)?;
     build(workspace, &places, &host)?;
     write_seeds(&places)?;
     for name in &targets {
@@ -111,12 +147,14 @@ fn host() -> Result<String> {
     Ok(host.to_owned())
 }
 
-/// Names of all targets: the folder has a file for each.
-fn targets(places: &Places, only: Option<&str>) -> Result<Vec<String>> {
-    let folder = places.manifest.with_file_name("fuzz_targets");
+/// Names of all targets: the folder has a source file for each.
+fn targets(files: &[PathBuf], only: Option<&str>) -> Result<Vec<String>> {
     let mut names = Vec::new();
-    for entry in fs::read_dir(&folder).map_err(Error::io("read", &folder))? {
-        let path = entry.map_err(Error::io("read", &folder))?.path();
+    for path in files {
+        // Editors and diffs leave other files beside them.
+        if path.extension().is_none_or(|extension| extension != "rs") {
+            continue;
+        }
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         if name != "seeds" {
             names.push(name);
@@ -160,7 +198,7 @@ fn with_sanitizer(command: &mut Command) -> &mut Command {
 }
 
 /// One target: its regressions, then new inputs for the rest of the time.
-fn fuzz(places: &Places, name: &str, minutes: f64) -> Result<String> {
+fn fuzz(places: &Places, name: &str, minutes: Minutes) -> Result<String> {
     let folder = |parent: &Path| -> Result<PathBuf> {
         let path = parent.join(name);
         fs::create_dir_all(&path).map_err(Error::io("create", &path))?;
@@ -171,7 +209,7 @@ fn fuzz(places: &Places, name: &str, minutes: f64) -> Result<String> {
     let log = places.logs.join(format!("{name}.log"));
     let output = fs::File::create(&log).map_err(Error::io("create", &log))?;
     let binary = places.binaries.join(name);
-    let seconds = (minutes * 60.0).ceil();
+    let seconds = minutes.seconds();
     println!("{name}: {seconds} s, log in {}", log.display());
 
     let mut command = Command::new(&binary);
@@ -244,7 +282,27 @@ fn finding(name: &str, binary: &Path, log: &str, regressions: &Path) -> String {
 mod tests {
     use std::path::Path;
 
-    use super::{finding, summary};
+    use super::{Minutes, finding, summary, targets};
+
+    #[test]
+    fn only_a_time_that_ends_is_taken() {
+        for wrong in ["0", "-1", "-0.0", "NaN", "inf", "10081", "", "ten"] {
+            assert!(wrong.parse::<Minutes>().is_err(), "{wrong:?}");
+        }
+        let seconds = |text: &str| text.parse::<Minutes>().unwrap().seconds();
+        assert_eq!((seconds("10"), seconds("0.001"), seconds("1.5")), (600.0, 1.0, 90.0));
+        assert_eq!(seconds("1e-300"), 1.0);
+    }
+
+    #[test]
+    fn targets_are_source_files() {
+        let files = ["put.rs", "get.rs", "seeds.rs", "put.rs.orig", ".put.rs.swp", "README"];
+        let files = files.map(|name| Path::new("/fuzz_targets").join(name));
+        assert_eq!(targets(&files, None).unwrap(), ["get", "put"]);
+        assert_eq!(targets(&files, Some("put")).unwrap(), ["put"]);
+        let error = targets(&files, Some("other")).unwrap_err().to_string();
+        assert!(error.contains("there are: get, put"), "{error}");
+    }
 
     #[test]
     fn a_log_is_summed_up() {

@@ -61,8 +61,8 @@ enum Task {
         /// Only this fuzz target.
         target: Option<String>,
         /// How long each fuzz target runs.
-        #[arg(long, default_value_t = 10.0)]
-        minutes: f64,
+        #[arg(long, default_value = "10", allow_negative_numbers = true)]
+        minutes: fuzz::Minutes,
         /// Show the names only.
         #[arg(long)]
         list: bool,

@@ -33,7 +33,7 @@ struct Soak {
 pub(crate) fn run(
     workspace: &Workspace,
     filter: Option<&str>,
-    minutes: f64,
+    minutes: fuzz::Minutes,
     list: bool,
 ) -> Result<()> {
     let mut soaks = Vec::new();
