@@ -2,8 +2,7 @@
 //! that it names fit together, and what to do where they do not.
 //!
 //! Facts are gathered apart from what is thought of them: files and machine by
-//! `gather`, servers by `peer`, all at the same time and each with a
-//! deadline. The checks are functions of facts. Nothing is changed: a probe of
+//! `local`, servers by `peer`, all at the same time and each with a deadline. The checks are functions of facts. Nothing is changed: a probe of
 //! the disk writes to a file without a name, ports are bound and let go, locks
 //! are shared for a moment.
 
@@ -15,6 +14,7 @@ mod configuration;
 mod data_dir;
 mod disk;
 mod gather;
+mod local;
 mod machine;
 mod peer;
 mod ports;

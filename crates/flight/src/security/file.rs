@@ -40,7 +40,16 @@ pub(crate) fn read_secret(path: &Path, what: &str) -> Result<Vec<u8>, Error> {
     contents(&file, path, what)
 }
 
+/// Opening a pipe would wait for somebody who writes into it, perhaps for ever,
+/// and it could be read only once; these files are read again when they change.
 fn open(path: &Path, what: &str) -> Result<File, Error> {
+    let found = std::fs::metadata(path).map_err(|error| failed(&error, path, what))?;
+    if !found.is_file() {
+        return Err(invalid(format!(
+            "the {what} {} is no regular file: name a file, no folder, pipe or device",
+            path.display()
+        )));
+    }
     File::open(path).map_err(|error| failed(&error, path, what))
 }
 
@@ -107,6 +116,30 @@ mod tests {
             }
         }
         assert!(super::read(&path, "certificate").is_ok());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_regular_file_is_refused_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let pipe = folder.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+        assert!(made.success());
+        for path in [folder.path(), &socket, &pipe, Path::new("/dev/zero")] {
+            for read in [read(path, "token file"), read_secret(path, "token file")] {
+                let error = read.unwrap_err();
+                assert_eq!(error.code(), Code::InvalidArgument, "{error}");
+                let text = format!("token file {} is no regular file", path.display());
+                assert!(error.message().contains(&text), "{error}");
+            }
+        }
+        // A link to one is one: mounted secrets are links.
+        let (file, link) = (folder.path().join("file"), folder.path().join("link"));
+        std::fs::write(&file, "x").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        assert_eq!(read(&link, "CA file").unwrap(), b"x");
     }
 
     #[test]

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use sheaf_retry::{Code, SharedClock};
 use sheaf_terminal::{Console, Failure};
 
-use super::certificates::SecurityFacts;
 use super::check::{Check, Report, Verdict};
 use super::data_dir::{Holding, directory, space};
-use super::gather::{Facts, Local};
+use super::gather::Facts;
+use super::local::{Local, PATIENCE};
 use super::{configuration, machine, ports, probe, show};
 use crate::args::ServeArgs;
 use crate::config::{Config, Machine, Mode};
@@ -79,17 +79,8 @@ fn own_machine(clock: &SharedClock) -> Vec<Check> {
 async fn examine(config: &Config, read: Check, clock: &SharedClock) -> Report {
     let facts = Facts::gather(config, clock).await;
     let mut checks = vec![read, machine::clock(clock.now())];
-    match &facts.local {
-        Some(local) => checks.extend(here(config, local, &facts, clock)),
-        None => checks.push(
-            Check::problem(
-                "data_dir",
-                Code::DeadlineExceeded,
-                format!("{} did not answer within 20 s", config.data_dir().display()),
-            )
-            .advise("check the disk: a network file system whose server is away never answers"),
-        ),
-    }
+    checks.extend(files(config, &facts.local, clock));
+    checks.extend(own_ports(config, &facts));
     if let Some(own) = &facts.own {
         checks.extend(own.checks());
     }
@@ -99,25 +90,63 @@ async fn examine(config: &Config, read: Check, clock: &SharedClock) -> Report {
     Report::new(Some(config.mode().as_str()), checks)
 }
 
-/// Everything on this machine, its ports last.
-fn here(config: &Config, local: &Local, facts: &Facts, clock: &SharedClock) -> Vec<Check> {
+/// A group that did not come to its end in time.
+fn late(name: &str, what: &str, action: &str) -> Check {
+    let text = format!("{what} did not answer within {} s", PATIENCE.as_secs());
+    Check::problem(name, Code::DeadlineExceeded, text).advise(action)
+}
+
+/// What is on this machine, its ports apart.
+fn files(config: &Config, local: &Local, clock: &SharedClock) -> Vec<Check> {
+    const DISK: &str = "check the disk: a network file system whose server is away never answers";
     let mut checks = Vec::new();
     match &local.data {
-        Some(data) => checks.extend(data.checks(config.durability(), config.max_live_bytes())),
-        None => checks.push(Check::skipped("data_dir", "workers keep nothing")),
+        Some(Some(data)) => {
+            checks.extend(data.checks(config.durability(), config.max_live_bytes()));
+        }
+        Some(None) => checks.push(Check::skipped("data_dir", "workers keep nothing")),
+        None => checks.push(late("data_dir", &config.data_dir().display().to_string(), DISK)),
     }
-    if let Some(dir) = &local.sink {
-        checks.push(directory("sink", dir));
-        checks.push(space("sink.space", dir.space.as_ref(), 0, u64::MAX));
+    match &local.sink {
+        Some(Some(dir)) => {
+            checks.push(directory("sink", dir));
+            checks.push(space("sink.space", dir.space.as_ref(), 0, u64::MAX));
+        }
+        Some(None) => {}
+        None => checks.push(late("sink", "the folder of --sink", DISK)),
     }
-    checks.push(match config.mode() {
-        Mode::All | Mode::Flight => machine::memory(&local.machine, config.memory_limit()),
-        mode => Check::skipped("memory", format!("mode {mode} keeps no payloads")),
-    });
-    checks.push(machine::files(&local.machine));
-    checks.extend(SecurityFacts::checks(&local.security, clock.now()));
-    let holding = local.data.as_ref().map_or(Holding::Unknown, |data| data.holding());
-    if let Some(bind) = &local.flight {
+    match &local.machine {
+        Some(found) => {
+            checks.push(match config.mode() {
+                Mode::All | Mode::Flight => machine::memory(found, config.memory_limit()),
+                mode => Check::skipped("memory", format!("mode {mode} keeps no payloads")),
+            });
+            checks.push(machine::files(found));
+        }
+        None => checks.push(late("memory", "the kernel", "look at the load of this machine")),
+    }
+    match &local.security {
+        Some(found) => checks.extend(found.checks(clock.now())),
+        None => checks.push(late(
+            "tls",
+            "one of the files of certificates, keys and tokens",
+            "check the disks that they are on: a network file system whose server is away never \
+             answers",
+        )),
+    }
+    checks
+}
+
+fn own_ports(config: &Config, facts: &Facts) -> Vec<Check> {
+    let local = &facts.local;
+    let Some(ports) = &local.ports else {
+        let action = "check the name servers, or write addresses in place of names";
+        return vec![late("port.*", "the look-up of --flight-addr and --admin-addr", action)];
+    };
+    let mut checks = Vec::new();
+    let data = local.data.as_ref().and_then(Option::as_ref);
+    let holding = data.map_or(Holding::Unknown, |data| data.holding());
+    if let Some(bind) = &ports.flight {
         let check = ports::flight(config.flight_addr(), bind, facts.own.as_ref(), &holding);
         let untold = facts.own.is_none() && *bind == ports::Bind::Taken;
         // A server under TLS cannot be asked without its CA; the lock tells as well.
@@ -134,15 +163,45 @@ fn here(config: &Config, local: &Local, facts: &Facts, clock: &SharedClock) -> V
     }
     let admin = ports::admin(
         config.admin_addr(),
-        &local.admin,
+        &ports.admin,
         facts.admin.as_ref(),
         facts.own.as_ref(),
         &holding,
     );
-    let untold = local.admin == ports::Bind::Taken && config.security().has_tls();
+    let untold = ports.admin == ports::Bind::Taken && config.security().has_tls();
     checks.push(match untold && admin.verdict == Verdict::Problem && holding != Holding::Free {
         true => Check::skipped("port.admin", "taken, under TLS: it cannot be told by whom"),
         false => admin,
     });
     checks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::RawConfig;
+    use crate::doctor::certificates::SecurityFacts;
+    use sheaf_retry::SystemClock;
+
+    #[test]
+    fn only_the_group_that_is_late_is_told_of() {
+        let config = RawConfig::default().validate(&Machine::of(1 << 30)).unwrap();
+        let clock = SystemClock::shared();
+        let names = |local: &Local| -> Vec<String> {
+            let checks = files(&config, local, &clock);
+            let late = checks.iter().filter(|check| check.code == Some(Code::DeadlineExceeded));
+            late.map(|check| check.name.clone()).collect()
+        };
+        assert_eq!(names(&Local::default()), ["data_dir", "sink", "memory", "tls"]);
+        let there = || Local {
+            data: Some(None),
+            sink: Some(None),
+            machine: Some(machine::MachineFacts::default()),
+            security: Some(SecurityFacts::default()),
+            ports: None,
+        };
+        assert_eq!(names(&there()), [""; 0]);
+        assert_eq!(names(&Local { security: None, ..there() }), ["tls"]);
+        assert_eq!(names(&Local { data: None, ..there() }), ["data_dir"]);
+    }
 }

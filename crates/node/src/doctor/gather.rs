@@ -1,47 +1,22 @@
-//! Finds out everything at once: files and machine on a thread that may block,
-//! servers beside it.
-
-use std::time::Duration;
+//! Finds out everything at once: files and machine, and servers beside them.
 
 use futures::future::join_all;
-use sheaf_connectors::SinkSpec;
-use sheaf_coordinator::embedded::FileState;
-use sheaf_retry::{Code, Retryable as _, SharedClock};
-use sheaf_store::Survey;
+use sheaf_retry::{Code, SharedClock};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::certificates::SecurityFacts;
-use super::data_dir::DataFacts;
-use super::disk::{DirFacts, Kind};
-use super::machine::MachineFacts;
+use super::local::Local;
 use super::peer::{Needs, PeerFacts, STEP};
 use super::ports::{self, AdminAnswer, Bind};
 use crate::config::{Backend, Config, HostPort, Mode};
 
-/// How long disk and files may take: a dead network file system never answers.
-const PATIENCE: Duration = Duration::from_secs(20);
 /// Most bytes that are read of an answer of an admin port.
 const ANSWER_BYTES: u64 = 64 << 10;
-
-/// What this machine and its files are.
-#[derive(Debug)]
-pub(super) struct Local {
-    /// None in mode worker.
-    pub(super) data: Option<DataFacts>,
-    pub(super) sink: Option<DirFacts>,
-    pub(super) machine: MachineFacts,
-    pub(super) security: SecurityFacts,
-    /// None in mode worker.
-    pub(super) flight: Option<Bind>,
-    pub(super) admin: Bind,
-}
 
 /// Everything that was found out.
 #[derive(Debug)]
 pub(super) struct Facts {
-    /// `None` where it took too long.
-    pub(super) local: Option<Local>,
+    pub(super) local: Local,
     /// The server that listens where this configuration would.
     pub(super) own: Option<PeerFacts>,
     pub(super) admin: Option<AdminAnswer>,
@@ -57,11 +32,11 @@ impl Facts {
             .into_iter()
             .map(|(role, needs, address)| PeerFacts::gather(role, needs, address, security, clock));
         let here = async {
-            let local = local(config, clock).await;
+            let local = Local::gather(config, clock).await;
             let tls = config.security().has_tls();
-            let taken = |bind: Option<&Bind>| bind == Some(&Bind::Taken);
-            let flight = taken(local.as_ref().and_then(|local| local.flight.as_ref()));
-            let admin = taken(local.as_ref().map(|local| &local.admin));
+            let ports = local.ports.as_ref();
+            let flight = ports.is_some_and(|ports| ports.flight == Some(Bind::Taken));
+            let admin = ports.is_some_and(|ports| ports.admin == Bind::Taken);
             let own = async {
                 let address = ports::own(config.flight_addr(), tls);
                 // Without a CA a server under TLS cannot be asked.
@@ -95,52 +70,6 @@ fn others(config: &Config) -> Vec<(&'static str, Needs, HostPort)> {
         others.push(("flight", needs, config.flight_addr().clone()));
     }
     others
-}
-
-async fn local(config: &Config, clock: &SharedClock) -> Option<Local> {
-    let (config, time) = (config.clone(), clock.clone());
-    let work = tokio::task::spawn_blocking(move || look(&config, &time));
-    tokio::select! {
-        done = work => done.ok(),
-        () = clock.sleep(PATIENCE) => None,
-    }
-}
-
-fn look(config: &Config, clock: &SharedClock) -> Local {
-    let mode = config.mode();
-    // Before the ports: binding is the shortest of all.
-    let flight = (mode != Mode::Worker).then(|| Bind::attempt(config.flight_addr()));
-    let admin = Bind::attempt(config.admin_addr());
-    let sink = match config.sink() {
-        SinkSpec::Files { dir, .. } if config.workers() > 0 => {
-            Some(DirFacts::gather(dir, clock.as_ref()))
-        }
-        SinkSpec::Files { .. } | SinkSpec::None => None,
-    };
-    Local {
-        data: (mode != Mode::Worker).then(|| data(config, clock)),
-        sink,
-        machine: MachineFacts::gather(),
-        security: SecurityFacts::gather(config.security(), clock),
-        flight,
-        admin,
-    }
-}
-
-fn data(config: &Config, clock: &SharedClock) -> DataFacts {
-    let path = config.data_dir();
-    let dir = DirFacts::gather(path, clock.as_ref());
-    let there = dir.kind == Kind::Directory;
-    let survey = (there && config.mode() != Mode::Coordinator)
-        .then(|| Survey::of(path).map_err(|error| (error.code(), error.to_string())));
-    let records = (there && config.backend() == &Backend::Embedded).then(|| {
-        FileState::of(&path.join("coordinator.redb")).map_err(|error| {
-            let cause = std::error::Error::source(&error).map(ToString::to_string);
-            let text = error.to_string();
-            (error.code(), cause.map_or(text.clone(), |cause| format!("{text}: {cause}")))
-        })
-    });
-    DataFacts { dir, survey, records }
 }
 
 /// What the admin port says of its process, if it is one of ours.
