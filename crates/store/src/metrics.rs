@@ -109,16 +109,25 @@ impl Metrics {
         }
     }
 
-    /// Counts a put that failed; true where that is for a reason of this machine.
-    pub(crate) fn put_failed(&self, error: &Error) -> bool {
-        let code = match (error, error.code()) {
-            // Whatever broke a client's stream, it was nothing of this store.
-            (Error::Stream(_), code) if OURS.contains(&code) => Code::Unavailable,
-            (_, code) => code,
-        };
-        self.puts_failed.get_or_create(&[("code", code.as_str())]).inc();
-        OURS.contains(&code)
+    /// Counts a put that failed.
+    pub(crate) fn put_failed(&self, error: &Error) {
+        let code = put_code(error).as_str();
+        self.puts_failed.get_or_create(&[("code", code)]).inc();
     }
+}
+
+/// The code by which a put that failed is counted.
+fn put_code(error: &Error) -> Code {
+    match (error, error.code()) {
+        // Whatever broke a client's stream, it was nothing of this store.
+        (Error::Stream(_), code) if OURS.contains(&code) => Code::Unavailable,
+        (_, code) => code,
+    }
+}
+
+/// Whether a put failed for a reason of this machine.
+pub(crate) fn is_ours(error: &Error) -> bool {
+    OURS.contains(&put_code(error))
 }
 
 #[cfg(test)]
@@ -142,12 +151,17 @@ mod tests {
             assert!(before.contains(&line(code, 0)), "{code} in {before}");
         }
         let broken = |code| Error::Stream(sheaf_flight::Error::new(code, "the stream broke"));
-        assert!(!metrics.put_failed(&broken(Code::Internal)));
-        assert!(!metrics.put_failed(&broken(Code::MalformedData)));
-        assert!(!metrics.put_failed(&Error::NoDirectory));
-        assert!(metrics.put_failed(&Error::TaskLost));
         let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
-        assert!(metrics.put_failed(&Error::DiskFull { path: "x".into(), source: full }));
+        for (error, ours) in [
+            (broken(Code::Internal), false),
+            (broken(Code::MalformedData), false),
+            (Error::NoDirectory, false),
+            (Error::TaskLost, true),
+            (Error::DiskFull { path: "x".into(), source: full }, true),
+        ] {
+            metrics.put_failed(&error);
+            assert_eq!(is_ours(&error), ours, "{error}");
+        }
         let after = shown();
         for (code, count) in [
             ("unavailable", 1),

@@ -15,6 +15,7 @@ use sheaf_retry::{Code, Retryable as _, Throttle};
 
 use super::ticket::Ticket;
 use crate::disk::crc_of;
+use crate::metrics::is_ours;
 use crate::options::{Filter, PutOptions};
 use crate::payload::{Durability, PayloadInfo};
 use crate::store::Store;
@@ -47,8 +48,9 @@ const PAGE: usize = 1_000;
 /// was put with `app_metadata` comes with that, unchanged, and without a
 /// checksum.
 ///
-/// Puts refused for a full disk or memory are logged as warnings, at most 20 a
-/// second; the next line says how many were left out.
+/// Puts refused for a full disk or memory, or for a fault of this machine, are
+/// logged as warnings, at most 20 a second; the next line says how many were
+/// left out.
 #[derive(Clone, Debug)]
 pub struct StoreHandler {
     store: Store,
@@ -63,11 +65,17 @@ impl StoreHandler {
         StoreHandler { store, durability, refusals }
     }
 
-    /// Whoever runs the server is to know that there is no room.
-    fn warn(&self, id: Option<&BatchId>, error: &Error) {
-        if !matches!(error.code(), Code::DiskFull | Code::MemoryFull) {
-            return;
+    /// Whoever runs the server is to know that there is no room, or that it fails.
+    fn refused(&self, id: Option<&BatchId>, error: crate::Error) -> Error {
+        let is_told = is_ours(&error) || error.code() == Code::MemoryFull;
+        let error = Error::from(error);
+        if is_told {
+            self.warn(id, &error);
         }
+        error
+    }
+
+    fn warn(&self, id: Option<&BatchId>, error: &Error) {
         let now = self.store.elapsed();
         let admitted = self.refusals.lock().unwrap_or_else(PoisonError::into_inner).admit(now);
         let Some(left_out) = admitted else { return };
@@ -156,8 +164,7 @@ impl Handler for StoreHandler {
         let id = named(&descriptor)?;
         let options = self.put_options(context)?;
         let put = Box::pin(self.store.put(id.clone(), messages, options)).await;
-        let receipt =
-            put.map_err(Error::from).inspect_err(|error| self.warn(id.as_ref(), error))?;
+        let receipt = put.map_err(|error| self.refused(id.as_ref(), error))?;
         serde_json::to_vec(&receipt)
             .map(Bytes::from)
             .map_err(|error| Error::new(Code::Internal, format!("no receipt: {error}")))

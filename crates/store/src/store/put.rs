@@ -5,7 +5,6 @@ use std::sync::Arc;
 use futures::StreamExt as _;
 use sheaf_flight::{Message, MessageStream};
 use sheaf_proto::BatchId;
-use sheaf_retry::Retryable as _;
 
 use super::entry::{Entry, Place, Resident, Stored};
 use super::intake::{Intake, Taken};
@@ -39,8 +38,7 @@ impl Store {
     ) -> Result<PutReceipt, Error> {
         let inner = &self.inner;
         let start = inner.clock.elapsed();
-        let id = id.unwrap_or_else(|| BatchId::generate(inner.now().as_millis()));
-        let result = self.put_unmetered(id.clone(), messages, options).await;
+        let result = self.put_unmetered(id, messages, options).await;
         match &result {
             Ok(receipt) if receipt.created => {
                 inner.metrics.puts.inc();
@@ -52,11 +50,7 @@ impl Store {
                 inner.metrics.puts_repeated.inc();
             }
             Err(error) => {
-                if inner.metrics.put_failed(error) {
-                    let code = error.code().as_str();
-                    let shown = error as &dyn std::error::Error;
-                    tracing::warn!(%id, code, error = shown, "a put failed");
-                }
+                inner.metrics.put_failed(error);
             }
         }
         result
@@ -64,7 +58,7 @@ impl Store {
 
     async fn put_unmetered(
         &self,
-        id: BatchId,
+        id: Option<BatchId>,
         mut messages: MessageStream,
         options: PutOptions,
     ) -> Result<PutReceipt, Error> {
@@ -73,6 +67,7 @@ impl Store {
         if options.durability == Durability::Disk && inner.directory.is_none() {
             return Err(Error::NoDirectory);
         }
+        let id = id.unwrap_or_else(|| BatchId::generate(inner.now().as_millis()));
         let mut intake = Intake::new(inner, inner.options.bounds.clone());
         while let Some(message) = messages.next().await {
             intake.push(inner, message?).await?;
