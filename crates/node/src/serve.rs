@@ -31,6 +31,7 @@ use sheaf_terminal::{Console, Failure};
 use crate::config::{Config, Mode};
 pub use directory::StoreDirectory;
 pub use error::Error;
+pub(crate) use error::{COORDINATOR_ADVICE, FORMAT_ADVICE};
 pub(crate) use info::SERVER_INFO;
 pub use info::ServerInfo;
 pub use server::Server;
@@ -54,11 +55,10 @@ pub async fn serve(
     let mut signals = Signals::listen().map_err(|error| {
         Failure::new(Code::Io, "signals of this process cannot be received").because(error)
     })?;
-    let failed = |error: Error| Failure::from_error(&error);
     let grace = config.grace();
     // Opening a large state takes seconds: a signal ends that too.
     let running = tokio::select! {
-        running = Running::start(config, clock) => running.map_err(failed)?,
+        running = Running::start(config, clock) => running.map_err(|error| explained(&error))?,
         signal = signals.next() => return Err(interrupted(signal)),
     };
     let line = running.ready_line();
@@ -74,6 +74,18 @@ pub async fn serve(
             Ok(())
         }
         signal = signals.next() => Err(interrupted(signal)),
+    }
+}
+
+/// With the advice that the code alone does not give.
+fn explained(error: &Error) -> Failure {
+    let failure = Failure::from_error(error);
+    match error {
+        Error::Store(sheaf_store::Error::FormatUnreadable { .. }) => failure.help(FORMAT_ADVICE),
+        Error::Coordinator { .. } if failure.code() == Code::Corrupt => {
+            failure.help(COORDINATOR_ADVICE)
+        }
+        _ => failure,
     }
 }
 

@@ -11,6 +11,7 @@ pub(crate) mod journal;
 mod map;
 mod record;
 mod recover;
+mod registrations;
 mod survey;
 mod writer;
 
@@ -27,5 +28,6 @@ pub(crate) use record::{Broken, RECORD_VERSION, crc_of};
 #[cfg(feature = "fuzzing")]
 pub(crate) use recover::scan as recover_shard;
 pub(crate) use recover::{Recovered, recover};
+pub use registrations::Registrations;
 pub use survey::{Holder, Survey};
 pub(crate) use writer::{Checked, FileWriter, remove_quietly};

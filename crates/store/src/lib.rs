@@ -80,8 +80,8 @@ pub use budget::Budget;
 pub use client::{ClientPut, FlightClient};
 pub use content::ContentHasher;
 pub use disk::{
-    CheckedPayload, Disk, Holder, LocalDisk, NewDataDirectory, REGISTERED_FILE, Survey,
-    check_data_format, check_payload, payload_name,
+    CheckedPayload, Disk, Holder, LocalDisk, NewDataDirectory, REGISTERED_FILE, Registrations,
+    Survey, check_data_format, check_payload, payload_name,
 };
 pub use error::Error;
 pub use flight::{NAMESPACE, StoreActions, StoreHandler, Ticket};

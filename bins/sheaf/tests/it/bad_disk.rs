@@ -79,6 +79,12 @@ fn a_full_disk_refuses_puts_and_keeps_what_it_has() {
     let log = server.process.stderr();
     let line = log.lines().find(|line| line.contains("a put is refused"));
     assert!(line.is_some_and(|line| line.contains("WARN") && line.contains("disk_full")), "{log}");
+    // The alert on failed puts goes by this series, and sends whoever is called to that line.
+    let (_, metrics) = server.admin("/metrics");
+    let counted = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix("sheaf_store_puts_failed_total{code=\"disk_full\"} "));
+    assert!(counted.is_some_and(|count| count != "0"), "{metrics}");
     let wanted = server.run(&["get", &kept[0], "--format", "csv"]).ok();
     assert_eq!(wanted.lines().next(), Some("n"));
     for id in &kept {
@@ -175,9 +181,10 @@ fn a_file_system_that_cannot_be_written_is_named() {
 #[test]
 fn damage_of_what_is_on_disk_is_named_and_nothing_is_overwritten() {
     // The first is a text file that a person may have touched.
-    for (name, noise, code) in
-        [("FORMAT", "rubbish\n", 9), ("coordinator.redb", "no database at all", 9)]
-    {
+    for (name, noise, advice) in [
+        ("FORMAT", "rubbish\n", "write the number into it again"),
+        ("coordinator.redb", "no database at all", "put a backup of coordinator.redb"),
+    ] {
         let folder = sheaf_testkit::TempDir::new().unwrap();
         let data = folder.path().join("data");
         let mut server = Server::start_in(folder, &["--workers", "0"]);
@@ -188,8 +195,10 @@ fn damage_of_what_is_on_disk_is_named_and_nothing_is_overwritten() {
         let mut process = serve(&["--data-dir", data_dir], &[]);
         let status = process.wait_exit(PATIENCE).unwrap();
         let text = process.stderr();
-        assert_eq!(status.code(), Some(code), "{name}: {text}");
-        assert!(text.contains("error: ") && text.contains("help: "), "{name}: {text}");
+        assert_eq!(status.code(), Some(9), "{name}: {text}");
+        let help = text.split_once("help: ").map(|(_, help)| help).unwrap();
+        assert!(text.contains("error: ") && help.contains(advice), "{name}: {text}");
+        assert!(!help.contains("quarantine"), "{name}: {text}");
         assert!(text.contains(name) && !text.contains("panicked"), "{name}: {text}");
         assert_eq!(fs::read_to_string(data.join(name)).unwrap(), noise, "left as it was");
     }

@@ -355,3 +355,54 @@ fn a_fleet_whose_parts_do_not_fit_is_a_problem() {
     assert_eq!(check["verdict"], "problem", "{check}");
     assert!(check["action"].as_str().unwrap().contains("start the coordinator"), "{check}");
 }
+
+/// Files that a person or a failing disk may have touched.
+#[test]
+fn damage_beside_the_payloads_is_seen_before_a_start() {
+    let folder = TempDir::new().unwrap();
+    let data = folder.path().join("data");
+    let mut server = Server::start_in(folder, &["--workers", "0"]);
+    (0..3).for_each(|_| drop(server.put(3, &["--register"])));
+    let flags = quiet(&server.folder);
+    server.process.terminate(PATIENCE).unwrap();
+    let doctor = || Finding::of(&words(&flags));
+    assert_eq!(doctor().check("data_dir.registered")["figures"]["records"], 3);
+
+    let file = data.join("registered.log");
+    let sound = fs::read(&file).unwrap();
+    let mut damaged = sound.clone();
+    damaged[30] ^= 1;
+    let mut newer = sound.clone();
+    newer[8] = 99;
+    for (bytes, verdict, code, action) in [
+        (&damaged[..], "warning", 0, "start with the coordinator"),
+        (b"rubbish", "warning", 0, "put back the registered.log"),
+        (&newer, "problem", 9, "use the newer Sheaf"),
+        (&sound[..sound.len() - 3], "ok", 0, ""),
+    ] {
+        fs::write(&file, bytes).unwrap();
+        let found = doctor();
+        let check = found.check("data_dir.registered");
+        assert_eq!((&check["verdict"], found.code), (&verdict.into(), code), "{check}");
+        let told = check["action"].as_str().unwrap_or_default();
+        assert!(told.contains(action), "{check}");
+        assert_eq!(fs::read(&file).unwrap(), bytes, "left as it was");
+    }
+    fs::write(data.join("FORMAT"), "rubbish\n").unwrap();
+    doctor().problem("data_dir.format", "corrupt", "write the number into it again");
+}
+
+/// Nobody ever writes into the pipe.
+#[test]
+fn a_pipe_in_place_of_a_token_file_is_told_at_once() {
+    let folder = TempDir::new().unwrap();
+    let pipe = folder.path().join("tokens");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    let pipe = pipe.to_str().unwrap();
+    let flags = quiet(&folder);
+    let found = Finding::of(&[&words(&flags)[..], &["--token-file", pipe]].concat());
+    let check = found.problem("tokens", "invalid_argument", "one token a line");
+    assert!(check["found"].as_str().unwrap().contains("is no regular file"), "{check}");
+    assert_eq!(found.check("data_dir")["verdict"], "ok", "{:#}", found.report);
+}

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use sheaf_coordinator::embedded::FileState;
 use sheaf_retry::Code;
-use sheaf_store::{Durability, Holder, Survey};
+use sheaf_store::{Durability, Holder, Registrations, Survey};
 use sheaf_terminal::{HumanBytes, count, counted};
 
 use super::advice::{median, millis, span};
 use super::check::Check;
 use super::disk::{DirFacts, Failed, Kind, Space};
+use crate::serve::{COORDINATOR_ADVICE, FORMAT_ADVICE};
 
 /// Less free space than this ends in refused puts within minutes.
 const SPACE_PROBLEM: u64 = 64 << 20;
@@ -84,6 +85,7 @@ impl DataFacts {
         checks.push(syncs(&self.dir, durability));
         if let Some(Ok(survey)) = &self.survey {
             checks.push(quarantine(survey));
+            checks.push(registrations(survey.registrations));
         }
         checks.extend(self.records.as_ref().map(|state| records(state, &self.holding())));
         checks
@@ -150,6 +152,10 @@ fn format(survey: &Result<Survey, Failed>) -> Check {
                 .figure("format", *format)
         }
         Ok(_) => Check::ok(name, "no server has used it yet"),
+        // Nothing but the file of that name is read for it.
+        Err((Code::Corrupt, why)) => {
+            Check::problem(name, Code::Corrupt, why.clone()).advise(FORMAT_ADVICE)
+        }
         Err((code, why)) => Check::problem(name, *code, why.clone()),
     }
     .figure("newest", newest)
@@ -276,6 +282,47 @@ fn quarantine(survey: &Survey) -> Check {
     check.figure("payloads", survey.payloads).figure("quarantined", survey.quarantined)
 }
 
+fn registrations(found: Registrations) -> Check {
+    let name = "data_dir.registered";
+    let records = |count| counted(count, "record");
+    match found {
+        Registrations::Absent => Check::ok(name, "nothing was registered from here yet"),
+        Registrations::Whole { records: whole, torn } => {
+            let text = match torn {
+                0 => format!("{} in registered.log", records(whole)),
+                torn => format!(
+                    "{} in registered.log and an unfinished one of {torn} bytes, which counts for \
+                     nothing",
+                    records(whole)
+                ),
+            };
+            Check::ok(name, text).figure("records", whole)
+        }
+        Registrations::Foreign => Check::warning(
+            name,
+            "registered.log is something else: the next start sets it aside as registered.damaged",
+            "check the disk; put back the registered.log of a backup, or start with the coordinator \
+             that has the batches, which is asked for what is missing",
+        ),
+        Registrations::Damaged { records: whole, bytes } => Check::warning(
+            name,
+            format!(
+                "{bytes} bytes of registered.log are damaged, {} can be read: the next start \
+                 keeps these, and sets the file aside as registered.damaged",
+                records(whole)
+            ),
+            "check the disk; start with the coordinator that has the batches, which is asked for \
+             what is missing",
+        )
+        .figure("records", whole),
+        Registrations::Newer { found, supported } => Check::problem(
+            name,
+            Code::FormatNewer,
+            format!("registered.log has version {found}, this build reads up to {supported}"),
+        ),
+    }
+}
+
 fn records(state: &Result<FileState, Failed>, holding: &Holding) -> Check {
     let name = "data_dir.coordinator";
     let check = match state {
@@ -315,10 +362,7 @@ fn records(state: &Result<FileState, Failed>, holding: &Holding) -> Check {
         Err((code, why)) => {
             let check = Check::problem(name, *code, why.clone());
             match code {
-                Code::Corrupt => check.advise(
-                    "put a backup of coordinator.redb in its place; or move it away, to start with \
-                     no batch registered",
-                ),
+                Code::Corrupt => check.advise(COORDINATOR_ADVICE),
                 _ => check,
             }
         }

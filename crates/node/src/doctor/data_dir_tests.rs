@@ -26,6 +26,7 @@ fn survey() -> Survey {
     Survey {
         format: Some(1),
         holder: Holder::Nobody,
+        registrations: Registrations::Whole { records: 3, torn: 0 },
         payloads: 3,
         payload_bytes: GIB,
         quarantined: 0,
@@ -43,7 +44,7 @@ fn a_sound_directory_has_nothing_but_ok() {
     let checks = facts(dir()).checks(Durability::Disk, u64::MAX);
     assert!(checks.iter().all(|check| check.verdict == Verdict::Ok), "{checks:?}");
     let names: Vec<_> = checks.iter().map(|check| check.name.as_str()).collect();
-    assert_eq!(names.len(), 8, "{names:?}");
+    assert_eq!(names.len(), 9, "{names:?}");
 }
 
 #[test]
@@ -134,4 +135,31 @@ fn who_holds_it_is_known_by_role() {
     assert_eq!(with(Some(Ok(survey())), Some(Ok(FileState::InUse))), Holding::Free);
     assert_eq!(with(None, Some(Ok(FileState::Absent))), Holding::Free);
     assert_eq!(with(Some(Err((Code::Io, "x".to_owned()))), None), Holding::Unknown);
+}
+
+#[test]
+fn a_number_of_the_format_that_is_none_has_its_own_advice() {
+    let check = format(&Err((Code::Corrupt, "FORMAT holds \"x\"".to_owned())));
+    assert_eq!((check.verdict, check.code), (Verdict::Problem, Some(Code::Corrupt)));
+    assert!(check.action.contains("FORMAT") && !check.action.contains("quarantine"), "{check:?}");
+}
+
+#[test]
+fn what_is_wrong_with_the_journal_says_what_to_do() {
+    let torn = registrations(Registrations::Whole { records: 2, torn: 5 });
+    assert!(torn.verdict == Verdict::Ok && torn.found.contains("2 records"), "{torn:?}");
+    assert_eq!(registrations(Registrations::Absent).verdict, Verdict::Ok);
+    let newer = registrations(Registrations::Newer { found: 9, supported: 1 });
+    assert_eq!((newer.verdict, newer.code), (Verdict::Problem, Some(Code::FormatNewer)));
+    let damaged = registrations(Registrations::Damaged { records: 2, bytes: 77 });
+    assert!(
+        damaged.verdict == Verdict::Warning && damaged.found.contains("77 bytes"),
+        "{damaged:?}"
+    );
+    assert!(damaged.action.contains("start with the coordinator"), "{damaged:?}");
+    let foreign = registrations(Registrations::Foreign);
+    assert!(
+        foreign.verdict == Verdict::Warning && foreign.action.contains("backup"),
+        "{foreign:?}"
+    );
 }

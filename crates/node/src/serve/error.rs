@@ -2,6 +2,14 @@
 
 use sheaf_retry::{Code, Retryable};
 
+/// What to do about a data directory whose format cannot be told.
+pub(crate) const FORMAT_ADVICE: &str = "find out what changed FORMAT and what else it changed; \
+    where the rest is sound, write the number into it again, else put a backup in its place";
+
+/// What to do about a damaged file of a coordinator.
+pub(crate) const COORDINATOR_ADVICE: &str = "put a backup of coordinator.redb in its place; or \
+    move it away, to start with no batch registered";
+
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

@@ -8,6 +8,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::directory::EXTENSION;
 use super::format::{self, FORMAT};
+use super::registrations::Registrations;
 use crate::error::{Error, io_error};
 
 /// Most files that are counted; a look must not take minutes.
@@ -29,6 +30,8 @@ pub struct Survey {
     pub format: Option<u64>,
     /// Who has its lock.
     pub holder: Holder,
+    /// Its journal of registrations.
+    pub registrations: Registrations,
     /// Payload files.
     pub payloads: u64,
     /// Their bytes.
@@ -47,7 +50,7 @@ impl Survey {
 
     /// Looks at a directory that is there, whether or not a server runs on it.
     /// Reads the names of all files, which takes a second for some 500,000;
-    /// more are not counted. For a moment the lock is shared, if nobody has it.
+    /// more are not counted; and the journal of registrations. For a moment the lock is shared, if nobody has it.
     ///
     /// # Errors
     /// [`Error::FormatNewer`], [`Error::FormatUnreadable`], [`Error::Unfinished`],
@@ -56,6 +59,7 @@ impl Survey {
         let mut survey = Survey {
             format: format::found(root, FORMAT)?,
             holder: Self::holder(root)?,
+            registrations: Registrations::of(root)?,
             payloads: 0,
             payload_bytes: 0,
             quarantined: 0,
