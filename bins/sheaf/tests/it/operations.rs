@@ -116,6 +116,52 @@ fn every_alert_says_what_to_do_and_has_a_place_in_the_runbook() {
     }
 }
 
+/// What the README says that these actions answer.
+#[test]
+fn what_servers_say_of_themselves_is_what_is_written() {
+    let server = Server::start(&["--workers", "0"]);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let answer = |action: &str| -> serde_json::Value {
+        let uri = server.ready.url("flight").unwrap();
+        let answers = runtime.block_on(async {
+            let pool = ChannelPool::new(ClientConfig::default(), SystemClock::shared());
+            let (body, options) = (Bytes::from_static(b"{}"), CallOptions::default());
+            pool.connection(uri).unwrap().action(action, body, &options).await.unwrap()
+        });
+        serde_json::from_slice(&answers[0]).unwrap()
+    };
+    let readme = std::fs::read_to_string(sheaf_testkit::workspace_root().join("README.md"));
+    let readme = readme.unwrap().replace('\n', " ");
+    for action in ["ServerInfo", "CoordinatorInfo"] {
+        let (_, told) = readme.split_once(&format!("`{action} {{}}` answers `{{")).unwrap();
+        let told: BTreeSet<_> = told.split_once('}').unwrap().0.split(',').collect();
+        let answered = answer(action);
+        let fields: Vec<_> =
+            answered.as_object().unwrap().keys().map(|name| format!("\"{name}\"")).collect();
+        assert_eq!(told, fields.iter().map(String::as_str).collect(), "{action}");
+        assert!(readme.contains(&format!("`{action}`, ")), "{action} is in the list of actions");
+    }
+}
+
+/// What is remembered, and for how long, is what the engine does by default.
+#[test]
+fn sizes_are_told_by_the_limits_there_are() {
+    let limits = sheaf_coordinator::engine::Config::default();
+    let (hour, text) = (3_600, read("SIZING.md").replace('\n', " "));
+    let finished = u64::try_from(limits.max_finished).unwrap();
+    let days = limits.keep_failed.as_secs() / (24 * hour);
+    for told in [
+        format!("min(finished in {} h, ", limits.keep_finished.as_secs() / hour),
+        format!("min(failed in {days} days, "),
+        format!("the oldest beyond {}.", sheaf_terminal::count(finished)),
+        format!("at most {}: more are refused", sheaf_terminal::count(limits.max_live)),
+        "an older one answers `not_found`".to_owned(),
+    ] {
+        assert!(text.contains(&told), "{told}");
+    }
+    assert_eq!(limits.max_finished, limits.max_failed);
+}
+
 #[test]
 fn the_dashboard_is_complete() {
     let dashboard: serde_json::Value = serde_json::from_str(&read("dashboard.json")).unwrap();
