@@ -128,7 +128,7 @@ const ACTIONS: &[(&str, &str)] = &[
     ("Claim", r#"{"worker", "max"?, "max_bytes"?, "wait_ms"?, …}: take work under lease"#),
     ("Extend", r#"{"leases": [{"batch_id", "fence", …}]}: prolong leases"#),
     ("Settle", r#"{"outcomes": [{"batch_id", "fence", "result", …}], "claim"?}: end attempts"#),
-    ("CoordinatorInfo", r#"{}: the history of its state; another one where some of it is lost"#),
+    ("CoordinatorInfo", r#"{}: which registrations it has seen, by the openings of its state"#),
     ("Recovery", r#"{"leases": [{"batch_id", "fence"}]}: what leases are worth"#),
     (
         "WatchEvents",
