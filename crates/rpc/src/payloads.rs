@@ -2,7 +2,7 @@
 //! client left out, refuses what nobody holds, keeps what is needed again.
 
 use sheaf_coordinator::{
-    BatchSpec, Control, Coordinator, CoordinatorExt as _, ListFilter, Position, Registered,
+    Batch, BatchSpec, Control, Coordinator, CoordinatorExt as _, ListFilter, Position, Registered,
     SettleReply, SettleRequest, Settled, State, Verdict,
 };
 use sheaf_flight::Error;
@@ -128,9 +128,13 @@ impl Payloads<'_> {
         let done =
             |settled: &Settled| matches!(settled.verdict, Verdict::Applied | Verdict::AlreadyDone);
         let made = outputs.into_iter().zip(&reply.outcomes).filter(|(_, settled)| done(settled));
-        let made: Vec<_> = made.flat_map(|(outputs, _)| outputs).map(as_registered).collect();
-        if !made.is_empty() {
-            directory.registered(made).await;
+        let made: Vec<BatchId> =
+            made.flat_map(|(outputs, _)| outputs).map(|output| output.id).collect();
+        if !made.is_empty()
+            // What cannot be asked now is found when store and coordinator are compared.
+            && let Ok(known) = self.coordinator.get_all(made).await
+        {
+            directory.registered(known.into_iter().map(as_registered).collect()).await;
         }
         Ok(reply)
     }
@@ -178,11 +182,10 @@ impl Payloads<'_> {
     }
 }
 
-/// An output, of which its settle says no more.
-fn as_registered(spec: BatchSpec) -> (BatchSpec, Registered) {
-    let state = if spec.depends_on.is_empty() { State::Pending } else { State::Waiting };
-    let (id, position) = (spec.id.clone(), Position::UNKNOWN);
-    (spec, Registered { id, state, created: false, position })
+/// A batch that is known under its own name; where it stands is not asked.
+fn as_registered(batch: Batch) -> (BatchSpec, Registered) {
+    let (id, position) = (batch.spec.id.clone(), Position::UNKNOWN);
+    (batch.spec, Registered { id, state: batch.state, created: false, position })
 }
 
 fn invalid(action: &str, problem: &str) -> Error {

@@ -9,7 +9,7 @@ use sheaf_coordinator::{
 };
 use sheaf_flight::Error;
 use sheaf_proto::BatchId;
-use sheaf_retry::{Code, SharedClock, Timestamp};
+use sheaf_retry::{Code, Retryable as _, SharedClock, Timestamp};
 use sheaf_store::{Asked, Mark, PayloadInfo, PayloadOwner, Place, Standing};
 
 use crate::spec::ToSpec as _;
@@ -106,6 +106,16 @@ impl CoordinatorOwner {
         self.coordinator()?.history().await.map_err(Error::from_error)
     }
 
+    /// As [`CoordinatorOwner::history`]; one that is too old to tell has seen nothing.
+    async fn seen(&self) -> Result<History, Error> {
+        match self.history().await {
+            Err(error) if matches!(error.code(), Code::Unimplemented | Code::InvalidArgument) => {
+                Ok(History::default())
+            }
+            answer => answer,
+        }
+    }
+
     /// What a store keeps of a batch that was registered, with what the
     /// registration answered; nothing where no work is to come.
     pub fn mark(spec: &BatchSpec, registered: &Registered) -> Option<Mark> {
@@ -127,17 +137,20 @@ impl PayloadOwner for CoordinatorOwner {
         let mut standings = Vec::with_capacity(payloads.len());
         for page in payloads.chunks(PAGE) {
             let ids = page.iter().map(|asked| asked.id.clone()).collect();
+            let is_marked = page.iter().any(|asked| asked.place.is_some());
+            let before = if is_marked { self.seen().await? } else { History::default() };
             let known = self.coordinator()?.get_all(ids).await.map_err(Error::from_error)?;
             let now = self.clock.now();
             let by_id: HashMap<&BatchId, Standing> =
                 known.iter().map(|batch| (&batch.spec.id, standing(batch, now))).collect();
-            let is_lost = |asked: &&Asked| asked.place.is_some() && !by_id.contains_key(&asked.id);
-            // Asked for after the batches: one that came in between does not
-            // speak for what the one before it knew.
-            let history = match page.iter().any(|asked| is_lost(&asked)) {
-                true => self.history().await?,
-                false => History::default(),
+            let is_lost = |asked: &Asked| asked.place.is_some() && !by_id.contains_key(&asked.id);
+            // On both sides of the question: a coordinator that came in between
+            // does not speak for what another one did not know.
+            let history = match page.iter().any(is_lost) {
+                true => Some(self.seen().await?).filter(|after| after.run() == before.run()),
+                false => None,
             };
+            let history = history.unwrap_or_default();
             standings.extend(page.iter().map(|asked| match (by_id.get(&asked.id), asked.place) {
                 (Some(standing), _) => *standing,
                 (None, Some(place)) if !history.has(position(place)) => Standing::Lost,
@@ -191,7 +204,7 @@ mod tests {
     use super::*;
     use sheaf_coordinator::Control;
     use sheaf_coordinator::embedded::{Config, Embedded};
-    use sheaf_retry::{Retryable as _, SystemClock};
+    use sheaf_retry::SystemClock;
     use sheaf_store::Durability;
 
     fn payload(id: &BatchId) -> PayloadInfo {

@@ -7,7 +7,7 @@ use futures::StreamExt as _;
 use sheaf_coordinator::{Coordinator, CoordinatorExt as _, Event, Position, State, WatchFilter};
 use sheaf_proto::BatchId;
 use sheaf_retry::{RetryPolicy, SharedClock};
-use sheaf_store::{Place, Store};
+use sheaf_store::Store;
 use tokio::sync::Notify;
 
 /// Between two tries to watch a coordinator that cannot be reached.
@@ -42,7 +42,7 @@ pub(super) async fn retire(
                         some.into_iter().filter_map(|one| pass_on(one, &store, &reconnected));
                     let freed: Vec<BatchId> = freed.collect();
                     if !freed.is_empty() {
-                        free(freed, coordinator.as_ref(), &store).await;
+                        mark_anew(freed, coordinator.as_ref(), &store).await;
                     }
                 }
             }
@@ -57,8 +57,8 @@ pub(super) async fn retire(
     }
 }
 
-/// Tells the store; a batch whose payload is here and that waits no longer is
-/// the answer.
+/// Tells the store; a batch whose payload is here, and whose mark is not as it
+/// should be any more, is the answer.
 fn pass_on(event: Event, store: &Store, reconnected: &Notify) -> Option<BatchId> {
     match event {
         Event::Changed(change) if change.to.is_none_or(State::is_terminal) => {
@@ -66,8 +66,12 @@ fn pass_on(event: Event, store: &Store, reconnected: &Notify) -> Option<BatchId>
             None
         }
         Event::Changed(change) => {
-            let is_free = change.from == Some(State::Waiting);
-            (is_free && store.marked_waiting(&change.id).is_some()).then_some(change.id)
+            let is_free =
+                change.from == Some(State::Waiting) && store.marked_waiting(&change.id).is_some();
+            // Requeued: its mark ended with the work.
+            let is_anew =
+                change.from.is_some_and(State::is_terminal) && store.is_unmarked(&change.id);
+            (is_free || is_anew).then_some(change.id)
         }
         Event::Missed(count) => {
             tracing::debug!(count, "events missed");
@@ -77,15 +81,17 @@ fn pass_on(event: Event, store: &Store, reconnected: &Notify) -> Option<BatchId>
     }
 }
 
-/// What these depended on is over: should the coordinator be lost, they are
-/// registered again without it.
-async fn free(ids: Vec<BatchId>, coordinator: &dyn Coordinator, store: &Store) {
+/// Marks these as they are now: should the coordinator be lost, they are
+/// registered again so, without what they depended on.
+async fn mark_anew(ids: Vec<BatchId>, coordinator: &dyn Coordinator, store: &Store) {
     // Where it cannot be asked now, the next comparison finds them.
     let Ok(batches) = coordinator.get_all(ids).await else { return };
-    let marks = batches.iter().filter(|batch| batch.state != State::Waiting).filter_map(|batch| {
-        let Place { run, sequence } = store.marked_waiting(&batch.spec.id)?;
-        let mark = sheaf_worker::mark(&batch.spec, batch.state, Position { run, sequence });
-        Some((batch.spec.id.clone(), mark))
+    let live = batches.iter().filter(|batch| !batch.state.is_terminal());
+    let marks = live.map(|batch| {
+        let place = store.marked_waiting(&batch.spec.id);
+        // The next comparison finds out where it stands.
+        let position = place.map_or(Position::UNKNOWN, sheaf_worker::position);
+        (batch.spec.id.clone(), sheaf_worker::mark(&batch.spec, batch.state, position))
     });
     store.mark(marks.collect()).await;
 }

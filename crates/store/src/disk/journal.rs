@@ -69,12 +69,13 @@ impl Journal {
         let is_broken = damaged > 0 || (whole == 0 && !bytes.is_empty());
         if is_broken {
             // Whatever it is, it is kept; what can be read of it is written anew.
-            let (aside, read) = (path.with_extension("damaged"), records.len());
+            let (aside, read) = (free_name(&path), records.len());
             tracing::error!(
                 file = %path.display(), aside = %aside.display(), damaged, read,
                 "the journal of registrations is damaged: it is set aside, and the coordinator is asked what it has"
             );
-            disk.rename(&path, &aside).map_err(|error| io_error("set aside", &path, error))?;
+            // A copy: the file itself is there until the new one takes its place.
+            std::fs::copy(&path, &aside).map_err(|error| io_error("copy", &path, error))?;
         } else if whole < bytes.len() {
             let lost = bytes.len() - whole;
             tracing::warn!(file = %path.display(), lost, "cut a torn end off");
@@ -228,6 +229,15 @@ impl Journal {
         cut.map_err(|error| io_error("cut", &self.path, error))?;
         Ok(())
     }
+}
+
+/// A name for a damaged journal that nothing has.
+fn free_name(path: &Path) -> PathBuf {
+    let numbered = |number: u32| path.with_extension(format!("damaged.{number}"));
+    let mut names = std::iter::once(path.with_extension("damaged")).chain((1..100).map(numbered));
+    // A hundredth is written over the first.
+    let free = names.find(|name| !name.exists());
+    free.unwrap_or_else(|| path.with_extension("damaged"))
 }
 
 /// How every file begins.

@@ -23,7 +23,7 @@ const ASK: usize = 256;
 const LONGEST: Duration = Duration::from_secs(60);
 /// Work that is not over is looked at again after this, should nobody say
 /// sooner that it is.
-const LIVE: Duration = Duration::from_secs(600);
+pub(super) const LIVE: Duration = Duration::from_secs(600);
 
 impl Store {
     /// Says that the work on these payloads is over, so that they need not wait
@@ -135,9 +135,8 @@ async fn look_at(inner: &Arc<Inner>, due: Vec<Arc<Entry>>, failures: &mut u32) {
         }
     };
     // Over, or forgotten by the owner that knew it.
-    let over = due.iter().zip(&standings).filter(|(_, standing)| !standing.is_needed());
-    let over: Vec<_> = over.map(|(entry, _)| entry.as_put().id.clone()).collect();
-    inner.unmark(&over).await;
+    let over = asked.iter().zip(&standings).filter(|(_, standing)| !standing.is_needed());
+    inner.unmark_asked(over.map(|(asked, _)| asked)).await;
     // Side by side, so that their directories are synced together.
     let mut expiring = Vec::new();
     for (entry, standing) in due.iter().zip(standings) {

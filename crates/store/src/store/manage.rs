@@ -194,6 +194,7 @@ impl Inner {
                 Standing::Lost => return Err(Error::Lost { id: id.clone() }),
                 _ => {}
             }
+            self.unmark_asked(asked.iter()).await;
             if self.remove(entry, Some(used_at)).await? {
                 return Ok(());
             }
@@ -228,6 +229,10 @@ impl Inner {
         entry: &Arc<Entry>,
         unused_since: Option<Timestamp>,
     ) -> Result<bool, Error> {
+        // Registered since its owner was asked.
+        if unused_since.is_some() && entry.mark().is_some() {
+            return Ok(false);
+        }
         let Some(used_at) = self.condemn(entry, unused_since)? else { return Ok(false) };
         let file = entry.place().file.clone();
         match (file, &self.directory) {

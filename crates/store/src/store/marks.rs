@@ -14,7 +14,7 @@ use super::entry::Noted;
 use super::{Inner, Store};
 use crate::disk::{Directory, Disk, Journal, Recovered, journal};
 use crate::error::Error;
-use crate::retention::{Mark, Place};
+use crate::retention::{Asked, Mark, Place};
 
 /// What a crash of the machine, not of the process, may leave unwritten: the
 /// coordinator, or the next comparison with it, then says it again.
@@ -184,9 +184,24 @@ impl Inner {
         }
     }
 
-    /// Work on these is over, or nobody wants it any more.
+    /// Nobody wants these any more.
     pub(super) async fn unmark(self: &Arc<Self>, ids: &[BatchId]) {
         ids.iter().for_each(|id| self.note(id, None));
+        self.write_waiting().await;
+    }
+
+    /// Work on these is over, or forgotten, says their owner: where they are not
+    /// marked anew since it was asked, they are marked no longer.
+    pub(super) async fn unmark_asked<'a>(
+        self: &Arc<Self>,
+        asked: impl Iterator<Item = &'a Asked> + Send,
+    ) {
+        for asked in asked.filter(|asked| asked.place.is_some()) {
+            let mark = self.index.get(&asked.id).and_then(|entry| entry.mark());
+            if mark.map(|mark| mark.place) == asked.place {
+                self.note(&asked.id, None);
+            }
+        }
         self.write_waiting().await;
     }
 
@@ -205,6 +220,18 @@ impl Inner {
     /// Sets or takes away one mark.
     fn note(&self, id: &BatchId, mark: Option<Mark>) {
         let Some(entry) = self.index.get(id) else { return };
+        if mark.is_some() {
+            // A use: whoever asked the owner before does not remove it now. And
+            // an early look, should the end of the work have come before the mark.
+            let now = self.now();
+            if !entry.touch(now) {
+                return;
+            }
+            let soon = now.plus(self.options.ttl.min(super::expire::LIVE));
+            if entry.due_at.load(Ordering::Relaxed) > soon.as_micros() {
+                self.index.schedule(&entry, soon);
+            }
+        }
         let noted = mark.as_ref().map(|mark| Noted { place: mark.place, waits: mark.waits });
         // Under the lock, so that the journal has the last word, too.
         let before = match &self.marks.keeper {

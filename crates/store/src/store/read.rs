@@ -179,6 +179,8 @@ async fn set_aside(
         // Somebody deletes it, or found the damage too.
         return Error::NotFound { id };
     };
+    // The next payload of that name must not have its mark.
+    inner.unmark_later(std::slice::from_ref(&id));
     let removed = inner.forget(entry);
     if !removed {
         return Error::NotFound { id };

@@ -75,19 +75,16 @@ impl Reconciler {
 
     fn look_at(&self, batch: &Batch, found: &mut Found, work: &mut Work) {
         let spec = &batch.spec;
-        let payload = self.store.info(&spec.id).ok().filter(|info| {
-            // Another payload of that name is not the batch's.
-            spec.checksum.is_empty() || spec.checksum == info.checksum
-        });
+        let is_there = self.has(spec);
         let is_here = self.is_here(&spec.locations);
         found.live += u64::from(is_here);
-        match payload {
-            None if is_here => {
+        match is_there {
+            false if is_here => {
                 found.missing += 1;
                 name(&mut found.names, &spec.id);
             }
-            None => {}
-            Some(_) => {
+            false => {}
+            true => {
                 if !is_here && !spec.locations.is_empty() && !self.own.is_empty() {
                     found.added += 1;
                     work.add.push(BatchSpec { locations: self.own.clone(), ..spec.clone() });
@@ -100,6 +97,14 @@ impl Reconciler {
                 }
             }
         }
+    }
+
+    /// Whether the payload of the batch is in the store; another one of that name
+    /// is not.
+    pub(super) fn has(&self, spec: &BatchSpec) -> bool {
+        self.store
+            .info(&spec.id)
+            .is_ok_and(|info| spec.checksum.is_empty() || spec.checksum == info.checksum)
     }
 
     /// Payloads at other addresses are none of this store's business.

@@ -1,6 +1,7 @@
 //! Batches that were registered with a coordinator that does not know them now.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use sheaf_coordinator::{Batch, BatchSpec, CoordinatorExt as _, Error, History, wire};
 use sheaf_proto::BatchId;
@@ -51,6 +52,20 @@ impl Restored {
     }
 }
 
+/// Tries of those that are not taken all at once: longer chains of work that
+/// waits come to their end in the next rounds.
+const PASSES: usize = 8;
+
+/// It says nothing about the batches.
+fn is_away(error: &Error) -> bool {
+    matches!(error.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Draining)
+}
+
+fn unavailable(error: sheaf_flight::Error) -> Error {
+    let (problem, code) = (error.to_string(), error.code());
+    Error::Unavailable { problem, code }
+}
+
 impl Reconciler {
     /// Registers again what the coordinator lost.
     pub(super) async fn restore(&self) -> Result<Restored, Error> {
@@ -61,10 +76,7 @@ impl Reconciler {
             Err(error) if matches!(error.code(), Code::Unimplemented | Code::InvalidArgument) => {
                 return Ok(restored);
             }
-            Err(error) => {
-                let (problem, code) = (error.to_string(), error.code());
-                return Err(Error::Unavailable { problem, code });
-            }
+            Err(error) => return Err(unavailable(error)),
         };
         let mut after = None;
         loop {
@@ -83,6 +95,11 @@ impl Reconciler {
         restored: &mut Restored,
     ) -> Result<(), Error> {
         let known = self.coordinator.get_all(ids.to_vec()).await?;
+        let now = self.owner.history().await.map_err(unavailable)?;
+        if now.run() != history.run() {
+            let problem = "was replaced in between".to_owned();
+            return Err(Error::Unavailable { problem, code: Code::Unavailable });
+        }
         let known: HashMap<&BatchId, &Batch> =
             known.iter().map(|batch| (&batch.spec.id, batch)).collect();
         let is_over = |batch: &&&Batch| batch.state.is_terminal();
@@ -91,7 +108,7 @@ impl Reconciler {
         self.store.completed(&over);
         let live: Vec<_> = known
             .values()
-            .filter(|batch| !batch.state.is_terminal())
+            .filter(|batch| !batch.state.is_terminal() && self.has(&batch.spec))
             .map(|batch| (batch.spec.clone(), batch.state))
             .collect();
         if !live.is_empty() {
@@ -104,7 +121,7 @@ impl Reconciler {
         }
         let specs = self.specs(&lost, restored).await;
         for page in specs.chunks(PAGE) {
-            self.register_again(page.to_vec(), restored).await;
+            self.register_again(page.to_vec(), restored).await?;
         }
         Ok(())
     }
@@ -125,6 +142,10 @@ impl Reconciler {
         let mut specs = Vec::with_capacity(marks.len());
         for (id, mark) in marks {
             match wire::decode_spec(&mark.spec) {
+                Ok(spec) if spec.id == id && !self.has(&spec) => {
+                    let why = format!("payload {id} is another one than was registered");
+                    restored.refuse(1, &why);
+                }
                 Ok(spec) if spec.id == id => specs.push(self.placed_here(spec)),
                 Ok(_) => restored.refuse(1, &format!("the mark of payload {id} names another")),
                 Err(error) => restored.refuse(1, &error),
@@ -135,6 +156,10 @@ impl Reconciler {
 
     /// The payload is here, whatever was said when it was registered.
     fn placed_here(&self, mut spec: BatchSpec) -> BatchSpec {
+        // Its window began when it was registered first; and a batch of the same
+        // key that came after its end is another one.
+        spec.dedup_key.clear();
+        spec.dedup_window = Duration::ZERO;
         if self.own.is_empty() {
             spec.locations.clear();
         } else if !spec.locations.iter().any(|location| self.own.contains(location)) {
@@ -146,20 +171,30 @@ impl Reconciler {
 
     /// All at once where they are taken, for they may depend on each other;
     /// otherwise one by one, so that one does not hold up the others, and again
-    /// as long as another one is taken.
-    async fn register_again(&self, specs: Vec<BatchSpec>, restored: &mut Restored) {
-        if self.register(&specs, restored).await.is_ok() {
-            return;
+    /// while another one is taken.
+    async fn register_again(
+        &self,
+        specs: Vec<BatchSpec>,
+        restored: &mut Restored,
+    ) -> Result<(), Error> {
+        match self.register(&specs, restored).await {
+            Ok(()) => return Ok(()),
+            Err(error) if is_away(&error) => return Err(error),
+            Err(_) => {}
         }
         let (mut open, mut reasons) = (specs, Vec::new());
-        loop {
+        for _ in 0..PASSES {
             let before = open.len();
             let tried = std::mem::take(&mut open);
             reasons.clear();
             for spec in tried {
-                if let Err(error) = self.register(std::slice::from_ref(&spec), restored).await {
-                    reasons.push(error);
-                    open.push(spec);
+                match self.register(std::slice::from_ref(&spec), restored).await {
+                    Ok(()) => {}
+                    Err(error) if is_away(&error) => return Err(error),
+                    Err(error) => {
+                        reasons.push(error);
+                        open.push(spec);
+                    }
                 }
             }
             if open.is_empty() || open.len() == before {
@@ -169,6 +204,7 @@ impl Reconciler {
         for error in &reasons {
             restored.refuse(1, error);
         }
+        Ok(())
     }
 
     async fn register(&self, specs: &[BatchSpec], restored: &mut Restored) -> Result<(), Error> {

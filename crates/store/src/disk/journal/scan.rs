@@ -47,13 +47,20 @@ impl Scan {
             _ => {}
         }
         scan.whole = HEAD;
-        let (mut at, mut budget, mut unlimited) = (HEAD, MAX_SEARCH, usize::MAX);
+        let (mut at, mut unlimited) = (HEAD, usize::MAX);
         while at < bytes.len() {
             let Some((record, end)) = record_at(bytes, at, &mut unlimited) else {
+                let mut budget = MAX_SEARCH;
                 let mut after = at + 1..bytes.len();
                 match after.find(|at| record_at(bytes, *at, &mut budget).is_some()) {
                     Some(next) => at = next,
-                    None => break,
+                    None => {
+                        // Searched to its end it is a torn one; else nobody knows.
+                        if budget == 0 {
+                            scan.damaged += bytes.len() - scan.whole;
+                        }
+                        break;
+                    }
                 }
                 continue;
             };
@@ -79,7 +86,11 @@ fn record_at(bytes: &[u8], at: usize, budget: &mut usize) -> Option<(Registratio
     if length > MAX_RECORD {
         return None;
     }
-    *budget = budget.checked_sub(length)?;
+    if *budget < length {
+        *budget = 0;
+        return None;
+    }
+    *budget -= length;
     if crc32c::crc32c(body) != u32::from_le_bytes(crc.try_into().ok()?) {
         return None;
     }
