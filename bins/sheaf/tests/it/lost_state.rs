@@ -33,6 +33,17 @@ async fn said(part: &Part, text: &str) {
     }
 }
 
+/// Waits until so many batches are there to be worked on, which a Flight server
+/// registers again.
+async fn pending(remote: &Remote, batches: u64, flight: &Part) {
+    let restored = wait_for_async(PATIENCE, "batches to be registered again", || async {
+        (remote.count(State::Pending).await == batches).then_some(())
+    });
+    if let Err(error) = restored.await {
+        panic!("{error}: {}\n{}", remote.count(State::Pending).await, flight.process.stderr());
+    }
+}
+
 async fn act(server: &str, action: &'static str, body: &str) -> Result<(), Error> {
     let body = body.to_owned().into();
     connection(server).action(action, body, &CallOptions::default()).await.map(drop)
@@ -67,12 +78,7 @@ async fn a_coordinator_that_comes_back_empty_is_told_everything_again() {
     parts[0].stop();
     std::fs::remove_dir_all(data(folder.path(), "coordinator")).unwrap();
     parts[0].start_again();
-    let restored = wait_for_async(PATIENCE, "41 batches to be registered again", || async {
-        (remote.count(State::Pending).await == 41).then_some(())
-    });
-    if let Err(error) = restored.await {
-        panic!("{error}: {}\n{}", remote.count(State::Pending).await, parts[1].process.stderr());
-    }
+    pending(&remote, 41, &parts[1]).await;
     assert_eq!(remote.batch(40).await.spec.queue, "other");
     assert_eq!(remote.batch(20).await.spec.locations, [second.as_str()]);
     said(&parts[1], "registered again").await;
@@ -109,12 +115,7 @@ async fn a_coordinator_that_was_put_back_to_an_earlier_state_is_told_what_came_a
     parts[0].start_again();
     // As many as were lost, so that their numbers are taken again.
     Remote::at(&first).put(6..9).await;
-    let restored = wait_for_async(PATIENCE, "3 batches to be registered again", || async {
-        (remote.count(State::Pending).await == 9).then_some(())
-    });
-    if let Err(error) = restored.await {
-        panic!("{error}: {}\n{}", remote.count(State::Pending).await, parts[1].process.stderr());
-    }
+    pending(&remote, 9, &parts[1]).await;
     let (_worker, _) = worker(&coordinator, &first, &[]);
     remote.completes(9).await;
 }

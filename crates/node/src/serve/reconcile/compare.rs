@@ -5,6 +5,7 @@ use sheaf_coordinator::{
 };
 
 use super::{PAGE, Reconciler, name};
+use crate::backup::is_here;
 
 /// What a comparison found.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -75,27 +76,23 @@ impl Reconciler {
 
     fn look_at(&self, batch: &Batch, found: &mut Found, work: &mut Work) {
         let spec = &batch.spec;
-        let is_there = self.has(spec);
         let is_here = self.is_here(&spec.locations);
         found.live += u64::from(is_here);
-        match is_there {
-            false if is_here => {
+        if !self.has(spec) {
+            if is_here {
                 found.missing += 1;
                 name(&mut found.names, &spec.id);
             }
-            false => {}
-            true => {
-                if !is_here && !spec.locations.is_empty() && !self.own.is_empty() {
-                    found.added += 1;
-                    work.add.push(BatchSpec { locations: self.own.clone(), ..spec.clone() });
-                }
-                // Or marked as waiting, which it does no longer.
-                let is_old = || self.store.marked_waiting(&spec.id).is_some();
-                let is_waiting = batch.state == State::Waiting;
-                if self.store.is_unmarked(&spec.id) || (!is_waiting && is_old()) {
-                    work.mark.push((spec.clone(), batch.state));
-                }
-            }
+            return;
+        }
+        if !is_here && !spec.locations.is_empty() && !self.own.is_empty() {
+            found.added += 1;
+            work.add.push(BatchSpec { locations: self.own.clone(), ..spec.clone() });
+        }
+        // Or marked as waiting, which it does no longer.
+        let is_old = || self.store.marked_waiting(&spec.id).is_some();
+        if self.store.is_unmarked(&spec.id) || (batch.state != State::Waiting && is_old()) {
+            work.mark.push((spec.clone(), batch.state));
         }
     }
 
@@ -107,12 +104,10 @@ impl Reconciler {
             .is_ok_and(|info| spec.checksum.is_empty() || spec.checksum == info.checksum)
     }
 
-    /// Payloads at other addresses are none of this store's business.
+    /// Payloads at other addresses are none of this store's business, nor are those
+    /// beside the coordinator where that is another server.
     fn is_here(&self, locations: &[String]) -> bool {
-        match locations {
-            [] => self.is_beside,
-            some => some.iter().any(|location| self.own.contains(location)),
-        }
+        (self.is_beside || !locations.is_empty()) && is_here(locations, &self.own)
     }
 
     /// Keeps the payloads of these batches until they are over. They were known

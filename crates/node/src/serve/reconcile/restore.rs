@@ -1,6 +1,6 @@
 //! Batches that were registered with a coordinator that does not know them now.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::time::Duration;
 
 use sheaf_coordinator::{Batch, BatchSpec, CoordinatorExt as _, Error, History, wire};
@@ -100,22 +100,18 @@ impl Reconciler {
             let problem = "was replaced in between".to_owned();
             return Err(Error::Unavailable { problem, code: Code::Unavailable });
         }
-        let known: HashMap<&BatchId, &Batch> =
-            known.iter().map(|batch| (&batch.spec.id, batch)).collect();
-        let is_over = |batch: &&&Batch| batch.state.is_terminal();
-        let over: Vec<BatchId> =
-            known.values().filter(is_over).map(|batch| batch.spec.id.clone()).collect();
+        let (over, live): (Vec<&Batch>, Vec<&Batch>) =
+            known.iter().partition(|batch| batch.state.is_terminal());
+        let over: Vec<BatchId> = over.into_iter().map(|batch| batch.spec.id.clone()).collect();
         self.store.completed(&over);
-        let live: Vec<_> = known
-            .values()
-            .filter(|batch| !batch.state.is_terminal() && self.has(&batch.spec))
-            .map(|batch| (batch.spec.clone(), batch.state))
-            .collect();
+        let live = live.into_iter().filter(|batch| self.has(&batch.spec));
+        let live: Vec<_> = live.map(|batch| (batch.spec.clone(), batch.state)).collect();
         if !live.is_empty() {
             self.mark(&live, history).await;
         }
 
-        let lost: Vec<BatchId> = ids.iter().filter(|id| !known.contains_key(id)).cloned().collect();
+        let known: HashSet<&BatchId> = known.iter().map(|batch| &batch.spec.id).collect();
+        let lost: Vec<BatchId> = ids.iter().filter(|id| !known.contains(id)).cloned().collect();
         if lost.is_empty() {
             return Ok(());
         }
@@ -215,7 +211,7 @@ impl Reconciler {
                 restored.restored += 1;
                 name(&mut restored.names, &one.id);
             }
-            // Where it is over, or another batch by its key, none is needed any more.
+            // Where it is over by now, none is needed any more.
             match CoordinatorOwner::mark(spec, one) {
                 Some(mark) => marks.push((spec.id.clone(), mark)),
                 None => self.store.completed(std::slice::from_ref(&spec.id)),
