@@ -40,6 +40,7 @@
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod contract;
+mod difference;
 pub mod embedded;
 pub mod engine;
 mod ext;

@@ -1,4 +1,5 @@
-//! How much a coordinator takes at once; every limit that a caller can meet.
+//! How much a coordinator takes at once; every limit that a caller can meet,
+//! and the checks that every backend makes before it does anything.
 
 use std::time::Duration;
 
@@ -53,7 +54,10 @@ pub const DEFAULT_PAGE: u32 = 100;
 pub const MAX_LOST_LEASES: u32 = 10;
 
 /// Refuses more than `limit`.
-pub(crate) fn at_most(field: &'static str, actual: usize, limit: usize) -> Result<(), Error> {
+///
+/// # Errors
+/// `Limit`, with the field.
+pub fn at_most(field: &'static str, actual: usize, limit: usize) -> Result<(), Error> {
     if actual <= limit {
         return Ok(());
     }
@@ -68,7 +72,10 @@ fn named(field: &'static str, text: &str) -> Result<(), Error> {
 }
 
 /// The name of a queue: the default one for an empty text.
-pub(crate) fn queue(name: &str) -> Result<&str, Error> {
+///
+/// # Errors
+/// `Limit` and `Invalid`.
+pub fn queue(name: &str) -> Result<&str, Error> {
     if name.is_empty() {
         return Ok(DEFAULT_QUEUE);
     }
@@ -97,7 +104,10 @@ fn retry(policy: &RetryPolicy) -> Result<(), Error> {
 }
 
 /// Checks one specification by itself.
-pub(crate) fn spec(spec: &BatchSpec) -> Result<(), Error> {
+///
+/// # Errors
+/// `Limit` and `Invalid`, with the field.
+pub fn spec(spec: &BatchSpec) -> Result<(), Error> {
     queue(&spec.queue)?;
     at_most("depends_on", spec.depends_on.len(), MAX_PARENTS)?;
     at_most("dedup_key", spec.dedup_key.len(), MAX_NAME_BYTES)?;
@@ -132,7 +142,10 @@ pub(crate) fn spec(spec: &BatchSpec) -> Result<(), Error> {
 }
 
 /// Checks the limits of a queue.
-pub(crate) fn policy(policy: &QueuePolicy) -> Result<(), Error> {
+///
+/// # Errors
+/// `Limit` and `Invalid`, with the field.
+pub fn policy(policy: &QueuePolicy) -> Result<(), Error> {
     let invalid = |field, problem: &str| Err(Error::Invalid { field, problem: problem.to_owned() });
     if policy.max_leased == Some(0) {
         return invalid("max_leased", "0 is outside of 1 and up; pause the queue to give nothing");
@@ -161,7 +174,10 @@ fn lease(field: &'static str, duration: Duration) -> Result<(), Error> {
 }
 
 /// Checks a claim by itself.
-pub(crate) fn claim(request: &ClaimRequest) -> Result<(), Error> {
+///
+/// # Errors
+/// `Limit` and `Invalid`, with the field.
+pub fn claim(request: &ClaimRequest) -> Result<(), Error> {
     named("worker", &request.worker)?;
     named("request_id", &request.request_id)?;
     lease("lease", request.lease)?;
@@ -184,7 +200,10 @@ pub(crate) fn claim(request: &ClaimRequest) -> Result<(), Error> {
 }
 
 /// Checks a settle by itself.
-pub(crate) fn settle(request: &SettleRequest) -> Result<(), Error> {
+///
+/// # Errors
+/// `Limit` and `Invalid`, with the field.
+pub fn settle(request: &SettleRequest) -> Result<(), Error> {
     at_most("outcomes", request.outcomes.len(), MAX_ITEMS)?;
     at_most("started", request.started.len(), MAX_ITEMS)?;
     let mut outputs = 0;
@@ -208,7 +227,10 @@ pub(crate) fn settle(request: &SettleRequest) -> Result<(), Error> {
 }
 
 /// Checks extensions by themselves.
-pub(crate) fn extend(leases: &[Extension]) -> Result<(), Error> {
+///
+/// # Errors
+/// `Limit` and `Invalid`, with the field.
+pub fn extend(leases: &[Extension]) -> Result<(), Error> {
     at_most("leases", leases.len(), MAX_ITEMS)?;
     leases
         .iter()
@@ -217,7 +239,7 @@ pub(crate) fn extend(leases: &[Extension]) -> Result<(), Error> {
 }
 
 /// At most `limit` bytes of `text`, cut between characters.
-pub(crate) fn cut(text: &str, limit: usize) -> String {
+pub fn cut(text: &str, limit: usize) -> String {
     if text.len() <= limit {
         return text.to_owned();
     }
@@ -226,11 +248,11 @@ pub(crate) fn cut(text: &str, limit: usize) -> String {
 }
 
 /// A failure with its message cut.
-pub(crate) fn failure(failure: &Failure) -> Failure {
+pub fn failure(failure: &Failure) -> Failure {
     Failure { message: cut(&failure.message, MAX_ERROR_BYTES), ..failure.clone() }
 }
 
 /// A progress with its note cut.
-pub(crate) fn progress(progress: &Progress) -> Progress {
+pub fn progress(progress: &Progress) -> Progress {
     Progress { note: cut(&progress.note, MAX_NOTE_BYTES), ..progress.clone() }
 }

@@ -12,44 +12,6 @@ use crate::limits::{self, MAX_DEPENDENCIES, MAX_ITEMS, MAX_LOCATIONS, at_most};
 use crate::model::{BatchSpec, OnParentFailure, State};
 use crate::request::{Position, Registered};
 
-/// Where the value of a field is cut in an error, bytes.
-const SHOWN_BYTES: usize = 300;
-
-/// The first field in which two specifications are different batches, with
-/// the value of both.
-///
-/// Compared is what names content and place: queue, tenant, partition key,
-/// parents, rows, bytes, checksum and fingerprint. How to run it (priority,
-/// retries, delay, expiry), where copies are, and traces may differ between
-/// two calls for one batch: the first one stands, and places are added.
-fn difference(one: &BatchSpec, other: &BatchSpec) -> Option<(&'static str, String, String)> {
-    fn differs<T: PartialEq + std::fmt::Debug>(one: &T, other: &T) -> Option<(String, String)> {
-        (one != other).then(|| (shown(one), shown(other)))
-    }
-    let queue = |spec: &BatchSpec| limits::queue(&spec.queue).unwrap_or(&spec.queue).to_owned();
-    let ids = |spec: &BatchSpec| spec.parents.iter().map(ToString::to_string).collect::<Vec<_>>();
-    let parents = (one.parents != other.parents).then(|| (shown(&ids(one)), shown(&ids(other))));
-    [
-        ("queue", differs(&queue(one), &queue(other))),
-        ("tenant", differs(&one.tenant, &other.tenant)),
-        ("partition_key", differs(&one.partition_key, &other.partition_key)),
-        ("parents", parents),
-        ("rows", differs(&one.rows, &other.rows)),
-        ("bytes", differs(&one.bytes, &other.bytes)),
-        ("checksum", differs(&one.checksum, &other.checksum)),
-        ("schema_fingerprint", differs(&one.schema_fingerprint, &other.schema_fingerprint)),
-    ]
-    .into_iter()
-    .find_map(|(field, values)| values.map(|(one, other)| (field, one, other)))
-}
-
-/// A value for an error, cut where it is long.
-fn shown(value: &impl std::fmt::Debug) -> String {
-    let text = format!("{value:?}");
-    let cut = limits::cut(&text, SHOWN_BYTES);
-    if cut.len() < text.len() { format!("{cut}…") } else { text }
-}
-
 impl Engine {
     /// Registers batches, all or none; a batch that is there with the same
     /// content is answered with its state and `created: false`.
@@ -100,9 +62,8 @@ impl Engine {
                 None => call.new.get(&spec.id).map(|spec| (*spec).clone()),
             };
             if let Some(earlier) = earlier {
-                if let Some((field, registered, asked)) = difference(&earlier, spec) {
-                    let id = spec.id.to_string();
-                    return Err(Error::Conflict { id, field, registered, asked });
+                if let Some(conflict) = earlier.conflict(spec) {
+                    return Err(conflict);
                 }
                 continue;
             }

@@ -1,0 +1,306 @@
+//! Connections to Valkey, and calls of scripts over them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use fred::interfaces::ClientLike as _;
+use fred::prelude::{Builder, Client, ReconnectPolicy, TcpConfig, Value};
+use fred::types::config::{ReconnectError, UnresponsiveConfig};
+use fred::types::{ClusterHash, CustomCommand};
+use sheaf_coordinator::Error;
+use sheaf_retry::Code;
+
+use crate::config::{Durability, Settings};
+use crate::error::{backend, code, unexpected};
+use crate::script::Script;
+
+/// First and longest delay before a lost connection is made again.
+const RECONNECT_MS: (u32, u32) = (50, 1_000);
+/// Longest time in which a connection is made.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Random part of that delay.
+const RECONNECT_JITTER_MS: u32 = 50;
+/// Commands of one connection that wait for their answer.
+const MAX_BUFFERED: usize = 10_000;
+/// A command may be sent this often: every script may run again.
+const ATTEMPTS: u32 = 5;
+
+/// A few connections that are shared by all calls.
+#[derive(Debug)]
+pub(crate) struct Link {
+    clients: Vec<Client>,
+    next: AtomicUsize,
+    slot: u16,
+    meta_key: String,
+    settings: Bytes,
+    durability: Durability,
+    timeout: Duration,
+}
+
+/// The calls of a script, with the answer's parts behind `ok`.
+pub(crate) type Answer = std::vec::IntoIter<Value>;
+
+impl Link {
+    pub(crate) async fn connect(settings: &Settings, packed: Bytes) -> Result<Arc<Self>, Error> {
+        let builder = builder(settings, Some(settings.timeout))?;
+        let mut clients = Vec::new();
+        for _ in 0..settings.connections.max(1) {
+            clients.push(init(&builder, settings).await?);
+        }
+        let meta_key = format!("{}m", settings.prefix());
+        Ok(Arc::new(Link {
+            clients,
+            next: AtomicUsize::new(0),
+            slot: redis_slot(&meta_key),
+            meta_key,
+            settings: packed,
+            durability: settings.durability,
+            timeout: settings.timeout,
+        }))
+    }
+
+    /// A connection of its own, for commands that block.
+    pub(crate) async fn blocking(settings: &Settings) -> Result<Client, Error> {
+        // Its silence is watched by whoever waits on it.
+        init(&builder(settings, None)?, settings).await
+    }
+
+    pub(crate) fn key(&self, rest: &str) -> String {
+        let prefix = self.meta_key.strip_suffix('m').unwrap_or_default();
+        format!("{prefix}{rest}")
+    }
+
+    pub(crate) fn slot(&self) -> u16 {
+        self.slot
+    }
+
+    fn client(&self) -> &Client {
+        let at = self.next.fetch_add(1, Ordering::Relaxed);
+        let from = at % self.clients.len();
+        let connected = (from..from + self.clients.len())
+            .map(|at| &self.clients[at % self.clients.len()])
+            .find(|client| client.is_connected());
+        connected.unwrap_or(&self.clients[from])
+    }
+
+    /// Calls a script; an answer that something was refused is an error of the
+    /// caller's making: see [`Refusal`].
+    ///
+    /// # Errors
+    /// Of the connection and of the server.
+    pub(crate) async fn call(
+        &self,
+        script: &Script,
+        arguments: Vec<Bytes>,
+        durable: bool,
+    ) -> Result<Result<Answer, Refusal>, Error> {
+        let mut all: Vec<Value> = Vec::with_capacity(arguments.len() + 4);
+        all.push(script.sha.as_str().into());
+        all.push(Value::Integer(1));
+        all.push(self.meta_key.as_str().into());
+        all.push(Value::Bytes(self.settings.clone()));
+        all.extend(arguments.into_iter().map(Value::Bytes));
+        let durable = durable && self.durability != Durability::Async;
+        let client = self.client();
+        let mut answer = self.send(client, script, "EVALSHA", all.clone(), durable).await;
+        if let Err(error) = &answer
+            && error.details().starts_with("NOSCRIPT")
+        {
+            // Flushed, or another server: the text makes it known again.
+            all[0] = script.text.as_str().into();
+            answer = self.send(client, script, "EVAL", all, durable).await;
+        }
+        match answer {
+            Ok(value) => parts(value).ok_or_else(|| unexpected(script.name)),
+            Err(error) if is_not_durable(&error) => Err(not_durable(self.durability, &error)),
+            Err(error) => Err(backend(format!("call {:?} on Valkey", script.name), error)),
+        }
+    }
+
+    async fn send(
+        &self,
+        client: &Client,
+        script: &Script,
+        command: &'static str,
+        arguments: Vec<Value>,
+        durable: bool,
+    ) -> Result<Value, fred::error::Error> {
+        let command = self.command(command);
+        if !durable {
+            return client.custom(command, arguments).await;
+        }
+        // On the same connection: it waits for what was written over it.
+        let pipeline = client.pipeline();
+        let () = pipeline.custom(command, arguments).await?;
+        let millis = i64::try_from(self.timeout.as_millis() / 2).unwrap_or(i64::MAX);
+        let (wait, numbers): (_, &[i64]) = match self.durability {
+            Durability::Replicated => ("WAIT", &[1, millis]),
+            Durability::Async | Durability::Fsynced => ("WAITAOF", &[1, 0, millis]),
+        };
+        let numbers: Vec<Value> = numbers.iter().map(|number| Value::Integer(*number)).collect();
+        let () = pipeline.custom(self.command(wait), numbers).await?;
+        let mut answers = pipeline.try_all::<Value>().await.into_iter();
+        let (answer, waited) = (answers.next(), answers.next());
+        let answer = answer.unwrap_or_else(|| Ok(Value::Null))?;
+        let reached = match waited.unwrap_or_else(|| Ok(Value::Null))? {
+            Value::Integer(replicas) => replicas,
+            Value::Array(counts) => counts.first().and_then(Value::as_i64).unwrap_or(0),
+            _ => 0,
+        };
+        if reached < 1 {
+            let details = format!("{NOT_DURABLE}{}", script.name);
+            return Err(fred::error::Error::new(fred::error::ErrorKind::Unknown, details));
+        }
+        Ok(answer)
+    }
+
+    fn command(&self, name: &'static str) -> CustomCommand {
+        CustomCommand::new_static(name, ClusterHash::Custom(self.slot), false)
+    }
+
+    /// Any other command on the keys of this coordinator.
+    ///
+    /// # Errors
+    /// As [`Link::call`].
+    pub(crate) async fn command_of(
+        &self,
+        name: &'static str,
+        arguments: Vec<Value>,
+    ) -> Result<Value, Error> {
+        let sent = self.client().custom(self.command(name), arguments).await;
+        sent.map_err(|error| backend(format!("ask Valkey with {name}"), error))
+    }
+
+    /// Whether any connection stands.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.clients.iter().any(fred::interfaces::ClientLike::is_connected)
+    }
+
+    pub(crate) async fn close(&self) {
+        for client in &self.clients {
+            if let Err(error) = client.quit().await {
+                tracing::debug!(%error, "a connection to Valkey did not end in order");
+            }
+        }
+    }
+}
+
+/// Marks our own error among those of the client.
+const NOT_DURABLE: &str = "not durable: ";
+
+fn is_not_durable(error: &fred::error::Error) -> bool {
+    error.details().starts_with(NOT_DURABLE)
+}
+
+fn not_durable(durability: Durability, error: &fred::error::Error) -> Error {
+    let name = error.details().trim_start_matches(NOT_DURABLE);
+    let problem = match durability {
+        Durability::Replicated => "no replica has it yet; look at `INFO replication`",
+        Durability::Async | Durability::Fsynced => {
+            "it is not yet on disk; look at the disk of Valkey and at `appendonly`"
+        }
+    };
+    Error::Unavailable {
+        problem: format!("has written {name:?}, but {problem}; sent again it is answered alike"),
+        code: Code::Unavailable,
+    }
+}
+
+/// What a script refused, before it changed anything: a word and its details.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) word: String,
+    pub(crate) details: Vec<Value>,
+}
+
+impl Refusal {
+    pub(crate) fn text(&self, at: usize) -> String {
+        let value = self.details.get(at).and_then(Value::as_string);
+        value.unwrap_or_default()
+    }
+
+    pub(crate) fn number(&self, at: usize) -> u64 {
+        self.text(at).parse().unwrap_or(0)
+    }
+}
+
+fn parts(value: Value) -> Option<Result<Answer, Refusal>> {
+    let Value::Array(parts) = value else { return None };
+    let mut parts = parts.into_iter();
+    match parts.next()?.as_string()?.as_str() {
+        "ok" => Some(Ok(parts)),
+        "err" => {
+            let word = parts.next()?.as_string()?;
+            Some(Err(Refusal { word, details: parts.collect() }))
+        }
+        _ => None,
+    }
+}
+
+fn redis_slot(key: &str) -> u16 {
+    match ClusterHash::from(key.as_bytes()) {
+        ClusterHash::Custom(slot) => slot,
+        _ => 0,
+    }
+}
+
+fn builder(settings: &Settings, timeout: Option<Duration>) -> Result<Builder, Error> {
+    let mut config = settings.address.config().clone();
+    if let Some(username) = &settings.username {
+        config.username = Some(username.clone());
+    }
+    if let Some(password) = &settings.password {
+        config.password = Some(password.clone());
+    }
+    if let (true, Some(tls)) = (config.uses_rustls(), &settings.tls) {
+        config.tls = Some(tls.clone().into());
+    }
+    let mut builder = Builder::from_config(config);
+    let (first, longest) = RECONNECT_MS;
+    let mut policy = ReconnectPolicy::new_exponential(0, first, longest, 2);
+    policy.set_jitter(RECONNECT_JITTER_MS);
+    builder.set_policy(policy);
+    builder.with_performance_config(|performance| {
+        performance.default_command_timeout = timeout.unwrap_or_default();
+    });
+    builder.with_connection_config(|connection| {
+        connection.connection_timeout = settings.timeout.min(CONNECT_TIMEOUT);
+        connection.internal_command_timeout = settings.timeout;
+        connection.max_command_attempts = ATTEMPTS;
+        connection.max_command_buffer_len = MAX_BUFFERED;
+        connection.tcp = TcpConfig { nodelay: Some(true), ..TcpConfig::default() };
+        connection.unresponsive = UnresponsiveConfig {
+            max_timeout: timeout,
+            interval: Duration::from_secs(1),
+        };
+        connection.reconnect_errors = vec![
+            ReconnectError::ClusterDown,
+            ReconnectError::Loading,
+            ReconnectError::MasterDown,
+            ReconnectError::ReadOnly,
+        ];
+    });
+    Ok(builder)
+}
+
+async fn init(builder: &Builder, settings: &Settings) -> Result<Client, Error> {
+    let operation = || format!("connect to {}", settings.address);
+    let client = builder.build().map_err(|error| backend(operation(), error))?;
+    match tokio::time::timeout(settings.timeout, client.init()).await {
+        Ok(Ok(_task)) => Ok(client),
+        Ok(Err(error)) => {
+            let code = match code(&error) {
+                Code::DeadlineExceeded | Code::Internal => Code::Unavailable,
+                code => code,
+            };
+            Err(Error::Backend { operation: operation(), code, source: Some(Box::new(error)) })
+        }
+        Err(_) => Err(Error::Backend {
+            operation: format!("{}: no answer in {:?}", operation(), settings.timeout),
+            code: Code::Unavailable,
+            source: None,
+        }),
+    }
+}

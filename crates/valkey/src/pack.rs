@@ -1,0 +1,363 @@
+//! What scripts are given: little-endian, as Lua's `struct` reads it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::Message as _;
+use sheaf_coordinator::engine::Config;
+use sheaf_coordinator::limits;
+use sheaf_coordinator::{
+    BatchSpec, ClaimRequest, Error, Extension, Failure, Fence, OnParentFailure, Outcome, Progress,
+    QueuePolicy, Resolution,
+};
+use sheaf_proto::BatchId;
+use sheaf_proto::coordinator::v1 as proto;
+use sheaf_retry::RetryPolicy;
+use twox_hash::XxHash3_64;
+
+/// Whole numbers are exact in a script up to here.
+pub(crate) const MAX_EXACT: u64 = 1 << 53;
+/// Longest duration that a script adds to a time, microseconds: 126 years.
+const MAX_MICROS: u64 = 4_000_000_000_000_000;
+/// Bits of a token below its epoch.
+const TIME_BITS: u32 = 44;
+
+/// Bytes in the making.
+#[derive(Debug, Default)]
+pub(crate) struct Packed(Vec<u8>);
+
+impl Packed {
+    pub(crate) fn byte(&mut self, value: u8) -> &mut Self {
+        self.0.push(value);
+        self
+    }
+
+    pub(crate) fn u32(&mut self, value: u32) -> &mut Self {
+        self.0.extend_from_slice(&value.to_le_bytes());
+        self
+    }
+
+    pub(crate) fn u64(&mut self, value: u64) -> &mut Self {
+        self.0.extend_from_slice(&value.to_le_bytes());
+        self
+    }
+
+    pub(crate) fn f64(&mut self, value: f64) -> &mut Self {
+        self.0.extend_from_slice(&value.to_le_bytes());
+        self
+    }
+
+    /// Microseconds as a double.
+    pub(crate) fn micros(&mut self, duration: Duration) -> &mut Self {
+        self.f64(micros(duration))
+    }
+
+    /// A text under 64 KiB with its length before it. Limits were checked.
+    pub(crate) fn text(&mut self, text: &str) -> &mut Self {
+        self.short(text.as_bytes())
+    }
+
+    fn short(&mut self, bytes: &[u8]) -> &mut Self {
+        let length = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
+        self.0.extend_from_slice(&length.to_le_bytes());
+        self.0.extend_from_slice(&bytes[..usize::from(length)]);
+        self
+    }
+
+    pub(crate) fn long(&mut self, bytes: &[u8]) -> &mut Self {
+        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        self.u32(length);
+        self.0.extend_from_slice(bytes);
+        self
+    }
+
+    pub(crate) fn raw(&mut self, bytes: &[u8]) -> &mut Self {
+        self.0.extend_from_slice(bytes);
+        self
+    }
+
+    pub(crate) fn id(&mut self, id: &BatchId) -> &mut Self {
+        // Identifiers have at most 200 bytes.
+        let id = id.as_str();
+        self.byte(u8::try_from(id.len()).unwrap_or(u8::MAX)).raw(id.as_bytes())
+    }
+
+    fn ids(&mut self, ids: &[BatchId]) -> &mut Self {
+        let mut list = Packed::default();
+        for id in ids {
+            list.id(id);
+        }
+        self.long(&list.0)
+    }
+
+    pub(crate) fn fence(&mut self, fence: Fence) -> &mut Self {
+        let (epoch, low) = split(fence);
+        self.u32(epoch).u64(low)
+    }
+
+    pub(crate) fn done(&mut self) -> Bytes {
+        Bytes::from(std::mem::take(&mut self.0))
+    }
+}
+
+/// A token as scripts know it: its epoch and the rest.
+pub(crate) fn split(fence: Fence) -> (u32, u64) {
+    let epoch = u32::try_from(fence.0 >> TIME_BITS).unwrap_or(u32::MAX);
+    (epoch, fence.0 & ((1 << TIME_BITS) - 1))
+}
+
+/// Undoes [`split`].
+pub(crate) fn join(epoch: u32, low: u64) -> Fence {
+    Fence((u64::from(epoch) << TIME_BITS) | low)
+}
+
+fn micros(duration: Duration) -> f64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX).min(MAX_MICROS) as f64
+}
+
+/// The bit of a payload's location; two may share one, which only makes a
+/// batch look near that is not.
+pub(crate) fn home(locations: &[String]) -> u32 {
+    locations
+        .iter()
+        .fold(0, |bits, location| bits | 1 << (XxHash3_64::oneshot(location.as_bytes()) % 32))
+}
+
+/// How this client wants batches to be treated: the first argument of every script.
+pub(crate) fn settings(config: &Config) -> Bytes {
+    let count = |value: u64| value.min(MAX_EXACT) as f64;
+    let mut packed = Packed::default();
+    packed
+        .micros(config.keep_finished)
+        .f64(count(config.max_finished as u64))
+        .micros(config.keep_failed)
+        .f64(count(config.max_failed as u64))
+        .f64(count(config.max_live))
+        .f64(if config.max_live_bytes >= MAX_EXACT { -1.0 } else { count(config.max_live_bytes) })
+        .f64(count(config.max_keys as u64))
+        .f64(count(config.max_dependencies as u64))
+        .micros(config.locality_wait)
+        .short(&policy(&config.retry));
+    packed.done()
+}
+
+fn policy(policy: &RetryPolicy) -> Bytes {
+    let mut packed = Packed::default();
+    packed
+        .f64(f64::from(policy.max_retries))
+        .f64(policy.base_ms as f64)
+        .f64(policy.factor)
+        .f64(policy.cap_ms as f64)
+        .f64(policy.jitter)
+        .f64(policy.deadline_ms.map_or(-1.0, |limit| limit as f64));
+    packed.done()
+}
+
+fn options(spec: &BatchSpec) -> Bytes {
+    let plain = spec.delay.is_zero()
+        && spec.expires_after.is_none()
+        && spec.dedup_key.is_empty()
+        && spec.parents.is_empty()
+        && spec.depends_on.is_empty();
+    if plain {
+        return Bytes::new();
+    }
+    let mut packed = Packed::default();
+    packed
+        .micros(spec.delay)
+        .f64(spec.expires_after.map_or(-1.0, micros))
+        .micros(spec.dedup_window)
+        .text(&spec.dedup_key)
+        .ids(&spec.parents)
+        .ids(&spec.depends_on);
+    packed.done()
+}
+
+/// What makes two registrations of one identifier the same batch.
+fn digest(spec: &BatchSpec, queue: &str) -> u64 {
+    let mut packed = Packed::default();
+    packed
+        .text(queue)
+        .text(&spec.tenant)
+        .text(&spec.partition_key)
+        .ids(&spec.parents)
+        .u64(spec.rows)
+        .u64(spec.bytes)
+        .text(&spec.checksum)
+        .text(&spec.schema_fingerprint);
+    XxHash3_64::oneshot(&packed.0)
+}
+
+/// The part of a record that never changes.
+fn fixed(spec: &BatchSpec, queue: &str) -> Bytes {
+    let rest = proto::BatchSpec {
+        partition_key: spec.partition_key.clone(),
+        checksum: spec.checksum.clone(),
+        schema_fingerprint: spec.schema_fingerprint.clone(),
+        trace_context: spec.trace_context.clone(),
+        ..proto::BatchSpec::default()
+    };
+    let mut packed = Packed::default();
+    packed
+        .text(queue)
+        .text(&spec.tenant)
+        .short(&spec.retry.as_ref().map(policy).unwrap_or_default())
+        .long(&options(spec))
+        .u64(digest(spec, queue))
+        .raw(&rest.encode_to_vec());
+    packed.done()
+}
+
+/// Flags of a record that its specification decides.
+fn flags(spec: &BatchSpec) -> u8 {
+    let on = match spec.on_parent_failure {
+        OnParentFailure::Fail => 0,
+        OnParentFailure::Wait => 32,
+        OnParentFailure::Cancel => 64,
+    };
+    u8::from(!spec.parents.is_empty())
+        | (u8::from(!spec.dedup_key.is_empty()) << 1)
+        | (u8::from(!spec.depends_on.is_empty()) << 3)
+        | on
+}
+
+/// A specification that was checked.
+///
+/// # Errors
+/// `Limit` and `Invalid` for what only this coordinator does not take.
+pub(crate) fn spec(spec: &BatchSpec) -> Result<Bytes, Error> {
+    let queue = limits::queue(&spec.queue)?;
+    for (field, value) in [("rows", spec.rows), ("bytes", spec.bytes)] {
+        if value > MAX_EXACT {
+            return Err(Error::Limit { field, actual: value, limit: MAX_EXACT });
+        }
+    }
+    no_zero("tenant", &spec.tenant)?;
+    let mut locations = Packed::default();
+    for location in &spec.locations {
+        locations.text(location);
+    }
+    let mut packed = Packed::default();
+    packed
+        .id(&spec.id)
+        .raw(&spec.priority.to_le_bytes())
+        .u64(spec.rows)
+        .u64(spec.bytes)
+        .u32(home(&spec.locations))
+        .byte(flags(spec))
+        .long(&fixed(spec, queue))
+        .long(&locations.0);
+    Ok(packed.done())
+}
+
+/// Refuses a text that would end a part of a key.
+pub(crate) fn no_zero(field: &'static str, text: &str) -> Result<(), Error> {
+    if text.contains('\0') {
+        let problem = format!("{text:?} has a zero byte, which the Valkey coordinator uses itself");
+        return Err(Error::Invalid { field, problem });
+    }
+    Ok(())
+}
+
+fn failure(failure: &Failure) -> Bytes {
+    let failure = limits::failure(failure);
+    let mut packed = Packed::default();
+    packed
+        .byte(u8::from(failure.permanent))
+        .text(failure.code.as_str())
+        .raw(failure.message.as_bytes());
+    packed.done()
+}
+
+/// An outcome; its outputs follow as specifications.
+pub(crate) fn outcome(outcome: &Outcome) -> Bytes {
+    let kind = match outcome.resolution {
+        Resolution::Completed => 1,
+        Resolution::Failed => 2,
+        Resolution::Released => 3,
+    };
+    let outputs = u16::try_from(outcome.outputs.len()).unwrap_or(u16::MAX);
+    let mut packed = Packed::default();
+    packed
+        .byte(kind)
+        .fence(outcome.lease.fence)
+        .micros(outcome.delay)
+        .raw(&outputs.to_le_bytes())
+        .id(&outcome.lease.id)
+        .long(&outcome.error.as_ref().map(failure).unwrap_or_default());
+    packed.done()
+}
+
+/// What is known of the progress of a batch.
+fn progress(progress: &Progress) -> Bytes {
+    let progress = limits::progress(progress);
+    let mut packed = Packed::default();
+    packed.u64(progress.rows_done).u64(progress.rows_total).raw(progress.note.as_bytes());
+    packed.done()
+}
+
+/// An extension.
+pub(crate) fn extension(extension: &Extension) -> Bytes {
+    let flags =
+        u8::from(extension.started) | (u8::from(extension.progress.is_some()) << 1);
+    let mut packed = Packed::default();
+    packed
+        .byte(flags)
+        .fence(extension.lease.fence)
+        .micros(extension.duration.unwrap_or_default())
+        .id(&extension.lease.id)
+        .long(&extension.progress.as_ref().map(progress).unwrap_or_default());
+    packed.done()
+}
+
+/// A claim that was checked: its head, then queues and identifiers.
+pub(crate) fn claim(request: &ClaimRequest) -> Result<Vec<Bytes>, Error> {
+    no_zero("worker", &request.worker)?;
+    let queues = queues(request)?;
+    let bound = |limit: u64| if limit == 0 { MAX_EXACT as f64 } else { limit as f64 };
+    let count = |length: usize| u16::try_from(length).unwrap_or(u16::MAX).to_le_bytes();
+    let mut packed = Packed::default();
+    packed
+        .u32(request.max)
+        .f64(bound(request.max_bytes))
+        .f64(bound(request.max_rows))
+        .micros(request.lease)
+        .u32(home(&request.locations))
+        .byte(u8::from(request.start))
+        .raw(&count(queues.len()))
+        .raw(&count(request.ids.len()))
+        .text(&request.worker)
+        .text(&request.request_id);
+    let mut all = vec![packed.done()];
+    all.extend(queues.into_iter().map(Bytes::from));
+    all.extend(request.ids.iter().map(|id| Bytes::from(id.as_str().to_owned())));
+    Ok(all)
+}
+
+/// The queues of a claim, each once; those of its identifiers are not known.
+pub(crate) fn queues(request: &ClaimRequest) -> Result<Vec<String>, Error> {
+    let mut names: Vec<String> = request
+        .queues
+        .iter()
+        .map(|name| limits::queue(name).map(str::to_owned))
+        .collect::<Result<_, _>>()?;
+    if names.is_empty() {
+        names.push(sheaf_coordinator::DEFAULT_QUEUE.to_owned());
+    }
+    names.sort_unstable();
+    names.dedup();
+    Ok(names)
+}
+
+/// The limits of a queue.
+pub(crate) fn queue_policy(policy: &QueuePolicy) -> Bytes {
+    let some = |value: Option<u64>| value.map_or(-1.0, |value| value.min(MAX_EXACT) as f64);
+    let mut packed = Packed::default();
+    packed
+        .f64(some(policy.max_leased.map(u64::from)))
+        .f64(some(policy.max_leased_per_tenant.map(u64::from)))
+        .f64(policy.rate.map_or(-1.0, |rate| rate.per_second))
+        .f64(policy.rate.map_or(0.0, |rate| f64::from(rate.burst)))
+        .f64(some(policy.max_live_bytes));
+    packed.done()
+}

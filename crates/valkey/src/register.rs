@@ -1,0 +1,117 @@
+//! Registration, and what scripts refuse.
+
+use sheaf_coordinator::limits::{self, MAX_DEPENDENCIES, MAX_ITEMS, at_most};
+use sheaf_coordinator::{BatchSpec, Error, Position, Registered};
+use sheaf_retry::Code;
+
+use crate::coordinator::Shared;
+use crate::error::unexpected;
+use crate::link::Refusal;
+use crate::pack;
+use crate::script::{LAYOUT, SCRIPTS};
+use crate::unpack;
+use crate::work::{bytes, list, number};
+
+impl Shared {
+    pub(crate) async fn register(&self, specs: &[BatchSpec]) -> Result<Vec<Registered>, Error> {
+        at_most("batches", specs.len(), MAX_ITEMS)?;
+        specs.iter().try_for_each(limits::spec)?;
+        let depends = specs.iter().map(|spec| spec.depends_on.len()).sum();
+        at_most("depends_on", depends, MAX_DEPENDENCIES)?;
+        let arguments = specs.iter().map(pack::spec).collect::<Result<Vec<_>, _>>()?;
+        let answer = self.link.call(&SCRIPTS.register, arguments, true).await?;
+        let asked: Vec<&BatchSpec> = specs.iter().collect();
+        let mut answer = answer.map_err(|refusal| self.refused(&refusal, &asked))?;
+        self.noted(&mut answer);
+        let run = self.run();
+        let values = list(answer.next());
+        if values.len() != specs.len() * 4 {
+            return Err(unexpected("register"));
+        }
+        let mut registered = Vec::with_capacity(specs.len());
+        let mut values = values.into_iter();
+        for spec in specs {
+            let mut next = || values.next().ok_or_else(|| unexpected("register"));
+            let alias = bytes(next()?);
+            let id = if alias.is_empty() {
+                spec.id.clone()
+            } else {
+                unpack::id(&alias).map_err(|_| unexpected("register"))?
+            };
+            let state = unpack::state(number(&next()?)).ok_or_else(|| unexpected("register"))?;
+            let created = number(&next()?) == 1;
+            let position = Position { run, sequence: number(&next()?) };
+            registered.push(Registered { id, state, created, position });
+        }
+        self.metrics.registered(&registered);
+        Ok(registered)
+    }
+
+    /// What a script refused before it changed anything.
+    pub(crate) fn refused(&self, refusal: &Refusal, specs: &[&BatchSpec]) -> Error {
+        let over = |problem: String| Error::Unavailable { problem, code: Code::Overloaded };
+        match refusal.word.as_str() {
+            "newer" => Error::Backend {
+                operation: format!(
+                    "use {}: a newer version ({}) of this program keeps its batches there, this \
+                     one knows {LAYOUT}; upgrade it",
+                    self.settings.address,
+                    refusal.text(0),
+                ),
+                code: Code::FormatNewer,
+                source: None,
+            },
+            "draining" => Error::Draining { queue: refusal.text(0) },
+            "over" if refusal.text(0) == "queues" => {
+                Error::Limit { field: "queues", actual: refusal.number(1), limit: refusal.number(2) }
+            }
+            "over" => over(format!(
+                "holds {} {}, over its limit of {}",
+                refusal.text(1),
+                refusal.text(0),
+                refusal.text(2)
+            )),
+            "bytes" => {
+                Error::Limit { field: "bytes", actual: refusal.number(0), limit: refusal.number(1) }
+            }
+            "full" => {
+                let name = refusal.text(0);
+                let holder = if name.is_empty() {
+                    "the coordinator".to_owned()
+                } else {
+                    format!("queue {name:?}")
+                };
+                let (live, more) = (refusal.number(1), refusal.number(2));
+                Error::Full { holder, live, more, limit: refusal.number(3) }
+            }
+            "parent" => Error::Precondition {
+                id: refusal.text(0),
+                problem: format!(
+                    "depends on {}, which is not registered; register it first or in the same call",
+                    refusal.text(1)
+                ),
+            },
+            "circle" => Error::Invalid {
+                field: "depends_on",
+                problem: format!(
+                    "batch {} would wait for itself, directly or through others",
+                    refusal.text(0)
+                ),
+            },
+            "conflict" => conflict(refusal, specs).unwrap_or_else(|| unexpected("register")),
+            _ => unexpected("call"),
+        }
+    }
+}
+
+/// Which field of a batch is another than asked for.
+fn conflict(refusal: &Refusal, specs: &[&BatchSpec]) -> Option<Error> {
+    let at = refusal.details.first().map(number)?;
+    let asked = specs.get(usize::try_from(at).ok()?)?;
+    let raw = refusal.details.get(1).cloned().map(bytes).unwrap_or_default();
+    if raw.is_empty() {
+        let earlier = specs.iter().find(|spec| spec.id == asked.id)?;
+        return earlier.conflict(asked);
+    }
+    unpack::record(&asked.id, &raw).ok()?.spec.conflict(asked)
+}

@@ -1,0 +1,261 @@
+//! Results, starts and claims: one script, one round trip.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use fred::prelude::Value;
+use sheaf_coordinator::limits::{self, MAX_ITEMS};
+use sheaf_coordinator::{
+    Claim, ClaimRequest, Error, Extended, Extension, LeaseRef, Outcome, SettleReply, SettleRequest,
+    Settled, Verdict,
+};
+use sheaf_proto::BatchId;
+use sheaf_retry::Timestamp;
+
+use crate::coordinator::Shared;
+use crate::error::{damaged, unexpected};
+use crate::pack::{self, MAX_EXACT, Packed};
+use crate::script::SCRIPTS;
+use crate::unpack;
+
+/// What is due and done by a call that has other work: keeps it short.
+const BUDGET: u32 = 32;
+/// What a sweep does at once: about a millisecond of the server's time.
+const SWEEP_BUDGET: u32 = 96;
+
+pub(crate) fn number(value: &Value) -> u64 {
+    value.as_i64().and_then(|number| u64::try_from(number).ok()).unwrap_or(0)
+}
+
+pub(crate) fn bytes(value: Value) -> Bytes {
+    value.into_bytes().unwrap_or_default()
+}
+
+pub(crate) fn list(value: Option<Value>) -> Vec<Value> {
+    match value {
+        Some(Value::Array(values)) => values,
+        _ => Vec::new(),
+    }
+}
+
+fn verdict(number: u64) -> Option<Verdict> {
+    match number {
+        1 => Some(Verdict::Applied),
+        2 => Some(Verdict::AlreadyDone),
+        3 => Some(Verdict::Stale),
+        4 => Some(Verdict::NotFound),
+        _ => None,
+    }
+}
+
+/// Verdicts and states, two values each, for these identifiers.
+pub(crate) fn settled<'a>(
+    ids: impl Iterator<Item = &'a BatchId>,
+    values: &[Value],
+) -> Result<Vec<Settled>, Error> {
+    let all: Vec<Settled> = ids
+        .zip(values.chunks_exact(2))
+        .filter_map(|(id, pair)| {
+            let verdict = verdict(number(&pair[0]))?;
+            Some(Settled { id: id.clone(), verdict, state: unpack::state(number(&pair[1])) })
+        })
+        .collect();
+    if all.len() * 2 != values.len() {
+        return Err(unexpected("settle"));
+    }
+    Ok(all)
+}
+
+fn count(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
+}
+
+/// A call of the script, packed once, so that it can be sent again.
+fn arguments(
+    outcomes: &[Outcome],
+    started: &[LeaseRef],
+    claim: Option<&ClaimRequest>,
+) -> Result<Vec<Bytes>, Error> {
+    let mut head = Packed::default();
+    head.u32(count(outcomes.len()))
+        .u32(count(started.len()))
+        .byte(u8::from(claim.is_some()))
+        .u32(BUDGET);
+    let mut all = vec![head.done()];
+    for outcome in outcomes {
+        all.push(pack::outcome(outcome));
+        for spec in &outcome.outputs {
+            all.push(pack::spec(spec)?);
+        }
+    }
+    for lease in started {
+        let mut packed = Packed::default();
+        packed.fence(lease.fence).raw(lease.id.as_str().as_bytes());
+        all.push(packed.done());
+    }
+    if let Some(claim) = claim {
+        all.extend(pack::claim(claim)?);
+    }
+    Ok(all)
+}
+
+fn claim(now: u64, values: Vec<Value>) -> Result<Claim, Error> {
+    let mut values = values.into_iter();
+    let next_due = values.next().map_or(0, |value| number(&value));
+    let mut leases = Vec::with_capacity(values.len() / 2);
+    while let (Some(id), Some(raw)) = (values.next(), values.next()) {
+        let damaged = damaged("claim");
+        let id = unpack::id(&bytes(id)).map_err(&damaged)?;
+        leases.push(unpack::lease(&id, &bytes(raw)).map_err(&damaged)?);
+    }
+    let next_due = (next_due < MAX_EXACT - 1).then(|| Timestamp::from_micros(next_due));
+    Ok(Claim { leases, now: Timestamp::from_micros(now), next_due })
+}
+
+impl Shared {
+    /// Settles, starts and claims what is there.
+    pub(crate) async fn work(
+        &self,
+        outcomes: &[Outcome],
+        started: &[LeaseRef],
+        request: Option<&ClaimRequest>,
+    ) -> Result<SettleReply, Error> {
+        let arguments = arguments(outcomes, started, request)?;
+        // A claim that is lost is made anew, with a greater token.
+        let durable = !outcomes.is_empty() || !started.is_empty();
+        let answer = self.link.call(&SCRIPTS.work, arguments, durable).await?;
+        let outputs: Vec<_> = outcomes.iter().flat_map(|outcome| &outcome.outputs).collect();
+        let mut answer = answer.map_err(|refusal| self.refused(&refusal, &outputs))?;
+        let now = self.noted(&mut answer);
+        let ids = outcomes.iter().map(|outcome| &outcome.lease.id);
+        let outcomes = settled(ids, &list(answer.next()))?;
+        let started = settled(started.iter().map(|lease| &lease.id), &list(answer.next()))?;
+        let given = list(answer.next());
+        let claim = request.map(|_| claim(now, given)).transpose()?;
+        if let Some(claim) = &claim {
+            self.metrics.claimed(claim.leases.len());
+        }
+        self.metrics.settled(&outcomes);
+        Ok(SettleReply { outcomes, started, claim })
+    }
+
+    /// One step of what time brings about; gives wakes of these queues again.
+    pub(crate) async fn sweep(&self, queues: Vec<String>) -> Result<(), Error> {
+        let mut head = Packed::default();
+        head.u32(0).u32(0).byte(0).u32(SWEEP_BUDGET);
+        let mut arguments = vec![head.done()];
+        arguments.extend(queues.into_iter().map(Bytes::from));
+        let answer = self.link.call(&SCRIPTS.work, arguments, false).await?;
+        let mut answer = answer.map_err(|refusal| self.refused(&refusal, &[]))?;
+        self.noted(&mut answer);
+        Ok(())
+    }
+
+    pub(crate) async fn settle_and_claim(
+        &self,
+        request: SettleRequest,
+    ) -> Result<SettleReply, Error> {
+        limits::settle(&request)?;
+        let mut reply =
+            self.work(&request.outcomes, &request.started, request.claim.as_ref()).await?;
+        if let Some(wanted) = &request.claim
+            && reply.claim.as_ref().is_some_and(|claim| claim.leases.is_empty())
+            && !wanted.wait.is_zero()
+        {
+            reply.claim = Some(self.wait_for_work(wanted, reply.claim.take()).await?);
+        }
+        Ok(reply)
+    }
+
+    pub(crate) async fn claim_once(&self, request: &ClaimRequest) -> Result<Claim, Error> {
+        let reply = self.work(&[], &[], Some(request)).await?;
+        reply.claim.ok_or_else(|| unexpected("claim"))
+    }
+
+    pub(crate) async fn claim(&self, request: &ClaimRequest) -> Result<Claim, Error> {
+        limits::claim(request)?;
+        let claim = self.claim_once(request).await?;
+        if !claim.leases.is_empty() || request.wait.is_zero() {
+            return Ok(claim);
+        }
+        self.wait_for_work(request, Some(claim)).await
+    }
+
+    /// Tries again at every wake, when something falls due, and now and then.
+    async fn wait_for_work(
+        &self,
+        request: &ClaimRequest,
+        first: Option<Claim>,
+    ) -> Result<Claim, Error> {
+        let end = self.clock.elapsed() + request.wait;
+        let (place, poke) = self.parking.enter(pack::queues(request)?);
+        let _waits = self.metrics.wait();
+        if poke {
+            self.poke().await?;
+        }
+        // What came between the claim and the parking left its mark before.
+        let mut claim = first.unwrap_or_default();
+        loop {
+            let left = end.saturating_sub(self.clock.elapsed());
+            if left.is_zero() || self.is_closed() {
+                return Ok(claim);
+            }
+            let mut wait = left.min(self.settings.poll);
+            if !request.ids.is_empty() {
+                // No mark tells of single batches.
+                wait = wait.min(NAMED_POLL);
+            }
+            if let Some(due) = claim.next_due {
+                wait = wait.min(due.since(claim.now) + DUE_SLACK);
+            }
+            tokio::select! {
+                () = place.woken() => {}
+                () = self.clock.sleep(wait) => {}
+            }
+            if self.is_closed() {
+                return Ok(claim);
+            }
+            place.use_wake();
+            claim = self.claim_once(request).await?;
+            if !claim.leases.is_empty() {
+                return Ok(claim);
+            }
+        }
+    }
+
+    pub(crate) async fn extend(&self, leases: &[Extension]) -> Result<Vec<Extended>, Error> {
+        limits::extend(leases)?;
+        let mut extended = Vec::with_capacity(leases.len());
+        // Each by itself: a part at a time keeps the server's calls short.
+        for part in leases.chunks(EXTEND_PER_CALL) {
+            let arguments = part.iter().map(pack::extension).collect();
+            let answer = self.link.call(&SCRIPTS.extend, arguments, false).await?;
+            let mut answer = answer.map_err(|refusal| self.refused(&refusal, &[]))?;
+            self.noted(&mut answer);
+            let values = list(answer.next());
+            if values.len() != part.len() * 3 {
+                return Err(unexpected("extend"));
+            }
+            for (extension, three) in part.iter().zip(values.chunks_exact(3)) {
+                let verdict =
+                    verdict(number(&three[0])).ok_or_else(|| unexpected("extend"))?;
+                let deadline = Some(number(&three[2])).filter(|micros| *micros > 0);
+                extended.push(Extended {
+                    id: extension.lease.id.clone(),
+                    verdict,
+                    deadline: deadline.map(Timestamp::from_micros),
+                    cancelled: number(&three[1]) == 1,
+                });
+            }
+        }
+        Ok(extended)
+    }
+}
+
+/// Leases that one call extends: about a millisecond of the server's time.
+const EXTEND_PER_CALL: usize = 128;
+/// How often a claim of named batches looks.
+const NAMED_POLL: Duration = Duration::from_millis(250);
+/// What falls due is made ready by a sweep that comes first.
+const DUE_SLACK: Duration = Duration::from_millis(1);
+const _: () = assert!(MAX_ITEMS < 65_536, "counts fit");

@@ -1,0 +1,4 @@
+//! Against real servers.
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+mod conformance;
