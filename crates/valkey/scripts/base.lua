@@ -1,56 +1,117 @@
--- What every script begins with: keys, time, the state of the coordinator,
+-- What every function begins with: keys, time, the state of the coordinator,
 -- and the form of a batch's record.
 --
--- KEYS[1] is the only key that is named: all others begin as it does and are
--- in its slot. Numbers are doubles: exact up to 2^53, which microseconds since
+-- The library is loaded once; what it catches from here stays from call to
+-- call, so `reset` comes first in each. The one key that is named is that of
+-- the coordinator's state: all others begin as it does and are in its slot.
+-- Numbers are doubles: exact up to 2^53, which microseconds since
 -- 1970 stay under; they never become texts by `tostring`, which keeps 14 digits.
-local KM = KEYS[1]
-local P = string.sub(KM, 1, -2)
-local call, pack, unp, ssub = redis.call, struct.pack, struct.unpack, string.sub
-local floor, max, min = math.floor, math.max, math.min
-local clock = call('TIME')
-local now = clock[1] * 1000000 + clock[2]
-local FOREVER = 9007199254740991
+-- Constants: put in where they are used when the library is put together.
+--# FOREVER 9007199254740991
+--# CHUNK 2000
+--# WAITING 1
+--# PENDING 2
+--# SCHEDULED 3
+--# PROCESSING 4
+--# COMPLETED 5
+--# FAILED 6
+--# CANCELLED 7
+--# EXPIRED 8
+--# F_PARENTS 1
+--# F_KEY 2
+--# F_REMEMBERED 4
+--# F_DEPENDS 8
+--# F_STARTED 16
+--# F_WAIT 32
+--# F_CANCEL 64
+--# F_CHILDREN 128
+-- Verdicts.
+--# APPLIED 1
+--# ALREADY 2
+--# STALE 3
+--# MISSING 4
 -- Values of one command: `unpack` fails at 8,000.
-local CHUNK = 2000
 
-local WAITING, PENDING, SCHEDULED, PROCESSING = 1, 2, 3, 4
-local COMPLETED, FAILED, CANCELLED, EXPIRED = 5, 6, 7, 8
-local F_PARENTS, F_KEY, F_REMEMBERED, F_DEPENDS = 1, 2, 4, 8
-local F_STARTED, F_WAIT, F_CANCEL, F_CHILDREN = 16, 32, 64, 128
+-- All functions, and the state of this call.
+local F = {}
+local S
+-- Of this call: the arguments, the beginning of all keys, microseconds since 1970.
+local ARGV, P, now
+-- Not there while the library is loaded.
+local call, pack, unp, ssub, floor, max, min
 
--- How this client wants batches to be treated.
-local cfg = {}
-cfg.keep_finished, cfg.max_finished, cfg.keep_failed, cfg.max_failed, cfg.max_live,
-  cfg.max_bytes, cfg.max_keys, cfg.max_edges, cfg.near_wait, cfg.policy =
-  unp('<dddddddddHc0', ARGV[1])
+-- How a client wants batches to be treated; most calls come with the same.
+local settings_read, settings
 
-local function has(flags, flag) return flags % (flag + flag) >= flag end
+function F.read_settings(packed)
+  if packed == settings_read then return settings end
+  local c = {}
+  c.keep_finished, c.max_finished, c.keep_failed, c.max_failed, c.max_live, c.max_bytes,
+    c.max_keys, c.max_edges, c.near_wait, c.policy = unp('<dddddddddHc0', packed)
+  settings_read, settings = packed, c
+  return c
+end
+
+function F.reset(keys, args)
+  call, pack, unp, ssub = redis.call, struct.pack, struct.unpack, string.sub
+  floor, max, min = math.floor, math.max, math.min
+  ARGV = args
+  P = ssub(keys[1], 1, -2)
+  local clock = call('TIME')
+  now = clock[1] * 1000000 + clock[2]
+  S = {
+    cfg = F.read_settings(args[1]),
+    -- Batches of this call, read once; those that cannot be read; those to write.
+    recs = {}, bad = {}, dirty = {},
+    queues = {}, queue_list = {},
+    -- Members of sorted sets: key, member, score or false to remove.
+    idx = {},
+    -- Sets of what a claim was answered with: key, member, true or false.
+    claims = {},
+    -- Lists of ready batches that changed: key to queue, priority, tenant.
+    lists = {},
+    -- Queues whose next due time changed.
+    due = {},
+    -- Batches that may be forgotten later if nobody waits for them any more.
+    ageing = {},
+    -- Batches whose end those that wait for them are told.
+    agenda = {},
+    -- Keys to delete last.
+    gone = {},
+    -- Queues in which a waiting claim may find something.
+    wake = {},
+    -- What observers are told.
+    events = {},
+    -- Whether terminal batches were added to those that are forgotten in time.
+    aged = false,
+  }
+end
+
+function F.has(flags, flag) return flags % (flag + flag) >= flag end
 
 -- The state of the whole coordinator, in one value.
-local META = '<dddddddddddd'
-local meta, meta_dirty
+--# META '<dddddddddddd'
 
-local function new_meta()
+function F.new_meta()
   return { v = 1, ep = 0, lo = 0, run = 0, seq = 0, rev = 0, nt = FOREVER, lv = 0, lb = 0,
     wu = 0, en = 0, ed = 0, rid = '' }
 end
 
-local function read_meta()
-  local raw = call('GET', KM)
-  if not raw then meta = new_meta() return end
+function F.read_meta()
+  local raw = call('GET', P .. 'm')
+  if not raw then S.meta = F.new_meta() return end
   local m = {}
   local at
   m.v, m.ep, m.lo, m.run, m.seq, m.rev, m.nt, m.lv, m.lb, m.wu, m.en, m.ed, at = unp(META, raw)
   m.rid = ssub(raw, at)
-  meta = m
+  S.meta = m
 end
 
 -- Begins a run: the server is another one, or was started again, so that the
 -- end of what was written before may be missing. Tokens go on above all that
 -- were given, whatever the clock says; every lease has its full time anew.
-local function new_run(rid)
-  local m = meta
+function F.new_run(rid)
+  local m = S.meta
   if m.run ~= 0 then
     call('RPUSH', P .. 'pr', string.format('%.0f:%.0f', m.run, m.seq + 1))
     call('LTRIM', P .. 'pr', -63, -1)
@@ -62,33 +123,33 @@ local function new_run(rid)
   m.rev = now
   m.nt = 0
   m.rid = rid
-  meta_dirty = true
+  S.meta_dirty = true
 end
 
-local function begin()
-  read_meta()
-  if meta.v ~= 1 then
-    return { 'err', 'newer', string.format('%.0f', meta.v) }
+function F.begin()
+  F.read_meta()
+  if S.meta.v ~= 1 then
+    return { 'err', 'newer', string.format('%.0f', S.meta.v) }
   end
   local rid = string.match(call('INFO', 'replication'), 'master_replid:(%x+)')
-  if meta.rid ~= rid then new_run(rid) end
+  if S.meta.rid ~= rid then F.new_run(rid) end
 end
 
-local function soon(at)
-  if at < meta.nt then
-    meta.nt = at
-    meta_dirty = true
+function F.soon(at)
+  if at < S.meta.nt then
+    S.meta.nt = at
+    S.meta_dirty = true
   end
 end
 
 -- Records ------------------------------------------------------------------
 -- head | S: what never changes, as the client packed it | lease, while
 -- processing | X: sections of one letter, a length and a content.
-local HEAD = '<BBBBi4I4I4I4I8I4I8I8I8I8I8I8I8I8I8I4I4'
-local HLEN = 112
-local LEASE = '<I8I8I8Hc0Hc0'
+--# HEAD '<BBBBi4I4I4I4I8I4I8I8I8I8I8I8I8I8I8I4I4'
+--# HLEN 112
+--# LEASE '<I8I8I8Hc0Hc0'
 
-local function decode(id, raw)
+function F.decode(id, raw)
   local r = { id = id }
   local ver
   ver, r.state, r.flags, r.settled, r.prio, r.att, r.lost, r.ep, r.lo, r.sep, r.slo, r.seq,
@@ -104,7 +165,7 @@ local function decode(id, raw)
   return r
 end
 
-local function encode(r)
+function F.encode(r)
   local head = pack(HEAD, 1, r.state, r.flags, r.settled, r.prio, r.att, r.lost, r.ep, r.lo,
     r.sep, r.slo, r.seq, r.rows, r.bytes, r.reg, r.upd, r.first, r.exp, r.at, r.home, r.slen)
   if r.state == PROCESSING then
@@ -116,7 +177,7 @@ end
 
 -- A section of X: e error, l locations, o outputs, p progress, u not yet
 -- completed parents.
-local function section(x, tag)
+function F.section(x, tag)
   local at = 1
   while at <= #x do
     local t, content
@@ -126,7 +187,7 @@ local function section(x, tag)
 end
 
 -- X with that section, or without it where there is no content.
-local function with_section(x, tag, content)
+function F.with_section(x, tag, content)
   local out = {}
   local at = 1
   while at <= #x do
@@ -139,7 +200,7 @@ local function with_section(x, tag, content)
   return table.concat(out)
 end
 
-local function ids_of(packed)
+function F.ids_of(packed)
   local ids = {}
   local at = 1
   while at <= #packed do
@@ -148,60 +209,58 @@ local function ids_of(packed)
   return ids
 end
 
-local function packed_ids(ids)
+function F.packed_ids(ids)
   local out = {}
   for i, id in ipairs(ids) do out[i] = pack('<Bc0', #id, id) end
   return table.concat(out)
 end
 
 -- What S says besides queue and tenant.
-local function policy_of(r)
+function F.policy_of(r)
   local _, _, policy = unp('<Hc0Hc0Hc0', r.S)
-  if policy == '' then policy = cfg.policy end
+  if policy == '' then policy = S.cfg.policy end
   local p = {}
   p.retries, p.base, p.factor, p.cap, p.jitter, p.deadline = unp('<dddddd', policy)
   return p
 end
 
-local NO_OPTIONS = { delay = 0, expires = -1, window = 0, key = '', parents = {}, depends = {} }
-local function options_of(s)
+local no_options = { delay = 0, expires = -1, window = 0, key = '', parents = {}, depends = {} }
+function F.options_of(s)
   local _, _, _, packed = unp('<Hc0Hc0Hc0I4c0', s)
-  if packed == '' then return NO_OPTIONS end
+  if packed == '' then return no_options end
   local o = {}
   local parents, depends
   o.delay, o.expires, o.window, o.key, parents, depends = unp('<dddHc0I4c0I4c0', packed)
-  o.parents, o.depends = ids_of(parents), ids_of(depends)
+  o.parents, o.depends = F.ids_of(parents), F.ids_of(depends)
   return o
 end
 
 -- Batches of this call, read once ---------------------------------------------
-local recs, bad, dirty = {}, {}, {}
-
-local function keep(id, raw)
+function F.keep(id, raw)
   if not raw then
-    recs[id] = false
+    S.recs[id] = false
     return false
   end
-  local ok, r = pcall(decode, id, raw)
+  local ok, r = pcall(F.decode, id, raw)
   if not ok then
-    bad[id] = true
+    S.bad[id] = true
     r = false
   end
-  recs[id] = r
+  S.recs[id] = r
   return r
 end
 
-local function load(id)
-  local r = recs[id]
+function F.load(id)
+  local r = S.recs[id]
   if r ~= nil then return r end
   -- MGET, as it answers with nothing for a key of another kind.
-  return keep(id, call('MGET', P .. 'b:' .. id)[1])
+  return F.keep(id, call('MGET', P .. 'b:' .. id)[1])
 end
 
-local function load_all(ids)
+function F.load_all(ids)
   local keys, want = {}, {}
   for _, id in ipairs(ids) do
-    if recs[id] == nil then
+    if S.recs[id] == nil then
       want[#want + 1] = id
       keys[#keys + 1] = P .. 'b:' .. id
     end
@@ -209,17 +268,16 @@ local function load_all(ids)
   for from = 1, #keys, CHUNK do
     local to = min(from + CHUNK - 1, #keys)
     local raws = call('MGET', unpack(keys, from, to))
-    for i = from, to do keep(want[i], raws[i - from + 1]) end
+    for i = from, to do F.keep(want[i], raws[i - from + 1]) end
   end
 end
 
 -- Queues ---------------------------------------------------------------------------
 -- c1 to c8: batches by state; -1 is no limit.
-local QUEUE = '<ddddddddddddddddddd'
-local queues, queue_list = {}, {}
+--# QUEUE '<ddddddddddddddddddd'
 
-local function Q(name, create)
-  local q = queues[name]
+function F.Q(name, create)
+  local q = S.queues[name]
   if q ~= nil then
     if q or not create then return q end
   end
@@ -234,24 +292,24 @@ local function Q(name, create)
   else
     q = false
   end
-  queues[name] = q
-  if q then queue_list[#queue_list + 1] = q end
+  S.queues[name] = q
+  if q then S.queue_list[#S.queue_list + 1] = q end
   return q
 end
 
-local function interval(q) return 1000000 / q.rs end
+function F.interval(q) return 1000000 / q.rs end
 
-local function tokens(q)
+function F.tokens(q)
   if q.rs < 0 then return FOREVER end
   local missing = 0
-  if q.fa > now then missing = math.ceil((q.fa - now) / interval(q) - 1e-6) end
+  if q.fa > now then missing = math.ceil((q.fa - now) / F.interval(q) - 1e-6) end
   return max(q.rb - missing, 0)
 end
 
 -- How many batches of it may be given out now.
-local function room(q)
+function F.room(q)
   if q.pa == 1 then return 0 end
   local left = FOREVER
   if q.ml >= 0 then left = max(q.ml - q[PROCESSING], 0) end
-  return min(left, tokens(q))
+  return min(left, F.tokens(q))
 end

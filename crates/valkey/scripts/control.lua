@@ -1,41 +1,41 @@
 -- What can be changed by hand.
 
-local function cancel(r)
+function F.cancel(r)
   if r.state == CANCELLED then return ALREADY end
   if r.state > PROCESSING then return STALE end
-  leave(r)
-  finish(r, CANCELLED)
-  enter(r)
+  F.leave(r)
+  F.finish(r, CANCELLED)
+  F.enter(r)
   return APPLIED
 end
 
-local function requeue(r)
+function F.requeue(r)
   if r.state <= SCHEDULED then return ALREADY end
   if r.state == PROCESSING then return STALE end
-  local o = options_of(r.S)
-  leave(r)
-  local locations = section(r.X, 'l')
-  r.X = locations and with_section('', 'l', locations) or ''
-  ready(r)
+  local o = F.options_of(r.S)
+  F.leave(r)
+  local locations = F.section(r.X, 'l')
+  r.X = locations and F.with_section('', 'l', locations) or ''
+  F.ready(r)
   r.att, r.lost, r.first = 0, 0, 0
   r.exp = o.expires >= 0 and now + o.expires or 0
   -- What is no longer known cannot be waited for.
-  local unmet = unmet_of(o.depends)
+  local unmet = F.unmet_of(o.depends)
   if #unmet > 0 then r.state = WAITING end
-  enter(r)
-  if #unmet > 0 then wait_for(r, unmet) end
+  F.enter(r)
+  if #unmet > 0 then F.wait_for(r, unmet) end
   return APPLIED
 end
 
 -- Sets the limits of a queue; what its bucket holds stays, as far as it fits.
-local function configure(q, packed)
+function F.configure(q, packed)
   local before = q.mt
   q.ml, q.mt, q.rs, q.rb, q.mb = unp('<ddddd', packed)
   if q.rs >= 0 then
-    q.fa = min(q.fa, now + interval(q) * q.rb)
-    local at = math.ceil(q.fa - interval(q) * (q.rb - 1))
-    put(P .. 'th', q.name, at)
-    soon(at)
+    q.fa = min(q.fa, now + F.interval(q) * q.rb)
+    local at = math.ceil(q.fa - F.interval(q) * (q.rb - 1))
+    F.put(P .. 'th', q.name, at)
+    F.soon(at)
   end
   local counts = P .. 'tl:' .. q.name
   call('DEL', counts)

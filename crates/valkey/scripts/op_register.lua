@@ -1,18 +1,20 @@
 -- ARGV: settings, then one packed specification each.
-local refused = begin()
-if refused then return refused end
-local specs = {}
-for i = 2, #ARGV do specs[i - 1] = spec_of(ARGV[i]) end
-refused = admit(specs, true)
-if refused then return refused end
-local answers = enter_all(specs)
-done()
-local out = {}
-for i, a in ipairs(answers) do
-  local r = a[1]
-  out[#out + 1] = r.id == specs[i].id and '' or r.id
-  out[#out + 1] = r.state
-  out[#out + 1] = a[2]
-  out[#out + 1] = r.seq
+function F.op_register()
+  local refused = F.begin()
+  if refused then return refused end
+  local specs = {}
+  for i = 2, #ARGV do specs[i - 1] = F.spec_of(ARGV[i]) end
+  refused = F.admit(specs, true)
+  if refused then return refused end
+  local answers = F.enter_all(specs)
+  F.done()
+  local out = {}
+  for i, a in ipairs(answers) do
+    local r = a[1]
+    out[#out + 1] = r.id == specs[i].id and '' or r.id
+    out[#out + 1] = r.state
+    out[#out + 1] = a[2]
+    out[#out + 1] = r.seq
+  end
+  return { 'ok', now, S.meta.nt, S.meta.run, out }
 end
-return { 'ok', now, meta.nt, meta.run, out }

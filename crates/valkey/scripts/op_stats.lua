@@ -1,23 +1,25 @@
 -- Counts of queues, and when the oldest pending batch of each was registered:
 -- of the first 8 priorities, and in each the first 32 tenants.
 -- ARGV: settings, names.
-local out = {}
-for i = 2, #ARGV do
-  local name = ARGV[i]
-  local oldest, id
-  for _, prio in ipairs(call('ZRANGE', P .. 'lv:' .. name, 0, 7)) do
-    for _, ring in ipairs({ 'rg:', 'rc:' }) do
-      local tenants = call('ZRANGE', P .. ring .. name .. '\0' .. prio, 0, 31)
-      for _, tenant in ipairs(tenants) do
-        local got = call('ZRANGE', list_key(name, prio, tenant), 0, 0, 'WITHSCORES')
-        if got[1] and (not oldest or tonumber(got[2]) < oldest) then
-          oldest, id = tonumber(got[2]), got[1]
+function F.op_stats()
+  local out = {}
+  for i = 2, #ARGV do
+    local name = ARGV[i]
+    local oldest, id
+    for _, prio in ipairs(call('ZRANGE', P .. 'lv:' .. name, 0, 7)) do
+      for _, ring in ipairs({ 'rg:', 'rc:' }) do
+        local tenants = call('ZRANGE', P .. ring .. name .. '\0' .. prio, 0, 31)
+        for _, tenant in ipairs(tenants) do
+          local got = call('ZRANGE', F.list_key(name, prio, tenant), 0, 0, 'WITHSCORES')
+          if got[1] and (not oldest or tonumber(got[2]) < oldest) then
+            oldest, id = tonumber(got[2]), got[1]
+          end
         end
       end
     end
+    local r = id and F.load(id)
+    out[#out + 1] = call('GET', P .. 'q:' .. name) or ''
+    out[#out + 1] = r and r.reg or 0
   end
-  local r = id and load(id)
-  out[#out + 1] = call('GET', P .. 'q:' .. name) or ''
-  out[#out + 1] = r and r.reg or 0
+  return { 'ok', out }
 end
-return { 'ok', out }

@@ -3,67 +3,69 @@
 -- ARGV: settings; counts of outcomes and starts, whether a claim follows, the
 -- budget for what is due; the outcomes, each followed by its outputs; the
 -- starts; the claim with its queues and identifiers.
-local refused = begin()
-if refused then return refused end
-local n_outcomes, n_starts, has_claim, budget = unp('<I4I4BI4', ARGV[2])
-local at = 2
-local outcomes, ids = {}, {}
-for i = 1, n_outcomes do
-  at = at + 1
-  local o = {}
-  local n
-  o.kind, o.ep, o.lo, o.delay, n, o.id, o.error = unp('<BI4I8dHBc0I4c0', ARGV[at])
-  o.outputs = {}
-  for k = 1, n do o.outputs[k] = spec_of(ARGV[at + k]) end
-  at = at + n
-  outcomes[i], ids[i] = o, o.id
-end
-if n_outcomes > 0 then
-  load_all(ids)
-  -- Only outputs of leases that stand come into being.
-  local specs, ending = {}, {}
-  for _, o in ipairs(outcomes) do
-    if #o.outputs > 0 and not ending[o.id] and stands(load(o.id), o.ep, o.lo) then
-      ending[o.id] = true
-      for _, s in ipairs(o.outputs) do specs[#specs + 1] = s end
+function F.op_work()
+  local refused = F.begin()
+  if refused then return refused end
+  local n_outcomes, n_starts, has_claim, budget = unp('<I4I4BI4', ARGV[2])
+  local at = 2
+  local outcomes, ids = {}, {}
+  for i = 1, n_outcomes do
+    at = at + 1
+    local o = {}
+    local n
+    o.kind, o.ep, o.lo, o.delay, n, o.id, o.error = unp('<BI4I8dHBc0I4c0', ARGV[at])
+    o.outputs = {}
+    for k = 1, n do o.outputs[k] = F.spec_of(ARGV[at + k]) end
+    at = at + n
+    outcomes[i], ids[i] = o, o.id
+  end
+  if n_outcomes > 0 then
+    F.load_all(ids)
+    -- Only outputs of leases that stand come into being.
+    local specs, ending = {}, {}
+    for _, o in ipairs(outcomes) do
+      if #o.outputs > 0 and not ending[o.id] and F.stands(F.load(o.id), o.ep, o.lo) then
+        ending[o.id] = true
+        for _, s in ipairs(o.outputs) do specs[#specs + 1] = s end
+      end
+    end
+    if #specs > 0 then
+      refused = F.admit(specs, false)
+      if refused then return refused end
     end
   end
-  if #specs > 0 then
-    refused = admit(specs, false)
-    if refused then return refused end
+  F.tick(budget)
+  local settled, started = {}, {}
+  local made = {}
+  for i, o in ipairs(outcomes) do
+    settled[i] = F.settle(o)
+    if settled[i] == APPLIED then
+      for _, s in ipairs(o.outputs) do made[#made + 1] = s end
+    end
   end
-end
-tick(budget)
-local settled, started = {}, {}
-local made = {}
-for i, o in ipairs(outcomes) do
-  settled[i] = settle(o)
-  if settled[i] == APPLIED then
-    for _, s in ipairs(o.outputs) do made[#made + 1] = s end
+  if #made > 0 then F.enter_all(made) end
+  if #S.agenda > 0 then F.propagate(64) end
+  for i = 1, n_starts do
+    at = at + 1
+    local ep, lo = unp('<I4I8', ARGV[at])
+    local id = ssub(ARGV[at], 13)
+    started[i * 2 - 1] = F.begin_lease(id, ep, lo)
+    started[i * 2] = F.state_of(id)
   end
+  local answers = {}
+  for i, o in ipairs(outcomes) do
+    answers[i * 2 - 1] = settled[i]
+    answers[i * 2] = F.state_of(o.id)
+  end
+  local given = {}
+  if has_claim == 1 then
+    if next(S.dirty) or next(S.idx) or next(S.lists) then F.flush() end
+    given = F.claim(F.claim_of(ARGV[at + 1], at + 1))
+  elseif n_outcomes == 0 and n_starts == 0 then
+    -- A sweep: a wake whose taker died is given again, or one that came to nobody.
+    for i = 3, #ARGV do S.wake[ARGV[i]] = true end
+    for _, queue in ipairs(call('SRANDMEMBER', P .. 'qs', 16)) do S.wake[queue] = true end
+  end
+  F.done()
+  return { 'ok', now, S.meta.nt, S.meta.run, answers, started, given, S.meta.seq }
 end
-if #made > 0 then enter_all(made) end
-if #agenda > 0 then propagate(64) end
-for i = 1, n_starts do
-  at = at + 1
-  local ep, lo = unp('<I4I8', ARGV[at])
-  local id = ssub(ARGV[at], 13)
-  started[i * 2 - 1] = begin_lease(id, ep, lo)
-  started[i * 2] = state_of(id)
-end
-local answers = {}
-for i, o in ipairs(outcomes) do
-  answers[i * 2 - 1] = settled[i]
-  answers[i * 2] = state_of(o.id)
-end
-local given = {}
-if has_claim == 1 then
-  if next(dirty) or next(idx) or next(lists) then flush() end
-  given = claim(claim_of(ARGV[at + 1], at + 1))
-elseif n_outcomes == 0 and n_starts == 0 then
-  -- A sweep: a wake whose taker died is given again, or one that came to nobody.
-  for i = 3, #ARGV do wake[ARGV[i]] = true end
-  for _, queue in ipairs(call('SRANDMEMBER', P .. 'qs', 16)) do wake[queue] = true end
-end
-done()
-return { 'ok', now, meta.nt, meta.run, answers, started, given, meta.seq }

@@ -1,7 +1,7 @@
 -- Registration: the parts that outputs of work share with `register`.
 
 -- One packed specification.
-local function spec_of(packed)
+function F.spec_of(packed)
   local s = {}
   s.id, s.prio, s.rows, s.bytes, s.home, s.flags, s.S, s.locations =
     unp('<Bc0i4I8I8I4BI4c0I4c0', packed)
@@ -10,20 +10,20 @@ local function spec_of(packed)
   return s
 end
 
-local function digest_of(r)
+function F.digest_of(r)
   local _, _, _, _, digest = unp('<Hc0Hc0Hc0I4c0c8', r.S)
   return digest
 end
 
 -- The batch that has the key of `s`, if its time is not over.
-local function first_of(s, options)
+function F.first_of(s, options)
   local id = call('GET', P .. 'dk:' .. s.queue .. '\0' .. s.tenant .. '\0' .. options.key)
   if not id then return end
-  local r = load(id)
-  if r and r.reg + options_of(r.S).window > now then return r end
+  local r = F.load(id)
+  if r and r.reg + F.options_of(r.S).window > now then return r end
 end
 
-local function none_waits_for_itself(fresh)
+function F.none_waits_for_itself(fresh)
   local open, children, free, left = {}, {}, {}, 0
   for id, s in pairs(fresh) do
     local n = 0
@@ -48,14 +48,14 @@ local function none_waits_for_itself(fresh)
     end
   end
   if left == 0 then return end
-  local first
+  local least
   for id in pairs(open) do
-    if not first or id < first then first = id end
+    if not least or id < least then least = id end
   end
-  return { 'err', 'circle', first }
+  return { 'err', 'circle', least }
 end
 
-local function fits(holder, live, more, limit)
+function F.fits(holder, live, more, limit)
   if limit < 0 or more == 0 or live + more <= limit then return end
   local n = function(x) return string.format('%.0f', x) end
   if more > limit then return { 'err', 'bytes', n(more), n(limit) } end
@@ -65,21 +65,21 @@ end
 -- Whether all of these can be registered; changes nothing. Answers with an
 -- error, or nothing. What is made of other batches is taken by draining queues
 -- too, and whatever its bytes: the work it comes from could not end otherwise.
-local function admit(specs, first_hand)
+function F.admit(specs, first_hand)
   local ids = {}
   for i, s in ipairs(specs) do ids[i] = s.id end
-  load_all(ids)
+  F.load_all(ids)
   local fresh, aliases, keys, bytes = {}, {}, {}, {}
   local new, new_keys, depends, new_queues, all = 0, 0, 0, 0, 0
   for i, s in ipairs(specs) do
-    local r = load(s.id)
-    s.options = options_of(s.S)
+    local r = F.load(s.id)
+    s.options = F.options_of(s.S)
     if r or fresh[s.id] then
-      local digest = r and digest_of(r) or fresh[s.id].digest
-      if digest ~= s.digest then return { 'err', 'conflict', i - 1, r and encode(r) or '' } end
+      local digest = r and F.digest_of(r) or fresh[s.id].digest
+      if digest ~= s.digest then return { 'err', 'conflict', i - 1, r and F.encode(r) or '' } end
     else
       local key = s.options.key ~= '' and s.queue .. '\0' .. s.tenant .. '\0' .. s.options.key
-      if key and (keys[key] or first_of(s, s.options)) then
+      if key and (keys[key] or F.first_of(s, s.options)) then
         aliases[s.id] = true
       else
         if key then
@@ -88,7 +88,7 @@ local function admit(specs, first_hand)
         end
         fresh[s.id] = s
         new = new + 1
-        local q = Q(s.queue)
+        local q = F.Q(s.queue)
         if q and first_hand and q.dr == 1 then return { 'err', 'draining', s.queue } end
         if not q and not bytes[s.queue] then new_queues = new_queues + 1 end
         bytes[s.queue] = (bytes[s.queue] or 0) + s.bytes
@@ -103,32 +103,32 @@ local function admit(specs, first_hand)
       return { 'err', 'over', what, string.format('%.0f', actual), string.format('%.0f', limit) }
     end
   end
-  local e = over('live batches', meta.lv + new, cfg.max_live)
+  local e = over('live batches', S.meta.lv + new, S.cfg.max_live)
   if not e and new_queues > 0 then e = over('queues', call('SCARD', P .. 'qs') + new_queues, 4096) end
   if not e and new_keys > 0 then
-    e = over('dedup keys', call('ZCARD', P .. 'kt') + new_keys, cfg.max_keys)
+    e = over('dedup keys', call('ZCARD', P .. 'kt') + new_keys, S.cfg.max_keys)
   end
-  if not e and depends > 0 then e = over('dependencies', meta.ed + depends, cfg.max_edges) end
+  if not e and depends > 0 then e = over('dependencies', S.meta.ed + depends, S.cfg.max_edges) end
   if not e and first_hand then
-    e = fits('', meta.lb, all, cfg.max_bytes)
+    e = F.fits('', S.meta.lb, all, S.cfg.max_bytes)
     for name, more in pairs(bytes) do
-      local q = Q(name)
-      if not e and q then e = fits(name, q.lb, more, q.mb) end
+      local q = F.Q(name)
+      if not e and q then e = F.fits(name, q.lb, more, q.mb) end
     end
   end
   if e or depends == 0 then return e end
   for id, s in pairs(fresh) do
     for _, parent in ipairs(s.options.depends) do
-      if not fresh[parent] and not aliases[parent] and not load(parent) then
+      if not fresh[parent] and not aliases[parent] and not F.load(parent) then
         return { 'err', 'parent', id, parent }
       end
     end
   end
-  return none_waits_for_itself(fresh)
+  return F.none_waits_for_itself(fresh)
 end
 
 -- One payload may be in several places: the newest first, 64 at most.
-local function add_locations(r, s)
+function F.add_locations(r, s)
   if r.state > PROCESSING or r.home == 0 or s.locations == '' then return end
   local known, places = {}, {}
   local function read(packed, list)
@@ -143,7 +143,7 @@ local function add_locations(r, s)
     end
   end
   local old, new = {}, {}
-  read(section(r.X, 'l') or '', old)
+  read(F.section(r.X, 'l') or '', old)
   read(s.locations, new)
   if #new == 0 then return end
   for _, list in ipairs({ new, old }) do
@@ -151,16 +151,16 @@ local function add_locations(r, s)
       if #places < 64 then places[#places + 1] = pack('<Hc0', #place, place) end
     end
   end
-  r.X = with_section(r.X, 'l', table.concat(places))
+  r.X = F.with_section(r.X, 'l', table.concat(places))
   r.home = bit.tobit(bit.bor(r.home, s.home)) % 4294967296
   r.upd = now
-  touch(r)
+  F.touch(r)
 end
 
-local function unmet_of(parents)
+function F.unmet_of(parents)
   local unmet, seen = {}, {}
   for _, id in ipairs(parents) do
-    local p = load(id)
+    local p = F.load(id)
     if p and p.state ~= COMPLETED and not seen[id] then
       seen[id] = true
       unmet[#unmet + 1] = id
@@ -170,30 +170,30 @@ local function unmet_of(parents)
 end
 
 -- Registers admitted batches; answers with id, state, created, sequence each.
-local function enter_all(specs)
+function F.enter_all(specs)
   local answers, waiting, aliases = {}, {}, {}
   for _, s in ipairs(specs) do
-    local r = load(s.id)
+    local r = F.load(s.id)
     local created = 0
-    local o = s.options or options_of(s.S)
+    local o = s.options or F.options_of(s.S)
     if r then
-      add_locations(r, s)
+      F.add_locations(r, s)
     else
-      r = o.key ~= '' and first_of(s, o)
+      r = o.key ~= '' and F.first_of(s, o)
       if r then aliases[s.id] = r.id end
     end
     if not r then
       created = 1
-      meta.seq = meta.seq + 1
+      S.meta.seq = S.meta.seq + 1
       r = { id = s.id, state = PENDING, flags = s.flags, settled = 0, prio = s.prio, att = 0,
-        lost = 0, ep = 0, lo = 0, sep = 0, slo = 0, seq = meta.seq, rows = s.rows,
+        lost = 0, ep = 0, lo = 0, sep = 0, slo = 0, seq = S.meta.seq, rows = s.rows,
         bytes = s.bytes, reg = now, upd = now, first = 0, exp = 0, at = 0, home = s.home,
         slen = #s.S, S = s.S, queue = s.queue, tenant = s.tenant, X = '' }
-      if s.locations ~= '' then r.X = with_section('', 'l', s.locations) end
+      if s.locations ~= '' then r.X = F.with_section('', 'l', s.locations) end
       if o.expires >= 0 then r.exp = now + o.expires end
       local waits = false
       for _, parent in ipairs(o.depends) do
-        local p = load(parent)
+        local p = F.load(parent)
         if not p or p.state ~= COMPLETED then waits = true end
       end
       if waits then
@@ -203,28 +203,28 @@ local function enter_all(specs)
         r.state = SCHEDULED
         r.at = now + o.delay
       end
-      recs[s.id] = r
-      put(P .. 'od', r.id, r.seq)
-      for _, parent in ipairs(o.parents) do put(P .. 'li:' .. parent, r.id, r.seq) end
+      S.recs[s.id] = r
+      F.put(P .. 'od', r.id, r.seq)
+      for _, parent in ipairs(o.parents) do F.put(P .. 'li:' .. parent, r.id, r.seq) end
       if o.key ~= '' then
         local key = P .. 'dk:' .. s.queue .. '\0' .. s.tenant .. '\0' .. o.key
         local before = call('GET', key)
         if before then
           -- Its time is over.
-          put(P .. 'kt', before, false)
-          local b = load(before)
-          if b and has(b.flags, F_REMEMBERED) then
+          F.put(P .. 'kt', before, false)
+          local b = F.load(before)
+          if b and F.has(b.flags, F_REMEMBERED) then
             b.flags = b.flags - F_REMEMBERED
-            touch(b)
-            if b.state > PROCESSING then age_if_free(b) end
+            F.touch(b)
+            if b.state > PROCESSING then F.age_if_free(b) end
           end
         end
         call('SET', key, r.id)
-        put(P .. 'kt', r.id, now + o.window)
-        soon(now + o.window)
+        F.put(P .. 'kt', r.id, now + o.window)
+        F.soon(now + o.window)
         r.flags = r.flags + F_REMEMBERED
       end
-      enter(r)
+      F.enter(r)
     end
     answers[#answers + 1] = { r, created }
   end
@@ -232,9 +232,9 @@ local function enter_all(specs)
     local r, parents = one[1], one[2]
     local known = {}
     for i, id in ipairs(parents) do known[i] = aliases[id] or id end
-    local unmet = unmet_of(known)
-    if #unmet == 0 then awake(r) else wait_for(r, unmet) end
+    local unmet = F.unmet_of(known)
+    if #unmet == 0 then F.awake(r) else F.wait_for(r, unmet) end
   end
-  if #waiting > 0 then propagate(64) end
+  if #waiting > 0 then F.propagate(64) end
   return answers
 end

@@ -1,19 +1,17 @@
 -- Ends of attempts.
 
-local APPLIED, ALREADY, STALE, MISSING = 1, 2, 3, 4
-
-local function stands(r, ep, lo)
-  return r and r.state == PROCESSING and r.ep == ep and r.lo == lo and deadline_of(r) > now
+function F.stands(r, ep, lo)
+  return r and r.state == PROCESSING and r.ep == ep and r.lo == lo and F.deadline_of(r) > now
 end
 
 -- A lease that ran out unnoticed is taken back before its batch is spoken of.
-local function missed(r)
-  if r and r.state == PROCESSING and deadline_of(r) <= now then lose(r) end
+function F.missed(r)
+  if r and r.state == PROCESSING and F.deadline_of(r) <= now then F.lose(r) end
 end
 
 -- The delay before the next attempt; nothing where there is none.
-local function retry_delay(r)
-  local p = policy_of(r)
+function F.retry_delay(r)
+  local p = F.policy_of(r)
   local retry = max(r.att - 1, 0)
   if retry >= p.retries then return end
   local ms = 0
@@ -28,88 +26,88 @@ local function retry_delay(r)
   return delay
 end
 
-local function fail(r, error)
-  start(r)
-  leave(r)
+function F.fail(r, error)
+  F.start(r)
+  F.leave(r)
   local permanent, code, message = 0, 'processor_failed', 'the worker gave no reason'
   if error ~= '' then
     local at
     permanent, code, at = unp('<BHc0', error)
     message = ssub(error, at)
   end
-  fail_with(r, code, permanent == 1, message)
+  F.fail_with(r, code, permanent == 1, message)
   local delay
-  if permanent == 0 then delay = retry_delay(r) end
-  if delay then rest(r, delay) else finish(r, FAILED) end
+  if permanent == 0 then delay = F.retry_delay(r) end
+  if delay then F.rest(r, delay) else F.finish(r, FAILED) end
 end
 
-local function release(r, error, delay)
-  local started = has(r.flags, F_STARTED)
-  leave(r)
+function F.release(r, error, delay)
+  local started = F.has(r.flags, F_STARTED)
+  F.leave(r)
   if started then
     r.att = max(r.att - 1, 0)
     if r.att == 0 then r.first = 0 end
   else
-    local q = Q(r.queue)
+    local q = F.Q(r.queue)
     if q.rs >= 0 then
-      q.fa = q.fa - interval(q)
-      put(P .. 'th', q.name, math.ceil(q.fa - interval(q) * (q.rb - 1)))
-      wake[r.queue] = true
+      q.fa = q.fa - F.interval(q)
+      F.put(P .. 'th', q.name, math.ceil(q.fa - F.interval(q) * (q.rb - 1)))
+      S.wake[r.queue] = true
     end
   end
   if error ~= '' then
     local permanent, code, at = unp('<BHc0', error)
-    fail_with(r, code, permanent == 1, ssub(error, at))
+    F.fail_with(r, code, permanent == 1, ssub(error, at))
   end
-  rest(r, delay)
+  F.rest(r, delay)
 end
 
 -- One outcome; answers with what it did.
-local function settle(o)
-  local r = load(o.id)
+function F.settle(o)
+  local r = F.load(o.id)
   if not r then
-    if bad[o.id] then return STALE end
+    if S.bad[o.id] then return STALE end
     return MISSING
   end
-  if not stands(r, o.ep, o.lo) then
-    missed(r)
+  if not F.stands(r, o.ep, o.lo) then
+    F.missed(r)
     if r.sep == o.ep and r.slo == o.lo and r.settled == o.kind then return ALREADY end
     return STALE
   end
   if o.kind == 1 then
-    start(r)
-    leave(r)
-    finish(r, COMPLETED)
+    F.start(r)
+    F.leave(r)
+    F.finish(r, COMPLETED)
     if #o.outputs > 0 then
       local ids = {}
       for i, s in ipairs(o.outputs) do ids[i] = s.id end
-      r.X = with_section(r.X, 'o', packed_ids(ids))
+      r.X = F.with_section(r.X, 'o', F.packed_ids(ids))
     end
   elseif o.kind == 2 then
-    fail(r, o.error)
+    F.fail(r, o.error)
   else
-    release(r, o.error, o.delay)
+    F.release(r, o.error, o.delay)
   end
   r.settled, r.sep, r.slo, r.lost = o.kind, o.ep, o.lo, 0
-  enter(r)
+  F.enter(r)
   return APPLIED
 end
 
-local function begin_lease(id, ep, lo)
-  local r = load(id)
+function F.begin_lease(id, ep, lo)
+  local r = F.load(id)
   if not r then return MISSING end
-  if not stands(r, ep, lo) then
-    missed(r)
+  if not F.stands(r, ep, lo) then
+    F.missed(r)
     return STALE
   end
-  if has(r.flags, F_STARTED) then return ALREADY end
-  start(r)
+  if F.has(r.flags, F_STARTED) then return ALREADY end
+  F.start(r)
   r.upd = now
-  touch(r)
+  F.touch(r)
   return APPLIED
 end
 
-local function state_of(id)
-  local r = load(id)
+function F.state_of(id)
+  local r = F.load(id)
   return r and r.state or 0
 end

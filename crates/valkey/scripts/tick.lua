@@ -1,159 +1,159 @@
 -- What time brings about, a bounded part of it at once.
 
-local function lose(r)
-  local started = has(r.flags, F_STARTED)
+function F.lose(r)
+  local started = F.has(r.flags, F_STARTED)
   local worker = r.worker
-  leave(r)
+  F.leave(r)
   r.lost = r.lost + 1
-  local exhausted = started and r.att > policy_of(r).retries
+  local exhausted = started and r.att > F.policy_of(r).retries
   if not exhausted and r.lost < 10 then
-    ready(r)
+    F.ready(r)
   else
-    fail_with(r, 'lease_lost', exhausted, string.format(
+    F.fail_with(r, 'lease_lost', exhausted, string.format(
       'the lease of worker "%s" ran out; %d leases were lost and %d attempts charged',
       worker, r.lost, r.att))
-    finish(r, FAILED)
+    F.finish(r, FAILED)
   end
-  enter(r)
+  F.enter(r)
 end
 
-local function deadline_of(r) return max(r.dl, meta.rev + r.dur) end
+function F.deadline_of(r) return max(r.dl, S.meta.rev + r.dur) end
 
-local function take(key, budget)
+function F.take(key, budget)
   return call('ZRANGEBYSCORE', key, '-inf', now, 'LIMIT', 0, budget)
 end
 
-local function expire(budget)
-  local ids = take(P .. 'ex', budget)
-  load_all(ids)
+function F.expire(budget)
+  local ids = F.take(P .. 'ex', budget)
+  F.load_all(ids)
   for _, id in ipairs(ids) do
-    local r = load(id)
+    local r = F.load(id)
     if r and r.state <= SCHEDULED and r.exp > 0 then
-      leave(r)
-      finish(r, EXPIRED)
-      enter(r)
+      F.leave(r)
+      F.finish(r, EXPIRED)
+      F.enter(r)
     else
-      put(P .. 'ex', id, false)
+      F.put(P .. 'ex', id, false)
     end
   end
   return #ids
 end
 
-local function reap(budget)
-  local members = take(P .. 'ls', budget)
+function F.reap(budget)
+  local members = F.take(P .. 'ls', budget)
   for _, member in ipairs(members) do
     local queue, tenant, id = string.match(member, '^([^%z]*)%z([^%z]*)%z(.*)$')
-    local r = load(id)
+    local r = F.load(id)
     if not r then
-      put(P .. 'ls', member, false)
-      damaged(id, queue, tenant, PROCESSING)
-      tenant_lease(Q(queue), tenant, -1)
+      F.put(P .. 'ls', member, false)
+      F.damaged(id, queue, tenant, PROCESSING)
+      F.tenant_lease(F.Q(queue), tenant, -1)
     elseif r.state ~= PROCESSING then
-      put(P .. 'ls', member, false)
-    elseif deadline_of(r) > now then
-      r.dl = deadline_of(r)
-      touch(r)
-      put(P .. 'ls', member, r.dl)
+      F.put(P .. 'ls', member, false)
+    elseif F.deadline_of(r) > now then
+      r.dl = F.deadline_of(r)
+      F.touch(r)
+      F.put(P .. 'ls', member, r.dl)
     else
-      lose(r)
+      F.lose(r)
     end
   end
   return #members
 end
 
-local function promote(budget)
+function F.promote(budget)
   local n = 0
-  for _, queue in ipairs(take(P .. 'dq', 16)) do
-    local ids = take(P .. 'd:' .. queue, budget - n)
-    load_all(ids)
+  for _, queue in ipairs(F.take(P .. 'dq', 16)) do
+    local ids = F.take(P .. 'd:' .. queue, budget - n)
+    F.load_all(ids)
     for _, id in ipairs(ids) do
-      local r = load(id)
+      local r = F.load(id)
       if not r then
-        put(P .. 'd:' .. queue, id, false)
-        damaged(id, queue, '', SCHEDULED)
+        F.put(P .. 'd:' .. queue, id, false)
+        F.damaged(id, queue, '', SCHEDULED)
       elseif r.state ~= SCHEDULED then
-        put(P .. 'd:' .. queue, id, false)
+        F.put(P .. 'd:' .. queue, id, false)
       else
-        leave(r)
-        ready(r)
-        enter(r)
+        F.leave(r)
+        F.ready(r)
+        F.enter(r)
       end
     end
-    due[queue] = true
+    S.due[queue] = true
     n = n + #ids
     if n >= budget then break end
   end
   return n
 end
 
-local function forget_keys(budget)
-  local ids = take(P .. 'kt', budget)
+function F.forget_keys(budget)
+  local ids = F.take(P .. 'kt', budget)
   for _, id in ipairs(ids) do
-    put(P .. 'kt', id, false)
-    local r = load(id)
-    if r and has(r.flags, F_REMEMBERED) then
-      local o = options_of(r.S)
+    F.put(P .. 'kt', id, false)
+    local r = F.load(id)
+    if r and F.has(r.flags, F_REMEMBERED) then
+      local o = F.options_of(r.S)
       local key = P .. 'dk:' .. r.queue .. '\0' .. r.tenant .. '\0' .. o.key
-      if call('GET', key) == id then gone[#gone + 1] = key end
+      if call('GET', key) == id then S.gone[#S.gone + 1] = key end
       r.flags = r.flags - F_REMEMBERED
-      touch(r)
-      if r.state > PROCESSING then age_if_free(r) end
+      F.touch(r)
+      if r.state > PROCESSING then F.age_if_free(r) end
     end
   end
   return #ids
 end
 
-local function forget(key, keep, most, budget)
-  local old = call('ZRANGEBYSCORE', key, '-inf', now - keep, 'LIMIT', 0, budget)
+function F.forget(key, age, most, budget)
+  local old = call('ZRANGEBYSCORE', key, '-inf', now - age, 'LIMIT', 0, budget)
   local surplus = call('ZCARD', key) - most
   if surplus > #old then old = call('ZRANGE', key, 0, min(surplus, budget) - 1) end
-  load_all(old)
+  F.load_all(old)
   for _, id in ipairs(old) do
-    local r = load(id)
-    if r and r.state > PROCESSING and not has_children(r) then
-      purge(r)
+    local r = F.load(id)
+    if r and r.state > PROCESSING and not F.has_children(r) then
+      F.purge(r)
     else
-      put(key, id, false)
+      F.put(key, id, false)
     end
   end
   return #old
 end
 
-local function first(key)
+function F.first(key)
   local got = call('ZRANGE', key, 0, 0, 'WITHSCORES')
   return tonumber(got[2] or FOREVER)
 end
 
-local function throttled()
-  for _, queue in ipairs(take(P .. 'th', 64)) do
-    put(P .. 'th', queue, false)
-    wake[queue] = true
+function F.throttled()
+  for _, queue in ipairs(F.take(P .. 'th', 64)) do
+    F.put(P .. 'th', queue, false)
+    S.wake[queue] = true
   end
 end
 
 -- Does what is due, about `budget` changes of it, if anything is.
-local function tick(budget)
-  if now < meta.nt then return end
-  local left = budget - expire(budget)
-  if left > 0 then left = left - reap(left) end
-  if left > 0 then left = left - promote(left) end
+function F.tick(budget)
+  if now < S.meta.nt then return end
+  local left = budget - F.expire(budget)
+  if left > 0 then left = left - F.reap(left) end
+  if left > 0 then left = left - F.promote(left) end
   if left > 0 then
     for _, id in ipairs(call('ZRANGE', P .. 'ag', 0, 15)) do
-      put(P .. 'ag', id, false)
-      agenda[#agenda + 1] = id
+      F.put(P .. 'ag', id, false)
+      S.agenda[#S.agenda + 1] = id
     end
-    if #agenda > 0 then propagate(left) end
-    left = left - forget_keys(left)
+    if #S.agenda > 0 then F.propagate(left) end
+    left = left - F.forget_keys(left)
   end
-  if left > 0 then left = left - forget(P .. 'fi', cfg.keep_finished, cfg.max_finished, left) end
-  if left > 0 then left = left - forget(P .. 'de', cfg.keep_failed, cfg.max_failed, left) end
-  throttled()
-  for _, id in ipairs(agenda) do put(P .. 'ag', id, 0) end
-  agenda = {}
-  flush()
-  local next = min(first(P .. 'ls'), first(P .. 'dq'), first(P .. 'ex'), first(P .. 'kt'),
-    first(P .. 'fi') + cfg.keep_finished, first(P .. 'de') + cfg.keep_failed, first(P .. 'th'))
+  if left > 0 then left = left - F.forget(P .. 'fi', S.cfg.keep_finished, S.cfg.max_finished, left) end
+  if left > 0 then left = left - F.forget(P .. 'de', S.cfg.keep_failed, S.cfg.max_failed, left) end
+  F.throttled()
+  for _, id in ipairs(S.agenda) do F.put(P .. 'ag', id, 0) end
+  S.agenda = {}
+  F.flush()
+  local next = min(F.first(P .. 'ls'), F.first(P .. 'dq'), F.first(P .. 'ex'), F.first(P .. 'kt'),
+    F.first(P .. 'fi') + S.cfg.keep_finished, F.first(P .. 'de') + S.cfg.keep_failed, F.first(P .. 'th'))
   if left <= 0 or call('EXISTS', P .. 'ag') == 1 then next = 0 end
-  meta.nt = next
-  meta_dirty = true
+  S.meta.nt = next
+  S.meta_dirty = true
 end

@@ -14,7 +14,7 @@ use sheaf_retry::Code;
 
 use crate::config::{Durability, Settings};
 use crate::error::{backend, code, unexpected};
-use crate::script::Script;
+use crate::script::{Function, LIBRARY};
 
 /// First and longest delay before a lost connection is made again.
 const RECONNECT_MS: (u32, u32) = (50, 1_000);
@@ -92,42 +92,41 @@ impl Link {
     /// Of the connection and of the server.
     pub(crate) async fn call(
         &self,
-        script: &Script,
+        function: &Function,
         arguments: Vec<Bytes>,
         durable: bool,
     ) -> Result<Result<Answer, Refusal>, Error> {
         let mut all: Vec<Value> = Vec::with_capacity(arguments.len() + 4);
-        all.push(script.sha.as_str().into());
+        all.push(function.called.as_str().into());
         all.push(Value::Integer(1));
         all.push(self.meta_key.as_str().into());
         all.push(Value::Bytes(self.settings.clone()));
         all.extend(arguments.into_iter().map(Value::Bytes));
         let durable = durable && self.durability != Durability::Async;
         let client = self.client();
-        let mut answer = self.send(client, script, "EVALSHA", all.clone(), durable).await;
+        let mut answer = self.send(client, function, all.clone(), durable).await;
         if let Err(error) = &answer
-            && error.details().starts_with("NOSCRIPT")
+            && error.details().contains(NO_FUNCTION)
         {
-            // Flushed, or another server: the text makes it known again.
-            all[0] = script.text.as_str().into();
-            answer = self.send(client, script, "EVAL", all, durable).await;
+            // Flushed, or a server that does not know it yet.
+            self.load(client).await?;
+            answer = self.send(client, function, all, durable).await;
         }
         match answer {
-            Ok(value) => parts(value).ok_or_else(|| unexpected(script.name)),
+            Ok(value) => parts(value).ok_or_else(|| unexpected(function.name)),
             Err(error) if is_not_durable(&error) => Err(not_durable(self.durability, &error)),
-            Err(error) => Err(backend(format!("call {:?} on Valkey", script.name), error)),
+            Err(error) => Err(backend(format!("call {:?} on Valkey", function.name), error)),
         }
     }
 
     async fn send(
         &self,
         client: &Client,
-        script: &Script,
-        command: &'static str,
+        function: &Function,
         arguments: Vec<Value>,
         durable: bool,
     ) -> Result<Value, fred::error::Error> {
-        let command = self.command(command);
+        let command = self.command("FCALL");
         if !durable {
             return client.custom(command, arguments).await;
         }
@@ -150,10 +149,22 @@ impl Link {
             _ => 0,
         };
         if reached < 1 {
-            let details = format!("{NOT_DURABLE}{}", script.name);
+            let details = format!("{NOT_DURABLE}{}", function.name);
             return Err(fred::error::Error::new(fred::error::ErrorKind::Unknown, details));
         }
         Ok(answer)
+    }
+
+    /// Makes the library known to the server that has the keys.
+    async fn load(&self, client: &Client) -> Result<(), Error> {
+        let arguments: Vec<Value> = vec!["LOAD".into(), LIBRARY.text.as_str().into()];
+        let loaded: Result<Value, _> = client.custom(self.command("FUNCTION"), arguments).await;
+        match loaded {
+            Err(error) if !error.details().contains("already exists") => {
+                Err(backend("load the library of scripts into Valkey", error))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn command(&self, name: &'static str) -> CustomCommand {
@@ -186,6 +197,9 @@ impl Link {
         }
     }
 }
+
+/// What a server says that does not know the library.
+const NO_FUNCTION: &str = "Function not found";
 
 /// Marks our own error among those of the client.
 const NOT_DURABLE: &str = "not durable: ";

@@ -17,7 +17,7 @@ use sheaf_retry::Timestamp;
 use crate::control::state_bits;
 use crate::coordinator::Shared;
 use crate::error::{damaged, unexpected};
-use crate::script::SCRIPTS;
+use crate::script::LIBRARY;
 use crate::unpack::{self, Reader};
 use crate::work::{bytes, list, number};
 
@@ -84,7 +84,7 @@ impl Shared {
                 Bytes::from(filter.prefix.clone()),
                 Bytes::from(parent.clone()),
             ];
-            let answer = self.link.call(&SCRIPTS.list, arguments, false).await?;
+            let answer = self.link.call(&LIBRARY.list, arguments, false).await?;
             let mut answer = answer.map_err(|refusal| self.refused(&refusal, &[]))?;
             let mut found = list(answer.next()).into_iter();
             while let (Some(id), Some(raw)) = (found.next(), found.next()) {
@@ -121,7 +121,7 @@ impl Shared {
         let mut all = Vec::with_capacity(names.len());
         for part in names.chunks(STATS_PER_CALL) {
             let arguments = part.iter().cloned().map(Bytes::from).collect();
-            let answer = self.link.call(&SCRIPTS.stats, arguments, false).await?;
+            let answer = self.link.call(&LIBRARY.stats, arguments, false).await?;
             let mut answer = answer.map_err(|refusal| self.refused(&refusal, &[]))?;
             let values = list(answer.next());
             for (name, pair) in part.iter().zip(values.chunks_exact(2)) {

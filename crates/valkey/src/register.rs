@@ -8,7 +8,7 @@ use crate::coordinator::Shared;
 use crate::error::unexpected;
 use crate::link::Refusal;
 use crate::pack;
-use crate::script::{LAYOUT, SCRIPTS};
+use crate::script::{LAYOUT, LIBRARY};
 use crate::unpack;
 use crate::work::{bytes, list, number};
 
@@ -19,7 +19,7 @@ impl Shared {
         let depends = specs.iter().map(|spec| spec.depends_on.len()).sum();
         at_most("depends_on", depends, MAX_DEPENDENCIES)?;
         let arguments = specs.iter().map(pack::spec).collect::<Result<Vec<_>, _>>()?;
-        let answer = self.link.call(&SCRIPTS.register, arguments, true).await?;
+        let answer = self.link.call(&LIBRARY.register, arguments, true).await?;
         let asked: Vec<&BatchSpec> = specs.iter().collect();
         let mut answer = answer.map_err(|refusal| self.refused(&refusal, &asked))?;
         self.noted(&mut answer);

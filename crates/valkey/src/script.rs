@@ -1,103 +1,131 @@
-//! The scripts: put together from parts, called by their digest.
+//! The scripts: one library of functions, put together from parts.
+//!
+//! A library is compiled once, where a script that `EVALSHA` calls makes all
+//! its functions anew each time: with as many as these have, that took three
+//! quarters of a call. Its name has a digest of its text, so that the
+//! libraries of two versions are on a server at the same time.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::LazyLock;
 
-macro_rules! part {
-    ($name:literal) => {
-        include_str!(concat!("../scripts/", $name, ".lua"))
+macro_rules! parts {
+    ($($name:literal),+ $(,)?) => {
+        [$( include_str!(concat!("../scripts/", $name, ".lua")) ),+]
     };
 }
+
+/// In the order in which they use each other.
+const PARTS: [&str; 16] = parts![
+    "base", "change", "depend", "register", "tick", "settle", "claim", "control", "op_register",
+    "op_work", "op_extend", "op_control", "op_sweep", "op_list", "op_stats", "library",
+];
 
 /// Version of the scripts, of what they write and of what they are asked: two
 /// versions may run beside each other as long as this number is the same.
 pub(crate) const LAYOUT: u32 = 1;
 
-/// A script as the server is sent it.
+/// The functions of one version.
 #[derive(Debug)]
-pub(crate) struct Script {
-    pub(crate) name: &'static str,
+pub(crate) struct Library {
+    /// What the server is given once.
     pub(crate) text: String,
-    /// SHA-1 of the text: how the server knows it.
-    pub(crate) sha: String,
+    pub(crate) register: Function,
+    pub(crate) work: Function,
+    pub(crate) extend: Function,
+    pub(crate) control: Function,
+    pub(crate) sweep: Function,
+    pub(crate) list: Function,
+    pub(crate) stats: Function,
 }
 
-impl Script {
-    pub(crate) fn new(name: &'static str, flags: &str, parts: &[&str]) -> Self {
-        let mut text = String::new();
-        if !flags.is_empty() {
-            // With room kept for the work that makes room.
-            text.push_str("#!lua flags=");
-            text.push_str(flags);
+/// A function by its name for people and on the server.
+#[derive(Debug)]
+pub(crate) struct Function {
+    pub(crate) name: &'static str,
+    pub(crate) called: String,
+}
+
+impl Library {
+    fn new(parts: &[&str]) -> Self {
+        let body = assemble(parts);
+        let digest = ring::digest::digest(&ring::digest::SHA256, body.as_bytes());
+        let mut library = format!("sheaf_{LAYOUT}_");
+        for byte in &digest.as_ref()[..6] {
+            // Writing to a text cannot fail.
+            let _written = write!(library, "{byte:02x}");
+        }
+        let text = format!("#!lua name={library}\n{}", body.replace("NAME_", &format!("{library}_")));
+        let function = |name| Function { name, called: format!("{library}_{name}") };
+        Library {
+            text,
+            register: function("register"),
+            work: function("work"),
+            extend: function("extend"),
+            control: function("control"),
+            sweep: function("sweep"),
+            list: function("list"),
+            stats: function("stats"),
+        }
+    }
+}
+
+/// The library of this version.
+pub(crate) static LIBRARY: LazyLock<Library> = LazyLock::new(|| Library::new(&PARTS));
+
+/// The parts as one, with the constants (`--# NAME VALUE`) put in where they
+/// are used, and without comments.
+fn assemble(parts: &[&str]) -> String {
+    let lines = || parts.iter().flat_map(|part| part.lines());
+    let constants: HashMap<&str, &str> = lines()
+        .filter_map(|line| line.strip_prefix("--# ")?.split_once(' '))
+        .map(|(name, value)| (name, value.trim()))
+        .collect();
+    let mut text = String::new();
+    for line in lines() {
+        let line = line.trim();
+        if !line.is_empty() && !line.starts_with("--") {
+            substitute(line, &constants, &mut text);
             text.push('\n');
         }
-        text.push_str("-- sheaf ");
-        text.push_str(name);
-        text.push('\n');
-        for part in parts {
-            text.push_str(part);
-        }
-        let digest = ring::digest::digest(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes());
-        let mut sha = String::with_capacity(40);
-        for byte in digest.as_ref() {
-            // Writing to a text cannot fail.
-            let _written = write!(sha, "{byte:02x}");
-        }
-        Script { name, text, sha }
     }
+    text
 }
 
-/// All scripts of this version.
-#[derive(Debug)]
-pub(crate) struct Scripts {
-    pub(crate) register: Script,
-    pub(crate) work: Script,
-    pub(crate) extend: Script,
-    pub(crate) control: Script,
-    pub(crate) sweep: Script,
-    pub(crate) list: Script,
-    pub(crate) stats: Script,
-}
-
-const BASE: &str = part!("base");
-const CHANGE: &str = part!("change");
-const DEPEND: &str = part!("depend");
-const REGISTER: &str = part!("register");
-const TICK: &str = part!("tick");
-const SETTLE: &str = part!("settle");
-const CLAIM: &str = part!("claim");
-const CONTROL: &str = part!("control");
-
-/// Work may end where memory is full, or nothing would ever make room.
-const ALLOW_OOM: &str = "allow-oom";
-const NO_WRITES: &str = "no-writes";
-
-impl Scripts {
-    fn new() -> Self {
-        let change = [BASE, CHANGE];
-        let settle = [BASE, CHANGE, DEPEND, TICK, SETTLE];
-        let work = [BASE, CHANGE, DEPEND, REGISTER, TICK, SETTLE, CLAIM];
-        let control = [BASE, CHANGE, DEPEND, REGISTER, TICK, SETTLE, CONTROL];
-        let script = |name, flags, base: &[&'static str], op: &'static str| {
-            let parts: Vec<&str> = base.iter().copied().chain([op]).collect();
-            Script::new(name, flags, &parts)
+/// A line with its constants put in; texts in quotes stay as they are.
+fn substitute(line: &str, constants: &HashMap<&str, &str>, out: &mut String) {
+    let mut rest = line;
+    while let Some(first) = rest.chars().next() {
+        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let end = if first == '\'' {
+            rest[1..].find('\'').map_or(rest.len(), |at| at + 2)
+        } else if is_name(first) {
+            rest.find(|c| !is_name(c)).unwrap_or(rest.len())
+        } else {
+            first.len_utf8()
         };
-        Scripts {
-            register: script(
-                "register",
-                "",
-                &[BASE, CHANGE, DEPEND, REGISTER],
-                part!("op_register"),
-            ),
-            work: script("work", ALLOW_OOM, &work, part!("op_work")),
-            extend: script("extend", ALLOW_OOM, &settle, part!("op_extend")),
-            control: script("control", ALLOW_OOM, &control, part!("op_control")),
-            sweep: script("sweep", ALLOW_OOM, &control, part!("op_sweep")),
-            list: script("list", NO_WRITES, &[BASE], part!("op_list")),
-            stats: script("stats", NO_WRITES, &change, part!("op_stats")),
-        }
+        let (token, after) = rest.split_at(end);
+        out.push_str(constants.get(token).copied().unwrap_or(token));
+        rest = after;
     }
 }
 
-/// See [`Scripts`].
-pub(crate) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(Scripts::new);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn constants_are_put_in_and_comments_left_out() {
+        let parts = ["--# ONE 1\n-- about\nlocal a = ONE + r.ONE2", "  f('ONE', ONE) -- end"];
+        assert_eq!(assemble(&parts), "local a = 1 + r.ONE2\nf('ONE', 1) -- end\n");
+    }
+
+    #[test]
+    fn another_text_is_another_library() {
+        let one = Library::new(&["F.offer('NAME_' .. name)"]);
+        let other = Library::new(&["F.offer('NAME_' ..  name)"]);
+        assert_ne!(one.work.called, other.work.called);
+        assert!(one.work.called.starts_with("sheaf_1_") && one.work.called.ends_with("_work"));
+        assert!(one.text.contains(one.work.called.strip_suffix("work").unwrap()));
+    }
+}

@@ -15,7 +15,7 @@ use sheaf_retry::Timestamp;
 use crate::coordinator::Shared;
 use crate::error::{damaged, unexpected};
 use crate::pack::{self, MAX_EXACT, Packed};
-use crate::script::SCRIPTS;
+use crate::script::LIBRARY;
 use crate::unpack;
 
 /// What is due and done by a call that has other work: keeps it short.
@@ -123,7 +123,7 @@ impl Shared {
         let arguments = arguments(outcomes, started, request)?;
         // A claim that is lost is made anew, with a greater token.
         let durable = !outcomes.is_empty() || !started.is_empty();
-        let answer = self.link.call(&SCRIPTS.work, arguments, durable).await?;
+        let answer = self.link.call(&LIBRARY.work, arguments, durable).await?;
         let outputs: Vec<_> = outcomes.iter().flat_map(|outcome| &outcome.outputs).collect();
         let mut answer = answer.map_err(|refusal| self.refused(&refusal, &outputs))?;
         let now = self.noted(&mut answer);
@@ -145,7 +145,7 @@ impl Shared {
         head.u32(0).u32(0).byte(0).u32(SWEEP_BUDGET);
         let mut arguments = vec![head.done()];
         arguments.extend(queues.into_iter().map(Bytes::from));
-        let answer = self.link.call(&SCRIPTS.work, arguments, false).await?;
+        let answer = self.link.call(&LIBRARY.work, arguments, false).await?;
         let mut answer = answer.map_err(|refusal| self.refused(&refusal, &[]))?;
         self.noted(&mut answer);
         Ok(())
@@ -229,7 +229,7 @@ impl Shared {
         // Each by itself: a part at a time keeps the server's calls short.
         for part in leases.chunks(EXTEND_PER_CALL) {
             let arguments = part.iter().map(pack::extension).collect();
-            let answer = self.link.call(&SCRIPTS.extend, arguments, false).await?;
+            let answer = self.link.call(&LIBRARY.extend, arguments, false).await?;
             let mut answer = answer.map_err(|refusal| self.refused(&refusal, &[]))?;
             self.noted(&mut answer);
             let values = list(answer.next());
