@@ -25,6 +25,57 @@
 --# F_WAIT 32
 --# F_CANCEL 64
 --# F_CHILDREN 128
+-- A batch in the form of a list: what the call needs, then the head of the record.
+--# R_ID 1
+--# R_RAW 2
+--# R_S 3
+--# R_X 4
+--# R_QUEUE 5
+--# R_TENANT 6
+--# R_DIRTY 7
+--# R_PURGED 8
+--# R_FROM 9
+--# R_BY 10
+--# R_DL 11
+--# R_CLA 12
+--# R_DUR 13
+--# R_WORKER 14
+--# R_REQ 15
+--# R_VER 16
+--# R_STATE 17
+--# R_FLAGS 18
+--# R_SETTLED 19
+--# R_PRIO 20
+--# R_ATT 21
+--# R_LOST 22
+--# R_EP 23
+--# R_LO 24
+--# R_SEP 25
+--# R_SLO 26
+--# R_SEQ 27
+--# R_ROWS 28
+--# R_BYTES 29
+--# R_REG 30
+--# R_UPD 31
+--# R_FIRST 32
+--# R_EXP 33
+--# R_AT 34
+--# R_HOME 35
+--# R_SLEN 36
+--# R_LAST 36
+-- A queue likewise, after the counts of the eight states.
+--# Q_LR 9
+--# Q_LB 10
+--# Q_PU 11
+--# Q_PA 12
+--# Q_DR 13
+--# Q_ML 14
+--# Q_MT 15
+--# Q_RS 16
+--# Q_RB 17
+--# Q_FA 18
+--# Q_MB 19
+--# Q_LAST 19
 -- Verdicts.
 --# APPLIED 1
 --# ALREADY 2
@@ -99,12 +150,13 @@ end
 
 function F.read_meta()
   local raw = call('GET', P .. 'm')
-  if not raw then S.meta = F.new_meta() return end
-  local m = {}
-  local at
-  m.v, m.ep, m.lo, m.run, m.seq, m.rev, m.nt, m.lv, m.lb, m.wu, m.en, m.ed, at = unp(META, raw)
-  m.rid = ssub(raw, at)
-  S.meta = m
+  if not raw then
+    S.meta = F.new_meta()
+    return
+  end
+  local v, ep, lo, run, seq, rev, nt, lv, lb, wu, en, ed, at = unp(META, raw)
+  S.meta = { v = v, ep = ep, lo = lo, run = run, seq = seq, rev = rev, nt = nt, lv = lv, lb = lb,
+    wu = wu, en = en, ed = ed, rid = ssub(raw, at) }
 end
 
 -- Begins a run: the server is another one, or was started again, so that the
@@ -149,30 +201,32 @@ end
 --# HLEN 112
 --# LEASE '<I8I8I8Hc0Hc0'
 
+-- A list that is made at once from what was unpacked: a table with names, or
+-- one that grows, costs several times as much.
 function F.decode(id, raw)
-  local r = { id = id }
-  local ver
-  ver, r.state, r.flags, r.settled, r.prio, r.att, r.lost, r.ep, r.lo, r.sep, r.slo, r.seq,
-    r.rows, r.bytes, r.reg, r.upd, r.first, r.exp, r.at, r.home, r.slen = unp(HEAD, raw)
-  if ver ~= 1 or r.state < 1 or r.state > 8 or #raw < HLEN + r.slen then error('damaged') end
-  r.S = ssub(raw, HLEN + 1, HLEN + r.slen)
-  r.queue, r.tenant = unp('<Hc0Hc0', r.S)
-  local at = HLEN + r.slen + 1
-  if r.state == PROCESSING then
-    r.dl, r.cla, r.dur, r.worker, r.req, at = unp(LEASE, raw, at)
+  local r = { id, raw, false, false, false, false, false, false, false, false, false, false, false,
+    false, false, unp(HEAD, raw) }
+  local state, slen = r[R_STATE], r[R_SLEN]
+  if r[R_VER] ~= 1 or state < 1 or state > 8 or #raw < HLEN + slen then error('damaged') end
+  local s = ssub(raw, HLEN + 1, HLEN + slen)
+  r[R_S] = s
+  r[R_QUEUE], r[R_TENANT] = unp('<Hc0Hc0', s)
+  local at = HLEN + slen + 1
+  if state == PROCESSING then
+    r[R_DL], r[R_CLA], r[R_DUR], r[R_WORKER], r[R_REQ], at = unp(LEASE, raw, at)
   end
-  r.X = ssub(raw, at)
+  r[R_X] = ssub(raw, at)
   return r
 end
 
 function F.encode(r)
-  local head = pack(HEAD, 1, r.state, r.flags, r.settled, r.prio, r.att, r.lost, r.ep, r.lo,
-    r.sep, r.slo, r.seq, r.rows, r.bytes, r.reg, r.upd, r.first, r.exp, r.at, r.home, r.slen)
-  if r.state == PROCESSING then
-    return head .. r.S
-      .. pack(LEASE, r.dl, r.cla, r.dur, #r.worker, r.worker, #r.req, r.req) .. r.X
+  local head = pack(HEAD, unpack(r, R_VER, R_LAST))
+  if r[R_STATE] == PROCESSING then
+    local worker, req = r[R_WORKER], r[R_REQ]
+    return head .. r[R_S]
+      .. pack(LEASE, r[R_DL], r[R_CLA], r[R_DUR], #worker, worker, #req, req) .. r[R_X]
   end
-  return head .. r.S .. r.X
+  return head .. r[R_S] .. r[R_X]
 end
 
 -- A section of X: e error, l locations, o outputs, p progress, u not yet
@@ -217,7 +271,7 @@ end
 
 -- What S says besides queue and tenant.
 function F.policy_of(r)
-  local _, _, policy = unp('<Hc0Hc0Hc0', r.S)
+  local _, _, policy = unp('<Hc0Hc0Hc0', r[R_S])
   if policy == '' then policy = S.cfg.policy end
   local p = {}
   p.retries, p.base, p.factor, p.cap, p.jitter, p.deadline = unp('<dddddd', policy)
@@ -225,6 +279,8 @@ function F.policy_of(r)
 end
 
 local no_options = { delay = 0, expires = -1, window = 0, key = '', parents = {}, depends = {} }
+function F.no_options() return no_options end
+
 function F.options_of(s)
   local _, _, _, packed = unp('<Hc0Hc0Hc0I4c0', s)
   if packed == '' then return no_options end
@@ -283,12 +339,11 @@ function F.Q(name, create)
   end
   local raw = call('GET', P .. 'q:' .. name)
   if raw then
-    q = { name = name }
-    q[1], q[2], q[3], q[4], q[5], q[6], q[7], q[8], q.lr, q.lb, q.pu, q.pa, q.dr, q.ml, q.mt,
-      q.rs, q.rb, q.fa, q.mb = unp(QUEUE, raw)
+    q = { unp(QUEUE, raw) }
+    q.name = name
   elseif create then
-    q = { 0, 0, 0, 0, 0, 0, 0, 0, name = name, lr = 0, lb = 0, pu = 0, pa = 0, dr = 0, ml = -1,
-      mt = -1, rs = -1, rb = 0, fa = 0, mb = -1, dirty = true, new = true }
+    q = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, -1, -1, -1, 0, 0, -1 }
+    q.name, q.dirty, q.new = name, true, true
   else
     q = false
   end
@@ -297,19 +352,19 @@ function F.Q(name, create)
   return q
 end
 
-function F.interval(q) return 1000000 / q.rs end
+function F.interval(q) return 1000000 / q[Q_RS] end
 
 function F.tokens(q)
-  if q.rs < 0 then return FOREVER end
+  if q[Q_RS] < 0 then return FOREVER end
   local missing = 0
-  if q.fa > now then missing = math.ceil((q.fa - now) / F.interval(q) - 1e-6) end
-  return max(q.rb - missing, 0)
+  if q[Q_FA] > now then missing = math.ceil((q[Q_FA] - now) / F.interval(q) - 1e-6) end
+  return max(q[Q_RB] - missing, 0)
 end
 
 -- How many batches of it may be given out now.
 function F.room(q)
-  if q.pa == 1 then return 0 end
+  if q[Q_PA] == 1 then return 0 end
   local left = FOREVER
-  if q.ml >= 0 then left = max(q.ml - q[PROCESSING], 0) end
+  if q[Q_ML] >= 0 then left = max(q[Q_ML] - q[PROCESSING], 0) end
   return min(left, F.tokens(q))
 end

@@ -15,8 +15,9 @@ function F.list_key(queue, prio, tenant)
 end
 
 function F.touch(r)
-  if not r.dirty then
-    r.dirty = true
+  r[R_RAW] = false
+  if not r[R_DIRTY] then
+    r[R_DIRTY] = true
     S.dirty[#S.dirty + 1] = r
   end
 end
@@ -24,34 +25,34 @@ end
 function F.note(r, from, to, worker)
   if S.meta.wu <= now then return end
   local error = ''
-  if r.state == FAILED or r.state == SCHEDULED then error = F.section(r.X, 'e') or '' end
+  if r[R_STATE] == FAILED or r[R_STATE] == SCHEDULED then error = F.section(r[R_X], 'e') or '' end
   worker = worker or ''
-  S.events[#S.events + 1] = pack('<BBI8I4Bc0Hc0Hc0I4c0', from, to, now, r.att, #r.id, r.id,
-    #r.queue, r.queue, #worker, worker, #error, error)
+  S.events[#S.events + 1] = pack('<BBI8I4Bc0Hc0Hc0I4c0', from, to, now, r[R_ATT], #r[R_ID], r[R_ID],
+    #r[R_QUEUE], r[R_QUEUE], #worker, worker, #error, error)
 end
 
-function F.lease_member(r) return r.queue .. '\0' .. r.tenant .. '\0' .. r.id end
+function F.lease_member(r) return r[R_QUEUE] .. '\0' .. r[R_TENANT] .. '\0' .. r[R_ID] end
 
 function F.has_children(r)
-  return F.has(r.flags, F_CHILDREN) and call('EXISTS', P .. 'e:' .. r.id) == 1
+  return F.has(r[R_FLAGS], F_CHILDREN) and call('EXISTS', P .. 'e:' .. r[R_ID]) == 1
 end
 
 function F.age_if_free(r)
-  if F.has(r.flags, F_REMEMBERED) or F.has_children(r) then return end
+  if F.has(r[R_FLAGS], F_REMEMBERED) or F.has_children(r) then return end
   S.aged = true
-  if r.state == FAILED then
-    F.put(P .. 'de', r.id, r.at)
-    F.soon(r.at + S.cfg.keep_failed)
+  if r[R_STATE] == FAILED then
+    F.put(P .. 'de', r[R_ID], r[R_AT])
+    F.soon(r[R_AT] + S.cfg.keep_failed)
   else
-    F.put(P .. 'fi', r.id, r.at)
-    F.soon(r.at + S.cfg.keep_finished)
+    F.put(P .. 'fi', r[R_ID], r[R_AT])
+    F.soon(r[R_AT] + S.cfg.keep_finished)
   end
 end
 
 function F.link_outputs(r, add)
-  local outputs = r.X ~= '' and F.section(r.X, 'o')
+  local outputs = r[R_X] ~= '' and F.section(r[R_X], 'o')
   if not outputs then return end
-  for _, id in ipairs(F.ids_of(outputs)) do F.put(P .. 'lo:' .. id, r.id, add and r.seq) end
+  for _, id in ipairs(F.ids_of(outputs)) do F.put(P .. 'lo:' .. id, r[R_ID], add and r[R_SEQ]) end
 end
 
 -- A batch that waits knows what has not yet completed; an edge leads from each
@@ -59,21 +60,21 @@ end
 --# PATIENT 4503599627370496
 
 function F.link_waits(r, add)
-  local unmet = r.X ~= '' and F.section(r.X, 'u')
+  local unmet = r[R_X] ~= '' and F.section(r[R_X], 'u')
   if not unmet then return end
-  local score = r.seq
-  if F.has(r.flags, F_WAIT) then score = score + PATIENT end
+  local score = r[R_SEQ]
+  if F.has(r[R_FLAGS], F_WAIT) then score = score + PATIENT end
   for _, parent in ipairs(F.ids_of(unmet)) do
-    F.put(P .. 'e:' .. parent, r.id, add and score)
+    F.put(P .. 'e:' .. parent, r[R_ID], add and score)
     S.meta.ed = S.meta.ed + (add and 1 or -1)
     S.meta_dirty = true
     local p = F.load(parent)
     if p and add then
-      if not F.has(p.flags, F_CHILDREN) then
-        p.flags = p.flags + F_CHILDREN
+      if not F.has(p[R_FLAGS], F_CHILDREN) then
+        p[R_FLAGS] = p[R_FLAGS] + F_CHILDREN
         F.touch(p)
       end
-      if p.state > PROCESSING then F.put(P .. (p.state == FAILED and 'de' or 'fi'), p.id, false) end
+      if p[R_STATE] > PROCESSING then F.put(P .. (p[R_STATE] == FAILED and 'de' or 'fi'), p[R_ID], false) end
     elseif p then
       S.ageing[parent] = true
     end
@@ -81,127 +82,133 @@ function F.link_waits(r, add)
 end
 
 function F.tenant_lease(q, tenant, by)
-  if q.mt < 0 then return end
+  if q[Q_MT] < 0 then return end
   q.tl = q.tl or {}
   q.tl[tenant] = (q.tl[tenant] or 0) + by
 end
 
 -- Takes a batch out of all places where its state put it.
 function F.leave(r)
-  local state = r.state
-  local q = F.Q(r.queue, true)
+  local state = r[R_STATE]
+  local q = F.Q(r[R_QUEUE], true)
   q[state] = q[state] - 1
   q.dirty = true
   if state <= PROCESSING then
-    q.lr = q.lr - r.rows
-    q.lb = q.lb - r.bytes
+    q[Q_LR] = q[Q_LR] - r[R_ROWS]
+    q[Q_LB] = q[Q_LB] - r[R_BYTES]
     S.meta.lv = S.meta.lv - 1
-    S.meta.lb = S.meta.lb - r.bytes
+    S.meta.lb = S.meta.lb - r[R_BYTES]
     S.meta_dirty = true
   end
-  r.from, r.by = state, r.worker
+  r[R_FROM], r[R_BY] = state, r[R_WORKER]
   if state == PENDING then
-    local key = F.list_key(r.queue, r.prio, r.tenant)
-    F.put(key, r.id, false)
+    local key = F.list_key(r[R_QUEUE], r[R_PRIO], r[R_TENANT])
+    F.put(key, r[R_ID], false)
     S.lists[key] = r
   elseif state == PROCESSING then
     F.put(P .. 'ls', F.lease_member(r), false)
-    local key = P .. 'cl:' .. r.worker .. '\0' .. r.req
+    local key = P .. 'cl:' .. r[R_WORKER] .. '\0' .. r[R_REQ]
     S.claims[key] = S.claims[key] or {}
-    S.claims[key][r.id] = false
-    F.tenant_lease(q, r.tenant, -1)
-    if q.ml >= 0 or q.mt >= 0 then S.wake[r.queue] = true end
+    S.claims[key][r[R_ID]] = false
+    F.tenant_lease(q, r[R_TENANT], -1)
+    if q[Q_ML] >= 0 or q[Q_MT] >= 0 then S.wake[r[R_QUEUE]] = true end
   elseif state == SCHEDULED then
-    F.put(P .. 'd:' .. r.queue, r.id, false)
-    S.due[r.queue] = true
+    F.put(P .. 'd:' .. r[R_QUEUE], r[R_ID], false)
+    S.due[r[R_QUEUE]] = true
   elseif state == WAITING then
     F.link_waits(r, false)
   else
-    F.put(P .. (state == FAILED and 'de' or 'fi'), r.id, false)
+    F.put(P .. (state == FAILED and 'de' or 'fi'), r[R_ID], false)
     F.link_outputs(r, false)
   end
-  if r.exp > 0 and state <= SCHEDULED then F.put(P .. 'ex', r.id, false) end
+  if r[R_EXP] > 0 and state <= SCHEDULED then F.put(P .. 'ex', r[R_ID], false) end
 end
 
 -- Puts a batch where its state belongs.
 function F.enter(r)
-  local state = r.state
-  local q = F.Q(r.queue, true)
+  local state = r[R_STATE]
+  local q = F.Q(r[R_QUEUE], true)
   q[state] = q[state] + 1
   q.dirty = true
   if state <= PROCESSING then
-    q.lr = q.lr + r.rows
-    q.lb = q.lb + r.bytes
+    q[Q_LR] = q[Q_LR] + r[R_ROWS]
+    q[Q_LB] = q[Q_LB] + r[R_BYTES]
     S.meta.lv = S.meta.lv + 1
-    S.meta.lb = S.meta.lb + r.bytes
+    S.meta.lb = S.meta.lb + r[R_BYTES]
     S.meta_dirty = true
   end
-  r.upd = now
+  r[R_UPD] = now
   if state ~= PROCESSING then
-    r.worker = nil
-    if F.has(r.flags, F_STARTED) then r.flags = r.flags - F_STARTED end
+    r[R_WORKER] = false
+    if F.has(r[R_FLAGS], F_STARTED) then r[R_FLAGS] = r[R_FLAGS] - F_STARTED end
   end
   if state == PENDING then
-    local key = F.list_key(r.queue, r.prio, r.tenant)
-    F.put(key, r.id, r.seq)
+    local key = F.list_key(r[R_QUEUE], r[R_PRIO], r[R_TENANT])
+    F.put(key, r[R_ID], r[R_SEQ])
     S.lists[key] = r
-    S.wake[r.queue] = true
+    S.wake[r[R_QUEUE]] = true
   elseif state == PROCESSING then
-    F.put(P .. 'ls', F.lease_member(r), r.dl)
-    F.soon(r.dl)
-    local key = P .. 'cl:' .. r.worker .. '\0' .. r.req
+    F.put(P .. 'ls', F.lease_member(r), r[R_DL])
+    F.soon(r[R_DL])
+    local key = P .. 'cl:' .. r[R_WORKER] .. '\0' .. r[R_REQ]
     S.claims[key] = S.claims[key] or {}
-    S.claims[key][r.id] = true
-    F.tenant_lease(q, r.tenant, 1)
+    S.claims[key][r[R_ID]] = true
+    F.tenant_lease(q, r[R_TENANT], 1)
   elseif state == SCHEDULED then
-    F.put(P .. 'd:' .. r.queue, r.id, r.at)
-    S.due[r.queue] = true
-    F.soon(r.at)
+    F.put(P .. 'd:' .. r[R_QUEUE], r[R_ID], r[R_AT])
+    S.due[r[R_QUEUE]] = true
+    F.soon(r[R_AT])
   elseif state == WAITING then
     F.link_waits(r, true)
   else
     F.link_outputs(r, true)
     F.age_if_free(r)
-    if F.has(r.flags, F_CHILDREN) then S.agenda[#S.agenda + 1] = r.id end
+    if F.has(r[R_FLAGS], F_CHILDREN) then S.agenda[#S.agenda + 1] = r[R_ID] end
   end
-  if r.exp > 0 and state <= SCHEDULED then
-    F.put(P .. 'ex', r.id, r.exp)
-    F.soon(r.exp)
+  if r[R_EXP] > 0 and state <= SCHEDULED then
+    F.put(P .. 'ex', r[R_ID], r[R_EXP])
+    F.soon(r[R_EXP])
   end
   F.touch(r)
-  F.note(r, r.from or 0, state, r.by or r.worker)
-  r.from, r.by = nil, nil
+  F.note(r, r[R_FROM] or 0, state, r[R_BY] or r[R_WORKER])
+  r[R_FROM], r[R_BY] = false, false
 end
 
 function F.finish(r, state)
-  r.state = state
-  r.at = now
-  if r.X ~= '' then r.X = F.with_section(r.X, 'u') end
+  r[R_STATE] = state
+  r[R_AT] = now
+  if r[R_X] ~= '' then r[R_X] = F.with_section(r[R_X], 'u') end
 end
 
 function F.ready(r)
-  r.state = PENDING
-  r.at = 0
+  r[R_STATE] = PENDING
+  r[R_AT] = 0
 end
 
 function F.rest(r, delay)
   F.ready(r)
   if delay > 0 then
-    r.state = SCHEDULED
-    r.at = now + delay
+    r[R_STATE] = SCHEDULED
+    r[R_AT] = now + delay
   end
 end
 
 function F.start(r)
-  if F.has(r.flags, F_STARTED) then return end
-  r.flags = r.flags + F_STARTED
-  r.att = r.att + 1
-  if r.first == 0 then r.first = now end
+  if F.has(r[R_FLAGS], F_STARTED) then return end
+  r[R_FLAGS] = r[R_FLAGS] + F_STARTED
+  r[R_ATT] = r[R_ATT] + 1
+  if r[R_FIRST] == 0 then r[R_FIRST] = now end
 end
 
 function F.fail_with(r, code, permanent, message)
-  r.X = F.with_section(r.X, 'e',
+  r[R_X] = F.with_section(r[R_X], 'e',
     pack('<I8BHc0', now, permanent and 1 or 0, #code, code) .. ssub(message, 1, 4096))
+end
+
+-- A batch that nothing has happened to.
+function F.new_record(id, s, queue, tenant)
+  return { id, false, s, '', queue, tenant, false, false, false, false, false, false, false, false,
+    false, 1, PENDING, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, now, now, 0, 0, 0, 0, #s }
 end
 
 -- Stands in for a record that cannot be read: it is listed, and failed.
@@ -219,9 +226,8 @@ function F.damaged(id, queue, tenant, from)
     seq = S.meta.seq
     F.put(P .. 'od', id, seq)
   end
-  local r = { id = id, state = FAILED, flags = 0, settled = 0, prio = 0, att = 0, lost = 0, ep = 0,
-    lo = 0, sep = 0, slo = 0, seq = seq, rows = 0, bytes = 0, reg = now, upd = now, first = 0,
-    exp = 0, at = now, home = 0, slen = #s, S = s, queue = queue, tenant = tenant, X = '' }
+  local r = F.new_record(id, s, queue, tenant)
+  r[R_STATE], r[R_SEQ], r[R_AT] = FAILED, seq, now
   -- What cannot be read is kept for whoever can make something of it.
   if S.bad[id] then call('COPY', P .. 'b:' .. id, P .. 'bad:' .. id, 'REPLACE') end
   if call('TYPE', P .. 'b:' .. id).ok ~= 'string' then call('DEL', P .. 'b:' .. id) end
@@ -234,23 +240,23 @@ end
 
 -- Forgets a terminal batch that nothing holds.
 function F.purge(r)
-  local q = F.Q(r.queue, true)
+  local q = F.Q(r[R_QUEUE], true)
   F.leave(r)
-  q.pu = q.pu + 1
-  if F.has(r.flags, F_PARENTS) or F.has(r.flags, F_REMEMBERED) then
-    local o = F.options_of(r.S)
-    for _, parent in ipairs(o.parents) do F.put(P .. 'li:' .. parent, r.id, false) end
-    if F.has(r.flags, F_REMEMBERED) then
-      F.put(P .. 'kt', r.id, false)
-      local key = P .. 'dk:' .. r.queue .. '\0' .. r.tenant .. '\0' .. o.key
-      if call('GET', key) == r.id then S.gone[#S.gone + 1] = key end
+  q[Q_PU] = q[Q_PU] + 1
+  if F.has(r[R_FLAGS], F_PARENTS) or F.has(r[R_FLAGS], F_REMEMBERED) then
+    local o = F.options_of(r[R_S])
+    for _, parent in ipairs(o.parents) do F.put(P .. 'li:' .. parent, r[R_ID], false) end
+    if F.has(r[R_FLAGS], F_REMEMBERED) then
+      F.put(P .. 'kt', r[R_ID], false)
+      local key = P .. 'dk:' .. r[R_QUEUE] .. '\0' .. r[R_TENANT] .. '\0' .. o.key
+      if call('GET', key) == r[R_ID] then S.gone[#S.gone + 1] = key end
     end
   end
-  F.note(r, r.from, 0)
-  F.put(P .. 'od', r.id, false)
-  S.gone[#S.gone + 1] = P .. 'b:' .. r.id
-  S.recs[r.id] = false
-  r.purged = true
+  F.note(r, r[R_FROM], 0)
+  F.put(P .. 'od', r[R_ID], false)
+  S.gone[#S.gone + 1] = P .. 'b:' .. r[R_ID]
+  S.recs[r[R_ID]] = false
+  r[R_PURGED] = true
 end
 
 function F.many(command, key, values)
@@ -261,19 +267,19 @@ end
 
 function F.flush_lists()
   for key, r in pairs(S.lists) do
-    local lv, rg = P .. 'lv:' .. r.queue, P .. 'rg:' .. r.queue .. '\0' .. r.prio
-    local rc = P .. 'rc:' .. r.queue .. '\0' .. r.prio
+    local lv, rg = P .. 'lv:' .. r[R_QUEUE], P .. 'rg:' .. r[R_QUEUE] .. '\0' .. r[R_PRIO]
+    local rc = P .. 'rc:' .. r[R_QUEUE] .. '\0' .. r[R_PRIO]
     if call('EXISTS', key) == 1 then
-      if F.Q(r.queue).mt < 0 or not call('ZSCORE', rc, r.tenant) then
-        call('ZADD', rg, 0, r.tenant)
-        call('ZADD', lv, -r.prio, r.prio)
+      if F.Q(r[R_QUEUE])[Q_MT] < 0 or not call('ZSCORE', rc, r[R_TENANT]) then
+        call('ZADD', rg, 0, r[R_TENANT])
+        call('ZADD', lv, -r[R_PRIO], r[R_PRIO])
       end
     else
-      call('ZREM', rg, r.tenant)
-      call('ZREM', rc, r.tenant)
+      call('ZREM', rg, r[R_TENANT])
+      call('ZREM', rc, r[R_TENANT])
       if call('EXISTS', rg, rc) == 0 then
-        call('ZREM', lv, r.prio)
-        call('HDEL', P .. 'tn:' .. r.queue, r.prio)
+        call('ZREM', lv, r[R_PRIO])
+        call('HDEL', P .. 'tn:' .. r[R_QUEUE], r[R_PRIO])
       end
     end
   end
@@ -286,7 +292,7 @@ function F.flush_leases(q)
     if by ~= 0 then
       local n = call('HINCRBY', key, tenant, by)
       if n <= 0 then call('HDEL', key, tenant) end
-      if by < 0 and n < q.mt then
+      if by < 0 and n < q[Q_MT] then
         -- It may be given something again, in every priority where it waits.
         for _, prio in ipairs(call('ZRANGE', P .. 'lv:' .. q.name, 0, -1)) do
           if call('ZREM', P .. 'rc:' .. q.name .. '\0' .. prio, tenant) == 1 then
@@ -304,8 +310,8 @@ function F.write_queue(q)
     call('SADD', P .. 'qs', q.name)
     q.new = nil
   end
-  call('SET', P .. 'q:' .. q.name, pack(QUEUE, q[1], q[2], q[3], q[4], q[5], q[6], q[7], q[8],
-    max(q.lr, 0), max(q.lb, 0), q.pu, q.pa, q.dr, q.ml, q.mt, q.rs, q.rb, q.fa, q.mb))
+  q[Q_LR], q[Q_LB] = max(q[Q_LR], 0), max(q[Q_LB], 0)
+  call('SET', P .. 'q:' .. q.name, pack(QUEUE, unpack(q, 1, Q_LAST)))
   q.dirty = nil
 end
 
@@ -320,10 +326,11 @@ end
 function F.flush()
   local values = {}
   for _, r in ipairs(S.dirty) do
-    r.dirty = nil
-    if not r.purged then
-      values[#values + 1] = P .. 'b:' .. r.id
-      values[#values + 1] = F.encode(r)
+    r[R_DIRTY] = false
+    if not r[R_PURGED] then
+      r[R_RAW] = F.encode(r)
+      values[#values + 1] = P .. 'b:' .. r[R_ID]
+      values[#values + 1] = r[R_RAW]
     end
   end
   S.dirty = {}
@@ -377,9 +384,9 @@ function F.flush()
   local again
   for id in pairs(check) do
     local r = F.load(id)
-    if r and r.state > PROCESSING and not F.has_children(r) then
-      if F.has(r.flags, F_CHILDREN) then
-        r.flags = r.flags - F_CHILDREN
+    if r and r[R_STATE] > PROCESSING and not F.has_children(r) then
+      if F.has(r[R_FLAGS], F_CHILDREN) then
+        r[R_FLAGS] = r[R_FLAGS] - F_CHILDREN
         F.touch(r)
       end
       F.age_if_free(r)

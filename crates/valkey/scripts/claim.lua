@@ -21,7 +21,7 @@ function F.next_level(h)
     to = 0, turn = call('HGET', P .. 'tn:' .. q.name, prio), q = q, given = {} }
   level.stored = level.turn
   level.tenants = call('ZCARD', level.rg)
-  if q.mt >= 0 then level.tenants = level.tenants + call('ZCARD', level.rc) end
+  if q[Q_MT] >= 0 then level.tenants = level.tenants + call('ZCARD', level.rc) end
   -- After the one that was served last, then from the first on.
   if level.turn then
     level.ranges = { '(' .. level.turn, '+', '-', '[' .. level.turn }
@@ -59,10 +59,10 @@ end
 -- Whether the tenant may have one more; it then has it.
 function F.may_have(level, tenant)
   local q = level.q
-  if q.mt < 0 then return true end
+  if q[Q_MT] < 0 then return true end
   q.free = q.free or {}
   if not q.free[tenant] then
-    q.free[tenant] = q.mt - tonumber(call('HGET', P .. 'tl:' .. q.name, tenant) or 0)
+    q.free[tenant] = q[Q_MT] - tonumber(call('HGET', P .. 'tl:' .. q.name, tenant) or 0)
     if q.free[tenant] <= 0 then
       -- It is out of the ring until one of its leases ends.
       F.put(level.rg, tenant, false)
@@ -160,7 +160,7 @@ function F.take_out(levels)
       if list.left == 0 then
         call('DEL', list.key)
         call('ZREM', level.rg, tenant)
-        if level.q.mt >= 0 then call('ZREM', level.rc, tenant) end
+        if level.q[Q_MT] >= 0 then call('ZREM', level.rc, tenant) end
       else
         F.many('ZREM', list.key, list.ids)
       end
@@ -180,39 +180,39 @@ function F.lend(r, c)
   -- The token: above all before it, and not under the time.
   S.meta.lo = max(S.meta.lo + 1, floor(now / 1000))
   S.meta_dirty = true
-  r.state = PROCESSING
-  r.ep, r.lo = S.meta.ep, S.meta.lo
-  r.exp = 0
-  if r.X ~= '' and F.section(r.X, 'p') then r.X = F.with_section(r.X, 'p') end
-  r.worker, r.req = c.worker, c.request
-  r.dl, r.cla, r.dur = now + c.lease, now, c.lease
+  r[R_STATE] = PROCESSING
+  r[R_EP], r[R_LO] = S.meta.ep, S.meta.lo
+  r[R_EXP] = 0
+  if r[R_X] ~= '' and F.section(r[R_X], 'p') then r[R_X] = F.with_section(r[R_X], 'p') end
+  r[R_WORKER], r[R_REQ] = c.worker, c.request
+  r[R_DL], r[R_CLA], r[R_DUR] = now + c.lease, now, c.lease
   if c.start then F.start(r) end
 end
 
 -- From pending to lent, where the list of ready ones is left to the caller.
 function F.give(r, c)
-  local q = F.Q(r.queue, true)
-  if q.rs >= 0 then
-    q.fa = max(q.fa, now) + F.interval(q)
+  local q = F.Q(r[R_QUEUE], true)
+  if q[Q_RS] >= 0 then
+    q[Q_FA] = max(q[Q_FA], now) + F.interval(q)
     if F.tokens(q) == 0 then
-      local at = math.ceil(q.fa - F.interval(q) * (q.rb - 1))
+      local at = math.ceil(q[Q_FA] - F.interval(q) * (q[Q_RB] - 1))
       F.put(P .. 'th', q.name, at)
       F.soon(at)
     end
   end
   q[PENDING] = q[PENDING] - 1
-  q.lr, q.lb = q.lr - r.rows, q.lb - r.bytes
-  S.meta.lv, S.meta.lb = S.meta.lv - 1, S.meta.lb - r.bytes
+  q[Q_LR], q[Q_LB] = q[Q_LR] - r[R_ROWS], q[Q_LB] - r[R_BYTES]
+  S.meta.lv, S.meta.lb = S.meta.lv - 1, S.meta.lb - r[R_BYTES]
   q.dirty = true
-  if r.exp > 0 then F.put(P .. 'ex', r.id, false) end
-  r.from = PENDING
+  if r[R_EXP] > 0 then F.put(P .. 'ex', r[R_ID], false) end
+  r[R_FROM] = PENDING
   F.lend(r, c)
   F.enter(r)
 end
 
 function F.is_near(r, c)
-  if now - r.upd >= S.cfg.near_wait then return true end
-  return bit.band(r.home, c.home) ~= 0
+  if now - r[R_UPD] >= S.cfg.near_wait then return true end
+  return bit.band(r[R_HOME], c.home) ~= 0
 end
 
 -- Candidates in order, at most `n` of them.
@@ -240,11 +240,11 @@ function F.read_candidates(candidates)
   local good = {}
   for _, c in ipairs(candidates) do
     local r = F.load(c.id)
-    if r and r.state == PENDING then
+    if r and r[R_STATE] == PENDING then
       good[#good + 1] = c
     else
       F.put(c.key, c.id, false)
-      S.lists[c.key] = { queue = c.level.q.name, prio = c.prio, tenant = c.tenant }
+      S.lists[c.key] = { [R_QUEUE] = c.level.q.name, [R_PRIO] = c.prio, [R_TENANT] = c.tenant }
       S.wake[c.level.q.name] = true
       if not r then F.damaged(c.id, c.level.q.name, c.tenant, PENDING) end
     end
@@ -286,7 +286,7 @@ function F.select(c)
   local bytes, rows = 0, 0
   for _, one in ipairs(good) do
     local r = F.load(one.id)
-    bytes, rows = bytes + r.bytes, rows + r.rows
+    bytes, rows = bytes + r[R_BYTES], rows + r[R_ROWS]
     if #taken == c.max or (#taken > 0 and (bytes > c.max_bytes or rows > c.max_rows)) then break end
     taken[#taken + 1] = r
     levels[one.level] = true
@@ -301,8 +301,8 @@ end
 
 function F.in_order(list)
   table.sort(list, function(a, b)
-    if a.prio ~= b.prio then return a.prio > b.prio end
-    return a.seq < b.seq
+    if a[R_PRIO] ~= b[R_PRIO] then return a[R_PRIO] > b[R_PRIO] end
+    return a[R_SEQ] < b[R_SEQ]
   end)
   return list
 end
@@ -313,26 +313,26 @@ function F.named(c)
   local list, seen = {}, {}
   for _, id in ipairs(c.ids) do
     local r = F.load(id)
-    if r and r.state == PENDING and not seen[id] then
+    if r and r[R_STATE] == PENDING and not seen[id] then
       seen[id] = true
       list[#list + 1] = r
     end
   end
   local left, left_of, taken = {}, {}, {}
   for _, r in ipairs(F.in_order(list)) do
-    local q = F.Q(r.queue, true)
-    left[r.queue] = left[r.queue] or F.room(q)
-    local key = r.queue .. '\0' .. r.tenant
-    if q.mt >= 0 then
+    local q = F.Q(r[R_QUEUE], true)
+    left[r[R_QUEUE]] = left[r[R_QUEUE]] or F.room(q)
+    local key = r[R_QUEUE] .. '\0' .. r[R_TENANT]
+    if q[Q_MT] >= 0 then
       left_of[key] = left_of[key]
-        or q.mt - tonumber(call('HGET', P .. 'tl:' .. q.name, r.tenant) or 0)
+        or q[Q_MT] - tonumber(call('HGET', P .. 'tl:' .. q.name, r[R_TENANT]) or 0)
     else
       left_of[key] = FOREVER
     end
-    if left[r.queue] > 0 and left_of[key] > 0 then
-      left[r.queue], left_of[key] = left[r.queue] - 1, left_of[key] - 1
-      local list_of = F.list_key(r.queue, r.prio, r.tenant)
-      F.put(list_of, r.id, false)
+    if left[r[R_QUEUE]] > 0 and left_of[key] > 0 then
+      left[r[R_QUEUE]], left_of[key] = left[r[R_QUEUE]] - 1, left_of[key] - 1
+      local list_of = F.list_key(r[R_QUEUE], r[R_PRIO], r[R_TENANT])
+      F.put(list_of, r[R_ID], false)
       S.lists[list_of] = r
       F.give(r, c)
       taken[#taken + 1] = r
@@ -350,11 +350,11 @@ function F.held_by(c)
   local held = {}
   for _, id in ipairs(ids) do
     local r = F.load(id)
-    if r and r.state == PROCESSING and r.worker == c.worker and r.req == c.request
+    if r and r[R_STATE] == PROCESSING and r[R_WORKER] == c.worker and r[R_REQ] == c.request
       and F.deadline_of(r) > now then
-      if r.dl < F.deadline_of(r) then
-        r.dl = F.deadline_of(r)
-        F.put(P .. 'ls', F.lease_member(r), r.dl)
+      if r[R_DL] < F.deadline_of(r) then
+        r[R_DL] = F.deadline_of(r)
+        F.put(P .. 'ls', F.lease_member(r), r[R_DL])
         F.touch(r)
       end
       held[#held + 1] = r
@@ -387,12 +387,12 @@ function F.claim(c)
   local next_due = FOREVER
   for _, name in ipairs(c.queues) do
     local q = F.Q(name)
-    if q and q.pa == 0 and q[SCHEDULED] > 0 then next_due = min(next_due, F.first(P .. 'd:' .. name)) end
+    if q and q[Q_PA] == 0 and q[SCHEDULED] > 0 then next_due = min(next_due, F.first(P .. 'd:' .. name)) end
   end
   local out = { next_due }
   for _, r in ipairs(taken) do
-    out[#out + 1] = r.id
-    out[#out + 1] = F.encode(r)
+    out[#out + 1] = r[R_ID]
+    out[#out + 1] = r[R_RAW] or F.encode(r)
   end
   return out
 end

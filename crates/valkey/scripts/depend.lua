@@ -2,13 +2,13 @@
 
 -- All that it waited for has completed.
 function F.awake(r)
-  local delay = F.options_of(r.S).delay
+  local delay = F.options_of(r[R_S]).delay
   F.leave(r)
-  r.X = F.with_section(r.X, 'u')
+  r[R_X] = F.with_section(r[R_X], 'u')
   F.ready(r)
-  if delay > 0 and r.reg + delay > now then
-    r.state = SCHEDULED
-    r.at = r.reg + delay
+  if delay > 0 and r[R_REG] + delay > now then
+    r[R_STATE] = SCHEDULED
+    r[R_AT] = r[R_REG] + delay
   end
   F.enter(r)
 end
@@ -16,8 +16,8 @@ end
 -- Makes a batch in state waiting wait for these.
 function F.wait_for(r, unmet)
   F.leave(r)
-  r.from = nil
-  r.X = F.with_section(r.X, 'u', F.packed_ids(unmet))
+  r[R_FROM] = false
+  r[R_X] = F.with_section(r[R_X], 'u', F.packed_ids(unmet))
   F.enter(r)
   for _, parent in ipairs(unmet) do S.agenda[#S.agenda + 1] = parent end
 end
@@ -28,13 +28,13 @@ function F.met(parent, child)
   S.meta_dirty = true
   S.ageing[parent] = true
   local r = F.load(child)
-  if not r or r.state ~= WAITING then return end
+  if not r or r[R_STATE] ~= WAITING then return end
   local left = {}
-  for _, id in ipairs(F.ids_of(F.section(r.X, 'u') or '')) do
+  for _, id in ipairs(F.ids_of(F.section(r[R_X], 'u') or '')) do
     if id ~= parent then left[#left + 1] = id end
   end
-  r.X = F.with_section(r.X, 'u', #left > 0 and F.packed_ids(left) or nil)
-  r.upd = now
+  r[R_X] = F.with_section(r[R_X], 'u', #left > 0 and F.packed_ids(left) or nil)
+  r[R_UPD] = now
   F.touch(r)
   if #left == 0 then F.awake(r) end
 end
@@ -42,18 +42,18 @@ end
 -- One that the child waits for will not complete.
 function F.drag(parent, p, child)
   local r = F.load(child)
-  if not r or r.state ~= WAITING then
+  if not r or r[R_STATE] ~= WAITING then
     F.put(P .. 'e:' .. parent, child, false)
     S.meta.ed = S.meta.ed - 1
     S.meta_dirty = true
     return
   end
   local names = { [FAILED] = 'failed', [CANCELLED] = 'cancelled', [EXPIRED] = 'expired' }
-  local what = p and names[p.state] or 'lost'
+  local what = p and names[p[R_STATE]] or 'lost'
   F.leave(r)
   F.fail_with(r, 'failed_precondition', true,
     'depends on batch ' .. parent .. ', which is ' .. what)
-  F.finish(r, F.has(r.flags, F_CANCEL) and CANCELLED or FAILED)
+  F.finish(r, F.has(r[R_FLAGS], F_CANCEL) and CANCELLED or FAILED)
   F.enter(r)
 end
 
@@ -65,9 +65,9 @@ function F.propagate(budget)
     local key = P .. 'e:' .. parent
     local edges = call('ZRANGE', key, 0, min(budget, 32) - 1, 'WITHSCORES')
     local p = F.load(parent)
-    local over = #edges == 0 or (p and p.state <= PROCESSING)
+    local over = #edges == 0 or (p and p[R_STATE] <= PROCESSING)
     if not over then
-      local completed = p and p.state == COMPLETED
+      local completed = p and p[R_STATE] == COMPLETED
       for i = 1, #edges, 2 do
         if completed then
           F.met(parent, edges[i])

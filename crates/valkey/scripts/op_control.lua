@@ -25,9 +25,9 @@ function F.op_control()
       q = F.Q(name, true)
     end
     if q then
-      if what == 'pause' then q.pa = 1 end
-      if what == 'drain' then q.dr = 1 end
-      if what == 'resume' then q.pa, q.dr = 0, 0 end
+      if what == 'pause' then q[Q_PA] = 1 end
+      if what == 'drain' then q[Q_DR] = 1 end
+      if what == 'resume' then q[Q_PA], q[Q_DR] = 0, 0 end
       if what == 'configure' then F.configure(q, ARGV[4]) end
       q.dirty = true
       S.wake[name] = true

@@ -17,18 +17,18 @@ function F.op_extend()
       verdict = STALE
       if F.stands(r, e.ep, e.lo) then
         verdict = APPLIED
-        if e.dur > 0 then r.dur = e.dur end
-        r.dl = now + r.dur
-        deadline = r.dl
-        F.put(P .. 'ls', F.lease_member(r), r.dl)
-        F.soon(r.dl)
+        if e.dur > 0 then r[R_DUR] = e.dur end
+        r[R_DL] = now + r[R_DUR]
+        deadline = r[R_DL]
+        F.put(P .. 'ls', F.lease_member(r), r[R_DL])
+        F.soon(r[R_DL])
         if e.flags % 2 == 1 then F.start(r) end
-        if e.flags >= 2 then r.X = F.with_section(r.X, 'p', e.progress) end
-        r.upd = now
+        if e.flags >= 2 then r[R_X] = F.with_section(r[R_X], 'p', e.progress) end
+        r[R_UPD] = now
         F.touch(r)
       else
         F.missed(r)
-        if r.state == CANCELLED and r.ep == e.ep and r.lo == e.lo then cancelled = 1 end
+        if r[R_STATE] == CANCELLED and r[R_EP] == e.ep and r[R_LO] == e.lo then cancelled = 1 end
       end
     elseif S.bad[e.id] then
       verdict = STALE

@@ -21,10 +21,10 @@ function F.op_list()
     end
     last = seen[i + 1]
     local r = S.recs[seen[i]]
-    if r and (states == 0 or F.has(states, 2 ^ (r.state - 1))) and (queue == '' or r.queue == queue) then
+    if r and (states == 0 or F.has(states, 2 ^ (r[R_STATE] - 1))) and (queue == '' or r[R_QUEUE] == queue) then
       found = found + 1
-      out[#out + 1] = r.id
-      out[#out + 1] = F.encode(r)
+      out[#out + 1] = r[R_ID]
+      out[#out + 1] = r[R_RAW]
     end
   end
   return { 'ok', out, string.format('%.0f', last), more and 1 or 0 }

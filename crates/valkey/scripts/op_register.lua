@@ -11,10 +11,10 @@ function F.op_register()
   local out = {}
   for i, a in ipairs(answers) do
     local r = a[1]
-    out[#out + 1] = r.id == specs[i].id and '' or r.id
-    out[#out + 1] = r.state
+    out[#out + 1] = r[R_ID] == specs[i].id and '' or r[R_ID]
+    out[#out + 1] = r[R_STATE]
     out[#out + 1] = a[2]
-    out[#out + 1] = r.seq
+    out[#out + 1] = r[R_SEQ]
   end
   return { 'ok', now, S.meta.nt, S.meta.run, out }
 end

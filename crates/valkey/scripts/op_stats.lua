@@ -19,7 +19,7 @@ function F.op_stats()
     end
     local r = id and F.load(id)
     out[#out + 1] = call('GET', P .. 'q:' .. name) or ''
-    out[#out + 1] = r and r.reg or 0
+    out[#out + 1] = r and r[R_REG] or 0
   end
   return { 'ok', out }
 end

@@ -18,16 +18,16 @@ function F.op_sweep()
   for i, id in ipairs(ids) do
     local r = F.load(id)
     local changed = false
-    if r and (queue == '' or r.queue == queue) then
+    if r and (queue == '' or r[R_QUEUE] == queue) then
       if what == 'requeue' then
-        changed = r.state == FAILED and F.requeue(r) == APPLIED
+        changed = r[R_STATE] == FAILED and F.requeue(r) == APPLIED
       elseif what == 'purge' then
-        if r.state > PROCESSING and F.has(states, 2 ^ (r.state - 1)) and now - r.at >= age
+        if r[R_STATE] > PROCESSING and F.has(states, 2 ^ (r[R_STATE] - 1)) and now - r[R_AT] >= age
           and not F.has_children(r) then
           F.purge(r)
           changed = true
         end
-      elseif r.state <= SCHEDULED and now - r.reg >= age then
+      elseif r[R_STATE] <= SCHEDULED and now - r[R_REG] >= age then
         F.leave(r)
         F.finish(r, EXPIRED)
         F.enter(r)

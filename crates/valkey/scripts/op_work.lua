@@ -11,13 +11,11 @@ function F.op_work()
   local outcomes, ids = {}, {}
   for i = 1, n_outcomes do
     at = at + 1
-    local o = {}
-    local n
-    o.kind, o.ep, o.lo, o.delay, n, o.id, o.error = unp('<BI4I8dHBc0I4c0', ARGV[at])
-    o.outputs = {}
+    local kind, ep, lo, delay, n, id, error = unp('<BI4I8dHBc0I4c0', ARGV[at])
+    local o = { kind = kind, ep = ep, lo = lo, delay = delay, id = id, error = error, outputs = {} }
     for k = 1, n do o.outputs[k] = F.spec_of(ARGV[at + k]) end
     at = at + n
-    outcomes[i], ids[i] = o, o.id
+    outcomes[i], ids[i] = o, id
   end
   if n_outcomes > 0 then
     F.load_all(ids)

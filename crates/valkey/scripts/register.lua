@@ -2,16 +2,16 @@
 
 -- One packed specification.
 function F.spec_of(packed)
-  local s = {}
-  s.id, s.prio, s.rows, s.bytes, s.home, s.flags, s.S, s.locations =
+  local id, prio, rows, bytes, home, flags, fixed, locations =
     unp('<Bc0i4I8I8I4BI4c0I4c0', packed)
-  local policy, options
-  s.queue, s.tenant, policy, options, s.digest = unp('<Hc0Hc0Hc0I4c0c8', s.S)
-  return s
+  local queue, tenant, _, options, digest = unp('<Hc0Hc0Hc0I4c0c8', fixed)
+  return { id = id, prio = prio, rows = rows, bytes = bytes, home = home, flags = flags, S = fixed,
+    locations = locations, queue = queue, tenant = tenant, digest = digest,
+    options = options == '' and F.no_options() or F.options_of(fixed) }
 end
 
 function F.digest_of(r)
-  local _, _, _, _, digest = unp('<Hc0Hc0Hc0I4c0c8', r.S)
+  local _, _, _, _, digest = unp('<Hc0Hc0Hc0I4c0c8', r[R_S])
   return digest
 end
 
@@ -20,7 +20,7 @@ function F.first_of(s, options)
   local id = call('GET', P .. 'dk:' .. s.queue .. '\0' .. s.tenant .. '\0' .. options.key)
   if not id then return end
   local r = F.load(id)
-  if r and r.reg + F.options_of(r.S).window > now then return r end
+  if r and r[R_REG] + F.options_of(r[R_S]).window > now then return r end
 end
 
 function F.none_waits_for_itself(fresh)
@@ -73,7 +73,6 @@ function F.admit(specs, first_hand)
   local new, new_keys, depends, new_queues, all = 0, 0, 0, 0, 0
   for i, s in ipairs(specs) do
     local r = F.load(s.id)
-    s.options = F.options_of(s.S)
     if r or fresh[s.id] then
       local digest = r and F.digest_of(r) or fresh[s.id].digest
       if digest ~= s.digest then return { 'err', 'conflict', i - 1, r and F.encode(r) or '' } end
@@ -89,7 +88,7 @@ function F.admit(specs, first_hand)
         fresh[s.id] = s
         new = new + 1
         local q = F.Q(s.queue)
-        if q and first_hand and q.dr == 1 then return { 'err', 'draining', s.queue } end
+        if q and first_hand and q[Q_DR] == 1 then return { 'err', 'draining', s.queue } end
         if not q and not bytes[s.queue] then new_queues = new_queues + 1 end
         bytes[s.queue] = (bytes[s.queue] or 0) + s.bytes
         all = all + s.bytes
@@ -113,7 +112,7 @@ function F.admit(specs, first_hand)
     e = F.fits('', S.meta.lb, all, S.cfg.max_bytes)
     for name, more in pairs(bytes) do
       local q = F.Q(name)
-      if not e and q then e = F.fits(name, q.lb, more, q.mb) end
+      if not e and q then e = F.fits(name, q[Q_LB], more, q[Q_MB]) end
     end
   end
   if e or depends == 0 then return e end
@@ -129,7 +128,7 @@ end
 
 -- One payload may be in several places: the newest first, 64 at most.
 function F.add_locations(r, s)
-  if r.state > PROCESSING or r.home == 0 or s.locations == '' then return end
+  if r[R_STATE] > PROCESSING or r[R_HOME] == 0 or s.locations == '' then return end
   local known, places = {}, {}
   local function read(packed, list)
     local at = 1
@@ -143,7 +142,7 @@ function F.add_locations(r, s)
     end
   end
   local old, new = {}, {}
-  read(F.section(r.X, 'l') or '', old)
+  read(F.section(r[R_X], 'l') or '', old)
   read(s.locations, new)
   if #new == 0 then return end
   for _, list in ipairs({ new, old }) do
@@ -151,9 +150,9 @@ function F.add_locations(r, s)
       if #places < 64 then places[#places + 1] = pack('<Hc0', #place, place) end
     end
   end
-  r.X = F.with_section(r.X, 'l', table.concat(places))
-  r.home = bit.tobit(bit.bor(r.home, s.home)) % 4294967296
-  r.upd = now
+  r[R_X] = F.with_section(r[R_X], 'l', table.concat(places))
+  r[R_HOME] = bit.tobit(bit.bor(r[R_HOME], s.home)) % 4294967296
+  r[R_UPD] = now
   F.touch(r)
 end
 
@@ -161,7 +160,7 @@ function F.unmet_of(parents)
   local unmet, seen = {}, {}
   for _, id in ipairs(parents) do
     local p = F.load(id)
-    if p and p.state ~= COMPLETED and not seen[id] then
+    if p and p[R_STATE] ~= COMPLETED and not seen[id] then
       seen[id] = true
       unmet[#unmet + 1] = id
     end
@@ -175,37 +174,36 @@ function F.enter_all(specs)
   for _, s in ipairs(specs) do
     local r = F.load(s.id)
     local created = 0
-    local o = s.options or F.options_of(s.S)
+    local o = s.options
     if r then
       F.add_locations(r, s)
     else
       r = o.key ~= '' and F.first_of(s, o)
-      if r then aliases[s.id] = r.id end
+      if r then aliases[s.id] = r[R_ID] end
     end
     if not r then
       created = 1
       S.meta.seq = S.meta.seq + 1
-      r = { id = s.id, state = PENDING, flags = s.flags, settled = 0, prio = s.prio, att = 0,
-        lost = 0, ep = 0, lo = 0, sep = 0, slo = 0, seq = S.meta.seq, rows = s.rows,
-        bytes = s.bytes, reg = now, upd = now, first = 0, exp = 0, at = 0, home = s.home,
-        slen = #s.S, S = s.S, queue = s.queue, tenant = s.tenant, X = '' }
-      if s.locations ~= '' then r.X = F.with_section('', 'l', s.locations) end
-      if o.expires >= 0 then r.exp = now + o.expires end
+      r = F.new_record(s.id, s.S, s.queue, s.tenant)
+      r[R_FLAGS], r[R_PRIO], r[R_SEQ], r[R_ROWS], r[R_BYTES], r[R_HOME] =
+        s.flags, s.prio, S.meta.seq, s.rows, s.bytes, s.home
+      if s.locations ~= '' then r[R_X] = F.with_section('', 'l', s.locations) end
+      if o.expires >= 0 then r[R_EXP] = now + o.expires end
       local waits = false
       for _, parent in ipairs(o.depends) do
         local p = F.load(parent)
-        if not p or p.state ~= COMPLETED then waits = true end
+        if not p or p[R_STATE] ~= COMPLETED then waits = true end
       end
       if waits then
-        r.state = WAITING
+        r[R_STATE] = WAITING
         waiting[#waiting + 1] = { r, o.depends }
       elseif o.delay > 0 then
-        r.state = SCHEDULED
-        r.at = now + o.delay
+        r[R_STATE] = SCHEDULED
+        r[R_AT] = now + o.delay
       end
       S.recs[s.id] = r
-      F.put(P .. 'od', r.id, r.seq)
-      for _, parent in ipairs(o.parents) do F.put(P .. 'li:' .. parent, r.id, r.seq) end
+      F.put(P .. 'od', r[R_ID], r[R_SEQ])
+      for _, parent in ipairs(o.parents) do F.put(P .. 'li:' .. parent, r[R_ID], r[R_SEQ]) end
       if o.key ~= '' then
         local key = P .. 'dk:' .. s.queue .. '\0' .. s.tenant .. '\0' .. o.key
         local before = call('GET', key)
@@ -213,16 +211,16 @@ function F.enter_all(specs)
           -- Its time is over.
           F.put(P .. 'kt', before, false)
           local b = F.load(before)
-          if b and F.has(b.flags, F_REMEMBERED) then
-            b.flags = b.flags - F_REMEMBERED
+          if b and F.has(b[R_FLAGS], F_REMEMBERED) then
+            b[R_FLAGS] = b[R_FLAGS] - F_REMEMBERED
             F.touch(b)
-            if b.state > PROCESSING then F.age_if_free(b) end
+            if b[R_STATE] > PROCESSING then F.age_if_free(b) end
           end
         end
-        call('SET', key, r.id)
-        F.put(P .. 'kt', r.id, now + o.window)
+        call('SET', key, r[R_ID])
+        F.put(P .. 'kt', r[R_ID], now + o.window)
         F.soon(now + o.window)
-        r.flags = r.flags + F_REMEMBERED
+        r[R_FLAGS] = r[R_FLAGS] + F_REMEMBERED
       end
       F.enter(r)
     end

@@ -1,23 +1,23 @@
 -- What time brings about, a bounded part of it at once.
 
 function F.lose(r)
-  local started = F.has(r.flags, F_STARTED)
-  local worker = r.worker
+  local started = F.has(r[R_FLAGS], F_STARTED)
+  local worker = r[R_WORKER]
   F.leave(r)
-  r.lost = r.lost + 1
-  local exhausted = started and r.att > F.policy_of(r).retries
-  if not exhausted and r.lost < 10 then
+  r[R_LOST] = r[R_LOST] + 1
+  local exhausted = started and r[R_ATT] > F.policy_of(r).retries
+  if not exhausted and r[R_LOST] < 10 then
     F.ready(r)
   else
     F.fail_with(r, 'lease_lost', exhausted, string.format(
       'the lease of worker "%s" ran out; %d leases were lost and %d attempts charged',
-      worker, r.lost, r.att))
+      worker, r[R_LOST], r[R_ATT]))
     F.finish(r, FAILED)
   end
   F.enter(r)
 end
 
-function F.deadline_of(r) return max(r.dl, S.meta.rev + r.dur) end
+function F.deadline_of(r) return max(r[R_DL], S.meta.rev + r[R_DUR]) end
 
 function F.take(key, budget)
   return call('ZRANGEBYSCORE', key, '-inf', now, 'LIMIT', 0, budget)
@@ -28,7 +28,7 @@ function F.expire(budget)
   F.load_all(ids)
   for _, id in ipairs(ids) do
     local r = F.load(id)
-    if r and r.state <= SCHEDULED and r.exp > 0 then
+    if r and r[R_STATE] <= SCHEDULED and r[R_EXP] > 0 then
       F.leave(r)
       F.finish(r, EXPIRED)
       F.enter(r)
@@ -48,12 +48,12 @@ function F.reap(budget)
       F.put(P .. 'ls', member, false)
       F.damaged(id, queue, tenant, PROCESSING)
       F.tenant_lease(F.Q(queue), tenant, -1)
-    elseif r.state ~= PROCESSING then
+    elseif r[R_STATE] ~= PROCESSING then
       F.put(P .. 'ls', member, false)
     elseif F.deadline_of(r) > now then
-      r.dl = F.deadline_of(r)
+      r[R_DL] = F.deadline_of(r)
       F.touch(r)
-      F.put(P .. 'ls', member, r.dl)
+      F.put(P .. 'ls', member, r[R_DL])
     else
       F.lose(r)
     end
@@ -71,7 +71,7 @@ function F.promote(budget)
       if not r then
         F.put(P .. 'd:' .. queue, id, false)
         F.damaged(id, queue, '', SCHEDULED)
-      elseif r.state ~= SCHEDULED then
+      elseif r[R_STATE] ~= SCHEDULED then
         F.put(P .. 'd:' .. queue, id, false)
       else
         F.leave(r)
@@ -91,13 +91,13 @@ function F.forget_keys(budget)
   for _, id in ipairs(ids) do
     F.put(P .. 'kt', id, false)
     local r = F.load(id)
-    if r and F.has(r.flags, F_REMEMBERED) then
-      local o = F.options_of(r.S)
-      local key = P .. 'dk:' .. r.queue .. '\0' .. r.tenant .. '\0' .. o.key
+    if r and F.has(r[R_FLAGS], F_REMEMBERED) then
+      local o = F.options_of(r[R_S])
+      local key = P .. 'dk:' .. r[R_QUEUE] .. '\0' .. r[R_TENANT] .. '\0' .. o.key
       if call('GET', key) == id then S.gone[#S.gone + 1] = key end
-      r.flags = r.flags - F_REMEMBERED
+      r[R_FLAGS] = r[R_FLAGS] - F_REMEMBERED
       F.touch(r)
-      if r.state > PROCESSING then F.age_if_free(r) end
+      if r[R_STATE] > PROCESSING then F.age_if_free(r) end
     end
   end
   return #ids
@@ -110,7 +110,7 @@ function F.forget(key, age, most, budget)
   F.load_all(old)
   for _, id in ipairs(old) do
     local r = F.load(id)
-    if r and r.state > PROCESSING and not F.has_children(r) then
+    if r and r[R_STATE] > PROCESSING and not F.has_children(r) then
       F.purge(r)
     else
       F.put(key, id, false)

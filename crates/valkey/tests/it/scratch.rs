@@ -18,11 +18,13 @@ async fn stats(addr: &str, what: &str, jobs: f64) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn scratch_perf() {
     let Ok(addr) = std::env::var("PERF_ADDR") else { return };
-    for n in [1_u32, 64] {
+    let small = std::env::var("PERF_SMALL").is_ok();
+    for n in if small { vec![std::env::var("PERF_SMALL").unwrap().parse().unwrap()] } else { vec![1_u32, 64] } {
         let ns = format!("perf{n}");
-        let c = Arc::new(ValkeyCoordinator::builder(&addr).unwrap().namespace(ns).connect(SystemClock::shared()).await.unwrap());
+        let c = Arc::new(ValkeyCoordinator::builder(&addr).unwrap().namespace(ns).timeout(Duration::from_secs(60)).connect(SystemClock::shared()).await.unwrap());
+        if std::env::var("PROF").is_ok() { std::process::Command::new("sh").args(["-c", "redis-cli -p 7999 fcall $(redis-cli -p 7999 function list | grep -o 'sheaf_1_[0-9a-f]*_prof'|head -1) 0"]).output().unwrap(); }
         stats(&addr, "reset", 1.0).await;
-        let jobs = 20_000_u32 / if n == 1 { 4 } else { 1 };
+        let jobs = if small { std::env::var("PERF_JOBS").unwrap().parse().unwrap() } else { 20_000_u32 / if n == 1 { 4 } else { 1 } };
         let spec = |i: u32| BatchSpec { rows: 100, bytes: 4096, checksum: "0123456789abcdef0123456789abcdef".into(), schema_fingerprint: "0123456789abcdef".into(), locations: vec!["grpc://127.0.0.1:8080".into()], ..BatchSpec::new(format!("0190b0f0-0000-7000-8000-{:012}", i).parse().unwrap()) };
         let t = std::time::Instant::now();
         for i in 0..jobs / n { c.register((0..n).map(|k| spec(i * n + k)).collect()).await.unwrap(); }
