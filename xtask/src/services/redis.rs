@@ -1,0 +1,142 @@
+//! A Redis server beside Valkey: the system's, or Debian's without installing
+//! it. It is optional: what only Redis can show is skipped aloud without it.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::{Services, debian, on_path, remove_if_there};
+use crate::error::{Error, Result};
+use crate::process;
+
+const SERVER: &str = "redis-server";
+/// The oldest that Sheaf works with.
+const MAJOR: u32 = 7;
+/// Debian's server is in the package of its tools, under the name of one.
+const PACKAGE: &str = "redis-tools";
+const PACKED: &str = "redis-check-rdb";
+/// What it links that a small system may lack. Not every release has each of
+/// them under this name; whether enough was found shows when the server starts.
+const LIBRARIES: [&str; 4] = ["libatomic1", "libjemalloc2", "liblzf1", "libssl3"];
+
+impl Services {
+    /// The server, or `None` after a line that says why there is none.
+    ///
+    /// # Errors
+    ///
+    /// None because of Redis; what a disk refuses is its own matter.
+    pub(super) fn redis(&self) -> Result<Option<PathBuf>> {
+        let folder = self.folder.join("redis");
+        let server = folder.join(SERVER);
+        let installed = self.once("redis", SERVER, &server, || {
+            if folder.exists() {
+                fs::remove_dir_all(&folder).map_err(Error::io("remove", &folder))?;
+            }
+            fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+            if let Some(found) = on_path(SERVER).filter(|path| check(path).is_ok()) {
+                return symlink(&found, &server).map_err(Error::io("link", &server));
+            }
+            unpack(&folder, &server)?;
+            check(&server).inspect_err(|_| drop(remove_if_there(&server)))
+        });
+        match installed {
+            Ok(path) => Ok(Some(path)),
+            Err(error) => {
+                eprintln!(
+                    "SKIP redis: {error}\nDebian and Ubuntu: apt-get install redis-server; tests \
+                     with Redis are skipped until then"
+                );
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// Whether it starts at all and is new enough.
+fn check(server: &Path) -> Result<()> {
+    let version = process::capture(Command::new(server).arg("--version"))?;
+    let major = major(&version);
+    if major.is_some_and(|major| major >= MAJOR) {
+        return Ok(());
+    }
+    let (server, version) = (server.display(), version.trim());
+    Err(Error::Message(format!("{server} is no Redis {MAJOR} or newer: {version}")))
+}
+
+/// Of `Redis server v=7.0.15 sha=…`.
+fn major(version: &str) -> Option<u32> {
+    version.strip_prefix("Redis server v=")?.split('.').next()?.parse().ok()
+}
+
+/// The server from Debian's package, started through a script that shows it
+/// its libraries.
+fn unpack(folder: &Path, server: &Path) -> Result<()> {
+    let package = folder.join("package");
+    debian::unpack(PACKAGE, &package)?;
+    for library in LIBRARIES {
+        // The system may have it already.
+        if let Err(error) = debian::unpack(library, &package) {
+            eprintln!("redis without a {library} of its own: {error}");
+        }
+    }
+    let packed = debian::find(&package, &|name| name == PACKED)?.ok_or_else(|| {
+        Error::Message(format!("the package {PACKAGE} holds no {PACKED} any more"))
+    })?;
+    // Under the tool's name it would be the tool.
+    let program = folder.join("program").join(SERVER);
+    let parent = folder.join("program");
+    fs::create_dir_all(&parent).map_err(Error::io("create", &parent))?;
+    fs::copy(&packed, &program).map_err(Error::io("copy", &packed))?;
+    let script = script(&library_folders(&package)?);
+    fs::write(server, script).map_err(Error::io("write", server))?;
+    let runnable = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(server, runnable).map_err(Error::io("make runnable", server))
+}
+
+/// Below the package, with a shared library directly in it.
+fn library_folders(package: &Path) -> Result<Vec<PathBuf>> {
+    let mut folders: Vec<PathBuf> = crate::workspace::files_below(package)?
+        .into_iter()
+        .filter(|path| path.file_name().is_some_and(|n| n.to_string_lossy().contains(".so.")))
+        .filter_map(|path| Some(path.parent()?.strip_prefix(package).ok()?.to_path_buf()))
+        // Modules of OpenSSL, which it finds by itself or does without.
+        .filter(|folder| !folder.components().any(|part| part.as_os_str() == "ossl-modules"))
+        .collect();
+    folders.sort();
+    folders.dedup();
+    Ok(folders)
+}
+
+/// Finds everything from where it stands itself, so that the target directory
+/// may be moved or cached, and becomes the server: signals reach that.
+fn script(folders: &[PathBuf]) -> String {
+    let folders: Vec<String> =
+        folders.iter().map(|folder| format!("$here/package/{}", folder.display())).collect();
+    let path = folders.join(":");
+    format!(
+        "#!/bin/sh\nhere=$(dirname \"$(readlink -f \"$0\")\")\n\
+         LD_LIBRARY_PATH=\"{path}${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}\"\n\
+         export LD_LIBRARY_PATH\nexec \"$here/program/{SERVER}\" \"$@\"\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_told_apart_from_other_servers() {
+        assert_eq!(major("Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc"), Some(7));
+        assert_eq!(major("Redis server v=6.2 sha=0"), Some(6));
+        assert_eq!(major("Valkey server v=8.1.8 sha=0"), None);
+        assert_eq!(major(""), None);
+    }
+
+    #[test]
+    fn the_script_runs_the_server_beside_it_with_its_libraries_and_arguments() {
+        let script = script(&["usr/lib/a".into(), "usr/lib/b".into()]);
+        assert!(script.contains("\"$here/package/usr/lib/a:$here/package/usr/lib/b${LD_"));
+        assert!(script.ends_with("exec \"$here/program/redis-server\" \"$@\"\n"));
+    }
+}
