@@ -1,6 +1,7 @@
 //! What can go wrong around a test.
 
 use std::io;
+use std::net::SocketAddr;
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -41,6 +42,16 @@ pub enum Error {
         /// Its last output.
         output: String,
     },
+    /// A server answered a command with an error.
+    #[error("the server at {addr} refused {command}: {message}")]
+    Refused {
+        /// The server.
+        addr: SocketAddr,
+        /// The command, without its arguments.
+        command: String,
+        /// What the server said: `READONLY You can't write …`.
+        message: String,
+    },
 }
 
 fn after(output: &str) -> String {
@@ -61,6 +72,7 @@ impl Retryable for Error {
             Error::Io { source, .. } => source.code(),
             Error::TimedOut { .. } => Code::DeadlineExceeded,
             Error::Ended { .. } => Code::Unavailable,
+            Error::Refused { .. } => Code::FailedPrecondition,
         }
     }
 }

@@ -48,9 +48,12 @@ pub use process::Process;
 pub use proxy::{Call, CallFault, CallProxy, Fault, FaultProxy, Loss};
 pub use ready::Ready;
 pub use services::{
-    PYTHON, REQUIRE_SERVERS, SERVICES_DIR, SOAK, faketime, python, services_dir, soak,
-    workspace_root,
+    PYTHON, REDIS_SERVER, REQUIRE_SERVERS, SERVICES_DIR, SOAK, faketime, python, services_dir,
+    soak, workspace_root,
 };
 pub use tempfile::TempDir;
-pub use valkey::Valkey;
+pub use valkey::{
+    Cluster, CommandStats, Flavour, Reply, Sentinels, TlsFiles, Valkey, ValkeyConnection,
+    ValkeyOptions,
+};
 pub use wait::{wait_for, wait_for_async, wait_until, wait_until_async};

@@ -244,7 +244,8 @@ impl Process {
             .map_err(|errno| Error::io(format!("signal {}", self.name))(errno.into()))
     }
 
-    fn last_output(&self) -> String {
+    /// The end of both streams, for errors.
+    pub(crate) fn last_output(&self) -> String {
         self.stdout.tail(SHOWN_LINES) + &self.stderr.tail(SHOWN_LINES)
     }
 }

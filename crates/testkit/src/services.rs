@@ -11,7 +11,10 @@ pub const SERVICES_DIR: &str = "SHEAF_SERVICES_DIR";
 /// Names another Python; it has to have pyarrow.
 pub const PYTHON: &str = "SHEAF_TEST_PYTHON";
 
-/// `1` makes a missing service a failure.
+/// Names another Redis server than the provisioned one.
+pub const REDIS_SERVER: &str = "SHEAF_REDIS_SERVER";
+
+/// `1` makes a missing service a failure; Redis, which is optional, never is one.
 pub const REQUIRE_SERVERS: &str = "SHEAF_REQUIRE_SERVERS";
 
 /// Whether tests named `soak_…` are to run long: `cargo xtask soak` sets it.
@@ -62,11 +65,36 @@ pub fn faketime() -> Option<PathBuf> {
     found("libfaketime", path, there)
 }
 
+/// Where the Valkey server's binary is, or would be.
+pub(crate) fn valkey_path() -> PathBuf {
+    services_dir().join("valkey/valkey-server")
+}
+
 /// The Valkey server's binary, by the same rule.
 pub(crate) fn valkey_binary() -> Option<PathBuf> {
-    let path = services_dir().join("valkey/valkey-server");
+    let path = valkey_path();
     let there = path.is_file();
     found("valkey", path, there)
+}
+
+/// Where the Redis server's binary is, or would be: what [`REDIS_SERVER`]
+/// names, else the provisioned one, else the system's.
+pub(crate) fn redis_path() -> PathBuf {
+    if let Some(named) = variable(REDIS_SERVER) {
+        return named.into();
+    }
+    let provisioned = services_dir().join("redis/redis-server");
+    let folders = variable("PATH").unwrap_or_default();
+    let system = std::env::split_paths(&folders).map(|folder| folder.join("redis-server"));
+    let mut all = std::iter::once(provisioned.clone()).chain(system);
+    all.find(|path| path.is_file()).unwrap_or(provisioned)
+}
+
+/// The Redis server's binary; `None`, after a `SKIP` line, where there is none.
+pub(crate) fn redis_binary() -> Option<PathBuf> {
+    let path = redis_path();
+    let there = path.is_file();
+    optional("redis", path, there)
 }
 
 #[allow(clippy::disallowed_methods, reason = "the test runner tells the tests where servers are")]
@@ -81,12 +109,28 @@ fn found(service: &str, path: PathBuf, there: bool) -> Option<PathBuf> {
         Decision::Use(path) => Some(path),
         Decision::Fail(message) => panic!("{message}"),
         Decision::Skip(message) => {
-            // Not `eprintln!`, which the harness swallows in tests that pass.
-            // If even standard error is closed, nobody reads this anyway.
-            drop(writeln!(std::io::stderr(), "{message}"));
+            say(&message);
             None
         }
     }
+}
+
+/// The path, if the service is there; otherwise the test goes without, aloud.
+fn optional(service: &str, path: PathBuf, there: bool) -> Option<PathBuf> {
+    match decide(service, path, there, false) {
+        Decision::Use(path) => Some(path),
+        Decision::Fail(message) | Decision::Skip(message) => {
+            say(&message);
+            None
+        }
+    }
+}
+
+/// Says why something is skipped.
+pub(crate) fn say(message: &str) {
+    // Not `eprintln!`, which the harness swallows in tests that pass.
+    // If even standard error is closed, nobody reads this anyway.
+    drop(writeln!(std::io::stderr(), "{message}"));
 }
 
 #[derive(Debug, PartialEq)]

@@ -2,7 +2,12 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
 mod call_proxy;
+mod cluster;
 mod fault_proxy;
 mod process;
+mod replica;
+
+mod sentinels;
 mod server;
+mod tls;
 mod wait;
