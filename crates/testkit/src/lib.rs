@@ -23,12 +23,14 @@
 //! Between a client and a server stands a [`FaultProxy`], which breaks the
 //! connection in every way a network does, or a [`CallProxy`], which knows
 //! calls: it loses the replies of the one that a test names, or holds it where
-//! it is until the test has done what it wants to do just then.
+//! it is until the test has done what it wants to do just then. Of a Valkey's
+//! replies, [`FaultProxy::lose_replies`] loses those of the requests named.
 //!
 //! Servers that the machine may lack ([`Valkey`], [`python`]) are provisioned
 //! by `cargo xtask services`. Where one is missing, its finder prints a `SKIP`
 //! line that the test harness does not swallow and gives `None`; with
-//! `SHEAF_REQUIRE_SERVERS=1` it panics instead.
+//! `SHEAF_REQUIRE_SERVERS=1` it panics instead. Redis ([`Flavour::Redis`]) is
+//! optional even then. [`Sentinels`] and [`Cluster`] are the larger topologies.
 
 mod command;
 mod error;
@@ -45,7 +47,7 @@ pub use command::ProcessCommand;
 pub use error::Error;
 pub use port::{ReservedPort, free_port};
 pub use process::Process;
-pub use proxy::{Call, CallFault, CallProxy, Fault, FaultProxy, Loss};
+pub use proxy::{Call, CallFault, CallProxy, Fault, FaultProxy, Loss, ReplyFault, ReplyLoss};
 pub use ready::Ready;
 pub use services::{
     PYTHON, REDIS_SERVER, REQUIRE_SERVERS, SERVICES_DIR, SOAK, faketime, python, services_dir,

@@ -2,10 +2,13 @@
 
 mod background;
 mod calls;
+mod frames;
 mod link;
 mod pump;
+mod replies;
 mod rule;
 
 pub use calls::CallProxy;
 pub use link::{Fault, FaultProxy};
+pub use replies::{ReplyFault, ReplyLoss};
 pub use rule::{Call, CallFault, Loss};

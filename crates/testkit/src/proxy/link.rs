@@ -10,7 +10,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::background::Background;
-use super::pump::{self, Direction};
+use super::pump::{self, Filter};
+use super::replies::{Losses, ReplyFault, ReplyLoss};
 use crate::Error;
 
 /// Connections at a time; one more is closed at once.
@@ -77,6 +78,7 @@ struct Counters {
 pub struct FaultProxy {
     background: Background,
     plan: watch::Sender<Plan>,
+    losses: Losses,
     counters: Arc<Counters>,
 }
 
@@ -88,11 +90,12 @@ impl FaultProxy {
     pub fn start(server: SocketAddr) -> Result<Self, Error> {
         let plan = watch::Sender::new(Plan::default());
         let counters = Arc::<Counters>::default();
-        let (plans, counts) = (plan.clone(), Arc::clone(&counters));
+        let losses = Losses::default();
+        let (plans, lost, counts) = (plan.clone(), losses.clone(), Arc::clone(&counters));
         let background = Background::start("fault-proxy", move |listener| {
-            serve(listener, server, plans, counts)
+            serve(listener, server, plans, lost, counts)
         })?;
-        Ok(FaultProxy { background, plan, counters })
+        Ok(FaultProxy { background, plan, losses, counters })
     }
 
     /// Where clients connect.
@@ -115,6 +118,29 @@ impl FaultProxy {
         });
     }
 
+    /// Loses the replies of a Valkey or Redis to the next `times` requests that
+    /// contain these bytes, such as the name of a command or a key, and breaks
+    /// or silences the connection of each. The server has done what was asked
+    /// by then. Replies to earlier requests on that connection arrive, those to
+    /// later ones are lost too. Of several faults for one request the first
+    /// that was set counts; [`FaultProxy::set`] goes on beside them.
+    ///
+    /// It counts requests and replies, so every request on the connection has
+    /// to have one reply: not after `SUBSCRIBE`, `MONITOR` or `CLIENT REPLY`,
+    /// not with TLS, and not for commands written without their lengths.
+    ///
+    /// # Panics
+    /// When 64 of these faults are in force.
+    #[must_use = "the fault ends when this is dropped"]
+    pub fn lose_replies(
+        &self,
+        bytes: impl Into<Vec<u8>>,
+        times: u64,
+        loss: ReplyLoss,
+    ) -> ReplyFault {
+        self.losses.add(bytes.into(), loss, times)
+    }
+
     /// Closes every open connection; new ones are as before.
     pub fn close_connections(&self) {
         self.plan.send_modify(|plan| plan.epoch += 1);
@@ -135,6 +161,7 @@ async fn serve(
     listener: TcpListener,
     server: SocketAddr,
     plan: watch::Sender<Plan>,
+    losses: Losses,
     counters: Arc<Counters>,
 ) {
     let clock = SystemClock::shared();
@@ -149,9 +176,9 @@ async fn serve(
             continue;
         }
         let open = Open::new(&counters);
-        let (plans, clock) = (plan.subscribe(), clock.clone());
+        let (plans, losses, clock) = (plan.subscribe(), losses.clone(), clock.clone());
         tokio::spawn(async move {
-            pass(client, server, plans, clock).await;
+            pass(client, server, plans, losses, clock).await;
             drop(open);
         });
     }
@@ -177,6 +204,7 @@ async fn pass(
     client: TcpStream,
     server: SocketAddr,
     plans: watch::Receiver<Plan>,
+    losses: Losses,
     clock: SharedClock,
 ) {
     let Plan { epoch, fault } = *plans.borrow();
@@ -196,8 +224,10 @@ async fn pass(
         }
         let (from_client, to_client) = client.into_split();
         let (from_server, to_server) = server.into_split();
-        let up = pump::run(from_client, to_server, Direction::Request, plans.clone(), &clock);
-        let down = pump::run(from_server, to_client, Direction::Answer, plans.clone(), &clock);
+        let (requests, answers) = losses.connection();
+        let (requests, answers) = (Filter::Requests(requests), Filter::Answers(answers));
+        let up = pump::run(from_client, to_server, requests, plans.clone(), &clock);
+        let down = pump::run(from_server, to_client, answers, plans.clone(), &clock);
         // An end of one direction lets the other finish; a failure is one of both.
         drop(tokio::try_join!(up, down));
     };

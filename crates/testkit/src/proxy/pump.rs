@@ -10,6 +10,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, watch};
 
 use super::link::{Fault, Plan};
+use super::replies::{Answers, Requests};
 
 /// Bytes of one read.
 const CHUNK: usize = 16 * 1024;
@@ -18,23 +19,37 @@ const CHUNKS: usize = 256;
 /// A throttled direction writes this often in a second.
 const SLICES_PER_SECOND: u64 = 20;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Direction {
-    Request,
-    Answer,
+/// Reads along, and holds back what is to be lost.
+#[derive(Debug)]
+pub(super) enum Filter {
+    Requests(Requests),
+    Answers(Answers),
+}
+
+impl Filter {
+    /// What may pass, and whether the connection breaks after that.
+    fn pass(&mut self, chunk: Bytes) -> (Bytes, bool) {
+        match self {
+            Filter::Requests(requests) => {
+                requests.see(&chunk);
+                (chunk, false)
+            }
+            Filter::Answers(answers) => answers.pass(&chunk),
+        }
+    }
 }
 
 /// Carries bytes until `from` ends, and then ends `to`.
 pub(super) async fn run(
     from: OwnedReadHalf,
     to: OwnedWriteHalf,
-    direction: Direction,
+    filter: Filter,
     plans: watch::Receiver<Plan>,
     clock: &SharedClock,
 ) -> io::Result<()> {
     let (send, receive) = mpsc::channel(CHUNKS);
     let reads = read(from, send, plans.clone(), clock);
-    let writes = write(to, receive, direction, plans, clock);
+    let writes = write(to, receive, filter, plans, clock);
     tokio::try_join!(reads, writes)?;
     Ok(())
 }
@@ -66,20 +81,21 @@ async fn read(
 async fn write(
     mut to: OwnedWriteHalf,
     mut receive: mpsc::Receiver<(Duration, Bytes)>,
-    direction: Direction,
+    mut filter: Filter,
     mut plans: watch::Receiver<Plan>,
     clock: &SharedClock,
 ) -> io::Result<()> {
-    while let Some((due, mut chunk)) = receive.recv().await {
+    while let Some((due, chunk)) = receive.recv().await {
         let early = due.saturating_sub(clock.elapsed());
         if !early.is_zero() {
             clock.sleep(early).await;
         }
+        let (mut chunk, breaks) = filter.pass(chunk);
         while !chunk.is_empty() {
             let spoken = plans.wait_for(|plan| plan.fault != Fault::Silent).await;
             let fault = spoken.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?.fault;
             match fault {
-                Fault::AnswersLost if direction == Direction::Answer => chunk.clear(),
+                Fault::AnswersLost if matches!(filter, Filter::Answers(_)) => chunk.clear(),
                 Fault::Throttle { bytes_per_second } => {
                     let slice = (bytes_per_second / SLICES_PER_SECOND).max(1);
                     let slice = usize::try_from(slice).unwrap_or(usize::MAX).min(chunk.len());
@@ -90,6 +106,11 @@ async fn write(
                 }
                 _ => to.write_all(&std::mem::take(&mut chunk)).await?,
             }
+        }
+        if breaks {
+            // What passed before arrives: an end, not a reset.
+            to.shutdown().await?;
+            return Err(io::ErrorKind::ConnectionAborted.into());
         }
     }
     to.shutdown().await

@@ -13,14 +13,19 @@ use crate::{Error, Process, free_port, wait_for, wait_until};
 const SENTINELS: usize = 3;
 /// How many must agree that the primary is gone.
 const QUORUM: usize = 2;
+/// A sentinel connects anew to a server only once in a second, also to one that
+/// it has just made the primary. With less than that here it now and then takes
+/// the new primary for gone at once and fails over a second time.
+const DOWN_AFTER_MS: u32 = 1_500;
+const FAILOVER_TIMEOUT_MS: u32 = 2_000;
 /// Sentinels tell each other about themselves every 2 s.
 const FORM_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// One primary, one replica and three sentinels that watch over them, on free
 /// ports of 127.0.0.1.
 ///
-/// A server counts as gone after 500 ms; a failover takes some seconds from
-/// then.
+/// A server counts as gone after 1.5 s; another second or two later its replica
+/// has taken over, or about 4 s after that when the sentinels' votes were split.
 #[derive(Debug)]
 pub struct Sentinels {
     servers: Vec<Valkey>,
@@ -226,8 +231,8 @@ fn configuration(addr: SocketAddr, folder: &Path, primary: &Valkey) -> String {
     format!(
         "bind {}\nport {}\ndir \"{folder}\"\nprotected-mode no\n\
          sentinel monitor {name} {} {} {QUORUM}\n\
-         sentinel down-after-milliseconds {name} 500\n\
-         sentinel failover-timeout {name} 2000\n{}",
+         sentinel down-after-milliseconds {name} {DOWN_AFTER_MS}\n\
+         sentinel failover-timeout {name} {FAILOVER_TIMEOUT_MS}\n{}",
         addr.ip(),
         addr.port(),
         primary.addr.ip(),

@@ -6,6 +6,7 @@ mod cluster;
 mod fault_proxy;
 mod process;
 mod replica;
+mod reply_loss;
 
 mod sentinels;
 mod server;
