@@ -35,7 +35,7 @@ struct Cli {
 enum Task {
     /// Provision the servers and the Python that tests use (below the target directory).
     Services {
-        /// Which ones; all when none is named: python, typos, valkey.
+        /// Which ones; all when none is named: python, typos, valkey, faketime, redis.
         names: Vec<String>,
     },
     /// Provision the services and run the whole suite.

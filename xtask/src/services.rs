@@ -53,7 +53,7 @@ pub(crate) fn run(workspace: &Workspace, names: &[String]) -> Result<()> {
             "typos" => services.typos()?,
             "valkey" => services.valkey()?,
             "faketime" => services.faketime()?,
-            "redis" => match services.redis()? {
+            "redis" => match services.redis() {
                 Some(path) => path,
                 None => continue,
             },

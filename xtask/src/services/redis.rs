@@ -22,11 +22,7 @@ const LIBRARIES: [&str; 4] = ["libatomic1", "libjemalloc2", "liblzf1", "libssl3"
 
 impl Services {
     /// The server, or `None` after a line that says why there is none.
-    ///
-    /// # Errors
-    ///
-    /// None because of Redis; what a disk refuses is its own matter.
-    pub(super) fn redis(&self) -> Result<Option<PathBuf>> {
+    pub(super) fn redis(&self) -> Option<PathBuf> {
         let folder = self.folder.join("redis");
         let server = folder.join(SERVER);
         let installed = self.once("redis", SERVER, &server, || {
@@ -41,13 +37,13 @@ impl Services {
             check(&server).inspect_err(|_| drop(remove_if_there(&server)))
         });
         match installed {
-            Ok(path) => Ok(Some(path)),
+            Ok(path) => Some(path),
             Err(error) => {
                 eprintln!(
                     "SKIP redis: {error}\nDebian and Ubuntu: apt-get install redis-server; tests \
                      with Redis are skipped until then"
                 );
-                Ok(None)
+                None
             }
         }
     }
