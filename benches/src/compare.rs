@@ -2,6 +2,7 @@
 
 mod coordinator;
 mod flight;
+mod valkey;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -25,7 +26,7 @@ struct Comparison {
     run: fn(&Setup) -> Result<Outcome>,
 }
 
-const ALL: [Comparison; 2] = [coordinator::COMPARISON, flight::COMPARISON];
+const ALL: [Comparison; 3] = [coordinator::COMPARISON, flight::COMPARISON, valkey::COMPARISON];
 
 /// What a comparison works with.
 #[derive(Debug)]

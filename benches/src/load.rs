@@ -3,6 +3,7 @@
 //! Each prints its result as JSON at the end. Times that two processes compare
 //! are nanoseconds of the system's clock, which they share.
 
+mod claims;
 mod flight;
 mod jobs;
 mod pick_up;
@@ -66,6 +67,8 @@ pub(crate) enum Load {
     },
     /// Gets and puts of two Flight servers and a raw socket, in turns.
     Flight(flight::Flight),
+    /// Our side of the comparison on Valkey: registers, claims or settles there.
+    Claims(claims::Claims),
     /// Serves bytes over raw TCP: as many as each connection asks for.
     Socket,
 }
@@ -74,6 +77,11 @@ pub(crate) enum Load {
 pub(crate) fn run(load: Load) -> Result<()> {
     if matches!(load, Load::Socket) {
         return socket::serve();
+    }
+    if let Load::Claims(load) = load {
+        // One thread, as the peers have: a core is the server's.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        return runtime.map_err(Error::io("start the runtime"))?.block_on(claims::run(load));
     }
     let runtime = tokio::runtime::Runtime::new().map_err(Error::io("start the runtime"))?;
     runtime.block_on(async {
@@ -88,7 +96,7 @@ pub(crate) fn run(load: Load) -> Result<()> {
                 jobs::trickle(&server, jobs, pause_ms).await
             }
             Load::Flight(load) => flight::run(load).await,
-            Load::Socket => Ok(()),
+            Load::Claims(_) | Load::Socket => Ok(()),
         }
     })
 }

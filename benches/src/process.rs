@@ -101,6 +101,16 @@ pub(crate) fn python_version(peer: &str, package: &str) -> Result<String> {
         .ok_or_else(|| Error::Message(format!("{} does not pin {package}", path.display())))
 }
 
+/// The version that follows some text in a list of pins below `benches/peers`.
+pub(crate) fn pinned(file: &str, before: &str) -> Result<String> {
+    let path = sheaf_testkit::workspace_root().join("benches/peers").join(file);
+    let text = fs::read_to_string(&path).map_err(Error::io(format!("read {}", path.display())))?;
+    let rest = text.split_once(before).map(|(_, rest)| rest);
+    rest.and_then(|rest| rest.split('"').next())
+        .map(str::to_owned)
+        .ok_or_else(|| Error::Message(format!("{} has nothing after {before:?}", path.display())))
+}
+
 /// Waits for the end of a load; gives the objects that it printed.
 ///
 /// What goes wrong is told with the last output of the load and of `servers`.

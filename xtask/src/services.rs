@@ -9,6 +9,7 @@
 //! costs nothing and a changed pin installs again.
 
 mod debian;
+mod peer;
 mod redis;
 
 use std::{
@@ -23,6 +24,8 @@ use crate::{
     process,
     workspace::{Workspace, files_below},
 };
+
+pub(crate) use peer::install as peer;
 
 const PYARROW: &str = "pyarrow==26.0.1";
 const TYPOS: &str = "typos==1.52.0";
@@ -66,34 +69,6 @@ pub(crate) fn run(workspace: &Workspace, names: &[String]) -> Result<()> {
         };
         println!("{name}: {}", path.display());
     }
-    Ok(())
-}
-
-/// Provisions a peer of a comparison: a Python environment of its own with
-/// what `benches/peers/NAME/requirements.txt` pins.
-///
-/// # Errors
-///
-/// Fails when that file cannot be read, python3 is missing, pip does not
-/// succeed, or the pins do not go together.
-pub(crate) fn peer(workspace: &Workspace, name: &str) -> Result<()> {
-    let services = Services { folder: workspace.services().join("peers").join(name) };
-    fs::create_dir_all(&services.folder).map_err(Error::io("create", &services.folder))?;
-    let lock_path = services.folder.join("lock");
-    let lock = File::create(&lock_path).map_err(Error::io("create", &lock_path))?;
-    lock.lock().map_err(Error::io("lock", &lock_path))?;
-    let pins = workspace.path("benches/peers").join(name).join("requirements.txt");
-    let wanted = fs::read_to_string(&pins).map_err(Error::io("read", &pins))?;
-    let python = services.environment()?;
-    let pins = pins.to_string_lossy().into_owned();
-    services.once("packages", &wanted, &python, || {
-        // The pins are the whole list: what they lack is not chosen here.
-        services.pip_install(&python, &["--no-deps", "--requirement", &pins])?;
-        let mut check = Command::new(&python);
-        process::capture(check.args(["-m", "pip", "check", "--disable-pip-version-check"]))
-            .map(drop)
-    })?;
-    println!("{name}: {}", python.display());
     Ok(())
 }
 

@@ -56,15 +56,20 @@ fn run(setup: &Setup) -> Result<Outcome> {
     for package in ["taskiq", "taskiq-redis", "redis", "uvloop"] {
         versions.insert(package.to_owned(), python_version("taskiq", package)?.into());
     }
-    let valkey = sheaf_testkit::services_dir().join("valkey/valkey-server");
-    let said = crate::conditions::output(&valkey.to_string_lossy(), &["--version"]);
-    let version = said.split_whitespace().find_map(|word| word.strip_prefix("v="));
-    versions.insert("valkey".to_owned(), version.unwrap_or(&said).into());
+    versions.insert("valkey".to_owned(), valkey_version().into());
     let fsync = "ours: every register and settle is on disk before its answer; \
                  peer: appendonly with appendfsync as its name says";
     let pool = "one client process with 64 calls at once, one worker process with 100 jobs at once";
     let notes = vec![("durability", fsync.to_owned()), ("processes", pool.to_owned())];
     Ok(Outcome { cases: cases(&samples)?, versions, notes })
+}
+
+/// Of the server that the services provide.
+pub(super) fn valkey_version() -> String {
+    let valkey = sheaf_testkit::services_dir().join("valkey/valkey-server");
+    let said = crate::conditions::output(&valkey.to_string_lossy(), &["--version"]);
+    let version = said.split_whitespace().find_map(|word| word.strip_prefix("v="));
+    version.unwrap_or(&said).to_owned()
 }
 
 fn cases(samples: &Samples) -> Result<Vec<Case>> {
@@ -141,7 +146,7 @@ fn pick_up(setup: &Setup, samples: &mut Samples) -> Result<()> {
     Ok(())
 }
 
-fn add_percentiles(samples: &mut Samples, name: &str, times: &[f64]) {
+pub(super) fn add_percentiles(samples: &mut Samples, name: &str, times: &[f64]) {
     for percent in [50, 99] {
         if let Some(time) = percentile(times, percent) {
             samples.add(format!("{name} p{percent}"), time);
@@ -190,7 +195,7 @@ fn ours(setup: &Setup, stored: bool, samples: &mut Samples) -> Result<()> {
     Ok(())
 }
 
-fn ready(mut worker: Process) -> Result<Process> {
+pub(super) fn ready(mut worker: Process) -> Result<Process> {
     worker.wait_for_line(READY, |line| (line == "ready").then_some(()))?;
     Ok(worker)
 }
@@ -260,7 +265,7 @@ fn trickle_taskiq(setup: &Setup, samples: &mut Samples) -> Result<()> {
 }
 
 /// Milliseconds from `sent` to `started`, matched by the numbers of the jobs.
-fn between(sent: &[Value], started: &[Value]) -> Result<Vec<f64>> {
+pub(super) fn between(sent: &[Value], started: &[Value]) -> Result<Vec<f64>> {
     let pairs = |lines: &[Value], key: &str| {
         let all = lines.iter().filter_map(|line| line[key].as_array()).flatten();
         all.filter_map(|pair| Some((pair[0].as_u64()?, pair[1].as_u64()?))).collect::<Vec<_>>()
