@@ -67,7 +67,7 @@ enum Task {
         #[arg(long)]
         list: bool,
     },
-    /// Run a comparison with peers (coordinator, flight), or criterion benches.
+    /// Run a comparison with peers (coordinator, flight, valkey), or criterion benches.
     Bench(bench::Options),
 }
 

@@ -2,9 +2,9 @@
 //! server, a Python with pyarrow, the spelling checker, libfaketime, which
 //! shows a process a wrong wall clock, and a Redis server where one can be had.
 //!
-//! Everything comes from the Python package index by pinned name, through pip;
-//! libfaketime and Redis from the system, or from Debian's packages without
-//! installing them.
+//! Everything comes from the Python package index by pinned name, through pip
+//! (peers of comparisons also from those of npm and cargo); libfaketime and
+//! Redis from the system, or from Debian's packages without installing them.
 //! A stamp beside each service records what is installed, so that a second call
 //! costs nothing and a changed pin installs again.
 
