@@ -31,7 +31,8 @@ const BULKS = 4;
 const PATIENCE_MS = 20_000;
 
 const nowNs = () => Math.round((performance.timeOrigin + performance.now()) * 1e6);
-const say = (values) => console.log(JSON.stringify(values));
+// Calls back when all of it is written: a pipe takes long lines in pieces.
+const say = (values, written) => process.stdout.write(`${JSON.stringify(values)}\n`, written);
 
 // A record of about 300 bytes, as every side has it.
 const record = (number) => ({
@@ -96,8 +97,7 @@ async function work(options) {
   const end = (worker) => {
     const seconds = (nowNs() - from) / 1e9;
     const lost = options.jobs - seen.size;
-    say({ jobs: options.jobs, seconds, lost, duplicated, started });
-    process.exit(0);
+    say({ jobs: options.jobs, seconds, lost, duplicated, started }, () => process.exit(0));
   };
   const worker = openWorker(options, async (job) => {
     const at = nowNs();

@@ -35,6 +35,9 @@ const LEASE: Duration = Duration::from_secs(2);
 const PAUSE_MS: u64 = 5;
 const START: Duration = Duration::from_secs(60);
 
+/// A worker that tells when each job was in its hands.
+const WATCHED: [&str; 2] = ["work", "--each"];
+
 /// Jobs that were never worked on, and those that were more than once.
 #[derive(Debug, Default)]
 struct Faults {
@@ -85,7 +88,7 @@ fn throughput(
     let (port, before) = (server.port(), server.usage()?);
     let mut seconds = Vec::new();
     for role in ["enqueue", "work"] {
-        let mut load = side.start(role, port, &flags)?;
+        let mut load = side.start(&[role], port, &flags)?;
         for line in finish(&mut load, &mut [server.process()])? {
             seconds.push(number(&line, "seconds")?);
             if role == "work" {
@@ -124,8 +127,8 @@ fn pick_up(setup: &Setup, side: &Side, server: &mut Server, samples: &mut Sample
     let jobs = ("--jobs", setup.size(300, 10));
     server.reset()?;
     let port = server.port();
-    let mut worker = ready(side.start("work", port, &[jobs, ("--n", 1)])?)?;
-    let mut sender = side.start("trickle", port, &[jobs, ("--pause-ms", PAUSE_MS)])?;
+    let mut worker = ready(side.start(&WATCHED, port, &[jobs, ("--n", 1)])?)?;
+    let mut sender = side.start(&["trickle"], port, &[jobs, ("--pause-ms", PAUSE_MS)])?;
     let sent = finish(&mut sender, &mut [server.process(), &mut worker])?;
     let started = finish(&mut worker, &mut [server.process()])?;
     add_percentiles(samples, &format!("{} pickup", side.name), &between(&sent, &started)?);
@@ -138,11 +141,11 @@ fn recovery(side: &Side, server: &mut Server, samples: &mut Samples) -> Result<(
     let one = ("--jobs", 1);
     server.reset()?;
     let port = server.port();
-    let mut holder = ready(side.start("hold", port, &[lease])?)?;
-    let mut sender = side.start("enqueue", port, &[one])?;
+    let mut holder = ready(side.start(&["hold"], port, &[lease])?)?;
+    let mut sender = side.start(&["enqueue"], port, &[one])?;
     finish(&mut sender, &mut [server.process(), &mut holder])?;
     holder.wait_for_line(START, |line| (line == "holding").then_some(()))?;
-    let mut rescuer: Process = ready(side.start("work", port, &[one, lease])?)?;
+    let mut rescuer: Process = ready(side.start(&WATCHED, port, &[one, lease])?)?;
     let killed = now_ns();
     holder.kill9()?;
     let lines = finish(&mut rescuer, &mut [server.process()])?;

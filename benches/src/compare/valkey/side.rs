@@ -96,14 +96,10 @@ impl Side {
     }
 
     /// Starts one role against the Valkey at a port of this machine.
-    pub(super) fn start(&self, role: &str, port: u16, flags: &[(&str, u64)]) -> Result<Process> {
-        let mut command = self.command()?.arg(role).args(["--port", &port.to_string()]);
+    pub(super) fn start(&self, role: &[&str], port: u16, flags: &[(&str, u64)]) -> Result<Process> {
+        let mut command = self.command()?.args(role).args(["--port", &port.to_string()]);
         for (flag, value) in flags {
             command = command.args([*flag, &value.to_string()]);
-        }
-        if role == "work" {
-            // With the times of the jobs, which cost next to nothing.
-            command = command.arg("--each");
         }
         Ok(command.spawn()?)
     }
