@@ -5,7 +5,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -16,6 +15,8 @@ use sheaf_coordinator::{
     BatchSpec, Claim, ClaimRequest, Coordinator, CoordinatorExt as _, DEFAULT_QUEUE, Extension,
     LeaseRef, SettleRequest, State,
 };
+use sheaf_retry::SystemClock;
+use sheaf_valkey::ValkeyCoordinator;
 
 use super::now_ns;
 use crate::error::{Error, Result};
@@ -71,16 +72,17 @@ pub(crate) struct Claims {
 pub(super) async fn run(load: Claims) -> Result<()> {
     let coordinator = open(load.port).await?;
     match load.role {
-        Role::Enqueue => enqueue(&*coordinator, &load).await,
-        Role::Work => work(&*coordinator, &load).await,
-        Role::Trickle => trickle(&*coordinator, &load).await,
-        Role::Hold => hold(&*coordinator, &load).await,
+        Role::Enqueue => enqueue(&coordinator, &load).await,
+        Role::Work => work(&coordinator, &load).await,
+        Role::Trickle => trickle(&coordinator, &load).await,
+        Role::Hold => hold(&coordinator, &load).await,
     }
 }
 
 /// A coordinator on the Valkey at that port, with one connection for calls.
-async fn open(port: u16) -> Result<Arc<dyn Coordinator>> {
-    Err(Error::Message(format!("no coordinator for the Valkey at port {port} is built in")))
+async fn open(port: u16) -> Result<ValkeyCoordinator> {
+    let builder = ValkeyCoordinator::builder(&format!("redis://127.0.0.1:{port}"))?;
+    Ok(builder.connections(1).connect(SystemClock::shared()).await?)
 }
 
 /// A description of about 300 bytes, as every side has it.

@@ -80,6 +80,14 @@ fn the_coordinator_is_compared() {
 }
 
 #[test]
+fn queues_on_valkey_are_compared() {
+    let (Some(sheaf), Some(_)) = (sheaf(), peer("taskiq")) else { return };
+    let cases =
+        ["n1_vs_best_peer", "n64_vs_best_peer", "server_us_n64", "pickup_p50", "pickup_p99"];
+    check(&quick("valkey", &sheaf), "valkey", &cases);
+}
+
+#[test]
 fn flight_is_compared() {
     let (Some(sheaf), Some(_)) = (sheaf(), peer("pyarrow")) else { return };
     let cases =
