@@ -93,7 +93,8 @@ impl Peer<'_> {
                 copy(&script)?;
             }
         }
-        let wanted = self.read("package-lock.json")?;
+        // The first line is what is shown.
+        let wanted = format!("what package-lock.json pins\n{}", self.read("package-lock.json")?);
         self.services.once("packages", &wanted, &modules, || {
             copy(&self.source.join("package.json"))?;
             copy(&self.source.join("package-lock.json"))?;
