@@ -17,52 +17,57 @@
 --# FAILED 6
 --# CANCELLED 7
 --# EXPIRED 8
+-- What the specification says.
 --# F_PARENTS 1
 --# F_KEY 2
---# F_REMEMBERED 4
---# F_DEPENDS 8
---# F_STARTED 16
---# F_WAIT 32
---# F_CANCEL 64
---# F_CHILDREN 128
--- A batch in the form of a list: what the call needs, then the head of the record.
+--# F_DEPENDS 4
+--# F_WAIT 8
+--# F_CANCEL 16
+--# F_OPTIONS 32
+-- What became of the batch: processing has begun, its dedup key is remembered,
+-- others wait for it, it was settled with the token that it had last.
+--# F_STARTED 1
+--# F_REMEMBERED 2
+--# F_CHILDREN 4
+--# F_SAME 8
+-- A batch in the form of a list: what the call needs, then the state as stored.
 --# R_ID 1
---# R_RAW 2
---# R_S 3
---# R_X 4
---# R_QUEUE 5
---# R_TENANT 6
---# R_DIRTY 7
---# R_PURGED 8
---# R_FROM 9
---# R_BY 10
---# R_DL 11
---# R_CLA 12
---# R_DUR 13
---# R_WORKER 14
---# R_REQ 15
---# R_VER 16
---# R_STATE 17
---# R_FLAGS 18
---# R_SETTLED 19
---# R_PRIO 20
---# R_ATT 21
---# R_LOST 22
---# R_EP 23
---# R_LO 24
---# R_SEP 25
---# R_SLO 26
---# R_SEQ 27
---# R_ROWS 28
---# R_BYTES 29
---# R_REG 30
---# R_UPD 31
---# R_FIRST 32
---# R_EXP 33
---# R_AT 34
---# R_HOME 35
---# R_SLEN 36
---# R_LAST 36
+--# R_B 2
+--# R_RAW 3
+--# R_S 4
+--# R_X 5
+--# R_QUEUE 6
+--# R_TENANT 7
+--# R_DIRTY 8
+--# R_PURGED 9
+--# R_FROM 10
+--# R_BY 11
+--# R_DL 12
+--# R_CLA 13
+--# R_DUR 14
+--# R_WORKER 15
+--# R_REQ 16
+--# R_SEQ 17
+--# R_PRIO 18
+--# R_ROWS 19
+--# R_BYTES 20
+--# R_HOME 21
+--# R_FIXED 22
+--# R_NEW 23
+--# R_VER 24
+--# R_STATE 25
+--# R_FLAGS 26
+--# R_SETTLED 27
+--# R_LOST 28
+--# R_UPD 29
+--# R_AT 30
+--# R_EXP 31
+--# R_ATT 32
+--# R_FIRST 33
+--# R_SEP 34
+--# R_SLO 35
+--# R_EP 36
+--# R_LO 37
 -- A queue likewise, after the counts of the eight states.
 --# Q_LR 9
 --# Q_LB 10
@@ -119,6 +124,8 @@ function F.reset(keys, args)
     idx = {},
     -- Sets of what a claim was answered with: key, member, true or false.
     claims = {},
+    -- Claims of which leases ended, likewise.
+    ended = {},
     -- Lists of ready batches that changed: key to queue, priority, tenant.
     lists = {},
     -- Queues whose next due time changed.
@@ -195,38 +202,80 @@ function F.soon(at)
 end
 
 -- Records ------------------------------------------------------------------
--- head | S: what never changes, as the client packed it | lease, while
--- processing | X: sections of one letter, a length and a content.
---# HEAD '<BBBBi4I4I4I4I8I4I8I8I8I8I8I8I8I8I8I4I4'
---# HLEN 112
---# LEASE '<I8I8I8Hc0Hc0'
+-- `b:` what never changes, as the client packed it: version, flags, priority,
+-- rows, bytes, home; locations; S with queue, tenant, policy, options, digest
+-- and the rest.
+--# BHEAD '<BBi4I8I8I4I4'
+--# BLEN 30
+-- `s:` what became of it; not there while nothing did. Head and middle, the
+-- lease while processing, sections (X) of one letter, a length and a content,
+-- and the tail, which is always the last: deadline, rows, bytes, token.
+--# SHEAD '<BBBBI4I8I8I8I4I8I4I8'
+--# SLEN 56
+--# LEASE '<I8I8Hc0Hc0Hc0'
+--# TAIL '<I8I8I8I4I8'
+--# TLEN 36
 
--- A list that is made at once from what was unpacked: a table with names, or
--- one that grows, costs several times as much.
-function F.decode(id, raw)
-  local r = { id, raw, false, false, false, false, false, false, false, false, false, false, false,
-    false, false, unp(HEAD, raw) }
-  local state, slen = r[R_STATE], r[R_SLEN]
-  if r[R_VER] ~= 1 or state < 1 or state > 8 or #raw < HLEN + slen then error('damaged') end
-  local s = ssub(raw, HLEN + 1, HLEN + slen)
-  r[R_S] = s
-  r[R_QUEUE], r[R_TENANT] = unp('<Hc0Hc0', s)
-  local at = HLEN + slen + 1
-  if state == PROCESSING then
-    r[R_DL], r[R_CLA], r[R_DUR], r[R_WORKER], r[R_REQ], at = unp(LEASE, raw, at)
+function F.decode(id, b, s)
+  local ver, fixed, prio, rows, bytes, home, llen = unp(BHEAD, b)
+  if ver ~= 1 or #b < BLEN + llen + 14 then error('damaged') end
+  local text = ssub(b, BLEN + llen + 1)
+  local queue, tenant = unp('<Hc0Hc0', text)
+  if not s then
+    return { id, b, false, text, '', queue, tenant, false, false, false, false, 0, 0, 0, false, false,
+      false, prio, rows, bytes, home, fixed, false, 1, PENDING, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
   end
-  r[R_X] = ssub(raw, at)
+  local r = { id, b, s, text, '', queue, tenant, false, false, false, false, 0, 0, 0, false, false,
+    false, prio, rows, bytes, home, fixed, false, unp(SHEAD, s) }
+  local state = r[R_STATE]
+  if r[R_VER] ~= 1 or state < 1 or state > 8 or #s < SLEN + TLEN then error('damaged') end
+  local at = SLEN + 1
+  if state == PROCESSING then
+    local _
+    r[R_DUR], r[R_CLA], r[R_WORKER], r[R_REQ], _, at = unp(LEASE, s, at)
+  end
+  local tail = #s - TLEN
+  if at > tail + 1 then error('damaged') end
+  local _
+  r[R_DL], _, _, r[R_EP], r[R_LO] = unp(TAIL, s, tail + 1)
+  if at <= tail then
+    r[R_X] = ssub(s, at, tail)
+    local places = F.section(r[R_X], 'l')
+    if places then r[R_HOME] = unp('<I4', places) end
+  end
   return r
 end
 
 function F.encode(r)
-  local head = pack(HEAD, unpack(r, R_VER, R_LAST))
-  if r[R_STATE] == PROCESSING then
-    local worker, req = r[R_WORKER], r[R_REQ]
-    return head .. r[R_S]
-      .. pack(LEASE, r[R_DL], r[R_CLA], r[R_DUR], #worker, worker, #req, req) .. r[R_X]
+  local tail = r[R_X] .. pack(TAIL, r[R_DL], r[R_ROWS], r[R_BYTES], r[R_EP], r[R_LO])
+  local head = pack(SHEAD, unpack(r, R_VER, R_SLO))
+  if r[R_STATE] ~= PROCESSING then return head .. tail end
+  local worker, req, queue = r[R_WORKER], r[R_REQ], r[R_QUEUE]
+  return head .. pack(LEASE, r[R_DUR], r[R_CLA], #worker, worker, #req, req, #queue, queue) .. tail
+end
+
+-- A batch that nothing has happened to.
+function F.new_record(id, b)
+  local r = F.decode(id, b)
+  r[R_NEW] = true
+  return r
+end
+
+-- Its place in the order of registration, which is also when that was: no two
+-- have the same microsecond.
+function F.seq(r)
+  local seq = r[R_SEQ]
+  if not seq then
+    seq = tonumber(call('ZSCORE', P .. 'od', r[R_ID]) or 0)
+    r[R_SEQ] = seq
   end
-  return head .. r[R_S] .. r[R_X]
+  return seq
+end
+
+-- The token with which it was settled last.
+function F.settled_with(r)
+  if F.has(r[R_FLAGS], F_SAME) then return r[R_EP], r[R_LO] end
+  return r[R_SEP], r[R_SLO]
 end
 
 -- A section of X: e error, l locations, o outputs, p progress, u not yet
@@ -292,12 +341,12 @@ function F.options_of(s)
 end
 
 -- Batches of this call, read once ---------------------------------------------
-function F.keep(id, raw)
-  if not raw then
+function F.keep(id, b, s)
+  if not b and not s then
     S.recs[id] = false
     return false
   end
-  local ok, r = pcall(F.decode, id, raw)
+  local ok, r = pcall(F.decode, id, b, s)
   if not ok then
     S.bad[id] = true
     r = false
@@ -310,7 +359,8 @@ function F.load(id)
   local r = S.recs[id]
   if r ~= nil then return r end
   -- MGET, as it answers with nothing for a key of another kind.
-  return F.keep(id, call('MGET', P .. 'b:' .. id)[1])
+  local got = call('MGET', P .. 'b:' .. id, P .. 's:' .. id)
+  return F.keep(id, got[1], got[2])
 end
 
 function F.load_all(ids)
@@ -319,12 +369,13 @@ function F.load_all(ids)
     if S.recs[id] == nil then
       want[#want + 1] = id
       keys[#keys + 1] = P .. 'b:' .. id
+      keys[#keys + 1] = P .. 's:' .. id
     end
   end
   for from = 1, #keys, CHUNK do
     local to = min(from + CHUNK - 1, #keys)
-    local raws = call('MGET', unpack(keys, from, to))
-    for i = from, to do F.keep(want[i], raws[i - from + 1]) end
+    local got = call('MGET', unpack(keys, from, to))
+    for i = 1, #got, 2 do F.keep(want[(from + i) / 2], got[i], got[i + 1]) end
   end
 end
 

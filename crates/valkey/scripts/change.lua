@@ -31,8 +31,6 @@ function F.note(r, from, to, worker)
     #r[R_QUEUE], r[R_QUEUE], #worker, worker, #error, error)
 end
 
-function F.lease_member(r) return r[R_QUEUE] .. '\0' .. r[R_TENANT] .. '\0' .. r[R_ID] end
-
 function F.has_children(r)
   return F.has(r[R_FLAGS], F_CHILDREN) and call('EXISTS', P .. 'e:' .. r[R_ID]) == 1
 end
@@ -52,7 +50,7 @@ end
 function F.link_outputs(r, add)
   local outputs = r[R_X] ~= '' and F.section(r[R_X], 'o')
   if not outputs then return end
-  for _, id in ipairs(F.ids_of(outputs)) do F.put(P .. 'lo:' .. id, r[R_ID], add and r[R_SEQ]) end
+  for _, id in ipairs(F.ids_of(outputs)) do F.put(P .. 'lo:' .. id, r[R_ID], add and F.seq(r)) end
 end
 
 -- A batch that waits knows what has not yet completed; an edge leads from each
@@ -62,8 +60,8 @@ end
 function F.link_waits(r, add)
   local unmet = r[R_X] ~= '' and F.section(r[R_X], 'u')
   if not unmet then return end
-  local score = r[R_SEQ]
-  if F.has(r[R_FLAGS], F_WAIT) then score = score + PATIENT end
+  local score = F.seq(r)
+  if F.has(r[R_FIXED], F_WAIT) then score = score + PATIENT end
   for _, parent in ipairs(F.ids_of(unmet)) do
     F.put(P .. 'e:' .. parent, r[R_ID], add and score)
     S.meta.ed = S.meta.ed + (add and 1 or -1)
@@ -87,6 +85,19 @@ function F.tenant_lease(q, tenant, by)
   q.tl[tenant] = (q.tl[tenant] or 0) + by
 end
 
+-- The leases of one claim are kept together, with the time at which the first
+-- of them may run out: extended ones are found to stand when that has come.
+function F.hold(r, is_held)
+  local key = r[R_WORKER] .. '\0' .. r[R_REQ]
+  local claim = S.claims[key]
+  if not claim then
+    claim = { ids = {}, dl = FOREVER }
+    S.claims[key] = claim
+  end
+  claim.ids[r[R_ID]] = is_held
+  if is_held then claim.dl = min(claim.dl, r[R_DL]) end
+end
+
 -- Takes a batch out of all places where its state put it.
 function F.leave(r)
   local state = r[R_STATE]
@@ -106,10 +117,7 @@ function F.leave(r)
     F.put(key, r[R_ID], false)
     S.lists[key] = r
   elseif state == PROCESSING then
-    F.put(P .. 'ls', F.lease_member(r), false)
-    local key = P .. 'cl:' .. r[R_WORKER] .. '\0' .. r[R_REQ]
-    S.claims[key] = S.claims[key] or {}
-    S.claims[key][r[R_ID]] = false
+    F.hold(r, false)
     F.tenant_lease(q, r[R_TENANT], -1)
     if q[Q_ML] >= 0 or q[Q_MT] >= 0 then S.wake[r[R_QUEUE]] = true end
   elseif state == SCHEDULED then
@@ -144,15 +152,12 @@ function F.enter(r)
   end
   if state == PENDING then
     local key = F.list_key(r[R_QUEUE], r[R_PRIO], r[R_TENANT])
-    F.put(key, r[R_ID], r[R_SEQ])
+    F.put(key, r[R_ID], F.seq(r))
     S.lists[key] = r
     S.wake[r[R_QUEUE]] = true
   elseif state == PROCESSING then
-    F.put(P .. 'ls', F.lease_member(r), r[R_DL])
+    F.hold(r, true)
     F.soon(r[R_DL])
-    local key = P .. 'cl:' .. r[R_WORKER] .. '\0' .. r[R_REQ]
-    S.claims[key] = S.claims[key] or {}
-    S.claims[key][r[R_ID]] = true
     F.tenant_lease(q, r[R_TENANT], 1)
   elseif state == SCHEDULED then
     F.put(P .. 'd:' .. r[R_QUEUE], r[R_ID], r[R_AT])
@@ -205,35 +210,47 @@ function F.fail_with(r, code, permanent, message)
     pack('<I8BHc0', now, permanent and 1 or 0, #code, code) .. ssub(message, 1, 4096))
 end
 
--- A batch that nothing has happened to.
-function F.new_record(id, s, queue, tenant)
-  return { id, false, s, '', queue, tenant, false, false, false, false, false, false, false, false,
-    false, 1, PENDING, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, now, now, 0, 0, 0, 0, #s }
-end
-
 -- Stands in for a record that cannot be read: it is listed, and failed.
 function F.damaged(id, queue, tenant, from)
-  local q = F.Q(queue, true)
+  local got = call('MGET', P .. 'b:' .. id, P .. 's:' .. id)
+  local ok, r = false, nil
+  if got[1] then ok, r = pcall(F.decode, id, got[1]) end
+  local q = F.Q(ok and r[R_QUEUE] or queue, true)
   if from then
     q[from] = q[from] - 1
-    if from <= PROCESSING then S.meta.lv = S.meta.lv - 1 end
+    q.dirty = true
+    if from <= PROCESSING then
+      S.meta.lv = S.meta.lv - 1
+      if ok then
+        q[Q_LR], q[Q_LB] = q[Q_LR] - r[R_ROWS], q[Q_LB] - r[R_BYTES]
+        S.meta.lb = S.meta.lb - r[R_BYTES]
+      end
+    end
   end
-  local s = pack('<Hc0Hc0Hc0I4c0', #queue, queue, #tenant, tenant, 0, '', 0, '')
-    .. string.rep('\0', 8)
-  local seq = tonumber(call('ZSCORE', P .. 'od', id) or 0)
-  if seq == 0 then
-    S.meta.seq = S.meta.seq + 1
-    seq = S.meta.seq
-    F.put(P .. 'od', id, seq)
-  end
-  local r = F.new_record(id, s, queue, tenant)
-  r[R_STATE], r[R_SEQ], r[R_AT] = FAILED, seq, now
   -- What cannot be read is kept for whoever can make something of it.
-  if S.bad[id] then call('COPY', P .. 'b:' .. id, P .. 'bad:' .. id, 'REPLACE') end
-  if call('TYPE', P .. 'b:' .. id).ok ~= 'string' then call('DEL', P .. 'b:' .. id) end
+  local kept = ''
+  for _, kind in ipairs({ 'b:', 's:' }) do
+    local key = P .. kind .. id
+    if call('EXISTS', key) == 1 then
+      call('COPY', key, P .. 'bad:' .. kind .. id, 'REPLACE')
+      kept = '; the bytes are kept'
+      call('DEL', key)
+    end
+  end
+  if not ok then
+    local s = pack('<Hc0Hc0Hc0I4c0', #queue, queue, #tenant, tenant, 0, '', 0, '')
+      .. string.rep('\0', 8)
+    r = F.decode(id, pack(BHEAD, 1, 0, 0, 0, 0, 0, 0) .. s)
+  end
+  r[R_NEW] = true
   S.recs[id] = r
-  F.fail_with(r, 'corrupt', true, S.bad[id] and 'its record could not be read; the bytes are kept'
-    or 'its record is gone')
+  if F.seq(r) == 0 then
+    S.meta.seq = max(S.meta.seq + 1, now)
+    r[R_SEQ] = S.meta.seq
+    F.put(P .. 'od', id, r[R_SEQ])
+  end
+  r[R_STATE], r[R_AT] = FAILED, now
+  F.fail_with(r, 'corrupt', true, 'its record could not be read' .. kept)
   F.enter(r)
   return r
 end
@@ -243,7 +260,7 @@ function F.purge(r)
   local q = F.Q(r[R_QUEUE], true)
   F.leave(r)
   q[Q_PU] = q[Q_PU] + 1
-  if F.has(r[R_FLAGS], F_PARENTS) or F.has(r[R_FLAGS], F_REMEMBERED) then
+  if F.has(r[R_FIXED], F_PARENTS) or F.has(r[R_FLAGS], F_REMEMBERED) then
     local o = F.options_of(r[R_S])
     for _, parent in ipairs(o.parents) do F.put(P .. 'li:' .. parent, r[R_ID], false) end
     if F.has(r[R_FLAGS], F_REMEMBERED) then
@@ -255,6 +272,7 @@ function F.purge(r)
   F.note(r, r[R_FROM], 0)
   F.put(P .. 'od', r[R_ID], false)
   S.gone[#S.gone + 1] = P .. 'b:' .. r[R_ID]
+  S.gone[#S.gone + 1] = P .. 's:' .. r[R_ID]
   S.recs[r[R_ID]] = false
   r[R_PURGED] = true
 end
@@ -263,6 +281,11 @@ function F.many(command, key, values)
   for from = 1, #values, CHUNK do
     call(command, key, unpack(values, from, min(from + CHUNK - 1, #values)))
   end
+end
+
+function F.let_go(set, key, ids)
+  F.many('SREM', set, ids)
+  if call('EXISTS', set) == 0 then call('ZREM', P .. 'ls', key) end
 end
 
 function F.flush_lists()
@@ -322,15 +345,28 @@ function F.write_meta()
   S.meta_dirty = nil
 end
 
+-- New, ready, and nothing else: it needs no state beside its specification.
+function F.is_untouched(r)
+  return r[R_NEW] and r[R_STATE] == PENDING and r[R_FLAGS] == 0 and r[R_EXP] == 0
+    and r[R_SETTLED] == 0 and r[R_X] == ''
+end
+
 -- Writes records, then indexes; what is read afterwards sees it.
 function F.flush()
   local values = {}
   for _, r in ipairs(S.dirty) do
     r[R_DIRTY] = false
     if not r[R_PURGED] then
-      r[R_RAW] = F.encode(r)
-      values[#values + 1] = P .. 'b:' .. r[R_ID]
-      values[#values + 1] = r[R_RAW]
+      if r[R_NEW] then
+        values[#values + 1] = P .. 'b:' .. r[R_ID]
+        values[#values + 1] = r[R_B]
+      end
+      if not F.is_untouched(r) then
+        r[R_RAW] = F.encode(r)
+        values[#values + 1] = P .. 's:' .. r[R_ID]
+        values[#values + 1] = r[R_RAW]
+      end
+      r[R_NEW] = false
     end
   end
   S.dirty = {}
@@ -353,13 +389,17 @@ function F.flush()
   end
   S.idx = {}
   for key, rem in pairs(removals) do F.many('ZREM', key, rem) end
-  for key, members in pairs(S.claims) do
+  for key, claim in pairs(S.claims) do
     local add, rem = {}, {}
-    for id, is in pairs(members) do
+    for id, is in pairs(claim.ids) do
       if is then add[#add + 1] = id else rem[#rem + 1] = id end
     end
-    if #add > 0 then F.many('SADD', key, add) end
-    if #rem > 0 then F.many('SREM', key, rem) end
+    local set = P .. 'cl:' .. key
+    if #add > 0 then
+      F.many('SADD', set, add)
+      call('ZADD', P .. 'ls', 'LT', claim.dl, key)
+    end
+    if #rem > 0 then F.let_go(set, key, rem) end
   end
   S.claims = {}
   F.flush_lists()

@@ -180,6 +180,10 @@ function F.lend(r, c)
   -- The token: above all before it, and not under the time.
   S.meta.lo = max(S.meta.lo + 1, floor(now / 1000))
   S.meta_dirty = true
+  if F.has(r[R_FLAGS], F_SAME) then
+    r[R_SEP], r[R_SLO] = r[R_EP], r[R_LO]
+    r[R_FLAGS] = r[R_FLAGS] - F_SAME
+  end
   r[R_STATE] = PROCESSING
   r[R_EP], r[R_LO] = S.meta.ep, S.meta.lo
   r[R_EXP] = 0
@@ -211,7 +215,9 @@ function F.give(r, c)
 end
 
 function F.is_near(r, c)
-  if now - r[R_UPD] >= S.cfg.near_wait then return true end
+  local since = r[R_UPD]
+  if since == 0 then since = F.seq(r) end
+  if now - since >= S.cfg.near_wait then return true end
   return bit.band(r[R_HOME], c.home) ~= 0
 end
 
@@ -241,6 +247,7 @@ function F.read_candidates(candidates)
   for _, c in ipairs(candidates) do
     local r = F.load(c.id)
     if r and r[R_STATE] == PENDING then
+      r[R_SEQ] = c.seq
       good[#good + 1] = c
     else
       F.put(c.key, c.id, false)
@@ -250,6 +257,77 @@ function F.read_candidates(candidates)
     end
   end
   return good
+end
+
+-- The same where nothing is special: one queue without limits on tenants or
+-- rate, one tenant, and batches to which nothing has happened yet. Then the
+-- oldest are given out by few commands, however many they are. Answers with
+-- nothing, and has changed nothing, where that is not so.
+function F.select_plain(c)
+  local q = #c.queues == 1 and F.Q(c.queues[1])
+  if not q or q[Q_MT] >= 0 or q[Q_RS] >= 0 or S.meta.wu > now or c.max > CHUNK / 2 then return end
+  local n = min(c.max, F.room(q))
+  if n == 0 then return end
+  local levels = call('ZRANGE', P .. 'lv:' .. q.name, 0, 1)
+  local prio = levels[1]
+  if not prio then return end
+  local ring = P .. 'rg:' .. q.name .. '\0' .. prio
+  local tenants = call('ZRANGE', ring, 0, 1)
+  if #tenants ~= 1 or call('HEXISTS', P .. 'tn:' .. q.name, prio) == 1 then return end
+  local list = F.list_key(q.name, prio, tenants[1])
+  local got = call('ZRANGE', list, 0, n - 1, 'WITHSCORES')
+  local found = #got / 2
+  if found < n and levels[2] then return end
+  local bkeys, skeys = {}, {}
+  local pb, ps = P .. 'b:', P .. 's:'
+  for i = 1, found do
+    local id = got[i * 2 - 1]
+    bkeys[i], skeys[i] = pb .. id, ps .. id
+  end
+  if call('EXISTS', unpack(skeys)) > 0 then return end
+  local raws = call('MGET', unpack(bkeys))
+  local lo = max(S.meta.lo + 1, floor(now / 1000)) - 1
+  local ep, dl, home, near = S.meta.ep, now + c.lease, c.home, now - S.cfg.near_wait
+  local began = c.start and 1 or 0
+  local common = pack(SHEAD, 1, PROCESSING, began, 0, 0, now, 0, 0, began, began * now, 0, 0)
+    .. pack(LEASE, c.lease, now, #c.worker, c.worker, #c.request, c.request, #q.name, q.name)
+  local rows, bytes, taken = 0, 0, 0
+  local out, values, ids = { FOREVER }, {}, {}
+  for i = 1, found do
+    local raw = raws[i]
+    if not raw or #raw < BLEN then return end
+    local ver, fixed, _, r, b, at = unp('<BBi4I8I8I4', raw)
+    if ver ~= 1 or fixed ~= 0 then return end
+    if home ~= 0 and tonumber(got[i * 2]) > near and bit.band(home, at) == 0 then return end
+    rows, bytes = rows + r, bytes + b
+    if taken > 0 and (bytes > c.max_bytes or rows > c.max_rows) then break end
+    taken = i
+    local s = common .. pack(TAIL, dl, r, b, ep, lo + i)
+    values[i * 2 - 1], values[i * 2] = skeys[i], s
+    local o = i * 3
+    out[o - 1], out[o], out[o + 1] = got[i * 2 - 1], raw, s
+    ids[i] = got[i * 2 - 1]
+    S.recs[ids[i]] = nil
+  end
+  if taken == 0 then return end
+  local key = c.worker .. '\0' .. c.request
+  call('MSET', unpack(values))
+  call('SADD', P .. 'cl:' .. key, unpack(ids))
+  call('ZADD', P .. 'ls', 'LT', dl, key)
+  F.soon(dl)
+  call('ZREMRANGEBYRANK', list, 0, taken - 1)
+  if call('EXISTS', list) == 0 then
+    call('ZREM', ring, tenants[1])
+    if call('EXISTS', P .. 'rc:' .. q.name .. '\0' .. prio) == 0 then
+      call('ZREM', P .. 'lv:' .. q.name, prio)
+    end
+  end
+  S.meta.lo = lo + taken
+  S.meta_dirty = true
+  q[PENDING], q[PROCESSING] = q[PENDING] - taken, q[PROCESSING] + taken
+  q.dirty = true
+  S.wake[q.name] = true
+  return out
 end
 
 function F.select(c)
@@ -302,7 +380,7 @@ end
 function F.in_order(list)
   table.sort(list, function(a, b)
     if a[R_PRIO] ~= b[R_PRIO] then return a[R_PRIO] > b[R_PRIO] end
-    return a[R_SEQ] < b[R_SEQ]
+    return F.seq(a) < F.seq(b)
   end)
   return list
 end
@@ -354,7 +432,6 @@ function F.held_by(c)
       and F.deadline_of(r) > now then
       if r[R_DL] < F.deadline_of(r) then
         r[R_DL] = F.deadline_of(r)
-        F.put(P .. 'ls', F.lease_member(r), r[R_DL])
         F.touch(r)
       end
       held[#held + 1] = r
@@ -382,6 +459,12 @@ function F.claim(c)
   elseif #c.ids > 0 then
     taken = F.named(c)
   elseif c.max > 0 then
+    local plain = F.select_plain(c)
+    if plain then
+      local q = F.Q(c.queues[1])
+      if q[SCHEDULED] > 0 then plain[1] = F.first(P .. 'd:' .. q.name) end
+      return plain
+    end
     taken = F.select(c)
   end
   local next_due = FOREVER
@@ -392,6 +475,7 @@ function F.claim(c)
   local out = { next_due }
   for _, r in ipairs(taken) do
     out[#out + 1] = r[R_ID]
+    out[#out + 1] = r[R_B]
     out[#out + 1] = r[R_RAW] or F.encode(r)
   end
   return out

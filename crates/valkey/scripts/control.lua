@@ -48,9 +48,13 @@ function F.configure(q, packed)
   end
   if q[Q_MT] < 0 then return end
   local leased = {}
-  for _, member in ipairs(call('ZRANGE', P .. 'ls', 0, -1)) do
-    local queue, tenant = string.match(member, '^([^%z]*)%z([^%z]*)%z')
-    if queue == q.name then leased[tenant] = (leased[tenant] or 0) + 1 end
+  for _, key in ipairs(call('ZRANGE', P .. 'ls', 0, -1)) do
+    for _, id in ipairs(call('SMEMBERS', P .. 'cl:' .. key)) do
+      local r = F.load(id)
+      if r and r[R_STATE] == PROCESSING and r[R_QUEUE] == q.name then
+        leased[r[R_TENANT]] = (leased[r[R_TENANT]] or 0) + 1
+      end
+    end
   end
   for tenant, n in pairs(leased) do call('HSET', counts, tenant, n) end
 end

@@ -6,9 +6,9 @@ function F.awake(r)
   F.leave(r)
   r[R_X] = F.with_section(r[R_X], 'u')
   F.ready(r)
-  if delay > 0 and r[R_REG] + delay > now then
+  if delay > 0 and F.seq(r) + delay > now then
     r[R_STATE] = SCHEDULED
-    r[R_AT] = r[R_REG] + delay
+    r[R_AT] = F.seq(r) + delay
   end
   F.enter(r)
 end
@@ -53,7 +53,7 @@ function F.drag(parent, p, child)
   F.leave(r)
   F.fail_with(r, 'failed_precondition', true,
     'depends on batch ' .. parent .. ', which is ' .. what)
-  F.finish(r, F.has(r[R_FLAGS], F_CANCEL) and CANCELLED or FAILED)
+  F.finish(r, F.has(r[R_FIXED], F_CANCEL) and CANCELLED or FAILED)
   F.enter(r)
 end
 

@@ -20,8 +20,6 @@ function F.op_extend()
         if e.dur > 0 then r[R_DUR] = e.dur end
         r[R_DL] = now + r[R_DUR]
         deadline = r[R_DL]
-        F.put(P .. 'ls', F.lease_member(r), r[R_DL])
-        F.soon(r[R_DL])
         if e.flags % 2 == 1 then F.start(r) end
         if e.flags >= 2 then r[R_X] = F.with_section(r[R_X], 'p', e.progress) end
         r[R_UPD] = now

@@ -24,7 +24,9 @@ function F.op_list()
     if r and (states == 0 or F.has(states, 2 ^ (r[R_STATE] - 1))) and (queue == '' or r[R_QUEUE] == queue) then
       found = found + 1
       out[#out + 1] = r[R_ID]
-      out[#out + 1] = r[R_RAW]
+      out[#out + 1] = r[R_B]
+      out[#out + 1] = r[R_RAW] or ''
+      out[#out + 1] = tonumber(seen[i + 1])
     end
   end
   return { 'ok', out, string.format('%.0f', last), more and 1 or 0 }

@@ -1,9 +1,55 @@
--- ARGV: settings, then one packed specification each.
+-- ARGV: settings; a head; the key and the record of each batch.
+--
+-- The head tells whether all are plain: of one queue, tenant and priority, each
+-- another, without options. If they are new as well they go in by few commands,
+-- however many they are.
+function F.register_plain(head)
+  local _, prio, rows, bytes, queue, tenant = unp('<Bi4ddHc0Hc0', head)
+  local n = (#ARGV - 2) / 2
+  local q = F.Q(queue, true)
+  if n > CHUNK / 2 or S.meta.wu > now or q[Q_DR] == 1 or q[Q_MT] >= 0 then return end
+  local meta, cfg = S.meta, S.cfg
+  if meta.lv + n > cfg.max_live or (cfg.max_bytes >= 0 and meta.lb + bytes > cfg.max_bytes)
+    or (q[Q_MB] >= 0 and q[Q_LB] + bytes > q[Q_MB])
+    or (q.new and call('SCARD', P .. 'qs') >= 4096) then
+    return
+  end
+  if call('MSETNX', unpack(ARGV, 3)) == 0 then return end
+  local base = max(meta.seq + 1, now)
+  local pairs_of = {}
+  local from = #P + 3
+  for i = 1, n do
+    pairs_of[i * 2 - 1] = base + i - 1
+    pairs_of[i * 2] = ssub(ARGV[i * 2 + 1], from)
+  end
+  call('ZADD', P .. 'od', unpack(pairs_of))
+  local list = F.list_key(queue, prio, tenant)
+  call('ZADD', list, unpack(pairs_of))
+  call('ZADD', P .. 'rg:' .. queue .. '\0' .. prio, 0, tenant)
+  call('ZADD', P .. 'lv:' .. queue, -prio, prio)
+  meta.seq = base + n - 1
+  meta.lv, meta.lb = meta.lv + n, meta.lb + bytes
+  S.meta_dirty = true
+  q[PENDING], q[Q_LR], q[Q_LB] = q[PENDING] + n, q[Q_LR] + rows, q[Q_LB] + bytes
+  q.dirty = true
+  S.wake[queue] = true
+  return base
+end
+
 function F.op_register()
   local refused = F.begin()
   if refused then return refused end
+  if string.byte(ARGV[2]) == 1 then
+    local base = F.register_plain(ARGV[2])
+    if base then
+      F.done()
+      return { 'ok', now, S.meta.nt, S.meta.run, base }
+    end
+    -- A queue that was made for it alone is not kept.
+    S.queues, S.queue_list = {}, {}
+  end
   local specs = {}
-  for i = 2, #ARGV do specs[i - 1] = F.spec_of(ARGV[i]) end
+  for i = 3, #ARGV, 2 do specs[#specs + 1] = F.spec_of(ARGV[i], ARGV[i + 1]) end
   refused = F.admit(specs, true)
   if refused then return refused end
   local answers = F.enter_all(specs)
@@ -14,7 +60,7 @@ function F.op_register()
     out[#out + 1] = r[R_ID] == specs[i].id and '' or r[R_ID]
     out[#out + 1] = r[R_STATE]
     out[#out + 1] = a[2]
-    out[#out + 1] = r[R_SEQ]
+    out[#out + 1] = F.seq(r)
   end
   return { 'ok', now, S.meta.nt, S.meta.run, out }
 end

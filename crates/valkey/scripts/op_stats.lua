@@ -5,21 +5,20 @@ function F.op_stats()
   local out = {}
   for i = 2, #ARGV do
     local name = ARGV[i]
-    local oldest, id
+    local oldest
     for _, prio in ipairs(call('ZRANGE', P .. 'lv:' .. name, 0, 7)) do
       for _, ring in ipairs({ 'rg:', 'rc:' }) do
         local tenants = call('ZRANGE', P .. ring .. name .. '\0' .. prio, 0, 31)
         for _, tenant in ipairs(tenants) do
           local got = call('ZRANGE', F.list_key(name, prio, tenant), 0, 0, 'WITHSCORES')
           if got[1] and (not oldest or tonumber(got[2]) < oldest) then
-            oldest, id = tonumber(got[2]), got[1]
+            oldest = tonumber(got[2])
           end
         end
       end
     end
-    local r = id and F.load(id)
     out[#out + 1] = call('GET', P .. 'q:' .. name) or ''
-    out[#out + 1] = r and r[R_REG] or 0
+    out[#out + 1] = oldest or 0
   end
   return { 'ok', out }
 end

@@ -1,20 +1,21 @@
 -- Results, starts and the next claim in one step.
 --
--- ARGV: settings; counts of outcomes and starts, whether a claim follows, the
--- budget for what is due; the outcomes, each followed by its outputs; the
+-- ARGV: settings; counts of plain completions, other outcomes and starts,
+-- whether a claim follows, the budget for what is due; the keys of the plain
+-- ones, then their tokens; the outcomes, each followed by its outputs; the
 -- starts; the claim with its queues and identifiers.
 function F.op_work()
   local refused = F.begin()
   if refused then return refused end
-  local n_outcomes, n_starts, has_claim, budget = unp('<I4I4BI4', ARGV[2])
-  local at = 2
+  local n_plain, n_outcomes, n_starts, has_claim, budget = unp('<I4I4I4BI4', ARGV[2])
+  local at = 2 + n_plain * 2
   local outcomes, ids = {}, {}
   for i = 1, n_outcomes do
     at = at + 1
     local kind, ep, lo, delay, n, id, error = unp('<BI4I8dHBc0I4c0', ARGV[at])
     local o = { kind = kind, ep = ep, lo = lo, delay = delay, id = id, error = error, outputs = {} }
-    for k = 1, n do o.outputs[k] = F.spec_of(ARGV[at + k]) end
-    at = at + n
+    for k = 1, n do o.outputs[k] = F.spec_of(ARGV[at + k * 2 - 1], ARGV[at + k * 2]) end
+    at = at + n * 2
     outcomes[i], ids[i] = o, id
   end
   if n_outcomes > 0 then
@@ -33,6 +34,19 @@ function F.op_work()
     end
   end
   F.tick(budget)
+  -- What is not as plain as the client thought, by number: verdict and state.
+  local others = {}
+  if n_plain > 0 then
+    for _, i in ipairs(F.settle_plain(2, n_plain)) do
+      local ep, lo = unp('<I4I8', ARGV[2 + n_plain + i])
+      local id = ssub(ARGV[2 + i], #P + 3)
+      local verdict = F.settle({ kind = 1, ep = ep, lo = lo, delay = 0, id = id, error = '',
+        outputs = {} })
+      others[#others + 1] = i - 1
+      others[#others + 1] = verdict
+      others[#others + 1] = F.state_of(id)
+    end
+  end
   local settled, started = {}, {}
   local made = {}
   for i, o in ipairs(outcomes) do
@@ -57,13 +71,13 @@ function F.op_work()
   end
   local given = {}
   if has_claim == 1 then
-    if next(S.dirty) or next(S.idx) or next(S.lists) then F.flush() end
+    if next(S.dirty) or next(S.idx) or next(S.lists) or next(S.claims) then F.flush() end
     given = F.claim(F.claim_of(ARGV[at + 1], at + 1))
-  elseif n_outcomes == 0 and n_starts == 0 then
+  elseif n_plain == 0 and n_outcomes == 0 and n_starts == 0 then
     -- A sweep: a wake whose taker died is given again, or one that came to nobody.
     for i = 3, #ARGV do S.wake[ARGV[i]] = true end
     for _, queue in ipairs(call('SRANDMEMBER', P .. 'qs', 16)) do S.wake[queue] = true end
   end
   F.done()
-  return { 'ok', now, S.meta.nt, S.meta.run, answers, started, given, S.meta.seq }
+  return { 'ok', now, S.meta.nt, S.meta.run, others, answers, started, given }
 end

@@ -1,13 +1,13 @@
 -- Registration: the parts that outputs of work share with `register`.
 
--- One packed specification.
-function F.spec_of(packed)
-  local id, prio, rows, bytes, home, flags, fixed, locations =
-    unp('<Bc0i4I8I8I4BI4c0I4c0', packed)
-  local queue, tenant, _, options, digest = unp('<Hc0Hc0Hc0I4c0c8', fixed)
-  return { id = id, prio = prio, rows = rows, bytes = bytes, home = home, flags = flags, S = fixed,
-    locations = locations, queue = queue, tenant = tenant, digest = digest,
-    options = options == '' and F.no_options() or F.options_of(fixed) }
+-- One specification: the key of its record, and the record.
+function F.spec_of(key, b)
+  local _, fixed, prio, rows, bytes, home, locations = unp('<BBi4I8I8I4I4c0', b)
+  local s = ssub(b, BLEN + #locations + 1)
+  local queue, tenant, _, options, digest = unp('<Hc0Hc0Hc0I4c0c8', s)
+  return { id = ssub(key, #P + 3), b = b, prio = prio, rows = rows, bytes = bytes, home = home,
+    fixed = fixed, locations = locations, queue = queue, tenant = tenant, digest = digest,
+    options = options == '' and F.no_options() or F.options_of(s) }
 end
 
 function F.digest_of(r)
@@ -20,7 +20,7 @@ function F.first_of(s, options)
   local id = call('GET', P .. 'dk:' .. s.queue .. '\0' .. s.tenant .. '\0' .. options.key)
   if not id then return end
   local r = F.load(id)
-  if r and r[R_REG] + F.options_of(r[R_S]).window > now then return r end
+  if r and F.seq(r) + F.options_of(r[R_S]).window > now then return r end
 end
 
 function F.none_waits_for_itself(fresh)
@@ -75,7 +75,7 @@ function F.admit(specs, first_hand)
     local r = F.load(s.id)
     if r or fresh[s.id] then
       local digest = r and F.digest_of(r) or fresh[s.id].digest
-      if digest ~= s.digest then return { 'err', 'conflict', i - 1, r and F.encode(r) or '' } end
+      if digest ~= s.digest then return { 'err', 'conflict', i - 1, r and r[R_B] or '' } end
     else
       local key = s.options.key ~= '' and s.queue .. '\0' .. s.tenant .. '\0' .. s.options.key
       if key and (keys[key] or F.first_of(s, s.options)) then
@@ -142,7 +142,13 @@ function F.add_locations(r, s)
     end
   end
   local old, new = {}, {}
-  read(F.section(r[R_X], 'l') or '', old)
+  local before = F.section(r[R_X], 'l')
+  if before then
+    before = ssub(before, 5)
+  else
+    before = select(7, unp('<BBi4I8I8I4I4c0', r[R_B]))
+  end
+  read(before, old)
   read(s.locations, new)
   if #new == 0 then return end
   for _, list in ipairs({ new, old }) do
@@ -150,8 +156,8 @@ function F.add_locations(r, s)
       if #places < 64 then places[#places + 1] = pack('<Hc0', #place, place) end
     end
   end
-  r[R_X] = F.with_section(r[R_X], 'l', table.concat(places))
   r[R_HOME] = bit.tobit(bit.bor(r[R_HOME], s.home)) % 4294967296
+  r[R_X] = F.with_section(r[R_X], 'l', pack('<I4', r[R_HOME]) .. table.concat(places))
   r[R_UPD] = now
   F.touch(r)
 end
@@ -183,11 +189,9 @@ function F.enter_all(specs)
     end
     if not r then
       created = 1
-      S.meta.seq = S.meta.seq + 1
-      r = F.new_record(s.id, s.S, s.queue, s.tenant)
-      r[R_FLAGS], r[R_PRIO], r[R_SEQ], r[R_ROWS], r[R_BYTES], r[R_HOME] =
-        s.flags, s.prio, S.meta.seq, s.rows, s.bytes, s.home
-      if s.locations ~= '' then r[R_X] = F.with_section('', 'l', s.locations) end
+      S.meta.seq = max(S.meta.seq + 1, now)
+      r = F.new_record(s.id, s.b)
+      r[R_SEQ] = S.meta.seq
       if o.expires >= 0 then r[R_EXP] = now + o.expires end
       local waits = false
       for _, parent in ipairs(o.depends) do

@@ -71,7 +71,8 @@ function F.settle(o)
   end
   if not F.stands(r, o.ep, o.lo) then
     F.missed(r)
-    if r[R_SEP] == o.ep and r[R_SLO] == o.lo and r[R_SETTLED] == o.kind then return ALREADY end
+    local ep, lo = F.settled_with(r)
+    if ep == o.ep and lo == o.lo and r[R_SETTLED] == o.kind then return ALREADY end
     return STALE
   end
   if o.kind == 1 then
@@ -89,6 +90,7 @@ function F.settle(o)
     F.release(r, o.error, o.delay)
   end
   r[R_SETTLED], r[R_SEP], r[R_SLO], r[R_LOST] = o.kind, o.ep, o.lo, 0
+  if F.has(r[R_FLAGS], F_SAME) then r[R_FLAGS] = r[R_FLAGS] - F_SAME end
   F.enter(r)
   return APPLIED
 end
@@ -110,4 +112,73 @@ end
 function F.state_of(id)
   local r = F.load(id)
   return r and r[R_STATE] or 0
+end
+
+-- Leases of a first attempt that has begun and is done, without outputs: few
+-- commands, however many they are. `from` is before the keys of their states,
+-- which come before as many tokens as stored. Answers with those that are not
+-- so, by number.
+function F.settle_plain(from, n)
+  local others = {}
+  if S.meta.wu > now or n > CHUNK / 2 then
+    for i = 1, n do others[i] = i end
+    return others
+  end
+  local raws = call('MGET', unpack(ARGV, from + 1, from + n))
+  local begins = pack('<BBB', 1, PROCESSING, F_STARTED)
+  local done = pack('<BBBBI4I8I8', 1, COMPLETED, F_SAME, 1, 0, now, now)
+  local values, finished = {}, {}
+  local last, claim, q
+  local idat = #P + 3
+  for i = 1, n do
+    local s, token = raws[i], ARGV[from + n + i]
+    local plain = s and ssub(s, 1, 3) == begins and ssub(s, -12) == token
+    if plain then
+      local lease = ssub(s, SLEN + 1, -TLEN - 1)
+      if lease ~= last then
+        local _, _, worker, request, queue, at = unp(LEASE, lease)
+        -- Nothing may follow: no progress, no other place, no error before.
+        last, claim = at > #lease and lease, nil
+        q = F.Q(queue, true)
+        if last and q[Q_MT] < 0 then
+          local key = worker .. '\0' .. request
+          claim = S.ended[key]
+          if not claim then
+            claim = {}
+            S.ended[key] = claim
+          end
+        end
+      end
+      local dl, rows, bytes = unp('<I8I8I8', s, #s - TLEN + 1)
+      plain = claim and dl > now
+      if plain then
+        local skey = ARGV[from + i]
+        local id = ssub(skey, idat)
+        values[#values + 1] = skey
+        values[#values + 1] = done .. ssub(s, 25, SLEN) .. ssub(s, -TLEN)
+        finished[#finished + 1] = now
+        finished[#finished + 1] = id
+        claim[#claim + 1] = id
+        S.recs[id] = nil
+        q[PROCESSING], q[COMPLETED] = q[PROCESSING] - 1, q[COMPLETED] + 1
+        q[Q_LR], q[Q_LB] = q[Q_LR] - rows, q[Q_LB] - bytes
+        q.dirty = true
+        S.meta.lv, S.meta.lb = S.meta.lv - 1, S.meta.lb - bytes
+      end
+    end
+    if not plain then others[#others + 1] = i end
+  end
+  if #values > 0 then
+    call('MSET', unpack(values))
+    call('ZADD', P .. 'fi', unpack(finished))
+    F.soon(now + S.cfg.keep_finished)
+    S.aged, S.meta_dirty = true, true
+    for key, ids in pairs(S.ended) do
+      if #ids > 0 then F.let_go(P .. 'cl:' .. key, key, ids) end
+    end
+    for _, touched in ipairs(S.queue_list) do
+      if touched[Q_ML] >= 0 then S.wake[touched.name] = true end
+    end
+  end
+  return others
 end

@@ -39,26 +39,33 @@ function F.expire(budget)
   return #ids
 end
 
+-- Leases that ran out, claim by claim.
 function F.reap(budget)
-  local members = F.take(P .. 'ls', budget)
-  for _, member in ipairs(members) do
-    local queue, tenant, id = string.match(member, '^([^%z]*)%z([^%z]*)%z(.*)$')
-    local r = F.load(id)
-    if not r then
-      F.put(P .. 'ls', member, false)
-      F.damaged(id, queue, tenant, PROCESSING)
-      F.tenant_lease(F.Q(queue), tenant, -1)
-    elseif r[R_STATE] ~= PROCESSING then
-      F.put(P .. 'ls', member, false)
-    elseif F.deadline_of(r) > now then
-      r[R_DL] = F.deadline_of(r)
-      F.touch(r)
-      F.put(P .. 'ls', member, r[R_DL])
-    else
-      F.lose(r)
+  local n = 0
+  for _, key in ipairs(F.take(P .. 'ls', 16)) do
+    local ids = call('SMEMBERS', P .. 'cl:' .. key)
+    local next = FOREVER
+    for _, id in ipairs(ids) do
+      if n >= budget then
+        -- The rest of this claim is due still.
+        next = now
+        break
+      end
+      n = n + 1
+      local r = F.load(id)
+      if r and r[R_STATE] == PROCESSING and r[R_WORKER] .. '\0' .. r[R_REQ] == key then
+        local at = F.deadline_of(r)
+        if at > now then next = min(next, at) else F.lose(r) end
+      else
+        S.claims[key] = S.claims[key] or { ids = {}, dl = FOREVER }
+        S.claims[key].ids[id] = false
+        if not r and S.bad[id] then F.damaged(id, 'default', '', PROCESSING) end
+      end
     end
+    F.put(P .. 'ls', key, next < FOREVER and next)
+    if n >= budget then break end
   end
-  return #members
+  return n
 end
 
 function F.promote(budget)

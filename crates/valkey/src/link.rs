@@ -68,8 +68,12 @@ impl Link {
     }
 
     pub(crate) fn key(&self, rest: &str) -> String {
-        let prefix = self.meta_key.strip_suffix('m').unwrap_or_default();
-        format!("{prefix}{rest}")
+        format!("{}{rest}", self.prefix())
+    }
+
+    /// What all keys begin with.
+    pub(crate) fn prefix(&self) -> &str {
+        self.meta_key.strip_suffix('m').unwrap_or_default()
     }
 
     pub(crate) fn slot(&self) -> u16 {

@@ -1,5 +1,6 @@
 //! What scripts are given: little-endian, as Lua's `struct` reads it.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,6 +20,8 @@ use twox_hash::XxHash3_64;
 pub(crate) const MAX_EXACT: u64 = 1 << 53;
 /// Longest duration that a script adds to a time, microseconds: 126 years.
 const MAX_MICROS: u64 = 4_000_000_000_000_000;
+/// Version of records.
+pub(crate) const RECORD_VERSION: u8 = 1;
 /// Bits of a token below its epoch.
 const TIME_BITS: u32 = 44;
 
@@ -154,12 +157,7 @@ fn policy(policy: &RetryPolicy) -> Bytes {
 }
 
 fn options(spec: &BatchSpec) -> Bytes {
-    let plain = spec.delay.is_zero()
-        && spec.expires_after.is_none()
-        && spec.dedup_key.is_empty()
-        && spec.parents.is_empty()
-        && spec.depends_on.is_empty();
-    if plain {
+    if is_plain(spec) {
         return Bytes::new();
     }
     let mut packed = Packed::default();
@@ -212,16 +210,26 @@ fn fixed(spec: &BatchSpec, queue: &str) -> Bytes {
 fn flags(spec: &BatchSpec) -> u8 {
     let on = match spec.on_parent_failure {
         OnParentFailure::Fail => 0,
-        OnParentFailure::Wait => 32,
-        OnParentFailure::Cancel => 64,
+        OnParentFailure::Wait => 8,
+        OnParentFailure::Cancel => 16,
     };
     u8::from(!spec.parents.is_empty())
         | (u8::from(!spec.dedup_key.is_empty()) << 1)
-        | (u8::from(!spec.depends_on.is_empty()) << 3)
+        | (u8::from(!spec.depends_on.is_empty()) << 2)
+        | (u8::from(!is_plain(spec)) << 5)
         | on
 }
 
-/// A specification that was checked.
+/// Whether the specification asks for nothing beside being run.
+fn is_plain(spec: &BatchSpec) -> bool {
+    spec.delay.is_zero()
+        && spec.expires_after.is_none()
+        && spec.dedup_key.is_empty()
+        && spec.parents.is_empty()
+        && spec.depends_on.is_empty()
+}
+
+/// The record of a specification that was checked.
 ///
 /// # Errors
 /// `Limit` and `Invalid` for what only this coordinator does not take.
@@ -239,15 +247,52 @@ pub(crate) fn spec(spec: &BatchSpec) -> Result<Bytes, Error> {
     }
     let mut packed = Packed::default();
     packed
-        .id(&spec.id)
+        .byte(RECORD_VERSION)
+        .byte(flags(spec))
         .raw(&spec.priority.to_le_bytes())
         .u64(spec.rows)
         .u64(spec.bytes)
         .u32(home(&spec.locations))
-        .byte(flags(spec))
-        .long(&fixed(spec, queue))
-        .long(&locations.0);
+        .long(&locations.0)
+        .raw(&fixed(spec, queue));
     Ok(packed.done())
+}
+
+/// The keys and records of a registration, after a head that tells whether all
+/// are plain: of one queue, tenant and priority, each another, without options.
+pub(crate) fn register(prefix: &str, specs: &[BatchSpec]) -> Result<Vec<Bytes>, Error> {
+    let mut seen = HashSet::with_capacity(specs.len());
+    let queue = |spec: &BatchSpec| limits::queue(&spec.queue).map(str::to_owned);
+    let first = specs.first().map(queue).transpose()?.unwrap_or_default();
+    let mut plain = !specs.is_empty();
+    let (mut rows, mut bytes) = (0.0, 0.0);
+    for spec in specs {
+        plain &= is_plain(spec)
+            && spec.on_parent_failure == OnParentFailure::Fail
+            && seen.insert(&spec.id)
+            && limits::queue(&spec.queue)? == first
+            && (&spec.tenant, spec.priority) == (&specs[0].tenant, specs[0].priority);
+        rows += spec.rows as f64;
+        bytes += spec.bytes as f64;
+    }
+    let mut head = Packed::default();
+    head.byte(u8::from(plain));
+    if plain {
+        head.raw(&specs[0].priority.to_le_bytes()).f64(rows).f64(bytes).text(&first);
+        head.text(&specs[0].tenant);
+    }
+    let mut all = Vec::with_capacity(specs.len() * 2 + 1);
+    all.push(head.done());
+    for one in specs {
+        all.push(key(prefix, "b:", &one.id));
+        all.push(spec(one)?);
+    }
+    Ok(all)
+}
+
+/// The key of a batch.
+pub(crate) fn key(prefix: &str, kind: &str, id: &BatchId) -> Bytes {
+    Bytes::from([prefix, kind, id.as_str()].concat())
 }
 
 /// Refuses a text that would end a part of a key.

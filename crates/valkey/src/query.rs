@@ -49,12 +49,14 @@ impl Shared {
     pub(crate) async fn records(&self, ids: &[BatchId]) -> Result<Vec<Option<Batch>>, Error> {
         let mut records = Vec::with_capacity(ids.len());
         for part in ids.chunks(GET_PER_CALL) {
-            let keys = part.iter().map(|id| Value::from(self.link.key(&format!("b:{id}"))));
-            let raws = list(Some(self.link.command_of("MGET", keys.collect()).await?));
-            for (id, raw) in part.iter().zip(raws) {
-                let raw = if raw.is_null() { None } else { Some(bytes(raw)) };
-                let record = raw.and_then(|raw| unpack::record(id, &raw).ok());
-                records.push(record);
+            let arguments = part.iter().map(|id| Bytes::from(id.as_str().to_owned())).collect();
+            let answer = self.link.call(&LIBRARY.get, arguments, false).await?;
+            let mut answer = answer.map_err(|refusal| self.refused(&refusal, &[]))?;
+            let values = list(answer.next());
+            for (id, three) in part.iter().zip(values.chunks_exact(3)) {
+                let (fixed, state) = (bytes(three[0].clone()), bytes(three[1].clone()));
+                let record = unpack::record(id, &fixed, &state, number(&three[2]));
+                records.push(record.ok());
             }
         }
         Ok(records)
@@ -87,10 +89,14 @@ impl Shared {
             let answer = self.link.call(&LIBRARY.list, arguments, false).await?;
             let mut answer = answer.map_err(|refusal| self.refused(&refusal, &[]))?;
             let mut found = list(answer.next()).into_iter();
-            while let (Some(id), Some(raw)) = (found.next(), found.next()) {
+            while let (Some(id), Some(fixed), Some(state), Some(place)) =
+                (found.next(), found.next(), found.next(), found.next())
+            {
                 let damaged = damaged("list");
                 let id = unpack::id(&bytes(id)).map_err(&damaged)?;
-                page.batches.push(unpack::record(&id, &bytes(raw)).map_err(&damaged)?);
+                let (fixed, state) = (bytes(fixed), bytes(state));
+                let batch = unpack::record(&id, &fixed, &state, number(&place));
+                page.batches.push(batch.map_err(&damaged)?);
             }
             let last = answer.next().and_then(|last| last.as_string()).unwrap_or_default();
             let more = answer.next().is_some_and(|more| number(&more) == 1);

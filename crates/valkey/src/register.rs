@@ -1,7 +1,8 @@
 //! Registration, and what scripts refuse.
 
 use sheaf_coordinator::limits::{self, MAX_DEPENDENCIES, MAX_ITEMS, at_most};
-use sheaf_coordinator::{BatchSpec, Error, Position, Registered};
+use fred::prelude::Value;
+use sheaf_coordinator::{BatchSpec, Error, Position, Registered, State};
 use sheaf_retry::Code;
 
 use crate::coordinator::Shared;
@@ -18,13 +19,31 @@ impl Shared {
         specs.iter().try_for_each(limits::spec)?;
         let depends = specs.iter().map(|spec| spec.depends_on.len()).sum();
         at_most("depends_on", depends, MAX_DEPENDENCIES)?;
-        let arguments = specs.iter().map(pack::spec).collect::<Result<Vec<_>, _>>()?;
+        let arguments = pack::register(self.link.prefix(), specs)?;
         let answer = self.link.call(&LIBRARY.register, arguments, true).await?;
         let asked: Vec<&BatchSpec> = specs.iter().collect();
         let mut answer = answer.map_err(|refusal| self.refused(&refusal, &asked))?;
         self.noted(&mut answer);
         let run = self.run();
-        let values = list(answer.next());
+        let values = match answer.next() {
+            // All are new, and have places one after the other.
+            Some(Value::Integer(base)) => {
+                let base = u64::try_from(base).map_err(|_| unexpected("register"))?;
+                let registered: Vec<Registered> = specs
+                    .iter()
+                    .zip(base..)
+                    .map(|(spec, sequence)| Registered {
+                        id: spec.id.clone(),
+                        state: State::Pending,
+                        created: true,
+                        position: Position { run, sequence },
+                    })
+                    .collect();
+                self.metrics.registered(&registered);
+                return Ok(registered);
+            }
+            values => list(values),
+        };
         if values.len() != specs.len() * 4 {
             return Err(unexpected("register"));
         }
@@ -113,5 +132,5 @@ fn conflict(refusal: &Refusal, specs: &[&BatchSpec]) -> Option<Error> {
         let earlier = specs.iter().find(|spec| spec.id == asked.id)?;
         return earlier.conflict(asked);
     }
-    unpack::record(&asked.id, &raw).ok()?.spec.conflict(asked)
+    unpack::record(&asked.id, &raw, &[], 0).ok()?.spec.conflict(asked)
 }

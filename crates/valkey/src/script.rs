@@ -16,9 +16,9 @@ macro_rules! parts {
 }
 
 /// In the order in which they use each other.
-const PARTS: [&str; 16] = parts![
+const PARTS: [&str; 17] = parts![
     "base", "change", "depend", "register", "tick", "settle", "claim", "control", "op_register",
-    "op_work", "op_extend", "op_control", "op_sweep", "op_list", "op_stats", "library",
+    "op_work", "op_extend", "op_control", "op_sweep", "op_get", "op_list", "op_stats", "library",
 ];
 
 /// Version of the scripts, of what they write and of what they are asked: two
@@ -35,6 +35,7 @@ pub(crate) struct Library {
     pub(crate) extend: Function,
     pub(crate) control: Function,
     pub(crate) sweep: Function,
+    pub(crate) get: Function,
     pub(crate) list: Function,
     pub(crate) stats: Function,
 }
@@ -64,6 +65,7 @@ impl Library {
             extend: function("extend"),
             control: function("control"),
             sweep: function("sweep"),
+            get: function("get"),
             list: function("list"),
             stats: function("stats"),
         }

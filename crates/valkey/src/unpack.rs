@@ -11,12 +11,7 @@ use sheaf_proto::BatchId;
 use sheaf_proto::coordinator::v1 as proto;
 use sheaf_retry::{Code, RetryPolicy, Timestamp};
 
-use crate::pack::join;
-
-/// Bytes of the head of a record.
-const HEAD_BYTES: usize = 112;
-/// Version of records.
-const RECORD_VERSION: u8 = 1;
+use crate::pack::{RECORD_VERSION, join};
 
 /// Bytes that are not what a script writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -97,6 +92,15 @@ pub(crate) fn id(bytes: &[u8]) -> Result<BatchId> {
     std::str::from_utf8(bytes).map_err(|_| Damaged)?.parse().map_err(|_| Damaged)
 }
 
+fn texts(bytes: &[u8]) -> Result<Vec<String>> {
+    let mut reader = Reader(bytes);
+    let mut texts = Vec::new();
+    while !reader.0.is_empty() {
+        texts.push(reader.text()?);
+    }
+    Ok(texts)
+}
+
 fn ids(bytes: &[u8]) -> Result<Vec<BatchId>> {
     let mut reader = Reader(bytes);
     let mut ids = Vec::new();
@@ -154,66 +158,18 @@ fn policy(bytes: &[u8]) -> Result<Option<RetryPolicy>> {
     }))
 }
 
-/// The fixed numbers of a record.
-struct Head {
-    state: State,
-    flags: u8,
-    settled: Option<Resolution>,
-    priority: i32,
-    attempts: u32,
-    lost_leases: u32,
-    last_fence: Fence,
-    settled_fence: Fence,
-    rows: u64,
-    bytes: u64,
-    registered_at: Timestamp,
-    updated_at: Timestamp,
-    first_attempt_at: u64,
-    at: u64,
-    fixed_bytes: usize,
-}
-
-fn head(reader: &mut Reader<'_>) -> Result<Head> {
-    if reader.0.len() < HEAD_BYTES || reader.byte()? != RECORD_VERSION {
+/// What never changes of a batch.
+fn spec(id: &BatchId, bytes: &[u8]) -> Result<BatchSpec> {
+    let mut reader = Reader(bytes);
+    if reader.byte()? != RECORD_VERSION {
         return Err(Damaged);
     }
-    let state = state(u64::from(reader.byte()?)).ok_or(Damaged)?;
     let flags = reader.byte()?;
-    let settled = resolution(reader.byte()?);
-    let priority = i32::from_le_bytes(reader.array()?);
-    let (attempts, lost_leases) = (reader.u32()?, reader.u32()?);
-    let last_fence = join(reader.u32()?, reader.u64()?);
-    let settled_fence = join(reader.u32()?, reader.u64()?);
-    let (_sequence, rows, bytes) = (reader.u64()?, reader.u64()?, reader.u64()?);
-    let (registered_at, updated_at) = (reader.time()?, reader.time()?);
-    let first_attempt_at = reader.u64()?;
-    let _expires_at = reader.u64()?;
-    let at = reader.u64()?;
-    let _home = reader.u32()?;
-    let fixed_bytes = reader.u32()? as usize;
-    Ok(Head {
-        state,
-        flags,
-        settled,
-        priority,
-        attempts,
-        lost_leases,
-        last_fence,
-        settled_fence,
-        rows,
-        bytes,
-        registered_at,
-        updated_at,
-        first_attempt_at,
-        at,
-        fixed_bytes,
-    })
-}
-
-/// The specification but for what the head and the sections have.
-fn fixed(id: &BatchId, bytes: &[u8], flags: u8) -> Result<BatchSpec> {
-    let mut reader = Reader(bytes);
     let mut spec = BatchSpec::new(id.clone());
+    spec.priority = i32::from_le_bytes(reader.array()?);
+    (spec.rows, spec.bytes) = (reader.u64()?, reader.u64()?);
+    let _home = reader.u32()?;
+    spec.locations = texts(reader.long()?)?;
     spec.queue = reader.text()?;
     spec.tenant = reader.text()?;
     spec.retry = policy(reader.short()?)?;
@@ -229,9 +185,9 @@ fn fixed(id: &BatchId, bytes: &[u8], flags: u8) -> Result<BatchSpec> {
         spec.parents = ids(options.long()?)?;
         spec.depends_on = ids(options.long()?)?;
     }
-    spec.on_parent_failure = match flags & 96 {
-        32 => OnParentFailure::Wait,
-        64 => OnParentFailure::Cancel,
+    spec.on_parent_failure = match flags & 24 {
+        8 => OnParentFailure::Wait,
+        16 => OnParentFailure::Cancel,
         _ => OnParentFailure::Fail,
     };
     let _digest = reader.u64()?;
@@ -243,45 +199,83 @@ fn fixed(id: &BatchId, bytes: &[u8], flags: u8) -> Result<BatchSpec> {
     Ok(spec)
 }
 
-/// A record as it is stored.
-pub(crate) fn record(id: &BatchId, bytes: &[u8]) -> Result<Batch> {
-    let mut reader = Reader(bytes);
-    let head = head(&mut reader)?;
-    let mut spec = fixed(id, reader.take(head.fixed_bytes)?, head.flags)?;
-    (spec.priority, spec.rows, spec.bytes) = (head.priority, head.rows, head.bytes);
-    let mut lease = None;
-    if head.state == State::Processing {
-        let (deadline, claimed_at) = (reader.time()?, reader.time()?);
+/// Bytes of the end of a state: deadline, rows, bytes and token.
+const TAIL_BYTES: usize = 36;
+/// Flags of a state: processing has begun; settled with the last token.
+const STARTED: u8 = 1;
+const SAME: u8 = 8;
+
+/// A batch as it is stored: what never changes, its state where it has one,
+/// and its place in the order of registration, which is also when that was.
+pub(crate) fn record(id: &BatchId, fixed: &[u8], state: &[u8], sequence: u64) -> Result<Batch> {
+    let registered_at = Timestamp::from_micros(sequence);
+    let mut batch = Batch {
+        spec: spec(id, fixed)?,
+        state: State::Pending,
+        attempts: 0,
+        lost_leases: 0,
+        lease: None,
+        progress: None,
+        error: None,
+        registered_at,
+        updated_at: registered_at,
+        due_at: None,
+        first_attempt_at: None,
+        finished_at: None,
+        last_fence: Fence(0),
+        settled: None,
+        outputs: Vec::new(),
+    };
+    if !state.is_empty() {
+        apply(state, &mut batch)?;
+    }
+    Ok(batch)
+}
+
+fn apply(bytes: &[u8], batch: &mut Batch) -> Result<()> {
+    let end = bytes.len().checked_sub(TAIL_BYTES).ok_or(Damaged)?;
+    let (body, tail) = bytes.split_at(end);
+    let mut tail = Reader(tail);
+    let deadline = tail.time()?;
+    let (_rows, _bytes) = (tail.u64()?, tail.u64()?);
+    batch.last_fence = join(tail.u32()?, tail.u64()?);
+    let mut reader = Reader(body);
+    if reader.byte()? != RECORD_VERSION {
+        return Err(Damaged);
+    }
+    batch.state = state(u64::from(reader.byte()?)).ok_or(Damaged)?;
+    let flags = reader.byte()?;
+    let settled = resolution(reader.byte()?);
+    batch.lost_leases = reader.u32()?;
+    batch.updated_at = reader.time()?;
+    let time = |micros: u64| (micros > 0).then(|| Timestamp::from_micros(micros));
+    let at = time(reader.u64()?);
+    let scheduled = batch.state == State::Scheduled;
+    (batch.due_at, batch.finished_at) = (at.filter(|_| scheduled), at.filter(|_| !scheduled));
+    let _expires_at = reader.u64()?;
+    batch.attempts = reader.u32()?;
+    batch.first_attempt_at = time(reader.u64()?);
+    let settled_fence = join(reader.u32()?, reader.u64()?);
+    let fence = if flags & SAME == 0 { settled_fence } else { batch.last_fence };
+    batch.settled = settled.map(|how| (fence, how));
+    if batch.state == State::Processing {
         let duration = Duration::from_micros(reader.u64()?);
-        lease = Some(Holder {
+        let claimed_at = reader.time()?;
+        batch.lease = Some(Holder {
             worker: reader.text()?,
-            fence: head.last_fence,
+            fence: batch.last_fence,
             deadline,
-            started: head.flags & 16 != 0,
+            started: flags & STARTED != 0,
             request_id: reader.text()?,
             claimed_at,
             duration,
         });
+        let _queue = reader.text()?;
     }
-    let time = |micros: u64| (micros > 0).then(|| Timestamp::from_micros(micros));
-    let scheduled = head.state == State::Scheduled;
-    let mut batch = Batch {
-        spec,
-        state: head.state,
-        attempts: head.attempts,
-        lost_leases: head.lost_leases,
-        lease,
-        progress: None,
-        error: None,
-        registered_at: head.registered_at,
-        updated_at: head.updated_at,
-        due_at: time(head.at).filter(|_| scheduled),
-        first_attempt_at: time(head.first_attempt_at),
-        finished_at: time(head.at).filter(|_| !scheduled),
-        last_fence: head.last_fence,
-        settled: head.settled.map(|how| (head.settled_fence, how)),
-        outputs: Vec::new(),
-    };
+    sections(reader, batch)
+}
+
+fn sections(mut reader: Reader<'_>, batch: &mut Batch) -> Result<()> {
     while !reader.0.is_empty() {
         let tag = reader.byte()?;
         let content = reader.long()?;
@@ -291,20 +285,19 @@ pub(crate) fn record(id: &BatchId, bytes: &[u8]) -> Result<Batch> {
             b'o' => batch.outputs = ids(content)?,
             b'l' => {
                 let mut places = Reader(content);
-                while !places.0.is_empty() {
-                    batch.spec.locations.push(places.text()?);
-                }
+                let _home = places.u32()?;
+                batch.spec.locations = texts(places.0)?;
             }
             // Of a later version, or of no interest here.
             _ => {}
         }
     }
-    Ok(batch)
+    Ok(())
 }
 
-/// A lease of a record that is under one.
-pub(crate) fn lease(id: &BatchId, bytes: &[u8]) -> Result<Lease> {
-    let batch = record(id, bytes)?;
+/// A lease of a batch that is under one.
+pub(crate) fn lease(id: &BatchId, fixed: &[u8], state: &[u8]) -> Result<Lease> {
+    let batch = record(id, fixed, state, 0)?;
     let held = batch.lease.ok_or(Damaged)?;
     Ok(Lease {
         spec: batch.spec,

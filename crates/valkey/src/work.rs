@@ -1,13 +1,14 @@
 //! Results, starts and claims: one script, one round trip.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 use fred::prelude::Value;
 use sheaf_coordinator::limits::{self, MAX_ITEMS};
 use sheaf_coordinator::{
-    Claim, ClaimRequest, Error, Extended, Extension, LeaseRef, Outcome, SettleReply, SettleRequest,
-    Settled, Verdict,
+    Claim, ClaimRequest, Error, Extended, Extension, LeaseRef, Outcome, Resolution, SettleReply,
+    SettleRequest, Settled, State, Verdict,
 };
 use sheaf_proto::BatchId;
 use sheaf_retry::Timestamp;
@@ -70,21 +71,45 @@ fn count(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
 }
 
-/// A call of the script, packed once, so that it can be sent again.
+/// A call of the script, and which of the outcomes are plain: completions
+/// without outputs, each of another batch, which the script does at once.
 fn arguments(
+    prefix: &str,
     outcomes: &[Outcome],
     started: &[LeaseRef],
     claim: Option<&ClaimRequest>,
-) -> Result<Vec<Bytes>, Error> {
+) -> Result<(Vec<Bytes>, Vec<bool>), Error> {
+    let mut seen = HashMap::with_capacity(outcomes.len());
+    for outcome in outcomes {
+        *seen.entry(&outcome.lease.id).or_insert(0_u32) += 1;
+    }
+    let is_plain: Vec<bool> = outcomes
+        .iter()
+        .map(|outcome| {
+            outcome.resolution == Resolution::Completed
+                && outcome.outputs.is_empty()
+                && seen.get(&outcome.lease.id) == Some(&1)
+        })
+        .collect();
+    let of = |wanted: bool| {
+        let chosen = outcomes.iter().zip(&is_plain).filter(move |(_, plain)| **plain == wanted);
+        chosen.map(|(outcome, _)| outcome)
+    };
+    let plain = of(true).count();
     let mut head = Packed::default();
-    head.u32(count(outcomes.len()))
+    head.u32(count(plain))
+        .u32(count(outcomes.len() - plain))
         .u32(count(started.len()))
         .byte(u8::from(claim.is_some()))
         .u32(BUDGET);
-    let mut all = vec![head.done()];
-    for outcome in outcomes {
+    let mut all = Vec::with_capacity(outcomes.len() + plain + started.len() + 4);
+    all.push(head.done());
+    all.extend(of(true).map(|outcome| pack::key(prefix, "s:", &outcome.lease.id)));
+    all.extend(of(true).map(|outcome| Packed::default().fence(outcome.lease.fence).done()));
+    for outcome in of(false) {
         all.push(pack::outcome(outcome));
         for spec in &outcome.outputs {
+            all.push(pack::key(prefix, "b:", &spec.id));
             all.push(pack::spec(spec)?);
         }
     }
@@ -96,17 +121,50 @@ fn arguments(
     if let Some(claim) = claim {
         all.extend(pack::claim(claim)?);
     }
+    Ok((all, is_plain))
+}
+
+/// The answers in the order of the request: those to plain outcomes are given
+/// only where they are not `Applied` and `completed`.
+fn merged(
+    outcomes: &[Outcome],
+    is_plain: &[bool],
+    exceptions: &[Value],
+    others: &[Value],
+) -> Result<Vec<Settled>, Error> {
+    let mut exceptions = exceptions.chunks_exact(3).peekable();
+    let mut others = others.chunks_exact(2);
+    let mut plain = 0;
+    let mut all = Vec::with_capacity(outcomes.len());
+    for (outcome, is_plain) in outcomes.iter().zip(is_plain) {
+        let id = outcome.lease.id.clone();
+        let told = if *is_plain {
+            let told = exceptions.next_if(|three| number(&three[0]) == plain);
+            plain += 1;
+            told.map(|three| (number(&three[1]), number(&three[2])))
+        } else {
+            let pair = others.next().ok_or_else(|| unexpected("settle"))?;
+            Some((number(&pair[0]), number(&pair[1])))
+        };
+        let (verdict, state) = match told {
+            None => (Verdict::Applied, Some(State::Completed)),
+            Some((told, state)) => {
+                (verdict(told).ok_or_else(|| unexpected("settle"))?, unpack::state(state))
+            }
+        };
+        all.push(Settled { id, verdict, state });
+    }
     Ok(all)
 }
 
 fn claim(now: u64, values: Vec<Value>) -> Result<Claim, Error> {
     let mut values = values.into_iter();
     let next_due = values.next().map_or(0, |value| number(&value));
-    let mut leases = Vec::with_capacity(values.len() / 2);
-    while let (Some(id), Some(raw)) = (values.next(), values.next()) {
+    let mut leases = Vec::with_capacity(values.len() / 3);
+    while let (Some(id), Some(fixed), Some(state)) = (values.next(), values.next(), values.next()) {
         let damaged = damaged("claim");
         let id = unpack::id(&bytes(id)).map_err(&damaged)?;
-        leases.push(unpack::lease(&id, &bytes(raw)).map_err(&damaged)?);
+        leases.push(unpack::lease(&id, &bytes(fixed), &bytes(state)).map_err(&damaged)?);
     }
     let next_due = (next_due < MAX_EXACT - 1).then(|| Timestamp::from_micros(next_due));
     Ok(Claim { leases, now: Timestamp::from_micros(now), next_due })
@@ -120,15 +178,16 @@ impl Shared {
         started: &[LeaseRef],
         request: Option<&ClaimRequest>,
     ) -> Result<SettleReply, Error> {
-        let arguments = arguments(outcomes, started, request)?;
+        let (arguments, is_plain) =
+            arguments(self.link.prefix(), outcomes, started, request)?;
         // A claim that is lost is made anew, with a greater token.
         let durable = !outcomes.is_empty() || !started.is_empty();
         let answer = self.link.call(&LIBRARY.work, arguments, durable).await?;
         let outputs: Vec<_> = outcomes.iter().flat_map(|outcome| &outcome.outputs).collect();
         let mut answer = answer.map_err(|refusal| self.refused(&refusal, &outputs))?;
         let now = self.noted(&mut answer);
-        let ids = outcomes.iter().map(|outcome| &outcome.lease.id);
-        let outcomes = settled(ids, &list(answer.next()))?;
+        let exceptions = list(answer.next());
+        let outcomes = merged(outcomes, &is_plain, &exceptions, &list(answer.next()))?;
         let started = settled(started.iter().map(|lease| &lease.id), &list(answer.next()))?;
         let given = list(answer.next());
         let claim = request.map(|_| claim(now, given)).transpose()?;
@@ -142,7 +201,7 @@ impl Shared {
     /// One step of what time brings about; gives wakes of these queues again.
     pub(crate) async fn sweep(&self, queues: Vec<String>) -> Result<(), Error> {
         let mut head = Packed::default();
-        head.u32(0).u32(0).byte(0).u32(SWEEP_BUDGET);
+        head.u32(0).u32(0).u32(0).byte(0).u32(SWEEP_BUDGET);
         let mut arguments = vec![head.done()];
         arguments.extend(queues.into_iter().map(Bytes::from));
         let answer = self.link.call(&LIBRARY.work, arguments, false).await?;
