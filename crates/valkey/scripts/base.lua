@@ -54,20 +54,35 @@
 --# R_HOME 21
 --# R_FIXED 22
 --# R_NEW 23
---# R_VER 24
---# R_STATE 25
---# R_FLAGS 26
---# R_SETTLED 27
---# R_LOST 28
---# R_UPD 29
---# R_AT 30
---# R_EXP 31
---# R_ATT 32
---# R_FIRST 33
---# R_SEP 34
---# R_SLO 35
---# R_EP 36
---# R_LO 37
+--# R_USED 24
+--# R_VER 25
+--# R_STATE 26
+--# R_FLAGS 27
+--# R_SETTLED 28
+--# R_LOST 29
+--# R_UPD 30
+--# R_AT 31
+--# R_EXP 32
+--# R_ATT 33
+--# R_FIRST 34
+--# R_SEP 35
+--# R_SLO 36
+--# R_EP 37
+--# R_LO 38
+-- The state of the coordinator.
+--# M_V 1
+--# M_EP 2
+--# M_LO 3
+--# M_RUN 4
+--# M_SEQ 5
+--# M_REV 6
+--# M_NT 7
+--# M_LV 8
+--# M_LB 9
+--# M_WU 10
+--# M_EN 11
+--# M_ED 12
+--# M_LAST 12
 -- A queue likewise, after the counts of the eight states.
 --# Q_LR 9
 --# Q_LB 10
@@ -80,7 +95,11 @@
 --# Q_RB 17
 --# Q_FA 18
 --# Q_MB 19
---# Q_LAST 19
+-- Whether pending ones are of other priorities than 0, or of tenants; how many
+-- of them were given out before.
+--# Q_MIXED 20
+--# Q_USED 21
+--# Q_LAST 21
 -- Verdicts.
 --# APPLIED 1
 --# ALREADY 2
@@ -115,17 +134,24 @@ function F.reset(keys, args)
   P = ssub(keys[1], 1, -2)
   local clock = call('TIME')
   now = clock[1] * 1000000 + clock[2]
+  if S and not S.busy then
+    -- Nothing but this was touched by the call before.
+    S.cfg = F.read_settings(args[1])
+    S.queues, S.queue_list, S.wake, S.meta, S.meta_dirty, S.aged = {}, {}, {}, nil, nil, false
+    return
+  end
   S = {
     cfg = F.read_settings(args[1]),
+    -- Whether anything of the following was touched, but for queues and wakes.
+    busy = false,
     -- Batches of this call, read once; those that cannot be read; those to write.
     recs = {}, bad = {}, dirty = {},
     queues = {}, queue_list = {},
     -- Members of sorted sets: key, member, score or false to remove.
     idx = {},
-    -- Sets of what a claim was answered with: key, member, true or false.
+    -- Claims of which leases began or ended: worker and request, to the batches
+    -- and when the first of them may run out.
     claims = {},
-    -- Claims of which leases ended, likewise.
-    ended = {},
     -- Lists of ready batches that changed: key to queue, priority, tenant.
     lists = {},
     -- Queues whose next due time changed.
@@ -136,11 +162,12 @@ function F.reset(keys, args)
     agenda = {},
     -- Keys to delete last.
     gone = {},
-    -- Queues in which a waiting claim may find something.
+    -- Queues in which a waiting claim may find something: true to look, 1 where
+    -- it surely does.
     wake = {},
     -- What observers are told.
     events = {},
-    -- Whether terminal batches were added to those that are forgotten in time.
+    -- The index of terminal batches to which some were added.
     aged = false,
   }
 end
@@ -150,20 +177,14 @@ function F.has(flags, flag) return flags % (flag + flag) >= flag end
 -- The state of the whole coordinator, in one value.
 --# META '<dddddddddddd'
 
-function F.new_meta()
-  return { v = 1, ep = 0, lo = 0, run = 0, seq = 0, rev = 0, nt = FOREVER, lv = 0, lb = 0,
-    wu = 0, en = 0, ed = 0, rid = '' }
-end
-
 function F.read_meta()
   local raw = call('GET', P .. 'm')
   if not raw then
-    S.meta = F.new_meta()
+    S.meta = { 1, 0, 0, 0, 0, 0, FOREVER, 0, 0, 0, 0, 0, rid = '' }
     return
   end
-  local v, ep, lo, run, seq, rev, nt, lv, lb, wu, en, ed, at = unp(META, raw)
-  S.meta = { v = v, ep = ep, lo = lo, run = run, seq = seq, rev = rev, nt = nt, lv = lv, lb = lb,
-    wu = wu, en = en, ed = ed, rid = ssub(raw, at) }
+  S.meta = { unp(META, raw) }
+  S.meta.rid = ssub(raw, 97)
 end
 
 -- Begins a run: the server is another one, or was started again, so that the
@@ -171,32 +192,34 @@ end
 -- were given, whatever the clock says; every lease has its full time anew.
 function F.new_run(rid)
   local m = S.meta
-  if m.run ~= 0 then
-    call('RPUSH', P .. 'pr', string.format('%.0f:%.0f', m.run, m.seq + 1))
+  if m[M_RUN] ~= 0 then
+    call('RPUSH', P .. 'pr', string.format('%.0f:%.0f', m[M_RUN], m[M_SEQ] + 1))
     call('LTRIM', P .. 'pr', -63, -1)
   end
   -- Hours since 2025: what was lost altogether does not begin at the same epoch.
-  m.ep = max(m.ep + 1, floor(now / 3600000000) - 482136)
-  m.lo = 0
-  m.run = tonumber(ssub(rid, 1, 13), 16) + 1
-  m.rev = now
-  m.nt = 0
+  m[M_EP] = max(m[M_EP] + 1, floor(now / 3600000000) - 482136)
+  m[M_LO] = 0
+  m[M_RUN] = tonumber(ssub(rid, 1, 13), 16) + 1
+  m[M_REV] = now
+  m[M_NT] = 0
   m.rid = rid
   S.meta_dirty = true
 end
 
 function F.begin()
   F.read_meta()
-  if S.meta.v ~= 1 then
-    return { 'err', 'newer', string.format('%.0f', S.meta.v) }
+  if S.meta[M_V] ~= 1 then
+    return { 'err', 'newer', string.format('%.0f', S.meta[M_V]) }
   end
-  local rid = string.match(call('INFO', 'replication'), 'master_replid:(%x+)')
+  local info = call('INFO', 'replication')
+  local _, at = string.find(info, 'master_replid:', 1, true)
+  local rid = ssub(info, at + 1, at + 40)
   if S.meta.rid ~= rid then F.new_run(rid) end
 end
 
 function F.soon(at)
-  if at < S.meta.nt then
-    S.meta.nt = at
+  if at < S.meta[M_NT] then
+    S.meta[M_NT] = at
     S.meta_dirty = true
   end
 end
@@ -223,11 +246,12 @@ function F.decode(id, b, s)
   local queue, tenant = unp('<Hc0Hc0', text)
   if not s then
     return { id, b, false, text, '', queue, tenant, false, false, false, false, 0, 0, 0, false, false,
-      false, prio, rows, bytes, home, fixed, false, 1, PENDING, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+      false, prio, rows, bytes, home, fixed, false, false, 1, PENDING, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
   end
   local r = { id, b, s, text, '', queue, tenant, false, false, false, false, 0, 0, 0, false, false,
-    false, prio, rows, bytes, home, fixed, false, unp(SHEAD, s) }
+    false, prio, rows, bytes, home, fixed, false, false, unp(SHEAD, s) }
   local state = r[R_STATE]
+  r[R_USED] = state == PENDING
   if r[R_VER] ~= 1 or state < 1 or state > 8 or #s < SLEN + TLEN then error('damaged') end
   local at = SLEN + 1
   if state == PROCESSING then
@@ -342,6 +366,7 @@ end
 
 -- Batches of this call, read once ---------------------------------------------
 function F.keep(id, b, s)
+  S.busy = true
   if not b and not s then
     S.recs[id] = false
     return false
@@ -381,7 +406,7 @@ end
 
 -- Queues ---------------------------------------------------------------------------
 -- c1 to c8: batches by state; -1 is no limit.
---# QUEUE '<ddddddddddddddddddd'
+--# QUEUE '<ddddddddddddddddddddd'
 
 function F.Q(name, create)
   local q = S.queues[name]
@@ -393,7 +418,7 @@ function F.Q(name, create)
     q = { unp(QUEUE, raw) }
     q.name = name
   elseif create then
-    q = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, -1, -1, -1, 0, 0, -1 }
+    q = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, -1, -1, -1, 0, 0, -1, 0, 0 }
     q.name, q.dirty, q.new = name, true, true
   else
     q = false

@@ -2,6 +2,7 @@
 -- first, then where they are found, then what no longer finds them.
 
 function F.put(key, member, score)
+  S.busy = true
   local k = S.idx[key]
   if not k then
     k = {}
@@ -14,16 +15,30 @@ function F.list_key(queue, prio, tenant)
   return P .. 'w:' .. queue .. '\0' .. prio .. '\0' .. tenant
 end
 
+-- To be written. A ready batch that has a state is counted as used.
 function F.touch(r)
   r[R_RAW] = false
+  if r[R_STATE] == PENDING and not r[R_USED] and not F.is_untouched(r) then
+    local q = F.Q(r[R_QUEUE], true)
+    q[Q_USED] = q[Q_USED] + 1
+    q.dirty = true
+    r[R_USED] = true
+  end
   if not r[R_DIRTY] then
     r[R_DIRTY] = true
     S.dirty[#S.dirty + 1] = r
   end
 end
 
+function F.unused(r, q)
+  if r[R_USED] then
+    q[Q_USED] = q[Q_USED] - 1
+    r[R_USED] = false
+  end
+end
+
 function F.note(r, from, to, worker)
-  if S.meta.wu <= now then return end
+  if S.meta[M_WU] <= now then return end
   local error = ''
   if r[R_STATE] == FAILED or r[R_STATE] == SCHEDULED then error = F.section(r[R_X], 'e') or '' end
   worker = worker or ''
@@ -37,7 +52,7 @@ end
 
 function F.age_if_free(r)
   if F.has(r[R_FLAGS], F_REMEMBERED) or F.has_children(r) then return end
-  S.aged = true
+  S.aged = r[R_STATE] == FAILED and 'de' or S.aged or 'fi'
   if r[R_STATE] == FAILED then
     F.put(P .. 'de', r[R_ID], r[R_AT])
     F.soon(r[R_AT] + S.cfg.keep_failed)
@@ -64,7 +79,7 @@ function F.link_waits(r, add)
   if F.has(r[R_FIXED], F_WAIT) then score = score + PATIENT end
   for _, parent in ipairs(F.ids_of(unmet)) do
     F.put(P .. 'e:' .. parent, r[R_ID], add and score)
-    S.meta.ed = S.meta.ed + (add and 1 or -1)
+    S.meta[M_ED] = S.meta[M_ED] + (add and 1 or -1)
     S.meta_dirty = true
     local p = F.load(parent)
     if p and add then
@@ -107,12 +122,13 @@ function F.leave(r)
   if state <= PROCESSING then
     q[Q_LR] = q[Q_LR] - r[R_ROWS]
     q[Q_LB] = q[Q_LB] - r[R_BYTES]
-    S.meta.lv = S.meta.lv - 1
-    S.meta.lb = S.meta.lb - r[R_BYTES]
+    S.meta[M_LV] = S.meta[M_LV] - 1
+    S.meta[M_LB] = S.meta[M_LB] - r[R_BYTES]
     S.meta_dirty = true
   end
   r[R_FROM], r[R_BY] = state, r[R_WORKER]
   if state == PENDING then
+    F.unused(r, q)
     local key = F.list_key(r[R_QUEUE], r[R_PRIO], r[R_TENANT])
     F.put(key, r[R_ID], false)
     S.lists[key] = r
@@ -141,8 +157,8 @@ function F.enter(r)
   if state <= PROCESSING then
     q[Q_LR] = q[Q_LR] + r[R_ROWS]
     q[Q_LB] = q[Q_LB] + r[R_BYTES]
-    S.meta.lv = S.meta.lv + 1
-    S.meta.lb = S.meta.lb + r[R_BYTES]
+    S.meta[M_LV] = S.meta[M_LV] + 1
+    S.meta[M_LB] = S.meta[M_LB] + r[R_BYTES]
     S.meta_dirty = true
   end
   r[R_UPD] = now
@@ -151,6 +167,7 @@ function F.enter(r)
     if F.has(r[R_FLAGS], F_STARTED) then r[R_FLAGS] = r[R_FLAGS] - F_STARTED end
   end
   if state == PENDING then
+    if r[R_PRIO] ~= 0 or r[R_TENANT] ~= '' then q[Q_MIXED] = 1 end
     local key = F.list_key(r[R_QUEUE], r[R_PRIO], r[R_TENANT])
     F.put(key, r[R_ID], F.seq(r))
     S.lists[key] = r
@@ -220,10 +237,10 @@ function F.damaged(id, queue, tenant, from)
     q[from] = q[from] - 1
     q.dirty = true
     if from <= PROCESSING then
-      S.meta.lv = S.meta.lv - 1
+      S.meta[M_LV] = S.meta[M_LV] - 1
       if ok then
         q[Q_LR], q[Q_LB] = q[Q_LR] - r[R_ROWS], q[Q_LB] - r[R_BYTES]
-        S.meta.lb = S.meta.lb - r[R_BYTES]
+        S.meta[M_LB] = S.meta[M_LB] - r[R_BYTES]
       end
     end
   end
@@ -245,8 +262,8 @@ function F.damaged(id, queue, tenant, from)
   r[R_NEW] = true
   S.recs[id] = r
   if F.seq(r) == 0 then
-    S.meta.seq = max(S.meta.seq + 1, now)
-    r[R_SEQ] = S.meta.seq
+    S.meta[M_SEQ] = max(S.meta[M_SEQ] + 1, now)
+    r[R_SEQ] = S.meta[M_SEQ]
     F.put(P .. 'od', id, r[R_SEQ])
   end
   r[R_STATE], r[R_AT] = FAILED, now
@@ -284,6 +301,12 @@ function F.many(command, key, values)
 end
 
 function F.let_go(set, key, ids)
+  if call('SCARD', set) == #ids then
+    -- They are all in it, each once.
+    call('DEL', set)
+    call('ZREM', P .. 'ls', key)
+    return
+  end
   F.many('SREM', set, ids)
   if call('EXISTS', set) == 0 then call('ZREM', P .. 'ls', key) end
 end
@@ -333,15 +356,18 @@ function F.write_queue(q)
     call('SADD', P .. 'qs', q.name)
     q.new = nil
   end
-  q[Q_LR], q[Q_LB] = max(q[Q_LR], 0), max(q[Q_LB], 0)
+  if q[Q_LR] < 0 then q[Q_LR] = 0 end
+  if q[Q_LB] < 0 then q[Q_LB] = 0 end
+  if q[PENDING] == 0 then q[Q_MIXED], q[Q_USED] = 0, 0 end
   call('SET', P .. 'q:' .. q.name, pack(QUEUE, unpack(q, 1, Q_LAST)))
   q.dirty = nil
 end
 
 function F.write_meta()
   local m = S.meta
-  call('SET', P .. 'm', pack(META, m.v, m.ep, m.lo, m.run, m.seq, m.rev, m.nt, max(m.lv, 0),
-    max(m.lb, 0), m.wu, m.en, max(m.ed, 0)) .. m.rid)
+  if m[M_LV] < 0 then m[M_LV] = 0 end
+  if m[M_LB] < 0 then m[M_LB] = 0 end
+  call('SET', P .. 'm', pack(META, unpack(m, 1, M_LAST)) .. m.rid)
   S.meta_dirty = nil
 end
 
@@ -438,26 +464,29 @@ end
 
 -- The end of every script that writes.
 function F.done()
-  for _, id in ipairs(S.agenda) do
-    F.put(P .. 'ag', id, 0)
-    F.soon(0)
+  if S.busy then
+    for _, id in ipairs(S.agenda) do
+      F.put(P .. 'ag', id, 0)
+      F.soon(0)
+    end
+    S.agenda = {}
+    F.flush()
   end
-  S.agenda = {}
-  F.flush()
-  if S.aged and (call('ZCARD', P .. 'fi') > S.cfg.max_finished
-    or call('ZCARD', P .. 'de') > S.cfg.max_failed) then
-    F.soon(0)
+  if S.aged then
+    local most = S.aged == 'fi' and S.cfg.max_finished or S.cfg.max_failed
+    if call('ZCARD', P .. S.aged) > most then F.soon(0) end
   end
-  for queue in pairs(S.wake) do
+  for queue, sure in pairs(S.wake) do
     local q = F.Q(queue)
-    if q and F.room(q) > 0 and call('EXISTS', P .. 'lv:' .. queue) == 1 then
+    if q and q[PENDING] > 0 and F.room(q) > 0
+      and (sure == 1 or call('EXISTS', P .. 'lv:' .. queue) == 1) then
       call('ZADD', P .. 'wk:' .. queue, 0, '1')
     end
   end
-  if #S.events > 0 then
-    S.meta.en = S.meta.en + #S.events
+  if S.events[1] then
+    S.meta[M_EN] = S.meta[M_EN] + #S.events
     S.meta_dirty = true
-    call('XADD', P .. 'ev', 'MAXLEN', '~', 10000, '*', 'n', string.format('%.0f', S.meta.en),
+    call('XADD', P .. 'ev', 'MAXLEN', '~', 10000, '*', 'n', string.format('%.0f', S.meta[M_EN]),
       'c', #S.events, 'd', table.concat(S.events))
   end
   for _, q in ipairs(S.queue_list) do

@@ -178,14 +178,14 @@ end
 
 function F.lend(r, c)
   -- The token: above all before it, and not under the time.
-  S.meta.lo = max(S.meta.lo + 1, floor(now / 1000))
+  S.meta[M_LO] = max(S.meta[M_LO] + 1, floor(now / 1000))
   S.meta_dirty = true
   if F.has(r[R_FLAGS], F_SAME) then
     r[R_SEP], r[R_SLO] = r[R_EP], r[R_LO]
     r[R_FLAGS] = r[R_FLAGS] - F_SAME
   end
   r[R_STATE] = PROCESSING
-  r[R_EP], r[R_LO] = S.meta.ep, S.meta.lo
+  r[R_EP], r[R_LO] = S.meta[M_EP], S.meta[M_LO]
   r[R_EXP] = 0
   if r[R_X] ~= '' and F.section(r[R_X], 'p') then r[R_X] = F.with_section(r[R_X], 'p') end
   r[R_WORKER], r[R_REQ] = c.worker, c.request
@@ -205,8 +205,9 @@ function F.give(r, c)
     end
   end
   q[PENDING] = q[PENDING] - 1
+  F.unused(r, q)
   q[Q_LR], q[Q_LB] = q[Q_LR] - r[R_ROWS], q[Q_LB] - r[R_BYTES]
-  S.meta.lv, S.meta.lb = S.meta.lv - 1, S.meta.lb - r[R_BYTES]
+  S.meta[M_LV], S.meta[M_LB] = S.meta[M_LV] - 1, S.meta[M_LB] - r[R_BYTES]
   q.dirty = true
   if r[R_EXP] > 0 then F.put(P .. 'ex', r[R_ID], false) end
   r[R_FROM] = PENDING
@@ -265,29 +266,33 @@ end
 -- nothing, and has changed nothing, where that is not so.
 function F.select_plain(c)
   local q = #c.queues == 1 and F.Q(c.queues[1])
-  if not q or q[Q_MT] >= 0 or q[Q_RS] >= 0 or S.meta.wu > now or c.max > CHUNK / 2 then return end
+  if not q or q[Q_MT] >= 0 or q[Q_RS] >= 0 or S.meta[M_WU] > now or c.max > CHUNK / 2 then return end
   local n = min(c.max, F.room(q))
   if n == 0 then return end
-  local levels = call('ZRANGE', P .. 'lv:' .. q.name, 0, 1)
-  local prio = levels[1]
-  if not prio then return end
-  local ring = P .. 'rg:' .. q.name .. '\0' .. prio
-  local tenants = call('ZRANGE', ring, 0, 1)
-  if #tenants ~= 1 or call('HEXISTS', P .. 'tn:' .. q.name, prio) == 1 then return end
-  local list = F.list_key(q.name, prio, tenants[1])
+  local prio, tenant, more = 0, '', false
+  if q[PENDING] == 0 then return { FOREVER } end
+  if q[Q_MIXED] ~= 0 then
+    local levels = call('ZRANGE', P .. 'lv:' .. q.name, 0, 1)
+    prio, more = levels[1], levels[2]
+    if not prio then return end
+    local tenants = call('ZRANGE', P .. 'rg:' .. q.name .. '\0' .. prio, 0, 1)
+    if #tenants ~= 1 or call('HEXISTS', P .. 'tn:' .. q.name, prio) == 1 then return end
+    tenant = tenants[1]
+  end
+  local list = F.list_key(q.name, prio, tenant)
   local got = call('ZRANGE', list, 0, n - 1, 'WITHSCORES')
   local found = #got / 2
-  if found < n and levels[2] then return end
+  if found == 0 or (found < n and more) then return end
   local bkeys, skeys = {}, {}
   local pb, ps = P .. 'b:', P .. 's:'
   for i = 1, found do
     local id = got[i * 2 - 1]
     bkeys[i], skeys[i] = pb .. id, ps .. id
   end
-  if call('EXISTS', unpack(skeys)) > 0 then return end
+  if q[Q_USED] > 0 and call('EXISTS', unpack(skeys)) > 0 then return end
   local raws = call('MGET', unpack(bkeys))
-  local lo = max(S.meta.lo + 1, floor(now / 1000)) - 1
-  local ep, dl, home, near = S.meta.ep, now + c.lease, c.home, now - S.cfg.near_wait
+  local lo = max(S.meta[M_LO] + 1, floor(now / 1000)) - 1
+  local ep, dl, home, near = S.meta[M_EP], now + c.lease, c.home, now - S.cfg.near_wait
   local began = c.start and 1 or 0
   local common = pack(SHEAD, 1, PROCESSING, began, 0, 0, now, 0, 0, began, began * now, 0, 0)
     .. pack(LEASE, c.lease, now, #c.worker, c.worker, #c.request, c.request, #q.name, q.name)
@@ -316,17 +321,18 @@ function F.select_plain(c)
   call('ZADD', P .. 'ls', 'LT', dl, key)
   F.soon(dl)
   call('ZREMRANGEBYRANK', list, 0, taken - 1)
-  if call('EXISTS', list) == 0 then
-    call('ZREM', ring, tenants[1])
+  local is_empty = taken == found and (found < n or call('EXISTS', list) == 0)
+  if is_empty then
+    call('ZREM', P .. 'rg:' .. q.name .. '\0' .. prio, tenant)
     if call('EXISTS', P .. 'rc:' .. q.name .. '\0' .. prio) == 0 then
       call('ZREM', P .. 'lv:' .. q.name, prio)
     end
   end
-  S.meta.lo = lo + taken
+  S.meta[M_LO] = lo + taken
   S.meta_dirty = true
   q[PENDING], q[PROCESSING] = q[PENDING] - taken, q[PROCESSING] + taken
   q.dirty = true
-  S.wake[q.name] = true
+  S.wake[q.name] = (not is_empty) and 1 or true
   return out
 end
 

@@ -24,7 +24,7 @@ end
 
 function F.met(parent, child)
   F.put(P .. 'e:' .. parent, child, false)
-  S.meta.ed = S.meta.ed - 1
+  S.meta[M_ED] = S.meta[M_ED] - 1
   S.meta_dirty = true
   S.ageing[parent] = true
   local r = F.load(child)
@@ -44,7 +44,7 @@ function F.drag(parent, p, child)
   local r = F.load(child)
   if not r or r[R_STATE] ~= WAITING then
     F.put(P .. 'e:' .. parent, child, false)
-    S.meta.ed = S.meta.ed - 1
+    S.meta[M_ED] = S.meta[M_ED] - 1
     S.meta_dirty = true
     return
   end

@@ -37,9 +37,9 @@ function F.op_control()
   elseif what == 'requeue' then
     F.each(F.requeue)
   elseif what == 'watch' then
-    S.meta.wu = max(S.meta.wu, now + tonumber(ARGV[3]))
+    S.meta[M_WU] = max(S.meta[M_WU], now + tonumber(ARGV[3]))
     S.meta_dirty = true
   end
   F.done()
-  return { 'ok', now, S.meta.nt, S.meta.run, out, S.meta.en }
+  return { 'ok', now, S.meta[M_NT], S.meta[M_RUN], out, S.meta[M_EN] }
 end

@@ -7,15 +7,15 @@ function F.register_plain(head)
   local _, prio, rows, bytes, queue, tenant = unp('<Bi4ddHc0Hc0', head)
   local n = (#ARGV - 2) / 2
   local q = F.Q(queue, true)
-  if n > CHUNK / 2 or S.meta.wu > now or q[Q_DR] == 1 or q[Q_MT] >= 0 then return end
+  if n > CHUNK / 2 or S.meta[M_WU] > now or q[Q_DR] == 1 or q[Q_MT] >= 0 then return end
   local meta, cfg = S.meta, S.cfg
-  if meta.lv + n > cfg.max_live or (cfg.max_bytes >= 0 and meta.lb + bytes > cfg.max_bytes)
+  if meta[M_LV] + n > cfg.max_live or (cfg.max_bytes >= 0 and meta[M_LB] + bytes > cfg.max_bytes)
     or (q[Q_MB] >= 0 and q[Q_LB] + bytes > q[Q_MB])
     or (q.new and call('SCARD', P .. 'qs') >= 4096) then
     return
   end
   if call('MSETNX', unpack(ARGV, 3)) == 0 then return end
-  local base = max(meta.seq + 1, now)
+  local base = max(meta[M_SEQ] + 1, now)
   local pairs_of = {}
   local from = #P + 3
   for i = 1, n do
@@ -25,14 +25,18 @@ function F.register_plain(head)
   call('ZADD', P .. 'od', unpack(pairs_of))
   local list = F.list_key(queue, prio, tenant)
   call('ZADD', list, unpack(pairs_of))
-  call('ZADD', P .. 'rg:' .. queue .. '\0' .. prio, 0, tenant)
-  call('ZADD', P .. 'lv:' .. queue, -prio, prio)
-  meta.seq = base + n - 1
-  meta.lv, meta.lb = meta.lv + n, meta.lb + bytes
+  local simple = prio == 0 and tenant == ''
+  if not (simple and q[PENDING] > 0 and q[Q_MIXED] == 0) then
+    call('ZADD', P .. 'rg:' .. queue .. '\0' .. prio, 0, tenant)
+    call('ZADD', P .. 'lv:' .. queue, -prio, prio)
+    if not simple then q[Q_MIXED] = 1 end
+  end
+  meta[M_SEQ] = base + n - 1
+  meta[M_LV], meta[M_LB] = meta[M_LV] + n, meta[M_LB] + bytes
   S.meta_dirty = true
   q[PENDING], q[Q_LR], q[Q_LB] = q[PENDING] + n, q[Q_LR] + rows, q[Q_LB] + bytes
   q.dirty = true
-  S.wake[queue] = true
+  S.wake[queue] = 1
   return base
 end
 
@@ -43,7 +47,7 @@ function F.op_register()
     local base = F.register_plain(ARGV[2])
     if base then
       F.done()
-      return { 'ok', now, S.meta.nt, S.meta.run, base }
+      return { 'ok', now, S.meta[M_NT], S.meta[M_RUN], base }
     end
     -- A queue that was made for it alone is not kept.
     S.queues, S.queue_list = {}, {}
@@ -62,5 +66,5 @@ function F.op_register()
     out[#out + 1] = a[2]
     out[#out + 1] = F.seq(r)
   end
-  return { 'ok', now, S.meta.nt, S.meta.run, out }
+  return { 'ok', now, S.meta[M_NT], S.meta[M_RUN], out }
 end

@@ -44,5 +44,5 @@ function F.op_sweep()
   end
   if #S.agenda > 0 then F.propagate(32) end
   F.done()
-  return { 'ok', now, S.meta.nt, S.meta.run, count, go_on }
+  return { 'ok', now, S.meta[M_NT], S.meta[M_RUN], count, go_on }
 end

@@ -71,7 +71,7 @@ function F.op_work()
   end
   local given = {}
   if has_claim == 1 then
-    if next(S.dirty) or next(S.idx) or next(S.lists) or next(S.claims) then F.flush() end
+    if S.busy then F.flush() end
     given = F.claim(F.claim_of(ARGV[at + 1], at + 1))
   elseif n_plain == 0 and n_outcomes == 0 and n_starts == 0 then
     -- A sweep: a wake whose taker died is given again, or one that came to nobody.
@@ -79,5 +79,5 @@ function F.op_work()
     for _, queue in ipairs(call('SRANDMEMBER', P .. 'qs', 16)) do S.wake[queue] = true end
   end
   F.done()
-  return { 'ok', now, S.meta.nt, S.meta.run, others, answers, started, given }
+  return { 'ok', now, S.meta[M_NT], S.meta[M_RUN], others, answers, started, given }
 end

@@ -102,14 +102,14 @@ function F.admit(specs, first_hand)
       return { 'err', 'over', what, string.format('%.0f', actual), string.format('%.0f', limit) }
     end
   end
-  local e = over('live batches', S.meta.lv + new, S.cfg.max_live)
+  local e = over('live batches', S.meta[M_LV] + new, S.cfg.max_live)
   if not e and new_queues > 0 then e = over('queues', call('SCARD', P .. 'qs') + new_queues, 4096) end
   if not e and new_keys > 0 then
     e = over('dedup keys', call('ZCARD', P .. 'kt') + new_keys, S.cfg.max_keys)
   end
-  if not e and depends > 0 then e = over('dependencies', S.meta.ed + depends, S.cfg.max_edges) end
+  if not e and depends > 0 then e = over('dependencies', S.meta[M_ED] + depends, S.cfg.max_edges) end
   if not e and first_hand then
-    e = F.fits('', S.meta.lb, all, S.cfg.max_bytes)
+    e = F.fits('', S.meta[M_LB], all, S.cfg.max_bytes)
     for name, more in pairs(bytes) do
       local q = F.Q(name)
       if not e and q then e = F.fits(name, q[Q_LB], more, q[Q_MB]) end
@@ -189,9 +189,9 @@ function F.enter_all(specs)
     end
     if not r then
       created = 1
-      S.meta.seq = max(S.meta.seq + 1, now)
+      S.meta[M_SEQ] = max(S.meta[M_SEQ] + 1, now)
       r = F.new_record(s.id, s.b)
-      r[R_SEQ] = S.meta.seq
+      r[R_SEQ] = S.meta[M_SEQ]
       if o.expires >= 0 then r[R_EXP] = now + o.expires end
       local waits = false
       for _, parent in ipairs(o.depends) do

@@ -120,7 +120,7 @@ end
 -- so, by number.
 function F.settle_plain(from, n)
   local others = {}
-  if S.meta.wu > now or n > CHUNK / 2 then
+  if S.meta[M_WU] > now or n > CHUNK / 2 then
     for i = 1, n do others[i] = i end
     return others
   end
@@ -128,6 +128,7 @@ function F.settle_plain(from, n)
   local begins = pack('<BBB', 1, PROCESSING, F_STARTED)
   local done = pack('<BBBBI4I8I8', 1, COMPLETED, F_SAME, 1, 0, now, now)
   local values, finished = {}, {}
+  local ended = {}
   local last, claim, q
   local idat = #P + 3
   for i = 1, n do
@@ -142,10 +143,10 @@ function F.settle_plain(from, n)
         q = F.Q(queue, true)
         if last and q[Q_MT] < 0 then
           local key = worker .. '\0' .. request
-          claim = S.ended[key]
+          claim = ended[key]
           if not claim then
             claim = {}
-            S.ended[key] = claim
+            ended[key] = claim
           end
         end
       end
@@ -163,7 +164,7 @@ function F.settle_plain(from, n)
         q[PROCESSING], q[COMPLETED] = q[PROCESSING] - 1, q[COMPLETED] + 1
         q[Q_LR], q[Q_LB] = q[Q_LR] - rows, q[Q_LB] - bytes
         q.dirty = true
-        S.meta.lv, S.meta.lb = S.meta.lv - 1, S.meta.lb - bytes
+        S.meta[M_LV], S.meta[M_LB] = S.meta[M_LV] - 1, S.meta[M_LB] - bytes
       end
     end
     if not plain then others[#others + 1] = i end
@@ -172,8 +173,8 @@ function F.settle_plain(from, n)
     call('MSET', unpack(values))
     call('ZADD', P .. 'fi', unpack(finished))
     F.soon(now + S.cfg.keep_finished)
-    S.aged, S.meta_dirty = true, true
-    for key, ids in pairs(S.ended) do
+    S.aged, S.meta_dirty = S.aged or 'fi', true
+    for key, ids in pairs(ended) do
       if #ids > 0 then F.let_go(P .. 'cl:' .. key, key, ids) end
     end
     for _, touched in ipairs(S.queue_list) do

@@ -17,7 +17,7 @@ function F.lose(r)
   F.enter(r)
 end
 
-function F.deadline_of(r) return max(r[R_DL], S.meta.rev + r[R_DUR]) end
+function F.deadline_of(r) return max(r[R_DL], S.meta[M_REV] + r[R_DUR]) end
 
 function F.take(key, budget)
   return call('ZRANGEBYSCORE', key, '-inf', now, 'LIMIT', 0, budget)
@@ -140,7 +140,7 @@ end
 
 -- Does what is due, about `budget` changes of it, if anything is.
 function F.tick(budget)
-  if now < S.meta.nt then return end
+  if now < S.meta[M_NT] then return end
   local left = budget - F.expire(budget)
   if left > 0 then left = left - F.reap(left) end
   if left > 0 then left = left - F.promote(left) end
@@ -161,6 +161,6 @@ function F.tick(budget)
   local next = min(F.first(P .. 'ls'), F.first(P .. 'dq'), F.first(P .. 'ex'), F.first(P .. 'kt'),
     F.first(P .. 'fi') + S.cfg.keep_finished, F.first(P .. 'de') + S.cfg.keep_failed, F.first(P .. 'th'))
   if left <= 0 or call('EXISTS', P .. 'ag') == 1 then next = 0 end
-  S.meta.nt = next
+  S.meta[M_NT] = next
   S.meta_dirty = true
 end
