@@ -232,12 +232,12 @@ end
 --# BLEN 30
 -- `s:` what became of it; not there while nothing did. Head and middle, the
 -- lease while processing, sections (X) of one letter, a length and a content,
--- and the tail, which is always the last: deadline, rows, bytes, token.
+-- and the tail, which is always the last: deadline, rows, bytes, place, token.
 --# SHEAD '<BBBBI4I8I8I8I4I8I4I8'
 --# SLEN 56
 --# LEASE '<I8I8Hc0Hc0Hc0'
---# TAIL '<I8I8I8I4I8'
---# TLEN 36
+--# TAIL '<I8I8I8I8I4I8'
+--# TLEN 44
 
 function F.decode(id, b, s)
   local ver, fixed, prio, rows, bytes, home, llen = unp(BHEAD, b)
@@ -261,7 +261,7 @@ function F.decode(id, b, s)
   local tail = #s - TLEN
   if at > tail + 1 then error('damaged') end
   local _
-  r[R_DL], _, _, r[R_EP], r[R_LO] = unp(TAIL, s, tail + 1)
+  r[R_DL], _, _, r[R_SEQ], r[R_EP], r[R_LO] = unp(TAIL, s, tail + 1)
   if at <= tail then
     r[R_X] = ssub(s, at, tail)
     local places = F.section(r[R_X], 'l')
@@ -271,7 +271,7 @@ function F.decode(id, b, s)
 end
 
 function F.encode(r)
-  local tail = r[R_X] .. pack(TAIL, r[R_DL], r[R_ROWS], r[R_BYTES], r[R_EP], r[R_LO])
+  local tail = r[R_X] .. pack(TAIL, r[R_DL], r[R_ROWS], r[R_BYTES], F.seq(r), r[R_EP], r[R_LO])
   local head = pack(SHEAD, unpack(r, R_VER, R_SLO))
   if r[R_STATE] ~= PROCESSING then return head .. tail end
   local worker, req, queue = r[R_WORKER], r[R_REQ], r[R_QUEUE]
@@ -286,7 +286,13 @@ function F.new_record(id, b)
 end
 
 -- Its place in the order of registration, which is also when that was: no two
--- have the same microsecond.
+-- have the same microsecond. Counted from 2025, so that it is a short text.
+--# BASE 1735689600000000
+function F.next_seq()
+  S.meta[M_SEQ] = max(S.meta[M_SEQ] + 1, now - BASE)
+  return S.meta[M_SEQ]
+end
+
 function F.seq(r)
   local seq = r[R_SEQ]
   if not seq then
@@ -294,6 +300,14 @@ function F.seq(r)
     r[R_SEQ] = seq
   end
   return seq
+end
+
+-- When it was registered.
+function F.registered(r) return F.seq(r) + BASE end
+
+-- The batch at a place.
+function F.at_place(seq)
+  return call('ZRANGEBYSCORE', P .. 'od', seq, seq, 'LIMIT', 0, 1)[1]
 end
 
 -- The token with which it was settled last.

@@ -109,7 +109,7 @@ function F.hold(r, is_held)
     claim = { ids = {}, dl = FOREVER }
     S.claims[key] = claim
   end
-  claim.ids[r[R_ID]] = is_held
+  claim.ids[F.seq(r)] = is_held
   if is_held then claim.dl = min(claim.dl, r[R_DL]) end
 end
 
@@ -262,8 +262,7 @@ function F.damaged(id, queue, tenant, from)
   r[R_NEW] = true
   S.recs[id] = r
   if F.seq(r) == 0 then
-    S.meta[M_SEQ] = max(S.meta[M_SEQ] + 1, now)
-    r[R_SEQ] = S.meta[M_SEQ]
+    r[R_SEQ] = F.next_seq()
     F.put(P .. 'od', id, r[R_SEQ])
   end
   r[R_STATE], r[R_AT] = FAILED, now

@@ -217,7 +217,7 @@ end
 
 function F.is_near(r, c)
   local since = r[R_UPD]
-  if since == 0 then since = F.seq(r) end
+  if since == 0 then since = F.registered(r) end
   if now - since >= S.cfg.near_wait then return true end
   return bit.band(r[R_HOME], c.home) ~= 0
 end
@@ -292,12 +292,12 @@ function F.select_plain(c)
   if q[Q_USED] > 0 and call('EXISTS', unpack(skeys)) > 0 then return end
   local raws = call('MGET', unpack(bkeys))
   local lo = max(S.meta[M_LO] + 1, floor(now / 1000)) - 1
-  local ep, dl, home, near = S.meta[M_EP], now + c.lease, c.home, now - S.cfg.near_wait
+  local ep, dl, home, near = S.meta[M_EP], now + c.lease, c.home, now - S.cfg.near_wait - BASE
   local began = c.start and 1 or 0
   local common = pack(SHEAD, 1, PROCESSING, began, 0, 0, now, 0, 0, began, began * now, 0, 0)
     .. pack(LEASE, c.lease, now, #c.worker, c.worker, #c.request, c.request, #q.name, q.name)
   local rows, bytes, taken = 0, 0, 0
-  local out, values, ids = { FOREVER }, {}, {}
+  local out, values, places = { FOREVER }, {}, {}
   for i = 1, found do
     local raw = raws[i]
     if not raw or #raw < BLEN then return end
@@ -307,17 +307,17 @@ function F.select_plain(c)
     rows, bytes = rows + r, bytes + b
     if taken > 0 and (bytes > c.max_bytes or rows > c.max_rows) then break end
     taken = i
-    local s = common .. pack(TAIL, dl, r, b, ep, lo + i)
+    local s = common .. pack(TAIL, dl, r, b, got[i * 2], ep, lo + i)
     values[i * 2 - 1], values[i * 2] = skeys[i], s
     local o = i * 3
     out[o - 1], out[o], out[o + 1] = got[i * 2 - 1], raw, s
-    ids[i] = got[i * 2 - 1]
-    S.recs[ids[i]] = nil
+    places[i] = got[i * 2]
+    if S.busy then S.recs[got[i * 2 - 1]] = nil end
   end
   if taken == 0 then return end
   local key = c.worker .. '\0' .. c.request
   call('MSET', unpack(values))
-  call('SADD', P .. 'cl:' .. key, unpack(ids))
+  call('SADD', P .. 'cl:' .. key, unpack(places))
   call('ZADD', P .. 'ls', 'LT', dl, key)
   F.soon(dl)
   call('ZREMRANGEBYRANK', list, 0, taken - 1)
@@ -428,8 +428,10 @@ end
 
 -- The leases that the same request was answered with, as far as they stand.
 function F.held_by(c)
-  local ids = call('SMEMBERS', P .. 'cl:' .. c.worker .. '\0' .. c.request)
-  if #ids == 0 then return ids end
+  local places = call('SMEMBERS', P .. 'cl:' .. c.worker .. '\0' .. c.request)
+  if #places == 0 then return places end
+  local ids = {}
+  for _, seq in ipairs(places) do ids[#ids + 1] = F.at_place(seq) end
   F.load_all(ids)
   local held = {}
   for _, id in ipairs(ids) do

@@ -49,8 +49,9 @@ function F.configure(q, packed)
   if q[Q_MT] < 0 then return end
   local leased = {}
   for _, key in ipairs(call('ZRANGE', P .. 'ls', 0, -1)) do
-    for _, id in ipairs(call('SMEMBERS', P .. 'cl:' .. key)) do
-      local r = F.load(id)
+    for _, seq in ipairs(call('SMEMBERS', P .. 'cl:' .. key)) do
+      local id = F.at_place(seq)
+      local r = id and F.load(id)
       if r and r[R_STATE] == PROCESSING and r[R_QUEUE] == q.name then
         leased[r[R_TENANT]] = (leased[r[R_TENANT]] or 0) + 1
       end

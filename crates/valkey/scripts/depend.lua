@@ -6,9 +6,9 @@ function F.awake(r)
   F.leave(r)
   r[R_X] = F.with_section(r[R_X], 'u')
   F.ready(r)
-  if delay > 0 and F.seq(r) + delay > now then
+  if delay > 0 and F.registered(r) + delay > now then
     r[R_STATE] = SCHEDULED
-    r[R_AT] = F.seq(r) + delay
+    r[R_AT] = F.registered(r) + delay
   end
   F.enter(r)
 end

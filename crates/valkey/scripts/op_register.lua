@@ -15,7 +15,7 @@ function F.register_plain(head)
     return
   end
   if call('MSETNX', unpack(ARGV, 3)) == 0 then return end
-  local base = max(meta[M_SEQ] + 1, now)
+  local base = F.next_seq()
   local pairs_of = {}
   local from = #P + 3
   for i = 1, n do

@@ -27,7 +27,7 @@ function F.op_sweep()
           F.purge(r)
           changed = true
         end
-      elseif r[R_STATE] <= SCHEDULED and now - F.seq(r) >= age then
+      elseif r[R_STATE] <= SCHEDULED and now - F.registered(r) >= age then
         F.leave(r)
         F.finish(r, EXPIRED)
         F.enter(r)

@@ -2,13 +2,14 @@
 --
 -- ARGV: settings; counts of plain completions, other outcomes and starts,
 -- whether a claim follows, the budget for what is due; the keys of the plain
--- ones, then their tokens; the outcomes, each followed by its outputs; the
+-- ones, then their tokens in one; the outcomes, each followed by its outputs; the
 -- starts; the claim with its queues and identifiers.
 function F.op_work()
   local refused = F.begin()
   if refused then return refused end
   local n_plain, n_outcomes, n_starts, has_claim, budget = unp('<I4I4I4BI4', ARGV[2])
-  local at = 2 + n_plain * 2
+  local at = 2 + n_plain
+  if n_plain > 0 then at = at + 1 end
   local outcomes, ids = {}, {}
   for i = 1, n_outcomes do
     at = at + 1
@@ -38,7 +39,7 @@ function F.op_work()
   local others = {}
   if n_plain > 0 then
     for _, i in ipairs(F.settle_plain(2, n_plain)) do
-      local ep, lo = unp('<I4I8', ARGV[2 + n_plain + i])
+      local ep, lo = unp('<I4I8', ARGV[3 + n_plain], i * 12 - 11)
       local id = ssub(ARGV[2 + i], #P + 3)
       local verdict = F.settle({ kind = 1, ep = ep, lo = lo, delay = 0, id = id, error = '',
         outputs = {} })

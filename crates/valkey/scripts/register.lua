@@ -20,7 +20,7 @@ function F.first_of(s, options)
   local id = call('GET', P .. 'dk:' .. s.queue .. '\0' .. s.tenant .. '\0' .. options.key)
   if not id then return end
   local r = F.load(id)
-  if r and F.seq(r) + F.options_of(r[R_S]).window > now then return r end
+  if r and F.registered(r) + F.options_of(r[R_S]).window > now then return r end
 end
 
 function F.none_waits_for_itself(fresh)
@@ -189,9 +189,8 @@ function F.enter_all(specs)
     end
     if not r then
       created = 1
-      S.meta[M_SEQ] = max(S.meta[M_SEQ] + 1, now)
       r = F.new_record(s.id, s.b)
-      r[R_SEQ] = S.meta[M_SEQ]
+      r[R_SEQ] = F.next_seq()
       if o.expires >= 0 then r[R_EXP] = now + o.expires end
       local waits = false
       for _, parent in ipairs(o.depends) do

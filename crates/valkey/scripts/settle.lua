@@ -115,8 +115,8 @@ function F.state_of(id)
 end
 
 -- Leases of a first attempt that has begun and is done, without outputs: few
--- commands, however many they are. `from` is before the keys of their states,
--- which come before as many tokens as stored. Answers with those that are not
+-- commands, however many they are. `from` is before the keys of their states;
+-- after those come the tokens as stored, in one text. Answers with those that are not
 -- so, by number.
 function F.settle_plain(from, n)
   local others = {}
@@ -125,6 +125,7 @@ function F.settle_plain(from, n)
     return others
   end
   local raws = call('MGET', unpack(ARGV, from + 1, from + n))
+  local tokens = ARGV[from + n + 1]
   local begins = pack('<BBB', 1, PROCESSING, F_STARTED)
   local done = pack('<BBBBI4I8I8', 1, COMPLETED, F_SAME, 1, 0, now, now)
   local values, finished = {}, {}
@@ -132,8 +133,8 @@ function F.settle_plain(from, n)
   local last, claim, q
   local idat = #P + 3
   for i = 1, n do
-    local s, token = raws[i], ARGV[from + n + i]
-    local plain = s and ssub(s, 1, 3) == begins and ssub(s, -12) == token
+    local s = raws[i]
+    local plain = s and ssub(s, 1, 3) == begins and ssub(s, -12) == ssub(tokens, i * 12 - 11, i * 12)
     if plain then
       local lease = ssub(s, SLEN + 1, -TLEN - 1)
       if lease ~= last then
@@ -150,7 +151,7 @@ function F.settle_plain(from, n)
           end
         end
       end
-      local dl, rows, bytes = unp('<I8I8I8', s, #s - TLEN + 1)
+      local dl, rows, bytes, seq = unp('<I8I8I8I8', s, #s - TLEN + 1)
       plain = claim and dl > now
       if plain then
         local skey = ARGV[from + i]
@@ -159,8 +160,8 @@ function F.settle_plain(from, n)
         values[#values + 1] = done .. ssub(s, 25, SLEN) .. ssub(s, -TLEN)
         finished[#finished + 1] = now
         finished[#finished + 1] = id
-        claim[#claim + 1] = id
-        S.recs[id] = nil
+        claim[#claim + 1] = seq
+        if S.busy then S.recs[id] = nil end
         q[PROCESSING], q[COMPLETED] = q[PROCESSING] - 1, q[COMPLETED] + 1
         q[Q_LR], q[Q_LB] = q[Q_LR] - rows, q[Q_LB] - bytes
         q.dirty = true

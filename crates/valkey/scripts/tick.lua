@@ -43,23 +43,23 @@ end
 function F.reap(budget)
   local n = 0
   for _, key in ipairs(F.take(P .. 'ls', 16)) do
-    local ids = call('SMEMBERS', P .. 'cl:' .. key)
     local next = FOREVER
-    for _, id in ipairs(ids) do
+    for _, seq in ipairs(call('SMEMBERS', P .. 'cl:' .. key)) do
       if n >= budget then
         -- The rest of this claim is due still.
         next = now
         break
       end
       n = n + 1
-      local r = F.load(id)
+      local id = F.at_place(seq)
+      local r = id and F.load(id)
       if r and r[R_STATE] == PROCESSING and r[R_WORKER] .. '\0' .. r[R_REQ] == key then
         local at = F.deadline_of(r)
         if at > now then next = min(next, at) else F.lose(r) end
       else
         S.claims[key] = S.claims[key] or { ids = {}, dl = FOREVER }
-        S.claims[key].ids[id] = false
-        if not r and S.bad[id] then F.damaged(id, 'default', '', PROCESSING) end
+        S.claims[key].ids[tonumber(seq)] = false
+        if id and not r then F.damaged(id, 'default', '', PROCESSING) end
       end
     end
     F.put(P .. 'ls', key, next < FOREVER and next)

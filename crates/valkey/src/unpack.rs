@@ -199,16 +199,23 @@ fn spec(id: &BatchId, bytes: &[u8]) -> Result<BatchSpec> {
     Ok(spec)
 }
 
-/// Bytes of the end of a state: deadline, rows, bytes and token.
-const TAIL_BYTES: usize = 36;
+/// Bytes of the end of a state: deadline, rows, bytes, place and token.
+const TAIL_BYTES: usize = 44;
 /// Flags of a state: processing has begun; settled with the last token.
 const STARTED: u8 = 1;
 const SAME: u8 = 8;
 
+/// Places count microseconds from here: the beginning of 2025.
+const BASE: u64 = 1_735_689_600_000_000;
+
+fn registered_at(place: u64) -> Timestamp {
+    Timestamp::from_micros(place + BASE)
+}
+
 /// A batch as it is stored: what never changes, its state where it has one,
 /// and its place in the order of registration, which is also when that was.
 pub(crate) fn record(id: &BatchId, fixed: &[u8], state: &[u8], sequence: u64) -> Result<Batch> {
-    let registered_at = Timestamp::from_micros(sequence);
+    let registered_at = registered_at(sequence);
     let mut batch = Batch {
         spec: spec(id, fixed)?,
         state: State::Pending,
@@ -237,7 +244,7 @@ fn apply(bytes: &[u8], batch: &mut Batch) -> Result<()> {
     let (body, tail) = bytes.split_at(end);
     let mut tail = Reader(tail);
     let deadline = tail.time()?;
-    let (_rows, _bytes) = (tail.u64()?, tail.u64()?);
+    let (_rows, _bytes, _place) = (tail.u64()?, tail.u64()?, tail.u64()?);
     batch.last_fence = join(tail.u32()?, tail.u64()?);
     let mut reader = Reader(body);
     if reader.byte()? != RECORD_VERSION {
@@ -326,6 +333,6 @@ pub(crate) fn queue(name: &str, bytes: &[u8], oldest: u64) -> Result<QueueStats>
     let max_live_bytes = limit(reader.f64()?).transpose()?;
     let rate = (per_second >= 0.0).then(|| RateLimit { per_second, burst: narrow(burst) });
     stats.policy = QueuePolicy { max_leased, max_leased_per_tenant, rate, max_live_bytes };
-    stats.oldest_pending_at = (oldest > 0).then(|| Timestamp::from_micros(oldest));
+    stats.oldest_pending_at = (oldest > 0).then(|| registered_at(oldest));
     Ok(stats)
 }

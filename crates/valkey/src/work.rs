@@ -105,7 +105,13 @@ fn arguments(
     let mut all = Vec::with_capacity(outcomes.len() + plain + started.len() + 4);
     all.push(head.done());
     all.extend(of(true).map(|outcome| pack::key(prefix, "s:", &outcome.lease.id)));
-    all.extend(of(true).map(|outcome| Packed::default().fence(outcome.lease.fence).done()));
+    if plain > 0 {
+        let mut tokens = Packed::default();
+        for outcome in of(true) {
+            tokens.fence(outcome.lease.fence);
+        }
+        all.push(tokens.done());
+    }
     for outcome in of(false) {
         all.push(pack::outcome(outcome));
         for spec in &outcome.outputs {
