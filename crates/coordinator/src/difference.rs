@@ -23,7 +23,8 @@ impl BatchSpec {
         let ids =
             |spec: &BatchSpec| spec.parents.iter().map(ToString::to_string).collect::<Vec<_>>();
         let (one, other) = (self, asked);
-        let parents = (one.parents != other.parents).then(|| (shown(&ids(one)), shown(&ids(other))));
+        let parents =
+            (one.parents != other.parents).then(|| (shown(&ids(one)), shown(&ids(other))));
         [
             ("queue", differs(&queue(one), &queue(other))),
             ("tenant", differs(&one.tenant, &other.tenant)),

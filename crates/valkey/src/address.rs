@@ -86,8 +86,12 @@ impl Address {
 }
 
 fn shown(scheme: &str, host: &str, config: &FredConfig) -> String {
-    let others: Vec<String> =
-        config.server.hosts().iter().map(|server| format!("{}:{}", server.host, server.port)).collect();
+    let others: Vec<String> = config
+        .server
+        .hosts()
+        .iter()
+        .map(|server| format!("{}:{}", server.host, server.port))
+        .collect();
     match &config.server {
         ServerConfig::Sentinel { service_name, .. } => {
             format!("{scheme}://{} for {service_name}", others.join(","))
@@ -120,7 +124,10 @@ mod tests {
             assert!(!format!("{address:?}").contains("secret"));
         }
         assert!(Address::parse("valkeys://h").unwrap().uses_tls());
-        assert_eq!(Address::parse("redis://u:p%40ss@h").unwrap().config().password.as_deref(), Some("p@ss"));
+        assert_eq!(
+            Address::parse("redis://u:p%40ss@h").unwrap().config().password.as_deref(),
+            Some("p@ss")
+        );
     }
 
     #[test]

@@ -86,7 +86,8 @@ async fn durability(
         {
             Err(refused(
                 settings,
-                "durability replicated needs a replica, and none is connected; start one".to_owned(),
+                "durability replicated needs a replica, and none is connected; start one"
+                    .to_owned(),
             ))
         }
         _ => {

@@ -1,11 +1,13 @@
 //! How to connect, and what to promise.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sheaf_coordinator::Error;
 use sheaf_coordinator::engine::Config as EngineConfig;
 
 use crate::address::Address;
+use crate::script::{Library, library};
 
 /// When an answer counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,6 +34,7 @@ pub(crate) struct Settings {
     pub(crate) timeout: Duration,
     pub(crate) poll: Duration,
     pub(crate) engine: EngineConfig,
+    pub(crate) library: Arc<Library>,
 }
 
 /// Longest name of a namespace, bytes.
@@ -50,6 +53,7 @@ impl Settings {
             timeout: Duration::from_secs(5),
             poll: Duration::from_secs(5),
             engine: EngineConfig::default(),
+            library: library(),
         }
     }
 
@@ -62,8 +66,9 @@ impl Settings {
         let name = &self.namespace;
         let fits = |c: char| c.is_ascii_alphanumeric() || "._-:".contains(c);
         if name.is_empty() || name.len() > MAX_NAMESPACE_BYTES || !name.chars().all(fits) {
-            let problem =
-                format!("{name:?} is not 1 to {MAX_NAMESPACE_BYTES} of A-Z, a-z, 0-9, '.', '_', '-' and ':'");
+            let problem = format!(
+                "{name:?} is not 1 to {MAX_NAMESPACE_BYTES} of A-Z, a-z, 0-9, '.', '_', '-' and ':'"
+            );
             return Err(Error::Invalid { field: "namespace", problem });
         }
         if self.timeout < Duration::from_millis(100) {

@@ -10,7 +10,6 @@ use sheaf_proto::BatchId;
 use crate::coordinator::Shared;
 use crate::error::unexpected;
 use crate::pack;
-use crate::script::LIBRARY;
 use crate::work::{list, number, settled};
 
 /// Batches that one call changes: about a millisecond of the server's time.
@@ -49,7 +48,7 @@ impl Shared {
         let name = limits::queue(name)?.to_owned();
         let mut arguments = vec![word(what), Bytes::from(name)];
         arguments.extend(policy);
-        let answer = self.link.call(&LIBRARY.control, arguments, true).await?;
+        let answer = self.link.call(&self.link.library().control, arguments, true).await?;
         let mut answer = answer.map_err(|refusal| self.refused(&refusal, &[]))?;
         self.noted(&mut answer);
         Ok(ControlReply::default())
@@ -61,7 +60,7 @@ impl Shared {
         for part in ids.chunks(PER_CALL) {
             let mut arguments = vec![word(what)];
             arguments.extend(part.iter().map(|id| Bytes::from(id.as_str().to_owned())));
-            let answer = self.link.call(&LIBRARY.control, arguments, true).await?;
+            let answer = self.link.call(&self.link.library().control, arguments, true).await?;
             let mut answer = answer.map_err(|refusal| self.refused(&refusal, &[]))?;
             self.noted(&mut answer);
             reply.batches.extend(settled(part.iter(), &list(answer.next()))?);
@@ -102,7 +101,7 @@ impl Shared {
                 Bytes::from(states.to_string()),
                 Bytes::from(age.to_string()),
             ];
-            let answer = self.link.call(&LIBRARY.sweep, arguments, true).await?;
+            let answer = self.link.call(&self.link.library().sweep, arguments, true).await?;
             let mut answer = answer.map_err(|refusal| self.refused(&refusal, &[]))?;
             self.noted(&mut answer);
             let (count, rest) = (answer.next(), answer.next());
@@ -119,7 +118,7 @@ impl Shared {
     /// they have told until now.
     pub(crate) async fn observe(&self, time: Duration) -> Result<u64, Error> {
         let arguments = vec![word("watch"), Bytes::from(time.as_micros().to_string())];
-        let answer = self.link.call(&LIBRARY.control, arguments, false).await?;
+        let answer = self.link.call(&self.link.library().control, arguments, false).await?;
         let mut answer = answer.map_err(|refusal| self.refused(&refusal, &[]))?;
         self.noted(&mut answer);
         Ok(answer.nth(1).map_or(0, |told| number(&told)))

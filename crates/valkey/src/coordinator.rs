@@ -26,6 +26,7 @@ use crate::metrics::Metrics;
 use crate::pack;
 use crate::parking::Parking;
 use crate::schedule::Schedule;
+use crate::script::Library;
 use crate::watch::Watchers;
 use crate::work::number;
 
@@ -168,6 +169,15 @@ impl Builder {
         self
     }
 
+    /// Changes the scripts, part by part: for tests that plant mistakes, or
+    /// run two versions beside each other.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn edit_scripts(mut self, edit: impl Fn(&str) -> String) -> Self {
+        self.settings.library = Arc::new(Library::edited(edit));
+        self
+    }
+
     /// Connects, checks the server, and starts what runs beside the calls.
     ///
     /// # Errors
@@ -213,7 +223,9 @@ pub struct ValkeyCoordinator {
 
 impl std::fmt::Debug for ValkeyCoordinator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ValkeyCoordinator").field("address", &self.shared.settings.address).finish_non_exhaustive()
+        f.debug_struct("ValkeyCoordinator")
+            .field("address", &self.shared.settings.address)
+            .finish_non_exhaustive()
     }
 }
 

@@ -14,7 +14,7 @@ use sheaf_retry::Code;
 
 use crate::config::{Durability, Settings};
 use crate::error::{backend, code, unexpected};
-use crate::script::{Function, LIBRARY};
+use crate::script::{Function, Library};
 
 /// First and longest delay before a lost connection is made again.
 const RECONNECT_MS: (u32, u32) = (50, 1_000);
@@ -34,6 +34,7 @@ pub(crate) struct Link {
     next: AtomicUsize,
     slot: u16,
     meta_key: String,
+    library: Arc<Library>,
     settings: Bytes,
     durability: Durability,
     timeout: Duration,
@@ -55,6 +56,7 @@ impl Link {
             next: AtomicUsize::new(0),
             slot: redis_slot(&meta_key),
             meta_key,
+            library: Arc::clone(&settings.library),
             settings: packed,
             durability: settings.durability,
             timeout: settings.timeout,
@@ -69,6 +71,11 @@ impl Link {
 
     pub(crate) fn key(&self, rest: &str) -> String {
         format!("{}{rest}", self.prefix())
+    }
+
+    /// The functions that are called.
+    pub(crate) fn library(&self) -> &Library {
+        &self.library
     }
 
     /// What all keys begin with.
@@ -108,13 +115,13 @@ impl Link {
         all.extend(arguments.into_iter().map(Value::Bytes));
         let durable = durable && self.durability != Durability::Async;
         let client = self.client();
-        let mut answer = self.send(client, function, all.clone(), durable).await;
+        let mut answer = Box::pin(self.send(client, function, all.clone(), durable)).await;
         if let Err(error) = &answer
             && error.details().contains(NO_FUNCTION)
         {
             // Flushed, or a server that does not know it yet.
-            self.load(client).await?;
-            answer = self.send(client, function, all, durable).await;
+            Box::pin(self.load(client)).await?;
+            answer = Box::pin(self.send(client, function, all, durable)).await;
         }
         match answer {
             Ok(value) => parts(value).ok_or_else(|| unexpected(function.name)),
@@ -161,7 +168,7 @@ impl Link {
 
     /// Makes the library known to the server that has the keys.
     async fn load(&self, client: &Client) -> Result<(), Error> {
-        let arguments: Vec<Value> = vec!["LOAD".into(), LIBRARY.text.as_str().into()];
+        let arguments: Vec<Value> = vec!["LOAD".into(), self.library.text.as_str().into()];
         let loaded: Result<Value, _> = client.custom(self.command("FUNCTION"), arguments).await;
         match loaded {
             Err(error) if !error.details().contains("already exists") => {
@@ -289,10 +296,8 @@ fn builder(settings: &Settings, timeout: Option<Duration>) -> Result<Builder, Er
         connection.max_command_attempts = ATTEMPTS;
         connection.max_command_buffer_len = MAX_BUFFERED;
         connection.tcp = TcpConfig { nodelay: Some(true), ..TcpConfig::default() };
-        connection.unresponsive = UnresponsiveConfig {
-            max_timeout: timeout,
-            interval: Duration::from_secs(1),
-        };
+        connection.unresponsive =
+            UnresponsiveConfig { max_timeout: timeout, interval: Duration::from_secs(1) };
         connection.reconnect_errors = vec![
             ReconnectError::ClusterDown,
             ReconnectError::Loading,

@@ -59,7 +59,11 @@ impl Metrics {
             Unit::Seconds,
             self.duration.clone(),
         );
-        registry.register("registered", "Batches registered by this process", self.registered.clone());
+        registry.register(
+            "registered",
+            "Batches registered by this process",
+            self.registered.clone(),
+        );
         registry.register("claims", "Claims answered with work", self.claims.clone());
         registry.register("claimed", "Batches given under lease", self.claimed.clone());
         registry.register("settled", "Outcomes by what became of them", self.settled.clone());

@@ -343,8 +343,7 @@ fn progress(progress: &Progress) -> Bytes {
 
 /// An extension.
 pub(crate) fn extension(extension: &Extension) -> Bytes {
-    let flags =
-        u8::from(extension.started) | (u8::from(extension.progress.is_some()) << 1);
+    let flags = u8::from(extension.started) | (u8::from(extension.progress.is_some()) << 1);
     let mut packed = Packed::default();
     packed
         .byte(flags)

@@ -58,10 +58,9 @@ impl Parking {
     /// Gives a wake to somebody who waits; it is put back where there is nobody.
     pub(crate) fn wake(&self, queue: &str) {
         let mut state = self.lock();
-        let waiter = state
-            .waiters
-            .iter_mut()
-            .find(|waiter| waiter.woken.is_none() && waiter.queues.iter().any(|name| name == queue));
+        let waiter = state.waiters.iter_mut().find(|waiter| {
+            waiter.woken.is_none() && waiter.queues.iter().any(|name| name == queue)
+        });
         match waiter {
             Some(waiter) => {
                 waiter.woken = Some(queue.to_owned());

@@ -9,7 +9,8 @@ use sheaf_coordinator::limits::{
 };
 use sheaf_coordinator::{
     Answer, Batch, DEFAULT_QUEUE, Direction, Error, History, LeaseRef, Lineage, LineageLink,
-    LineageNode, LineageQuery, ListFilter, Page, Query, QueueStats, Recovered, Run, Standing, State,
+    LineageNode, LineageQuery, ListFilter, Page, Query, QueueStats, Recovered, Run, Standing,
+    State,
 };
 use sheaf_proto::BatchId;
 use sheaf_retry::Timestamp;
@@ -17,7 +18,6 @@ use sheaf_retry::Timestamp;
 use crate::control::state_bits;
 use crate::coordinator::Shared;
 use crate::error::{damaged, unexpected};
-use crate::script::LIBRARY;
 use crate::unpack::{self, Reader};
 use crate::work::{bytes, list, number};
 
@@ -50,7 +50,7 @@ impl Shared {
         let mut records = Vec::with_capacity(ids.len());
         for part in ids.chunks(GET_PER_CALL) {
             let arguments = part.iter().map(|id| Bytes::from(id.as_str().to_owned())).collect();
-            let answer = self.link.call(&LIBRARY.get, arguments, false).await?;
+            let answer = self.link.call(&self.link.library().get, arguments, false).await?;
             let mut answer = answer.map_err(|refusal| self.refused(&refusal, &[]))?;
             let values = list(answer.next());
             for (id, three) in part.iter().zip(values.chunks_exact(3)) {
@@ -86,7 +86,7 @@ impl Shared {
                 Bytes::from(filter.prefix.clone()),
                 Bytes::from(parent.clone()),
             ];
-            let answer = self.link.call(&LIBRARY.list, arguments, false).await?;
+            let answer = self.link.call(&self.link.library().list, arguments, false).await?;
             let mut answer = answer.map_err(|refusal| self.refused(&refusal, &[]))?;
             let mut found = list(answer.next()).into_iter();
             while let (Some(id), Some(fixed), Some(state), Some(place)) =
@@ -127,7 +127,7 @@ impl Shared {
         let mut all = Vec::with_capacity(names.len());
         for part in names.chunks(STATS_PER_CALL) {
             let arguments = part.iter().cloned().map(Bytes::from).collect();
-            let answer = self.link.call(&LIBRARY.stats, arguments, false).await?;
+            let answer = self.link.call(&self.link.library().stats, arguments, false).await?;
             let mut answer = answer.map_err(|refusal| self.refused(&refusal, &[]))?;
             let values = list(answer.next());
             for (name, pair) in part.iter().zip(values.chunks_exact(2)) {
@@ -152,8 +152,7 @@ impl Shared {
             let (id, end) = text.split_once(':')?;
             Some(Run { id: id.parse().ok()?, end: end.parse().ok()? })
         };
-        let mut runs: Vec<Run> =
-            past.iter().filter_map(Value::as_string).filter_map(run).collect();
+        let mut runs: Vec<Run> = past.iter().filter_map(Value::as_string).filter_map(run).collect();
         runs.push(present_run(&meta).map_err(damaged("read the history"))?);
         Ok(History { runs })
     }

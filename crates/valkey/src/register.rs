@@ -1,7 +1,7 @@
 //! Registration, and what scripts refuse.
 
-use sheaf_coordinator::limits::{self, MAX_DEPENDENCIES, MAX_ITEMS, at_most};
 use fred::prelude::Value;
+use sheaf_coordinator::limits::{self, MAX_DEPENDENCIES, MAX_ITEMS, at_most};
 use sheaf_coordinator::{BatchSpec, Error, Position, Registered, State};
 use sheaf_retry::Code;
 
@@ -9,7 +9,7 @@ use crate::coordinator::Shared;
 use crate::error::unexpected;
 use crate::link::Refusal;
 use crate::pack;
-use crate::script::{LAYOUT, LIBRARY};
+use crate::script::LAYOUT;
 use crate::unpack;
 use crate::work::{bytes, list, number};
 
@@ -20,7 +20,7 @@ impl Shared {
         let depends = specs.iter().map(|spec| spec.depends_on.len()).sum();
         at_most("depends_on", depends, MAX_DEPENDENCIES)?;
         let arguments = pack::register(self.link.prefix(), specs)?;
-        let answer = self.link.call(&LIBRARY.register, arguments, true).await?;
+        let answer = self.link.call(&self.link.library().register, arguments, true).await?;
         let asked: Vec<&BatchSpec> = specs.iter().collect();
         let mut answer = answer.map_err(|refusal| self.refused(&refusal, &asked))?;
         self.noted(&mut answer);
@@ -81,9 +81,11 @@ impl Shared {
                 source: None,
             },
             "draining" => Error::Draining { queue: refusal.text(0) },
-            "over" if refusal.text(0) == "queues" => {
-                Error::Limit { field: "queues", actual: refusal.number(1), limit: refusal.number(2) }
-            }
+            "over" if refusal.text(0) == "queues" => Error::Limit {
+                field: "queues",
+                actual: refusal.number(1),
+                limit: refusal.number(2),
+            },
             "over" => over(format!(
                 "holds {} {}, over its limit of {}",
                 refusal.text(1),

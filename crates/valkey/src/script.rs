@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 macro_rules! parts {
     ($($name:literal),+ $(,)?) => {
@@ -17,8 +17,23 @@ macro_rules! parts {
 
 /// In the order in which they use each other.
 const PARTS: [&str; 17] = parts![
-    "base", "change", "depend", "register", "tick", "settle", "claim", "control", "op_register",
-    "op_work", "op_extend", "op_control", "op_sweep", "op_get", "op_list", "op_stats", "library",
+    "base",
+    "change",
+    "depend",
+    "register",
+    "tick",
+    "settle",
+    "claim",
+    "control",
+    "op_register",
+    "op_work",
+    "op_extend",
+    "op_control",
+    "op_sweep",
+    "op_get",
+    "op_list",
+    "op_stats",
+    "library",
 ];
 
 /// Version of the scripts, of what they write and of what they are asked: two
@@ -26,7 +41,7 @@ const PARTS: [&str; 17] = parts![
 pub(crate) const LAYOUT: u32 = 1;
 
 /// The functions of one version.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Library {
     /// What the server is given once.
     pub(crate) text: String,
@@ -41,13 +56,20 @@ pub(crate) struct Library {
 }
 
 /// A function by its name for people and on the server.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Function {
     pub(crate) name: &'static str,
     pub(crate) called: String,
 }
 
 impl Library {
+    /// The library as it is, or as `edit` makes it: other texts are other
+    /// libraries, of which several may be used at the same time.
+    pub(crate) fn edited(edit: impl Fn(&str) -> String) -> Self {
+        let parts: Vec<String> = PARTS.iter().map(|part| edit(part)).collect();
+        Library::new(&parts.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
     fn new(parts: &[&str]) -> Self {
         let body = assemble(parts);
         let digest = ring::digest::digest(&ring::digest::SHA256, body.as_bytes());
@@ -56,7 +78,8 @@ impl Library {
             // Writing to a text cannot fail.
             let _written = write!(library, "{byte:02x}");
         }
-        let text = format!("#!lua name={library}\n{}", body.replace("NAME_", &format!("{library}_")));
+        let text =
+            format!("#!lua name={library}\n{}", body.replace("NAME_", &format!("{library}_")));
         let function = |name| Function { name, called: format!("{library}_{name}") };
         Library {
             text,
@@ -73,7 +96,10 @@ impl Library {
 }
 
 /// The library of this version.
-pub(crate) static LIBRARY: LazyLock<Library> = LazyLock::new(|| Library::new(&PARTS));
+pub(crate) fn library() -> Arc<Library> {
+    static LIBRARY: LazyLock<Arc<Library>> = LazyLock::new(|| Arc::new(Library::new(&PARTS)));
+    Arc::clone(&LIBRARY)
+}
 
 /// The parts as one, with the constants (`--# NAME VALUE`) put in where they
 /// are used, and without comments.

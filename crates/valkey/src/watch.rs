@@ -132,7 +132,11 @@ pub(crate) async fn watch(
     if is_first {
         let client = Link::blocking(&shared.settings).await;
         let client = client.inspect_err(|_| shared.watchers.stopped())?;
-        tokio::spawn(read(Arc::downgrade(shared), client, Place { last: place, told, caught_up: false }));
+        tokio::spawn(read(
+            Arc::downgrade(shared),
+            client,
+            Place { last: place, told, caught_up: false },
+        ));
     }
     Ok(ReceiverStream::new(receiver).boxed())
 }
@@ -148,9 +152,15 @@ struct Place {
 }
 
 async fn last_entry(shared: &Shared) -> Result<String, Error> {
-    let arguments =
-        vec![shared.link.key("ev").into(), "+".into(), "-".into(), "COUNT".into(), Value::Integer(1)];
-    let entry = list(Some(shared.link.command_of("XREVRANGE", arguments).await?)).into_iter().next();
+    let arguments = vec![
+        shared.link.key("ev").into(),
+        "+".into(),
+        "-".into(),
+        "COUNT".into(),
+        Value::Integer(1),
+    ];
+    let entry =
+        list(Some(shared.link.command_of("XREVRANGE", arguments).await?)).into_iter().next();
     let id = list(entry).into_iter().next().and_then(|id| id.as_string());
     Ok(id.unwrap_or_else(|| "0".to_owned()))
 }
@@ -158,7 +168,8 @@ async fn last_entry(shared: &Shared) -> Result<String, Error> {
 /// Reads as long as somebody looks.
 async fn read(shared: std::sync::Weak<Shared>, first: Client, mut place: Place) {
     let mut client = Some(first);
-    let mut renewed = Some(shared.upgrade().map_or(Duration::ZERO, |shared| shared.clock.elapsed()));
+    let mut renewed =
+        Some(shared.upgrade().map_or(Duration::ZERO, |shared| shared.clock.elapsed()));
     loop {
         let Some(shared) = shared.upgrade() else { return };
         if shared.is_closed() {
@@ -198,11 +209,7 @@ async fn read(shared: std::sync::Weak<Shared>, first: Client, mut place: Place) 
 }
 
 /// Reads what is there, or waits for it.
-async fn some(
-    shared: &Shared,
-    client: &Client,
-    place: &mut Place,
-) -> Result<(), Error> {
+async fn some(shared: &Shared, client: &Client, place: &mut Place) -> Result<(), Error> {
     let millis = i64::try_from(BLOCK.as_millis()).unwrap_or(i64::MAX);
     let arguments: Vec<Value> = vec![
         "COUNT".into(),
@@ -233,7 +240,9 @@ async fn some(
         let fields = list(entry.next());
         let field = |name: &str| {
             let mut pairs = fields.chunks_exact(2);
-            pairs.find(|pair| pair[0].as_str().is_some_and(|field| field == name)).map(|pair| &pair[1])
+            pairs
+                .find(|pair| pair[0].as_str().is_some_and(|field| field == name))
+                .map(|pair| &pair[1])
         };
         let number = |name: &str| field(name).and_then(Value::as_u64).unwrap_or(0);
         let (end, count) = (number("n"), number("c"));

@@ -16,7 +16,6 @@ use sheaf_retry::Timestamp;
 use crate::coordinator::Shared;
 use crate::error::{damaged, unexpected};
 use crate::pack::{self, MAX_EXACT, Packed};
-use crate::script::LIBRARY;
 use crate::unpack;
 
 /// What is due and done by a call that has other work: keeps it short.
@@ -184,11 +183,10 @@ impl Shared {
         started: &[LeaseRef],
         request: Option<&ClaimRequest>,
     ) -> Result<SettleReply, Error> {
-        let (arguments, is_plain) =
-            arguments(self.link.prefix(), outcomes, started, request)?;
+        let (arguments, is_plain) = arguments(self.link.prefix(), outcomes, started, request)?;
         // A claim that is lost is made anew, with a greater token.
         let durable = !outcomes.is_empty() || !started.is_empty();
-        let answer = self.link.call(&LIBRARY.work, arguments, durable).await?;
+        let answer = self.link.call(&self.link.library().work, arguments, durable).await?;
         let outputs: Vec<_> = outcomes.iter().flat_map(|outcome| &outcome.outputs).collect();
         let mut answer = answer.map_err(|refusal| self.refused(&refusal, &outputs))?;
         let now = self.noted(&mut answer);
@@ -210,7 +208,7 @@ impl Shared {
         head.u32(0).u32(0).u32(0).byte(0).u32(SWEEP_BUDGET);
         let mut arguments = vec![head.done()];
         arguments.extend(queues.into_iter().map(Bytes::from));
-        let answer = self.link.call(&LIBRARY.work, arguments, false).await?;
+        let answer = self.link.call(&self.link.library().work, arguments, false).await?;
         let mut answer = answer.map_err(|refusal| self.refused(&refusal, &[]))?;
         self.noted(&mut answer);
         Ok(())
@@ -294,7 +292,7 @@ impl Shared {
         // Each by itself: a part at a time keeps the server's calls short.
         for part in leases.chunks(EXTEND_PER_CALL) {
             let arguments = part.iter().map(pack::extension).collect();
-            let answer = self.link.call(&LIBRARY.extend, arguments, false).await?;
+            let answer = self.link.call(&self.link.library().extend, arguments, false).await?;
             let mut answer = answer.map_err(|refusal| self.refused(&refusal, &[]))?;
             self.noted(&mut answer);
             let values = list(answer.next());
@@ -302,8 +300,7 @@ impl Shared {
                 return Err(unexpected("extend"));
             }
             for (extension, three) in part.iter().zip(values.chunks_exact(3)) {
-                let verdict =
-                    verdict(number(&three[0])).ok_or_else(|| unexpected("extend"))?;
+                let verdict = verdict(number(&three[0])).ok_or_else(|| unexpected("extend"))?;
                 let deadline = Some(number(&three[2])).filter(|micros| *micros > 0);
                 extended.push(Extended {
                     id: extension.lease.id.clone(),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,23 +13,31 @@ use sheaf_testkit::Valkey;
 use sheaf_valkey::ValkeyCoordinator;
 
 /// One server; each coordinator in a namespace of its own.
-struct Bench {
+pub(super) struct Bench {
     server: Mutex<Valkey>,
     number: AtomicU32,
+    /// A text of the scripts, what stands in its place, and whether it was there.
+    pub(super) edit: Option<(&'static str, &'static str, Arc<AtomicBool>)>,
 }
 
 const DURABLE: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
 
 impl Bench {
-    fn start() -> Option<Self> {
+    pub(super) fn start() -> Option<Self> {
         let server = Valkey::start(&DURABLE).unwrap()?;
-        Some(Bench { server: Mutex::new(server), number: AtomicU32::new(0) })
+        Some(Bench { server: Mutex::new(server), number: AtomicU32::new(0), edit: None })
     }
 
     async fn connect(&self) -> Arc<dyn Coordinator> {
         let addr = self.server.lock().unwrap().addr().to_string();
         let namespace = format!("test{}", self.number.load(Ordering::Relaxed));
-        let builder = ValkeyCoordinator::builder(&addr).unwrap().namespace(namespace);
+        let mut builder = ValkeyCoordinator::builder(&addr).unwrap().namespace(namespace);
+        if let Some((before, after, changed)) = &self.edit {
+            builder = builder.edit_scripts(|part| {
+                changed.fetch_or(part.contains(before), Ordering::Relaxed);
+                part.replace(before, after)
+            });
+        }
         Arc::new(builder.connect(SystemClock::shared()).await.unwrap())
     }
 }
@@ -69,7 +77,19 @@ async fn the_suite_passes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn random_calls_agree_with_the_model() {
     let Some(bench) = Bench::start() else { return };
-    for seed in 40..43 {
-        conformance::random(&bench, seed, 150).await;
+    for seed in 40..46 {
+        conformance::random(&bench, seed, 200).await;
+    }
+}
+
+/// Many seeded runs against the model.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn soak_model_agrees_on_valkey() {
+    let Some(bench) = Bench::start() else { return };
+    let (seeds, steps) = if sheaf_testkit::soak() { (300, 1_000) } else { (1, 150) };
+    let first = SystemClock::shared().now().as_micros();
+    for seed in first..first + seeds {
+        eprintln!("seed {seed}");
+        conformance::random(&bench, seed, steps).await;
     }
 }

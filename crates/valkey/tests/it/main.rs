@@ -2,4 +2,4 @@
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod conformance;
-mod scratch;
+mod mutants;
