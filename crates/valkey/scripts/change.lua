@@ -485,8 +485,9 @@ function F.done()
   if S.events[1] then
     S.meta[M_EN] = S.meta[M_EN] + #S.events
     S.meta_dirty = true
-    call('XADD', P .. 'ev', 'MAXLEN', '~', 10000, '*', 'n', string.format('%.0f', S.meta[M_EN]),
+    call('XADD', P .. 'ev', 'MAXLEN', '~', 2000, '*', 'n', string.format('%.0f', S.meta[M_EN]),
       'c', #S.events, 'd', table.concat(S.events))
+    call('EXPIRE', P .. 'ev', 3600)
   end
   for _, q in ipairs(S.queue_list) do
     if q.dirty then F.write_queue(q) end

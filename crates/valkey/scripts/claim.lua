@@ -448,16 +448,17 @@ function F.held_by(c)
   return F.in_order(held)
 end
 
-function F.claim_of(packed, at)
+-- The claim at `at`, and where its queues and identifiers end.
+function F.claim_of(at)
   local c = {}
   local n_queues, n_ids, starts
   c.max, c.max_bytes, c.max_rows, c.lease, c.home, starts, n_queues, n_ids, c.worker, c.request =
-    unp('<I4dddI4BHHHc0Hc0', packed)
+    unp('<I4dddI4BHHHc0Hc0', ARGV[at])
   c.start = starts == 1
   c.queues, c.ids = {}, {}
   for i = 1, n_queues do c.queues[i] = ARGV[at + i] end
   for i = 1, n_ids do c.ids[i] = ARGV[at + n_queues + i] end
-  return c
+  return c, at + n_queues + n_ids
 end
 
 function F.claim(c)

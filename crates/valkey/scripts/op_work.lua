@@ -1,13 +1,13 @@
--- Results, starts and the next claim in one step.
+-- Results, starts and the next claims in one step.
 --
--- ARGV: settings; counts of plain completions, other outcomes and starts,
--- whether a claim follows, the budget for what is due; the keys of the plain
+-- ARGV: settings; counts of plain completions, other outcomes, starts and
+-- claims, the budget for what is due; the keys of the plain
 -- ones, then their tokens in one; the outcomes, each followed by its outputs; the
--- starts; the claim with its queues and identifiers.
+-- starts; each claim with its queues and identifiers.
 function F.op_work()
   local refused = F.begin()
   if refused then return refused end
-  local n_plain, n_outcomes, n_starts, has_claim, budget = unp('<I4I4I4BI4', ARGV[2])
+  local n_plain, n_outcomes, n_starts, n_claims, budget = unp('<I4I4I4I4I4', ARGV[2])
   local at = 2 + n_plain
   if n_plain > 0 then at = at + 1 end
   local outcomes, ids = {}, {}
@@ -71,10 +71,13 @@ function F.op_work()
     answers[i * 2] = F.state_of(o.id)
   end
   local given = {}
-  if has_claim == 1 then
+  for i = 1, n_claims do
     if S.busy then F.flush() end
-    given = F.claim(F.claim_of(ARGV[at + 1], at + 1))
-  elseif n_plain == 0 and n_outcomes == 0 and n_starts == 0 then
+    local c
+    c, at = F.claim_of(at + 1)
+    given[i] = F.claim(c)
+  end
+  if n_plain == 0 and n_outcomes == 0 and n_starts == 0 and n_claims == 0 then
     -- A sweep: a wake whose taker died is given again, or one that came to nobody.
     for i = 3, #ARGV do S.wake[ARGV[i]] = true end
     for _, queue in ipairs(call('SRANDMEMBER', P .. 'qs', 16)) do S.wake[queue] = true end

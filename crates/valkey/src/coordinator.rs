@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use fred::prelude::Value;
+use futures::FutureExt as _;
 use futures::stream::BoxStream;
 use prometheus_client::registry::Registry;
 use sheaf_coordinator::engine::Config as EngineConfig;
@@ -20,6 +21,7 @@ use tokio::task::JoinHandle;
 use crate::address::Address;
 use crate::checks;
 use crate::config::{Durability, Settings};
+use crate::group::{self, Group, Run};
 use crate::link::{Answer as Parts, Link};
 use crate::listen;
 use crate::metrics::Metrics;
@@ -28,7 +30,7 @@ use crate::parking::Parking;
 use crate::schedule::Schedule;
 use crate::script::Library;
 use crate::watch::Watchers;
-use crate::work::number;
+use crate::work::{Wanted, number};
 
 /// What calls and tasks share.
 pub(crate) struct Shared {
@@ -39,6 +41,8 @@ pub(crate) struct Shared {
     pub(crate) schedule: Schedule,
     pub(crate) metrics: Metrics,
     pub(crate) watchers: Watchers,
+    pub(crate) entering: Group<Vec<BatchSpec>, Vec<Registered>>,
+    pub(crate) together: Group<Wanted, SettleReply>,
     /// Names this process among those that listen.
     name: String,
     run: AtomicU64,
@@ -190,8 +194,12 @@ impl Builder {
         settings.check()?;
         let link = Link::connect(&settings, pack::settings(&settings.engine)).await?;
         checks::server(&link, &settings).await?;
+        let (entering, registers) = Group::new();
+        let (together, works) = Group::new();
         let shared = Arc::new(Shared {
             link,
+            entering,
+            together,
             parking: Arc::default(),
             schedule: Schedule::new(clock.clone()),
             metrics: Metrics::new(),
@@ -207,9 +215,27 @@ impl Builder {
         let tasks = vec![
             tokio::spawn(listen::listener(Arc::clone(&shared))),
             tokio::spawn(listen::sweeper(Arc::clone(&shared))),
+            tokio::spawn(group::lead(registers, registering(&shared))),
+            tokio::spawn(group::lead(works, working(&shared))),
         ];
         Ok(ValkeyCoordinator { shared, tasks: Mutex::new(tasks) })
     }
+}
+
+fn registering(shared: &Arc<Shared>) -> Run<Vec<BatchSpec>, Vec<Registered>> {
+    let shared = Arc::clone(shared);
+    Box::new(move |calls| {
+        let shared = Arc::clone(&shared);
+        async move { shared.register_calls(&calls).await }.boxed()
+    })
+}
+
+fn working(shared: &Arc<Shared>) -> Run<Wanted, SettleReply> {
+    let shared = Arc::clone(shared);
+    Box::new(move |calls| {
+        let shared = Arc::clone(&shared);
+        async move { shared.work_all(&calls).await }.boxed()
+    })
 }
 
 /// A [`Coordinator`] whose state is in Valkey: any number of processes with
@@ -286,7 +312,7 @@ impl Drop for ValkeyCoordinator {
 #[async_trait]
 impl Coordinator for ValkeyCoordinator {
     async fn register(&self, specs: Vec<BatchSpec>) -> Result<Vec<Registered>, Error> {
-        self.shared.timed("register", self.shared.register(&specs)).await
+        self.shared.timed("register", self.shared.register(specs)).await
     }
 
     async fn claim(&self, request: ClaimRequest) -> Result<Claim, Error> {

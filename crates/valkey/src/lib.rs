@@ -1,5 +1,113 @@
 //! The coordinator on Valkey: what must still happen to every batch, kept by
 //! scripts on a server that many processes share.
+//!
+//! Any number of processes with a [`ValkeyCoordinator`] over the same server and
+//! namespace are one coordinator: each call is one script, which Valkey runs
+//! alone and to its end. All rules of [`Coordinator`](sheaf_coordinator::Coordinator)
+//! hold as they do for the embedded one; the same suite and the same model test it.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use sheaf_coordinator::{BatchSpec, ClaimRequest, Coordinator as _};
+//! use sheaf_retry::SystemClock;
+//! use sheaf_valkey::{Durability, ValkeyCoordinator};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let coordinator = ValkeyCoordinator::builder("valkey://localhost:6379")?
+//!     .password("secret")
+//!     .durability(Durability::Fsynced)
+//!     .connect(SystemClock::shared())
+//!     .await?;
+//! coordinator.register(vec![BatchSpec::new("orders:1".parse()?)]).await?;
+//! let request = ClaimRequest::new("worker-1", "claim-1", 16, Duration::from_secs(30));
+//! let claim = coordinator.claim(request).await?;
+//! assert_eq!(claim.leases.len(), 1);
+//! coordinator.close().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Server
+//! Valkey from 8.0 or Redis from 7.0: one server, the primary that Sentinels
+//! name, or a Cluster (see [`Address`]), over TLS and with a user of an ACL where
+//! asked for. [`Builder::connect`] refuses a server that could drop batches by
+//! itself (`maxmemory-policy` must be `noeviction`), a replica, an old version, a
+//! Cluster without all its slots, and a durability that it cannot keep.
+//!
+//! All keys of a coordinator begin with `{NAMESPACE}:` and are in one slot, for a
+//! call is one step over any of them: a claim spans queues, and what a batch is
+//! turned into may be of another. A Cluster serves one coordinator from one of its
+//! primaries; coordinators of several namespaces spread over all.
+//!
+//! # Durability
+//! | [`Durability`] | an answer means | lost when |
+//! |---|---|---|
+//! | `Async` | the primary has it, and writes it as its own `appendfsync` says | the primary dies before it wrote or replicated it |
+//! | `Replicated` | one replica has it too (`WAIT`) | both die, or a replica without it is promoted |
+//! | `Fsynced` | the primary has it on disk (`WAITAOF`) | the disk dies |
+//!
+//! Whether a registration was lost is told by `Query::History`: a server that was
+//! started again, or another one, begins a new run, and what the run before had
+//! acknowledged beyond that is not among what the history has. Claims are not
+//! waited for: one that is lost is made again, with a greater token.
+//!
+//! # Keys
+//! | key after the prefix | kind | holds |
+//! |---|---|---|
+//! | `m` | text | version, epoch and last token, run, last place, totals, when something is next due |
+//! | `pr` | list | the runs before |
+//! | `b:ID` | text | what never changes of a batch: its specification |
+//! | `s:ID` | text | what became of it; not there while it is new and ready |
+//! | `od` | sorted set | every batch by its place in the order of registration |
+//! | `q:QUEUE`, `qs` | text, set | counts, switches and limits of a queue; all queues |
+//! | `lv:`, `rg:`, `rc:`, `tn:` | sorted sets, hash | of a queue: priorities with work; of each, tenants with work, those at their limit, who was served last |
+//! | `w:QUEUE PRIORITY TENANT` | sorted set | ready batches, by place |
+//! | `d:QUEUE`, `dq` | sorted sets | scheduled batches by time; queues by the first |
+//! | `cl:WORKER REQUEST`, `ls` | set, sorted set | places of the leases of a claim; claims by when the first may run out |
+//! | `ex`, `fi`, `de` | sorted sets | batches by expiry; finished ones and failed ones by time |
+//! | `dk:`, `kt` | text, sorted set | dedup keys; when they are forgotten |
+//! | `e:ID`, `ag` | sorted sets | who waits for a batch; batches whose end is yet to be told |
+//! | `li:ID`, `lo:ID` | sorted sets | lineage: made from it, made into it |
+//! | `th` | sorted set | queues out of tokens, by when there is one |
+//! | `wk:QUEUE`, `wp:` | sorted sets | marks that wake a waiting claim |
+//! | `ev` | stream | what changed, while somebody watches; 2,000 entries, gone an hour after the last |
+//! | `bad:` | text | bytes of records that could not be read |
+//!
+//! Nothing that lives has a time to live. A new batch costs about 500 bytes
+//! with an identifier of 36 characters and one location.
+//!
+//! # Scripts
+//! One library of functions (`scripts/`), named by its layout and the digest of its
+//! text, loaded where a server does not know it; libraries of several versions run
+//! beside each other. A call reads the state (`m`), begins a run if the server's
+//! replication id is another one, does a bounded part of what is due, does what was
+//! asked, and writes records before the indexes that lead to them. Batches of one
+//! queue, tenant and priority to which nothing special has happened are registered,
+//! given out and completed by a handful of commands, however many they are.
+//! Only the server's clock is read. Everything may be sent again.
+//!
+//! | function | does | bounded by |
+//! |---|---|---|
+//! | `register` | registers, all or none | the batches of the call |
+//! | `work` | settles, starts, claims; without any of them: a sweep | the call, and 32 (96 in a sweep) of what is due |
+//! | `extend` | prolongs leases | 128 |
+//! | `control` | switches, limits, cancels, requeues | 64 batches |
+//! | `sweep` | one step over all batches | 256 looked at, 48 changed |
+//! | `get`, `list`, `stats` | read | 256 batches, 32 queues |
+//!
+//! # Failures
+//! | what fails | what happens |
+//! |---|---|
+//! | a worker | its leases run out; a sweep of any process gives the batches back |
+//! | a process between a wake and its claim | any other finds the work within a second |
+//! | the connection | calls fail as `unavailable` and may be sent again; connections are made anew within a second, the one that listens within three |
+//! | Valkey stops and comes back | every lease has its full time anew; tokens go on above all before |
+//! | a replica is promoted | the same; what it had not received is missing from the history, and a Flight server registers it again |
+//! | `FLUSHALL` | the same, for everything |
+//! | `SCRIPT FLUSH`, `FUNCTION FLUSH` | the library is loaded again |
+//! | memory is full | registrations are refused as `overloaded`; work goes on and makes room |
+//! | a record cannot be read | its batch is `failed` with code `corrupt`, its bytes are kept |
 
 mod address;
 mod checks;
@@ -7,6 +115,7 @@ mod config;
 mod control;
 mod coordinator;
 mod error;
+mod group;
 mod link;
 mod listen;
 mod metrics;

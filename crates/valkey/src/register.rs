@@ -11,14 +11,32 @@ use crate::link::Refusal;
 use crate::pack;
 use crate::script::LAYOUT;
 use crate::unpack;
-use crate::work::{bytes, list, number};
+use crate::work::{MAX_SHARED, bytes, list, number};
 
 impl Shared {
-    pub(crate) async fn register(&self, specs: &[BatchSpec]) -> Result<Vec<Registered>, Error> {
+    /// Registers batches, with others that come at the same time.
+    pub(crate) async fn register(&self, specs: Vec<BatchSpec>) -> Result<Vec<Registered>, Error> {
         at_most("batches", specs.len(), MAX_ITEMS)?;
         specs.iter().try_for_each(limits::spec)?;
         let depends = specs.iter().map(|spec| spec.depends_on.len()).sum();
         at_most("depends_on", depends, MAX_DEPENDENCIES)?;
+        let size = specs.len();
+        if size > MAX_SHARED || size == 0 {
+            return self.register_all(&specs).await;
+        }
+        self.entering.call(specs, size, async |specs| self.register_all(&specs).await).await
+    }
+
+    /// Registers the batches of several calls at once.
+    pub(crate) async fn register_calls(
+        &self,
+        calls: &[Vec<BatchSpec>],
+    ) -> Result<Vec<Vec<Registered>>, Error> {
+        let mut all = self.register_all(&calls.concat()).await?.into_iter();
+        Ok(calls.iter().map(|call| all.by_ref().take(call.len()).collect()).collect())
+    }
+
+    async fn register_all(&self, specs: &[BatchSpec]) -> Result<Vec<Registered>, Error> {
         let arguments = pack::register(self.link.prefix(), specs)?;
         let answer = self.link.call(&self.link.library().register, arguments, true).await?;
         let asked: Vec<&BatchSpec> = specs.iter().collect();

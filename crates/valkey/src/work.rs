@@ -70,20 +70,37 @@ fn count(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
 }
 
-/// A call of the script, and which of the outcomes are plain: completions
-/// without outputs, each of another batch, which the script does at once.
-fn arguments(
-    prefix: &str,
-    outcomes: &[Outcome],
-    started: &[LeaseRef],
-    claim: Option<&ClaimRequest>,
-) -> Result<(Vec<Bytes>, Vec<bool>), Error> {
-    let mut seen = HashMap::with_capacity(outcomes.len());
-    for outcome in outcomes {
+/// What one call wants of the script.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wanted {
+    pub(crate) outcomes: Vec<Outcome>,
+    pub(crate) started: Vec<LeaseRef>,
+    pub(crate) claim: Option<ClaimRequest>,
+}
+
+impl Wanted {
+    /// Things that the script has to look at.
+    pub(crate) fn size(&self) -> usize {
+        let outputs: usize = self.outcomes.iter().map(|outcome| outcome.outputs.len()).sum();
+        let claimed = self.claim.as_ref().map_or(0, |claim| claim.max.max(1) as usize);
+        self.outcomes.len() + outputs + self.started.len() + claimed
+    }
+
+    /// Whether nothing of it can be refused, so that others may go with it.
+    pub(crate) fn may_share(&self) -> bool {
+        self.outcomes.iter().all(|outcome| outcome.outputs.is_empty())
+    }
+}
+
+/// Several calls as one of the script, and which of their outcomes are plain:
+/// completions without outputs, each of another batch, which are done at once.
+fn arguments(prefix: &str, calls: &[Wanted]) -> Result<(Vec<Bytes>, Vec<bool>), Error> {
+    let outcomes = || calls.iter().flat_map(|call| &call.outcomes);
+    let mut seen = HashMap::new();
+    for outcome in outcomes() {
         *seen.entry(&outcome.lease.id).or_insert(0_u32) += 1;
     }
-    let is_plain: Vec<bool> = outcomes
-        .iter()
+    let is_plain: Vec<bool> = outcomes()
         .map(|outcome| {
             outcome.resolution == Resolution::Completed
                 && outcome.outputs.is_empty()
@@ -91,17 +108,17 @@ fn arguments(
         })
         .collect();
     let of = |wanted: bool| {
-        let chosen = outcomes.iter().zip(&is_plain).filter(move |(_, plain)| **plain == wanted);
+        let chosen = outcomes().zip(&is_plain).filter(move |(_, plain)| **plain == wanted);
         chosen.map(|(outcome, _)| outcome)
     };
     let plain = of(true).count();
     let mut head = Packed::default();
     head.u32(count(plain))
-        .u32(count(outcomes.len() - plain))
-        .u32(count(started.len()))
-        .byte(u8::from(claim.is_some()))
+        .u32(count(is_plain.len() - plain))
+        .u32(count(calls.iter().map(|call| call.started.len()).sum()))
+        .u32(count(calls.iter().filter(|call| call.claim.is_some()).count()))
         .u32(BUDGET);
-    let mut all = Vec::with_capacity(outcomes.len() + plain + started.len() + 4);
+    let mut all = Vec::with_capacity(is_plain.len() + calls.len() * 2 + 2);
     all.push(head.done());
     all.extend(of(true).map(|outcome| pack::key(prefix, "s:", &outcome.lease.id)));
     if plain > 0 {
@@ -118,12 +135,12 @@ fn arguments(
             all.push(pack::spec(spec)?);
         }
     }
-    for lease in started {
+    for lease in calls.iter().flat_map(|call| &call.started) {
         let mut packed = Packed::default();
         packed.fence(lease.fence).raw(lease.id.as_str().as_bytes());
         all.push(packed.done());
     }
-    if let Some(claim) = claim {
+    for claim in calls.iter().filter_map(|call| call.claim.as_ref()) {
         all.extend(pack::claim(claim)?);
     }
     Ok((all, is_plain))
@@ -131,8 +148,8 @@ fn arguments(
 
 /// The answers in the order of the request: those to plain outcomes are given
 /// only where they are not `Applied` and `completed`.
-fn merged(
-    outcomes: &[Outcome],
+fn merged<'a>(
+    outcomes: impl Iterator<Item = &'a Outcome>,
     is_plain: &[bool],
     exceptions: &[Value],
     others: &[Value],
@@ -140,8 +157,8 @@ fn merged(
     let mut exceptions = exceptions.chunks_exact(3).peekable();
     let mut others = others.chunks_exact(2);
     let mut plain = 0;
-    let mut all = Vec::with_capacity(outcomes.len());
-    for (outcome, is_plain) in outcomes.iter().zip(is_plain) {
+    let mut all = Vec::with_capacity(is_plain.len());
+    for (outcome, is_plain) in outcomes.zip(is_plain) {
         let id = outcome.lease.id.clone();
         let told = if *is_plain {
             let told = exceptions.next_if(|three| number(&three[0]) == plain);
@@ -176,36 +193,64 @@ fn claim(now: u64, values: Vec<Value>) -> Result<Claim, Error> {
 }
 
 impl Shared {
-    /// Settles, starts and claims what is there.
-    pub(crate) async fn work(
-        &self,
-        outcomes: &[Outcome],
-        started: &[LeaseRef],
-        request: Option<&ClaimRequest>,
-    ) -> Result<SettleReply, Error> {
-        let (arguments, is_plain) = arguments(self.link.prefix(), outcomes, started, request)?;
+    /// Settles, starts and claims what is there, for several calls at once.
+    pub(crate) async fn work_all(&self, calls: &[Wanted]) -> Result<Vec<SettleReply>, Error> {
+        let (arguments, is_plain) = arguments(self.link.prefix(), calls)?;
         // A claim that is lost is made anew, with a greater token.
-        let durable = !outcomes.is_empty() || !started.is_empty();
+        let durable =
+            calls.iter().any(|call| !call.outcomes.is_empty() || !call.started.is_empty());
         let answer = self.link.call(&self.link.library().work, arguments, durable).await?;
-        let outputs: Vec<_> = outcomes.iter().flat_map(|outcome| &outcome.outputs).collect();
-        let mut answer = answer.map_err(|refusal| self.refused(&refusal, &outputs))?;
+        let outcomes = || calls.iter().flat_map(|call| &call.outcomes);
+        let mut answer = answer.map_err(|refusal| {
+            let outputs: Vec<_> = outcomes().flat_map(|outcome| &outcome.outputs).collect();
+            self.refused(&refusal, &outputs)
+        })?;
         let now = self.noted(&mut answer);
         let exceptions = list(answer.next());
-        let outcomes = merged(outcomes, &is_plain, &exceptions, &list(answer.next()))?;
-        let started = settled(started.iter().map(|lease| &lease.id), &list(answer.next()))?;
-        let given = list(answer.next());
-        let claim = request.map(|_| claim(now, given)).transpose()?;
-        if let Some(claim) = &claim {
-            self.metrics.claimed(claim.leases.len());
+        let settled_all = merged(outcomes(), &is_plain, &exceptions, &list(answer.next()))?;
+        self.metrics.settled(&settled_all);
+        let starts = calls.iter().flat_map(|call| &call.started).map(|lease| &lease.id);
+        let mut started_all = settled(starts, &list(answer.next()))?.into_iter();
+        let mut settled_all = settled_all.into_iter();
+        let mut given = list(answer.next()).into_iter();
+        let mut replies = Vec::with_capacity(calls.len());
+        for call in calls {
+            let mut reply = SettleReply {
+                outcomes: settled_all.by_ref().take(call.outcomes.len()).collect(),
+                started: started_all.by_ref().take(call.started.len()).collect(),
+                claim: None,
+            };
+            if call.claim.is_some() {
+                let claim = claim(now, list(given.next()))?;
+                self.metrics.claimed(claim.leases.len());
+                reply.claim = Some(claim);
+            }
+            replies.push(reply);
         }
-        self.metrics.settled(&outcomes);
-        Ok(SettleReply { outcomes, started, claim })
+        Ok(replies)
+    }
+
+    /// The same for one call; with others that come at the same time.
+    async fn work(&self, wanted: Wanted) -> Result<SettleReply, Error> {
+        if wanted.may_share() && wanted.size() <= MAX_SHARED {
+            let size = wanted.size();
+            return self
+                .together
+                .call(wanted, size, async |wanted| self.work_one(wanted).await)
+                .await;
+        }
+        self.work_one(wanted).await
+    }
+
+    async fn work_one(&self, wanted: Wanted) -> Result<SettleReply, Error> {
+        let reply = self.work_all(&[wanted]).await?.pop();
+        reply.ok_or_else(|| unexpected("settle"))
     }
 
     /// One step of what time brings about; gives wakes of these queues again.
     pub(crate) async fn sweep(&self, queues: Vec<String>) -> Result<(), Error> {
         let mut head = Packed::default();
-        head.u32(0).u32(0).u32(0).byte(0).u32(SWEEP_BUDGET);
+        head.u32(0).u32(0).u32(0).u32(0).u32(SWEEP_BUDGET);
         let mut arguments = vec![head.done()];
         arguments.extend(queues.into_iter().map(Bytes::from));
         let answer = self.link.call(&self.link.library().work, arguments, false).await?;
@@ -219,9 +264,10 @@ impl Shared {
         request: SettleRequest,
     ) -> Result<SettleReply, Error> {
         limits::settle(&request)?;
-        let mut reply =
-            self.work(&request.outcomes, &request.started, request.claim.as_ref()).await?;
-        if let Some(wanted) = &request.claim
+        let SettleRequest { outcomes, started, claim } = request;
+        let wanted = Wanted { outcomes, started, claim: claim.clone() };
+        let mut reply = self.work(wanted).await?;
+        if let Some(wanted) = &claim
             && reply.claim.as_ref().is_some_and(|claim| claim.leases.is_empty())
             && !wanted.wait.is_zero()
         {
@@ -231,7 +277,8 @@ impl Shared {
     }
 
     pub(crate) async fn claim_once(&self, request: &ClaimRequest) -> Result<Claim, Error> {
-        let reply = self.work(&[], &[], Some(request)).await?;
+        let wanted = Wanted { claim: Some(request.clone()), ..Wanted::default() };
+        let reply = self.work(wanted).await?;
         reply.claim.ok_or_else(|| unexpected("claim"))
     }
 
@@ -314,6 +361,8 @@ impl Shared {
     }
 }
 
+/// Things of one call that may go with others.
+pub(crate) const MAX_SHARED: usize = 64;
 /// Leases that one call extends: about a millisecond of the server's time.
 const EXTEND_PER_CALL: usize = 128;
 /// How often a claim of named batches looks.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use sheaf_testkit::{Process, TempDir};
+use sheaf_testkit::{Process, TempDir, Valkey};
 
 /// Only bounds how long a broken example hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -22,9 +22,16 @@ fn binary(name: &str) -> PathBuf {
 
 /// Runs it to its end; gives what it printed. It has to clean up behind itself.
 fn run(name: &str) -> String {
+    run_with(name, &[])
+}
+
+fn run_with(name: &str, arguments: &[&str]) -> String {
     let temporary = TempDir::new().unwrap();
-    let mut example =
-        Process::command(binary(name)).env("TMPDIR", temporary.path()).spawn().unwrap();
+    let mut example = Process::command(binary(name))
+        .args(arguments)
+        .env("TMPDIR", temporary.path())
+        .spawn()
+        .unwrap();
     let status = example.wait_exit(PATIENCE).unwrap();
     let printed = example.stdout();
     assert!(status.success(), "{name}: {status}\n{printed}\n{}", example.stderr());
@@ -59,6 +66,13 @@ fn custom_processor() {
     let printed = run("custom_processor");
     assert_has(&printed, &["is tried again: attempt 1: carrier list is down"]);
     assert_has(&printed, &["completed: 5, failed: 1", "EV  3730 flights,  22.1 minutes"]);
+}
+
+#[test]
+fn valkey_coordinator() {
+    let Some(valkey) = Valkey::start(&[]).unwrap() else { return };
+    let printed = run_with("valkey_coordinator", &[&valkey.addr().to_string()]);
+    assert_has(&printed, &["1000 done, each once: true", "Pending: 0", "Completed: 1000"]);
 }
 
 #[test]
