@@ -10,7 +10,7 @@
 // Times are nanoseconds of the system's clock, which all processes share.
 //
 // Settings, each the best of what was tried on two cores:
-// - N = 1: `Queue.add`, one call after the other; one worker with concurrency 1.
+// - N = 1: `Queue.add`, 64 calls at once; one worker with concurrency 64.
 // - N = 64: `Queue.addBulk` of 64, which BullMQ sends as one transaction, four of
 //   them at once (10 k/s with one at once, 16 k/s with 64 `add` at once, 17 k/s so);
 //   one worker with concurrency 64 (32 is slower, 128 and 256 are no faster; a
@@ -27,6 +27,8 @@ const QUEUE = 'bench';
 const NAME = 'noop';
 // Transactions at once where jobs come in bulk.
 const BULKS = 4;
+// Calls at once with one job each, and jobs at once in the worker.
+const AT_ONCE = 64;
 // Without progress for so long, what is missing is lost.
 const PATIENCE_MS = 20_000;
 
@@ -72,7 +74,7 @@ async function enqueue(options) {
       }
     }
   };
-  await Promise.all(Array.from({ length: options.n === 1 ? 1 : BULKS }, caller));
+  await Promise.all(Array.from({ length: options.n === 1 ? AT_ONCE : BULKS }, caller));
   const to = nowNs();
   say({ jobs: options.jobs, seconds: (to - from) / 1e9 });
   await queue.close();
@@ -82,7 +84,7 @@ function openWorker(options, processor) {
   const lease = options['lease-ms'];
   const worker = new Worker(QUEUE, processor, {
     connection: connection(options),
-    concurrency: options.n,
+    concurrency: AT_ONCE,
     ...(lease ? { lockDuration: lease, stalledInterval: lease } : {}),
   });
   worker.on('error', (error) => { console.error(error); process.exit(1); });

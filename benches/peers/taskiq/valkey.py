@@ -10,9 +10,8 @@ listens. Times are nanoseconds of the system's clock, which all processes share.
 Settings, each the best of what was tried on two cores:
 - The broker of streams with a consumer group, which acknowledges after the job.
   The one of lists is faster and loses what a killed worker holds.
-- N = 1: one call after the other; a worker with one job at once that reads one.
-- N = 64: 64 calls at once, as it has no call for many; 64 jobs at once, 64 read
-  at once and as many prefetched. uvloop and hiredis. No results, no validation.
+- 64 calls at once, as it has no call for many; 64 jobs at once. N = 1: one is read
+  at once; N = 64: 64 are, and as many prefetched. uvloop and hiredis. No results, no validation.
 
 There is no `hold`: what a dead worker held is claimed by others only when new
 jobs come, after `idle_timeout` (10 min), which no running job prolongs.
@@ -34,6 +33,7 @@ from taskiq_redis import RedisStreamBroker
 
 STREAM = "bench"
 GROUP = "taskiq"
+AT_ONCE = 64  # Calls, and jobs.
 PATIENCE_S = 20  # Without progress for so long, what is missing is lost.
 POLL_S = 0.002
 
@@ -98,7 +98,7 @@ async def enqueue(arguments):
             await jobs.task.kiq(record(number))
 
     first = time.time_ns()
-    await asyncio.gather(*(caller() for _ in range(arguments.n)))
+    await asyncio.gather(*(caller() for _ in range(AT_ONCE)))
     say(jobs=arguments.jobs, seconds=(time.time_ns() - first) / 1e9)
     await jobs.broker.shutdown()
 
@@ -119,7 +119,7 @@ async def work(arguments):
     await jobs.broker.startup()
     logging.getLogger("taskiq.receiver").addHandler(Fatal(logging.WARNING))
     receiver = asyncio.create_task(run_receiver_task(
-        jobs.broker, validate_params=False, max_async_tasks=arguments.n,
+        jobs.broker, validate_params=False, max_async_tasks=AT_ONCE,
         max_prefetch=arguments.n, ack_time=AcknowledgeType.WHEN_EXECUTED))
     print("ready", flush=True)
     over = asyncio.create_task(done(Redis(port=arguments.port), arguments.jobs, jobs))

@@ -1,8 +1,8 @@
 //! The coordinator on Valkey against queues on the same Valkey.
 //!
 //! A job is nothing but a record of about 300 bytes: what is measured is the
-//! queue. N = 1 is one job in each call and one call at once, on both ends;
-//! N = 64 is 64 jobs in each call, or as many calls at once where a peer has no
+//! queue. N = 1 is one job in each call and 64 calls at once, on both ends;
+//! N = 64 is 64 jobs in each call, or again 64 calls at once where a peer has no
 //! call for many. A run has two phases: all jobs are registered, then a worker
 //! that comes later works them off. Rates are of each phase and of both
 //! together; server time and round trips are of both.
@@ -26,7 +26,7 @@ use crate::process::{finish, number, pinned, python_version};
 pub(super) const COMPARISON: Comparison =
     Comparison { name: "valkey", peers: &["bullmq", "rust", "taskiq"], services: &["valkey"], run };
 
-/// Jobs in each call, or calls at once.
+/// Jobs in each call.
 const NS: [u64; 2] = [1, 64];
 /// Of the runs that kill a worker. Renewals and checks are as often as each
 /// side does them by itself for such a lease.

@@ -21,8 +21,10 @@ use sheaf_valkey::ValkeyCoordinator;
 use super::now_ns;
 use crate::error::{Error, Result};
 
+/// Calls at once with one batch each.
+const SINGLES: u64 = 64;
 /// `register` calls at once where batches come in bulk.
-const REGISTERS: usize = 4;
+const REGISTERS: u64 = 4;
 /// `settle` calls at once where batches come in bulk: one works while one asks.
 const SETTLES: u64 = 2;
 /// How long a claim waits when there is nothing.
@@ -54,7 +56,7 @@ pub(crate) struct Claims {
     /// How many batches.
     #[arg(long, default_value_t = 1)]
     jobs: u64,
-    /// Batches in each call; one also means one call at once.
+    /// Batches in each call.
     #[arg(long, default_value_t = 1)]
     n: u32,
     /// How long leases last.
@@ -118,7 +120,7 @@ async fn enqueue(coordinator: &dyn Coordinator, load: &Claims) -> Result<()> {
         }
         Ok::<_, Error>(())
     };
-    let callers = if load.n == 1 { 1 } else { REGISTERS };
+    let callers = if load.n == 1 { SINGLES } else { REGISTERS };
     try_join_all((0..callers).map(|_| caller())).await?;
     let seconds = (now_ns() - from) as f64 / 1e9;
     println!("{}", json!({ "jobs": load.jobs, "seconds": seconds }));
@@ -193,7 +195,7 @@ async fn caller(
 async fn work(coordinator: &dyn Coordinator, load: &Claims) -> Result<()> {
     let seen = Seen::default();
     println!("ready");
-    let callers = if load.n == 1 { 1 } else { SETTLES };
+    let callers = if load.n == 1 { SINGLES } else { SETTLES };
     let callers = join_all((0..callers).map(|number| caller(coordinator, load, &seen, number)));
     tokio::select! {
         ended = async { callers.await.into_iter().find(Result::is_err) } => match ended {

@@ -1,8 +1,8 @@
 //! apalis on Redis.
 //!
 //! Settings, each the best of what was tried on two cores:
-//! - N = 1: `push`, one call after the other; a worker that fetches one task and
-//!   runs one at once.
+//! - N = 1: `push`, 64 calls at once; a worker that fetches one task and runs 64 at
+//!   once.
 //! - N = 64: `push_bulk` of 64, one script call; a worker that fetches 64 at once.
 //! - An idle worker asks for tasks every millisecond. apalis-redis 1.0.0 keeps each
 //!   pushed task as one that is due now, for which it sends no pub/sub message: the
@@ -13,6 +13,7 @@
 //!   it a task is never marked as done.
 //! - A dead worker is one that missed as many heartbeats as fit into the lease.
 
+use std::cell::Cell;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -23,12 +24,15 @@ use apalis_core::task::data::Data;
 use apalis_core::worker::builder::WorkerBuilder;
 use apalis_redis::{Config, RedisStorage};
 use redis::AsyncCommands;
+use futures::future::try_join_all;
 use serde_json::json;
 use tokio::time::{Interval, MissedTickBehavior};
 use tower::limit::ConcurrencyLimitLayer;
 
 use crate::common::{Counter, Options, Progress, QUEUE, Record, Result, now_ns, say_enqueued};
 
+/// Calls at once with one job each, and jobs at once in the worker.
+const AT_ONCE: usize = 64;
 /// Heartbeats in a lease.
 const HEARTBEATS: u32 = 2;
 /// Between two looks of an idle worker.
@@ -48,18 +52,24 @@ fn config(options: &Options) -> Config {
 
 pub(crate) async fn enqueue(options: Options) -> Result<()> {
     let connection = apalis_redis::connect(options.url()).await?;
-    let mut storage = RedisStorage::<Record>::new(connection).with_config(config(&options));
+    let storage = RedisStorage::<Record>::new(connection).with_config(config(&options));
+    let next = Cell::new(0);
     let from = now_ns();
-    let mut next = 0;
-    while next < options.jobs {
-        let first = next;
-        next = (first + options.n as u64).min(options.jobs);
-        if options.n == 1 {
-            storage.push(Record::new(first)).await?;
-        } else {
-            storage.push_bulk((first..next).map(Record::new).collect()).await?;
+    let caller = || async {
+        let mut storage = storage.clone();
+        while next.get() < options.jobs {
+            let first = next.get();
+            next.set((first + options.n as u64).min(options.jobs));
+            if options.n == 1 {
+                storage.push(Record::new(first)).await?;
+            } else {
+                storage.push_bulk((first..next.get()).map(Record::new).collect()).await?;
+            }
         }
-    }
+        Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
+    };
+    let callers = if options.n == 1 { AT_ONCE } else { 1 };
+    try_join_all((0..callers).map(|_| caller())).await?;
     say_enqueued(options.jobs, from);
     Ok(())
 }
@@ -101,7 +111,7 @@ pub(crate) async fn work(options: Options, hold: bool) -> Result<()> {
     // A name that was used before would wait until its former owner is dead.
     let worker = WorkerBuilder::new(format!("worker-{}", std::process::id()))
         .backend(backend)
-        .layer(ConcurrencyLimitLayer::new(options.n))
+        .layer(ConcurrencyLimitLayer::new(AT_ONCE))
         .data(counter.clone())
         .build(noop);
     let mut running = tokio::spawn(async move { worker.run().await.map_err(|e| e.to_string()) });

@@ -1,7 +1,7 @@
 //! BullMQ's own port to Rust: the same scripts, another client.
 //!
 //! Settings, each the best of what was tried on two cores:
-//! - N = 1: `add`, one call after the other; one worker with concurrency 1.
+//! - N = 1: `add`, 64 calls at once; one worker with concurrency 64.
 //! - N = 64: `add_bulk` of 64, which goes as 64 calls over one connection, four
 //!   of them at once; one worker with concurrency 64.
 //! - `remove_on_complete`: nobody asks for what is done.
@@ -20,6 +20,8 @@ use crate::common::{Counter, Options, Progress, QUEUE, Record, Result, now_ns, s
 
 const NAME: &str = "noop";
 const BULKS: usize = 4;
+/// Calls at once with one job each, and jobs at once in the worker.
+const AT_ONCE: usize = 64;
 
 fn connection(options: &Options) -> RedisConnectionOptions {
     RedisConnectionOptions::new().host("127.0.0.1").port(options.port)
@@ -49,7 +51,7 @@ pub(crate) async fn enqueue(options: Options) -> Result<()> {
         }
         Ok::<_, bullmq::Error>(())
     };
-    let callers = if options.n == 1 { 1 } else { BULKS };
+    let callers = if options.n == 1 { AT_ONCE } else { BULKS };
     try_join_all((0..callers).map(|_| caller())).await?;
     say_enqueued(options.jobs, from);
     Ok(())
@@ -57,7 +59,7 @@ pub(crate) async fn enqueue(options: Options) -> Result<()> {
 
 pub(crate) async fn work(options: Options, hold: bool) -> Result<()> {
     let counter = Counter::new(options.each, hold);
-    let mut settings = WorkerOptions::new().connection(connection(&options)).concurrency(options.n);
+    let mut settings = WorkerOptions::new().connection(connection(&options)).concurrency(AT_ONCE);
     if let Some(lease) = options.lease {
         settings = settings.lock_duration(lease).stalled_interval(lease);
     }

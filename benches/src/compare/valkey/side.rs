@@ -35,30 +35,30 @@ enum Program {
 
 /// Ours first, then the peers.
 pub(super) const SIDES: [Side; 5] = [
-    Side { name: OURS, program: Program::Ours, jobs: [5_000, 30_000], recovers: true },
+    Side { name: OURS, program: Program::Ours, jobs: [30_000, 60_000], recovers: true },
     Side {
         name: "bullmq",
         program: Program::Node("bullmq"),
-        jobs: [5_000, 20_000],
+        jobs: [20_000, 20_000],
         recovers: true,
     },
     Side {
         name: "bullmq_official",
         program: Program::Rust("bullmq"),
-        jobs: [5_000, 20_000],
+        jobs: [20_000, 20_000],
         recovers: true,
     },
     // A worker of apalis-redis 1.0.0 ends with an error where 8,000 jobs wait.
     Side {
         name: "apalis_redis",
         program: Program::Rust("apalis"),
-        jobs: [5_000, 7_500],
+        jobs: [7_500, 7_500],
         recovers: true,
     },
     Side {
         name: "taskiq",
         program: Program::Python("taskiq", "valkey.py"),
-        jobs: [2_000, 5_000],
+        jobs: [5_000, 5_000],
         recovers: false,
     },
 ];
