@@ -3,7 +3,9 @@
 
 mod conformance;
 mod crashes;
+mod damage;
 mod kit;
+mod load;
 mod mutants;
 mod outages;
 mod replies;

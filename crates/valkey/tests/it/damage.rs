@@ -1,0 +1,124 @@
+//! T10: a record that cannot be read.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sheaf_coordinator::{
+    Batch, BatchSpec, ClaimRequest, Coordinator, CoordinatorExt as _, ListFilter, Resolution, State,
+};
+use sheaf_retry::Code;
+use sheaf_testkit::{Valkey, wait_for_async};
+use sheaf_valkey::ValkeyCoordinator;
+
+use crate::kit::{self, DEADLINE, builder, connect};
+
+/// Overwrites every key of the namespace that has this name in it, and tells
+/// how many there were.
+fn destroy(server: &Valkey, namespace: &str, id: &str, with: &str) -> usize {
+    let mut connection = server.connect().unwrap();
+    let pattern = format!("{{{namespace}}}*{id}*");
+    let mut cursor = "0".to_owned();
+    let mut count = 0;
+    loop {
+        let page = connection.command(&["SCAN", &cursor, "MATCH", &pattern, "COUNT", "1000"]);
+        let page = page.unwrap();
+        for key in page.items()[1].items() {
+            connection.command(&["SET", key.text().unwrap(), with]).unwrap();
+            count += 1;
+        }
+        cursor = page.items()[0].text().unwrap().to_owned();
+        if cursor == "0" {
+            return count;
+        }
+    }
+}
+
+/// Claims and completes all that is there, as workers do.
+async fn work(coordinator: &ValkeyCoordinator, turn: &str) -> usize {
+    let mut done = 0;
+    for number in 0.. {
+        let request = kit::request("worker", &format!("{turn}-{number}"), 4);
+        let request = ClaimRequest { queues: vec!["default".to_owned()], ..request };
+        let leases = coordinator.claim(request).await.unwrap().leases;
+        if leases.is_empty() {
+            return done;
+        }
+        coordinator.settle(kit::settle(&leases, Resolution::Completed)).await.unwrap();
+        done += leases.len();
+    }
+    done
+}
+
+async fn failed(coordinator: &ValkeyCoordinator, id: &str) -> Batch {
+    let id = id.parse().unwrap();
+    let look = || async {
+        let batch = coordinator.get(&id).await.unwrap();
+        batch.filter(|batch| batch.state == State::Failed)
+    };
+    wait_for_async(DEADLINE, "the damaged one to be failed", look).await.unwrap()
+}
+
+/// Three are damaged: one that is ready, one under a lease that runs out, one
+/// that falls due.
+async fn damage(server: &Valkey, namespace: &str, with: &str) {
+    let coordinator: Arc<_> = connect(builder(server.addr()).namespace(namespace)).await;
+    let named = |name: &str| {
+        let request = kit::request("holder", name, 1);
+        let (ids, lease) = (vec![name.parse().unwrap()], Duration::from_secs(1));
+        ClaimRequest { ids, lease, ..request }
+    };
+    let delay = Duration::from_secs(1);
+    let all = vec![
+        kit::spec("broken-ready"),
+        kit::spec("broken-held"),
+        BatchSpec { delay, ..kit::spec("broken-later") },
+        BatchSpec { delay, ..kit::spec("good-later") },
+        kit::spec("good-held"),
+    ];
+    coordinator.register(all).await.unwrap();
+    coordinator.register(kit::specs("good", 20)).await.unwrap();
+    for name in ["broken-held", "good-held"] {
+        assert_eq!(coordinator.claim(named(name)).await.unwrap().leases.len(), 1);
+    }
+    let broken = ["broken-ready", "broken-held", "broken-later"];
+    for id in broken {
+        assert!(destroy(server, namespace, id, with) > 0, "no key of {id}");
+    }
+    // What a reader gets meanwhile is no panic and no end of the others.
+    coordinator.get_all(vec!["good000001".parse().unwrap()]).await.unwrap();
+    let mut done = 0;
+    let all_done = || {
+        done += 1;
+        let turn = format!("turn-{done}");
+        let coordinator = &coordinator;
+        async move {
+            work(coordinator, &turn).await;
+            let counts = kit::counts(coordinator).await;
+            (counts[&State::Completed] == 22).then_some(())
+        }
+    };
+    wait_for_async(DEADLINE, "the others to go on", all_done).await.unwrap();
+    for id in broken {
+        let batch = failed(&coordinator, id).await;
+        let error = batch.error.unwrap();
+        assert_eq!(error.code, Code::Corrupt, "{id}: {}", error.message);
+        eprintln!("{id}: {}", error.message);
+    }
+    let counts = kit::counts(&coordinator).await;
+    let live = [State::Waiting, State::Pending, State::Scheduled, State::Processing];
+    assert_eq!(live.map(|state| counts[&state]), [0; 4], "nothing is left behind");
+    assert_eq!((counts[&State::Completed], counts[&State::Failed]), (22, 3));
+    let listed = coordinator.list(ListFilter { limit: 100, ..ListFilter::default() }).await.unwrap();
+    assert_eq!(listed.batches.len(), 25);
+    // And it can be begun anew by registering something else; work goes on.
+    coordinator.register(kit::specs("more", 20)).await.unwrap();
+    assert_eq!(work(&coordinator, "more").await, 20);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t10_a_record_that_cannot_be_read_is_failed_and_others_go_on() {
+    let Some(server) = Valkey::start(&[]).unwrap() else { return };
+    for (number, with) in ["", "garbage", &"x".repeat(5_000)].into_iter().enumerate() {
+        damage(&server, &format!("t10-{number}"), with).await;
+    }
+}
