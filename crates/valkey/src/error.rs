@@ -7,7 +7,7 @@ use sheaf_retry::Code;
 use crate::unpack::Damaged;
 
 /// What the beginning of a server's error says.
-const WORDS: [(&str, Code); 16] = [
+const WORDS: [(&str, Code); 18] = [
     ("OOM", Code::Overloaded),
     ("BUSY", Code::Overloaded),
     ("NOREPLICAS", Code::Unavailable),
@@ -24,6 +24,9 @@ const WORDS: [(&str, Code); 16] = [
     ("WRONGPASS", Code::Unauthenticated),
     ("NOPERM", Code::PermissionDenied),
     ("WRONGTYPE", Code::Corrupt),
+    ("ERR ACL failure", Code::PermissionDenied),
+    // Loaded again, and forgotten again meanwhile.
+    ("ERR Function not found", Code::Unavailable),
 ];
 
 /// The code of an error of the client or of the server.

@@ -27,11 +27,16 @@ const MAX_BUFFERED: usize = 10_000;
 /// A command may be sent this often: every script may run again.
 const ATTEMPTS: u32 = 5;
 
+/// The library is loaded this often for one call: it may be forgotten again
+/// before the call comes.
+const MAX_LOADS: u32 = 3;
+
 /// A few connections that are shared by all calls.
 #[derive(Debug)]
 pub(crate) struct Link {
     clients: Vec<Client>,
     next: AtomicUsize,
+    loading: tokio::sync::Mutex<()>,
     slot: u16,
     meta_key: String,
     library: Arc<Library>,
@@ -54,6 +59,7 @@ impl Link {
         Ok(Arc::new(Link {
             clients,
             next: AtomicUsize::new(0),
+            loading: tokio::sync::Mutex::default(),
             slot: redis_slot(&meta_key),
             meta_key,
             library: Arc::clone(&settings.library),
@@ -116,12 +122,14 @@ impl Link {
         let durable = durable && self.durability != Durability::Async;
         let client = self.client();
         let mut answer = Box::pin(self.send(client, function, all.clone(), durable)).await;
-        if let Err(error) = &answer
-            && error.details().contains(NO_FUNCTION)
-        {
+        for _ in 0..MAX_LOADS {
+            let unknown = |error: &fred::error::Error| error.details().contains(NO_FUNCTION);
+            if !answer.as_ref().is_err_and(unknown) {
+                break;
+            }
             // Flushed, or a server that does not know it yet.
             Box::pin(self.load(client)).await?;
-            answer = Box::pin(self.send(client, function, all, durable)).await;
+            answer = Box::pin(self.send(client, function, all.clone(), durable)).await;
         }
         match answer {
             Ok(value) => parts(value).ok_or_else(|| unexpected(function.name)),
@@ -137,13 +145,21 @@ impl Link {
         arguments: Vec<Value>,
         durable: bool,
     ) -> Result<Value, fred::error::Error> {
-        let command = self.command("FCALL");
-        if !durable {
-            return client.custom(command, arguments).await;
+        if durable {
+            return Box::pin(self.send_and_wait(client, function, arguments)).await;
         }
+        client.custom(self.command("FCALL"), arguments).await
+    }
+
+    async fn send_and_wait(
+        &self,
+        client: &Client,
+        function: &Function,
+        arguments: Vec<Value>,
+    ) -> Result<Value, fred::error::Error> {
         // On the same connection: it waits for what was written over it.
         let pipeline = client.pipeline();
-        let () = pipeline.custom(command, arguments).await?;
+        let () = pipeline.custom(self.command("FCALL"), arguments).await?;
         let millis = i64::try_from(self.timeout.as_millis() / 2).unwrap_or(i64::MAX);
         let (wait, numbers): (_, &[i64]) = match self.durability {
             Durability::Replicated => ("WAIT", &[1, millis]),
@@ -152,9 +168,9 @@ impl Link {
         let numbers: Vec<Value> = numbers.iter().map(|number| Value::Integer(*number)).collect();
         let () = pipeline.custom(self.command(wait), numbers).await?;
         let mut answers = pipeline.try_all::<Value>().await.into_iter();
-        let (answer, waited) = (answers.next(), answers.next());
-        let answer = answer.unwrap_or_else(|| Ok(Value::Null))?;
-        let reached = match waited.unwrap_or_else(|| Ok(Value::Null))? {
+        let mut next = || answers.next().unwrap_or(Ok(Value::Null));
+        let (answer, waited) = (next()?, next());
+        let reached = match waited? {
             Value::Integer(replicas) => replicas,
             Value::Array(counts) => counts.first().and_then(Value::as_i64).unwrap_or(0),
             _ => 0,
@@ -168,6 +184,11 @@ impl Link {
 
     /// Makes the library known to the server that has the keys.
     async fn load(&self, client: &Client) -> Result<(), Error> {
+        let Ok(_loading) = self.loading.try_lock() else {
+            // Another call does it just now: the server compiles it once.
+            drop(self.loading.lock().await);
+            return Ok(());
+        };
         let arguments: Vec<Value> = vec!["LOAD".into(), self.library.text.as_str().into()];
         let loaded: Result<Value, _> = client.custom(self.command("FUNCTION"), arguments).await;
         match loaded {
