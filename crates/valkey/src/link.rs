@@ -160,6 +160,8 @@ impl Link {
         // On the same connection: it waits for what was written over it.
         let pipeline = client.pipeline();
         let () = pipeline.custom(self.command("FCALL"), arguments).await?;
+        let mark = vec![MARK.into(), Value::Integer(1), self.key("mk").into()];
+        let () = pipeline.custom(self.command("EVAL"), mark).await?;
         let millis = i64::try_from(self.timeout.as_millis() / 2).unwrap_or(i64::MAX);
         let (wait, numbers): (_, &[i64]) = match self.durability {
             Durability::Replicated => ("WAIT", &[1, millis]),
@@ -169,7 +171,8 @@ impl Link {
         let () = pipeline.custom(self.command(wait), numbers).await?;
         let mut answers = pipeline.try_all::<Value>().await.into_iter();
         let mut next = || answers.next().unwrap_or(Ok(Value::Null));
-        let (answer, waited) = (next()?, next());
+        let (answer, marked, waited) = (next()?, next(), next());
+        let _marked = marked?;
         let reached = match waited? {
             Value::Integer(replicas) => replicas,
             Value::Array(counts) => counts.first().and_then(Value::as_i64).unwrap_or(0),
@@ -229,6 +232,11 @@ impl Link {
         }
     }
 }
+
+/// Waits wait for what their connection wrote last. A call that finds its work
+/// done, as one that is sent again, writes nothing, and would be answered before
+/// what it found is durable: this is written after each call that waits.
+const MARK: &str = "#!lua flags=allow-oom\nreturn redis.call('SET', KEYS[1], '')";
 
 /// What a server says that does not know the library.
 const NO_FUNCTION: &str = "Function not found";
