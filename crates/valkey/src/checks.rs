@@ -13,6 +13,11 @@ use crate::link::Link;
 const OLDEST_VALKEY: (u32, u32) = (8, 0);
 const OLDEST_REDIS: (u32, u32) = (7, 0);
 
+/// Redis has WAITAOF from here on; every Valkey has it.
+fn oldest_fsynced(name: &str) -> (u32, u32) {
+    if name == "Redis" { (7, 2) } else { OLDEST_VALKEY }
+}
+
 fn refused(settings: &Settings, problem: String) -> Error {
     Error::Backend {
         operation: format!("use {}: {problem}", settings.address),
@@ -60,6 +65,13 @@ pub(crate) async fn server(link: &Link, settings: &Settings) -> Result<(), Error
     let replication = info(link, "replication").await?;
     if replication.get("role").is_some_and(|role| role != "master") {
         let problem = "it is a replica; name its primary, or the Sentinels".to_owned();
+        return Err(refused(settings, problem));
+    }
+    if settings.durability == Durability::Fsynced && version(found) < oldest_fsynced(name) {
+        let problem = format!(
+            "durability fsynced needs the command WAITAOF, which {name} {found} does not have; \
+             upgrade it to 7.2, or use Valkey"
+        );
         return Err(refused(settings, problem));
     }
     durability(link, settings, &replication).await?;
