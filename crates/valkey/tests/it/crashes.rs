@@ -7,7 +7,9 @@ use std::sync::Arc;
 use sheaf_coordinator::{
     Coordinator, CoordinatorExt as _, Fence, History, Position, Resolution, State, Verdict,
 };
-use sheaf_testkit::{Fault, FaultProxy, Process, Valkey, ValkeyConnection, faketime, services_dir, wait_until};
+use sheaf_testkit::{
+    Fault, FaultProxy, Process, Valkey, ValkeyConnection, faketime, services_dir, wait_until,
+};
 use sheaf_valkey::ValkeyCoordinator;
 
 use crate::kit::{
@@ -18,10 +20,8 @@ use crate::kit::{
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn soak_t4_a_server_that_syncs_always_loses_nothing() {
     let Some(mut server) = Valkey::start(&DURABLE).unwrap() else { return };
-    let coordinators = [
-        connect(builder(server.addr())).await,
-        connect(builder(server.addr())).await,
-    ];
+    let coordinators =
+        [connect(builder(server.addr())).await, connect(builder(server.addr())).await];
     let traffic = Traffic::start("always", &coordinators, LONG);
     for _ in 0..sized(3, 100) {
         traffic.goes_on(60, DEADLINE).await;

@@ -7,10 +7,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::StreamExt as _;
+use prometheus_client::registry::Registry;
 use sheaf_coordinator::{
-    BatchSpec, ClaimRequest, Coordinator, CoordinatorExt as _, Error, Fence, Lease, LeaseRef,
-    Outcome, Position, Resolution, SettleRequest, State, Verdict,
+    BatchSpec, ClaimRequest, Coordinator, CoordinatorExt as _, Error, Event, Extension, Fence,
+    Lease, LeaseRef, ListFilter, Outcome, Position, Resolution, SettleRequest, State, Verdict,
+    WatchFilter,
 };
+use sheaf_proto::BatchId;
 use sheaf_retry::{Class, Code, RetryPolicy, Retryable as _, SharedClock, SystemClock};
 use sheaf_testkit::{wait_for_async, wait_until_async};
 use sheaf_valkey::{Builder, ValkeyCoordinator};
@@ -178,7 +182,11 @@ const MOST_OPEN: u64 = 200;
 impl Traffic {
     /// Starts one producer on the first coordinator and one worker on each; a
     /// lease is longer than the test unless given.
-    pub(crate) fn start(name: &str, coordinators: &[Arc<ValkeyCoordinator>], lease: Duration) -> Self {
+    pub(crate) fn start(
+        name: &str,
+        coordinators: &[Arc<ValkeyCoordinator>],
+        lease: Duration,
+    ) -> Self {
         let shared = Arc::new(Shared {
             name: name.to_owned(),
             clock: SystemClock::shared(),
@@ -195,7 +203,8 @@ impl Traffic {
 
     /// Adds a producer and workers on these.
     pub(crate) fn join(&mut self, coordinators: &[Arc<ValkeyCoordinator>], lease: Duration) {
-        self.tasks.push(tokio::spawn(produce(Arc::clone(&self.shared), Arc::clone(&coordinators[0]))));
+        self.tasks
+            .push(tokio::spawn(produce(Arc::clone(&self.shared), Arc::clone(&coordinators[0]))));
         for coordinator in coordinators {
             let (shared, coordinator) = (Arc::clone(&self.shared), Arc::clone(coordinator));
             let number = self.tasks.len();
@@ -263,17 +272,9 @@ impl Traffic {
     }
 
     /// Ends everybody as soon as they notice.
-    pub(crate) fn stop(&self) {
+    fn stop(&self) {
         self.shared.producing.store(false, Ordering::SeqCst);
         self.shared.working.store(false, Ordering::SeqCst);
-    }
-
-    /// Ends everybody now, in the middle of calls, as a crash would.
-    pub(crate) fn abort(self) -> Seen {
-        for task in &self.tasks {
-            task.abort();
-        }
-        std::mem::take(&mut *self.shared.lock())
     }
 }
 
@@ -325,8 +326,9 @@ async fn work(
         // Short, so that it notices the end.
         let wait = Duration::from_millis(500);
         let request = ClaimRequest { wait, lease, ..request(&worker, &name, 4) };
-        let leases =
-            again(|| coordinator.claim(request.clone()), |error| shared.failed(&error)).await.leases;
+        let leases = again(|| coordinator.claim(request.clone()), |error| shared.failed(&error))
+            .await
+            .leases;
         if leases.is_empty() {
             continue;
         }
@@ -334,8 +336,7 @@ async fn work(
             shared.lock().fences.push((lease.spec.id.to_string(), lease.fence));
         }
         let done = settle(&leases, Resolution::Completed);
-        let reply =
-            again(|| coordinator.settle(done.clone()), |error| shared.failed(&error)).await;
+        let reply = again(|| coordinator.settle(done.clone()), |error| shared.failed(&error)).await;
         let mut seen = shared.lock();
         for one in reply.outcomes {
             if matches!(one.verdict, Verdict::Applied | Verdict::AlreadyDone) {
@@ -374,4 +375,56 @@ pub(crate) fn assert_fences_grow(fences: &[(String, Fence)]) {
             panic!("{fence} was given for {other} and for {id}");
         }
     }
+}
+
+/// What every server and every way to it must do: register, wake, claim,
+/// extend, settle, tell.
+pub(crate) async fn quick_core(coordinator: &Arc<ValkeyCoordinator>, name: &str) {
+    let id: BatchId = name.parse().unwrap();
+    let filter = WatchFilter { ids: vec![id.clone()], ..WatchFilter::default() };
+    let events = coordinator.watch(filter).await.unwrap();
+    let waiting = {
+        let coordinator = Arc::clone(coordinator);
+        let wait = Duration::from_secs(30);
+        let request = ClaimRequest { wait, ..request("worker", &format!("{name}-claim"), 1) };
+        tokio::spawn(async move { coordinator.claim(request).await })
+    };
+    let parked = || async { waits(coordinator) || waiting.is_finished() };
+    wait_until_async(DEADLINE, "the claim to wait", parked).await.unwrap();
+    let registered = coordinator.register(vec![spec(name)]).await.unwrap();
+    assert!(registered[0].created);
+    let woken = tokio::time::timeout(Duration::from_secs(10), waiting).await;
+    let leases = woken.expect("a waiting claim is woken").unwrap().unwrap().leases;
+    assert_eq!((leases.len(), &leases[0].spec.id), (1, &id));
+    let (lease, progress, duration) = (reference(&leases[0]), None, None);
+    let extension = Extension { lease, started: true, progress, duration };
+    let extended = coordinator.extend(vec![extension]).await.unwrap();
+    assert_eq!(extended[0].verdict, Verdict::Applied);
+    let done = settle(&leases, Resolution::Completed);
+    for verdict in [Verdict::Applied, Verdict::AlreadyDone] {
+        let reply = coordinator.settle(done.clone()).await.unwrap();
+        assert_eq!(reply.outcomes[0].verdict, verdict);
+    }
+    let told = events.take(3).map(|event| match event {
+        Event::Changed(change) => change.to,
+        Event::Missed(count) => panic!("{count} events were missed"),
+    });
+    let told = tokio::time::timeout(Duration::from_secs(10), told.collect::<Vec<_>>()).await;
+    let expected = [State::Pending, State::Processing, State::Completed].map(Some);
+    assert_eq!(told.expect("observers are told"), expected);
+    let history = coordinator.history().await.unwrap();
+    assert!(history.has(registered[0].position));
+    let page = coordinator.list(ListFilter { prefix: name.to_owned(), ..ListFilter::default() });
+    assert_eq!(page.await.unwrap().batches.len(), 1);
+    assert!(counts(coordinator).await[&State::Completed] >= 1);
+}
+
+/// Whether any claim waits, by the metrics.
+fn waits(coordinator: &ValkeyCoordinator) -> bool {
+    let mut registry = Registry::default();
+    coordinator.register_metrics(&mut registry);
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    let mut lines = text.lines().filter(|line| !line.starts_with('#') && line.contains("waiting"));
+    lines.any(|line| !line.ends_with(" 0"))
 }

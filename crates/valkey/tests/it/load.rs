@@ -19,15 +19,21 @@ const LONGEST_CALL_US: u64 = 5_000;
 /// Part of the calls that may still be longer: where the server's process is
 /// stopped by the machine in the middle of a call, the call takes as long.
 const DISTURBED: f64 = 0.02;
+/// Where other tests and builds run at the same time, each call takes some
+/// times as long as it does alone.
+const CROWDED: f64 = 5.0;
 
 /// What the server says of its calls of scripts: how many, the longest 1 %
 /// begin where, how many were over the limit, and the longest of these.
 #[derive(Debug)]
+#[allow(dead_code, reason = "all of it is printed")]
 struct Calls {
     count: u64,
     p99_us: f64,
     slow: usize,
     slowest_us: i64,
+    /// Of all calls.
+    mean_us: u64,
 }
 
 impl Calls {
@@ -53,8 +59,10 @@ impl Calls {
         let latencies = server.info("latencystats").unwrap();
         let percentiles = &latencies["latency_percentiles_usec_fcall"];
         let p99 = percentiles.split(',').find_map(|field| field.strip_prefix("p99="));
+        let all = server.command_stats().unwrap()["fcall"];
         Calls {
-            count: server.command_stats().unwrap()["fcall"].calls,
+            count: all.calls,
+            mean_us: all.usec / all.calls.max(1),
             p99_us: p99.unwrap().parse().unwrap(),
             slow: times.len(),
             slowest_us: times.into_iter().max().unwrap_or(0),
@@ -63,6 +71,11 @@ impl Calls {
 
     #[allow(clippy::cast_precision_loss, reason = "small numbers")]
     fn assert_short(&self) {
+        if !sheaf_testkit::soak() {
+            assert!(self.p99_us <= CROWDED * LONGEST_CALL_US as f64, "{self:?}");
+            assert!(self.mean_us <= LONGEST_CALL_US, "{self:?}");
+            return;
+        }
         assert!(self.p99_us <= LONGEST_CALL_US as f64, "{self:?}");
         let most = (self.count as f64 * DISTURBED).max(2.0);
         assert!(self.slow as f64 <= most, "{self:?}");
@@ -74,7 +87,8 @@ const LEASE: Duration = Duration::from_secs(4);
 /// Half of them under leases that will run out, half in a retry that falls due,
 /// all within about the time that this takes.
 async fn set_up(coordinator: &ValkeyCoordinator, half: u32) {
-    let retry = RetryPolicy { max_retries: 3, base_ms: 3_000, jitter: 0.0, ..RetryPolicy::default() };
+    let retry =
+        RetryPolicy { max_retries: 3, base_ms: 3_000, jitter: 0.0, ..RetryPolicy::default() };
     let of = |name: &str| -> Vec<BatchSpec> {
         let specs = kit::specs(name, half).into_iter();
         specs.map(|spec| BatchSpec { retry: Some(retry.clone()), ..spec }).collect()
@@ -201,7 +215,8 @@ async fn idle(
             return;
         }
         let wait = Duration::from_secs(2);
-        let request = ClaimRequest { wait, ..kit::request(&worker, &format!("{worker}-{turn}"), 1) };
+        let request =
+            ClaimRequest { wait, ..kit::request(&worker, &format!("{worker}-{turn}"), 1) };
         let leases = coordinator.claim(request).await.unwrap().leases;
         for lease in &leases {
             *taken.lock().unwrap().entry(lease.spec.id.to_string()).or_insert(0) += 1;
@@ -226,7 +241,8 @@ fn marks(server: &Valkey) -> i64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn soak_many_processes_take_every_batch_once() {
     let Some(server) = Valkey::start(&[]).unwrap() else { return };
-    let (taken, ended) = (Arc::<Mutex<BTreeMap<_, _>>>::default(), Arc::new(AtomicBool::new(false)));
+    let (taken, ended) =
+        (Arc::<Mutex<BTreeMap<_, _>>>::default(), Arc::new(AtomicBool::new(false)));
     let (mut tasks, mut shares) = (Vec::new(), Vec::new());
     for process in 0..PROCESSES {
         // Woken, or never: looking would be too late.

@@ -2,10 +2,16 @@
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod conformance;
+mod connecting;
 mod crashes;
 mod damage;
+mod durability;
 mod kit;
 mod load;
+mod memory;
 mod mutants;
 mod outages;
+mod redis;
 mod replies;
+mod topologies;
+mod versions;

@@ -10,7 +10,8 @@ use sheaf_valkey::ValkeyCoordinator;
 use tokio::task::JoinHandle;
 
 use crate::kit::{
-    self, DEADLINE, LONG, RESUMED, Traffic, again, assert_fences_grow, builder, connect, pass, sized,
+    self, DEADLINE, LONG, RESUMED, Traffic, again, assert_fences_grow, builder, connect, pass,
+    sized,
 };
 
 const IDLE: usize = 3;
@@ -54,9 +55,8 @@ async fn outages(fault: Fault, lasting: &[Duration]) {
     for (round, time) in lasting.iter().enumerate() {
         traffic.goes_on(20, DEADLINE).await;
         let queue = |number: usize| format!("idle-{round}-{number}");
-        let waiting: Vec<_> = (0..IDLE)
-            .map(|number| idle(&idlers[number], &clock, queue(number)))
-            .collect();
+        let waiting: Vec<_> =
+            (0..IDLE).map(|number| idle(&idlers[number], &clock, queue(number))).collect();
         pass(Duration::from_millis(300)).await;
         proxy.set(fault);
         pass(*time).await;
@@ -64,7 +64,8 @@ async fn outages(fault: Fault, lasting: &[Duration]) {
         let moment = traffic.now();
         proxy.set(Fault::None);
         // What they wait for comes after the end, from somebody who saw none of it.
-        let specs = (0..IDLE).map(|number| BatchSpec { queue: queue(number), ..kit::spec(&queue(number)) });
+        let specs =
+            (0..IDLE).map(|number| BatchSpec { queue: queue(number), ..kit::spec(&queue(number)) });
         beside.register(specs.collect()).await.unwrap();
         let mut slowest = Duration::ZERO;
         for one in waiting {
