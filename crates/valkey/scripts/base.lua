@@ -136,12 +136,12 @@ function F.reset(keys, args)
   now = clock[1] * 1000000 + clock[2]
   if S and not S.busy then
     -- Nothing but this was touched by the call before.
-    S.cfg = F.read_settings(args[1])
+    S.cfg = F.read_settings(ssub(args[1], 1, -13))
     S.queues, S.queue_list, S.wake, S.meta, S.meta_dirty, S.aged = {}, {}, {}, nil, nil, false
     return
   end
   S = {
-    cfg = F.read_settings(args[1]),
+    cfg = F.read_settings(ssub(args[1], 1, -13)),
     -- Whether anything of the following was touched, but for queues and wakes.
     busy = false,
     -- Batches of this call, read once; those that cannot be read; those to write.
@@ -196,9 +196,25 @@ function F.new_run(rid)
     call('RPUSH', P .. 'pr', string.format('%.0f:%.0f', m[M_RUN], m[M_SEQ] + 1))
     call('LTRIM', P .. 'pr', -63, -1)
   end
-  -- Hours since 2025: what was lost altogether does not begin at the same epoch.
-  m[M_EP] = max(m[M_EP] + 1, floor(now / 3600000000) - 482136)
-  m[M_LO] = 0
+  local millis = floor(now / 1000)
+  if m[M_EP] == 0 then
+    -- Quarters of an hour since 2025: above all of a state that was lost.
+    m[M_EP] = floor((now - BASE) / 900000000)
+    m[M_LO] = millis
+  else
+    -- Above whatever was given out and not heard of here: 10^9 tokens, or a
+    -- clock that was 11 days ahead.
+    m[M_LO] = max(m[M_LO], millis) + 1000000000
+    if m[M_LO] > 16000000000000 then
+      m[M_EP] = m[M_EP] + 1
+      m[M_LO] = millis
+    end
+  end
+  -- And above all that this client has seen.
+  local ep, lo = unp('<I4I8', ARGV[1], #ARGV[1] - 11)
+  if ep > m[M_EP] or (ep == m[M_EP] and lo >= m[M_LO]) then
+    m[M_EP], m[M_LO] = ep, lo + 1000000000
+  end
   m[M_RUN] = tonumber(ssub(rid, 1, 13), 16) + 1
   m[M_REV] = now
   m[M_NT] = 0

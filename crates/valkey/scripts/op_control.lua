@@ -13,7 +13,7 @@ function F.op_control()
       local r = F.load(id)
       out[i * 2 - 1] = r and change(r) or MISSING
     end
-    F.propagate(64)
+    F.propagate(24)
     for i, id in ipairs(ids) do out[i * 2] = F.state_of(id) end
   end
 

@@ -7,7 +7,7 @@ function F.op_sweep()
   if refused then return refused end
   local what, from, queue, states, age = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]),
     tonumber(ARGV[6])
-  local SCAN, STEP = 256, 48
+  local SCAN, STEP = 96, 16
   local seen = call('ZRANGEBYSCORE', P .. 'od', from, '+inf', 'WITHSCORES', 'LIMIT', 0, SCAN)
   local ids = {}
   for i = 1, #seen, 2 do ids[#ids + 1] = seen[i] end
@@ -42,7 +42,7 @@ function F.op_sweep()
       end
     end
   end
-  if #S.agenda > 0 then F.propagate(32) end
+  if #S.agenda > 0 then F.propagate(16) end
   F.done()
   return { 'ok', now, S.meta[M_NT], S.meta[M_RUN], count, go_on }
 end

@@ -57,7 +57,7 @@ function F.op_work()
     end
   end
   if #made > 0 then F.enter_all(made) end
-  if #S.agenda > 0 then F.propagate(64) end
+  if #S.agenda > 0 then F.propagate(24) end
   for i = 1, n_starts do
     at = at + 1
     local ep, lo = unp('<I4I8', ARGV[at])

@@ -236,6 +236,6 @@ function F.enter_all(specs)
     local unmet = F.unmet_of(known)
     if #unmet == 0 then F.awake(r) else F.wait_for(r, unmet) end
   end
-  if #waiting > 0 then F.propagate(64) end
+  if #waiting > 0 then F.propagate(24) end
   return answers
 end

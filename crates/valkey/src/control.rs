@@ -13,7 +13,7 @@ use crate::pack;
 use crate::work::{list, number, settled};
 
 /// Batches that one call changes: about a millisecond of the server's time.
-const PER_CALL: usize = 64;
+const PER_CALL: usize = 24;
 
 fn word(word: &'static str) -> Bytes {
     Bytes::from_static(word.as_bytes())

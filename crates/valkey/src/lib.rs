@@ -90,11 +90,11 @@
 //! | function | does | bounded by |
 //! |---|---|---|
 //! | `register` | registers, all or none | the batches of the call |
-//! | `work` | settles, starts, claims; without any of them: a sweep | the call, and 32 (96 in a sweep) of what is due |
-//! | `extend` | prolongs leases | 128 |
-//! | `control` | switches, limits, cancels, requeues | 64 batches |
-//! | `sweep` | one step over all batches | 256 looked at, 48 changed |
-//! | `get`, `list`, `stats` | read | 256 batches, 32 queues |
+//! | `work` | settles, starts, claims; without any of them: a sweep | the call, and 12 (24 in a sweep) of what is due |
+//! | `extend` | prolongs leases | 48 |
+//! | `control` | switches, limits, cancels, requeues | 24 batches |
+//! | `sweep` | one step over all batches | 96 looked at, 16 changed |
+//! | `get`, `list`, `stats` | read | 256, 96 of a list, 32 queues |
 //!
 //! # Failures
 //! | what fails | what happens |
@@ -105,6 +105,7 @@
 //! | Valkey stops and comes back | every lease has its full time anew; tokens go on above all before |
 //! | a replica is promoted | the same; what it had not received is missing from the history, and a Flight server registers it again |
 //! | `FLUSHALL` | the same, for everything |
+//! | Valkey is started again unheard by any replica, then lost, and the promoted replica's clock is behind | tokens go on above those that any process still running has seen; those of processes that are gone as well may repeat |
 //! | `SCRIPT FLUSH`, `FUNCTION FLUSH` | the library is loaded again |
 //! | memory is full | registrations are refused as `overloaded`; work goes on and makes room |
 //! | a record cannot be read | its batch is `failed` with code `corrupt`, its bytes are kept |

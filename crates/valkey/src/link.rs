@@ -1,7 +1,7 @@
 //! Connections to Valkey, and calls of scripts over them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,11 +9,12 @@ use fred::interfaces::ClientLike as _;
 use fred::prelude::{Builder, Client, ReconnectPolicy, TcpConfig, Value};
 use fred::types::config::{ReconnectError, UnresponsiveConfig};
 use fred::types::{ClusterHash, CustomCommand};
-use sheaf_coordinator::Error;
+use sheaf_coordinator::{Error, Fence};
 use sheaf_retry::Code;
 
 use crate::config::{Durability, Settings};
 use crate::error::{backend, code, unexpected};
+use crate::pack::Packed;
 use crate::script::{Function, Library};
 
 /// First and longest delay before a lost connection is made again.
@@ -41,6 +42,8 @@ pub(crate) struct Link {
     meta_key: String,
     library: Arc<Library>,
     settings: Bytes,
+    /// The greatest token that was seen.
+    seen: AtomicU64,
     durability: Durability,
     timeout: Duration,
 }
@@ -64,6 +67,7 @@ impl Link {
             meta_key,
             library: Arc::clone(&settings.library),
             settings: packed,
+            seen: AtomicU64::new(0),
             durability: settings.durability,
             timeout: settings.timeout,
         }))
@@ -77,6 +81,18 @@ impl Link {
 
     pub(crate) fn key(&self, rest: &str) -> String {
         format!("{}{rest}", self.prefix())
+    }
+
+    /// Remembers a token that was given out: a server that lost its state goes on
+    /// above it.
+    pub(crate) fn saw(&self, fence: Fence) {
+        self.seen.fetch_max(fence.0, Ordering::Relaxed);
+    }
+
+    fn settings_and_token(&self) -> Bytes {
+        let mut packed = Packed::default();
+        packed.raw(&self.settings).fence(Fence(self.seen.load(Ordering::Relaxed)));
+        packed.done()
     }
 
     /// The functions that are called.
@@ -117,7 +133,7 @@ impl Link {
         all.push(function.called.as_str().into());
         all.push(Value::Integer(1));
         all.push(self.meta_key.as_str().into());
-        all.push(Value::Bytes(self.settings.clone()));
+        all.push(Value::Bytes(self.settings_and_token()));
         all.extend(arguments.into_iter().map(Value::Bytes));
         let durable = durable && self.durability != Durability::Async;
         let client = self.client();

@@ -24,7 +24,7 @@ use crate::work::{bytes, list, number};
 /// Records that one call reads.
 const GET_PER_CALL: usize = 256;
 /// Batches that one part of a list looks at.
-const SCAN: usize = 256;
+const SCAN: usize = 96;
 /// Queues that one call counts.
 const STATS_PER_CALL: usize = 32;
 

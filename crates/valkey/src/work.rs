@@ -19,9 +19,9 @@ use crate::pack::{self, MAX_EXACT, Packed};
 use crate::unpack;
 
 /// What is due and done by a call that has other work: keeps it short.
-const BUDGET: u32 = 32;
+const BUDGET: u32 = 12;
 /// What a sweep does at once: about a millisecond of the server's time.
-const SWEEP_BUDGET: u32 = 96;
+const SWEEP_BUDGET: u32 = 24;
 
 pub(crate) fn number(value: &Value) -> u64 {
     value.as_i64().and_then(|number| u64::try_from(number).ok()).unwrap_or(0)
@@ -223,6 +223,9 @@ impl Shared {
             if call.claim.is_some() {
                 let claim = claim(now, list(given.next()))?;
                 self.metrics.claimed(claim.leases.len());
+                for lease in &claim.leases {
+                    self.link.saw(lease.fence);
+                }
                 reply.claim = Some(claim);
             }
             replies.push(reply);
@@ -364,7 +367,7 @@ impl Shared {
 /// Things of one call that may go with others.
 pub(crate) const MAX_SHARED: usize = 64;
 /// Leases that one call extends: about a millisecond of the server's time.
-const EXTEND_PER_CALL: usize = 128;
+const EXTEND_PER_CALL: usize = 48;
 /// How often a claim of named batches looks.
 const NAMED_POLL: Duration = Duration::from_millis(250);
 /// What falls due is made ready by a sweep that comes first.
