@@ -115,7 +115,7 @@ pub use message::Message;
 pub use router::{FlightRouter, RouterBuilder};
 pub use security::{
     CertificateFacts, Grant, Protocol, RELOAD_INTERVAL, Secret, SecureStream, Security,
-    SecurityFiles, TokenFacts, read_secret_file,
+    SecurityFiles, TlsFiles, TokenFacts, read_secret_file,
 };
 pub use server::{CutCall, Drained, Exposure, Listener, Server, ServerHandle};
 pub use status::{CODE_TRAILER, RETRY_AFTER_TRAILER, grpc_code};

@@ -17,6 +17,7 @@ mod facts;
 mod file;
 mod secret;
 mod server;
+mod tls_files;
 mod token_file;
 mod tokens;
 
@@ -27,5 +28,6 @@ pub use facts::{CertificateFacts, TokenFacts};
 pub use file::read_secret_file;
 pub use secret::Secret;
 pub use server::{RELOAD_INTERVAL, Security, SecurityFiles};
+pub use tls_files::TlsFiles;
 pub(crate) use token_file::{first_usable, read as read_tokens};
 pub use tokens::Grant;

@@ -26,6 +26,7 @@ mod resolved;
 mod security;
 mod setting;
 mod validate;
+mod valkey;
 
 pub use address::HostPort;
 pub use backend::Backend;
@@ -37,3 +38,5 @@ pub use raw::{FileError, Origin, RawConfig};
 pub use resolved::{Config, Mode};
 pub use security::SecurityConfig;
 pub use setting::{SETTINGS, Setting};
+pub(crate) use valkey::Password;
+pub use valkey::ValkeyConfig;

@@ -21,6 +21,7 @@ mod ports;
 mod probe;
 mod servers;
 mod show;
+mod valkey;
 
 pub use check::{Check, Report, Verdict};
 pub use command::DoctorArgs;

@@ -23,6 +23,7 @@ mod reconcile;
 mod retire;
 mod server;
 mod signals;
+mod valkey;
 mod workers;
 
 use sheaf_retry::{Code, SharedClock};
@@ -31,12 +32,13 @@ use sheaf_terminal::{Console, Failure};
 use crate::config::{Config, Mode};
 pub use directory::StoreDirectory;
 pub use error::Error;
-pub(crate) use error::{COORDINATOR_ADVICE, FORMAT_ADVICE};
+pub(crate) use error::{COORDINATOR_ADVICE, FORMAT_ADVICE, VALKEY_ADVICE, VALKEY_USER_ADVICE};
 pub(crate) use info::SERVER_INFO;
 pub use info::ServerInfo;
 pub use server::Server;
 use signals::Signals;
 pub use signals::die_with_parent;
+pub(crate) use valkey::builder as valkey_builder;
 pub use workers::RemoteWorkers;
 
 /// Serves until a signal ends it, then drains.
@@ -85,6 +87,12 @@ fn explained(error: &Error) -> Failure {
         Error::Coordinator { .. } if failure.code() == Code::Corrupt => {
             failure.help(COORDINATOR_ADVICE)
         }
+        Error::Valkey { .. } => match failure.code() {
+            Code::Unavailable => failure.help(VALKEY_ADVICE),
+            Code::Unauthenticated | Code::PermissionDenied => failure.help(VALKEY_USER_ADVICE),
+            Code::FailedPrecondition => failure.help("change Valkey's configuration as said, then start again"),
+            _ => failure,
+        },
         _ => failure,
     }
 }

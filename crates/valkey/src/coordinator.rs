@@ -95,7 +95,7 @@ impl Shared {
 /// How to connect: see [`ValkeyCoordinator::builder`].
 #[derive(Debug)]
 pub struct Builder {
-    settings: Settings,
+    pub(crate) settings: Settings,
 }
 
 impl Builder {

@@ -28,4 +28,5 @@ mod refusals;
 mod remote;
 mod security;
 mod shutdown;
+mod valkey;
 mod workers;

@@ -21,6 +21,10 @@ pub struct Manifest {
     pub server_version: String,
     /// Mode of the server.
     pub mode: String,
+    /// The Valkey that has the coordinator's state, without user and password;
+    /// empty where none has.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub coordinator: String,
     /// Addresses under which payloads of the server are registered.
     pub locations: Vec<String>,
     /// When it was begun, by the server's clock: RFC 3339.

@@ -114,6 +114,7 @@ impl Receiver {
             version: VERSION,
             server_version: head.server_version,
             mode: head.mode,
+            coordinator: head.coordinator,
             locations: head.locations,
             begun_at: head.begun_at,
             has_state: head.has_state,

@@ -39,6 +39,9 @@ pub(crate) struct Head {
     pub(crate) version: u32,
     pub(crate) server_version: String,
     pub(crate) mode: String,
+    /// The Valkey that has the coordinator's state; empty where none has.
+    #[serde(default)]
+    pub(crate) coordinator: String,
     pub(crate) locations: Vec<String>,
     pub(crate) begun_at: String,
     pub(crate) has_state: bool,

@@ -108,7 +108,12 @@ impl RestoreArgs {
             "next: make sure that the original server is not running, then `sheaf serve --mode {} --data-dir {shown}`",
             manifest.mode
         ));
-        if !manifest.has_state {
+        if !manifest.coordinator.is_empty() {
+            console.note(&format!(
+                "payloads only: the coordinator's state is in {}, and in that one's own backups",
+                manifest.coordinator
+            ));
+        } else if !manifest.has_state {
             console
                 .note("payloads only: the coordinator's state is in the backup of its own server");
         }
@@ -132,7 +137,13 @@ fn tell_backup(
     let what = contents(manifest);
     session.console.data(&format!("backup {}: {what}\n", directory.display()))?;
     lost(manifest, &mut session.console)?;
-    if !manifest.has_state {
+    if !manifest.coordinator.is_empty() {
+        session.console.note(&format!(
+            "payloads only: the coordinator's state is in {}; back it up there, and before this \
+             one (BGSAVE, then copy dump.rdb)",
+            manifest.coordinator
+        ));
+    } else if !manifest.has_state {
         session.console.note(
             "payloads only: back the coordinator's own server up as well, and before this one",
         );

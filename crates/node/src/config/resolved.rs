@@ -59,7 +59,7 @@ impl fmt::Display for Mode {
 /// Everything that `serve` needs to know: complete, in range, free of conflicts.
 ///
 /// Made by [`RawConfig::validate`](super::RawConfig::validate) only.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     pub(super) mode: Mode,
     pub(super) backend: Backend,

@@ -6,7 +6,6 @@ use sheaf_flight::{ClientSecurity, SecurityFiles, TokenSource};
 
 use super::address::HostPort;
 use super::reader::Reader;
-use super::resolved::Mode;
 
 /// What secures a process: as a server, and as a client of others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -104,19 +103,20 @@ pub(super) fn dial(
     }
 }
 
-/// The password of Valkey, from its flag or from its file.
-pub(super) fn password_file(reader: &mut Reader<'_>, mode: Option<Mode>) {
-    let both = !reader.text("valkey-password").is_empty();
-    let Some(path) = path(reader, "valkey-password-file") else { return };
-    if both {
+/// Checks the file with the password of Valkey, if there is one. `None` where a
+/// problem was reported.
+pub(super) fn password_file(reader: &mut Reader<'_>) -> Option<()> {
+    let Some(path) = path(reader, "valkey-password-file") else { return Some(()) };
+    if !reader.text("valkey-password").is_empty() {
         reader.wrong("valkey-password-file", "and --valkey-password are both there".to_owned());
+        return None;
     }
-    // Checked in every mode that could use it: a mistake shows at once.
-    if mode.is_some()
-        && let Err(error) = sheaf_flight::read_secret_file(&path, "password file")
-    {
+    // A mistake shows with all others, before anything is opened.
+    if let Err(error) = sheaf_flight::read_secret_file(&path, "password file") {
         reader.wrong("valkey-password-file", error.message().to_owned());
+        return None;
     }
+    Some(())
 }
 
 fn path(reader: &Reader<'_>, name: &str) -> Option<PathBuf> {

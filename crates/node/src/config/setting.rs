@@ -60,7 +60,7 @@ pub const SETTINGS: &[Setting] = &[
         "advertise-addr",
         "HOST:PORT",
         "",
-        "Address under which others reach this store; without it the bound one in mode flight, else the connection they have",
+        "Address under which others reach this store; without it the bound one in mode flight and on Valkey, else the connection they have",
     ),
     Setting::new(
         "insecure",
@@ -100,12 +100,17 @@ pub const SETTINGS: &[Setting] = &[
         "",
         "Who remembers the work: embedded, valkey, raft or grpc://HOST:PORT [default: embedded; none in mode flight]",
     ),
-    Setting::new(
-        "valkey-addr",
-        "HOST:PORT",
-        "",
-        "Address of Valkey; naming it selects Valkey as coordinator",
-    ),
+    Setting {
+        // A URL may have the password in it.
+        secret: true,
+        ..Setting::new(
+            "valkey-addr",
+            "ADDRESS",
+            "",
+            "Valkey as coordinator: HOST:PORT or valkey://HOST, valkeys:// for TLS, valkey-sentinel://, valkey-cluster:// [default with --coordinator valkey: localhost:6379]",
+        )
+    },
+    Setting::new("valkey-user", "NAME", "", "User of Valkey's ACL"),
     Setting {
         secret: true,
         ..Setting::new(
@@ -117,11 +122,25 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting::new("valkey-password-file", "FILE", "", "File with the password of Valkey"),
     Setting::new(
+        "valkey-namespace",
+        "NAME",
+        "",
+        "What all keys in Valkey begin with: coordinators of different names know nothing of each other [default: sheaf]",
+    ),
+    Setting::new(
         "valkey-durability",
         "LEVEL",
         "",
-        "When Valkey's answer counts: async, replicated or fsynced",
+        "When Valkey's answer counts: async (in the primary), replicated (on a replica too) or fsynced (on its disk) [default: async]",
     ),
+    Setting::new(
+        "valkey-tls-ca",
+        "FILE",
+        "",
+        "CA certificates in PEM by which Valkey is checked [default: those of the machine]",
+    ),
+    Setting::new("valkey-tls-cert", "FILE", "", "Certificate chain in PEM that is shown to Valkey"),
+    Setting::new("valkey-tls-key", "FILE", "", "Its private key in PEM"),
     Setting::new("data-dir", "DIR", "./sheaf-data", "Where payloads and coordination are kept"),
     Setting::new(
         "durability",

@@ -60,7 +60,6 @@ fn read(reader: &mut Reader<'_>, machine: &Machine) -> Option<Config> {
     if let Some(Backend::Remote(address)) = &backend {
         security::dial(reader, &security, "coordinator", address);
     }
-    security::password_file(reader, mode);
     reachable(reader, mode, flight_addr.as_ref(), backend.as_ref());
     if let Some(mode) = mode {
         backend::without_effect(reader, mode, backend.as_ref());
@@ -175,28 +174,33 @@ fn advertised(reader: &mut Reader<'_>, tls: bool) -> Option<Option<HostPort>> {
     }
 }
 
-/// A Flight server that registers what it has must be found again under what
-/// it registers, and by workers that are as far away as its coordinator.
+/// A server that registers what it has with a coordinator that others use, too,
+/// must be found again under what it registers, and by workers that are as far
+/// away as that coordinator.
 fn reachable(
     reader: &mut Reader<'_>,
     mode: Option<Mode>,
     bound: Option<&HostPort>,
     backend: Option<&Backend>,
 ) {
-    let (Some(Mode::Flight), Some(address), Some(Backend::Remote(coordinator))) =
-        (mode, bound, backend)
-    else {
-        return;
+    let (Some(mode), Some(address), Some(backend)) = (mode, bound, backend) else { return };
+    let is_near = match (mode, backend) {
+        (Mode::Flight, Backend::Remote(coordinator)) => {
+            let same_host = address.host == coordinator.host
+                || (address.is_loopback() && coordinator.is_loopback());
+            if same_host && address.port == coordinator.port {
+                let message = format!(
+                    "{coordinator} is this server itself: name the coordinator's address"
+                );
+                return reader.wrong("coordinator", message);
+            }
+            coordinator.is_loopback()
+        }
+        (Mode::All | Mode::Flight, Backend::Valkey(valkey)) => valkey.is_loopback(),
+        _ => return,
     };
-    let same_host =
-        address.host == coordinator.host || (address.is_loopback() && coordinator.is_loopback());
-    if same_host && address.port == coordinator.port {
-        let message =
-            format!("{coordinator} is this server itself: name the coordinator's address");
-        return reader.wrong("coordinator", message);
-    }
     let open = address.host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_unspecified());
-    let hidden = address.is_loopback() && !coordinator.is_loopback();
+    let hidden = address.is_loopback() && !is_near;
     if (open || hidden) && reader.text("advertise-addr").is_empty() {
         let message = format!(
             "{address} is no address under which workers find this server: \

@@ -87,6 +87,9 @@ async fn examine(config: &Config, read: Check, clock: &SharedClock) -> Report {
     for named in &facts.named {
         checks.extend(named.checks());
     }
+    if let Some(valkey) = &facts.valkey {
+        checks.extend(valkey.checks());
+    }
     Report::new(Some(config.mode().as_str()), checks)
 }
 

@@ -29,6 +29,7 @@ pub(super) fn read(
     })?;
     let coordinator = match config.backend() {
         Backend::Embedded => "coordinator inside".to_owned(),
+        Backend::Valkey(valkey) => format!("coordinator on {valkey}"),
         Backend::Remote(address) => format!("coordinator at {}", address.uri()),
         Backend::Absent => "no coordinator".to_owned(),
     };

@@ -8,6 +8,7 @@ use tokio::net::TcpStream;
 use super::local::Local;
 use super::peer::{Needs, PeerFacts, STEP};
 use super::ports::{self, AdminAnswer, Bind};
+use super::valkey::ValkeyFacts;
 use crate::config::{Backend, Config, HostPort, Mode};
 
 /// Most bytes that are read of an answer of an admin port.
@@ -22,6 +23,8 @@ pub(super) struct Facts {
     pub(super) admin: Option<AdminAnswer>,
     /// Servers that the configuration names.
     pub(super) named: Vec<PeerFacts>,
+    /// The Valkey that it names.
+    pub(super) valkey: Option<ValkeyFacts>,
 }
 
 impl Facts {
@@ -54,20 +57,29 @@ impl Facts {
             let (own, admin) = futures::join!(own, admin);
             (local, own, admin)
         };
-        let ((local, own, admin), named) = futures::join!(here, join_all(named));
-        Facts { local, own, admin, named }
+        let valkey = ValkeyFacts::gather(config, clock);
+        let ((local, own, admin), named, valkey) = futures::join!(here, join_all(named), valkey);
+        Facts { local, own, admin, named, valkey }
     }
 }
 
 /// The servers that a configuration dials, by role and by what it needs there.
 fn others(config: &Config) -> Vec<(&'static str, Needs, HostPort)> {
-    let Backend::Remote(coordinator) = config.backend() else { return Vec::new() };
-    let (works, both) = (config.mode() == Mode::Worker, config.flight_addr() == coordinator);
+    let works = config.mode() == Mode::Worker;
+    let payloads = || {
+        let needs = Needs { payloads: true, ..Needs::default() };
+        ("flight", needs, config.flight_addr().clone())
+    };
+    let coordinator = match config.backend() {
+        Backend::Remote(coordinator) => coordinator,
+        Backend::Valkey(_) if works => return vec![payloads()],
+        Backend::Valkey(_) | Backend::Embedded | Backend::Absent => return Vec::new(),
+    };
+    let both = config.flight_addr() == coordinator;
     let needs = Needs { coordinator: true, itself: !works, payloads: works && both };
     let mut others = vec![("coordinator", needs, coordinator.clone())];
     if works && !both {
-        let needs = Needs { payloads: true, ..Needs::default() };
-        others.push(("flight", needs, config.flight_addr().clone()));
+        others.push(payloads());
     }
     others
 }

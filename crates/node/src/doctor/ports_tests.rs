@@ -19,6 +19,7 @@ fn peer(pid: u32) -> PeerFacts {
         admin: "127.0.0.1:9090".to_owned(),
         format: 1,
         records: 2,
+        coordinator: String::new(),
     };
     PeerFacts {
         role: "server",

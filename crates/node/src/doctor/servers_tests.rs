@@ -14,6 +14,7 @@ fn info() -> ServerInfo {
         admin: "127.0.0.1:9090".to_owned(),
         format: 1,
         records: 2,
+        coordinator: String::new(),
     }
 }
 

@@ -43,6 +43,8 @@ pub(super) struct Backup {
     pub(super) locations: Vec<String>,
     pub(super) data_dir: PathBuf,
     pub(super) mode: Mode,
+    /// The Valkey that has the coordinator's state; empty where none has.
+    pub(super) coordinator: String,
     pub(super) clock: SharedClock,
     /// Backups at a time: one.
     pub(super) turn: Arc<Semaphore>,
@@ -54,6 +56,7 @@ impl Backup {
             version: VERSION,
             server_version: env!("CARGO_PKG_VERSION").to_owned(),
             mode: self.mode.as_str().to_owned(),
+            coordinator: self.coordinator.clone(),
             locations: self.locations.clone(),
             begun_at: rfc3339(self.clock.now()),
             has_state: self.embedded.is_some(),
@@ -63,6 +66,14 @@ impl Backup {
     }
 
     fn start(&self) -> Result<MessageStream, Error> {
+        if self.store.is_none() && !self.coordinator.is_empty() {
+            let text = format!(
+                "this server has nothing to back up: the coordinator's state is in {}, and is \
+                 backed up there; payloads are backed up at the Flight servers",
+                self.coordinator
+            );
+            return Err(Error::new(Code::FailedPrecondition, text));
+        }
         let turn = Arc::clone(&self.turn).try_acquire_owned().map_err(|_| {
             let text = "another backup of this server is under way: try again when it is done";
             Error::new(Code::Overloaded, text).with_retry_after(Duration::from_secs(5))

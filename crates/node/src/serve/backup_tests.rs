@@ -26,6 +26,7 @@ async fn a_client_that_does_not_read_holds_nothing_for_ever() {
         locations: Vec::new(),
         data_dir: home.path().to_path_buf(),
         mode: Mode::Flight,
+        coordinator: String::new(),
         clock: clock.clone(),
         turn: Arc::new(Semaphore::new(1)),
     };

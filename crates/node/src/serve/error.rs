@@ -10,6 +10,14 @@ pub(crate) const FORMAT_ADVICE: &str = "find out what changed FORMAT and what el
 pub(crate) const COORDINATOR_ADVICE: &str = "put a backup of coordinator.redb in its place; or \
     move it away, to start with no batch registered";
 
+/// What to do where Valkey does not answer.
+pub(crate) const VALKEY_ADVICE: &str = "start Valkey there, or correct --valkey-addr; \
+    `sheaf doctor` with the same settings looks closer";
+
+/// What to do where Valkey lets nobody in.
+pub(crate) const VALKEY_USER_ADVICE: &str = "give the user and the password that Valkey has: \
+    --valkey-user, and --valkey-password-file or SHEAF_VALKEY_PASSWORD";
+
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -34,6 +42,13 @@ pub enum Error {
     Coordinator {
         /// The data directory.
         data_dir: String,
+        /// Why.
+        #[source]
+        source: sheaf_coordinator::Error,
+    },
+    /// Valkey cannot be used.
+    #[error("the coordinator on Valkey cannot be used")]
+    Valkey {
         /// Why.
         #[source]
         source: sheaf_coordinator::Error,
@@ -72,7 +87,7 @@ impl Retryable for Error {
             Error::Flight(error) => error.code(),
             Error::AdminPort { code, .. } => *code,
             Error::Store(error) => error.code(),
-            Error::Coordinator { source, .. } => source.code(),
+            Error::Coordinator { source, .. } | Error::Valkey { source } => source.code(),
             Error::Sink { source, .. } => source.code(),
             Error::Worker(error) => error.code(),
             Error::Telemetry(error) => error.code(),

@@ -9,7 +9,7 @@ use sheaf_flight::{ActionHandler, CallContext, Error, invalid};
 use sheaf_retry::{Code, SharedClock};
 use sheaf_terminal::rfc3339;
 
-use crate::config::Mode;
+use crate::config::{Config, Mode};
 
 /// What a server says of itself in answer to the action `ServerInfo {}`.
 ///
@@ -32,6 +32,10 @@ pub struct ServerInfo {
     pub format: u64,
     /// Version of coordinator records that it writes.
     pub records: u32,
+    /// Who remembers the work: `embedded`, `none`, or an address such as
+    /// `valkey://HOST:PORT`; empty from a server that does not tell.
+    #[serde(default)]
+    pub coordinator: String,
 }
 
 /// Name of the action.
@@ -40,6 +44,7 @@ pub(crate) const SERVER_INFO: &str = "ServerInfo";
 /// Serves the action.
 pub(super) struct InfoActions {
     mode: Mode,
+    coordinator: String,
     admin: String,
     clock: SharedClock,
     started: Duration,
@@ -47,9 +52,10 @@ pub(super) struct InfoActions {
 
 impl InfoActions {
     /// For a server that starts now.
-    pub(super) fn new(mode: Mode, admin: String, clock: SharedClock) -> Self {
+    pub(super) fn new(config: &Config, admin: String, clock: SharedClock) -> Self {
+        let (mode, coordinator) = (config.mode(), config.backend().to_string());
         let started = clock.elapsed();
-        InfoActions { mode, admin, clock, started }
+        InfoActions { mode, coordinator, admin, clock, started }
     }
 
     fn info(&self) -> ServerInfo {
@@ -63,6 +69,7 @@ impl InfoActions {
             admin: self.admin.clone(),
             format: sheaf_store::Survey::FORMAT,
             records: sheaf_coordinator::engine::RECORD_VERSION,
+            coordinator: self.coordinator.clone(),
         }
     }
 }

@@ -2,21 +2,27 @@
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
 
-use crate::config::{Config, HostPort, Mode};
+use crate::config::{Backend, Config, HostPort, Mode};
 
 /// The addresses that batches are registered with.
 ///
 /// In mode `all` there are none unless one is advertised: the store is the one
 /// beside the coordinator, and whoever has reached that one reaches it. A
-/// Flight server that is one of several must be told apart: without an
-/// advertised address it is the one it is bound to.
+/// server that is one of several, in mode `flight` or on a Valkey that they
+/// share, must be told apart: without an advertised address it is the one it is
+/// bound to.
 pub(super) fn own(config: &Config, bound: SocketAddr) -> Vec<String> {
-    match (config.advertise_addr(), config.mode()) {
-        (Some(address), _) => vec![address.uri()],
-        (None, Mode::Flight) if !bound.ip().is_unspecified() => {
+    let is_one_of_several = match config.mode() {
+        Mode::Flight => true,
+        Mode::All => matches!(config.backend(), Backend::Valkey(_)),
+        Mode::Coordinator | Mode::Worker => false,
+    };
+    match config.advertise_addr() {
+        Some(address) => vec![address.uri()],
+        None if is_one_of_several && !bound.ip().is_unspecified() => {
             vec![at(bound, config.security().has_tls())]
         }
-        _ => Vec::new(),
+        None => Vec::new(),
     }
 }
 
@@ -60,6 +66,7 @@ mod tests {
         assert!(own(&config(&[]), bound).is_empty());
         assert_eq!(own(&config(&[("advertise-addr", "h:9")]), bound), ["grpc://h:9"]);
         assert_eq!(own(&config(&[("mode", "flight")]), bound), ["grpc://127.0.0.1:7"]);
+        assert_eq!(own(&config(&[("coordinator", "valkey")]), bound), ["grpc://127.0.0.1:7"]);
         let open: SocketAddr = "0.0.0.0:7".parse().unwrap();
         assert!(own(&config(&[("mode", "flight")]), open).is_empty());
     }

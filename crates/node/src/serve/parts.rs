@@ -10,6 +10,7 @@ use sheaf_retry::{RetryPolicy, SharedClock};
 use sheaf_rpc::{CoordinatorActions, CoordinatorService, NoCoordinator, Waits};
 use sheaf_store::{Budget, Durability, Options, PayloadOwner, Store, StoreActions, StoreHandler};
 use sheaf_telemetry::SharedRegistry;
+use sheaf_valkey::ValkeyCoordinator;
 use sheaf_worker::CoordinatorOwner;
 use tokio::sync::Semaphore;
 
@@ -23,12 +24,14 @@ use crate::backup::wire::NAMESPACE;
 use crate::config::{Backend, Config};
 
 /// What one port serves.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(super) struct Parts {
     pub(super) store: Option<Store>,
     pub(super) coordinator: Option<Arc<dyn Coordinator>>,
     /// The same coordinator, where it is inside.
     pub(super) embedded: Option<Arc<Embedded>>,
+    /// The same coordinator, where it is on Valkey.
+    pub(super) valkey: Option<Arc<ValkeyCoordinator>>,
     /// Asks that coordinator on behalf of the store, where both are there.
     pub(super) owner: Option<Arc<CoordinatorOwner>>,
     /// Under which addresses payloads of this process are registered.
@@ -63,6 +66,9 @@ impl Parts {
         if let Some(embedded) = &self.embedded {
             embedded.register_metrics(&mut registry);
         }
+        if let Some(valkey) = &self.valkey {
+            valkey.register_metrics(&mut registry);
+        }
         let builder = match (&self.coordinator, local) {
             (None, None) => builder,
             (None, Some(local)) => builder.handler("batches", Arc::new(local)),
@@ -70,7 +76,7 @@ impl Parts {
                 let pool = clients::payload_pool(config, clock);
                 let home = match config.backend() {
                     Backend::Remote(address) => Some(address.uri()),
-                    Backend::Embedded | Backend::Absent => None,
+                    Backend::Embedded | Backend::Valkey(_) | Backend::Absent => None,
                 };
                 let anywhere =
                     Elsewhere::new(local, coordinator.clone(), pool, self.locations.clone())
@@ -88,6 +94,10 @@ impl Parts {
             locations: self.locations.clone(),
             data_dir: config.data_dir().to_path_buf(),
             mode: config.mode(),
+            coordinator: match config.backend() {
+                Backend::Valkey(valkey) => valkey.to_string(),
+                Backend::Embedded | Backend::Remote(_) | Backend::Absent => String::new(),
+            },
             clock: clock.clone(),
             turn: Arc::new(Semaphore::new(1)),
         }

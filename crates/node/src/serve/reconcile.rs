@@ -13,7 +13,7 @@ mod restore;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sheaf_coordinator::{Coordinator, Error};
+use sheaf_coordinator::{Coordinator, Error, History};
 use sheaf_proto::BatchId;
 use sheaf_retry::SharedClock;
 use sheaf_store::Store;
@@ -31,6 +31,9 @@ const SHOWN: usize = 10;
 const EVERY: Duration = Duration::from_secs(600);
 /// And at least: comparing asks for every live batch.
 const SELDOM: Duration = Duration::from_secs(5);
+/// How often a coordinator is asked whether it is another one, where nothing
+/// else would tell.
+const LOOK: Duration = Duration::from_secs(2);
 /// After a comparison that failed: the coordinator may be away.
 const SOON: Duration = Duration::from_secs(30);
 
@@ -43,6 +46,8 @@ pub(super) struct Reconciler {
     pub(super) own: Vec<String>,
     /// The coordinator is in the same server: batches without a location are here.
     pub(super) is_beside: bool,
+    /// The coordinator may lose its state under our connection, without a word.
+    pub(super) is_watched: bool,
     pub(super) clock: SharedClock,
     /// How long what is not marked as registered is kept.
     pub(super) ttl: Duration,
@@ -58,7 +63,7 @@ impl Reconciler {
         let mut before = Found::default();
         let (mut is_first, mut refusals) = (true, 0);
         loop {
-            let run = self.owner.history().await.map_or(0, |history| history.run());
+            let known = self.owner.history().await.unwrap_or_default();
             let pause = match self.once().await {
                 Ok((restored, found)) => {
                     restored.tell();
@@ -80,17 +85,20 @@ impl Reconciler {
             };
             tokio::select! {
                 () = self.clock.sleep(pause) => {}
-                () = self.replaced(run) => {}
+                () = self.replaced(&known) => {}
             }
         }
     }
 
-    /// Returns when the coordinator was opened anew since this run.
-    async fn replaced(&self, before: u64) {
+    /// Returns when the coordinator is another one than this was, or has less.
+    async fn replaced(&self, before: &History) {
         loop {
-            self.reconnected.notified().await;
+            tokio::select! {
+                () = self.reconnected.notified() => {}
+                () = self.clock.sleep(LOOK), if self.is_watched => {}
+            }
             match self.owner.history().await {
-                Ok(history) if history.run() == before => {}
+                Ok(history) if goes_on(&history, before) => {}
                 Ok(_) => return,
                 // Asked again when it is there: by then it may be another one.
                 Err(_) => {
@@ -105,6 +113,13 @@ impl Reconciler {
         let restored = self.restore().await?;
         Ok((restored, self.compare().await?))
     }
+}
+
+/// Whether it is the same run and nothing was taken back: what was emptied
+/// counts from the beginning again.
+fn goes_on(now: &History, before: &History) -> bool {
+    let end = |history: &History| history.runs.last().map_or(0, |run| run.end);
+    now.run() == before.run() && end(now) >= end(before)
 }
 
 /// Remembers the first few.

@@ -23,7 +23,7 @@ use super::protect;
 use super::pulse::Pulse;
 use super::reconcile::Reconciler;
 use super::retire::retire;
-use super::{clients, locations, workers};
+use super::{clients, locations, valkey, workers};
 use crate::config::{Backend, Config, Mode};
 
 /// A running server of mode `all`, `flight` or `coordinator`, in a program of
@@ -106,13 +106,13 @@ impl Server {
         let locations = locations::own(&config, ports.flight.local_addr());
         let parts = open(&config, &clock, locations).await?;
         let waits = Waits::new();
-        let info = InfoActions::new(config.mode(), admin.local_addr().to_string(), clock.clone());
+        let info = InfoActions::new(&config, admin.local_addr().to_string(), clock.clone());
         let router = parts.router(&config, &clock, &waits, &registry, info)?;
         let mut server = sheaf_flight::Server::new(router).security(security.clone());
         if let Some(service) = parts.service(&waits) {
             let service = match config.backend() {
                 Backend::Remote(address) => service.passing_on_to(address.uri()),
-                Backend::Embedded | Backend::Absent => service,
+                Backend::Embedded | Backend::Valkey(_) | Backend::Absent => service,
             };
             server = server
                 .add_service(service.into_server())
@@ -122,7 +122,7 @@ impl Server {
 
         let stop = CancellationToken::new();
         let guard = stop.clone().drop_guard();
-        in_background(&stop, &clock, &parts, config.ttl());
+        in_background(&stop, &clock, &parts, &config);
         watch_health(&health, &parts, &clock, &stop).await;
         let workers = match config.workers() {
             0 => None,
@@ -200,6 +200,9 @@ impl Server {
         {
             tracing::error!(%error, "the coordinator could not be closed");
         }
+        if let Some(valkey) = &self.parts.valkey {
+            valkey.close().await;
+        }
         workers::close_admin(self.admin).await;
     }
 }
@@ -212,22 +215,30 @@ async fn open(
 ) -> Result<Parts, Error> {
     // Also where no store is opened, which would see to it.
     check_data_format(config.data_dir())?;
-    if config.mode() == Mode::Coordinator {
-        let embedded = Arc::new(open_coordinator(config, clock).await?);
-        let coordinator: Arc<dyn Coordinator> = embedded.clone();
-        let (coordinator, embedded) = (Some(coordinator), Some(embedded));
-        return Ok(Parts { store: None, coordinator, embedded, owner: None, locations });
-    }
-    let owner = CoordinatorOwner::detached(clock.clone()).with_locations(locations.clone());
+    let parts = Parts { locations, ..Parts::default() };
+    let owner = CoordinatorOwner::detached(clock.clone()).with_locations(parts.locations.clone());
     let owner = Arc::new(owner);
     match config.backend() {
+        Backend::Embedded if config.mode() == Mode::Coordinator => {
+            let embedded = Arc::new(open_coordinator(config, clock).await?);
+            Ok(Parts { coordinator: Some(embedded.clone()), embedded: Some(embedded), ..parts })
+        }
+        Backend::Valkey(named) => {
+            let valkey = valkey::open(config, named, clock).await?;
+            let parts = Parts { coordinator: Some(valkey.clone()), valkey: Some(valkey.clone()), ..parts };
+            if config.mode() == Mode::Coordinator {
+                return Ok(parts);
+            }
+            owner.attach(valkey)?;
+            let store = open_store(config, clock, owner.clone()).await?;
+            Ok(Parts { store: Some(store), owner: Some(owner), ..parts })
+        }
         Backend::Embedded => {
             let store = Some(open_store(config, clock, owner.clone()).await?);
             let embedded = Arc::new(open_coordinator(config, clock).await?);
-            let coordinator: Arc<dyn Coordinator> = embedded.clone();
-            owner.attach(coordinator.clone())?;
-            let (coordinator, embedded) = (Some(coordinator), Some(embedded));
-            Ok(Parts { store, coordinator, embedded, owner: Some(owner), locations })
+            owner.attach(embedded.clone())?;
+            let (coordinator, owner) = (Some(embedded.clone() as _), Some(owner));
+            Ok(Parts { store, coordinator, embedded: Some(embedded), owner, ..parts })
         }
         Backend::Remote(address) => {
             let coordinator: Arc<dyn Coordinator> =
@@ -235,7 +246,7 @@ async fn open(
             owner.attach(coordinator.clone())?;
             let store = Some(open_store(config, clock, owner.clone()).await?);
             let (coordinator, owner) = (Some(coordinator), Some(owner));
-            Ok(Parts { store, coordinator, embedded: None, owner, locations })
+            Ok(Parts { store, coordinator, owner, ..parts })
         }
         Backend::Absent => {
             let owner: Arc<dyn PayloadOwner> = Arc::new(Unowned);
@@ -244,17 +255,16 @@ async fn open(
             if kept > 0 {
                 tracing::warn!(
                     kept,
-                    "payloads here belong to batches of a coordinator, and this server was started without one: they are kept; name it with --coordinator grpc://HOST:PORT"
+                    "payloads here belong to batches of a coordinator, and this server was started without one: they are kept; name it with --coordinator grpc://HOST:PORT or --valkey-addr"
                 );
             }
-            let store = Some(store);
-            Ok(Parts { store, coordinator: None, embedded: None, owner: None, locations })
+            Ok(Parts { store: Some(store), ..parts })
         }
     }
 }
 
 /// What goes on beside the calls, until `stop`.
-fn in_background(stop: &CancellationToken, clock: &SharedClock, parts: &Parts, ttl: Duration) {
+fn in_background(stop: &CancellationToken, clock: &SharedClock, parts: &Parts, config: &Config) {
     let Some(coordinator) = &parts.coordinator else { return };
     if let (Some(store), Some(owner)) = (&parts.store, &parts.owner) {
         let reconnected = Arc::new(Notify::new());
@@ -267,13 +277,15 @@ fn in_background(stop: &CancellationToken, clock: &SharedClock, parts: &Parts, t
             store: store.clone(),
             own: parts.locations.clone(),
             is_beside: parts.embedded.is_some(),
+            is_watched: parts.valkey.is_some(),
             clock: clock.clone(),
-            ttl,
+            ttl: config.ttl(),
             reconnected,
         };
         tokio::spawn(stop.clone().run_until_cancelled_owned(reconciler.run()));
     }
-    if parts.embedded.is_some() {
+    // Elsewhere it is the coordinator's own log that tells.
+    if parts.embedded.is_some() || (parts.valkey.is_some() && config.mode() != Mode::Flight) {
         let reported = report(coordinator.clone(), clock.clone());
         tokio::spawn(stop.clone().run_until_cancelled_owned(reported));
     }
@@ -287,16 +299,13 @@ async fn watch_health(
     clock: &SharedClock,
     stop: &CancellationToken,
 ) {
-    match (parts.coordinator.clone(), &parts.embedded) {
-        (Some(coordinator), Some(_)) => {
-            let pulse = Pulse::start(coordinator, clock.clone(), stop.clone()).await;
-            health.register("coordinator", move || pulse.status());
-        }
-        (Some(coordinator), None) => {
-            let pulse = Pulse::follow(coordinator, clock.clone(), stop.clone());
-            health.register("coordinator", move || pulse.status());
-        }
-        (None, _) => {}
+    if let Some(coordinator) = parts.coordinator.clone() {
+        let is_open = parts.embedded.is_some() || parts.valkey.is_some();
+        let pulse = match is_open {
+            true => Pulse::start(coordinator, clock.clone(), stop.clone()).await,
+            false => Pulse::follow(coordinator, clock.clone(), stop.clone()),
+        };
+        health.register("coordinator", move || pulse.status());
     }
     if let Some(store) = parts.store.clone() {
         health.register("store", move || describe(&store));

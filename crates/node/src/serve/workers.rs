@@ -11,6 +11,7 @@ use sheaf_proto::BatchId;
 use sheaf_retry::{RetryPolicy, SharedClock};
 use sheaf_store::FlightClient;
 use sheaf_telemetry::{AdminServer, Health, SharedRegistry, Status};
+use sheaf_valkey::ValkeyCoordinator;
 use sheaf_worker::{Exec, Metrics, Parts, Payloads, Processor, RemotePayloads, Verify, Worker};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -18,8 +19,8 @@ use super::error::Error;
 use super::ports::Ports;
 use super::protect;
 use super::pulse::Pulse;
-use super::{clients, locations};
-use crate::config::{Backend, Config, HostPort, Mode, ProcessorChoice};
+use super::{clients, locations, valkey};
+use crate::config::{Backend, Config, Mode, ProcessorChoice};
 
 /// How long the admin port may take to answer what it was asked.
 pub(super) const ADMIN_CLOSE: Duration = Duration::from_secs(1);
@@ -91,6 +92,7 @@ pub(super) fn standing(pool: &Worker) -> Status {
 /// [`Server`](super::Server) it touches nothing of the process.
 pub struct RemoteWorkers {
     worker: Arc<Worker>,
+    valkey: Option<Arc<ValkeyCoordinator>>,
     admin: AdminServer,
     health: Health,
     security: Security,
@@ -104,21 +106,20 @@ impl fmt::Debug for RemoteWorkers {
 }
 
 impl RemoteWorkers {
-    /// Starts to work; the server need not be there yet.
+    /// Starts to work; the server need not be there yet, a Valkey must be.
     ///
     /// # Errors
     /// Where an address, the sink or the admin port cannot be used;
     /// [`Error::OtherMode`] for mode `all`, which is [`Server`](super::Server).
     pub async fn start(config: Config, clock: SharedClock) -> Result<Self, Error> {
-        let (Mode::Worker, Backend::Remote(address)) = (config.mode(), config.backend()) else {
+        if config.mode() != Mode::Worker {
             return Err(Error::OtherMode { configured: config.mode().as_str(), instead: "Server" });
-        };
+        }
         let admin = Ports::bind_admin(&config)?;
         let security = protect::open(&config, &clock)?;
-        let coordinator: Arc<dyn Coordinator> =
-            Arc::new(clients::coordinator(&config, address, &clock)?);
-        let payloads = Arc::new(payloads(&config, &clock, address)?);
         let (registry, health) = (SharedRegistry::default(), Health::new());
+        let (coordinator, valkey) = coordinator(&config, &clock, &registry).await?;
+        let payloads = Arc::new(payloads(&config, &clock)?);
         let dialled = config.flight_addr().clone();
         let near = tokio::task::spawn_blocking(move || locations::near(&dialled)).await;
         let near = near.map_err(|_| Error::Lost("the look-up of the Flight server"))?;
@@ -134,7 +135,7 @@ impl RemoteWorkers {
         let pool = Arc::clone(&worker);
         health.register("workers", move || standing(&pool));
         health.ready();
-        Ok(RemoteWorkers { worker, admin, health, security, stop: guard })
+        Ok(RemoteWorkers { worker, valkey, admin, health, security, stop: guard })
     }
 
     /// `ready` and what is served, without a line feed.
@@ -149,24 +150,48 @@ impl RemoteWorkers {
         let summary = self.worker.shutdown().await;
         tracing::info!(?summary, "workers stopped");
         drop(self.stop);
+        if let Some(valkey) = &self.valkey {
+            valkey.close().await;
+        }
         close_admin(self.admin).await;
+    }
+}
+
+type Reached = (Arc<dyn Coordinator>, Option<Arc<ValkeyCoordinator>>);
+
+/// Who gives the work: a server, which need not be there yet, or Valkey itself.
+async fn coordinator(
+    config: &Config,
+    clock: &SharedClock,
+    registry: &SharedRegistry,
+) -> Result<Reached, Error> {
+    match config.backend() {
+        Backend::Remote(address) => {
+            Ok((Arc::new(clients::coordinator(config, address, clock)?), None))
+        }
+        Backend::Valkey(named) => {
+            let valkey = valkey::open(config, named, clock).await?;
+            valkey.register_metrics(&mut registry.lock().unwrap_or_else(PoisonError::into_inner));
+            Ok((valkey.clone(), Some(valkey)))
+        }
+        Backend::Embedded | Backend::Absent => {
+            Err(Error::OtherMode { configured: config.mode().as_str(), instead: "Server" })
+        }
     }
 }
 
 /// Payloads by the addresses of their batches, else from the server that the
 /// configuration names.
-fn payloads(
-    config: &Config,
-    clock: &SharedClock,
-    coordinator: &HostPort,
-) -> Result<RemotePayloads, Error> {
+fn payloads(config: &Config, clock: &SharedClock) -> Result<RemotePayloads, Error> {
     let pool = clients::payload_pool(config, clock);
     let flight = config.flight_addr().uri();
     let client = FlightClient::with_pool(pool, &flight, RetryPolicy::TRANSFER, clock.clone())?;
     let payloads = RemotePayloads::new(client);
-    Ok(match coordinator == config.flight_addr() {
-        true => payloads,
-        false => payloads.with_home(coordinator.uri()),
+    Ok(match config.backend() {
+        Backend::Remote(coordinator) if coordinator != config.flight_addr() => {
+            payloads.with_home(coordinator.uri())
+        }
+        _ => payloads,
     })
 }
 

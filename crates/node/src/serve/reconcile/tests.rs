@@ -21,6 +21,7 @@ fn beside(store: &Store, own: &[&str]) -> Reconciler {
         owner: Arc::new(owner.with_locations(own.clone())),
         store: store.clone(),
         is_beside: own.is_empty(),
+        is_watched: false,
         own,
         clock,
         ttl: Duration::from_secs(3_600),

@@ -1,0 +1,61 @@
+//! The coordinator on Valkey, as the configuration describes it.
+
+use std::sync::Arc;
+
+use sheaf_coordinator::engine;
+use sheaf_flight::TlsFiles;
+use sheaf_retry::{RetryPolicy, SharedClock};
+use sheaf_valkey::{Builder, ValkeyCoordinator};
+
+use super::error::Error;
+use crate::config::{Config, Password, ValkeyConfig};
+
+/// Connects, and checks that the server can be trusted with batches.
+pub(super) async fn open(
+    config: &Config,
+    valkey: &ValkeyConfig,
+    clock: &SharedClock,
+) -> Result<Arc<ValkeyCoordinator>, Error> {
+    let builder = builder(config, valkey, clock).await?;
+    let opened = builder.connect(clock.clone()).await;
+    let opened = opened.map_err(|source| Error::Valkey { source })?;
+    tracing::info!(
+        address = %valkey,
+        namespace = valkey.namespace(),
+        durability = ?valkey.durability(),
+        "the coordinator is on Valkey"
+    );
+    Ok(Arc::new(opened))
+}
+
+/// How it is reached. Files are read now.
+pub(crate) async fn builder(
+    config: &Config,
+    valkey: &ValkeyConfig,
+    clock: &SharedClock,
+) -> Result<Builder, sheaf_flight::Error> {
+    let limits = engine::Config {
+        retry: RetryPolicy { max_retries: config.max_retries(), ..RetryPolicy::QUEUE },
+        max_live_bytes: config.max_live_bytes(),
+        ..engine::Config::default()
+    };
+    let mut builder = ValkeyCoordinator::at(valkey.address().clone())
+        .namespace(valkey.namespace())
+        .durability(valkey.durability())
+        .poll_interval(config.poll_interval())
+        .limits(limits);
+    if let Some(user) = valkey.user() {
+        builder = builder.username(user);
+    }
+    builder = match valkey.password() {
+        Password::Absent => builder,
+        Password::Given(password) => builder.password(password.expose()),
+        Password::File(path) => {
+            let password = sheaf_flight::read_secret_file(path, "password file")?;
+            builder.password(password.expose())
+        }
+    };
+    let Some(ca) = valkey.ca() else { return Ok(builder) };
+    let files = TlsFiles { ca: ca.clone(), identity: valkey.identity().cloned() };
+    Ok(builder.tls(files.read(clock).await?))
+}
