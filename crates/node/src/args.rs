@@ -179,7 +179,8 @@ mod tests {
         let config = resolve(&words, &[]).unwrap().config;
         assert_eq!((config.max_retries(), config.logs().verbose), (5, true));
         assert!(!resolve(&["--verbose=false"], &[]).unwrap().config.logs().verbose);
-        let config = resolve(&["--mode=worker", "--valkey-addr=localhost:6379"], &[]).unwrap().config;
+        let config =
+            resolve(&["--mode=worker", "--valkey-addr=localhost:6379"], &[]).unwrap().config;
         assert_eq!(config.backend().to_string(), "valkey://localhost:6379");
     }
 

@@ -36,9 +36,10 @@ fn settings_that_contradict_each_other_are_refused() {
     let words = ["--coordinator=embedded", "--valkey-addr=localhost:6379"];
     assert!(sheaf(&words).failed(2).contains("remove one of the two"));
     let far = "--valkey-addr=valkey://u:hunter2@10.0.0.1:6379";
-    for (word, says) in
-        [("--valkey-durability=never", "replicated or fsynced"), ("--mode=flight", "--advertise-addr")]
-    {
+    for (word, says) in [
+        ("--valkey-durability=never", "replicated or fsynced"),
+        ("--mode=flight", "--advertise-addr"),
+    ] {
         let text = sheaf(&[far, word]).failed(2);
         assert!(text.contains(says) && !text.contains("hunter2"), "{text}");
     }

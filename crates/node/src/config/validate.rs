@@ -189,9 +189,8 @@ fn reachable(
             let same_host = address.host == coordinator.host
                 || (address.is_loopback() && coordinator.is_loopback());
             if same_host && address.port == coordinator.port {
-                let message = format!(
-                    "{coordinator} is this server itself: name the coordinator's address"
-                );
+                let message =
+                    format!("{coordinator} is this server itself: name the coordinator's address");
                 return reader.wrong("coordinator", message);
             }
             coordinator.is_loopback()

@@ -33,7 +33,7 @@ const EVERY: Duration = Duration::from_secs(600);
 const SELDOM: Duration = Duration::from_secs(5);
 /// How often a coordinator is asked whether it is another one, where nothing
 /// else would tell.
-const LOOK: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_secs(1);
 /// After a comparison that failed: the coordinator may be away.
 const SOON: Duration = Duration::from_secs(30);
 
@@ -85,20 +85,20 @@ impl Reconciler {
             };
             tokio::select! {
                 () = self.clock.sleep(pause) => {}
-                () = self.replaced(&known) => {}
+                () = self.replaced(known) => {}
             }
         }
     }
 
     /// Returns when the coordinator is another one than this was, or has less.
-    async fn replaced(&self, before: &History) {
+    async fn replaced(&self, mut before: History) {
         loop {
             tokio::select! {
                 () = self.reconnected.notified() => {}
                 () = self.clock.sleep(LOOK), if self.is_watched => {}
             }
             match self.owner.history().await {
-                Ok(history) if goes_on(&history, before) => {}
+                Ok(history) if goes_on(&history, &before) => before = history,
                 Ok(_) => return,
                 // Asked again when it is there: by then it may be another one.
                 Err(_) => {

@@ -225,7 +225,8 @@ async fn open(
         }
         Backend::Valkey(named) => {
             let valkey = valkey::open(config, named, clock).await?;
-            let parts = Parts { coordinator: Some(valkey.clone()), valkey: Some(valkey.clone()), ..parts };
+            let parts =
+                Parts { coordinator: Some(valkey.clone()), valkey: Some(valkey.clone()), ..parts };
             if config.mode() == Mode::Coordinator {
                 return Ok(parts);
             }
