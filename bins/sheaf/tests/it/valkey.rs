@@ -2,6 +2,7 @@
 
 mod lifecycle;
 mod refusals;
+mod topologies;
 
 use std::path::Path;
 
