@@ -56,8 +56,8 @@ async fn one_behind_tls_with_a_user_and_certificates() {
     assert!(!found.report.to_string().contains("hunter2"));
     // Of an authority that did not sign its certificate.
     let strangers = TlsFiles::new().unwrap();
-    let words =
-        [&["serve"], &words[..], &["--valkey-tls-ca", strangers.ca().to_str().unwrap()]].concat();
+    let ca = strangers.ca();
+    let words = [&["serve"], &words[..], &["--valkey-tls-ca", ca.to_str().unwrap()]].concat();
     let text = sheaf(&words).failed(7);
     assert!(text.contains(&url), "{text}");
 }
