@@ -88,7 +88,7 @@ impl ValkeyConfig {
     }
 
     /// Whether it is reached from this machine only.
-    pub(super) fn is_loopback(&self) -> bool {
+    pub(crate) fn is_loopback(&self) -> bool {
         hosts(&self.address).iter().all(HostPort::is_loopback)
     }
 }

@@ -31,7 +31,10 @@ impl ValkeyFacts {
     pub(super) async fn gather(config: &Config, clock: &SharedClock) -> Option<Self> {
         let Backend::Valkey(named) = config.backend() else { return None };
         let survey = match valkey_builder(config, named, clock).await {
-            Ok(builder) => builder.timeout(STEP).survey(clock).await.map_err(|error| told(&error)),
+            Ok(builder) => {
+                let survey = Box::pin(builder.timeout(STEP).survey(clock)).await;
+                survey.map_err(|error| told(&error))
+            }
             Err(error) => Err((error.code(), error.message().to_owned())),
         };
         Some(ValkeyFacts { named: (**named).clone(), survey })
@@ -57,6 +60,7 @@ impl ValkeyFacts {
             Check::ok("valkey.version", format!("{} {}", survey.server, survey.version))
                 .figure("version", survey.version.clone()),
         ];
+        checks.extend(self.readable());
         checks.extend(latency(&survey.took));
         if let Some(error) = &survey.refused {
             let (code, why) = told(error);
@@ -68,6 +72,18 @@ impl ValkeyFacts {
         checks.push(self.replication(survey));
         checks.push(self.namespace(survey));
         checks
+    }
+
+    /// Whether others can read what is said.
+    fn readable(&self) -> Option<Check> {
+        let is_open = !self.named.address().uses_tls() && !self.named.is_loopback();
+        is_open.then(|| {
+            Check::warning(
+                "valkey.encryption",
+                format!("{} is asked unencrypted: everyone on the way reads along", self.named),
+                "write valkeys:// where the network is not trusted; the password is sent, too",
+            )
+        })
     }
 
     fn replication(&self, survey: &Survey) -> Check {
