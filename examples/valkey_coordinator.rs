@@ -4,6 +4,7 @@
 //! valkey-server --appendonly yes &
 //! cargo run -p sheaf-examples --example valkey_coordinator -- valkey://localhost:6379
 //! ```
+#![allow(clippy::print_stdout, reason = "an example talks to its reader")]
 
 use std::collections::HashSet;
 use std::error::Error;
@@ -15,7 +16,7 @@ use sheaf_coordinator::{
     Resolution, SettleRequest,
 };
 use sheaf_proto::BatchId;
-use sheaf_retry::{Clock as _, SystemClock};
+use sheaf_retry::SystemClock;
 use sheaf_valkey::ValkeyCoordinator;
 
 const BATCHES: u32 = 1_000;

@@ -328,7 +328,7 @@ impl Coordinator for ValkeyCoordinator {
     }
 
     async fn query(&self, query: Query) -> Result<Answer, Error> {
-        self.shared.timed("query", self.shared.query(query)).await
+        self.shared.timed("query", Box::pin(self.shared.query(query))).await
     }
 
     async fn control(&self, control: Control) -> Result<ControlReply, Error> {
