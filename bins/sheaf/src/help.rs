@@ -9,6 +9,7 @@ pub(crate) const EXAMPLES: &str = "Examples:
 pub(crate) const SERVE_EXAMPLES: &str = "Examples:
   sheaf serve --data-dir /var/lib/sheaf --workers 4 --sink parquet:/srv/out
   sheaf serve --mode worker --coordinator grpc://localhost:8080 --flight-addr localhost:8080
+  sheaf serve --valkey-addr valkey.example.org:6379 --valkey-password-file password --advertise-addr one.example.org:8080
   SHEAF_LEASE=10s sheaf serve --config sheaf.yaml
 
 Each setting is read from its flag, else from SHEAF_NAME in the environment, else from

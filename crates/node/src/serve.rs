@@ -8,6 +8,7 @@
 //!   given back, streams end. A second signal ends the process at once.
 
 mod backup;
+mod census;
 mod clients;
 mod directory;
 mod elsewhere;

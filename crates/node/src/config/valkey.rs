@@ -260,6 +260,8 @@ mod tests {
         let addr = ("valkey-addr", "localhost:6379");
         for mode in ["all", "coordinator", "flight", "worker"] {
             valkey(&[("mode", mode), addr]);
+            // Every process on it is the coordinator.
+            valkey(&[("mode", mode), addr, ("max-retries", "1")]);
         }
     }
 

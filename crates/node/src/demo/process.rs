@@ -10,9 +10,14 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
 use super::error::Error;
+use crate::config::SETTINGS;
 
 /// How long a process may take until it says `ready`.
 const START_TIME: Duration = Duration::from_secs(30);
+
+fn of_coordinator(setting: &str) -> bool {
+    setting == "coordinator" || setting.starts_with("valkey-")
+}
 
 /// A running `sheaf serve`, ended when this is dropped.
 #[derive(Debug)]
@@ -32,7 +37,12 @@ impl Served {
     ) -> Result<Self, Error> {
         let fail = |problem: String| Error::Process { name: name.to_owned(), problem };
         let errors = File::create(&log).map_err(|error| fail(error.to_string()))?;
-        let mut child = Command::new(program)
+        let mut command = Command::new(program);
+        // The demo brings a coordinator of its own, whatever this shell is set up for.
+        for setting in SETTINGS.iter().filter(|setting| of_coordinator(setting.name)) {
+            command.env_remove(setting.variable());
+        }
+        let mut child = command
             .arg("serve")
             .args(args)
             .arg("--die-with-parent")

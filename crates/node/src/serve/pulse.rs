@@ -8,6 +8,8 @@ use sheaf_retry::SharedClock;
 use sheaf_telemetry::Status;
 use tokio_util::sync::CancellationToken;
 
+use super::census::Census;
+
 /// How often it is asked.
 const BEAT: Duration = Duration::from_secs(2);
 /// How long an answer may take until it counts as none.
@@ -18,14 +20,16 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) struct Pulse(Arc<Mutex<Status>>);
 
 impl Pulse {
-    /// Asks once now, and again until `stop`.
+    /// Asks once now, and again until `stop`; the census is told every answer.
     pub(super) async fn start(
         coordinator: Arc<dyn Coordinator>,
         clock: SharedClock,
         stop: CancellationToken,
+        census: Census,
     ) -> Self {
-        let pulse = Pulse(Arc::new(Mutex::new(ask(coordinator.as_ref(), &clock).await)));
-        pulse.keep(coordinator, clock, stop, BEAT);
+        let first = ask(coordinator.as_ref(), &clock, &census).await;
+        let pulse = Pulse(Arc::new(Mutex::new(first)));
+        pulse.keep(coordinator, clock, stop, (BEAT, census));
         pulse
     }
 
@@ -37,7 +41,7 @@ impl Pulse {
         stop: CancellationToken,
     ) -> Self {
         let pulse = Pulse(Arc::new(Mutex::new(Status::down("not reached yet"))));
-        pulse.keep(coordinator, clock, stop, Duration::ZERO);
+        pulse.keep(coordinator, clock, stop, (Duration::ZERO, Census::default()));
         pulse
     }
 
@@ -46,13 +50,13 @@ impl Pulse {
         coordinator: Arc<dyn Coordinator>,
         clock: SharedClock,
         stop: CancellationToken,
-        mut pause: Duration,
+        (mut pause, census): (Duration, Census),
     ) {
         let kept = self.clone();
         tokio::spawn(stop.run_until_cancelled_owned(async move {
             loop {
                 clock.sleep(std::mem::replace(&mut pause, BEAT)).await;
-                let status = ask(coordinator.as_ref(), &clock).await;
+                let status = ask(coordinator.as_ref(), &clock, &census).await;
                 *kept.0.lock().unwrap_or_else(PoisonError::into_inner) = status;
             }
         }));
@@ -63,7 +67,7 @@ impl Pulse {
     }
 }
 
-async fn ask(coordinator: &dyn Coordinator, clock: &SharedClock) -> Status {
+async fn ask(coordinator: &dyn Coordinator, clock: &SharedClock, census: &Census) -> Status {
     let answer = tokio::select! {
         answer = coordinator.stats(None) => answer,
         () = clock.sleep(PATIENCE) => {
@@ -72,6 +76,7 @@ async fn ask(coordinator: &dyn Coordinator, clock: &SharedClock) -> Status {
     };
     match answer {
         Ok(queues) => {
+            census.note(&queues);
             let sum = |state: State| -> u64 {
                 queues.iter().filter_map(|queue| queue.counts.get(&state)).sum()
             };

@@ -14,6 +14,7 @@ use sheaf_worker::{CoordinatorOwner, LocalPayloads, Worker};
 use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::census::Census;
 use super::error::Error;
 use super::failures::report;
 use super::info::InfoActions;
@@ -123,7 +124,11 @@ impl Server {
         let stop = CancellationToken::new();
         let guard = stop.clone().drop_guard();
         in_background(&stop, &clock, &parts, &config);
-        watch_health(&health, &parts, &clock, &stop).await;
+        let census = match (&parts.valkey, config.mode()) {
+            (Some(_), Mode::All | Mode::Coordinator) => Census::registered(&registry),
+            _ => Census::default(),
+        };
+        watch_health(&health, &parts, &clock, &stop, census).await;
         let workers = match config.workers() {
             0 => None,
             _ => Some(Arc::new(pool(&config, &clock, &parts, &flight.uri(), &registry).await?)),
@@ -299,11 +304,12 @@ async fn watch_health(
     parts: &Parts,
     clock: &SharedClock,
     stop: &CancellationToken,
+    census: Census,
 ) {
     if let Some(coordinator) = parts.coordinator.clone() {
         let is_open = parts.embedded.is_some() || parts.valkey.is_some();
         let pulse = match is_open {
-            true => Pulse::start(coordinator, clock.clone(), stop.clone()).await,
+            true => Pulse::start(coordinator, clock.clone(), stop.clone(), census).await,
             false => Pulse::follow(coordinator, clock.clone(), stop.clone()),
         };
         health.register("coordinator", move || pulse.status());

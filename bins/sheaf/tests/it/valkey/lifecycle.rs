@@ -99,6 +99,9 @@ async fn two_servers_on_one_valkey_are_one_coordinator() {
         let done = line.and_then(|line| line.rsplit(' ').next()).map(str::parse::<u64>);
         assert!(done.is_some_and(|done| done.unwrap() > 0), "took part in it: {metrics}");
         assert!(metrics.contains("sheaf_coordinator_calls_total{call=\"register\"}"), "{metrics}");
+        let shown = "sheaf_coordinator_batches{state=\"completed\"} 80";
+        let told = wait_until(PATIENCE, shown, || get(&ready, "/metrics").1.contains(shown));
+        told.unwrap();
     }
     // Either answers for what the other one has.
     run(&other, &["get", id(0).as_str(), "--limit", "1"]).ok();
