@@ -8,7 +8,7 @@ use std::time::Duration;
 use sheaf_coordinator::{
     BatchSpec, ClaimRequest, Coordinator, Outcome, Resolution, SettleRequest, State, Verdict,
 };
-use sheaf_retry::{RetryPolicy, SystemClock};
+use sheaf_retry::{Code, RetryPolicy, SystemClock};
 use sheaf_testkit::{Valkey, wait_until, wait_until_async};
 use sheaf_valkey::ValkeyCoordinator;
 
@@ -285,4 +285,40 @@ async fn soak_many_processes_take_every_batch_once() {
         task.await.unwrap();
     }
     wait_until(DEADLINE, "few marks to stay", || marks(&server) <= 1).unwrap();
+}
+
+/// The same registration by many at once, of which some go together.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_registrations_that_come_together_one_creates() {
+    let Some(server) = Valkey::start(&[]).unwrap() else { return };
+    let coordinators =
+        [connect(builder(server.addr())).await, connect(builder(server.addr())).await];
+    for round in 0..sized(30, 1_000) {
+        let all = (0..24).map(|caller| {
+            let coordinator = Arc::clone(&coordinators[caller % 2]);
+            // Some have one more, which is theirs alone.
+            let mut specs = vec![kit::spec(&format!("shared-{round}"))];
+            if caller % 3 == 0 {
+                specs.push(kit::spec(&format!("own-{round}-{caller}")));
+            }
+            tokio::spawn(async move { coordinator.register(specs).await.unwrap() })
+        });
+        let mut answers = Vec::new();
+        for one in all.collect::<Vec<_>>() {
+            answers.push(one.await.unwrap());
+        }
+        let created = answers.iter().filter(|answer| answer[0].created).count();
+        assert_eq!(created, 1, "{answers:?}");
+        let first = answers[0][0].position;
+        assert!(answers.iter().all(|answer| answer[0].position == first), "{answers:?}");
+        assert!(answers.iter().filter_map(|answer| answer.get(1)).all(|one| one.created));
+        // One that is refused is refused alone.
+        let other = BatchSpec { rows: 11, ..kit::spec(&format!("shared-{round}")) };
+        let good = coordinators[0].register(vec![kit::spec(&format!("good-{round}"))]);
+        let (bad, good) = tokio::join!(coordinators[0].register(vec![other]), good);
+        assert_eq!(kit::code(bad), Code::AlreadyExists);
+        assert!(good.unwrap()[0].created);
+    }
+    let all = u64::from(sized(30_u32, 1_000)) * (1 + 8 + 1);
+    assert_eq!(kit::counts(&coordinators[0]).await[&State::Pending], all);
 }
