@@ -215,7 +215,8 @@ function F.new_run(rid)
   if ep > m[M_EP] or (ep == m[M_EP] and lo >= m[M_LO]) then
     m[M_EP], m[M_LO] = ep, lo + 1000000000
   end
-  m[M_RUN] = tonumber(ssub(rid, 1, 13), 16) + 1
+  -- With the time: the same server, emptied, begins another run.
+  m[M_RUN] = tonumber(ssub(rid, 1, 13), 16) + now
   m[M_REV] = now
   m[M_NT] = 0
   m.rid = rid

@@ -155,3 +155,19 @@ fn the_doctor_looks_at_valkey() {
     let found = Finding::of(&[&away, &["--flight-addr", "127.0.0.1:0"][..]].concat());
     found.problem("valkey.connection", "unavailable", "start Valkey there");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_valkey_forgets_under_puts_is_registered_again_too() {
+    let Some(site) = Site::start() else { return };
+    let (server, at) = site.serve("data", &["--workers", "0"]);
+    Remote::at(&at).put(0..5).await;
+    site.valkey.command(&["FLUSHALL"]).unwrap();
+    Remote::at(&at).put(5..40).await;
+    let remote = Remote::at(&at);
+    let known = wait_for_async(PATIENCE, "it to be registered again", || async {
+        (remote.count(State::Pending).await == 40).then_some(())
+    });
+    if let Err(error) = known.await {
+        panic!("{error}\n{}", server.process.stderr());
+    }
+}
