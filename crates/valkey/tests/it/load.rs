@@ -19,6 +19,10 @@ const LONGEST_CALL_US: u64 = 5_000;
 /// Part of the calls that may still be longer: where the server's process is
 /// stopped by the machine in the middle of a call, the call takes as long.
 const DISTURBED: f64 = 0.02;
+/// Where other tests and builds run at the same time, the longest calls take
+/// some times as long as they do alone; a soak has the machine to itself.
+const CROWDED: f64 = 10.0;
+
 /// What the server says of its calls of scripts: how many, the longest 1 %
 /// begin where, how many were over the limit, and the longest of these.
 #[derive(Debug)]
@@ -80,8 +84,7 @@ impl Calls {
     fn assert_short(&self) {
         assert!(self.cpu_us <= LONGEST_CALL_US as f64, "{self:?}");
         if !sheaf_testkit::soak() {
-            // Where other tests and builds run, each call takes some times as
-            // long as it does alone.
+            assert!(self.p99_us <= CROWDED * LONGEST_CALL_US as f64, "{self:?}");
             return;
         }
         assert!(self.p99_us <= LONGEST_CALL_US as f64, "{self:?}");
@@ -90,13 +93,17 @@ impl Calls {
     }
 }
 
-const LEASE: Duration = Duration::from_secs(4);
+/// Until all of it is due: longer than setting it up takes.
+fn time_to_due() -> Duration {
+    Duration::from_secs(sized(4, 60))
+}
 
 /// Half of them under leases that will run out, half in a retry that falls due,
 /// all within about the time that this takes.
 async fn set_up(coordinator: &ValkeyCoordinator, half: u32) {
-    let retry =
-        RetryPolicy { max_retries: 3, base_ms: 3_000, jitter: 0.0, ..RetryPolicy::default() };
+    let base_ms = sized(4_000, 60_000);
+    let retry = RetryPolicy { max_retries: 3, base_ms, jitter: 0.0, ..RetryPolicy::default() };
+    let lease = time_to_due();
     let of = |name: &str| -> Vec<BatchSpec> {
         let specs = kit::specs(name, half).into_iter();
         specs.map(|spec| BatchSpec { retry: Some(retry.clone()), ..spec }).collect()
@@ -105,7 +112,7 @@ async fn set_up(coordinator: &ValkeyCoordinator, half: u32) {
     let mut left = half;
     while left > 0 {
         let (worker, name) = ("dead", format!("dead-{left}"));
-        let request = ClaimRequest { lease: LEASE, ..kit::request(worker, &name, left.min(250)) };
+        let request = ClaimRequest { lease, ..kit::request(worker, &name, left.min(250)) };
         left -= u32::try_from(coordinator.claim(request).await.unwrap().leases.len()).unwrap();
     }
     kit::register_all(coordinator, of("retry")).await;
@@ -124,13 +131,12 @@ async fn set_up(coordinator: &ValkeyCoordinator, half: u32) {
 async fn soak_t9_due_retries_and_dead_leases_at_once_make_no_call_long() {
     let Some(server) = Valkey::start(&[]).unwrap() else { return };
     let half = sized(5_000, 50_000);
-    // Without its sweeps: it is closed before the first is due, or in a soak
-    // its leases are made in so many steps that it makes little difference.
+    // Its sweeps end before the first is due.
     let before = connect(builder(server.addr())).await;
     set_up(&before, half).await;
     before.close().await;
     // Leases and retries last this long by the server's clock.
-    pass(LEASE + Duration::from_millis(100)).await;
+    pass(time_to_due() + Duration::from_millis(100)).await;
     let before = Calls::forget(&server);
 
     let coordinator = connect(builder(server.addr())).await;

@@ -37,6 +37,35 @@ fn idle(
     })
 }
 
+/// Idle workers, each on a queue of its own, and when they began to wait.
+struct Wave {
+    name: String,
+    clock: SharedClock,
+    waiting: Vec<JoinHandle<Duration>>,
+}
+
+impl Wave {
+    fn start(idlers: &[Arc<ValkeyCoordinator>], clock: &SharedClock, name: &str) -> Self {
+        let queues = (0..).map(|number| format!("{name}-{number}"));
+        let waiting =
+            idlers.iter().zip(queues).map(|(idler, queue)| idle(idler, clock, queue)).collect();
+        Wave { name: name.to_owned(), clock: clock.clone(), waiting }
+    }
+
+    /// Gives each a batch; how long until the last has it.
+    async fn feed(self, by: &ValkeyCoordinator) -> Duration {
+        let start = self.clock.elapsed();
+        let queues = (0..self.waiting.len()).map(|number| format!("{}-{number}", self.name));
+        let specs = queues.map(|queue| BatchSpec { queue: queue.clone(), ..kit::spec(&queue) });
+        by.register(specs.collect()).await.unwrap();
+        let mut slowest = Duration::ZERO;
+        for one in self.waiting {
+            slowest = slowest.max(one.await.unwrap().saturating_sub(start));
+        }
+        slowest
+    }
+}
+
 /// Idle and busy workers, each a process of its own, during one outage after
 /// another.
 async fn outages(fault: Fault, lasting: &[Duration]) {
@@ -54,27 +83,23 @@ async fn outages(fault: Fault, lasting: &[Duration]) {
     let traffic = Traffic::start("busy", busy, LONG);
     for (round, time) in lasting.iter().enumerate() {
         traffic.goes_on(20, DEADLINE).await;
-        let queue = |number: usize| format!("idle-{round}-{number}");
-        let waiting: Vec<_> =
-            (0..IDLE).map(|number| idle(&idlers[number], &clock, queue(number))).collect();
+        let wave = Wave::start(idlers, &clock, &format!("idle-{round}"));
         pass(Duration::from_millis(300)).await;
         proxy.set(fault);
         pass(*time).await;
-        let end = clock.elapsed();
         let moment = traffic.now();
         proxy.set(Fault::None);
         // What they wait for comes after the end, from somebody who saw none of it.
-        let specs =
-            (0..IDLE).map(|number| BatchSpec { queue: queue(number), ..kit::spec(&queue(number)) });
-        beside.register(specs.collect()).await.unwrap();
-        let mut slowest = Duration::ZERO;
-        for one in waiting {
-            slowest = slowest.max(one.await.unwrap().saturating_sub(end));
-        }
+        let slowest = wave.feed(&beside).await;
         let busiest = traffic.all_work_since(moment).await;
         eprintln!("{fault:?} of {time:?}: idle again after {slowest:?}, busy after {busiest:?}");
         assert!(slowest <= RESUMED, "an idle worker slept on for {slowest:?} after {time:?}");
         assert!(busiest <= RESUMED, "a busy worker stood still for {busiest:?} after {time:?}");
+        // And as soon as ever when the outage is long over.
+        let wave = Wave::start(idlers, &clock, &format!("later-{round}"));
+        pass(Duration::from_millis(300)).await;
+        let slowest = wave.feed(&beside).await;
+        assert!(slowest <= Duration::from_secs(1), "woken {slowest:?} late after {time:?}");
     }
     let seen = traffic.finish(0).await;
     kit::assert_once(&beside, &seen).await;

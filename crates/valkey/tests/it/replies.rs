@@ -11,7 +11,8 @@ use sheaf_testkit::{FaultProxy, ReplyLoss, Valkey, wait_until_async};
 use sheaf_valkey::ValkeyCoordinator;
 
 use crate::kit::{
-    self, DEADLINE, LONG, Traffic, again, assert_fences_grow, assert_once, builder, connect, sized,
+    self, DEADLINE, LONG, RESUMED, Traffic, again, assert_fences_grow, assert_once, builder,
+    connect, sized,
 };
 
 const LOSSES: [ReplyLoss; 2] = [ReplyLoss::Cut, ReplyLoss::Silence];
@@ -110,6 +111,36 @@ async fn t3_a_reply_that_is_lost_leaves_one_effect() {
         assert_eq!(reply.outcomes[0].state, Some(State::Completed));
         coordinator.close().await;
     }
+}
+
+/// A wake that is taken off and never arrives keeps nobody idle.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t3_a_wake_that_is_lost_is_given_again() {
+    let Some(server) = Valkey::start(&[]).unwrap() else { return };
+    let proxy = FaultProxy::start(server.addr()).unwrap();
+    let beside = connect(builder(server.addr()).namespace("t3-wake")).await;
+    for (number, loss) in LOSSES.into_iter().enumerate() {
+        let idle = builder(proxy.addr()).namespace("t3-wake").poll_interval(DEADLINE);
+        let coordinator = connect(idle).await;
+        let fault = proxy.lose_replies("BZPOPMIN", 1, loss);
+        let wait = Duration::from_secs(60);
+        let request = kit::request("idle", &format!("waits-{number}"), 1);
+        let request = ClaimRequest { wait, ..request };
+        let waiting = tokio::spawn(async move {
+            again(|| coordinator.claim(request.clone()), drop).await.leases.len()
+        });
+        let listens = || async { blocked(&server) > 0 };
+        wait_until_async(DEADLINE, "somebody to listen", listens).await.unwrap();
+        beside.register(vec![kit::spec(&format!("wakes-{number}"))]).await.unwrap();
+        let woken = tokio::time::timeout(RESUMED, waiting).await;
+        assert_eq!(woken.expect("still idle").unwrap(), 1, "{loss:?}");
+        assert_eq!(fault.hits(), 1, "no wake was lost");
+    }
+}
+
+/// Clients that the server holds until there is something.
+fn blocked(server: &Valkey) -> u32 {
+    server.info("clients").unwrap()["blocked_clients"].parse().unwrap()
 }
 
 /// While work goes on, any reply is lost, many times.
