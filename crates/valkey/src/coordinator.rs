@@ -1,6 +1,6 @@
 //! The coordinator itself: what calls share, and the contract.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -32,6 +32,13 @@ use crate::script::Library;
 use crate::watch::Watchers;
 use crate::work::{Wanted, number};
 
+/// What every answer says: the server's time in microseconds, and its run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Noted {
+    pub(crate) now: u64,
+    pub(crate) run: u64,
+}
+
 /// What calls and tasks share.
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
@@ -45,24 +52,17 @@ pub(crate) struct Shared {
     pub(crate) together: Group<Wanted, SettleReply>,
     /// Names this process among those that listen.
     name: String,
-    run: AtomicU64,
     closed: AtomicBool,
     close: Notify,
 }
 
 impl Shared {
     /// Takes the three numbers that stand before every answer.
-    pub(crate) fn noted(&self, answer: &mut Parts) -> u64 {
+    pub(crate) fn noted(&self, answer: &mut Parts) -> Noted {
         let mut next = || answer.next().map_or(0, |value| number(&value));
         let (now, due, run) = (next(), next(), next());
         self.schedule.note(now, due);
-        self.run.store(run, Ordering::Relaxed);
-        now
-    }
-
-    /// The run of the answer that came last.
-    pub(crate) fn run(&self) -> u64 {
-        self.run.load(Ordering::Relaxed)
+        Noted { now, run }
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -205,7 +205,6 @@ impl Builder {
             metrics: Metrics::new(),
             watchers: Watchers::default(),
             name: uuid::Uuid::new_v4().simple().to_string(),
-            run: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             close: Notify::new(),
             clock,

@@ -41,8 +41,7 @@ impl Shared {
         let answer = self.link.call(&self.link.library().register, arguments, true).await?;
         let asked: Vec<&BatchSpec> = specs.iter().collect();
         let mut answer = answer.map_err(|refusal| self.refused(&refusal, &asked))?;
-        self.noted(&mut answer);
-        let run = self.run();
+        let run = self.noted(&mut answer).run;
         let values = match answer.next() {
             // All are new, and have places one after the other.
             Some(Value::Integer(base)) => {

@@ -205,7 +205,7 @@ impl Shared {
             let outputs: Vec<_> = outcomes().flat_map(|outcome| &outcome.outputs).collect();
             self.refused(&refusal, &outputs)
         })?;
-        let now = self.noted(&mut answer);
+        let now = self.noted(&mut answer).now;
         let exceptions = list(answer.next());
         let settled_all = merged(outcomes(), &is_plain, &exceptions, &list(answer.next()))?;
         self.metrics.settled(&settled_all);
@@ -342,7 +342,7 @@ impl Shared {
         // Each by itself: a part at a time keeps the server's calls short.
         for part in leases.chunks(EXTEND_PER_CALL) {
             let arguments = part.iter().map(pack::extension).collect();
-            let answer = self.link.call(&self.link.library().extend, arguments, false).await?;
+            let answer = self.link.call(&self.link.library().extend, arguments, true).await?;
             let mut answer = answer.map_err(|refusal| self.refused(&refusal, &[]))?;
             self.noted(&mut answer);
             let values = list(answer.next());
