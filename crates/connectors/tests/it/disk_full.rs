@@ -45,7 +45,11 @@ async fn a_full_disk_is_transient_and_leaves_nothing() {
         assert_eq!(full.code(), Code::DiskFull, "{format}: {full:?}");
         assert!(matches!(full.disposition(), Disposition::Transient { .. }), "{format}");
         assert_eq!(leftovers(dir.path()), [""; 0], "{format}");
-        let again = common::write(&*sink, &key("large", 2), schema(), &[rows(10)]).await.unwrap();
+        // Room is there when the last thread that wrote has closed its file.
+        let again =
+            async || common::write(&*sink, &key("large", 2), schema(), &[rows(10)]).await.ok();
+        let patience = std::time::Duration::from_secs(20);
+        let again = sheaf_testkit::wait_for_async(patience, "room", again).await.unwrap();
         assert!(again.created, "{format}: there is room again");
         assert_eq!(sink.committed(&key("small", 0).id).await.unwrap().unwrap().rows, small.rows);
         assert_eq!(common::visible_rows(dir.path(), options_for(format)).await, 20, "{format}");
