@@ -5,7 +5,7 @@ function F.op_control()
   local what = ARGV[2]
   local out = {}
 
-  function F.each(change)
+  local function each(change)
     local ids = {}
     for i = 3, #ARGV do ids[i - 2] = ARGV[i] end
     F.load_all(ids)
@@ -33,9 +33,9 @@ function F.op_control()
       S.wake[name] = true
     end
   elseif what == 'cancel' then
-    F.each(F.cancel)
+    each(F.cancel)
   elseif what == 'requeue' then
-    F.each(F.requeue)
+    each(F.requeue)
   elseif what == 'watch' then
     S.meta[M_WU] = max(S.meta[M_WU], now + tonumber(ARGV[3]))
     S.meta_dirty = true

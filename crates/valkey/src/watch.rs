@@ -168,8 +168,7 @@ async fn last_entry(shared: &Shared) -> Result<String, Error> {
 /// Reads as long as somebody looks.
 async fn read(shared: std::sync::Weak<Shared>, first: Client, mut place: Place) {
     let mut client = Some(first);
-    let mut renewed =
-        Some(shared.upgrade().map_or(Duration::ZERO, |shared| shared.clock.elapsed()));
+    let mut renewed = shared.upgrade().map_or(Duration::ZERO, |shared| shared.clock.elapsed());
     loop {
         let Some(shared) = shared.upgrade() else { return };
         if shared.is_closed() {
@@ -180,9 +179,9 @@ async fn read(shared: std::sync::Weak<Shared>, first: Client, mut place: Place) 
             return;
         }
         let now = shared.clock.elapsed();
-        if renewed.is_none_or(|at| now.saturating_sub(at) >= RENEW) {
+        if now.saturating_sub(renewed) >= RENEW {
             match shared.observe(LOOK).await {
-                Ok(_) => renewed = Some(now),
+                Ok(_) => renewed = now,
                 Err(error) => tracing::debug!(%error, "scripts were not asked to tell"),
             }
         }
