@@ -457,6 +457,15 @@ pub struct WatchFilter {
     pub states: Vec<State>,
 }
 
+impl WatchFilter {
+    /// Whether a change is one to see.
+    pub fn selects(&self, change: &Change) -> bool {
+        self.queue.as_deref().is_none_or(|queue| queue == change.queue)
+            && (self.ids.is_empty() || self.ids.contains(&change.id))
+            && (self.states.is_empty() || change.to.is_some_and(|to| self.states.contains(&to)))
+    }
+}
+
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {

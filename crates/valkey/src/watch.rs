@@ -43,13 +43,6 @@ struct Watcher {
 }
 
 impl Watcher {
-    fn wants(&self, change: &Change) -> bool {
-        self.filter.queue.as_deref().is_none_or(|queue| queue == change.queue)
-            && (self.filter.ids.is_empty() || self.filter.ids.contains(&change.id))
-            && (self.filter.states.is_empty()
-                || change.to.is_some_and(|to| self.filter.states.contains(&to)))
-    }
-
     /// The last place is kept to say that something was missed.
     fn tell(&mut self, event: &Event) {
         if self.missed > 0 && self.events.try_send(Event::Missed(self.missed)).is_ok() {
@@ -81,7 +74,7 @@ impl Watchers {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for watcher in &mut state.all {
             let wanted = match event {
-                Event::Changed(change) => watcher.wants(change),
+                Event::Changed(change) => watcher.filter.selects(change),
                 Event::Missed(_) => true,
             };
             if wanted && number > watcher.from {

@@ -13,13 +13,6 @@ struct Watcher {
 }
 
 impl Watcher {
-    fn wants(&self, change: &Change) -> bool {
-        self.filter.queue.as_deref().is_none_or(|queue| queue == change.queue)
-            && (self.filter.ids.is_empty() || self.filter.ids.contains(&change.id))
-            && (self.filter.states.is_empty()
-                || change.to.is_some_and(|to| self.filter.states.contains(&to)))
-    }
-
     /// Tells how many were missed as soon as there is room to tell it.
     fn catch_up(&mut self) {
         if self.missed > 0 && self.events.try_send(Event::Missed(self.missed)).is_ok() {
@@ -79,7 +72,7 @@ impl Watchers {
     pub(super) fn publish(&mut self, changes: &[Change]) {
         for watcher in &mut self.all {
             for change in changes {
-                if watcher.wants(change) {
+                if watcher.filter.selects(change) {
                     watcher.tell(change);
                 }
             }
