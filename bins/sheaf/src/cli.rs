@@ -3,7 +3,8 @@
 use clap::{Parser, Subcommand};
 use sheaf_node::args::ServeArgs;
 use sheaf_node::client::{
-    BackupArgs, BatchesCommand, GetArgs, PutArgs, QueueCommand, RestoreArgs, ServerArgs,
+    BackupArgs, BatchesCommand, CoordinatorCommand, GetArgs, PutArgs, QueueCommand, RestoreArgs,
+    ServerArgs,
 };
 use sheaf_node::demo::DemoArgs;
 use sheaf_node::doctor::DoctorArgs;
@@ -72,6 +73,11 @@ pub(crate) enum Command {
         server: ServerArgs,
         #[command(subcommand)]
         command: QueueCommand,
+    },
+    /// Move what a coordinator knows to another one
+    Coordinator {
+        #[command(subcommand)]
+        command: CoordinatorCommand,
     },
     /// Copy all that a running server has into a directory
     #[command(after_help = BACKUP_EXAMPLES)]

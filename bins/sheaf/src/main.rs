@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use cli::{Cli, Command};
 use sheaf_terminal::Failure;
-use start::{ask, demo, doctor, restore, serve};
+use start::{ask, coordinator, demo, doctor, restore, serve};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -46,6 +46,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Some(Command::Queue { server, command }) => {
             ask(&server, async |session| command.run(session).await)
         }
+        Some(Command::Coordinator { command }) => coordinator(command),
         Some(Command::Backup { server, args }) => {
             ask(&server, async |session| args.run(session).await)
         }
@@ -61,6 +62,7 @@ impl Command {
             Command::Doctor(args) => args.json,
             Command::Demo(args) => args.json,
             Command::Restore(args) => args.json,
+            Command::Coordinator { command } => command.json(),
             Command::Put { server, .. }
             | Command::Get { server, .. }
             | Command::Batches { server, .. }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 
 use sheaf_node::args::ServeArgs;
-use sheaf_node::client::{RestoreArgs, ServerArgs, Session};
+use sheaf_node::client::{CoordinatorCommand, RestoreArgs, ServerArgs, Session};
 use sheaf_node::config::Machine;
 use sheaf_node::demo::DemoArgs;
 use sheaf_node::doctor::DoctorArgs;
@@ -54,6 +54,10 @@ pub(crate) fn demo(args: DemoArgs) -> Result<(), Failure> {
 
 pub(crate) fn restore(args: RestoreArgs) -> Result<(), Failure> {
     on_runtime(args.run(Console::stdio()))
+}
+
+pub(crate) fn coordinator(command: CoordinatorCommand) -> Result<(), Failure> {
+    on_runtime(command.run(SystemClock::shared(), Console::stdio()))
 }
 
 /// Runs a command that talks to a server.

@@ -8,6 +8,7 @@
 mod calls;
 mod families;
 mod leases;
+pub mod migration;
 mod model;
 mod oracle;
 mod queues;

@@ -13,6 +13,7 @@
 
 mod config;
 mod disk;
+mod endpoint;
 mod file_state;
 mod inspect;
 mod mailbox;
@@ -38,6 +39,7 @@ use tokio::sync::oneshot;
 use tokio_stream::wrappers::ReceiverStream;
 
 pub use config::{Config, Durability};
+pub use endpoint::FileEndpoint;
 pub use file_state::{Inspection, State as FileState};
 pub use inspect::{Inspected, StoredBatch, inspect};
 pub use snapshot::Snapshot;

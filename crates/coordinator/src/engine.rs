@@ -49,12 +49,13 @@ use hashbrown::HashTable;
 use sheaf_proto::BatchId;
 use sheaf_retry::{RetryPolicy, Timestamp};
 
-pub(crate) use codec::decode_record;
 pub use codec::{Damage, RECORD_VERSION};
+pub(crate) use codec::{decode_record, seal_record};
 pub use copy::{COPY_PER_CALL, CopyHead, CopyPart};
 pub use dedup::FORGET_KEYS_PER_CALL;
 pub use depend::PROPAGATE_PER_CALL;
 pub use fence::MAX_EPOCH;
+pub(crate) use fence::TIME_BITS as FENCE_TIME_BITS;
 pub use tick::{EXPIRE_PER_CALL, PROMOTE_PER_CALL, PURGE_PER_CALL, REAP_PER_CALL};
 
 use crate::contract::Error;

@@ -45,6 +45,7 @@ pub mod embedded;
 pub mod engine;
 mod ext;
 pub mod limits;
+pub mod migration;
 mod model;
 mod policy;
 mod request;

@@ -1,5 +1,5 @@
 //! The commands that talk to a server: `put`, `get`, `batches …`, `queue …`,
-//! `backup`; and `restore`, which needs none.
+//! `backup`; and `restore` and `coordinator migrate`, which need none.
 //!
 //! Each command is a `clap::Args` with a `run`; the binary parses and calls it.
 
@@ -9,6 +9,7 @@ mod get;
 mod limits;
 mod lineage;
 mod list;
+mod migrate;
 mod purge;
 mod put;
 mod queue;
@@ -23,6 +24,7 @@ pub use get::GetArgs;
 pub use limits::ConfigureArgs;
 pub use lineage::LineageArgs;
 pub use list::ListArgs;
+pub use migrate::{CoordinatorCommand, MigrateArgs};
 pub use purge::PurgeArgs;
 pub use put::PutArgs;
 pub use queue::{QueueArgs, QueueCommand};

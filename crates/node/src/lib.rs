@@ -20,7 +20,7 @@
 //! | [`config`] | the settings of `serve`: one table, four layers, every problem at once |
 //! | [`args`] | the same table as a command line |
 //! | [`serve`](mod@serve) | a server, or workers for one, from the ready line to the drain |
-//! | [`client`] | `put`, `get`, `batches …`, `queue …`, `backup`, `restore` |
+//! | [`client`] | `put`, `get`, `batches …`, `queue …`, `coordinator …`, `backup`, `restore` |
 //! | [`backup`] | what a backup is, and the way back to a data directory |
 //! | [`doctor`] | whether machine, configuration and servers fit together |
 //! | [`demo`] | the whole way of the data on one machine, with a kill half-way |

@@ -83,6 +83,11 @@
 --# M_EN 11
 --# M_ED 12
 --# M_LAST 12
+-- What stands in place of its version while the state is being moved.
+--# DRAINING 1001
+--# FROZEN 1002
+--# MOVED 1003
+--# FILLING 1004
 -- A queue likewise, after the counts of the eight states.
 --# Q_LR 9
 --# Q_LB 10
@@ -223,11 +228,17 @@ function F.new_run(rid)
   S.meta_dirty = true
 end
 
-function F.begin()
+-- Why the state answers no calls.
+function F.refusal()
+  local v = S.meta[M_V]
+  if v >= DRAINING and v <= FILLING then return { 'err', 'moving', call('GET', P .. 'mv') or '' } end
+  return { 'err', 'newer', string.format('%.0f', v) }
+end
+
+-- `ends`: whether it may be called while the state drains.
+function F.begin(ends)
   F.read_meta()
-  if S.meta[M_V] ~= 1 then
-    return { 'err', 'newer', string.format('%.0f', S.meta[M_V]) }
-  end
+  if S.meta[M_V] ~= 1 and not (ends and S.meta[M_V] == DRAINING) then return F.refusal() end
   local info = call('INFO', 'replication')
   local _, at = string.find(info, 'master_replid:', 1, true)
   local rid = ssub(info, at + 1, at + 40)

@@ -465,6 +465,8 @@ function F.claim(c)
   local taken = F.held_by(c)
   if #taken > 0 then
     F.flush()
+  elseif S.meta[M_V] == DRAINING then
+    taken = {}
   elseif #c.ids > 0 then
     taken = F.named(c)
   elseif c.max > 0 then

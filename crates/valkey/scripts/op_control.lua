@@ -1,6 +1,6 @@
 -- Changes by hand. ARGV: settings, what, then what it needs.
 function F.op_control()
-  local refused = F.begin()
+  local refused = F.begin(true)
   if refused then return refused end
   local what = ARGV[2]
   local out = {}

@@ -1,6 +1,6 @@
 -- ARGV: settings, then one extension each.
 function F.op_extend()
-  local refused = F.begin()
+  local refused = F.begin(true)
   if refused then return refused end
   local ids, asked = {}, {}
   for i = 2, #ARGV do

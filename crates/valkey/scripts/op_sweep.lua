@@ -3,7 +3,7 @@
 --
 -- ARGV: settings, what, where to begin, queue or nothing, states as bits, age.
 function F.op_sweep()
-  local refused = F.begin()
+  local refused = F.begin(true)
   if refused then return refused end
   local what, from, queue, states, age = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]),
     tonumber(ARGV[6])

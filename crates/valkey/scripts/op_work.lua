@@ -5,7 +5,7 @@
 -- ones, then their tokens in one; the outcomes, each followed by its outputs; the
 -- starts; each claim with its queues and identifiers.
 function F.op_work()
-  local refused = F.begin()
+  local refused = F.begin(true)
   if refused then return refused end
   local n_plain, n_outcomes, n_starts, n_claims, budget = unp('<I4I4I4I4I4', ARGV[2])
   local at = 2 + n_plain

@@ -76,6 +76,11 @@ impl Address {
         self.config.uses_rustls()
     }
 
+    /// The number of its database.
+    pub(crate) fn database(&self) -> u8 {
+        self.config.database.unwrap_or(0)
+    }
+
     pub(crate) fn config(&self) -> &FredConfig {
         &self.config
     }

@@ -73,6 +73,7 @@
 //! | `wk:QUEUE`, `wp:` | sorted sets | marks that wake a waiting claim |
 //! | `ev` | stream | what changed, while somebody watches; 2,000 entries, gone an hour after the last |
 //! | `bad:` | text | bytes of records that could not be read |
+//! | `mv`, `mp` | text | the migration that the state is part of, and how far it has come |
 //!
 //! Nothing that lives has a time to live. A new batch costs about 500 bytes
 //! with an identifier of 36 characters and one location.
@@ -95,6 +96,7 @@
 //! | `control` | switches, limits, cancels, requeues | 24 batches |
 //! | `sweep` | one step over all batches | 96 looked at, 16 changed |
 //! | `get`, `list`, `stats` | read | 256, 96 of a list, 32 queues |
+//! | `move`, `import`, `export` | move a whole state: see `sheaf_coordinator::migration` | 64 written, 256 read |
 //!
 //! # Failures
 //! | what fails | what happens |
@@ -115,6 +117,7 @@ mod checks;
 mod config;
 mod control;
 mod coordinator;
+mod endpoint;
 mod error;
 mod group;
 mod link;
@@ -134,4 +137,5 @@ mod work;
 pub use address::Address;
 pub use config::Durability;
 pub use coordinator::{Builder, ValkeyCoordinator};
+pub use endpoint::ValkeyEndpoint;
 pub use survey::Survey;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use fred::interfaces::ClientLike as _;
 use fred::prelude::{Builder, Client, ReconnectPolicy, TcpConfig, Value};
+use fred::types::ConnectHandle;
 use fred::types::config::{ReconnectError, UnresponsiveConfig};
 use fred::types::{ClusterHash, CustomCommand};
 use sheaf_coordinator::{Error, Fence};
@@ -35,7 +36,7 @@ const MAX_LOADS: u32 = 3;
 /// A few connections that are shared by all calls.
 #[derive(Debug)]
 pub(crate) struct Link {
-    clients: Vec<Client>,
+    clients: Vec<Connection>,
     next: AtomicUsize,
     loading: tokio::sync::Mutex<()>,
     slot: u16,
@@ -46,6 +47,28 @@ pub(crate) struct Link {
     seen: AtomicU64,
     durability: Durability,
     timeout: Duration,
+}
+
+/// A client whose connection ends with it, also where nobody says goodbye.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    client: Client,
+    task: ConnectHandle,
+}
+
+impl std::ops::Deref for Connection {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // It holds the socket, and would go on to connect anew.
+        self.task.abort();
+    }
 }
 
 /// The calls of a script, with the answer's parts behind `ok`.
@@ -74,7 +97,7 @@ impl Link {
     }
 
     /// A connection of its own, for commands that block.
-    pub(crate) async fn blocking(settings: &Settings) -> Result<Client, Error> {
+    pub(crate) async fn blocking(settings: &Settings) -> Result<Connection, Error> {
         // Its silence is watched by whoever waits on it.
         init(&builder(settings, None)?, settings).await
     }
@@ -237,7 +260,7 @@ impl Link {
 
     /// Whether any connection stands.
     pub(crate) fn is_connected(&self) -> bool {
-        self.clients.iter().any(fred::interfaces::ClientLike::is_connected)
+        self.clients.iter().any(|client| client.is_connected())
     }
 
     pub(crate) async fn close(&self) {
@@ -289,6 +312,11 @@ impl Refusal {
     pub(crate) fn text(&self, at: usize) -> String {
         let value = self.details.get(at).and_then(Value::as_string);
         value.unwrap_or_default()
+    }
+
+    pub(crate) fn bytes(&self, at: usize) -> Bytes {
+        let value = self.details.get(at).cloned();
+        value.and_then(Value::into_bytes).unwrap_or_default()
     }
 
     pub(crate) fn number(&self, at: usize) -> u64 {
@@ -353,11 +381,18 @@ fn builder(settings: &Settings, timeout: Option<Duration>) -> Result<Builder, Er
     Ok(builder)
 }
 
-async fn init(builder: &Builder, settings: &Settings) -> Result<Client, Error> {
+async fn init(builder: &Builder, settings: &Settings) -> Result<Connection, Error> {
     let operation = || format!("connect to {}", settings.address);
     let client = builder.build().map_err(|error| backend(operation(), error))?;
-    match tokio::time::timeout(settings.timeout, client.init()).await {
-        Ok(Ok(_task)) => Ok(client),
+    let listener = client.clone();
+    let mut connected = std::pin::pin!(listener.wait_for_connect());
+    // Listens before there is something to hear. As `init` of the client does it,
+    // but the task is known also where this comes to nothing.
+    let _not_yet = futures::poll!(connected.as_mut());
+    let task = client.connect();
+    let connection = Connection { client, task };
+    match tokio::time::timeout(settings.timeout, connected).await {
+        Ok(Ok(())) => Ok(connection),
         Ok(Err(error)) => {
             let code = match code(&error) {
                 Code::DeadlineExceeded | Code::Internal => Code::Unavailable,

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fred::clients::Client;
 use fred::interfaces::ClientLike as _;
 use fred::prelude::Value;
 use fred::types::{ClusterHash, CustomCommand};
 use sheaf_coordinator::Error;
 
 use crate::coordinator::Shared;
-use crate::link::Link;
+use crate::link::{Connection, Link};
 
 /// How long the server holds a listener that hears nothing.
 const BLOCK: Duration = Duration::from_secs(2);
@@ -22,7 +21,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 /// Takes wakes off and gives them to claims that wait.
 pub(crate) async fn listener(shared: Arc<Shared>) {
-    let mut client: Option<Client> = None;
+    let mut client: Option<Connection> = None;
     while !shared.is_closed() {
         let unclaimed = shared.parking.take_unclaimed();
         if !unclaimed.is_empty()
@@ -77,7 +76,7 @@ enum Heard {
 
 async fn listen(
     shared: &Shared,
-    client: &Client,
+    client: &Connection,
     queues: &[String],
 ) -> Result<Option<String>, Heard> {
     let own = shared.own_key();

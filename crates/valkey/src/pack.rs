@@ -7,14 +7,17 @@ use bytes::Bytes;
 use prost::Message as _;
 use sheaf_coordinator::engine::Config;
 use sheaf_coordinator::limits;
+use sheaf_coordinator::migration::Record;
 use sheaf_coordinator::{
-    BatchSpec, ClaimRequest, Error, Extension, Failure, Fence, OnParentFailure, Outcome, Progress,
-    QueuePolicy, Resolution,
+    Batch, BatchSpec, ClaimRequest, Error, Extension, Failure, Fence, OnParentFailure, Outcome,
+    Progress, QueuePolicy, Resolution, State,
 };
 use sheaf_proto::BatchId;
 use sheaf_proto::coordinator::v1 as proto;
-use sheaf_retry::RetryPolicy;
+use sheaf_retry::{RetryPolicy, Timestamp};
 use twox_hash::XxHash3_64;
+
+use crate::unpack::{SAME, STARTED};
 
 /// Whole numbers are exact in a script up to here.
 pub(crate) const MAX_EXACT: u64 = 1 << 53;
@@ -304,6 +307,86 @@ pub(crate) fn no_zero(field: &'static str, text: &str) -> Result<(), Error> {
     Ok(())
 }
 
+/// What became of a batch, as scripts keep it; nothing for one that is new and
+/// ready. Its place is put in by whoever gives it one.
+pub(crate) fn state(record: &Record) -> Bytes {
+    let batch = &record.batch;
+    let is_new = batch.state == State::Pending
+        && (batch.attempts, batch.lost_leases, batch.last_fence) == (0, 0, Fence(0))
+        && batch.error.is_none()
+        && batch.progress.is_none()
+        && batch.outputs.is_empty()
+        && batch.settled.is_none()
+        && record.expires_at.is_none()
+        && batch.updated_at == batch.registered_at;
+    if is_new {
+        return Bytes::new();
+    }
+    let time = |at: Option<Timestamp>| at.map_or(0, Timestamp::as_micros);
+    let started = batch.lease.as_ref().is_some_and(|held| held.started);
+    let same = batch.settled.is_some_and(|(fence, _)| fence == batch.last_fence);
+    let (settled, how) = batch.settled.map_or((Fence(0), 0), |(fence, how)| (fence, number(how)));
+    let mut packed = Packed::default();
+    packed
+        .byte(RECORD_VERSION)
+        .byte(batch.state as u8 + 1)
+        .byte((u8::from(started) * STARTED) | (u8::from(same) * SAME))
+        .byte(how)
+        .u32(batch.lost_leases)
+        .u64(batch.updated_at.as_micros())
+        .u64(time(batch.due_at.or(batch.finished_at)))
+        .u64(time(record.expires_at))
+        .u32(batch.attempts)
+        .u64(time(batch.first_attempt_at))
+        .fence(settled);
+    if let Some(held) = &batch.lease {
+        let duration = u64::try_from(held.duration.as_micros()).unwrap_or(u64::MAX);
+        let queue = limits::queue(&batch.spec.queue).unwrap_or(&batch.spec.queue);
+        packed
+            .u64(duration)
+            .u64(held.claimed_at.as_micros())
+            .text(&held.worker)
+            .text(&held.request_id)
+            .text(queue);
+    }
+    let waits: Vec<BatchId> = record.waits_for.iter().map(|waited| waited.id.clone()).collect();
+    packed.sections(batch, &waits);
+    packed
+        .u64(time(batch.lease.as_ref().map(|held| held.deadline)))
+        .u64(batch.spec.rows)
+        .u64(batch.spec.bytes)
+        .u64(0)
+        .fence(batch.last_fence);
+    packed.done()
+}
+
+impl Packed {
+    fn sections(&mut self, batch: &Batch, waits: &[BatchId]) {
+        if let Some(error) = &batch.error {
+            let mut section = Packed::default();
+            section.u64(error.at.as_micros()).raw(&failure(error));
+            self.byte(b'e').long(&section.0);
+        }
+        if let Some(known) = &batch.progress {
+            self.byte(b'p').long(&progress(known));
+        }
+        if !batch.outputs.is_empty() {
+            self.byte(b'o').ids(&batch.outputs);
+        }
+        if !waits.is_empty() {
+            self.byte(b'u').ids(waits);
+        }
+    }
+}
+
+fn number(resolution: Resolution) -> u8 {
+    match resolution {
+        Resolution::Completed => 1,
+        Resolution::Failed => 2,
+        Resolution::Released => 3,
+    }
+}
+
 fn failure(failure: &Failure) -> Bytes {
     let failure = limits::failure(failure);
     let mut packed = Packed::default();
@@ -316,15 +399,10 @@ fn failure(failure: &Failure) -> Bytes {
 
 /// An outcome; its outputs follow as specifications.
 pub(crate) fn outcome(outcome: &Outcome) -> Bytes {
-    let kind = match outcome.resolution {
-        Resolution::Completed => 1,
-        Resolution::Failed => 2,
-        Resolution::Released => 3,
-    };
     let outputs = u16::try_from(outcome.outputs.len()).unwrap_or(u16::MAX);
     let mut packed = Packed::default();
     packed
-        .byte(kind)
+        .byte(number(outcome.resolution))
         .fence(outcome.lease.fence)
         .micros(outcome.delay)
         .raw(&outputs.to_le_bytes())

@@ -18,6 +18,7 @@ use sheaf_retry::Timestamp;
 use crate::control::state_bits;
 use crate::coordinator::Shared;
 use crate::error::{damaged, unexpected};
+use crate::link::Link;
 use crate::unpack::{self, Reader};
 use crate::work::{bytes, list, number};
 
@@ -114,47 +115,19 @@ impl Shared {
     async fn stats(&self, name: Option<&str>) -> Result<Vec<QueueStats>, Error> {
         let mut names = match name {
             Some(name) => vec![limits::queue(name)?.to_owned()],
-            None => {
-                let key = Value::from(self.link.key("qs"));
-                let names = list(Some(self.link.command_of("SMEMBERS", vec![key]).await?));
-                names.iter().filter_map(Value::as_string).collect()
-            }
+            None => queue_names(&self.link).await?,
         };
         if name.is_none() && !names.iter().any(|name| name == DEFAULT_QUEUE) {
             names.push(DEFAULT_QUEUE.to_owned());
         }
         names.sort_unstable();
-        let mut all = Vec::with_capacity(names.len());
-        for part in names.chunks(STATS_PER_CALL) {
-            let arguments = part.iter().cloned().map(Bytes::from).collect();
-            let answer = self.link.call(&self.link.library().stats, arguments, false).await?;
-            let mut answer = answer.map_err(|refusal| self.refused(&refusal, &[]))?;
-            let values = list(answer.next());
-            for (name, pair) in part.iter().zip(values.chunks_exact(2)) {
-                let raw = bytes(pair[0].clone());
-                all.push(if raw.is_empty() {
-                    nothing(name)
-                } else {
-                    unpack::queue(name, &raw, number(&pair[1])).map_err(damaged("count"))?
-                });
-            }
-        }
-        Ok(all)
+        queue_stats(&self.link, &names).await
     }
 
     async fn history(&self) -> Result<History, Error> {
         // A server that was started again begins a run before it is asked.
         self.sweep(Vec::new()).await?;
-        let past = vec![Value::from(self.link.key("pr")), Value::Integer(0), Value::Integer(-1)];
-        let past = list(Some(self.link.command_of("LRANGE", past).await?));
-        let meta = bytes(self.link.command_of("GET", vec![self.link.key("m").into()]).await?);
-        let run = |text: String| {
-            let (id, end) = text.split_once(':')?;
-            Some(Run { id: id.parse().ok()?, end: end.parse().ok()? })
-        };
-        let mut runs: Vec<Run> = past.iter().filter_map(Value::as_string).filter_map(run).collect();
-        runs.push(present_run(&meta).map_err(damaged("read the history"))?);
-        Ok(History { runs })
+        history(&self.link).await
     }
 
     async fn recovery(&self, leases: &[LeaseRef]) -> Result<Vec<Recovered>, Error> {
@@ -253,6 +226,49 @@ impl Shared {
         near.dedup();
         Ok(near)
     }
+}
+
+/// The names of all queues, in no order.
+pub(crate) async fn queue_names(link: &Link) -> Result<Vec<String>, Error> {
+    let names = list(Some(link.command_of("SMEMBERS", vec![link.key("qs").into()]).await?));
+    Ok(names.iter().filter_map(Value::as_string).collect())
+}
+
+/// Counts, switches and limits of these queues.
+pub(crate) async fn queue_stats(link: &Link, names: &[String]) -> Result<Vec<QueueStats>, Error> {
+    let mut all = Vec::with_capacity(names.len());
+    for part in names.chunks(STATS_PER_CALL) {
+        let arguments = part.iter().cloned().map(Bytes::from).collect();
+        let answer = link.call(&link.library().stats, arguments, false).await?;
+        let mut answer = answer.map_err(|_| unexpected("count"))?;
+        let values = list(answer.next());
+        for (name, pair) in part.iter().zip(values.chunks_exact(2)) {
+            let raw = bytes(pair[0].clone());
+            all.push(if raw.is_empty() {
+                nothing(name)
+            } else {
+                unpack::queue(name, &raw, number(&pair[1])).map_err(damaged("count"))?
+            });
+        }
+    }
+    Ok(all)
+}
+
+/// The runs that the state has seen, as it says now.
+pub(crate) async fn history(link: &Link) -> Result<History, Error> {
+    let past = vec![Value::from(link.key("pr")), Value::Integer(0), Value::Integer(-1)];
+    let past = list(Some(link.command_of("LRANGE", past).await?));
+    let meta = bytes(link.command_of("GET", vec![link.key("m").into()]).await?);
+    let run = |text: String| {
+        let (id, end) = text.split_once(':')?;
+        Some(Run { id: id.parse().ok()?, end: end.parse().ok()? })
+    };
+    let mut runs: Vec<Run> = past.iter().filter_map(Value::as_string).filter_map(run).collect();
+    // Nothing is there before the first call of a script.
+    if !meta.is_empty() {
+        runs.push(present_run(&meta).map_err(damaged("read the history"))?);
+    }
+    Ok(History { runs })
 }
 
 fn node(id: &BatchId, depth: u32) -> LineageNode {

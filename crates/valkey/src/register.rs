@@ -2,6 +2,7 @@
 
 use fred::prelude::Value;
 use sheaf_coordinator::limits::{self, MAX_DEPENDENCIES, MAX_ITEMS, at_most};
+use sheaf_coordinator::migration::Phase;
 use sheaf_coordinator::{BatchSpec, Error, Position, Registered, State};
 use sheaf_retry::Code;
 
@@ -97,6 +98,12 @@ impl Shared {
                 code: Code::FormatNewer,
                 source: None,
             },
+            "moving" => {
+                let phase = Phase::decode(&refusal.bytes(0)).ok();
+                let name = crate::endpoint::name(&self.settings);
+                let known = phase.and_then(|phase| phase.refusal(&name));
+                known.unwrap_or_else(|| unexpected("read what is being moved"))
+            }
             "draining" => Error::Draining { queue: refusal.text(0) },
             "over" if refusal.text(0) == "queues" => Error::Limit {
                 field: "queues",

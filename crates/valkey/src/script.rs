@@ -16,7 +16,7 @@ macro_rules! parts {
 }
 
 /// In the order in which they use each other.
-const PARTS: [&str; 17] = parts![
+const PARTS: [&str; 20] = parts![
     "base",
     "change",
     "depend",
@@ -33,6 +33,9 @@ const PARTS: [&str; 17] = parts![
     "op_get",
     "op_list",
     "op_stats",
+    "op_move",
+    "op_import",
+    "op_export",
     "library",
 ];
 
@@ -53,6 +56,9 @@ pub(crate) struct Library {
     pub(crate) get: Function,
     pub(crate) list: Function,
     pub(crate) stats: Function,
+    pub(crate) migrate: Function,
+    pub(crate) import: Function,
+    pub(crate) export: Function,
 }
 
 /// A function by its name for people and on the server.
@@ -91,6 +97,9 @@ impl Library {
             get: function("get"),
             list: function("list"),
             stats: function("stats"),
+            migrate: function("move"),
+            import: function("import"),
+            export: function("export"),
         }
     }
 }

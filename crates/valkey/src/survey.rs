@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use fred::prelude::Value;
 use sheaf_coordinator::Error;
+use sheaf_coordinator::migration::Phase;
 use sheaf_retry::SharedClock;
 
 use crate::checks;
@@ -60,7 +61,7 @@ impl Builder {
         let link = Link::connect(&settings, Bytes::new()).await?;
         let surveyed = async {
             let refused = checks::server(&link, &settings).await.err();
-            look(&link, refused, clock).await
+            look(&link, &crate::endpoint::name(&settings), refused, clock).await
         };
         let surveyed = surveyed.await;
         link.close().await;
@@ -68,7 +69,12 @@ impl Builder {
     }
 }
 
-async fn look(link: &Link, refused: Option<Error>, clock: &SharedClock) -> Result<Survey, Error> {
+async fn look(
+    link: &Link,
+    name: &str,
+    refused: Option<Error>,
+    clock: &SharedClock,
+) -> Result<Survey, Error> {
     let text = link.command_of("INFO", Vec::new()).await?.as_string().unwrap_or_default();
     let pairs = text.lines().filter_map(|line| line.trim_end().split_once(':'));
     let info: HashMap<&str, &str> = pairs.collect();
@@ -80,6 +86,9 @@ async fn look(link: &Link, refused: Option<Error>, clock: &SharedClock) -> Resul
     };
     let fine = |name: &str| matches!(get(name), "" | "ok");
     let used = link.command_of("EXISTS", vec![link.key("m").into()]).await?;
+    let moving = link.command_of("GET", vec![link.key("mv").into()]).await?;
+    let phase = Phase::decode(&moving.into_bytes().unwrap_or_default())?;
+    let refused = refused.or_else(|| phase.refusal(name));
     let mut took = Vec::with_capacity(CALLS);
     for _ in 0..CALLS {
         let before = clock.elapsed();

@@ -201,12 +201,15 @@ fn spec(id: &BatchId, bytes: &[u8]) -> Result<BatchSpec> {
 
 /// Bytes of the end of a state: deadline, rows, bytes, place and token.
 const TAIL_BYTES: usize = 44;
+/// Bytes of its beginning, and where in it stands when the batch expires.
+const HEAD_BYTES: usize = 56;
+const EXPIRES_AT: usize = 24;
 /// Flags of a state: processing has begun; settled with the last token.
-const STARTED: u8 = 1;
-const SAME: u8 = 8;
+pub(crate) const STARTED: u8 = 1;
+pub(crate) const SAME: u8 = 8;
 
 /// Places count microseconds from here: the beginning of 2025.
-const BASE: u64 = 1_735_689_600_000_000;
+pub(crate) const BASE: u64 = 1_735_689_600_000_000;
 
 fn registered_at(place: u64) -> Timestamp {
     Timestamp::from_micros(place + BASE)
@@ -300,6 +303,27 @@ fn sections(mut reader: Reader<'_>, batch: &mut Batch) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What [`record`] leaves out: when it expires, and what it waits for.
+pub(crate) fn rest(state: &[u8]) -> Result<(Option<Timestamp>, Vec<BatchId>)> {
+    let Some(end) = state.len().checked_sub(TAIL_BYTES) else { return Ok((None, Vec::new())) };
+    let mut reader = Reader(&state[..end]);
+    reader.take(EXPIRES_AT)?;
+    let expires_at = reader.u64()?;
+    reader.take(HEAD_BYTES - EXPIRES_AT - 8)?;
+    if state.get(1).copied() == Some(State::Processing as u8 + 1) {
+        let (_duration, _claimed_at) = (reader.u64()?, reader.u64()?);
+        let _names = (reader.short()?, reader.short()?, reader.short()?);
+    }
+    let mut waits = Vec::new();
+    while !reader.0.is_empty() {
+        let (tag, content) = (reader.byte()?, reader.long()?);
+        if tag == b'u' {
+            waits = ids(content)?;
+        }
+    }
+    Ok(((expires_at > 0).then(|| Timestamp::from_micros(expires_at)), waits))
 }
 
 /// A lease of a batch that is under one.

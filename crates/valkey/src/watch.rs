@@ -3,7 +3,6 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use fred::clients::Client;
 use fred::interfaces::ClientLike as _;
 use fred::prelude::Value;
 use fred::types::{ClusterHash, CustomCommand};
@@ -17,7 +16,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use crate::coordinator::Shared;
 use crate::error::backend;
-use crate::link::Link;
+use crate::link::{Connection, Link};
 use crate::unpack::{self, Damaged, Reader};
 use crate::work::{bytes, list};
 
@@ -159,7 +158,7 @@ async fn last_entry(shared: &Shared) -> Result<String, Error> {
 }
 
 /// Reads as long as somebody looks.
-async fn read(shared: std::sync::Weak<Shared>, first: Client, mut place: Place) {
+async fn read(shared: std::sync::Weak<Shared>, first: Connection, mut place: Place) {
     let mut client = Some(first);
     let mut renewed = shared.upgrade().map_or(Duration::ZERO, |shared| shared.clock.elapsed());
     loop {
@@ -201,7 +200,7 @@ async fn read(shared: std::sync::Weak<Shared>, first: Client, mut place: Place) 
 }
 
 /// Reads what is there, or waits for it.
-async fn some(shared: &Shared, client: &Client, place: &mut Place) -> Result<(), Error> {
+async fn some(shared: &Shared, client: &Connection, place: &mut Place) -> Result<(), Error> {
     let millis = i64::try_from(BLOCK.as_millis()).unwrap_or(i64::MAX);
     let arguments: Vec<Value> = vec![
         "COUNT".into(),

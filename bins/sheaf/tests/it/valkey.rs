@@ -1,6 +1,7 @@
 //! The coordinator on a real Valkey, behind real processes.
 
 mod lifecycle;
+mod migrate;
 mod refusals;
 mod topologies;
 

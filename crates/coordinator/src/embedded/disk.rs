@@ -17,6 +17,7 @@ use sheaf_retry::{Code, Timestamp};
 use super::upgrade::upgrade;
 use crate::contract::Error;
 use crate::engine::{Damage, Effects, Engine, MAX_EPOCH, RECORD_VERSION};
+use crate::migration::Phase;
 
 pub(super) const BATCHES: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("batches");
 pub(super) const QUEUES: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("queues");
@@ -56,6 +57,31 @@ pub(super) struct Disk {
 pub(super) fn new_run() -> u64 {
     // The keys of the hasher are random.
     RandomState::new().hash_one(META_KEY).max(1)
+}
+
+/// Of a new file.
+pub(super) fn make_tables(database: &Database) -> Result<(), redb::Error> {
+    let write = database.begin_write()?;
+    write.open_table(BATCHES)?;
+    write.open_table(QUEUES)?;
+    write.open_table(META)?;
+    write.open_table(QUARANTINE)?;
+    write.commit()?;
+    Ok(())
+}
+
+/// The epoch that an opening of the file takes.
+pub(super) fn next_epoch(meta: &CoordinatorMeta, now: Timestamp) -> u64 {
+    // The original may have been opened since, and other copies of it.
+    let floor = if meta.copied_at > 0 { now.as_millis() / EPOCH_OF_COPIES_MS } else { 0 };
+    meta.epoch.max(floor).saturating_add(1)
+}
+
+/// A later version wrote it.
+pub(super) fn newer(name: &dyn std::fmt::Display, version: u32) -> Error {
+    let operation =
+        format!("{name} has records of version {version}, this build knows up to {RECORD_VERSION}");
+    Error::Backend { operation, code: Code::FormatNewer, source: None }
 }
 
 pub(super) fn code(error: &redb::Error) -> Code {
@@ -103,11 +129,14 @@ impl Disk {
         if meta.version > RECORD_VERSION {
             return Err(disk.newer(meta.version));
         }
+        if let Some(migration) = meta.migration.take()
+            && let Some(refusal) = Phase::from_stored(migration)?.refusal(&disk.name)
+        {
+            return Err(refusal);
+        }
         upgrade(disk.database()?, &disk.name, &mut meta)
             .map_err(|error| disk.failed("bring on the records of", error))?;
-        // The original may have been opened since, and other copies of it.
-        let floor = if meta.copied_at > 0 { now.as_millis() / EPOCH_OF_COPIES_MS } else { 0 };
-        disk.epoch = meta.epoch.max(floor).saturating_add(1);
+        disk.epoch = next_epoch(&meta, now);
         if disk.epoch > MAX_EPOCH {
             let operation =
                 format!("open {}: it was opened {MAX_EPOCH} times, its limit", disk.name);
@@ -141,11 +170,7 @@ impl Disk {
     }
 
     fn newer(&self, version: u32) -> Error {
-        let operation = format!(
-            "{} has records of version {version}, this build knows up to {RECORD_VERSION}",
-            self.name
-        );
-        Error::Backend { operation, code: Code::FormatNewer, source: None }
+        newer(&self.name, version)
     }
 
     /// The library checks its file with assertions in places: a damaged file
@@ -185,12 +210,7 @@ impl Disk {
                 Err(TableError::TableDoesNotExist(_)) => {}
                 Err(error) => return Err(error.into()),
             }
-            let write = database.begin_write()?;
-            write.open_table(BATCHES)?;
-            write.open_table(QUEUES)?;
-            write.open_table(META)?;
-            write.open_table(QUARANTINE)?;
-            write.commit()?;
+            make_tables(database)?;
             Ok(None)
         };
         let bytes = run().map_err(|error| self.failed("open", error))?;

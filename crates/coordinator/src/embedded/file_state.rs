@@ -6,6 +6,7 @@ use std::path::Path;
 use super::read::{self, Unread};
 use crate::contract::Error;
 use crate::engine::RECORD_VERSION;
+use crate::migration::Phase;
 
 /// Most records that are read and checked; the rest is counted.
 const MAX_CHECKED: u64 = 100_000;
@@ -38,6 +39,8 @@ pub enum State {
     InUse,
     /// Its coordinator did not close it: the next start puts it in order first.
     NotClosed,
+    /// Its state is being moved, or was: no coordinator opens it.
+    Migrating(Phase),
     /// It was closed in good order, and this is in it.
     Closed(Inspection),
 }
@@ -54,16 +57,32 @@ impl State {
     /// wrote it, [`Code::Corrupt`](sheaf_retry::Code::Corrupt) where it is damaged or something else,
     /// [`Code::Io`](sheaf_retry::Code::Io) where it cannot be read.
     pub fn of(path: &Path) -> Result<Self, Error> {
+        State::looked_at(path, MAX_CHECKED)
+    }
+
+    /// As [`State::of`], but only counts.
+    ///
+    /// # Errors
+    /// As [`State::of`].
+    pub fn counted(path: &Path) -> Result<Self, Error> {
+        State::looked_at(path, 0)
+    }
+
+    fn looked_at(path: &Path, most: u64) -> Result<Self, Error> {
         if !path.exists() {
             return Ok(State::Absent);
         }
-        let found = match read::read(path, MAX_CHECKED, &mut |_| ()) {
+        let found = match read::read(path, most, &mut |_| ()) {
             Ok(found) => found,
             Err(Unread::InUse(_)) => return Ok(State::InUse),
             Err(Unread::NotClosed(_)) => return Ok(State::NotClosed),
             Err(Unread::Failed(error)) => return Err(error),
         };
-        let (version, epoch) = found.meta.map_or((0, 0), |meta| (meta.version, meta.epoch));
+        let meta = found.meta.unwrap_or_default();
+        if let Some(migration) = meta.migration {
+            return Ok(State::Migrating(Phase::from_stored(migration)?));
+        }
+        let (version, epoch) = (meta.version, meta.epoch);
         Ok(State::Closed(Inspection {
             version,
             epoch,

@@ -85,7 +85,9 @@ pub(super) fn read(
     }));
     match done {
         Ok(Ok(Ok(found))) => Ok(found),
-        Ok(Ok(Err(Stop::Newer(version)))) => Err(Unread::Failed(newer(path, version))),
+        Ok(Ok(Err(Stop::Newer(version)))) => {
+            Err(Unread::Failed(disk::newer(&path.display(), version)))
+        }
         Ok(Ok(Err(Stop::Database(error)))) => Err(Unread::Failed(failed(error))),
         Ok(Err(error)) => Err(match error {
             DatabaseError::DatabaseAlreadyOpen => Unread::InUse(failed(error.into())),
@@ -100,17 +102,6 @@ pub(super) fn read(
 pub(super) fn damaged(path: &Path, why: &str) -> Error {
     let operation = format!("read {}: {why}", path.display());
     Error::Backend { operation, code: Code::Corrupt, source: None }
-}
-
-fn newer(path: &Path, version: u32) -> Error {
-    Error::Backend {
-        operation: format!(
-            "{} has records of version {version}, this build knows up to {RECORD_VERSION}",
-            path.display()
-        ),
-        code: Code::FormatNewer,
-        source: None,
-    }
 }
 
 fn contents(

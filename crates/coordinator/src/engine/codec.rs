@@ -210,6 +210,7 @@ impl Engine {
             copied_at: 0,
             run: self.run,
             past: self.past.iter().map(proto::Run::from).collect(),
+            migration: None,
         }
     }
 
@@ -341,6 +342,15 @@ impl Engine {
             self.attach(slot);
         }
     }
+}
+
+/// The stored form of a batch, with its checksum behind it.
+pub(crate) fn seal_record(record: &storage::BatchRecord) -> Vec<u8> {
+    let mut bytes = storage::BatchRecord { crc32c: 0, ..record.clone() }.encode_to_vec();
+    let checksum = crc32c::crc32c(&bytes);
+    bytes.put_u8(CHECKSUM_KEY);
+    bytes.put_u32_le(checksum);
+    bytes
 }
 
 /// The stored form of a batch, checked by its checksum, its version and its number.

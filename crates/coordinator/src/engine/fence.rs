@@ -5,7 +5,7 @@ use sheaf_retry::Timestamp;
 use crate::model::Fence;
 
 /// Bits of a token below the epoch.
-const TIME_BITS: u32 = 44;
+pub(crate) const TIME_BITS: u32 = 44;
 /// Greatest epoch: a coordinator can be opened this often.
 pub const MAX_EPOCH: u64 = (1 << (64 - TIME_BITS)) - 1;
 

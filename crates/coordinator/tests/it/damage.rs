@@ -219,15 +219,20 @@ fn rewrite(path: &std::path::Path, change: impl FnOnce(&mut Vec<u8>)) {
     write.commit().unwrap();
 }
 
+/// Turns some bits of the second batch of a file.
+pub(super) fn break_second(path: &std::path::Path) {
+    rewrite(path, |bytes| {
+        let last = bytes.len() - 8;
+        bytes[last] ^= 0x55;
+    });
+}
+
 #[tokio::test]
 async fn one_damaged_record_fails_alone() {
     let home = super::directory();
     let path = super::file(home.path());
     three(&path).await;
-    rewrite(&path, |bytes| {
-        let last = bytes.len() - 8;
-        bytes[last] ^= 0x55;
-    });
+    break_second(&path);
     for _ in 0..2 {
         let coordinator = open(&path).unwrap();
         let damaged = batch(&coordinator, "b").await.unwrap();

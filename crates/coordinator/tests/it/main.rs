@@ -6,6 +6,7 @@ mod conformance;
 mod crash;
 mod damage;
 mod ext;
+mod migration;
 mod snapshot;
 mod tracker;
 

@@ -339,6 +339,10 @@ fn records(state: &Result<FileState, Failed>, holding: &Holding) -> Check {
             name,
             "coordinator.redb was not closed: the next start puts it in order, which takes a little",
         ),
+        Ok(FileState::Migrating(phase)) => {
+            let found = phase.refusal("coordinator.redb").map(|refusal| refusal.to_string());
+            Check::problem(name, Code::FailedPrecondition, found.unwrap_or_default())
+        }
         Ok(FileState::Closed(found)) => {
             let text = format!(
                 "{} of version {} in coordinator.redb",

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use sheaf_coordinator::embedded::FileState;
 use sheaf_coordinator::engine;
 use sheaf_flight::TlsFiles;
 use sheaf_retry::{RetryPolicy, SharedClock};
 use sheaf_valkey::{Builder, ValkeyCoordinator};
 
 use super::error::Error;
+use crate::backup::COORDINATOR_FILE;
 use crate::config::{Config, Password, ValkeyConfig};
 
 /// Connects, and checks that the server can be trusted with batches.
@@ -16,6 +18,7 @@ pub(super) async fn open(
     valkey: &ValkeyConfig,
     clock: &SharedClock,
 ) -> Result<Arc<ValkeyCoordinator>, Error> {
+    warn_of_state_left_behind(config, valkey);
     let builder = builder(config, valkey, clock).await?;
     let opened = builder.connect(clock.clone()).await;
     let opened = opened.map_err(|source| Error::Valkey { source })?;
@@ -26,6 +29,23 @@ pub(super) async fn open(
         "the coordinator is on Valkey"
     );
     Ok(Arc::new(opened))
+}
+
+/// A server that had its coordinator inside before knows nothing of those batches.
+fn warn_of_state_left_behind(config: &Config, valkey: &ValkeyConfig) {
+    let data_dir = config.data_dir();
+    // What cannot be read is told by `sheaf doctor`: it is not used here.
+    if let Ok(FileState::Closed(found)) = FileState::counted(&data_dir.join(COORDINATOR_FILE))
+        && found.batches > 0
+    {
+        tracing::warn!(
+            batches = found.batches,
+            data_dir = %data_dir.display(),
+            "coordinator.redb there has batches that Valkey does not know; with the server \
+             stopped, `sheaf coordinator migrate --from {} --to {valkey}` moves them",
+            data_dir.display(),
+        );
+    }
 }
 
 /// How it is reached. Files are read now.

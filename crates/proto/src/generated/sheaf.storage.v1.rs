@@ -73,6 +73,24 @@ pub struct CoordinatorMeta {
     /// The runs before that this state has seen, newest last.
     #[prost(message, repeated, tag = "8")]
     pub past: ::prost::alloc::vec::Vec<super::super::coordinator::v1::Run>,
+    /// Its state is being moved, or was: nobody may open the file.
+    #[prost(message, optional, tag = "9")]
+    pub migration: ::core::option::Option<Migration>,
+}
+/// A move of a coordinator's state to another one, as both sides keep it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Migration {
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub from: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub to: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "4")]
+    pub began_at: u64,
+    /// 1 draining, 2 frozen, 3 moved away, 4 being filled.
+    #[prost(uint32, tag = "5")]
+    pub phase: u32,
 }
 /// What the store keeps beside a payload.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use sheaf_coordinator::{ClaimRequest, Coordinator as _};
 use sheaf_retry::{Code, Retryable as _, SystemClock};
-use sheaf_testkit::{Flavour, Valkey, free_port};
+use sheaf_testkit::{Flavour, Valkey, free_port, wait_until_async};
 use sheaf_valkey::Builder;
 
 use crate::kit::{self, builder, connect};
@@ -88,4 +89,28 @@ async fn a_server_that_hangs_is_told_soon() {
     assert_eq!(code, Code::Unavailable, "{text}");
     assert!(took < Duration::from_secs(4), "{took:?}");
     kit::quick_core(&connect(builder(addr)).await, "resumed").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_end_with_what_made_them() {
+    let Some(server) = Valkey::start(&[]).unwrap() else { return };
+    let connections = || {
+        let info = server.info("clients").unwrap();
+        info["connected_clients"].parse::<u32>().unwrap()
+    };
+    let before = connections();
+    for _ in 0..5 {
+        let coordinator = kit::connect(kit::builder(server.addr())).await;
+        let claim = kit::request("w", "one", 1);
+        let waiting = ClaimRequest { wait: Duration::from_secs(30), ..claim };
+        let listening = coordinator.claim(waiting);
+        // One that waits has a connection of its own that listens.
+        let heard = tokio::time::timeout(Duration::from_millis(200), listening).await;
+        assert!(heard.is_err());
+        // Nobody calls `close`.
+        drop(coordinator);
+        drop(kit::builder(server.addr()).endpoint().await.unwrap());
+    }
+    let ended = async || connections() <= before;
+    wait_until_async(kit::DEADLINE, "all connections are closed", ended).await.unwrap();
 }

@@ -9,6 +9,7 @@ mod durability;
 mod kit;
 mod load;
 mod memory;
+mod migration;
 mod mutants;
 mod outages;
 mod redis;
