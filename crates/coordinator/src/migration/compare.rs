@@ -178,6 +178,8 @@ mod tests {
     use crate::migration::Waited;
     use crate::model::{Failure, Fence, Holder, Progress as Work, Resolution, State};
 
+    type Change = Box<dyn Fn(&mut Record)>;
+
     fn record() -> Record {
         let mut record = Record::damaged(1, None, "why", Timestamp::from_millis(5));
         record.batch.settled = Some((Fence(3), Resolution::Failed));
@@ -197,7 +199,7 @@ mod tests {
             claimed_at: at,
             duration: Duration::from_secs(1),
         };
-        let changes: [(&str, Box<dyn Fn(&mut Record)>); 18] = [
+        let changes: [(&str, Change); 18] = [
             ("id", Box::new(|r| r.batch.spec.id = "x".parse().unwrap())),
             ("the specification", Box::new(|r| r.batch.spec.rows = 1)),
             ("state", Box::new(|r| r.batch.state = State::Expired)),
