@@ -24,7 +24,7 @@ use futures::future::BoxFuture;
 use sheaf_proto::BatchId;
 use sheaf_retry::{Code, RetryPolicy, Timestamp};
 
-pub use oracle::random;
+pub use oracle::{random, random_alike};
 
 use crate::contract::{Coordinator, Error};
 use crate::ext::CoordinatorExt as _;

@@ -143,6 +143,7 @@ function F.reset(keys, args)
     -- Nothing but this was touched by the call before.
     S.cfg = F.read_settings(ssub(args[1], 1, -13))
     S.queues, S.queue_list, S.wake, S.meta, S.meta_dirty, S.aged = {}, {}, {}, nil, nil, false
+    S.blocks, S.written, S.some_blocks, S.reading, S.swept = {}, {}, nil, false, nil
     return
   end
   S = {
@@ -174,6 +175,9 @@ function F.reset(keys, args)
     events = {},
     -- The index of terminal batches to which some were added.
     aged = false,
+    -- Blocks by their first place, and those to write; whether there are any;
+    -- whether nothing may be changed.
+    blocks = {}, written = {}, some_blocks = nil, reading = false,
   }
 end
 
@@ -427,6 +431,13 @@ function F.load(id)
   if r ~= nil then return r end
   -- MGET, as it answers with nothing for a key of another kind.
   local got = call('MGET', P .. 'b:' .. id, P .. 's:' .. id)
+  if got[1] and not got[2] then
+    local s = F.apart(id, got[1])
+    -- It may have been found damaged.
+    if S.recs[id] ~= nil then return S.recs[id] end
+    if s == true then s = call('MGET', P .. 's:' .. id)[1] end
+    got[2] = s
+  end
   return F.keep(id, got[1], got[2])
 end
 
@@ -442,7 +453,25 @@ function F.load_all(ids)
   for from = 1, #keys, CHUNK do
     local to = min(from + CHUNK - 1, #keys)
     local got = call('MGET', unpack(keys, from, to))
-    for i = 1, #got, 2 do F.keep(want[(from + i) / 2], got[i], got[i + 1]) end
+    local alone = {}
+    for i = 1, #got, 2 do
+      local id = want[(from + i) / 2]
+      if got[i] and not got[i + 1] and F.any_blocks() then
+        alone[#alone + 1] = id
+        local s = F.apart(id, got[i])
+        if S.reading and s then
+          F.keep(id, got[i], s)
+        elseif not s and S.reading then
+          F.keep(id, got[i])
+        end
+      else
+        F.keep(id, got[i], got[i + 1])
+      end
+    end
+    -- Their blocks are gone.
+    for _, id in ipairs(alone) do
+      if S.recs[id] == nil then F.load(id) end
+    end
   end
 end
 

@@ -314,7 +314,7 @@ function F.flush_lists()
   for key, r in pairs(S.lists) do
     local lv, rg = P .. 'lv:' .. r[R_QUEUE], P .. 'rg:' .. r[R_QUEUE] .. '\0' .. r[R_PRIO]
     local rc = P .. 'rc:' .. r[R_QUEUE] .. '\0' .. r[R_PRIO]
-    if call('EXISTS', key) == 1 then
+    if call('EXISTS', key, F.ready_blocks(r[R_QUEUE], r[R_PRIO], r[R_TENANT])) > 0 then
       if F.Q(r[R_QUEUE])[Q_MT] < 0 or not call('ZSCORE', rc, r[R_TENANT]) then
         call('ZADD', rg, 0, r[R_TENANT])
         call('ZADD', lv, -r[R_PRIO], r[R_PRIO])
@@ -463,6 +463,7 @@ end
 
 -- The end of every script that writes.
 function F.done()
+  F.flush_blocks()
   if S.busy then
     for _, id in ipairs(S.agenda) do
       F.put(P .. 'ag', id, 0)
@@ -473,7 +474,7 @@ function F.done()
   end
   if S.aged then
     local most = S.aged == 'fi' and S.cfg.max_finished or S.cfg.max_failed
-    if call('ZCARD', P .. S.aged) > most then F.soon(0) end
+    if F.count_of(P .. S.aged) > most then F.soon(0) end
   end
   for queue, sure in pairs(S.wake) do
     local q = F.Q(queue)

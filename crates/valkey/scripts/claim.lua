@@ -79,6 +79,7 @@ function F.oldest(h, level, line)
     local n = line.chunk
     if level.tenants == 1 then n = max(h.want, 1) end
     local from = line.offset
+    F.unfold(h.q.name, level.prio, line.tenant, from + n)
     line.batches = call('ZRANGE', line.key, from, from + n - 1, 'WITHSCORES')
     line.offset = from + n
     line.chunk = min(n * 4, 256)
@@ -142,7 +143,8 @@ function F.serve(c)
   if not (level.tenants == 1 and not level.turn) then level.turn = c.tenant end
   local list = level.given[c.tenant]
   if not list then
-    list = { key = c.key, left = call('ZCARD', c.key), ids = {} }
+    list = { key = c.key, ids = {}, left = call('ZCARD', c.key)
+      + call('ZCARD', F.ready_blocks(level.q.name, level.prio, c.tenant)) }
     level.given[c.tenant] = list
   end
   list.ids[#list.ids + 1] = c.id
@@ -263,14 +265,15 @@ end
 -- The same where nothing is special: one queue without limits on tenants or
 -- rate, one tenant, and batches to which nothing has happened yet. Then the
 -- oldest are given out by few commands, however many they are. Answers with
--- nothing, and has changed nothing, where that is not so.
+-- nothing, and has changed nothing, where that is not so; after the leases, how
+-- many more there may be that are not so plain.
 function F.select_plain(c)
   local q = #c.queues == 1 and F.Q(c.queues[1])
   if not q or q[Q_MT] >= 0 or q[Q_RS] >= 0 or S.meta[M_WU] > now or c.max > CHUNK / 2 then return end
   local n = min(c.max, F.room(q))
   if n == 0 then return end
   local prio, tenant, more = 0, '', false
-  if q[PENDING] == 0 then return { FOREVER } end
+  if q[PENDING] == 0 then return { FOREVER }, 0 end
   if q[Q_MIXED] ~= 0 then
     local levels = call('ZRANGE', P .. 'lv:' .. q.name, 0, 1)
     prio, more = levels[1], levels[2]
@@ -279,61 +282,206 @@ function F.select_plain(c)
     if #tenants ~= 1 or call('HEXISTS', P .. 'tn:' .. q.name, prio) == 1 then return end
     tenant = tenants[1]
   end
-  local list = F.list_key(q.name, prio, tenant)
-  local got = call('ZRANGE', list, 0, n - 1, 'WITHSCORES')
+  local t = { c = c, q = q, prio = prio, tenant = tenant, left = n, taken = 0, rows = 0, bytes = 0,
+    list = F.list_key(q.name, prio, tenant), blocks = F.ready_blocks(q.name, prio, tenant),
+    lo = max(S.meta[M_LO] + 1, floor(now / 1000)) - 1, near = now - S.cfg.near_wait - BASE,
+    out = { FOREVER }, values = {}, members = {} }
+  local result = F.take_plain(t)
+  if t.taken == 0 and (result == nil or more) then return end
+  if t.taken > 0 then F.lend_plain(t) end
+  if result == nil or (result == false and more) then return t.out, t.left, t end
+  return t.out, 0
+end
+
+-- Takes from blocks and list in the order of places. True where there is enough,
+-- false where there are no more, nothing where the next is not plain.
+function F.take_plain(t)
+  while t.left > 0 do
+    local first = F.any_blocks() and call('ZRANGE', t.blocks, 0, 0)[1]
+    local k = first and F.block(tonumber(first))
+    if first and not k then
+      F.lost_block(tonumber(first))
+      return
+    end
+    local head = k and k[K_FIRST] + k[K_GONE]
+    local listed = k and call('ZRANGE', t.list, 0, 0, 'WITHSCORES')[2]
+    local result
+    if k and not (listed and tonumber(listed) < head) then
+      result = F.take_block(t, k)
+    else
+      result = F.take_listed(t, head)
+    end
+    if result ~= true then return result end
+    if t.full then return true end
+  end
+  return true
+end
+
+-- Whether one more of this size fits.
+function F.fits_in(t, rows, bytes)
+  if t.taken > 0 and (t.bytes + bytes > t.c.max_bytes or t.rows + rows > t.c.max_rows) then
+    t.full = true
+    return false
+  end
+  t.rows, t.bytes, t.taken, t.left = t.rows + rows, t.bytes + bytes, t.taken + 1, t.left - 1
+  return true
+end
+
+-- Those at the head of the list, as far as they are before a place.
+function F.take_listed(t, before)
+  local got
+  if before then
+    got = call('ZRANGEBYSCORE', t.list, '-inf', '(' .. before, 'WITHSCORES', 'LIMIT', 0, t.left)
+  else
+    got = call('ZRANGE', t.list, 0, t.left - 1, 'WITHSCORES')
+  end
   local found = #got / 2
-  if found == 0 or (found < n and more) then return end
+  if found == 0 then return false end
   local bkeys, skeys = {}, {}
   local pb, ps = P .. 'b:', P .. 's:'
   for i = 1, found do
     local id = got[i * 2 - 1]
     bkeys[i], skeys[i] = pb .. id, ps .. id
   end
-  if q[Q_USED] > 0 and call('EXISTS', unpack(skeys)) > 0 then return end
+  if t.q[Q_USED] > 0 and call('EXISTS', unpack(skeys)) > 0 then return end
   local raws = call('MGET', unpack(bkeys))
-  local lo = max(S.meta[M_LO] + 1, floor(now / 1000)) - 1
-  local ep, dl, home, near = S.meta[M_EP], now + c.lease, c.home, now - S.cfg.near_wait - BASE
-  local began = c.start and 1 or 0
-  local common = pack(SHEAD, 1, PROCESSING, began, 0, 0, now, 0, 0, began, began * now, 0, 0)
-    .. pack(LEASE, c.lease, now, #c.worker, c.worker, #c.request, c.request, #q.name, q.name)
-  local rows, bytes, taken = 0, 0, 0
-  local out, values, places = { FOREVER }, {}, {}
   for i = 1, found do
     local raw = raws[i]
     if not raw or #raw < BLEN then return end
-    local ver, fixed, _, r, b, at = unp('<BBi4I8I8I4', raw)
+    local ver, fixed, _, _, _, at = unp('<BBi4I8I8I4', raw)
     if ver ~= 1 or fixed ~= 0 then return end
-    if home ~= 0 and tonumber(got[i * 2]) > near and bit.band(home, at) == 0 then return end
-    rows, bytes = rows + r, bytes + b
-    if taken > 0 and (bytes > c.max_bytes or rows > c.max_rows) then break end
-    taken = i
-    local s = common .. pack(TAIL, dl, r, b, got[i * 2], ep, lo + i)
-    values[i * 2 - 1], values[i * 2] = skeys[i], s
-    local o = i * 3
-    out[o - 1], out[o], out[o + 1] = got[i * 2 - 1], raw, s
-    places[i] = got[i * 2]
-    if S.busy then S.recs[got[i * 2 - 1]] = nil end
+    if t.c.home ~= 0 and tonumber(got[i * 2]) > t.near and bit.band(t.c.home, at) == 0 then return end
   end
-  if taken == 0 then return end
-  local key = c.worker .. '\0' .. c.request
-  call('MSET', unpack(values))
-  call('SADD', P .. 'cl:' .. key, unpack(places))
-  call('ZADD', P .. 'ls', 'LT', dl, key)
-  F.soon(dl)
-  call('ZREMRANGEBYRANK', list, 0, taken - 1)
-  local is_empty = taken == found and (found < n or call('EXISTS', list) == 0)
-  if is_empty then
-    call('ZREM', P .. 'rg:' .. q.name .. '\0' .. prio, tenant)
-    if call('EXISTS', P .. 'rc:' .. q.name .. '\0' .. prio) == 0 then
-      call('ZREM', P .. 'lv:' .. q.name, prio)
+  local taken = 0
+  for i = 1, found do
+    local _, _, _, rows, bytes = unp('<BBi4I8I8', raws[i])
+    if not F.fits_in(t, rows, bytes) then break end
+    taken = i
+    F.lend_one(t, got[i * 2 - 1], skeys[i], raws[i], got[i * 2], rows, bytes)
+  end
+  if taken > 0 then call('ZREMRANGEBYRANK', t.list, 0, taken - 1) end
+  return found > 0
+end
+
+-- One lease of its own.
+function F.lend_one(t, id, skey, raw, place, rows, bytes)
+  local c, out, values = t.c, t.out, t.values
+  if not t.common then
+    local began, name = c.start and 1 or 0, t.q.name
+    t.common = pack(SHEAD, 1, PROCESSING, began, 0, 0, now, 0, 0, began, began * now, 0, 0)
+      .. pack(LEASE, c.lease, now, #c.worker, c.worker, #c.request, c.request, #name, name)
+  end
+  local s = t.common .. pack(TAIL, now + c.lease, rows, bytes, place, S.meta[M_EP], t.lo + t.taken)
+  values[#values + 1], values[#values + 2] = skey, s
+  local o = #out
+  out[o + 1], out[o + 2], out[o + 3] = id, raw, s
+  t.members[#t.members + 1] = place
+  if S.busy then S.recs[id] = nil end
+end
+
+-- From a block: as one again, or, where they are few, each by itself.
+function F.take_block(t, k)
+  local c, gone = t.c, k[K_GONE]
+  local there = k[K_N] - gone
+  local want = min(t.left, there)
+  if c.home ~= 0 and k[K_FIRST] + k[K_N] > t.near and bit.band(c.home, k[K_HOME]) == 0 then return end
+  k.keys = k.keys or F.keys_of(k)
+  local raws = call('MGET', unpack(k.keys, gone + 1, gone + want))
+  for i = 1, want do
+    local raw = raws[i]
+    if not raw or #raw < BLEN or string.byte(raw) ~= 1 then return end
+  end
+  local taken_before, rows, bytes = t.taken, 0, 0
+  local is_whole = want == there and want >= BLOCK_MIN and t.bytes + k[K_BYTES] <= c.max_bytes
+    and t.rows + k[K_ROWS] <= c.max_rows
+  if is_whole then
+    rows, bytes = k[K_ROWS], k[K_BYTES]
+    t.rows, t.bytes, t.taken, t.left = t.rows + rows, t.bytes + bytes, t.taken + want, t.left - want
+  else
+    local sizes = {}
+    local count = 0
+    for i = 1, want do
+      local _, _, _, r, b = unp('<BBi4I8I8', raws[i])
+      if not F.fits_in(t, r, b) then break end
+      count = i
+      sizes[i * 2 - 1], sizes[i * 2] = r, b
+      rows, bytes = rows + r, bytes + b
+    end
+    want = count
+    if want > 0 and want < BLOCK_MIN then
+      F.take_few(t, k, raws, sizes, want, rows, bytes, taken_before)
+      return true
     end
   end
-  S.meta[M_LO] = lo + taken
+  if want == 0 then return true end
+  F.take_part(t, k, raws, want, rows, bytes, taken_before)
+  return true
+end
+
+function F.take_few(t, k, raws, sizes, want, rows, bytes, before)
+  local from = #P + 3
+  t.taken = before
+  for i = 1, want do
+    t.taken = t.taken + 1
+    local id = ssub(k.keys[k[K_GONE] + i], from)
+    F.lend_one(t, id, P .. 's:' .. id, raws[i], k[K_FIRST] + k[K_GONE] + i - 1, sizes[i * 2 - 1],
+      sizes[i * 2])
+  end
+  k[K_GONE], k[K_ROWS], k[K_BYTES] = k[K_GONE] + want, k[K_ROWS] - rows, k[K_BYTES] - bytes
+  if k[K_GONE] == k[K_N] then F.drop_block(k) else S.written[k[K_FIRST]] = k end
+end
+
+-- The next `want` of a block under one lease; the rest of it is another one.
+function F.take_part(t, k, raws, want, rows, bytes, before)
+  local c, gone = t.c, k[K_GONE]
+  local first, last = k[K_FIRST] + gone, k[K_N]
+  local joined, keys = k[K_JOINED], k.keys
+  local is_all = want == last
+  if is_all then
+    call('ZREM', t.blocks, first)
+  else
+    F.drop_block(k)
+    joined = table.concat(keys, '\0', gone + 1, gone + want)
+  end
+  local lent = { first, PROCESSING, want, 0, k[K_HOME], rows, bytes, k[K_PRIO], S.meta[M_EP],
+    t.lo + before + 1, now, now + c.lease, c.lease, c.start and 1 or 0, k[K_QUEUE], k[K_TENANT],
+    c.worker, c.request, joined }
+  if is_all then F.write_block(lent) else F.add_block(lent) end
+  if gone + want < last then
+    local rest = { first + want, PENDING, last - gone - want, 0, k[K_HOME], k[K_ROWS] - rows,
+      k[K_BYTES] - bytes, k[K_PRIO], 0, 0, 0, 0, 0, 0, k[K_QUEUE], k[K_TENANT], '', '',
+      table.concat(keys, '\0', gone + want + 1, last) }
+    F.add_block(rest)
+    call('ZADD', t.blocks, rest[K_FIRST], rest[K_FIRST])
+  end
+  t.members[#t.members + 1] = '\0' .. first
+  local out = t.out
+  out[#out + 1] = ''
+  out[#out + 1] = pack('<I8I4I8', lent[K_DL], lent[K_EP], lent[K_LO])
+  out[#out + 1] = joined
+  for i = 1, want do out[#out + 1] = raws[i] end
+end
+
+-- What was taken is under lease now.
+function F.lend_plain(t)
+  local c, q = t.c, t.q
+  local key, dl = c.worker .. '\0' .. c.request, now + c.lease
+  if #t.values > 0 then call('MSET', unpack(t.values)) end
+  call('SADD', P .. 'cl:' .. key, unpack(t.members))
+  call('ZADD', P .. 'ls', 'LT', dl, key)
+  F.soon(dl)
+  local is_empty = call('EXISTS', t.list, t.blocks) == 0
+  if is_empty then
+    call('ZREM', P .. 'rg:' .. q.name .. '\0' .. t.prio, t.tenant)
+    if call('EXISTS', P .. 'rc:' .. q.name .. '\0' .. t.prio) == 0 then
+      call('ZREM', P .. 'lv:' .. q.name, t.prio)
+    end
+  end
+  S.meta[M_LO] = t.lo + t.taken
   S.meta_dirty = true
-  q[PENDING], q[PROCESSING] = q[PENDING] - taken, q[PROCESSING] + taken
+  q[PENDING], q[PROCESSING] = q[PENDING] - t.taken, q[PROCESSING] + t.taken
   q.dirty = true
   S.wake[q.name] = (not is_empty) and 1 or true
-  return out
 end
 
 function F.select(c)
@@ -371,7 +519,8 @@ function F.select(c)
   for _, one in ipairs(good) do
     local r = F.load(one.id)
     bytes, rows = bytes + r[R_BYTES], rows + r[R_ROWS]
-    if #taken == c.max or (#taken > 0 and (bytes > c.max_bytes or rows > c.max_rows)) then break end
+    if #taken == c.max
+      or ((#taken > 0 or c.some) and (bytes > c.max_bytes or rows > c.max_rows)) then break end
     taken[#taken + 1] = r
     levels[one.level] = true
     F.serve(one)
@@ -431,7 +580,14 @@ function F.held_by(c)
   local places = call('SMEMBERS', P .. 'cl:' .. c.worker .. '\0' .. c.request)
   if #places == 0 then return places end
   local ids = {}
-  for _, seq in ipairs(places) do ids[#ids + 1] = F.at_place(seq) end
+  for _, seq in ipairs(places) do
+    local k = string.byte(seq) == 0 and F.block(tonumber(ssub(seq, 2)))
+    if k then
+      F.take_apart(k)
+      for i = 1, k[K_N] do places[#places + 1] = string.format('%.0f', k[K_FIRST] + i - 1) end
+    end
+  end
+  for _, seq in ipairs(places) do if string.byte(seq) ~= 0 then ids[#ids + 1] = F.at_place(seq) end end
   F.load_all(ids)
   local held = {}
   for _, id in ipairs(ids) do
@@ -461,6 +617,16 @@ function F.claim_of(at)
   return c, at + n_queues + n_ids
 end
 
+-- Leases as they are answered.
+function F.told(out, taken)
+  for _, r in ipairs(taken) do
+    out[#out + 1] = r[R_ID]
+    out[#out + 1] = r[R_B]
+    out[#out + 1] = r[R_RAW] or F.encode(r)
+  end
+  return out
+end
+
 function F.claim(c)
   local taken = F.held_by(c)
   if #taken > 0 then
@@ -470,11 +636,15 @@ function F.claim(c)
   elseif #c.ids > 0 then
     taken = F.named(c)
   elseif c.max > 0 then
-    local plain = F.select_plain(c)
+    local plain, left, t = F.select_plain(c)
     if plain then
       local q = F.Q(c.queues[1])
       if q[SCHEDULED] > 0 then plain[1] = F.first(P .. 'd:' .. q.name) end
-      return plain
+      if left == 0 then return plain end
+      -- Some of the others as well.
+      F.flush_blocks()
+      c.max, c.max_bytes, c.max_rows, c.some = left, c.max_bytes - t.bytes, c.max_rows - t.rows, t.taken > 0
+      return F.told(plain, F.select(c))
     end
     taken = F.select(c)
   end
@@ -483,11 +653,5 @@ function F.claim(c)
     local q = F.Q(name)
     if q and q[Q_PA] == 0 and q[SCHEDULED] > 0 then next_due = min(next_due, F.first(P .. 'd:' .. name)) end
   end
-  local out = { next_due }
-  for _, r in ipairs(taken) do
-    out[#out + 1] = r[R_ID]
-    out[#out + 1] = r[R_B]
-    out[#out + 1] = r[R_RAW] or F.encode(r)
-  end
-  return out
+  return F.told({ next_due }, taken)
 end

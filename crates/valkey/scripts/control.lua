@@ -50,7 +50,11 @@ function F.configure(q, packed)
   local leased = {}
   for _, key in ipairs(call('ZRANGE', P .. 'ls', 0, -1)) do
     for _, seq in ipairs(call('SMEMBERS', P .. 'cl:' .. key)) do
-      local id = F.at_place(seq)
+      local k = string.byte(seq) == 0 and F.block(tonumber(ssub(seq, 2)))
+      if k and k[K_QUEUE] == q.name then
+        leased[k[K_TENANT]] = (leased[k[K_TENANT]] or 0) + k[K_N]
+      end
+      local id = string.byte(seq) ~= 0 and F.at_place(seq)
       local r = id and F.load(id)
       if r and r[R_STATE] == PROCESSING and r[R_QUEUE] == q.name then
         leased[r[R_TENANT]] = (leased[r[R_TENANT]] or 0) + 1

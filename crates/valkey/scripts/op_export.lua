@@ -1,6 +1,7 @@
 -- Records as they are, readable or not, in the order of registration.
 -- ARGV: settings, after which place, how many at most.
 function F.op_export()
+  S.reading = true
   local seen = call('ZRANGEBYSCORE', P .. 'od', '(' .. ARGV[2], '+inf', 'WITHSCORES', 'LIMIT', 0,
     tonumber(ARGV[3]))
   local keys, out = {}, {}
@@ -12,8 +13,9 @@ function F.op_export()
   local got = call('MGET', unpack(keys))
   for i = 1, #seen, 2 do
     out[#out + 1] = seen[i]
-    out[#out + 1] = got[i] or ''
-    out[#out + 1] = got[i + 1] or ''
+    local b, s = got[i], got[i + 1]
+    out[#out + 1] = b or ''
+    out[#out + 1] = s or b and F.apart(seen[i], b) or ''
     out[#out + 1] = string.format('%.0f', seen[i + 1])
   end
   return { 'ok', out }

@@ -1,5 +1,6 @@
 -- Records, whole and of one moment. ARGV: settings, identifiers.
 function F.op_get()
+  S.reading = true
   local keys, ids = {}, {}
   for i = 2, #ARGV do
     ids[i - 1] = ARGV[i]
@@ -10,8 +11,9 @@ function F.op_get()
   local places = call('ZMSCORE', P .. 'od', unpack(ids))
   local out = {}
   for i = 1, #ids do
-    out[#out + 1] = got[i * 2 - 1] or ''
-    out[#out + 1] = got[i * 2] or ''
+    local b, s = got[i * 2 - 1], got[i * 2]
+    out[#out + 1] = b or ''
+    out[#out + 1] = s or b and F.apart(ids[i], b) or ''
     out[#out + 1] = tonumber(places[i] or 0)
   end
   return { 'ok', out }

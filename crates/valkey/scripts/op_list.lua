@@ -1,6 +1,7 @@
 -- A part of a list. ARGV: settings, after which place, how many at most, how
 -- many to look at, states as bits (0 is all), queue, prefix, parent.
 function F.op_list()
+  S.reading = true
   local after, limit, scan, states = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
   local queue, prefix, parent = ARGV[6], ARGV[7], ARGV[8]
   local key = P .. 'od'

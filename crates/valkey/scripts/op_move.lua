@@ -54,7 +54,10 @@ function F.op_move()
   end
   local leases = 0
   for _, key in ipairs(call('ZRANGE', P .. 'ls', 0, 499)) do
-    leases = leases + call('SCARD', P .. 'cl:' .. key)
+    for _, member in ipairs(call('SMEMBERS', P .. 'cl:' .. key)) do
+      local k = string.byte(member) == 0 and F.block(tonumber(ssub(member, 2)))
+      leases = leases + (k and k[K_N] or 1)
+    end
   end
   return { 'ok', string.format('%.0f', m[M_V]), call('GET', P .. 'mv') or '',
     call('GET', P .. 'mp') or '0', call('ZCARD', P .. 'od'), leases,

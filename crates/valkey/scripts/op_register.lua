@@ -1,11 +1,13 @@
--- ARGV: settings; a head; the key and the record of each batch.
+-- ARGV: settings; a head; the joined keys of each block; the key and the record of
+-- each batch.
 --
 -- The head tells whether all are plain: of one queue, tenant and priority, each
--- another, without options. If they are new as well they go in by few commands,
--- however many they are.
+-- another, without options; and which of them, in order, are blocks. If they are new
+-- as well they go in by few commands, however many they are.
 function F.register_plain(head)
-  local _, prio, rows, bytes, queue, tenant = unp('<Bi4ddHc0Hc0', head)
-  local n = (#ARGV - 2) / 2
+  local _, prio, rows, bytes, queue, tenant, n_blocks, at = unp('<Bi4ddHc0Hc0H', head)
+  local from = 3 + n_blocks
+  local n = (#ARGV - from + 1) / 2
   local q = F.Q(queue, true)
   if n > CHUNK / 2 or S.meta[M_WU] > now or q[Q_DR] == 1 or q[Q_MT] >= 0 then return end
   local meta, cfg = S.meta, S.cfg
@@ -14,17 +16,26 @@ function F.register_plain(head)
     or (q.new and call('SCARD', P .. 'qs') >= 4096) then
     return
   end
-  if call('MSETNX', unpack(ARGV, 3)) == 0 then return end
+  if call('MSETNX', unpack(ARGV, from)) == 0 then return end
   local base = F.next_seq()
   local pairs_of = {}
-  local from = #P + 3
+  local id_at = #P + 3
   for i = 1, n do
     pairs_of[i * 2 - 1] = base + i - 1
-    pairs_of[i * 2] = ssub(ARGV[i * 2 + 1], from)
+    pairs_of[i * 2] = ssub(ARGV[from + i * 2 - 2], id_at)
   end
   call('ZADD', P .. 'od', unpack(pairs_of))
-  local list = F.list_key(queue, prio, tenant)
-  call('ZADD', list, unpack(pairs_of))
+  local first = base
+  for i = 1, n_blocks do
+    local count, block_rows, block_bytes, home
+    count, block_rows, block_bytes, home, at = unp('<HddI4', head, at)
+    F.add_block({ first, PENDING, count, 0, home, block_rows, block_bytes, prio, 0, 0, 0, 0, 0, 0,
+      queue, tenant, '', '', ARGV[2 + i] })
+    call('ZADD', F.ready_blocks(queue, prio, tenant), first, first)
+    first = first + count
+  end
+  local alone = (first - base) * 2
+  if n * 2 > alone then call('ZADD', F.list_key(queue, prio, tenant), unpack(pairs_of, alone + 1)) end
   local simple = prio == 0 and tenant == ''
   if not (simple and q[PENDING] > 0 and q[Q_MIXED] == 0) then
     call('ZADD', P .. 'rg:' .. queue .. '\0' .. prio, 0, tenant)
@@ -53,7 +64,9 @@ function F.op_register()
     S.queues, S.queue_list = {}, {}
   end
   local specs = {}
-  for i = 3, #ARGV, 2 do specs[#specs + 1] = F.spec_of(ARGV[i], ARGV[i + 1]) end
+  local from = 3
+  if string.byte(ARGV[2]) == 1 then from = 3 + select(7, unp('<Bi4ddHc0Hc0H', ARGV[2])) end
+  for i = from, #ARGV, 2 do specs[#specs + 1] = F.spec_of(ARGV[i], ARGV[i + 1]) end
   refused = F.admit(specs, true)
   if refused then return refused end
   local answers = F.enter_all(specs)

@@ -1,14 +1,16 @@
 -- Results, starts and the next claims in one step.
 --
--- ARGV: settings; counts of plain completions, other outcomes, starts and
--- claims, the budget for what is due; the keys of the plain
--- ones, then their tokens in one; the outcomes, each followed by its outputs; the
--- starts; each claim with its queues and identifiers.
+-- ARGV: settings; counts of runs, plain completions, other outcomes, starts and
+-- claims, the budget for what is due; of each run, which are completions with
+-- consecutive tokens, the first token, and the keys in one; the keys of
+-- other plain ones, then their tokens in one; the outcomes, each followed by its
+-- outputs; the starts; each claim with its queues and identifiers.
 function F.op_work()
   local refused = F.begin(true)
   if refused then return refused end
-  local n_plain, n_outcomes, n_starts, n_claims, budget = unp('<I4I4I4I4I4', ARGV[2])
-  local at = 2 + n_plain
+  local n_runs, n_plain, n_outcomes, n_starts, n_claims, budget = unp('<I4I4I4I4I4I4', ARGV[2])
+  local from = 2 + n_runs * 2
+  local at = from + n_plain
   if n_plain > 0 then at = at + 1 end
   local outcomes, ids = {}, {}
   for i = 1, n_outcomes do
@@ -36,14 +38,22 @@ function F.op_work()
   end
   F.tick(budget)
   -- What is not as plain as the client thought, by number: verdict and state.
-  local others = {}
-  if n_plain > 0 then
-    for _, i in ipairs(F.settle_plain(2, n_plain)) do
-      local ep, lo = unp('<I4I8', ARGV[3 + n_plain], i * 12 - 11)
-      local id = ssub(ARGV[2 + i], #P + 3)
+  local others, base = {}, 0
+  local alone = { keys = {}, tokens = {}, numbers = {} }
+  for i = 1, n_runs do base = base + F.settle_run(ARGV[1 + i * 2], ARGV[2 + i * 2], base, alone) end
+  for i = 1, n_plain do
+    local count = #alone.keys + 1
+    alone.keys[count] = ARGV[from + i]
+    alone.tokens[count] = ssub(ARGV[from + n_plain + 1], i * 12 - 11, i * 12)
+    alone.numbers[count] = base + i - 1
+  end
+  if alone.keys[1] then
+    for _, i in ipairs(F.settle_plain(alone.keys, alone.tokens)) do
+      local ep, lo = unp('<I4I8', alone.tokens[i])
+      local id = ssub(alone.keys[i], #P + 3)
       local verdict = F.settle({ kind = 1, ep = ep, lo = lo, delay = 0, id = id, error = '',
         outputs = {} })
-      others[#others + 1] = i - 1
+      others[#others + 1] = alone.numbers[i]
       others[#others + 1] = verdict
       others[#others + 1] = F.state_of(id)
     end
@@ -77,7 +87,7 @@ function F.op_work()
     c, at = F.claim_of(at + 1)
     given[i] = F.claim(c)
   end
-  if n_plain == 0 and n_outcomes == 0 and n_starts == 0 and n_claims == 0 then
+  if n_runs == 0 and n_plain == 0 and n_outcomes == 0 and n_starts == 0 and n_claims == 0 then
     -- A sweep: a wake whose taker died is given again, or one that came to nobody.
     for i = 3, #ARGV do S.wake[ARGV[i]] = true end
     for _, queue in ipairs(call('SRANDMEMBER', P .. 'qs', 16)) do S.wake[queue] = true end

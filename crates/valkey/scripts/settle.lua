@@ -114,18 +114,70 @@ function F.state_of(id)
   return r and r[R_STATE] or 0
 end
 
+-- All leases of a block are done whose keys stand at `at` in `joined`, the first with
+-- that token. Answers how many, and where the next key begins; nothing where that is
+-- not so, and then nothing has changed.
+function F.settle_block(joined, at, ep, lo)
+  if S.meta[M_WU] > now or not F.any_blocks() then return end
+  local key_end = string.find(joined, '\0', at, true)
+  local id = ssub(joined, at + #P + 2, key_end and key_end - 1)
+  local place = tonumber(call('ZSCORE', P .. 'od', id) or 0)
+  local k = place > 0 and F.block_at(place)
+  if not k or k[K_FIRST] ~= place or k[K_STATE] ~= PROCESSING or k[K_GONE] ~= 0 or k[K_EP] ~= ep
+    or k[K_LO] ~= lo or k[K_DONE] ~= 1 or k[K_DL] <= now then
+    return
+  end
+  local q, n, keys = F.Q(k[K_QUEUE], true), k[K_N], k[K_JOINED]
+  local after = at + #keys
+  if q[Q_MT] >= 0 or ssub(joined, at, after - 1) ~= keys
+    or (after <= #joined and string.byte(joined, after) ~= 0) then
+    return
+  end
+  local claim = k[K_WORKER] .. '\0' .. k[K_REQ]
+  k[K_STATE], k[K_DONE] = COMPLETED, now
+  F.write_block(k)
+  call('ZADD', P .. 'fi', now, '\0' .. place)
+  F.let_go(P .. 'cl:' .. claim, claim, { '\0' .. place })
+  q[PROCESSING], q[COMPLETED] = q[PROCESSING] - n, q[COMPLETED] + n
+  q[Q_LR], q[Q_LB] = q[Q_LR] - k[K_ROWS], q[Q_LB] - k[K_BYTES]
+  q.dirty = true
+  S.meta[M_LV], S.meta[M_LB] = S.meta[M_LV] - n, S.meta[M_LB] - k[K_BYTES]
+  S.aged, S.meta_dirty = S.aged or 'fi', true
+  F.soon(now + S.cfg.keep_finished)
+  if q[Q_ML] >= 0 then S.wake[q.name] = true end
+  return n, after + 1
+end
+
+-- Completes the blocks of a run of tokens; the others of it, by number from `base` on,
+-- are added to those that are `alone`. Answers how many there are in all.
+function F.settle_run(token, joined, base, alone)
+  local ep, lo = unp('<I4I8', token)
+  local at, i = 1, 0
+  while at <= #joined do
+    local n, after = F.settle_block(joined, at, ep, lo + i)
+    if n then
+      at, i = after, i + n
+    else
+      local key_end = string.find(joined, '\0', at, true) or #joined + 1
+      local count = #alone.keys + 1
+      alone.keys[count] = P .. 's:' .. ssub(joined, at + #P + 2, key_end - 1)
+      alone.tokens[count], alone.numbers[count] = pack('<I4I8', ep, lo + i), base + i
+      at, i = key_end + 1, i + 1
+    end
+  end
+  return i
+end
+
 -- Leases of a first attempt that has begun and is done, without outputs: few
--- commands, however many they are. `from` is before the keys of their states;
--- after those come the tokens as stored, in one text. Answers with those that are not
--- so, by number.
-function F.settle_plain(from, n)
-  local others = {}
+-- commands, however many they are: the keys of their states and their tokens as
+-- stored. Answers with those that are not so, by their place among them.
+function F.settle_plain(keys, tokens)
+  local others, n = {}, #keys
   if S.meta[M_WU] > now or n > CHUNK / 2 then
     for i = 1, n do others[i] = i end
     return others
   end
-  local raws = call('MGET', unpack(ARGV, from + 1, from + n))
-  local tokens = ARGV[from + n + 1]
+  local raws = call('MGET', unpack(keys))
   local begins = pack('<BBB', 1, PROCESSING, F_STARTED)
   local done = pack('<BBBBI4I8I8', 1, COMPLETED, F_SAME, 1, 0, now, now)
   local values, finished = {}, {}
@@ -134,7 +186,7 @@ function F.settle_plain(from, n)
   local idat = #P + 3
   for i = 1, n do
     local s = raws[i]
-    local plain = s and ssub(s, 1, 3) == begins and ssub(s, -12) == ssub(tokens, i * 12 - 11, i * 12)
+    local plain = s and ssub(s, 1, 3) == begins and ssub(s, -12) == tokens[i]
     if plain then
       local lease = ssub(s, SLEN + 1, -TLEN - 1)
       if lease ~= last then
@@ -154,7 +206,7 @@ function F.settle_plain(from, n)
       local dl, rows, bytes, seq = unp('<I8I8I8I8', s, #s - TLEN + 1)
       plain = claim and dl > now
       if plain then
-        local skey = ARGV[from + i]
+        local skey = keys[i]
         local id = ssub(skey, idat)
         values[#values + 1] = skey
         values[#values + 1] = done .. ssub(s, 25, SLEN) .. ssub(s, -TLEN)

@@ -51,9 +51,25 @@ function F.reap(budget)
         break
       end
       n = n + 1
-      local id = F.at_place(seq)
-      local r = id and F.load(id)
-      if r and r[R_STATE] == PROCESSING and r[R_WORKER] .. '\0' .. r[R_REQ] == key then
+      local block = string.byte(seq) == 0 and F.block(tonumber(ssub(seq, 2)))
+      local id, r
+      if block then
+        local at = max(block[K_DL], S.meta[M_REV] + block[K_DUR])
+        if at <= now then
+          -- Each by itself at once.
+          F.take_apart(block)
+          at = now
+        end
+        next = min(next, at)
+      elseif string.byte(seq) == 0 then
+        call('SREM', P .. 'cl:' .. key, seq)
+      else
+        id = F.at_place(seq)
+        r = id and F.load(id)
+      end
+      if string.byte(seq) == 0 then
+        -- Seen to.
+      elseif r and r[R_STATE] == PROCESSING and r[R_WORKER] .. '\0' .. r[R_REQ] == key then
         local at = F.deadline_of(r)
         if at > now then next = min(next, at) else F.lose(r) end
       else
@@ -110,12 +126,51 @@ function F.forget_keys(budget)
   return #ids
 end
 
+-- How many are in an index of terminal batches, those that others wait for included.
+function F.count_of(key)
+  local failed = call('ZCARD', P .. 'de')
+  if key == P .. 'de' then return failed end
+  return call('ZCARD', P .. 'od') - S.meta[M_LV] - failed
+end
+
+-- Forgets a completed block as a whole.
+function F.purge_block(k)
+  local keys, ids, from = F.keys_of(k), {}, #P + 3
+  for i, key in ipairs(keys) do ids[i] = ssub(key, from) end
+  call('DEL', unpack(keys))
+  call('ZREM', P .. 'od', unpack(ids))
+  F.drop_block(k)
+  local q = F.Q(k[K_QUEUE], true)
+  q[COMPLETED], q[Q_PU], q.dirty = q[COMPLETED] - k[K_N], q[Q_PU] + k[K_N], true
+end
+
+-- A block of those to forget; what that was of the budget.
+function F.forget_block(member)
+  local k = F.block(tonumber(ssub(member, 2)))
+  if not k or k[K_STATE] ~= COMPLETED then
+    call('ZREM', P .. 'fi', member)
+    return 1
+  end
+  if S.meta[M_WU] > now then F.take_apart(k) else F.purge_block(k) end
+  return 4
+end
+
 function F.forget(key, age, most, budget)
   local old = call('ZRANGEBYSCORE', key, '-inf', now - age, 'LIMIT', 0, budget)
-  local surplus = call('ZCARD', key) - most
+  local surplus = F.count_of(key) - most
   if surplus > #old then old = call('ZRANGE', key, 0, min(surplus, budget) - 1) end
-  F.load_all(old)
-  for _, id in ipairs(old) do
+  local ids, spent = {}, 0
+  for _, member in ipairs(old) do
+    if string.byte(member) ~= 0 then
+      ids[#ids + 1] = member
+    elseif spent < budget then
+      spent = spent + F.forget_block(member)
+      -- Of a surplus no more than that.
+      if spent / 4 * 64 >= surplus and surplus > 0 and #ids == 0 then spent = budget end
+    end
+  end
+  F.load_all(ids)
+  for _, id in ipairs(ids) do
     local r = F.load(id)
     if r and r[R_STATE] > PROCESSING and not F.has_children(r) then
       F.purge(r)
@@ -123,7 +178,7 @@ function F.forget(key, age, most, budget)
       F.put(key, id, false)
     end
   end
-  return #old
+  return #ids + spent
 end
 
 function F.first(key)

@@ -35,6 +35,8 @@ pub(crate) struct Settings {
     pub(crate) poll: Duration,
     pub(crate) engine: EngineConfig,
     pub(crate) library: Arc<Library>,
+    /// Fewer batches are never a block.
+    pub(crate) smallest_block: usize,
 }
 
 /// Longest name of a namespace, bytes.
@@ -54,6 +56,7 @@ impl Settings {
             poll: Duration::from_secs(5),
             engine: EngineConfig::default(),
             library: library(),
+            smallest_block: crate::pack::MIN_BLOCK,
         }
     }
 

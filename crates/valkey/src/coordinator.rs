@@ -182,6 +182,15 @@ impl Builder {
         self
     }
 
+    /// Makes blocks of fewer batches, so that tests have them everywhere; the scripts
+    /// have a number of their own for those that are taken.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn smallest_block(mut self, batches: usize) -> Self {
+        self.settings.smallest_block = batches;
+        self
+    }
+
     /// Connects, checks the server, and starts what runs beside the calls.
     ///
     /// # Errors

@@ -263,7 +263,11 @@ pub(crate) fn spec(spec: &BatchSpec) -> Result<Bytes, Error> {
 
 /// The keys and records of a registration, after a head that tells whether all
 /// are plain: of one queue, tenant and priority, each another, without options.
-pub(crate) fn register(prefix: &str, specs: &[BatchSpec]) -> Result<Vec<Bytes>, Error> {
+pub(crate) fn register(
+    prefix: &str,
+    specs: &[BatchSpec],
+    smallest: usize,
+) -> Result<Vec<Bytes>, Error> {
     let mut seen = HashSet::with_capacity(specs.len());
     let queue = |spec: &BatchSpec| limits::queue(&spec.queue).map(str::to_owned);
     let first = specs.first().map(queue).transpose()?.unwrap_or_default();
@@ -278,19 +282,61 @@ pub(crate) fn register(prefix: &str, specs: &[BatchSpec]) -> Result<Vec<Bytes>, 
         rows += spec.rows as f64;
         bytes += spec.bytes as f64;
     }
+    let blocks = if plain { blocks(specs, smallest) } else { Vec::new() };
     let mut head = Packed::default();
     head.byte(u8::from(plain));
     if plain {
         head.raw(&specs[0].priority.to_le_bytes()).f64(rows).f64(bytes).text(&first);
         head.text(&specs[0].tenant);
+        head.raw(&u16::try_from(blocks.len()).unwrap_or(u16::MAX).to_le_bytes());
     }
-    let mut all = Vec::with_capacity(specs.len() * 2 + 1);
+    for block in &blocks {
+        let sum = |of: fn(&BatchSpec) -> u64| block.iter().map(|spec| of(spec) as f64).sum();
+        head.raw(&u16::try_from(block.len()).unwrap_or(u16::MAX).to_le_bytes())
+            .f64(sum(|spec| spec.rows))
+            .f64(sum(|spec| spec.bytes))
+            .u32(home(&block[0].locations));
+    }
+    let mut all = Vec::with_capacity(specs.len() * 2 + blocks.len() + 1);
     all.push(head.done());
+    for block in &blocks {
+        all.push(joined(prefix, block.iter().map(|spec| &spec.id)));
+    }
     for one in specs {
         all.push(key(prefix, "b:", &one.id));
         all.push(spec(one)?);
     }
     Ok(all)
+}
+
+/// Batches of a block: fewer are kept by themselves.
+pub(crate) const MIN_BLOCK: usize = 8;
+const MAX_BLOCK: usize = 64;
+
+/// The beginning of plain batches as blocks, each of payloads at the same places.
+fn blocks(specs: &[BatchSpec], smallest: usize) -> Vec<&[BatchSpec]> {
+    let mut blocks = Vec::new();
+    for same in specs.chunk_by(|one, next| one.locations == next.locations) {
+        for block in same.chunks(MAX_BLOCK) {
+            if block.len() < smallest {
+                return blocks;
+            }
+            blocks.push(block);
+        }
+    }
+    blocks
+}
+
+/// The keys of some batches in one.
+pub(crate) fn joined<'a>(prefix: &str, ids: impl Iterator<Item = &'a BatchId>) -> Bytes {
+    let mut packed = Packed::default();
+    for (at, id) in ids.enumerate() {
+        if at > 0 {
+            packed.byte(0);
+        }
+        packed.raw(prefix.as_bytes()).raw(b"b:").raw(id.as_str().as_bytes());
+    }
+    packed.done()
 }
 
 /// The key of a batch.

@@ -38,7 +38,7 @@ impl Shared {
     }
 
     async fn register_all(&self, specs: &[BatchSpec]) -> Result<Vec<Registered>, Error> {
-        let arguments = pack::register(self.link.prefix(), specs)?;
+        let arguments = pack::register(self.link.prefix(), specs, self.settings.smallest_block)?;
         let answer = self.link.call(&self.link.library().register, arguments, true).await?;
         let asked: Vec<&BatchSpec> = specs.iter().collect();
         let mut answer = answer.map_err(|refusal| self.refused(&refusal, &asked))?;

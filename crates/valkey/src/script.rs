@@ -16,9 +16,10 @@ macro_rules! parts {
 }
 
 /// In the order in which they use each other.
-const PARTS: [&str; 20] = parts![
+const PARTS: [&str; 21] = parts![
     "base",
     "change",
+    "block",
     "depend",
     "register",
     "tick",

@@ -338,6 +338,28 @@ pub(crate) fn lease(id: &BatchId, fixed: &[u8], state: &[u8]) -> Result<Lease> {
     })
 }
 
+/// What the leases of a block have in common.
+pub(crate) struct Block {
+    deadline: Timestamp,
+    first: Fence,
+}
+
+impl Block {
+    pub(crate) fn read(bytes: &[u8]) -> Result<Self> {
+        let mut reader = Reader(bytes);
+        let deadline = reader.time()?;
+        let first = join(reader.u32()?, reader.u64()?);
+        Ok(Block { deadline, first })
+    }
+
+    /// Lease number `at`: the first attempt, for nothing has happened before.
+    pub(crate) fn lease(&self, at: u64, name: &[u8], fixed: &[u8]) -> Result<Lease> {
+        let spec = spec(&id(name)?, fixed)?;
+        let fence = Fence(self.first.0 + at);
+        Ok(Lease { spec, fence, deadline: self.deadline, attempt: 1 })
+    }
+}
+
 /// Counts, switches and limits of a queue.
 pub(crate) fn queue(name: &str, bytes: &[u8], oldest: u64) -> Result<QueueStats> {
     let mut reader = Reader(bytes);

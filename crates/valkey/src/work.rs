@@ -92,43 +92,60 @@ impl Wanted {
     }
 }
 
-/// Several calls as one of the script, and which of their outcomes are plain:
-/// completions without outputs, each of another batch, which are done at once.
-fn arguments(prefix: &str, calls: &[Wanted]) -> Result<(Vec<Bytes>, Vec<bool>), Error> {
-    let outcomes = || calls.iter().flat_map(|call| &call.outcomes);
+/// Several calls as one of the script, and the number of each outcome among those
+/// that are plain: completions without outputs, each of another batch, which are done
+/// at once. Those with consecutive tokens may be a block, and come first.
+fn arguments(
+    prefix: &str,
+    calls: &[Wanted],
+    smallest: usize,
+) -> Result<(Vec<Bytes>, Vec<Option<u64>>), Error> {
+    let outcomes: Vec<&Outcome> = calls.iter().flat_map(|call| &call.outcomes).collect();
     let mut seen = HashMap::new();
-    for outcome in outcomes() {
+    for outcome in &outcomes {
         *seen.entry(&outcome.lease.id).or_insert(0_u32) += 1;
     }
-    let is_plain: Vec<bool> = outcomes()
-        .map(|outcome| {
-            outcome.resolution == Resolution::Completed
-                && outcome.outputs.is_empty()
-                && seen.get(&outcome.lease.id) == Some(&1)
-        })
-        .collect();
-    let of = |wanted: bool| {
-        let chosen = outcomes().zip(&is_plain).filter(move |(_, plain)| **plain == wanted);
-        chosen.map(|(outcome, _)| outcome)
+    let is_plain = |outcome: &Outcome| {
+        outcome.resolution == Resolution::Completed
+            && outcome.outputs.is_empty()
+            && seen.get(&outcome.lease.id) == Some(&1)
     };
-    let plain = of(true).count();
+    let mut plain: Vec<usize> = (0..outcomes.len()).filter(|at| is_plain(outcomes[*at])).collect();
+    plain.sort_by_key(|at| outcomes[*at].lease.fence);
+    let follows = |one: &usize, next: &usize| {
+        outcomes[*next].lease.fence.0 == outcomes[*one].lease.fence.0 + 1
+    };
+    let (runs, alone): (Vec<&[usize]>, Vec<&[usize]>) =
+        plain.chunk_by(follows).partition(|run| run.len() >= smallest);
+    let alone: Vec<usize> = alone.concat();
+    let mut numbers = vec![None; outcomes.len()];
+    for (number, at) in (0..).zip(runs.iter().copied().flatten().chain(&alone)) {
+        numbers[*at] = Some(number);
+    }
     let mut head = Packed::default();
-    head.u32(count(plain))
-        .u32(count(is_plain.len() - plain))
+    head.u32(count(runs.len()))
+        .u32(count(alone.len()))
+        .u32(count(outcomes.len() - plain.len()))
         .u32(count(calls.iter().map(|call| call.started.len()).sum()))
         .u32(count(calls.iter().filter(|call| call.claim.is_some()).count()))
         .u32(BUDGET);
-    let mut all = Vec::with_capacity(is_plain.len() + calls.len() * 2 + 2);
+    let mut all = Vec::with_capacity(outcomes.len() + calls.len() * 2 + 2);
     all.push(head.done());
-    all.extend(of(true).map(|outcome| pack::key(prefix, "s:", &outcome.lease.id)));
-    if plain > 0 {
+    for run in runs {
+        let mut token = Packed::default();
+        token.fence(outcomes[run[0]].lease.fence);
+        all.push(token.done());
+        all.push(pack::joined(prefix, run.iter().map(|at| &outcomes[*at].lease.id)));
+    }
+    all.extend(alone.iter().map(|at| pack::key(prefix, "s:", &outcomes[*at].lease.id)));
+    if !alone.is_empty() {
         let mut tokens = Packed::default();
-        for outcome in of(true) {
-            tokens.fence(outcome.lease.fence);
+        for at in &alone {
+            tokens.fence(outcomes[*at].lease.fence);
         }
         all.push(tokens.done());
     }
-    for outcome in of(false) {
+    for (outcome, _) in outcomes.iter().zip(&numbers).filter(|(_, number)| number.is_none()) {
         all.push(pack::outcome(outcome));
         for spec in &outcome.outputs {
             all.push(pack::key(prefix, "b:", &spec.id));
@@ -143,27 +160,27 @@ fn arguments(prefix: &str, calls: &[Wanted]) -> Result<(Vec<Bytes>, Vec<bool>), 
     for claim in calls.iter().filter_map(|call| call.claim.as_ref()) {
         all.extend(pack::claim(claim)?);
     }
-    Ok((all, is_plain))
+    Ok((all, numbers))
 }
 
 /// The answers in the order of the request: those to plain outcomes are given
 /// only where they are not `Applied` and `completed`.
 fn merged<'a>(
     outcomes: impl Iterator<Item = &'a Outcome>,
-    is_plain: &[bool],
+    numbers: &[Option<u64>],
     exceptions: &[Value],
     others: &[Value],
 ) -> Result<Vec<Settled>, Error> {
-    let mut exceptions = exceptions.chunks_exact(3).peekable();
+    let exceptions: HashMap<u64, (u64, u64)> = exceptions
+        .chunks_exact(3)
+        .map(|three| (number(&three[0]), (number(&three[1]), number(&three[2]))))
+        .collect();
     let mut others = others.chunks_exact(2);
-    let mut plain = 0;
-    let mut all = Vec::with_capacity(is_plain.len());
-    for (outcome, is_plain) in outcomes.zip(is_plain) {
+    let mut all = Vec::with_capacity(numbers.len());
+    for (outcome, plain) in outcomes.zip(numbers) {
         let id = outcome.lease.id.clone();
-        let told = if *is_plain {
-            let told = exceptions.next_if(|three| number(&three[0]) == plain);
-            plain += 1;
-            told.map(|three| (number(&three[1]), number(&three[2])))
+        let told = if let Some(plain) = plain {
+            exceptions.get(plain).copied()
         } else {
             let pair = others.next().ok_or_else(|| unexpected("settle"))?;
             Some((number(&pair[0]), number(&pair[1])))
@@ -179,14 +196,25 @@ fn merged<'a>(
     Ok(all)
 }
 
-fn claim(now: u64, values: Vec<Value>) -> Result<Claim, Error> {
+fn claim(now: u64, values: Vec<Value>, key_bytes: usize) -> Result<Claim, Error> {
     let mut values = values.into_iter();
     let next_due = values.next().map_or(0, |value| number(&value));
     let mut leases = Vec::with_capacity(values.len() / 3);
+    let damaged = damaged("claim");
     while let (Some(id), Some(fixed), Some(state)) = (values.next(), values.next(), values.next()) {
-        let damaged = damaged("claim");
-        let id = unpack::id(&bytes(id)).map_err(&damaged)?;
-        leases.push(unpack::lease(&id, &bytes(fixed), &bytes(state)).map_err(&damaged)?);
+        let (id, fixed, state) = (bytes(id), bytes(fixed), bytes(state));
+        if !id.is_empty() {
+            let id = unpack::id(&id).map_err(&damaged)?;
+            leases.push(unpack::lease(&id, &fixed, &state).map_err(&damaged)?);
+            continue;
+        }
+        // A block: what its leases have in common, their keys, and each its record.
+        let block = unpack::Block::read(&fixed).map_err(&damaged)?;
+        for (at, key) in (0..).zip(state.split(|byte| *byte == 0)) {
+            let record = values.next().ok_or_else(|| unexpected("claim"))?;
+            let id = key.get(key_bytes..).unwrap_or_default();
+            leases.push(block.lease(at, id, &bytes(record)).map_err(&damaged)?);
+        }
     }
     let next_due = (next_due < MAX_EXACT - 1).then(|| Timestamp::from_micros(next_due));
     Ok(Claim { leases, now: Timestamp::from_micros(now), next_due })
@@ -195,7 +223,8 @@ fn claim(now: u64, values: Vec<Value>) -> Result<Claim, Error> {
 impl Shared {
     /// Settles, starts and claims what is there, for several calls at once.
     pub(crate) async fn work_all(&self, calls: &[Wanted]) -> Result<Vec<SettleReply>, Error> {
-        let (arguments, is_plain) = arguments(self.link.prefix(), calls)?;
+        let smallest = self.settings.smallest_block;
+        let (arguments, numbers) = arguments(self.link.prefix(), calls, smallest)?;
         // A claim that is lost is made anew, with a greater token.
         let durable =
             calls.iter().any(|call| !call.outcomes.is_empty() || !call.started.is_empty());
@@ -207,7 +236,7 @@ impl Shared {
         })?;
         let now = self.noted(&mut answer).now;
         let exceptions = list(answer.next());
-        let settled_all = merged(outcomes(), &is_plain, &exceptions, &list(answer.next()))?;
+        let settled_all = merged(outcomes(), &numbers, &exceptions, &list(answer.next()))?;
         self.metrics.settled(&settled_all);
         let starts = calls.iter().flat_map(|call| &call.started).map(|lease| &lease.id);
         let mut started_all = settled(starts, &list(answer.next()))?.into_iter();
@@ -221,7 +250,8 @@ impl Shared {
                 claim: None,
             };
             if call.claim.is_some() {
-                let claim = claim(now, list(given.next()))?;
+                let key_bytes = self.link.prefix().len() + "b:".len();
+                let claim = claim(now, list(given.next()), key_bytes)?;
                 self.metrics.claimed(claim.leases.len());
                 for lease in &claim.leases {
                     self.link.saw(lease.fence);
@@ -253,7 +283,7 @@ impl Shared {
     /// One step of what time brings about; gives wakes of these queues again.
     pub(crate) async fn sweep(&self, queues: Vec<String>) -> Result<(), Error> {
         let mut head = Packed::default();
-        head.u32(0).u32(0).u32(0).u32(0).u32(SWEEP_BUDGET);
+        head.u32(0).u32(0).u32(0).u32(0).u32(0).u32(SWEEP_BUDGET);
         let mut arguments = vec![head.done()];
         arguments.extend(queues.into_iter().map(Bytes::from));
         let answer = self.link.call(&self.link.library().work, arguments, false).await?;

@@ -46,6 +46,23 @@ pub(super) async fn rule_04_old_tokens_change_nothing(harness: &dyn Harness) {
     assert_eq!(calls.get("a").await, before, "nothing changed");
     is(&calls.end(&new, Resolution::Completed).await, Verdict::Applied, State::Completed);
     is(&calls.end(&new, Resolution::Completed).await, Verdict::AlreadyDone, State::Completed);
+    let many = (0..10).map(|number| spec(&format!("m{number}")));
+    calls.register(many.collect()).await;
+    let mut claim = request("many", 10);
+    claim.start = true;
+    let leases = calls.claim(claim).await.leases;
+    let forged = leases.iter().map(|lease| {
+        let mut outcome = outcome(lease, Resolution::Completed);
+        outcome.lease.fence = Fence(lease.fence.0 + 1);
+        outcome
+    });
+    for settled in calls.settle(forged.collect()).await.outcomes {
+        is(&settled, Verdict::Stale, State::Processing);
+    }
+    let all = leases.iter().map(|lease| outcome(lease, Resolution::Completed));
+    for settled in calls.settle(all.collect()).await.outcomes {
+        is(&settled, Verdict::Applied, State::Completed);
+    }
     let mut unknown = outcome(&new, Resolution::Completed);
     unknown.lease.id = id("unknown");
     let reply = calls.settle(vec![unknown]).await;
@@ -119,6 +136,19 @@ pub(super) async fn rule_08_a_lost_lease_returns_its_batch(harness: &dyn Harness
     harness.advance(past(harness)).await;
     let batch = calls.get("a").await.unwrap();
     assert_eq!((batch.state, batch.attempts, batch.lost_leases), (State::Pending, 1, 2));
+    let queue = || "many".to_owned();
+    let many = (0..10).map(|n| BatchSpec { queue: queue(), ..spec(&format!("m{n}")) });
+    calls.register(many.collect()).await;
+    let many = short(harness, "many");
+    let many = ClaimRequest { max: 10, start: true, queues: vec![queue()], ..many };
+    let leases = calls.claim(many).await.leases;
+    assert_eq!(leases.len(), 10);
+    harness.advance(past(harness)).await;
+    for lease in &leases {
+        let batch = calls.get(lease.spec.id.as_str()).await.unwrap();
+        let found = (batch.state, batch.attempts, batch.lost_leases);
+        assert_eq!(found, (State::Pending, 1, 1), "{}", lease.spec.id);
+    }
 }
 
 pub(super) async fn rule_08_ten_lost_leases_are_the_end(harness: &dyn Harness) {

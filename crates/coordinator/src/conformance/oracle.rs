@@ -22,7 +22,11 @@ struct Run<'a> {
     random: StdRng,
     /// Every lease that was ever given, to be used too late as well.
     leases: Vec<Lease>,
+    /// Those of the last claim.
+    together: Vec<Lease>,
     made: usize,
+    /// Little but batches that are alike and go their way together.
+    alike: bool,
 }
 
 /// Runs `steps` random calls from `seed` and compares every batch, every
@@ -31,6 +35,19 @@ struct Run<'a> {
 /// # Panics
 /// On the first difference; the seed and the step are in the message.
 pub async fn random(harness: &dyn Harness, seed: u64, steps: usize) {
+    run(harness, seed, steps, false).await;
+}
+
+/// As [`random`], with little but batches that are alike and go their way together,
+/// for backends that keep such as one.
+///
+/// # Panics
+/// As [`random`].
+pub async fn random_alike(harness: &dyn Harness, seed: u64, steps: usize) {
+    run(harness, seed, steps, true).await;
+}
+
+async fn run(harness: &dyn Harness, seed: u64, steps: usize, alike: bool) {
     let calls = Calls::new(harness).await;
     let now = calls.claim(request("first", 1)).await.now;
     let still = harness.is_time_still();
@@ -46,7 +63,8 @@ pub async fn random(harness: &dyn Harness, seed: u64, steps: usize) {
         lease: Duration::from_secs(if still { 30 } else { 3_600 }),
     };
     let random = StdRng::seed_from_u64(seed);
-    let mut run = Run { harness, calls, oracle, random, leases: Vec::new(), made: 0 };
+    let (leases, together) = (Vec::new(), Vec::new());
+    let mut run = Run { harness, calls, oracle, random, leases, together, made: 0, alike };
     for step in 0..steps {
         let what = format!("seed {seed}, step {step}");
         run.step(&what).await;
@@ -57,6 +75,17 @@ pub async fn random(harness: &dyn Harness, seed: u64, steps: usize) {
 
 impl Run<'_> {
     async fn step(&mut self, what: &str) {
+        if self.alike {
+            return match self.random.random_range(0..100) {
+                0..25 => self.register_many(what).await,
+                25..60 => self.claim(what).await,
+                60..86 => self.settle(what).await,
+                86..88 => self.extend(what).await,
+                88..92 => self.by_hand(what).await,
+                92..94 => self.reopen().await,
+                _ => self.pass().await,
+            };
+        }
         match self.random.random_range(0..100) {
             0..20 => self.register(what).await,
             20..45 => self.claim(what).await,
@@ -70,20 +99,15 @@ impl Run<'_> {
     }
 
     async fn register(&mut self, what: &str) {
+        if self.random.random_range(0..3) == 0 {
+            return self.register_many(what).await;
+        }
         let mut specs = Vec::new();
         for _ in 0..self.random.random_range(1..4) {
             // One in five is there already, as long as the model holds it.
             let again = self.made > 0 && self.random.random_range(0..5) == 0;
             let number = if again { self.random.random_range(0..self.made) } else { self.made };
             self.made += usize::from(!again);
-            let base_ms = u64::try_from(self.oracle.backoff.as_millis()).unwrap();
-            let retry = RetryPolicy {
-                max_retries: RETRIES,
-                base_ms,
-                factor: 1.0,
-                jitter: 0.0,
-                ..RetryPolicy::default()
-            };
             // Every fourth waits for two before it, every sixth has a key.
             let parents = if number % 4 == 3 { number - 2..number } else { 0..0 };
             let parents = parents.map(|n| format!("b{n}"));
@@ -96,7 +120,7 @@ impl Run<'_> {
                 tenant: TENANTS[number / 2 % 3].to_owned(),
                 priority: i32::try_from(number % 5 / 2).unwrap(),
                 bytes: 100 * (number as u64 % 4),
-                retry: Some(retry),
+                retry: Some(self.retry()),
                 depends_on: depends_on.iter().map(|name| id(name)).collect(),
                 on_parent_failure: kinds[number / 4 % 3],
                 dedup_key: if has_key { format!("k{}", number % 4) } else { String::new() },
@@ -104,6 +128,37 @@ impl Run<'_> {
                 ..spec(&format!("b{number}"))
             });
         }
+        self.enter_all(specs, what).await;
+    }
+
+    fn retry(&self) -> RetryPolicy {
+        RetryPolicy {
+            max_retries: RETRIES,
+            base_ms: u64::try_from(self.oracle.backoff.as_millis()).unwrap(),
+            factor: 1.0,
+            jitter: 0.0,
+            ..RetryPolicy::default()
+        }
+    }
+
+    /// Several that are alike in all but name and size, which a backend may keep as one.
+    async fn register_many(&mut self, what: &str) {
+        let (first, alike) = (self.made, self.alike);
+        self.made += self.random.random_range(2..10);
+        let numbers = first..self.made;
+        let alike = numbers.map(|number| BatchSpec {
+            queue: QUEUES[first % 2].to_owned(),
+            tenant: TENANTS[if first % 4 == 0 && !alike { first / 4 % 3 } else { 0 }].to_owned(),
+            priority: i32::from(first % 8 == 7 && !alike),
+            bytes: 100 * (number as u64 % 4),
+            retry: Some(self.retry()),
+            ..spec(&format!("m{number}"))
+        });
+        let alike = alike.collect();
+        self.enter_all(alike, what).await;
+    }
+
+    async fn enter_all(&mut self, specs: Vec<BatchSpec>, what: &str) {
         let registered = self.calls.0.register(specs.clone()).await.unwrap();
         for (spec, answer) in specs.into_iter().zip(registered) {
             let (name, created) = self.enter(&spec);
@@ -153,9 +208,10 @@ impl Run<'_> {
 
     async fn claim(&mut self, what: &str) {
         let queues = [vec![0], vec![1], vec![0, 1]][self.random.random_range(0..3)].clone();
-        let max = self.random.random_range(1..6);
-        let max_bytes = self.random.random_range(0..4) * 150;
-        let start = self.random.random_bool(0.5);
+        let max = self.random.random_range(1..10);
+        let bounds = if self.alike && self.random.random_bool(0.7) { 1 } else { 4 };
+        let max_bytes = self.random.random_range(0..bounds) * 150;
+        let start = self.random.random_bool(if self.alike { 0.8 } else { 0.5 });
         let claim = ClaimRequest {
             queues: queues.iter().map(|queue| QUEUES[*queue].to_owned()).collect(),
             max_bytes,
@@ -166,10 +222,11 @@ impl Run<'_> {
         let expected = self.oracle.expected(&queues, max as usize, max_bytes);
         let got = self.calls.claim(claim.clone()).await;
         assert_eq!(names(&got.leases), expected, "{what}: {claim:?}");
-        assert_eq!(self.calls.claim(claim).await.leases.len(), {
+        if self.random.random_bool(if self.alike { 0.1 } else { 0.4 }) {
             // Sent again it is the same, or, having given nothing, a new one.
-            got.leases.len()
-        });
+            assert_eq!(self.calls.claim(claim).await.leases.len(), got.leases.len());
+        }
+        self.together = got.leases.clone();
         for lease in got.leases {
             assert!(lease.fence > self.oracle.last_fence, "{what}: tokens ascend");
             self.oracle.last_fence = lease.fence;
@@ -194,6 +251,11 @@ impl Run<'_> {
     }
 
     async fn settle(&mut self, what: &str) {
+        if self.random.random_range(0..if self.alike { 5 } else { 3 }) == 0
+            || self.alike && self.random.random_bool(0.7)
+        {
+            return self.settle_together(what).await;
+        }
         let Some(lease) = self.any_lease() else { return };
         let kinds = [
             Resolution::Completed,
@@ -210,6 +272,22 @@ impl Run<'_> {
         let expected = self.oracle.settle(name, lease.fence, how, permanent);
         let got = self.calls.settle(vec![outcome]).await.outcomes.remove(0);
         assert_eq!(got.verdict, expected, "{what}: {how:?} of {lease:?}");
+    }
+
+    /// All that the last claim gave, in one call, or all but one.
+    async fn settle_together(&mut self, what: &str) {
+        let mut leases = self.together.clone();
+        if leases.len() > 1 && self.random.random_bool(0.2) {
+            leases.remove(self.random.random_range(0..leases.len()));
+        }
+        let outcomes: Vec<Outcome> =
+            leases.iter().map(|lease| outcome(lease, Resolution::Completed)).collect();
+        let got = self.calls.settle(outcomes).await.outcomes;
+        for (lease, got) in leases.iter().zip(got) {
+            let name = lease.spec.id.as_str();
+            let expected = self.oracle.settle(name, lease.fence, Resolution::Completed, false);
+            assert_eq!(got.verdict, expected, "{what}: {lease:?}");
+        }
     }
 
     async fn extend(&mut self, what: &str) {
@@ -233,7 +311,12 @@ impl Run<'_> {
         if self.made == 0 {
             return;
         }
-        let name = format!("b{}", self.random.random_range(0..self.made));
+        let known = self.oracle.items.len();
+        let name = self.oracle.items.keys().nth(self.random.random_range(0..known.max(1)));
+        let name = match name {
+            Some(name) if self.random.random_range(0..10) > 0 => name.clone(),
+            _ => "unknown".to_owned(),
+        };
         let cancel = self.random.random_bool(0.3);
         let ids = vec![id(&name)];
         let control = if cancel { Control::Cancel(ids) } else { Control::Requeue(ids) };

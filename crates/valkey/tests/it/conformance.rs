@@ -18,6 +18,8 @@ pub(super) struct Bench {
     number: AtomicU32,
     /// A text of the scripts, what stands in its place, and whether it was there.
     pub(super) edit: Option<(&'static str, &'static str, Arc<AtomicBool>)>,
+    /// Batches from which on they are a block.
+    pub(super) blocks: Option<usize>,
 }
 
 const DURABLE: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
@@ -25,19 +27,35 @@ const DURABLE: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
 impl Bench {
     pub(super) fn start() -> Option<Self> {
         let server = Valkey::start(&DURABLE).unwrap()?;
-        Some(Bench { server: Mutex::new(server), number: AtomicU32::new(0), edit: None })
+        Some(Bench {
+            server: Mutex::new(server),
+            number: AtomicU32::new(0),
+            edit: None,
+            blocks: None,
+        })
+    }
+
+    /// Two batches are a block.
+    pub(super) fn of_blocks() -> Option<Self> {
+        Some(Bench { blocks: Some(2), ..Bench::start()? })
     }
 
     async fn connect(&self) -> Arc<dyn Coordinator> {
         let addr = self.server.lock().unwrap().addr().to_string();
         let namespace = format!("test{}", self.number.load(Ordering::Relaxed));
         let mut builder = ValkeyCoordinator::builder(&addr).unwrap().namespace(namespace);
-        if let Some((before, after, changed)) = &self.edit {
-            builder = builder.edit_scripts(|part| {
-                changed.fetch_or(part.contains(before), Ordering::Relaxed);
-                part.replace(before, after)
-            });
+        if let Some(blocks) = self.blocks {
+            builder = builder.smallest_block(blocks);
         }
+        builder = builder.edit_scripts(|part| {
+            let part = match self.blocks {
+                Some(blocks) => part.replace("--# BLOCK_MIN 8", &format!("--# BLOCK_MIN {blocks}")),
+                None => part.to_owned(),
+            };
+            let Some((before, after, changed)) = &self.edit else { return part };
+            changed.fetch_or(part.contains(before), Ordering::Relaxed);
+            part.replace(before, after)
+        });
         Arc::new(builder.connect(SystemClock::shared()).await.unwrap())
     }
 }
@@ -75,6 +93,21 @@ async fn the_suite_passes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_suite_passes_in_blocks() {
+    let Some(bench) = Bench::of_blocks() else { return };
+    conformance::run(&bench).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn random_calls_agree_with_the_model_in_blocks() {
+    let Some(bench) = Bench::of_blocks() else { return };
+    for seed in 40..46 {
+        conformance::random(&bench, seed, 150).await;
+        conformance::random_alike(&bench, seed, 150).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn random_calls_agree_with_the_model() {
     let Some(bench) = Bench::start() else { return };
     for seed in 40..46 {
@@ -88,8 +121,10 @@ async fn soak_model_agrees_on_valkey() {
     let Some(bench) = Bench::start() else { return };
     let (seeds, steps) = if sheaf_testkit::soak() { (300, 1_000) } else { (1, 150) };
     let first = SystemClock::shared().now().as_micros();
+    let Some(blocks) = Bench::of_blocks() else { return };
     for seed in first..first + seeds {
         eprintln!("seed {seed}");
         conformance::random(&bench, seed, steps).await;
+        conformance::random_alike(&blocks, seed, steps).await;
     }
 }

@@ -7,7 +7,9 @@ use sheaf_coordinator::conformance;
 use super::conformance::Bench;
 
 /// What is wrong, and the text before and after.
-const MUTANTS: [(&str, &str, &str); 7] = [
+type Mutant = (&'static str, &'static str, &'static str);
+
+const MUTANTS: [Mutant; 7] = [
     (
         "old tokens are good",
         "r[R_EP] == ep and r[R_LO] == lo and F.deadline_of(r) > now",
@@ -25,23 +27,71 @@ const MUTANTS: [(&str, &str, &str); 7] = [
     ("the bound on bytes is not kept", "bytes > c.max_bytes", "bytes > c.max_bytes + 1000"),
 ];
 
+/// The same, found where two batches are a block.
+const MUTANTS_IN_BLOCKS: [Mutant; 8] = [
+    ("the rest of a block is lost", "F.add_block(rest)", "F.write_block(rest)"),
+    ("a block is not taken apart", "F.take_apart(k)\n  return true", "return true"),
+    ("any token ends a block", "or k[K_EP] ~= ep\n    or k[K_LO] ~= lo or", "or"),
+    ("a part of a block ends all of it", "or ssub(joined, at, after - 1) ~= keys", ""),
+    (
+        "a block is given whatever its size",
+        "is_whole = want == there and want >= BLOCK_MIN and t.bytes + k[K_BYTES] <= c.max_bytes",
+        "is_whole = want == there and want >= BLOCK_MIN",
+    ),
+    (
+        "lost blocks stay lost",
+        "if at <= now then\n          -- Each by itself at once.",
+        "if false then",
+    ),
+    (
+        "what was given stays in the block",
+        "k[K_GONE], k[K_ROWS], k[K_BYTES] = k[K_GONE] + want,",
+        "k[K_GONE], k[K_ROWS], k[K_BYTES] = k[K_GONE],",
+    ),
+    (
+        "those after a block come before it",
+        "if last and tonumber(last) < tonumber(first) then return end",
+        "if last then return end",
+    ),
+];
+
 async fn survives(bench: Arc<Bench>) -> bool {
     let suite = tokio::spawn(async move {
         for seed in 7..9 {
             conformance::random(&*bench, seed, 120).await;
+        }
+        for seed in 0..if bench.blocks.is_some() { 8 } else { 0 } {
+            conformance::random_alike(&*bench, seed, 100).await;
         }
         conformance::run(&*bench).await;
     });
     suite.await.is_ok()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn planted_mistakes_are_found() {
-    for (what, before, after) in MUTANTS {
-        let Some(mut bench) = Bench::start() else { return };
+/// What was not found, or not planted.
+async fn survivors(mutants: &[Mutant], in_blocks: bool) -> Vec<String> {
+    let mut all = Vec::new();
+    for (what, before, after) in mutants {
+        let bench = if in_blocks { Bench::of_blocks() } else { Bench::start() };
+        let Some(mut bench) = bench else { return all };
         let changed = Arc::new(std::sync::atomic::AtomicBool::new(false));
         bench.edit = Some((before, after, Arc::clone(&changed)));
-        assert!(!survives(Arc::new(bench)).await, "not found: {what}");
-        assert!(changed.load(std::sync::atomic::Ordering::Relaxed), "not planted: {what}");
+        if survives(Arc::new(bench)).await {
+            all.push(format!("not found: {what}"));
+        }
+        if !changed.load(std::sync::atomic::Ordering::Relaxed) {
+            all.push(format!("not planted: {what}"));
+        }
     }
+    all
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn planted_mistakes_are_found() {
+    assert_eq!(survivors(&MUTANTS, false).await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mistakes_planted_in_blocks_are_found() {
+    assert_eq!(survivors(&MUTANTS_IN_BLOCKS, true).await, Vec::<String>::new());
 }

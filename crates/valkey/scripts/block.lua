@@ -1,0 +1,246 @@
+-- Blocks: batches of consecutive places that are of one queue, priority and tenant,
+-- were registered in one call without options, and to which the same has happened
+-- since: they are ready, or leased by one claim and begun, or completed by one call.
+-- What they have in common is kept once, so that none of them has a state of its
+-- own. A block is taken apart as soon as anything else happens to one of them.
+--# BLOCK '<BHHI4I8I8i4I4I8I8I8I8I8Hc0Hc0Hc0Hc0'
+-- Fewer are not worth it; more are several.
+--# BLOCK_MIN 8
+-- In form of a list: where it begins, how many there are, how many of those, from the
+-- first on, are no longer in it; then what they have in common. Keys are joined.
+--# K_FIRST 1
+--# K_STATE 2
+--# K_N 3
+--# K_GONE 4
+--# K_HOME 5
+--# K_ROWS 6
+--# K_BYTES 7
+--# K_PRIO 8
+--# K_EP 9
+--# K_LO 10
+--# K_AT 11
+--# K_DL 12
+--# K_DUR 13
+--# K_DONE 14
+--# K_QUEUE 15
+--# K_TENANT 16
+--# K_WORKER 17
+--# K_REQ 18
+--# K_JOINED 19
+
+function F.block_text(k)
+  local queue, tenant, worker, req = k[K_QUEUE], k[K_TENANT], k[K_WORKER], k[K_REQ]
+  return pack(BLOCK, k[K_STATE], k[K_N], k[K_GONE], k[K_HOME], k[K_ROWS], k[K_BYTES], k[K_PRIO],
+    k[K_EP], k[K_LO], k[K_AT], k[K_DL], k[K_DUR], k[K_DONE], #queue, queue, #tenant, tenant,
+    #worker, worker, #req, req) .. k[K_JOINED]
+end
+
+function F.read_block(first, raw)
+  local k = { first, unp(BLOCK, raw) }
+  -- The last is where the keys begin.
+  k[K_JOINED] = ssub(raw, k[K_JOINED])
+  if k[K_STATE] < PENDING or k[K_STATE] > COMPLETED or k[K_N] <= k[K_GONE] then error('damaged') end
+  return k
+end
+
+function F.block(first)
+  local k = S.blocks[first]
+  if k ~= nil then return k end
+  k = false
+  local raw = call('MGET', P .. 'k:' .. first)[1]
+  if raw then
+    local ok, read = pcall(F.read_block, first, raw)
+    if ok then k = read end
+  end
+  S.blocks[first] = k
+  return k
+end
+
+function F.keys_of(k)
+  -- Found by a plain search: a pattern costs as much as all else together.
+  local joined, find, keys, at = k[K_JOINED], string.find, {}, 1
+  for i = 1, k[K_N] do
+    local key_end = find(joined, '\0', at, true) or #joined + 1
+    keys[i] = ssub(joined, at, key_end - 1)
+    at = key_end + 1
+  end
+  return keys
+end
+
+function F.ready_blocks(queue, prio, tenant)
+  return P .. 'v:' .. queue .. '\0' .. prio .. '\0' .. tenant
+end
+
+function F.write_block(k)
+  call('SET', P .. 'k:' .. k[K_FIRST], F.block_text(k))
+  S.blocks[k[K_FIRST]] = k
+  S.written[k[K_FIRST]] = nil
+end
+
+-- A block that is new.
+function F.add_block(k)
+  F.write_block(k)
+  call('ZADD', P .. 'bk', k[K_FIRST], k[K_FIRST])
+  S.some_blocks = true
+end
+
+-- Takes a block out of all places where its state put it, and forgets it.
+function F.drop_block(k)
+  local first = k[K_FIRST]
+  call('DEL', P .. 'k:' .. first)
+  call('ZREM', P .. 'bk', first)
+  if k[K_STATE] == PENDING then
+    call('ZREM', F.ready_blocks(k[K_QUEUE], k[K_PRIO], k[K_TENANT]), first)
+  elseif k[K_STATE] == PROCESSING then
+    F.let_go(P .. 'cl:' .. k[K_WORKER] .. '\0' .. k[K_REQ], k[K_WORKER] .. '\0' .. k[K_REQ],
+      { '\0' .. first })
+  else
+    call('ZREM', P .. 'fi', '\0' .. first)
+  end
+  S.blocks[first] = false
+  S.written[first] = nil
+end
+
+-- The state that batch `i` of a block would have by itself.
+function F.state_in_block(k, i, rows, bytes)
+  local place, head = k[K_FIRST] + i - 1, nil
+  if k[K_STATE] == COMPLETED then
+    head = pack(SHEAD, 1, COMPLETED, F_SAME, 1, 0, k[K_DONE], k[K_DONE], 0, 1, k[K_AT], 0, 0)
+  else
+    local worker, req, queue = k[K_WORKER], k[K_REQ], k[K_QUEUE]
+    -- Whether processing has begun.
+    local began = k[K_DONE]
+    head = pack(SHEAD, 1, PROCESSING, began, 0, 0, k[K_AT], 0, 0, began, began * k[K_AT], 0, 0)
+      .. pack(LEASE, k[K_DUR], k[K_AT], #worker, worker, #req, req, #queue, queue)
+  end
+  return head .. pack(TAIL, k[K_DL], rows, bytes, place, k[K_EP], k[K_LO] + i - 1)
+end
+
+-- The block that has the batch at a place.
+function F.block_at(place)
+  local first = call('ZREVRANGEBYSCORE', P .. 'bk', place, '-inf', 'LIMIT', 0, 1)[1]
+  local k = first and F.block(tonumber(first))
+  if first and k == false then
+    F.lost_block(tonumber(first))
+    return
+  end
+  if k and place >= k[K_FIRST] + k[K_GONE] and place < k[K_FIRST] + k[K_N] then return k end
+end
+
+function F.any_blocks()
+  if S.some_blocks == nil then S.some_blocks = call('EXISTS', P .. 'bk') == 1 end
+  return S.some_blocks
+end
+
+-- One that has no state by itself may be in a block, which is then taken apart; or, where
+-- nothing may be changed, is looked into: answers with the state.
+function F.apart(id, b)
+  if not F.any_blocks() then return end
+  local place = tonumber(call('ZSCORE', P .. 'od', id) or 0)
+  local k = place > 0 and F.block_at(place)
+  if not k then return end
+  if S.reading then
+    if k[K_STATE] == PENDING then return end
+    local _, _, _, rows, bytes = unp(BHEAD, b)
+    return F.state_in_block(k, place - k[K_FIRST] + 1, rows, bytes)
+  end
+  F.take_apart(k)
+  return true
+end
+
+-- Each batch of a block by itself.
+function F.take_apart(k)
+  S.busy = true
+  local keys, ids, from = F.keys_of(k), {}, #P + 3
+  for i = k[K_GONE] + 1, k[K_N] do ids[i] = ssub(keys[i], from) end
+  local state, first = k[K_STATE], k[K_FIRST]
+  local values, pairs_of, bad = {}, {}, {}
+  if state ~= PENDING then
+    local raws = call('MGET', unpack(keys, k[K_GONE] + 1, k[K_N]))
+    for i = k[K_GONE] + 1, k[K_N] do
+      local raw = raws[i - k[K_GONE]]
+      local ok, _, _, _, rows, bytes = pcall(unp, BHEAD, raw or '')
+      if not ok then
+        rows, bytes = 0, 0
+        bad[#bad + 1] = ids[i]
+      end
+      values[#values + 1] = P .. 's:' .. ids[i]
+      values[#values + 1] = F.state_in_block(k, i, rows, bytes)
+    end
+    call('MSET', unpack(values))
+  end
+  for i = k[K_GONE] + 1, k[K_N] do
+    if state == PROCESSING then
+      pairs_of[#pairs_of + 1] = first + i - 1
+    else
+      pairs_of[#pairs_of + 1] = state == PENDING and first + i - 1 or k[K_DONE]
+      pairs_of[#pairs_of + 1] = ids[i]
+    end
+  end
+  if state == PENDING then
+    call('ZADD', F.list_key(k[K_QUEUE], k[K_PRIO], k[K_TENANT]), unpack(pairs_of))
+  elseif state == PROCESSING then
+    call('SADD', P .. 'cl:' .. k[K_WORKER] .. '\0' .. k[K_REQ], unpack(pairs_of))
+  else
+    call('ZADD', P .. 'fi', unpack(pairs_of))
+  end
+  F.drop_block(k)
+  for _, id in ipairs(bad) do F.damaged(id, k[K_QUEUE], k[K_TENANT], state) end
+end
+
+-- What cannot be read is made ready again, batch by batch: who had it is not known.
+function F.lost_block(first)
+  if S.reading then return end
+  S.busy = true
+  local raw = call('MGET', P .. 'k:' .. first)[1] or ''
+  local after = call('ZRANGEBYSCORE', P .. 'bk', '(' .. first, '+inf', 'LIMIT', 0, 1)[1]
+  local ids = call('ZRANGEBYSCORE', P .. 'od', first, after and '(' .. after or '+inf', 'LIMIT', 0, 64)
+  call('COPY', P .. 'k:' .. first, P .. 'bad:k:' .. first, 'REPLACE')
+  call('DEL', P .. 'k:' .. first)
+  call('ZREM', P .. 'bk', first)
+  call('ZREM', P .. 'fi', '\0' .. first)
+  S.blocks[first] = nil
+  local state = string.byte(raw, 1)
+  for _, id in ipairs(ids) do
+    local got = call('MGET', P .. 'b:' .. id, P .. 's:' .. id)
+    local ok, r = false, nil
+    if got[1] and not got[2] then ok, r = pcall(F.decode, id, got[1]) end
+    if ok then
+      local q = F.Q(r[R_QUEUE], true)
+      if state == PROCESSING or state == COMPLETED then
+        q[state], q[PENDING], q.dirty = q[state] - 1, q[PENDING] + 1, true
+      end
+      if state == COMPLETED then
+        q[Q_LR], q[Q_LB] = q[Q_LR] + r[R_ROWS], q[Q_LB] + r[R_BYTES]
+        S.meta[M_LV], S.meta[M_LB], S.meta_dirty = S.meta[M_LV] + 1, S.meta[M_LB] + r[R_BYTES], true
+      end
+      call('ZREM', F.ready_blocks(r[R_QUEUE], r[R_PRIO], r[R_TENANT]), first)
+      local key = F.list_key(r[R_QUEUE], r[R_PRIO], r[R_TENANT])
+      call('ZADD', key, call('ZSCORE', P .. 'od', id), id)
+      S.lists[key] = r
+      S.wake[r[R_QUEUE]] = true
+    end
+  end
+end
+
+-- Makes ready batches that are in blocks stand in the list, as far as `n` of the list
+-- may go before them.
+function F.unfold(queue, prio, tenant, n)
+  if not F.any_blocks() then return end
+  local blocks, list = F.ready_blocks(queue, prio, tenant), F.list_key(queue, prio, tenant)
+  while true do
+    local first = call('ZRANGE', blocks, 0, 0)[1]
+    if not first then return end
+    local last = call('ZRANGE', list, n - 1, n - 1, 'WITHSCORES')[2]
+    if last and tonumber(last) < tonumber(first) then return end
+    local k = F.block(tonumber(first))
+    if k then F.take_apart(k) else F.lost_block(tonumber(first)) end
+  end
+end
+
+function F.flush_blocks()
+  for first, k in pairs(S.written) do
+    if S.blocks[first] == k then F.write_block(k) end
+  end
+  S.written = {}
+end
