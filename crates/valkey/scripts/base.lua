@@ -25,11 +25,13 @@
 --# F_CANCEL 16
 --# F_OPTIONS 32
 -- What became of the batch: processing has begun, its dedup key is remembered,
--- others wait for it, it was settled with the token that it had last.
+-- others wait for it, it was settled with the token that it had last, its lease is
+-- the only one of its claim.
 --# F_STARTED 1
 --# F_REMEMBERED 2
 --# F_CHILDREN 4
 --# F_SAME 8
+--# F_ALONE 16
 -- A batch in the form of a list: what the call needs, then the state as stored.
 --# R_ID 1
 --# R_B 2

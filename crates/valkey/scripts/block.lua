@@ -188,39 +188,38 @@ function F.take_apart(k)
   for _, id in ipairs(bad) do F.damaged(id, k[K_QUEUE], k[K_TENANT], state) end
 end
 
--- What cannot be read is made ready again, batch by batch: who had it is not known.
+-- A block that cannot be read: its batches fail, for who had them is not known.
 function F.lost_block(first)
   if S.reading then return end
   S.busy = true
-  local raw = call('MGET', P .. 'k:' .. first)[1] or ''
   local after = call('ZRANGEBYSCORE', P .. 'bk', '(' .. first, '+inf', 'LIMIT', 0, 1)[1]
   local ids = call('ZRANGEBYSCORE', P .. 'od', first, after and '(' .. after or '+inf', 'LIMIT', 0, 64)
+  -- Where it is found says what it was.
+  local state = PROCESSING
+  if call('ZREM', P .. 'fi', '\0' .. first) == 1 then state = COMPLETED end
+  for _, id in ipairs(ids) do
+    local ok, r = pcall(F.decode, id, call('MGET', P .. 'b:' .. id)[1])
+    if ok and call('ZREM', F.ready_blocks(r[R_QUEUE], r[R_PRIO], r[R_TENANT]), first) == 1 then
+      state = PENDING
+      break
+    end
+  end
   call('COPY', P .. 'k:' .. first, P .. 'bad:k:' .. first, 'REPLACE')
   call('DEL', P .. 'k:' .. first)
   call('ZREM', P .. 'bk', first)
-  call('ZREM', P .. 'fi', '\0' .. first)
   S.blocks[first] = nil
-  local state = string.byte(raw, 1)
   for _, id in ipairs(ids) do
-    local got = call('MGET', P .. 'b:' .. id, P .. 's:' .. id)
-    local ok, r = false, nil
-    if got[1] and not got[2] then ok, r = pcall(F.decode, id, got[1]) end
-    if ok then
-      local q = F.Q(r[R_QUEUE], true)
-      if state == PROCESSING or state == COMPLETED then
-        q[state], q[PENDING], q.dirty = q[state] - 1, q[PENDING] + 1, true
-      end
-      if state == COMPLETED then
-        q[Q_LR], q[Q_LB] = q[Q_LR] + r[R_ROWS], q[Q_LB] + r[R_BYTES]
-        S.meta[M_LV], S.meta[M_LB], S.meta_dirty = S.meta[M_LV] + 1, S.meta[M_LB] + r[R_BYTES], true
-      end
-      call('ZREM', F.ready_blocks(r[R_QUEUE], r[R_PRIO], r[R_TENANT]), first)
-      local key = F.list_key(r[R_QUEUE], r[R_PRIO], r[R_TENANT])
-      call('ZADD', key, call('ZSCORE', P .. 'od', id), id)
-      S.lists[key] = r
-      S.wake[r[R_QUEUE]] = true
+    if call('EXISTS', P .. 's:' .. id) == 0 and not F.is_listed(id) then
+      F.damaged(id, 'default', '', state)
     end
   end
+end
+
+-- Whether one that is new stands in the list of ready ones.
+function F.is_listed(id)
+  local raw = call('MGET', P .. 'b:' .. id)[1]
+  local ok, r = pcall(F.decode, id, raw)
+  return ok and call('ZSCORE', F.list_key(r[R_QUEUE], r[R_PRIO], r[R_TENANT]), id)
 end
 
 -- Makes ready batches that are in blocks stand in the list, as far as `n` of the list

@@ -165,6 +165,7 @@ function F.enter(r)
   if state ~= PROCESSING then
     r[R_WORKER] = false
     if F.has(r[R_FLAGS], F_STARTED) then r[R_FLAGS] = r[R_FLAGS] - F_STARTED end
+    if F.has(r[R_FLAGS], F_ALONE) then r[R_FLAGS] = r[R_FLAGS] - F_ALONE end
   end
   if state == PENDING then
     if r[R_PRIO] ~= 0 or r[R_TENANT] ~= '' then q[Q_MIXED] = 1 end

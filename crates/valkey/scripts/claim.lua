@@ -366,15 +366,23 @@ end
 -- One lease of its own.
 function F.lend_one(t, id, skey, raw, place, rows, bytes)
   local c, out, values = t.c, t.out, t.values
-  if not t.common then
+  local v, o = #values, #out
+  local common = t.common
+  if t.singles then c = t.singles[t.taken] end
+  if not common then
     local began, name = c.start and 1 or 0, t.q.name
-    t.common = pack(SHEAD, 1, PROCESSING, began, 0, 0, now, 0, 0, began, began * now, 0, 0)
+    local flags = began + (t.singles and F_ALONE or 0)
+    common = pack(SHEAD, 1, PROCESSING, flags, 0, 0, now, 0, 0, began, began * now, 0, 0)
       .. pack(LEASE, c.lease, now, #c.worker, c.worker, #c.request, c.request, #name, name)
+    if not t.singles then t.common = common end
   end
-  local s = t.common .. pack(TAIL, now + c.lease, rows, bytes, place, S.meta[M_EP], t.lo + t.taken)
-  values[#values + 1], values[#values + 2] = skey, s
-  local o = #out
-  out[o + 1], out[o + 2], out[o + 3] = id, raw, s
+  local s = common .. pack(TAIL, now + c.lease, rows, bytes, place, S.meta[M_EP], t.lo + t.taken)
+  values[v + 1], values[v + 2] = skey, s
+  if t.singles then
+    out[o + 1] = { FOREVER, id, raw, s }
+  else
+    out[o + 1], out[o + 2], out[o + 3] = id, raw, s
+  end
   t.members[#t.members + 1] = place
   if S.busy then S.recs[id] = nil end
 end
@@ -392,7 +400,7 @@ function F.take_block(t, k)
     if not raw or #raw < BLEN or string.byte(raw) ~= 1 then return end
   end
   local taken_before, rows, bytes = t.taken, 0, 0
-  local is_whole = want == there and want >= BLOCK_MIN and t.bytes + k[K_BYTES] <= c.max_bytes
+  local is_whole = want == there and want >= BLOCK_MIN and not t.singles and t.bytes + k[K_BYTES] <= c.max_bytes
     and t.rows + k[K_ROWS] <= c.max_rows
   if is_whole then
     rows, bytes = k[K_ROWS], k[K_BYTES]
@@ -408,7 +416,7 @@ function F.take_block(t, k)
       rows, bytes = rows + r, bytes + b
     end
     want = count
-    if want > 0 and want < BLOCK_MIN then
+    if want > 0 and (want < BLOCK_MIN or t.singles) then
       F.take_few(t, k, raws, sizes, want, rows, bytes, taken_before)
       return true
     end
@@ -465,11 +473,24 @@ end
 -- What was taken is under lease now.
 function F.lend_plain(t)
   local c, q = t.c, t.q
-  local key, dl = c.worker .. '\0' .. c.request, now + c.lease
   if #t.values > 0 then call('MSET', unpack(t.values)) end
-  call('SADD', P .. 'cl:' .. key, unpack(t.members))
-  call('ZADD', P .. 'ls', 'LT', dl, key)
-  F.soon(dl)
+  if t.singles then
+    local times, first = { 'LT' }, FOREVER
+    for i = 1, t.taken do
+      local one = t.singles[i]
+      local dl = now + one.lease
+      call('SADD', P .. 'cl:' .. one.key, t.members[i])
+      times[i * 2], times[i * 2 + 1] = dl, one.key
+      first = min(first, dl)
+    end
+    call('ZADD', P .. 'ls', unpack(times))
+    F.soon(first)
+  else
+    local key, dl = c.worker .. '\0' .. c.request, now + c.lease
+    call('SADD', P .. 'cl:' .. key, unpack(t.members))
+    call('ZADD', P .. 'ls', 'LT', dl, key)
+    F.soon(dl)
+  end
   local is_empty = call('EXISTS', t.list, t.blocks) == 0
   if is_empty then
     call('ZREM', P .. 'rg:' .. q.name .. '\0' .. t.prio, t.tenant)
@@ -482,6 +503,71 @@ function F.lend_plain(t)
   q[PENDING], q[PROCESSING] = q[PENDING] - t.taken, q[PROCESSING] + t.taken
   q.dirty = true
   S.wake[q.name] = (not is_empty) and 1 or true
+end
+
+-- Claims of one batch each that come together, of one queue to which nothing is
+-- special: as one that is shared out. Answers with theirs; with nothing, and has
+-- changed nothing, where that is not so.
+function F.claim_singles(claims)
+  local q = F.Q(claims[1].queues[1])
+  if not q or q[Q_MT] >= 0 or q[Q_RS] >= 0 or q[Q_MIXED] ~= 0 or S.meta[M_WU] > now
+    or S.meta[M_V] == DRAINING then
+    return
+  end
+  local n = min(#claims, F.room(q), q[PENDING])
+  if n < 2 then return end
+  local sets, seen = {}, {}
+  for i, c in ipairs(claims) do
+    c.key = c.worker .. '\0' .. c.request
+    if seen[c.key] then return end
+    seen[c.key] = true
+    sets[i] = P .. 'cl:' .. c.key
+  end
+  -- One that is sent again is answered by itself.
+  if call('EXISTS', unpack(sets)) > 0 then return end
+  local t = { c = { home = 0, max_bytes = FOREVER, max_rows = FOREVER }, singles = claims, q = q,
+    prio = 0, tenant = '', left = n, taken = 0, rows = 0, bytes = 0, list = F.list_key(q.name, 0, ''),
+    blocks = F.ready_blocks(q.name, 0, ''), lo = max(S.meta[M_LO] + 1, floor(now / 1000)) - 1,
+    near = 0, out = {}, values = {}, members = {} }
+  F.take_plain(t)
+  if t.taken == 0 then return end
+  F.lend_plain(t)
+  if q[SCHEDULED] > 0 then
+    local next_due = F.first(P .. 'd:' .. q.name)
+    for _, out in ipairs(t.out) do out[1] = next_due end
+  end
+  return t.out
+end
+
+-- Whether it asks for one batch of one queue, wherever that is.
+function F.is_single(c)
+  return c.max == 1 and #c.queues == 1 and #c.ids == 0 and c.home == 0
+end
+
+-- The claims from `at` on, in order.
+function F.claim_all(at, n)
+  local claims, given = {}, {}
+  for i = 1, n do
+    local c, last = F.claim_of(at + 1)
+    claims[i], at = c, last
+  end
+  local i = 1
+  while i <= n do
+    local same = {}
+    for k = i, n do
+      local c = claims[k]
+      if not F.is_single(c) or c.queues[1] ~= claims[i].queues[1] then break end
+      same[#same + 1] = c
+    end
+    if S.busy then F.flush() end
+    local outs = #same > 1 and F.claim_singles(same) or {}
+    for k = 1, max(#same, 1) do
+      if not outs[k] and S.busy then F.flush() end
+      given[i] = outs[k] or F.claim(claims[i])
+      i = i + 1
+    end
+  end
+  return given
 end
 
 function F.select(c)
@@ -581,13 +667,15 @@ function F.held_by(c)
   if #places == 0 then return places end
   local ids = {}
   for _, seq in ipairs(places) do
-    local k = string.byte(seq) == 0 and F.block(tonumber(ssub(seq, 2)))
-    if k then
-      F.take_apart(k)
-      for i = 1, k[K_N] do places[#places + 1] = string.format('%.0f', k[K_FIRST] + i - 1) end
+    if string.byte(seq) == 0 then
+      local first = tonumber(ssub(seq, 2))
+      local k = F.block(first)
+      if k then F.take_apart(k) else F.lost_block(first) end
+      for i = 1, k and k[K_N] or 0 do ids[#ids + 1] = F.at_place(first + i - 1) end
+    else
+      ids[#ids + 1] = F.at_place(seq)
     end
   end
-  for _, seq in ipairs(places) do if string.byte(seq) ~= 0 then ids[#ids + 1] = F.at_place(seq) end end
   F.load_all(ids)
   local held = {}
   for _, id in ipairs(ids) do
@@ -606,15 +694,14 @@ end
 
 -- The claim at `at`, and where its queues and identifiers end.
 function F.claim_of(at)
-  local c = {}
-  local n_queues, n_ids, starts
-  c.max, c.max_bytes, c.max_rows, c.lease, c.home, starts, n_queues, n_ids, c.worker, c.request =
+  local most, max_bytes, max_rows, lease, home, starts, n_queues, n_ids, worker, request =
     unp('<I4dddI4BHHHc0Hc0', ARGV[at])
-  c.start = starts == 1
-  c.queues, c.ids = {}, {}
-  for i = 1, n_queues do c.queues[i] = ARGV[at + i] end
-  for i = 1, n_ids do c.ids[i] = ARGV[at + n_queues + i] end
-  return c, at + n_queues + n_ids
+  local queues, ids = { ARGV[at + 1] }, {}
+  for i = 2, n_queues do queues[i] = ARGV[at + i] end
+  for i = 1, n_ids do ids[i] = ARGV[at + n_queues + i] end
+  return { max = most, max_bytes = max_bytes, max_rows = max_rows, lease = lease, home = home,
+    start = starts == 1, worker = worker, request = request, queues = queues, ids = ids, key = false,
+    some = false }, at + n_queues + n_ids
 end
 
 -- Leases as they are answered.

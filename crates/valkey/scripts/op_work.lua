@@ -39,7 +39,7 @@ function F.op_work()
   F.tick(budget)
   -- What is not as plain as the client thought, by number: verdict and state.
   local others, base = {}, 0
-  local alone = { keys = {}, tokens = {}, numbers = {} }
+  local alone = { keys = {}, raws = {}, tokens = {}, numbers = {} }
   for i = 1, n_runs do base = base + F.settle_run(ARGV[1 + i * 2], ARGV[2 + i * 2], base, alone) end
   for i = 1, n_plain do
     local count = #alone.keys + 1
@@ -48,7 +48,7 @@ function F.op_work()
     alone.numbers[count] = base + i - 1
   end
   if alone.keys[1] then
-    for _, i in ipairs(F.settle_plain(alone.keys, alone.tokens)) do
+    for _, i in ipairs(F.settle_plain(alone.keys, alone.tokens, alone.raws)) do
       local ep, lo = unp('<I4I8', alone.tokens[i])
       local id = ssub(alone.keys[i], #P + 3)
       local verdict = F.settle({ kind = 1, ep = ep, lo = lo, delay = 0, id = id, error = '',
@@ -80,12 +80,13 @@ function F.op_work()
     answers[i * 2 - 1] = settled[i]
     answers[i * 2] = F.state_of(o.id)
   end
-  local given = {}
-  for i = 1, n_claims do
-    if S.busy then F.flush() end
-    local c
-    c, at = F.claim_of(at + 1)
-    given[i] = F.claim(c)
+  -- In one list, of each claim how many values follow: nested ones cost as much again.
+  local given, n = {}, 0
+  for i, values in ipairs(F.claim_all(at, n_claims)) do
+    n = n + 1
+    given[n] = #values
+    for k = 1, #values do given[n + k] = values[k] end
+    n = n + #values
   end
   if n_runs == 0 and n_plain == 0 and n_outcomes == 0 and n_starts == 0 and n_claims == 0 then
     -- A sweep: a wake whose taker died is given again, or one that came to nobody.

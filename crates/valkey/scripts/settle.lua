@@ -152,15 +152,19 @@ end
 -- are added to those that are `alone`. Answers how many there are in all.
 function F.settle_run(token, joined, base, alone)
   local ep, lo = unp('<I4I8', token)
-  local at, i = 1, 0
+  local at, i, states = 1, 0, nil
   while at <= #joined do
-    local n, after = F.settle_block(joined, at, ep, lo + i)
+    local n, after
+    -- One that has a state of its own is in no block.
+    if not states or not states[i] then n, after = F.settle_block(joined, at, ep, lo + i) end
     if n then
       at, i = after, i + n
     else
-      local key_end = string.find(joined, '\0', at, true) or #joined + 1
+      if not states then states = F.states_of(joined, at, i) end
       local count = #alone.keys + 1
+      local key_end = string.find(joined, '\0', at, true) or #joined + 1
       alone.keys[count] = P .. 's:' .. ssub(joined, at + #P + 2, key_end - 1)
+      alone.raws[count] = states[i]
       alone.tokens[count], alone.numbers[count] = pack('<I4I8', ep, lo + i), base + i
       at, i = key_end + 1, i + 1
     end
@@ -168,17 +172,41 @@ function F.settle_run(token, joined, base, alone)
   return i
 end
 
+-- The states of those whose keys stand at `at` and behind it, by number from `i` on.
+function F.states_of(joined, at, i)
+  local keys, states = {}, {}
+  local find, ps, skip = string.find, P .. 's:', #P + 2
+  while at <= #joined do
+    local key_end = find(joined, '\0', at, true) or #joined + 1
+    keys[#keys + 1] = ps .. ssub(joined, at + skip, key_end - 1)
+    at = key_end + 1
+  end
+  for from = 1, #keys, CHUNK do
+    local got = call('MGET', unpack(keys, from, min(from + CHUNK - 1, #keys)))
+    for k = 1, #got do states[i + from + k - 2] = got[k] end
+  end
+  return states
+end
+
 -- Leases of a first attempt that has begun and is done, without outputs: few
 -- commands, however many they are: the keys of their states and their tokens as
--- stored. Answers with those that are not so, by their place among them.
-function F.settle_plain(keys, tokens)
+-- stored, and the states where they were read. Answers with those that are not so, by
+-- their place among them.
+function F.settle_plain(keys, tokens, states)
   local others, n = {}, #keys
   if S.meta[M_WU] > now or n > CHUNK / 2 then
     for i = 1, n do others[i] = i end
     return others
   end
-  local raws = call('MGET', unpack(keys))
-  local begins = pack('<BBB', 1, PROCESSING, F_STARTED)
+  local raws = states
+  for i = 1, n do
+    if raws[i] == nil then
+      raws = call('MGET', unpack(keys))
+      break
+    end
+  end
+  local begins, alone = pack('<BBB', 1, PROCESSING, F_STARTED), pack('<BBB', 1, PROCESSING, 17)
+  local claims, sets = {}, {}
   local done = pack('<BBBBI4I8I8', 1, COMPLETED, F_SAME, 1, 0, now, now)
   local values, finished = {}, {}
   local ended = {}
@@ -186,7 +214,8 @@ function F.settle_plain(keys, tokens)
   local idat = #P + 3
   for i = 1, n do
     local s = raws[i]
-    local plain = s and ssub(s, 1, 3) == begins and ssub(s, -12) == tokens[i]
+    local head = s and ssub(s, 1, 3)
+    local plain = (head == begins or head == alone) and ssub(s, -12) == tokens[i]
     if plain then
       local lease = ssub(s, SLEN + 1, -TLEN - 1)
       if lease ~= last then
@@ -197,7 +226,9 @@ function F.settle_plain(keys, tokens)
         if last and q[Q_MT] < 0 then
           local key = worker .. '\0' .. request
           claim = ended[key]
-          if not claim then
+          if head == alone then
+            claim = { key = key }
+          elseif not claim then
             claim = {}
             ended[key] = claim
           end
@@ -212,7 +243,11 @@ function F.settle_plain(keys, tokens)
         values[#values + 1] = done .. ssub(s, 25, SLEN) .. ssub(s, -TLEN)
         finished[#finished + 1] = now
         finished[#finished + 1] = id
-        claim[#claim + 1] = seq
+        if claim.key then
+          claims[#claims + 1], sets[#sets + 1] = claim.key, P .. 'cl:' .. claim.key
+        else
+          claim[#claim + 1] = seq
+        end
         if S.busy then S.recs[id] = nil end
         q[PROCESSING], q[COMPLETED] = q[PROCESSING] - 1, q[COMPLETED] + 1
         q[Q_LR], q[Q_LB] = q[Q_LR] - rows, q[Q_LB] - bytes
@@ -227,6 +262,10 @@ function F.settle_plain(keys, tokens)
     call('ZADD', P .. 'fi', unpack(finished))
     F.soon(now + S.cfg.keep_finished)
     S.aged, S.meta_dirty = S.aged or 'fi', true
+    if sets[1] then
+      call('DEL', unpack(sets))
+      call('ZREM', P .. 'ls', unpack(claims))
+    end
     for key, ids in pairs(ended) do
       if #ids > 0 then F.let_go(P .. 'cl:' .. key, key, ids) end
     end

@@ -62,6 +62,7 @@ function F.reap(budget)
         end
         next = min(next, at)
       elseif string.byte(seq) == 0 then
+        F.lost_block(tonumber(ssub(seq, 2)))
         call('SREM', P .. 'cl:' .. key, seq)
       else
         id = F.at_place(seq)
@@ -144,30 +145,39 @@ function F.purge_block(k)
   q[COMPLETED], q[Q_PU], q.dirty = q[COMPLETED] - k[K_N], q[Q_PU] + k[K_N], true
 end
 
--- A block of those to forget; what that was of the budget.
-function F.forget_block(member)
+-- A block of those to forget, where it has no more than `most`; what that was of the
+-- budget.
+function F.forget_block(member, most)
   local k = F.block(tonumber(ssub(member, 2)))
-  if not k or k[K_STATE] ~= COMPLETED then
-    call('ZREM', P .. 'fi', member)
-    return 1
+  if not k then
+    F.lost_block(tonumber(ssub(member, 2)))
+  elseif S.meta[M_WU] > now or k[K_N] > most then
+    F.take_apart(k)
+  else
+    F.purge_block(k)
   end
-  if S.meta[M_WU] > now then F.take_apart(k) else F.purge_block(k) end
   return 4
 end
 
 function F.forget(key, age, most, budget)
   local old = call('ZRANGEBYSCORE', key, '-inf', now - age, 'LIMIT', 0, budget)
   local surplus = F.count_of(key) - most
-  if surplus > #old then old = call('ZRANGE', key, 0, min(surplus, budget) - 1) end
+  -- Those that are old go whatever their number.
+  local most_in_block = FOREVER
+  if surplus > #old then
+    most_in_block = surplus
+    old = call('ZRANGE', key, 0, min(surplus, budget) - 1)
+  end
   local ids, spent = {}, 0
   for _, member in ipairs(old) do
     if string.byte(member) ~= 0 then
       ids[#ids + 1] = member
     elseif spent < budget then
-      spent = spent + F.forget_block(member)
-      -- Of a surplus no more than that.
-      if spent / 4 * 64 >= surplus and surplus > 0 and #ids == 0 then spent = budget end
+      local before = F.count_of(key)
+      spent = spent + F.forget_block(member, most_in_block)
+      most_in_block = most_in_block - (before - F.count_of(key))
     end
+    if most_in_block <= #ids then break end
   end
   F.load_all(ids)
   for _, id in ipairs(ids) do

@@ -251,7 +251,9 @@ impl Shared {
             };
             if call.claim.is_some() {
                 let key_bytes = self.link.prefix().len() + "b:".len();
-                let claim = claim(now, list(given.next()), key_bytes)?;
+                let values = given.next().map_or(0, |count| number(&count));
+                let values = given.by_ref().take(usize::try_from(values).unwrap_or(0));
+                let claim = claim(now, values.collect(), key_bytes)?;
                 self.metrics.claimed(claim.leases.len());
                 for lease in &claim.leases {
                     self.link.saw(lease.fence);

@@ -124,3 +124,44 @@ async fn t10_a_record_that_cannot_be_read_is_failed_and_others_go_on() {
         damage(&server, &format!("t10-{number}"), with).await;
     }
 }
+
+/// As `destroy`, for what batches that are alike have in common.
+fn destroy_blocks(server: &Valkey, namespace: &str) -> usize {
+    let mut connection = server.connect().unwrap();
+    let keys = connection.command(&["KEYS", &format!("{{{namespace}}}:k:*")]).unwrap();
+    for key in keys.items() {
+        connection.command(&["SET", key.text().unwrap(), "\u{2}rubbish"]).unwrap();
+    }
+    keys.items().len()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t10_what_batches_have_in_common_cannot_be_read() {
+    let Some(server) = Valkey::start(&[]).unwrap() else { return };
+    for held in [false, true] {
+        let namespace = format!("held-{held}");
+        let coordinator = connect(builder(server.addr()).namespace(&namespace)).await;
+        coordinator.register(kit::specs("bad", 20)).await.unwrap();
+        if held {
+            let lease = Duration::from_secs(1);
+            let claim = ClaimRequest { lease, ..kit::request("holder", "claim", 20) };
+            assert_eq!(coordinator.claim(claim).await.unwrap().leases.len(), 20);
+        }
+        assert_eq!(destroy_blocks(&server, &namespace), 1);
+        coordinator.register(kit::specs("good", 20)).await.unwrap();
+        // The others go on.
+        let done = async || work(&coordinator, "good").await;
+        assert_eq!(done().await, 20);
+        for number in 0..20 {
+            let damaged = failed(&coordinator, &format!("bad{number:06}")).await;
+            assert_eq!(damaged.error.unwrap().code, Code::Corrupt);
+        }
+        let counts = kit::counts(&coordinator).await;
+        assert_eq!((counts[&State::Failed], counts[&State::Completed]), (20, 20));
+        assert_eq!((counts[&State::Pending], counts[&State::Processing]), (0, 0));
+        // They are whole but for that.
+        let again = sheaf_coordinator::Control::RequeueFailed("default".to_owned());
+        assert_eq!(coordinator.control(again).await.unwrap().count, 20);
+        assert_eq!(work(&coordinator, "again").await, 20);
+    }
+}

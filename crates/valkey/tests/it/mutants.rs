@@ -35,8 +35,8 @@ const MUTANTS_IN_BLOCKS: [Mutant; 8] = [
     ("a part of a block ends all of it", "or ssub(joined, at, after - 1) ~= keys", ""),
     (
         "a block is given whatever its size",
-        "is_whole = want == there and want >= BLOCK_MIN and t.bytes + k[K_BYTES] <= c.max_bytes",
-        "is_whole = want == there and want >= BLOCK_MIN",
+        "is_whole = want == there and want >= BLOCK_MIN and not t.singles and t.bytes + k[K_BYTES] <= c.max_bytes",
+        "is_whole = want == there and want >= BLOCK_MIN and not t.singles",
     ),
     (
         "lost blocks stay lost",
