@@ -58,14 +58,15 @@
 //! | `m` | text | version, epoch and last token, run, last place, totals, when something is next due |
 //! | `pr` | list | the runs before |
 //! | `b:ID` | text | what never changes of a batch: its specification |
-//! | `s:ID` | text | what became of it; not there while it is new and ready |
+//! | `s:ID` | text | what became of it; not there while it is new and ready, or in a block |
+//! | `k:PLACE`, `bk` | text, sorted set | a block: what batches from that place on have in common; all blocks |
 //! | `od` | sorted set | every batch by its place in the order of registration |
 //! | `q:QUEUE`, `qs` | text, set | counts, switches and limits of a queue; all queues |
 //! | `lv:`, `rg:`, `rc:`, `tn:` | sorted sets, hash | of a queue: priorities with work; of each, tenants with work, those at their limit, who was served last |
-//! | `w:QUEUE PRIORITY TENANT` | sorted set | ready batches, by place |
+//! | `w:QUEUE PRIORITY TENANT`, `v:` | sorted sets | ready batches, by place; blocks of such |
 //! | `d:QUEUE`, `dq` | sorted sets | scheduled batches by time; queues by the first |
-//! | `cl:WORKER REQUEST`, `ls` | set, sorted set | places of the leases of a claim; claims by when the first may run out |
-//! | `ex`, `fi`, `de` | sorted sets | batches by expiry; finished ones and failed ones by time |
+//! | `cl:WORKER REQUEST`, `ls` | set, sorted set | places of the leases of a claim, and of blocks of them; claims by when the first may run out |
+//! | `ex`, `fi`, `de` | sorted sets | batches by expiry; finished ones, blocks of them too, and failed ones by time |
 //! | `dk:`, `kt` | text, sorted set | dedup keys; when they are forgotten |
 //! | `e:ID`, `ag` | sorted sets | who waits for a batch; batches whose end is yet to be told |
 //! | `li:ID`, `lo:ID` | sorted sets | lineage: made from it, made into it |
@@ -85,7 +86,10 @@
 //! replication id is another one, does a bounded part of what is due, does what was
 //! asked, and writes records before the indexes that lead to them. Batches of one
 //! queue, tenant and priority to which nothing special has happened are registered,
-//! given out and completed by a handful of commands, however many they are.
+//! given out and completed by a handful of commands, however many they are: 8 to 64
+//! that were registered in one call are a block, whose state is kept once, and which
+//! is taken apart as soon as something happens to one of them alone. So register in
+//! calls of 64 and claim as many at once where speed counts.
 //! Only the server's clock is read. Everything may be sent again.
 //!
 //! | function | does | bounded by |
