@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use sheaf_coordinator::{Resolution, State};
-use sheaf_testkit::{Call, CallFault, CallProxy, wait_until};
+use sheaf_testkit::wait_until;
 
-use crate::harness::{PATIENCE, Server};
-use crate::remote::{Remote, assert_rows_once, id, sized, worker};
+use crate::backend::{Backed, Backend};
+use crate::harness::PATIENCE;
+use crate::held::{Between, Held, Word};
+use crate::remote::{Remote, assert_rows_once, id, sized};
 
 /// Where the worker is when it stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,30 +42,28 @@ pub(crate) fn is_finished(folder: &Path) -> bool {
 }
 
 struct Scene {
-    server: Server,
+    backed: Backed,
     remote: Remote,
-    proxy: CallProxy,
+    between: Between,
     out: PathBuf,
 }
 
 impl Scene {
-    fn new() -> Self {
-        let server = Server::start(&["--workers", "0"]);
-        let remote = Remote::at(server.ready.url("flight").unwrap());
-        let proxy = CallProxy::start(server.ready.addr("flight").unwrap()).unwrap();
-        let out = server.folder.path().join("out");
-        Scene { server, remote, proxy, out }
+    fn new(backend: Backend) -> Option<Self> {
+        let backed = backend.start(&[])?;
+        let (remote, between, out) = (backed.remote(), backed.between(), backed.out());
+        Some(Scene { backed, remote, between, out })
     }
 
-    fn hold(&self, moment: Moment) -> Option<CallFault> {
+    fn hold(&self, moment: Moment) -> Option<Held> {
         match moment {
             Moment::Processing => None,
-            Moment::Proven => Some(self.proxy.hold_replies(Call::method("Extend"))),
-            Moment::Committed => Some(self.proxy.hold_requests(Call::method("Settle"))),
+            Moment::Proven => Some(self.between.hold(Word::ProofGiven)),
+            Moment::Committed => Some(self.between.hold(Word::ResultSent)),
         }
     }
 
-    fn reached(&self, moment: Moment, begun: &Path, held: Option<&CallFault>) -> bool {
+    fn reached(&self, moment: Moment, begun: &Path, held: Option<&Held>) -> bool {
         let is_held = held.is_none_or(|held| held.hits() > 0);
         is_held
             && match moment {
@@ -74,19 +74,18 @@ impl Scene {
     }
 }
 
-async fn stopped_at(moment: Moment) {
-    let scene = Scene::new();
-    let (begun, go) = (scene.server.path("begun"), scene.server.path("go"));
+async fn stopped_at(backend: Backend, moment: Moment) {
+    let Some(scene) = Scene::new(backend) else { return };
+    let (begun, go) = (scene.backed.server.path("begun"), scene.backed.server.path("go"));
     let gate = format!("exec:touch {begun}; while [ ! -e {go} ]; do sleep 0.02; done; cat");
     if moment != Moment::Processing {
         std::fs::write(&go, "").unwrap();
     }
-    let sink = format!("parquet:{}", scene.out.display());
-    let flight = scene.server.ready.url("flight").unwrap();
+    let sink = scene.backed.sink();
     let words = ["--lease", "1s", "--workers", "1", "--sink", &sink];
     let held = scene.hold(moment);
-    let (mut first, _) =
-        worker(&scene.proxy.uri(), flight, &[&words[..], &["--processor", &gate]].concat());
+    let gated = [&words[..], &["--processor", &gate]].concat();
+    let mut first = scene.backed.worker_behind(&scene.between, &gated);
     scene.remote.put(0..1).await;
     let what = format!("the worker to be {moment:?}");
     let begun = Path::new(&begun);
@@ -98,7 +97,7 @@ async fn stopped_at(moment: Moment) {
         batch.state == State::Pending && batch.lost_leases > 0
     });
     lost.await;
-    let (mut second, _) = worker(flight, flight, &words);
+    let mut second = scene.backed.worker(&words);
     let is_done = |batch: &sheaf_coordinator::Batch| batch.state == State::Completed;
     let done = scene.remote.wait_for_batch(0, "another to do it", is_done).await;
     let (fence, how) = done.settled.unwrap();
@@ -125,13 +124,29 @@ async fn stopped_at(moment: Moment) {
     assert_rows_once(&scene.out, 4);
 }
 
+async fn stopped(backend: Backend, moments: &[Moment]) {
+    for round in 0..sized(1, 50) {
+        for moment in moments {
+            eprintln!("round {round}, {moment:?}");
+            stopped_at(backend, *moment).await;
+        }
+    }
+}
+
 /// Workers stopped past their lease at each step, and resumed.
 #[tokio::test(flavor = "multi_thread")]
 async fn soak_paused_workers_change_nothing_when_they_wake() {
-    for round in 0..sized(1, 50) {
-        for moment in [Moment::Processing, Moment::Proven, Moment::Committed] {
-            eprintln!("round {round}, {moment:?}");
-            stopped_at(moment).await;
-        }
-    }
+    stopped(Backend::Embedded, &[Moment::Processing, Moment::Proven, Moment::Committed]).await;
+}
+
+/// Workers stopped past their lease, and resumed; the server is on a Valkey.
+#[tokio::test(flavor = "multi_thread")]
+async fn soak_valkey_paused_workers_change_nothing() {
+    stopped(Backend::Valkey, &[Moment::Processing, Moment::Proven, Moment::Committed]).await;
+}
+
+/// Workers of a Valkey itself stopped past their lease, and resumed.
+#[tokio::test(flavor = "multi_thread")]
+async fn soak_direct_paused_workers_change_nothing() {
+    stopped(Backend::Direct, &[Moment::Processing, Moment::Proven]).await;
 }
