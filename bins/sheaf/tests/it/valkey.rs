@@ -1,5 +1,6 @@
 //! The coordinator on a real Valkey, behind real processes.
 
+mod conformance;
 mod lifecycle;
 mod refusals;
 mod topologies;
