@@ -101,13 +101,23 @@ impl Backed {
     }
 
     fn asking(&self, whom: [&str; 2], words: &[&str], variables: &[(&str, &str)]) -> Process {
-        let first = ["--mode", "worker", "--flight-addr", self.flight()];
-        let mut process = serve_with(&[&first, &whom[..], words].concat(), |command| {
-            variables.iter().fold(command, |command, (name, value)| command.env(name, value))
-        });
-        if let Err(error) = process.wait_ready(PATIENCE) {
-            panic!("{error}\n{}", process.stderr());
-        }
-        process
+        worker_asking(whom, self.flight(), words, variables)
     }
+}
+
+/// A worker that asks whom these two words name.
+pub(crate) fn worker_asking(
+    whom: [&str; 2],
+    flight: &str,
+    words: &[&str],
+    variables: &[(&str, &str)],
+) -> Process {
+    let first = ["--mode", "worker", "--flight-addr", flight];
+    let mut process = serve_with(&[&first, &whom[..], words].concat(), |command| {
+        variables.iter().fold(command, |command, (name, value)| command.env(name, value))
+    });
+    if let Err(error) = process.wait_ready(PATIENCE) {
+        panic!("{error}\n{}", process.stderr());
+    }
+    process
 }

@@ -41,7 +41,8 @@ pub(crate) fn is_finished(folder: &Path) -> bool {
     })
 }
 
-/// A program that begins, and goes on when it may.
+/// A program that begins, and goes on when it may; it ends when the test's
+/// folder is gone.
 struct Gate {
     begun: String,
     go: String,
@@ -55,7 +56,9 @@ impl Gate {
 
     fn program(&self) -> String {
         let Gate { begun, go } = self;
-        format!("exec:touch {begun}; while [ ! -e {go} ]; do sleep 0.02; done; cat")
+        format!(
+            "exec:touch {begun}; while [ -e {begun} ] && [ ! -e {go} ]; do sleep 0.02; done; cat"
+        )
     }
 
     fn has_begun(&self) -> bool {
