@@ -1,33 +1,28 @@
 //! T8: workers whose clocks are wrong change nothing: leases are the coordinator's.
 
-use std::path::Path;
 use std::time::Duration;
 
 use sheaf_coordinator::State;
 use sheaf_retry::{SystemClock, Timestamp};
 use sheaf_testkit::Process;
 
-use crate::harness::{PATIENCE, Server, serve_with};
-use crate::remote::{Remote, assert_rows_once, sized, worker};
+use crate::backend::{Backed, Backend};
+use crate::harness::PATIENCE;
+use crate::remote::{assert_rows_once, sized};
 
 const LEASE: Duration = Duration::from_secs(1);
 /// The error of the workers' clocks.
 const SHIFT: Duration = Duration::from_secs(600);
 
 /// A worker whose wall clock is wrong by `shift`, such as `+600s`.
-fn shifted(library: &Path, shift: &str, flight: &str, words: &[&str]) -> Process {
-    let first = ["--mode", "worker", "--coordinator", flight, "--flight-addr", flight];
-    let mut process = serve_with(&[&first, words].concat(), |command| {
-        command
-            .env("LD_PRELOAD", library)
-            .env("FAKETIME", shift)
-            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
-            .env("DONT_FAKE_MONOTONIC", "1")
-    });
-    if let Err(error) = process.wait_ready(PATIENCE) {
-        panic!("{error}\n{}", process.stderr());
-    }
-    process
+fn shifted(backed: &Backed, library: &str, shift: &str, words: &[&str]) -> Process {
+    let variables = [
+        ("LD_PRELOAD", library),
+        ("FAKETIME", shift),
+        ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+        ("DONT_FAKE_MONOTONIC", "1"),
+    ];
+    backed.worker_with(words, &variables)
 }
 
 /// The wall clock of a worker when it named itself: `PID-UUIDv7`.
@@ -38,21 +33,20 @@ fn clock_of(worker: &str) -> Timestamp {
 }
 
 /// Leases of workers 10 minutes ahead and behind: none ends early, none late.
-#[tokio::test(flavor = "multi_thread")]
-async fn soak_clocks_that_are_wrong_end_no_lease_early_or_late() {
+async fn wrong_clocks(backend: Backend) {
     let Some(library) = sheaf_testkit::faketime() else { return };
-    let server = Server::start(&["--workers", "0"]);
-    let (flight, out) = (server.ready.url("flight").unwrap(), server.folder.path().join("out"));
-    let (remote, sink) = (Remote::at(flight), format!("parquet:{}", out.display()));
+    let library = library.to_str().unwrap();
+    let Some(backed) = backend.start(&[]) else { return };
+    let (remote, sink) = (backed.remote(), backed.sink());
     let mut number = 0;
     for round in 0..sized(1, 20) {
         for shift in ["+600s", "-600s"] {
-            let stay = server.path(&format!("stay{shift}{round}"));
+            let stay = backed.server.path(&format!("stay{shift}{round}"));
             std::fs::write(&stay, "").unwrap();
             let program = format!("exec:while [ -e {stay} ]; do sleep 0.02; done; cat");
             let words = ["--lease", "1s", "--workers", "1", "--sink", &sink];
             let gated = [&words[..], &["--processor", &program]].concat();
-            let mut wrong = shifted(&library, shift, flight, &gated);
+            let mut wrong = shifted(&backed, library, shift, &gated);
             remote.put(number..number + 1).await;
             // Not early: it is extended again and again, under one token.
             let held = remote.wait_for_batch(number, "a lease extended thrice over", |batch| {
@@ -79,15 +73,33 @@ async fn soak_clocks_that_are_wrong_end_no_lease_early_or_late() {
             assert_eq!(back.state, State::Pending);
             std::fs::remove_file(&stay).unwrap();
             // And the work goes on, whatever the time is said to be.
-            let mut next = shifted(&library, shift, flight, &words);
+            let mut next = shifted(&backed, library, shift, &words);
             remote.put(number + 1..number + 4).await;
             number += 4;
             remote.completes(number).await;
             assert_eq!(next.terminate(PATIENCE).unwrap().code(), Some(0), "{}", next.stderr());
         }
     }
-    let (_right, _) = worker(flight, flight, &["--sink", &sink]);
+    let _right = backed.worker(&["--sink", &sink]);
     remote.put(number..number + 1).await;
     remote.completes(number + 1).await;
-    assert_rows_once(&out, number + 1);
+    assert_rows_once(&backed.out(), number + 1);
+}
+
+/// Workers whose clocks are wrong.
+#[tokio::test(flavor = "multi_thread")]
+async fn soak_clocks_that_are_wrong_end_no_lease_early_or_late() {
+    wrong_clocks(Backend::Embedded).await;
+}
+
+/// Workers whose clocks are wrong; the server is on a Valkey.
+#[tokio::test(flavor = "multi_thread")]
+async fn soak_valkey_clocks_that_are_wrong_end_no_lease() {
+    wrong_clocks(Backend::Valkey).await;
+}
+
+/// Workers of a Valkey itself whose clocks are wrong.
+#[tokio::test(flavor = "multi_thread")]
+async fn soak_direct_clocks_that_are_wrong_end_no_lease() {
+    wrong_clocks(Backend::Direct).await;
 }

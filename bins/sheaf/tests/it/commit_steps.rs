@@ -3,11 +3,13 @@
 use std::path::Path;
 
 use sheaf_coordinator::State;
-use sheaf_testkit::{Call, CallFault, CallProxy, wait_for_async};
+use sheaf_testkit::wait_for_async;
 
-use crate::harness::{PATIENCE, Server};
+use crate::backend::Backend;
+use crate::harness::PATIENCE;
+use crate::held::{Between, Held, Word};
 use crate::paused::is_finished;
-use crate::remote::{Remote, assert_rows_once, id, sized, worker};
+use crate::remote::{Remote, assert_rows_once, id, sized};
 
 /// What has happened when the worker dies, and nothing after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,21 +33,21 @@ const STEPS: [Step; 6] =
 
 impl Step {
     /// What keeps a worker from going beyond it, from the beginning on.
-    fn hold(self, proxy: &CallProxy) -> Option<CallFault> {
+    fn hold(self, between: &Between) -> Option<Held> {
         match self {
             Step::Begun | Step::Written => None,
-            Step::Finished => Some(proxy.hold_requests(Call::method("Extend"))),
-            Step::Proven => Some(proxy.hold_replies(Call::method("Extend"))),
+            Step::Finished => Some(between.hold(Word::ProofAsked)),
+            Step::Proven => Some(between.hold(Word::ProofGiven)),
             // The first settle only says that the work has begun: not that one.
-            Step::Committed | Step::Settled => Some(proxy.hold_requests(Call::method("Extend"))),
+            Step::Committed | Step::Settled => Some(between.hold(Word::ProofAsked)),
         }
     }
 
     /// The same once the rows are whole and the begin of the work is known.
-    fn hold_last(self, proxy: &CallProxy) -> Option<CallFault> {
+    fn hold_last(self, between: &Between) -> Option<Held> {
         match self {
-            Step::Committed => Some(proxy.hold_requests(Call::method("Settle"))),
-            Step::Settled => Some(proxy.hold_replies(Call::method("Settle"))),
+            Step::Committed => Some(between.hold(Word::ResultSent)),
+            Step::Settled => Some(between.hold(Word::ResultTaken)),
             _ => None,
         }
     }
@@ -74,17 +76,15 @@ impl Step {
     }
 }
 
-async fn killed_at(step: Step, round: u64) {
-    let server = Server::start(&["--workers", "0"]);
-    let (flight, out) = (server.ready.url("flight").unwrap(), server.folder.path().join("out"));
-    let remote = Remote::at(flight);
-    let proxy = CallProxy::start(server.ready.addr("flight").unwrap()).unwrap();
-    let mut held = step.hold(&proxy);
-    let begun = server.path("begun");
-    let (program, sink) = (step.program(&begun), format!("parquet:{}", out.display()));
+async fn killed_at(backend: Backend, step: Step, round: u64) {
+    let Some(backed) = backend.start(&[]) else { return };
+    let (remote, between, out) = (backed.remote(), backed.between(), backed.out());
+    let mut held = step.hold(&between);
+    let begun = backed.server.path("begun");
+    let (program, sink) = (step.program(&begun), backed.sink());
     let words = ["--lease", "1s", "--workers", "1", "--sink", &sink];
-    let (mut doomed, _) =
-        worker(&proxy.uri(), flight, &[&words[..], &["--processor", &program]].concat());
+    let stays = [&words[..], &["--processor", &program]].concat();
+    let mut doomed = backed.worker_behind(&between, &stays);
     remote.put(0..1).await;
     if matches!(step, Step::Committed | Step::Settled) {
         wait_for_async(PATIENCE, "the rows to be whole", || async {
@@ -94,7 +94,7 @@ async fn killed_at(step: Step, round: u64) {
         .await
         .unwrap();
         // In this order: the new hold stands before the old one lets go.
-        held = step.hold_last(&proxy);
+        held = step.hold_last(&between);
     }
     let what = format!("round {round}: step {step:?}");
     wait_for_async(PATIENCE, &what, || async {
@@ -105,10 +105,10 @@ async fn killed_at(step: Step, round: u64) {
     .unwrap();
     doomed.kill9().unwrap();
     // What it had sent but the server not seen dies with its connection.
-    drop(proxy);
+    drop(between);
     drop(held);
     // Its lease ends, another does what is left to do, and what comes after.
-    let (mut other, _) = worker(flight, flight, &words);
+    let mut other = backed.worker(&words);
     remote.put(1..4).await;
     remote.completes(4).await;
     let batch = remote.batch(0).await;
@@ -118,13 +118,29 @@ async fn killed_at(step: Step, round: u64) {
     assert_rows_once(&out, 4);
 }
 
+async fn killed(backend: Backend, steps: &[Step]) {
+    for round in 0..sized(1, 50) {
+        for step in steps {
+            eprintln!("round {round}, {step:?}");
+            killed_at(backend, *step, round).await;
+        }
+    }
+}
+
 /// Worker processes killed at each step of a commit.
 #[tokio::test(flavor = "multi_thread")]
 async fn soak_commit_steps_survive_kill_9() {
-    for round in 0..sized(1, 50) {
-        for step in STEPS {
-            eprintln!("round {round}, {step:?}");
-            killed_at(step, round).await;
-        }
-    }
+    killed(Backend::Embedded, &STEPS).await;
+}
+
+/// Worker processes killed at each step of a commit; the server is on a Valkey.
+#[tokio::test(flavor = "multi_thread")]
+async fn soak_valkey_commit_steps_survive_kill_9() {
+    killed(Backend::Valkey, &STEPS).await;
+}
+
+/// Workers of a Valkey itself killed at those steps that can be held there.
+#[tokio::test(flavor = "multi_thread")]
+async fn soak_direct_commit_steps_survive_kill_9() {
+    killed(Backend::Direct, &[Step::Begun, Step::Written, Step::Proven]).await;
 }

@@ -1,4 +1,4 @@
-//! T1: workers are killed at random while they work; the server lives.
+//! T1: workers are killed at random while they work; server and Valkey live.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -10,8 +10,9 @@ use sheaf_proto::BatchId;
 use sheaf_retry::{Jitter, Timestamp};
 use sheaf_testkit::{Process, wait_for_async};
 
-use crate::harness::{PATIENCE, Server};
-use crate::remote::{Remote, assert_rows_once, seed, sized, worker};
+use crate::backend::{Backed, Backend};
+use crate::harness::PATIENCE;
+use crate::remote::{Remote, assert_rows_once, seed, sized};
 
 const WORKERS: usize = 3;
 const LEASE: Duration = Duration::from_secs(1);
@@ -46,7 +47,7 @@ struct Orphan {
 }
 
 struct Fleet<'a> {
-    server: &'a Server,
+    backed: &'a Backed,
     words: Vec<String>,
     remote: &'a Remote,
     workers: Vec<Process>,
@@ -56,9 +57,8 @@ struct Fleet<'a> {
 
 impl Fleet<'_> {
     fn start(&self) -> Process {
-        let flight = self.server.ready.url("flight").unwrap();
         let words: Vec<&str> = self.words.iter().map(String::as_str).collect();
-        worker(flight, flight, &words).0
+        self.backed.worker(&words)
     }
 
     /// kill -9, note what it held, and another in its place.
@@ -79,19 +79,16 @@ impl Fleet<'_> {
     }
 }
 
-/// Workers killed with SIGKILL again and again: nothing is lost, nothing is doubled.
-#[tokio::test(flavor = "multi_thread")]
-async fn soak_dying_workers_lose_nothing_and_their_work_returns_in_time() {
-    let batches = sized(5_000, 100_000);
+/// Nothing is lost, nothing is doubled, what they held comes back in time.
+async fn dying_workers(backend: Backend, batches: u64) {
     let mut random = Jitter::new(seed());
-    let server = Server::start(&["--workers", "0", "--max-retries", "1000"]);
-    let out = server.folder.path().join("out");
-    let remote = Remote::at(server.ready.url("flight").unwrap());
+    let Some(backed) = backend.start(&["--max-retries", "1000"]) else { return };
+    let remote = backed.remote();
     let returned = watch(&remote).await;
     let words = ["--lease", "1s", "--workers", "2", "--sink"].map(str::to_owned);
-    let words = [&words[..], &[format!("parquet:{}", out.display())]].concat();
+    let words = [&words[..], &[backed.sink()]].concat();
     let mut fleet = Fleet {
-        server: &server,
+        backed: &backed,
         words,
         remote: &remote,
         workers: Vec::new(),
@@ -99,14 +96,14 @@ async fn soak_dying_workers_lose_nothing_and_their_work_returns_in_time() {
         kills: 0,
     };
     fleet.workers = (0..WORKERS).map(|_| fleet.start()).collect();
-    let producer = Remote::at(server.ready.url("flight").unwrap());
+    let producer = backed.remote();
     let putting = tokio::spawn(async move { producer.put(0..batches).await });
 
     // Between two kills the work gets on by a random step: that is progress.
     let mut next = 0;
     loop {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small numbers")]
-        let step = (sized(400, 2_000) as f64 * random.next_unit()) as u64 + 20;
+        let step = ((batches / 12).min(2_000) as f64 * random.next_unit()) as u64 + 20;
         next += step;
         if next >= batches {
             break;
@@ -126,7 +123,25 @@ async fn soak_dying_workers_lose_nothing_and_their_work_returns_in_time() {
     assert!(fleet.kills >= 10, "{} kills only", fleet.kills);
     assert!(!fleet.orphans.is_empty(), "no worker was killed with work in its hands");
     report(&fleet, &returned);
-    assert_rows_once(&out, batches);
+    assert_rows_once(&backed.out(), batches);
+}
+
+/// Workers killed with SIGKILL again and again.
+#[tokio::test(flavor = "multi_thread")]
+async fn soak_dying_workers_lose_nothing_and_their_work_returns_in_time() {
+    dying_workers(Backend::Embedded, sized(5_000, 100_000)).await;
+}
+
+/// Workers killed with SIGKILL again and again; the server is on a Valkey.
+#[tokio::test(flavor = "multi_thread")]
+async fn soak_valkey_dying_workers_lose_nothing() {
+    dying_workers(Backend::Valkey, sized(1_500, 100_000)).await;
+}
+
+/// Workers of a Valkey itself, killed with SIGKILL again and again.
+#[tokio::test(flavor = "multi_thread")]
+async fn soak_direct_dying_workers_lose_nothing() {
+    dying_workers(Backend::Direct, sized(1_500, 100_000)).await;
 }
 
 /// Every orphan returned at the end of its lease by the coordinator's clock,

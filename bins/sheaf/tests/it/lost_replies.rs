@@ -3,16 +3,15 @@
 use sheaf_coordinator::State;
 use sheaf_testkit::{Call, CallProxy, Loss};
 
-use crate::harness::{PATIENCE, Server};
+use crate::backend::Backend;
+use crate::harness::PATIENCE;
 use crate::remote::{Remote, assert_rows_once, sized, worker};
 
-/// Replies of every call of a run lost, and the work goes on.
-#[tokio::test(flavor = "multi_thread")]
-async fn soak_lost_replies_have_one_effect_each() {
+/// What workers lose of what a server says: its coordinator is behind it.
+async fn lost_replies(backend: Backend) {
     let (batches, losses) = (sized(200, 5_000), sized(5, 50));
-    let server = Server::start(&["--workers", "0"]);
-    let address = server.ready.addr("flight").unwrap();
-    let out = server.folder.path().join("out");
+    let Some(backed) = backend.start(&[]) else { return };
+    let address = backed.server.ready.addr("flight").unwrap();
     let (producers, workers) =
         (CallProxy::start(address).unwrap(), CallProxy::start(address).unwrap());
     let faults = [
@@ -23,12 +22,12 @@ async fn soak_lost_replies_have_one_effect_each() {
         ("extend", workers.lose_replies(Call::method("Extend"), losses, Loss::Reset)),
         ("extend", workers.lose_replies(Call::method("Extend"), losses, Loss::Connection)),
     ];
-    let sink = format!("parquet:{}", out.display());
+    let sink = backed.sink();
     // No lease ends in time to mend what a lost reply has broken.
     let words = ["--lease", "1h", "--sink", &sink];
-    let (mut process, _) = worker(&workers.uri(), server.ready.url("flight").unwrap(), &words);
+    let (mut process, _) = worker(&workers.uri(), backed.flight(), &words);
     Remote::at(&producers.uri()).put(0..batches).await;
-    let remote = Remote::at(server.ready.url("flight").unwrap());
+    let remote = backed.remote();
     remote.completes(batches).await;
     for (call, fault) in &faults {
         let wanted = if *call == "claim" { 3 } else { losses };
@@ -41,5 +40,17 @@ async fn soak_lost_replies_have_one_effect_each() {
     }
     assert!(process.try_exit().unwrap().is_none(), "no restart");
     assert_eq!(process.terminate(PATIENCE).unwrap().code(), Some(0), "{}", process.stderr());
-    assert_rows_once(&out, batches);
+    assert_rows_once(&backed.out(), batches);
+}
+
+/// Replies of every call of a run lost, and the work goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn soak_lost_replies_have_one_effect_each() {
+    lost_replies(Backend::Embedded).await;
+}
+
+/// Replies of every call to a server on a Valkey lost, and the work goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn soak_valkey_lost_replies_have_one_effect_each() {
+    lost_replies(Backend::Valkey).await;
 }

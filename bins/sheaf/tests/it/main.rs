@@ -1,6 +1,7 @@
 //! The real binary: every command as people and programs use it.
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
+mod backend;
 mod backup;
 mod bad_disk;
 mod bad_input;
@@ -13,6 +14,7 @@ mod doctor;
 mod dying_workers;
 mod fleet;
 mod harness;
+mod held;
 mod kill;
 mod lifecycle;
 mod lost_replies;

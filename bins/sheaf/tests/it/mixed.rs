@@ -3,29 +3,27 @@
 use sheaf_coordinator::State;
 use sheaf_testkit::{Process, wait_for_async, workspace_root};
 
-use crate::harness::{PATIENCE, Server, get};
-use crate::remote::{Remote, assert_rows_once, sized, worker};
+use crate::backend::Backend;
+use crate::harness::{PATIENCE, get};
+use crate::remote::{assert_rows_once, sized};
 
-/// pyarrow as a worker beside two of Sheaf's own, one of which is killed.
-#[tokio::test(flavor = "multi_thread")]
-async fn soak_mixed_workers_do_each_row_once() {
+/// pyarrow asks the server, those in Rust ask whom the backend says.
+async fn mixed_workers(backend: Backend) {
     let batches = sized(150, 5_000);
     let Some(python) = sheaf_testkit::python() else { return };
-    let server = Server::start(&["--workers", "0"]);
-    let (flight, out) = (server.ready.url("flight").unwrap(), server.folder.path().join("out"));
-    let remote = Remote::at(flight);
+    let Some(backed) = backend.start(&[]) else { return };
+    let (remote, sink, out) = (backed.remote(), backed.sink(), backed.out());
     remote.put(0..batches).await;
     // Those in Rust hold their first batches until Python has settled some.
-    let go = server.path("go");
+    let go = backed.server.path("go");
     let program = format!("exec:while [ ! -e {go} ]; do sleep 0.02; done; cat");
-    let sink = format!("parquet:{}", out.display());
     let words = ["--lease", "2s", "--workers", "1", "--sink", &sink, "--processor", &program];
-    let (mut doomed, _) = worker(flight, flight, &words);
-    let (mut rust, ready) = worker(flight, flight, &words);
+    let (mut doomed, mut rust) = (backed.worker(&words), backed.worker(&words));
+    let ready = rust.wait_ready(PATIENCE).unwrap();
     let script = workspace_root().join("examples/pyarrow_worker.py");
     let mut python = Process::command(python)
         .arg(script)
-        .arg(flight)
+        .arg(backed.flight())
         .arg(&out)
         .arg("--until-idle")
         .spawn()
@@ -58,4 +56,16 @@ async fn soak_mixed_workers_do_each_row_once() {
     assert_eq!(settled + by_rust, batches, "each batch was completed by one of them");
     assert_eq!(rust.terminate(PATIENCE).unwrap().code(), Some(0), "{}", rust.stderr());
     assert_rows_once(&out, batches);
+}
+
+/// pyarrow as a worker beside two of Sheaf's own, one of which is killed.
+#[tokio::test(flavor = "multi_thread")]
+async fn soak_mixed_workers_do_each_row_once() {
+    mixed_workers(Backend::Embedded).await;
+}
+
+/// pyarrow as a worker of a server on a Valkey, beside two that ask it themselves.
+#[tokio::test(flavor = "multi_thread")]
+async fn soak_direct_mixed_workers_do_each_row_once() {
+    mixed_workers(Backend::Direct).await;
 }

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use sheaf_retry::{SharedClock, SystemClock};
-use sheaf_testkit::{Fault, FaultProxy, Process, TempDir, free_port};
+use sheaf_testkit::{Fault, FaultProxy, Process, TempDir, Valkey, free_port};
 
+use crate::backend::{Backend, DURABLE, worker_asking};
 use crate::harness::{PATIENCE, spawn};
-use crate::remote::{Remote, assert_rows_once, id, worker};
+use crate::remote::{Remote, assert_rows_once, id};
 use sheaf_coordinator::State;
 
 /// What every worker is to do within 5 s; a machine that does other things
@@ -23,12 +24,14 @@ enum Outage {
     Cut,
     /// The network is silent: connections stand, nothing passes.
     Silent,
-    /// The server is killed and started again on what it has on disk.
+    /// Whom the workers ask is killed and started again on what it has on disk.
     Killed,
 }
 
 struct Site {
     server: Option<Process>,
+    valkey: Option<Valkey>,
+    backend: Backend,
     proxy: FaultProxy,
     remote: Remote,
     workers: Vec<Process>,
@@ -39,29 +42,43 @@ struct Site {
 }
 
 impl Site {
-    fn serve(folder: &TempDir, address: &str) -> Process {
-        let mut server = spawn(folder.path(), &["--flight-addr", address, "--workers", "0"]);
+    fn serve(folder: &TempDir, address: &str, valkey: Option<&Valkey>) -> Process {
+        let mut words = vec!["--flight-addr", address, "--workers", "0"];
+        let valkey = valkey.map(|valkey| valkey.addr().to_string());
+        words.extend(valkey.iter().flat_map(|address| ["--valkey-addr", address]));
+        let mut server = spawn(folder.path(), &words);
         if let Err(error) = server.wait_ready(PATIENCE) {
             panic!("{error}\n{}", server.stderr());
         }
         server
     }
 
-    fn start() -> Self {
+    /// `None` where a Valkey is needed and none is installed.
+    fn start(backend: Backend) -> Option<Self> {
+        let valkey = match backend {
+            Backend::Embedded => None,
+            Backend::Valkey | Backend::Direct => Some(Valkey::start(&DURABLE).unwrap()?),
+        };
         let (folder, socket) = (TempDir::new().unwrap(), free_port().unwrap().release());
         let address = socket.to_string();
-        let server = Some(Self::serve(&folder, &address));
-        let proxy = FaultProxy::start(socket).unwrap();
+        let server = Some(Self::serve(&folder, &address, valkey.as_ref()));
+        let uri = format!("grpc://{address}");
+        let direct = valkey.as_ref().filter(|_| backend == Backend::Direct);
+        let proxy = FaultProxy::start(direct.map_or(socket, Valkey::addr)).unwrap();
+        let (asked, near) = (proxy.addr().to_string(), proxy.uri());
+        let (whom, flight) = match direct {
+            Some(_) => (["--valkey-addr", &asked], &uri),
+            None => (["--coordinator", &near], &near),
+        };
         let sink = format!("parquet:{}", folder.path().join("out").display());
         let workers = QUEUES.map(|queue| {
             let slow = ["--processor", "exec:sleep 0.2; cat"];
             let words = ["--queue", queue, "--sink", &sink, "--workers", "1", slow[0], slow[1]];
-            worker(&proxy.uri(), &proxy.uri(), &words).0
+            worker_asking(whom, flight, &words, &[])
         });
-        let remote = Remote::at(&format!("grpc://{address}"));
-        let workers = workers.into();
-        let clock = SystemClock::shared();
-        Site { server, proxy, remote, workers, folder, address, put: 0, clock }
+        let (remote, workers, clock) = (Remote::at(&uri), workers.into(), SystemClock::shared());
+        let put = 0;
+        Some(Site { server, valkey, backend, proxy, remote, workers, folder, address, put, clock })
     }
 
     async fn put(&mut self, queue: &str) -> u64 {
@@ -75,13 +92,30 @@ impl Site {
         match outage {
             Outage::Cut => self.proxy.set(Fault::Cut),
             Outage::Silent => self.proxy.set(Fault::Silent),
-            Outage::Killed => drop(self.server.take()),
+            Outage::Killed => self.kill(),
         }
         // sleep: this is the outage.
         self.clock.sleep(length).await;
         match outage {
             Outage::Cut | Outage::Silent => self.proxy.set(Fault::None),
-            Outage::Killed => self.server = Some(Self::serve(&self.folder, &self.address)),
+            Outage::Killed => self.start_again(),
+        }
+    }
+
+    fn kill(&mut self) {
+        match &mut self.valkey {
+            Some(valkey) if self.backend == Backend::Direct => drop(valkey.kill9().unwrap()),
+            _ => drop(self.server.take()),
+        }
+    }
+
+    fn start_again(&mut self) {
+        match &mut self.valkey {
+            Some(valkey) if self.backend == Backend::Direct => valkey.restart().unwrap(),
+            valkey => {
+                let server = Self::serve(&self.folder, &self.address, valkey.as_ref());
+                self.server = Some(server);
+            }
         }
     }
 
@@ -107,11 +141,9 @@ impl Site {
     }
 }
 
-/// Outages of every kind and length, idle and busy.
-#[tokio::test(flavor = "multi_thread")]
-async fn soak_outages_end_and_every_worker_goes_on() {
-    let lengths: &[u64] = if sheaf_testkit::soak() { &[1, 10, 60] } else { &[1, 3] };
-    let mut site = Site::start();
+async fn outages(backend: Backend, short: &[u64]) {
+    let lengths: &[u64] = if sheaf_testkit::soak() { &[1, 10, 60] } else { short };
+    let Some(mut site) = Site::start(backend) else { return };
     for &length in lengths {
         for outage in [Outage::Cut, Outage::Silent, Outage::Killed] {
             for _ in 0..BACKLOG {
@@ -126,4 +158,22 @@ async fn soak_outages_end_and_every_worker_goes_on() {
         assert_eq!(worker.terminate(PATIENCE).unwrap().code(), Some(0), "{}", worker.stderr());
     }
     assert_rows_once(&site.folder.path().join("out"), site.put);
+}
+
+/// Outages of every kind and length, idle and busy.
+#[tokio::test(flavor = "multi_thread")]
+async fn soak_outages_end_and_every_worker_goes_on() {
+    outages(Backend::Embedded, &[1, 3]).await;
+}
+
+/// Outages of a server on a Valkey, idle and busy.
+#[tokio::test(flavor = "multi_thread")]
+async fn soak_valkey_outages_end_and_every_worker_goes_on() {
+    outages(Backend::Valkey, &[1]).await;
+}
+
+/// Outages of the Valkey that workers ask themselves, idle and busy.
+#[tokio::test(flavor = "multi_thread")]
+async fn soak_direct_outages_end_and_every_worker_goes_on() {
+    outages(Backend::Direct, &[1]).await;
 }

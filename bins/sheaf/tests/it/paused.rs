@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use sheaf_coordinator::{Resolution, State};
-use sheaf_testkit::{Call, CallFault, CallProxy, wait_until};
+use sheaf_testkit::wait_until;
 
-use crate::harness::{PATIENCE, Server};
-use crate::remote::{Remote, assert_rows_once, id, sized, worker};
+use crate::backend::{Backed, Backend};
+use crate::harness::PATIENCE;
+use crate::held::{Between, Held, Word};
+use crate::remote::{Remote, assert_rows_once, id, sized};
 
 /// Where the worker is when it stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,58 +41,83 @@ pub(crate) fn is_finished(folder: &Path) -> bool {
     })
 }
 
+/// A program that begins, and goes on when it may; it ends when the test's
+/// folder is gone.
+struct Gate {
+    begun: String,
+    go: String,
+}
+
+impl Gate {
+    fn new(scene: &Scene, name: &str) -> Self {
+        let path = |what: &str| scene.backed.server.path(&format!("{name}-{what}"));
+        Gate { begun: path("begun"), go: path("go") }
+    }
+
+    fn program(&self) -> String {
+        let Gate { begun, go } = self;
+        format!(
+            "exec:touch {begun}; while [ -e {begun} ] && [ ! -e {go} ]; do sleep 0.02; done; cat"
+        )
+    }
+
+    fn has_begun(&self) -> bool {
+        Path::new(&self.begun).exists()
+    }
+
+    fn open(&self) {
+        std::fs::write(&self.go, "").unwrap();
+    }
+}
+
 struct Scene {
-    server: Server,
+    backed: Backed,
     remote: Remote,
-    proxy: CallProxy,
+    between: Between,
     out: PathBuf,
 }
 
 impl Scene {
-    fn new() -> Self {
-        let server = Server::start(&["--workers", "0"]);
-        let remote = Remote::at(server.ready.url("flight").unwrap());
-        let proxy = CallProxy::start(server.ready.addr("flight").unwrap()).unwrap();
-        let out = server.folder.path().join("out");
-        Scene { server, remote, proxy, out }
+    fn new(backend: Backend) -> Option<Self> {
+        let backed = backend.start(&[])?;
+        let (remote, between, out) = (backed.remote(), backed.between(), backed.out());
+        Some(Scene { backed, remote, between, out })
     }
 
-    fn hold(&self, moment: Moment) -> Option<CallFault> {
+    fn hold(&self, moment: Moment) -> Option<Held> {
         match moment {
             Moment::Processing => None,
-            Moment::Proven => Some(self.proxy.hold_replies(Call::method("Extend"))),
-            Moment::Committed => Some(self.proxy.hold_requests(Call::method("Settle"))),
+            Moment::Proven => Some(self.between.hold(Word::ProofGiven)),
+            Moment::Committed => Some(self.between.hold(Word::ResultSent)),
         }
     }
 
-    fn reached(&self, moment: Moment, begun: &Path, held: Option<&CallFault>) -> bool {
+    fn reached(&self, moment: Moment, gate: &Gate, held: Option<&Held>) -> bool {
         let is_held = held.is_none_or(|held| held.hits() > 0);
         is_held
             && match moment {
-                Moment::Processing => begun.exists(),
+                Moment::Processing => gate.has_begun(),
                 Moment::Proven => is_finished(&self.out),
                 Moment::Committed => self.out.join(format!("part-{}.parquet", id(0))).exists(),
             }
     }
 }
 
-async fn stopped_at(moment: Moment) {
-    let scene = Scene::new();
-    let (begun, go) = (scene.server.path("begun"), scene.server.path("go"));
-    let gate = format!("exec:touch {begun}; while [ ! -e {go} ]; do sleep 0.02; done; cat");
+async fn stopped_at(backend: Backend, moment: Moment) {
+    let Some(scene) = Scene::new(backend) else { return };
+    let gate = Gate::new(&scene, "first");
     if moment != Moment::Processing {
-        std::fs::write(&go, "").unwrap();
+        gate.open();
     }
-    let sink = format!("parquet:{}", scene.out.display());
-    let flight = scene.server.ready.url("flight").unwrap();
+    let sink = scene.backed.sink();
     let words = ["--lease", "1s", "--workers", "1", "--sink", &sink];
     let held = scene.hold(moment);
-    let (mut first, _) =
-        worker(&scene.proxy.uri(), flight, &[&words[..], &["--processor", &gate]].concat());
+    let program = gate.program();
+    let gated = [&words[..], &["--processor", &program]].concat();
+    let mut first = scene.backed.worker_behind(&scene.between, &gated);
     scene.remote.put(0..1).await;
     let what = format!("the worker to be {moment:?}");
-    let begun = Path::new(&begun);
-    wait_until(PATIENCE, &what, || scene.reached(moment, begun, held.as_ref())).unwrap();
+    wait_until(PATIENCE, &what, || scene.reached(moment, &gate, held.as_ref())).unwrap();
     first.pause().unwrap();
     let old = scene.remote.batch(0).await.last_fence;
 
@@ -98,7 +125,7 @@ async fn stopped_at(moment: Moment) {
         batch.state == State::Pending && batch.lost_leases > 0
     });
     lost.await;
-    let (mut second, _) = worker(flight, flight, &words);
+    let mut second = scene.backed.worker(&words);
     let is_done = |batch: &sheaf_coordinator::Batch| batch.state == State::Completed;
     let done = scene.remote.wait_for_batch(0, "another to do it", is_done).await;
     let (fence, how) = done.settled.unwrap();
@@ -108,7 +135,7 @@ async fn stopped_at(moment: Moment) {
 
     // What was on its way under the old lease arrives now, and the worker wakes.
     drop(held);
-    std::fs::write(&go, "").unwrap();
+    gate.open();
     first.resume().unwrap();
     // It goes on: with what it has to say of the old lease first, then with new work.
     scene.remote.put(1..4).await;
@@ -125,13 +152,71 @@ async fn stopped_at(moment: Moment) {
     assert_rows_once(&scene.out, 4);
 }
 
+/// It wakes while another has its batch in hand: what it has to say then is
+/// about a batch in progress, and its token alone tells that it is not its own.
+async fn woken_beside_another(backend: Backend) {
+    let Some(scene) = Scene::new(backend) else { return };
+    let (sink, gates) = (scene.backed.sink(), ["first", "second"].map(|n| Gate::new(&scene, n)));
+    let start = |gate: &Gate, queues: &str| {
+        let words = ["--lease", "1s", "--workers", "1", "--sink", &sink, "--queue", queues];
+        scene.backed.worker(&[&words[..], &["--processor", &gate.program()]].concat())
+    };
+    let mut first = start(&gates[0], "default,next");
+    scene.remote.put(0..1).await;
+    wait_until(PATIENCE, "the first to begin", || gates[0].has_begun()).unwrap();
+    first.pause().unwrap();
+    let is_lost = |batch: &sheaf_coordinator::Batch| batch.lost_leases > 0;
+    scene.remote.wait_for_batch(0, "the lease to run out", is_lost).await;
+    let mut second = start(&gates[1], "default");
+    let is_again = |batch: &sheaf_coordinator::Batch| batch.attempts == 2 && batch.lease.is_some();
+    let held = scene.remote.wait_for_batch(0, "another to begin", is_again).await;
+    wait_until(PATIENCE, "the second to begin", || gates[1].has_begun()).unwrap();
+
+    // The first ends what it has in hand, in vain, and does what comes then.
+    gates[0].open();
+    first.resume().unwrap();
+    scene.remote.put_in("next", 1).await;
+    let is_done = |batch: &sheaf_coordinator::Batch| batch.state == State::Completed;
+    scene.remote.wait_for_batch(1, "the first to go on", is_done).await;
+    let still = scene.remote.batch(0).await;
+    assert_eq!((still.state, still.last_fence), (State::Processing, held.last_fence));
+    assert_eq!(still.lost_leases, held.lost_leases, "the second's heartbeats are heard");
+    assert!(!scene.out.join(format!("part-{}.parquet", id(0))).exists(), "nothing stale is kept");
+    gates[1].open();
+    scene.remote.completes(2).await;
+    let done = scene.remote.batch(0).await;
+    assert_eq!(done.settled, Some((held.last_fence, Resolution::Completed)));
+    assert_eq!(fence_in(&scene.out, 0), held.last_fence.0);
+    for worker in [&mut first, &mut second] {
+        assert_eq!(worker.terminate(PATIENCE).unwrap().code(), Some(0), "{}", worker.stderr());
+    }
+    assert_rows_once(&scene.out, 2);
+}
+
+async fn stopped(backend: Backend, moments: &[Moment]) {
+    for round in 0..sized(1, 50) {
+        for moment in moments {
+            eprintln!("round {round}, {moment:?}");
+            stopped_at(backend, *moment).await;
+        }
+        woken_beside_another(backend).await;
+    }
+}
+
 /// Workers stopped past their lease at each step, and resumed.
 #[tokio::test(flavor = "multi_thread")]
 async fn soak_paused_workers_change_nothing_when_they_wake() {
-    for round in 0..sized(1, 50) {
-        for moment in [Moment::Processing, Moment::Proven, Moment::Committed] {
-            eprintln!("round {round}, {moment:?}");
-            stopped_at(moment).await;
-        }
-    }
+    stopped(Backend::Embedded, &[Moment::Processing, Moment::Proven, Moment::Committed]).await;
+}
+
+/// Workers stopped past their lease, and resumed; the server is on a Valkey.
+#[tokio::test(flavor = "multi_thread")]
+async fn soak_valkey_paused_workers_change_nothing() {
+    stopped(Backend::Valkey, &[Moment::Processing, Moment::Proven, Moment::Committed]).await;
+}
+
+/// Workers of a Valkey itself stopped past their lease, and resumed.
+#[tokio::test(flavor = "multi_thread")]
+async fn soak_direct_paused_workers_change_nothing() {
+    stopped(Backend::Direct, &[Moment::Processing, Moment::Proven]).await;
 }

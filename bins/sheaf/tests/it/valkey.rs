@@ -1,5 +1,6 @@
 //! The coordinator on a real Valkey, behind real processes.
 
+mod conformance;
 mod lifecycle;
 mod migrate;
 mod refusals;
@@ -9,11 +10,9 @@ use std::path::Path;
 
 use sheaf_testkit::{TempDir, Valkey, free_port, wait_until};
 
+use crate::backend::DURABLE;
 use crate::harness::{PATIENCE, Ran, command, get};
 use crate::parts::{Part, data, uri};
-
-/// A Valkey that keeps what it has answered.
-const DURABLE: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
 
 /// One Valkey, and a folder for everything else.
 struct Site {
