@@ -91,7 +91,9 @@ fn explained(error: &Error) -> Failure {
         Error::Valkey { .. } => match failure.code() {
             Code::Unavailable => failure.help(VALKEY_ADVICE),
             Code::Unauthenticated | Code::PermissionDenied => failure.help(VALKEY_USER_ADVICE),
-            Code::FailedPrecondition => failure.help("do as said, then start again"),
+            Code::FailedPrecondition => {
+                failure.help("change Valkey's configuration as said, then start again")
+            }
             _ => failure,
         },
         _ => failure,

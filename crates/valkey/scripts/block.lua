@@ -141,8 +141,8 @@ function F.apart(id, b)
   if not k then return end
   if S.reading then
     if k[K_STATE] == PENDING then return end
-    local _, _, _, rows, bytes = unp(BHEAD, b)
-    return F.state_in_block(k, place - k[K_FIRST] + 1, rows, bytes)
+    local ok, _, _, _, rows, bytes = pcall(unp, BHEAD, b)
+    return ok and F.state_in_block(k, place - k[K_FIRST] + 1, rows, bytes) or nil
   end
   F.take_apart(k)
   return true

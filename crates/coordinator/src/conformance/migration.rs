@@ -184,8 +184,23 @@ async fn populate(pair: &dyn Pair) -> Marks {
         ..waiting("patient", "failed")
     }])
     .await;
+    // Some that are alike: ready, under one lease, and completed together.
+    for queue in ["many", "taken", "over"] {
+        let alike =
+            (0..10).map(|n| BatchSpec { queue: queue.to_owned(), ..spec(&format!("{queue}{n}")) });
+        register(alike.collect()).await;
+    }
     let placed = BatchSpec { locations: vec!["grpc://b:2".to_owned()], ..spec("placed") };
     source.0.register(vec![placed]).await.unwrap();
+    let all = |queue: &str| ClaimRequest {
+        queues: vec![queue.to_owned()],
+        start: true,
+        ..request(queue, 10)
+    };
+    assert_eq!(source.claim(all("taken")).await.leases.len(), 10);
+    let over = source.claim(all("over")).await.leases;
+    let over = over.iter().map(|lease| outcome(lease, Resolution::Completed));
+    source.settle(over.collect()).await;
     let [started, fresh, done, failed] = work(&source).await;
     for control in [
         Control::Pause("halted".to_owned()),
@@ -274,6 +289,8 @@ async fn check(target: Arc<dyn Coordinator>, marks: &Marks) {
         panic!("a question for the history")
     };
     assert!(marks.positions.iter().all(|position| history.has(*position)), "{history:?}");
+    let many = ClaimRequest { queues: vec!["many".to_owned()], ..request("many", 20) };
+    assert_eq!(target.claim(many).await.leases.len(), 10);
     leases_stand(&target, marks).await;
     families_go_on(&target).await;
     queues_are_kept(&target).await;

@@ -99,6 +99,8 @@ struct Answer<'a> {
     to: &'a str,
     abandoned: bool,
     resumed: bool,
+    /// An earlier run had come to the end: what was live is not counted again.
+    done_before: bool,
     batches: u64,
     live: u64,
     leases: u64,
@@ -112,6 +114,7 @@ impl<'a> Answer<'a> {
             to: &migration.to,
             abandoned: summary.is_none(),
             resumed: summary.is_none_or(|summary| summary.is_resumed),
+            done_before: summary.is_some_and(|summary| summary.was_done),
             batches: summary.map_or(0, |summary| summary.head.batches),
             live: summary.map_or(0, |summary| summary.live),
             leases: summary.map_or(0, |summary| summary.leases),

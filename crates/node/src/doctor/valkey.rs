@@ -64,7 +64,7 @@ impl ValkeyFacts {
         checks.extend(latency(&survey.took));
         if let Some(error) = &survey.refused {
             let (code, why) = told(error);
-            let advice = "do as said, then start again";
+            let advice = "change Valkey's configuration as said, then restart it";
             checks.push(Check::problem("valkey.fitness", code, why).advise(advice));
         }
         checks.push(memory(survey));

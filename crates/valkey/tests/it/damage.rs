@@ -165,3 +165,23 @@ async fn t10_what_batches_have_in_common_cannot_be_read() {
         assert_eq!(work(&coordinator, "again").await, 20);
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t10_one_of_many_that_are_alike_cannot_be_read() {
+    let Some(server) = Valkey::start(&[]).unwrap() else { return };
+    let coordinator = connect(builder(server.addr()).namespace("one")).await;
+    coordinator.register(kit::specs("bad", 20)).await.unwrap();
+    let leases = coordinator.claim(kit::request("holder", "claim", 20)).await.unwrap().leases;
+    assert_eq!(leases.len(), 20);
+    assert_eq!(destroy(&server, "one", "bad000003", "rubbish"), 1);
+    // While they are held, and when they are over, all others can be listed.
+    assert_eq!(coordinator.list(ListFilter::default()).await.unwrap().batches.len(), 19);
+    coordinator.settle(kit::settle(&leases, Resolution::Completed)).await.unwrap();
+    let listed = coordinator.list(ListFilter::default()).await.unwrap().batches;
+    assert!(listed.iter().all(|batch| batch.state == State::Completed), "{listed:?}");
+    assert_eq!(listed.len(), 19);
+    // Taken apart, it is found.
+    let all = sheaf_coordinator::PurgeFilter::default();
+    coordinator.control(sheaf_coordinator::Control::Purge(all)).await.unwrap();
+    assert_eq!(coordinator.list(ListFilter::default()).await.unwrap().batches, []);
+}
