@@ -47,7 +47,9 @@ pub use command::ProcessCommand;
 pub use error::Error;
 pub use port::{ReservedPort, free_port};
 pub use process::Process;
-pub use proxy::{Call, CallFault, CallProxy, Fault, FaultProxy, Loss, ReplyFault, ReplyLoss};
+pub use proxy::{
+    Call, CallFault, CallProxy, Fault, FaultProxy, Loss, ReplyFault, ReplyLoss, RequestHold,
+};
 pub use ready::Ready;
 pub use services::{
     PYTHON, REDIS_SERVER, REQUIRE_SERVERS, SERVICES_DIR, SOAK, faketime, python, services_dir,

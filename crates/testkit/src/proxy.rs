@@ -3,12 +3,14 @@
 mod background;
 mod calls;
 mod frames;
+mod holds;
 mod link;
 mod pump;
 mod replies;
 mod rule;
 
 pub use calls::CallProxy;
+pub use holds::RequestHold;
 pub use link::{Fault, FaultProxy};
 pub use replies::{ReplyFault, ReplyLoss};
 pub use rule::{Call, CallFault, Loss};

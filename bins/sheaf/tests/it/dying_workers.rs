@@ -145,7 +145,8 @@ async fn soak_direct_dying_workers_lose_nothing() {
 }
 
 /// Every orphan returned at the end of its lease by the coordinator's clock,
-/// not before; how much later is told, not judged: it is the machine's.
+/// not before; how much later is told, and judged where the machine does
+/// nothing else: in the long form.
 fn report(fleet: &Fleet<'_>, returned: &Returned) {
     let returned = returned.lock().unwrap();
     let mut recoveries = Vec::new();
@@ -168,4 +169,5 @@ fn report(fleet: &Fleet<'_>, returned: &Returned) {
         recoveries.last(),
     );
     assert!(!recoveries.is_empty(), "no return was seen");
+    assert!(!sheaf_testkit::soak() || late == 0, "{late} came back too late");
 }

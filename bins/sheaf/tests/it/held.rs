@@ -1,6 +1,6 @@
 //! What stands between a worker and whom it asks, and holds what passes there.
 
-use sheaf_testkit::{Call, CallFault, CallProxy, FaultProxy, ReplyFault, ReplyLoss};
+use sheaf_testkit::{Call, CallFault, CallProxy, FaultProxy, ReplyFault, ReplyLoss, RequestHold};
 
 /// In front of a server or in front of a Valkey.
 pub(crate) enum Between {
@@ -10,7 +10,8 @@ pub(crate) enum Between {
 
 /// Something that is held for as long as this lives.
 pub(crate) enum Held {
-    Call(#[allow(dead_code, reason = "it ends with it")] CallFault),
+    Call(CallFault),
+    Request(RequestHold),
     Reply(ReplyFault),
 }
 
@@ -19,6 +20,7 @@ impl Held {
     pub(crate) fn hits(&self) -> u64 {
         match self {
             Held::Call(fault) => fault.hits(),
+            Held::Request(hold) => hold.hits(),
             Held::Reply(fault) => fault.hits(),
         }
     }
@@ -48,20 +50,25 @@ impl Between {
 
     /// Holds all of this from now on.
     pub(crate) fn hold(&self, word: Word) -> Held {
-        let proxy = match self {
-            Between::Server(proxy) => proxy,
-            // Of requests to a Valkey only the replies are told apart.
+        match self {
+            Between::Server(proxy) => Held::Call(match word {
+                Word::ProofAsked => proxy.hold_requests(Call::method("Extend")),
+                Word::ProofGiven => proxy.hold_replies(Call::method("Extend")),
+                Word::ResultSent => proxy.hold_requests(Call::method("Settle")),
+                Word::ResultTaken => proxy.hold_replies(Call::method("Settle")),
+            }),
+            // By the functions that are called there. Results and claims are
+            // one function: both are held. A reply that is lost comes again when
+            // this has ended, for the worker asks again on another connection.
             Between::Valkey(proxy) => {
-                assert_eq!(word, Word::ProofGiven);
-                let silence = ReplyLoss::Silence;
-                return Held::Reply(proxy.lose_replies("_extend", u64::MAX, silence));
+                let lose = |name| Held::Reply(proxy.lose_replies(name, u64::MAX, ReplyLoss::Cut));
+                match word {
+                    Word::ProofAsked => Held::Request(proxy.hold_requests("_extend")),
+                    Word::ProofGiven => lose("_extend"),
+                    Word::ResultSent => Held::Request(proxy.hold_requests("_work")),
+                    Word::ResultTaken => lose("_work"),
+                }
             }
-        };
-        Held::Call(match word {
-            Word::ProofAsked => proxy.hold_requests(Call::method("Extend")),
-            Word::ProofGiven => proxy.hold_replies(Call::method("Extend")),
-            Word::ResultSent => proxy.hold_requests(Call::method("Settle")),
-            Word::ResultTaken => proxy.hold_replies(Call::method("Settle")),
-        })
+        }
     }
 }

@@ -198,7 +198,11 @@ impl Remote {
             (done + failed >= batches).then_some((done, failed))
         });
         match done.await {
-            Ok(counts) => assert_eq!(counts, (batches, 0), "completed and failed"),
+            Ok(counts) if counts == (batches, 0) => {}
+            Ok(counts) => {
+                let failed = self.list(State::Failed).await;
+                panic!("of {batches} completed and failed {counts:?}: {:?}", failed.first());
+            }
             Err(error) => panic!("{error}: {} are", self.count(State::Completed).await),
         }
     }

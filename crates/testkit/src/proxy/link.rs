@@ -10,6 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::background::Background;
+use super::holds::{Holds, RequestHold};
 use super::pump::{self, Filter};
 use super::replies::{Losses, ReplyFault, ReplyLoss};
 use crate::Error;
@@ -78,8 +79,15 @@ struct Counters {
 pub struct FaultProxy {
     background: Background,
     plan: watch::Sender<Plan>,
-    losses: Losses,
+    faults: Faults,
     counters: Arc<Counters>,
+}
+
+/// Those told by the bytes of requests.
+#[derive(Clone, Debug, Default)]
+struct Faults {
+    losses: Losses,
+    holds: Holds,
 }
 
 impl FaultProxy {
@@ -90,12 +98,12 @@ impl FaultProxy {
     pub fn start(server: SocketAddr) -> Result<Self, Error> {
         let plan = watch::Sender::new(Plan::default());
         let counters = Arc::<Counters>::default();
-        let losses = Losses::default();
-        let (plans, lost, counts) = (plan.clone(), losses.clone(), Arc::clone(&counters));
+        let faults = Faults::default();
+        let (plans, told, counts) = (plan.clone(), faults.clone(), Arc::clone(&counters));
         let background = Background::start("fault-proxy", move |listener| {
-            serve(listener, server, plans, lost, counts)
+            serve(listener, server, plans, told, counts)
         })?;
-        Ok(FaultProxy { background, plan, losses, counters })
+        Ok(FaultProxy { background, plan, faults, counters })
     }
 
     /// Where clients connect.
@@ -138,7 +146,19 @@ impl FaultProxy {
         times: u64,
         loss: ReplyLoss,
     ) -> ReplyFault {
-        self.losses.add(bytes.into(), loss, times)
+        self.faults.losses.add(bytes.into(), loss, times)
+    }
+
+    /// Holds requests that contain these bytes before the server has them, each
+    /// with all that comes after it on its connection, until this ends. Where
+    /// replies are told apart requests are, too: see
+    /// [`FaultProxy::lose_replies`].
+    ///
+    /// # Panics
+    /// When 64 of these faults are in force.
+    #[must_use = "the fault ends when this is dropped"]
+    pub fn hold_requests(&self, bytes: impl Into<Vec<u8>>) -> RequestHold {
+        self.faults.holds.add(bytes.into())
     }
 
     /// Closes every open connection; new ones are as before.
@@ -161,7 +181,7 @@ async fn serve(
     listener: TcpListener,
     server: SocketAddr,
     plan: watch::Sender<Plan>,
-    losses: Losses,
+    faults: Faults,
     counters: Arc<Counters>,
 ) {
     let clock = SystemClock::shared();
@@ -176,9 +196,9 @@ async fn serve(
             continue;
         }
         let open = Open::new(&counters);
-        let (plans, losses, clock) = (plan.subscribe(), losses.clone(), clock.clone());
+        let (plans, faults, clock) = (plan.subscribe(), faults.clone(), clock.clone());
         tokio::spawn(async move {
-            pass(client, server, plans, losses, clock).await;
+            pass(client, server, plans, faults, clock).await;
             drop(open);
         });
     }
@@ -204,7 +224,7 @@ async fn pass(
     client: TcpStream,
     server: SocketAddr,
     plans: watch::Receiver<Plan>,
-    losses: Losses,
+    faults: Faults,
     clock: SharedClock,
 ) {
     let Plan { epoch, fault } = *plans.borrow();
@@ -224,7 +244,7 @@ async fn pass(
         }
         let (from_client, to_client) = client.into_split();
         let (from_server, to_server) = server.into_split();
-        let (requests, answers) = losses.connection();
+        let (requests, answers) = faults.losses.connection(&faults.holds);
         let (requests, answers) = (Filter::Requests(requests), Filter::Answers(answers));
         let up = pump::run(from_client, to_server, requests, plans.clone(), &clock);
         let down = pump::run(from_server, to_client, answers, plans.clone(), &clock);

@@ -1,6 +1,7 @@
 //! One direction of a connection: bytes from one end to the other, in their time.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -9,6 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, watch};
 
+use super::holds::Hold;
 use super::link::{Fault, Plan};
 use super::replies::{Answers, Requests};
 
@@ -26,15 +28,27 @@ pub(super) enum Filter {
     Answers(Answers),
 }
 
+/// What may pass, and what becomes of it.
+struct Passed {
+    bytes: Bytes,
+    /// From this place on it is held.
+    hold: Option<(usize, Arc<Hold>)>,
+    /// Whether the connection breaks after that.
+    breaks: bool,
+}
+
 impl Filter {
-    /// What may pass, and whether the connection breaks after that.
-    fn pass(&mut self, chunk: Bytes) -> (Bytes, bool) {
+    /// Takes off what may pass next.
+    fn pass(&mut self, chunk: &mut Bytes) -> Passed {
         match self {
             Filter::Requests(requests) => {
-                requests.see(&chunk);
-                (chunk, false)
+                let (bytes, hold) = requests.next(chunk);
+                Passed { bytes, hold, breaks: false }
             }
-            Filter::Answers(answers) => answers.pass(&chunk),
+            Filter::Answers(answers) => {
+                let (bytes, breaks) = answers.pass(&std::mem::take(chunk));
+                Passed { bytes, hold: None, breaks }
+            }
         }
     }
 }
@@ -85,33 +99,52 @@ async fn write(
     mut plans: watch::Receiver<Plan>,
     clock: &SharedClock,
 ) -> io::Result<()> {
-    while let Some((due, chunk)) = receive.recv().await {
+    let are_answers = matches!(filter, Filter::Answers(_));
+    while let Some((due, mut chunk)) = receive.recv().await {
         let early = due.saturating_sub(clock.elapsed());
         if !early.is_zero() {
             clock.sleep(early).await;
         }
-        let (mut chunk, breaks) = filter.pass(chunk);
         while !chunk.is_empty() {
-            let spoken = plans.wait_for(|plan| plan.fault != Fault::Silent).await;
-            let fault = spoken.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?.fault;
-            match fault {
-                Fault::AnswersLost if matches!(filter, Filter::Answers(_)) => chunk.clear(),
-                Fault::Throttle { bytes_per_second } => {
-                    let slice = (bytes_per_second / SLICES_PER_SECOND).max(1);
-                    let slice = usize::try_from(slice).unwrap_or(usize::MAX).min(chunk.len());
-                    let slice = chunk.split_to(slice);
-                    to.write_all(&slice).await?;
-                    let micros = slice.len() as u64 * 1_000_000 / bytes_per_second.max(1);
-                    clock.sleep(Duration::from_micros(micros)).await;
-                }
-                _ => to.write_all(&std::mem::take(&mut chunk)).await?,
+            let Passed { mut bytes, hold, breaks } = filter.pass(&mut chunk);
+            if let Some((from, hold)) = hold {
+                send(&mut to, bytes.split_to(from), are_answers, &mut plans, clock).await?;
+                hold.ends().await;
             }
-        }
-        if breaks {
-            // What passed before arrives: an end, not a reset.
-            to.shutdown().await?;
-            return Err(io::ErrorKind::ConnectionAborted.into());
+            send(&mut to, bytes, are_answers, &mut plans, clock).await?;
+            if breaks {
+                // What passed before arrives: an end, not a reset.
+                to.shutdown().await?;
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
         }
     }
     to.shutdown().await
+}
+
+/// Sends a part as the fault of now lets it.
+async fn send(
+    to: &mut OwnedWriteHalf,
+    mut part: Bytes,
+    are_answers: bool,
+    plans: &mut watch::Receiver<Plan>,
+    clock: &SharedClock,
+) -> io::Result<()> {
+    while !part.is_empty() {
+        let spoken = plans.wait_for(|plan| plan.fault != Fault::Silent).await;
+        let fault = spoken.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?.fault;
+        match fault {
+            Fault::AnswersLost if are_answers => part.clear(),
+            Fault::Throttle { bytes_per_second } => {
+                let slice = (bytes_per_second / SLICES_PER_SECOND).max(1);
+                let slice = usize::try_from(slice).unwrap_or(usize::MAX).min(part.len());
+                let slice = part.split_to(slice);
+                to.write_all(&slice).await?;
+                let micros = slice.len() as u64 * 1_000_000 / bytes_per_second.max(1);
+                clock.sleep(Duration::from_micros(micros)).await;
+            }
+            _ => to.write_all(&std::mem::take(&mut part)).await?,
+        }
+    }
+    Ok(())
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 
 use super::frames::Framer;
+use super::holds::{Hold, Holds};
 
 /// Faults in force at a time.
 const MAX_RULES: usize = 64;
@@ -42,7 +43,7 @@ impl Rule {
     }
 }
 
-fn contains(request: &[u8], bytes: &[u8]) -> bool {
+pub(super) fn contains(request: &[u8], bytes: &[u8]) -> bool {
     bytes.is_empty() || request.windows(bytes.len()).any(|window| window == bytes)
 }
 
@@ -87,10 +88,11 @@ impl Losses {
     }
 
     /// The two directions of one connection.
-    pub(super) fn connection(&self) -> (Requests, Answers) {
+    pub(super) fn connection(&self, holds: &Holds) -> (Requests, Answers) {
         let marks = Marks::default();
         let requests = Requests {
             losses: self.clone(),
+            holds: holds.clone(),
             marks: Arc::clone(&marks),
             framer: Some(Framer::default()),
             request: Vec::new(),
@@ -113,6 +115,7 @@ type Marks = Arc<Mutex<VecDeque<(u64, Arc<Rule>)>>>;
 #[derive(Debug)]
 pub(super) struct Requests {
     losses: Losses,
+    holds: Holds,
     marks: Marks,
     /// `None` once it is clear that the client speaks something else.
     framer: Option<Framer>,
@@ -121,28 +124,36 @@ pub(super) struct Requests {
 }
 
 impl Requests {
-    /// To be called before the server gets the bytes: its reply may be quick.
-    pub(super) fn see(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            let Some(framer) = self.framer.as_mut() else { return };
-            let Some((used, done)) = framer.advance(bytes) else {
+    /// Takes off what is to be sent next; from some place on it is to be sent
+    /// only when the hold there has ended. To be called before the server gets
+    /// the bytes: its reply may be quick.
+    pub(super) fn next(&mut self, bytes: &mut Bytes) -> (Bytes, Option<(usize, Arc<Hold>)>) {
+        let (mut at, mut start) = (0, 0);
+        while at < bytes.len() {
+            let Some(framer) = self.framer.as_mut() else { break };
+            let Some((used, done)) = framer.advance(&bytes[at..]) else {
                 self.framer = None;
                 self.request = Vec::new();
-                return;
+                break;
             };
-            let (part, rest) = bytes.split_at(used);
             let room = MAX_SEARCHED.saturating_sub(self.request.len());
-            self.request.extend(&part[..part.len().min(room)]);
-            bytes = rest;
+            self.request.extend(&bytes[at..at + used.min(room)]);
+            at += used;
             if done {
                 if let Some(rule) = self.losses.take(&self.request) {
                     let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
                     marks.push_back((self.number, rule));
                 }
                 self.number += 1;
+                let hold = self.holds.meet(&self.request);
                 self.request.clear();
+                if let Some(hold) = hold {
+                    return (bytes.split_to(at), Some((start, hold)));
+                }
+                start = at;
             }
         }
+        (std::mem::take(bytes), None)
     }
 }
 
@@ -206,6 +217,13 @@ mod tests {
     const GET: &[u8] = b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n";
     const SET: &[u8] = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n";
 
+    fn see(requests: &mut Requests, bytes: &[u8]) {
+        let mut bytes = Bytes::copy_from_slice(bytes);
+        while !bytes.is_empty() {
+            drop(requests.next(&mut bytes));
+        }
+    }
+
     fn answered(answers: &mut Answers, replies: &[u8], piece: usize) -> (Vec<u8>, bool) {
         let (mut passed, mut cut) = (Vec::new(), false);
         for piece in replies.chunks(piece) {
@@ -226,9 +244,9 @@ mod tests {
         for piece in 1..replies.len() {
             let losses = Losses::default();
             let fault = losses.add(b"SET".into(), ReplyLoss::Cut, 1);
-            let (mut requests, mut answers) = losses.connection();
+            let (mut requests, mut answers) = losses.connection(&Holds::default());
             for part in [GET, SET, GET].concat().chunks(piece) {
-                requests.see(part);
+                see(&mut requests, part);
             }
             let (passed, cut) = answered(&mut answers, replies, piece);
             assert_eq!(passed, b"$1\r\na\r\n>2\r\n+invalidate\r\n+k\r\n", "{piece}");
@@ -238,11 +256,36 @@ mod tests {
     }
 
     #[test]
+    fn a_request_is_held_and_what_comes_before_it_is_not() {
+        for piece in 1..=[GET, SET, GET].concat().len() {
+            let holds = Holds::default();
+            let hold = holds.add(b"SET".into());
+            let (mut requests, _) = Losses::default().connection(&holds);
+            let mut passed = Vec::new();
+            for part in [GET, SET, GET].concat().chunks(piece) {
+                let (sent, held) = requests.next(&mut Bytes::copy_from_slice(part));
+                let free = held.as_ref().map_or(sent.len(), |(from, _)| *from);
+                passed.extend(&sent[..free]);
+                if held.is_some() {
+                    break;
+                }
+            }
+            let whole = [GET, SET].concat();
+            assert!(whole.starts_with(&passed) && passed.len() >= GET.len(), "{piece}");
+            assert!(passed.len() < whole.len(), "the server has no whole request: {piece}");
+            assert_eq!(hold.hits(), 1);
+            drop(hold);
+            let (mut requests, _) = Losses::default().connection(&holds);
+            assert!(requests.next(&mut Bytes::from_static(SET)).1.is_none(), "it has ended");
+        }
+    }
+
+    #[test]
     fn silence_lets_nothing_through_any_more() {
         let losses = Losses::default();
         let fault = losses.add(b"GET".into(), ReplyLoss::Silence, 2);
-        let (mut requests, mut answers) = losses.connection();
-        requests.see(&[SET, GET, SET].concat());
+        let (mut requests, mut answers) = losses.connection(&Holds::default());
+        see(&mut requests, &[SET, GET, SET].concat());
         let silent = (b"+OK\r\n".to_vec(), false);
         assert_eq!(answered(&mut answers, b"+OK\r\n$1\r\nv\r\n+OK\r\n", 3), silent);
         assert_eq!(fault.hits(), 1);
@@ -259,8 +302,8 @@ mod tests {
         assert_eq!(once.hits(), 0, "not before there was a reply");
 
         let all = losses.add(Vec::new(), ReplyLoss::Cut, 9);
-        let (mut requests, mut answers) = losses.connection();
-        requests.see(b"PRI * HTTP/2.0\r\n\r\n");
+        let (mut requests, mut answers) = losses.connection(&Holds::default());
+        see(&mut requests, b"PRI * HTTP/2.0\r\n\r\n");
         let other = (b"\0\0\x12\x04".to_vec(), false);
         assert_eq!(answered(&mut answers, b"\0\0\x12\x04", 4), other);
         assert_eq!(all.hits(), 0);
