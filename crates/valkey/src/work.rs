@@ -269,15 +269,8 @@ impl Shared {
     async fn work(&self, wanted: Wanted) -> Result<SettleReply, Error> {
         if wanted.may_share() && wanted.size() <= MAX_SHARED {
             let size = wanted.size();
-            return self
-                .together
-                .call(wanted, size, async |wanted| self.work_one(wanted).await)
-                .await;
+            return self.together.call(wanted, size).await;
         }
-        self.work_one(wanted).await
-    }
-
-    async fn work_one(&self, wanted: Wanted) -> Result<SettleReply, Error> {
         let reply = self.work_all(&[wanted]).await?.pop();
         reply.ok_or_else(|| unexpected("settle"))
     }
