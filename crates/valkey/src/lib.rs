@@ -118,6 +118,7 @@
 
 mod address;
 mod checks;
+mod claims;
 mod config;
 mod control;
 mod coordinator;
