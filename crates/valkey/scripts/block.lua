@@ -1,6 +1,7 @@
 -- Blocks: batches of consecutive places that are of one queue, priority and tenant,
 -- were registered in one call without options, and to which the same has happened
--- since: they are ready, or leased by one claim and begun, or completed by one call.
+-- since: they are ready, or leased by one claim or by as many as they are, or completed by
+-- one call.
 -- What they have in common is kept once, so that none of them has a state of its
 -- own. A block is taken apart as soon as anything else happens to one of them.
 --# BLOCK '<BHHI4I8I8i4I4I8I8I8I8I8Hc0Hc0Hc0Hc0'
