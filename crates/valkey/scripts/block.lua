@@ -1,6 +1,7 @@
 -- Blocks: batches of consecutive places that are of one queue, priority and tenant,
 -- were registered in one call without options, and to which the same has happened
--- since: they are ready, or leased by one claim and begun, or completed by one call.
+-- since: they are ready, or leased by one claim or by as many as they are, or completed by
+-- one call.
 -- What they have in common is kept once, so that none of them has a state of its
 -- own. A block is taken apart as soon as anything else happens to one of them.
 --# BLOCK '<BHHI4I8I8i4I4I8I8I8I8I8Hc0Hc0Hc0Hc0'
@@ -28,6 +29,14 @@
 --# K_REQ 18
 --# K_JOINED 19
 
+-- Texts of a place, never by `..`, which keeps 14 digits: from 2028 on there are 15.
+function F.block_key(first) return P .. 'k:' .. string.format('%.0f', first) end
+
+-- What stands for a block where else batches or claims stand.
+function F.block_name(first) return '\0' .. string.format('%.0f', first) end
+
+function F.named_block(name) return tonumber(ssub(name, 2)) end
+
 function F.block_text(k)
   local queue, tenant, worker, req = k[K_QUEUE], k[K_TENANT], k[K_WORKER], k[K_REQ]
   return pack(BLOCK, k[K_STATE], k[K_N], k[K_GONE], k[K_HOME], k[K_ROWS], k[K_BYTES], k[K_PRIO],
@@ -40,6 +49,7 @@ function F.read_block(first, raw)
   -- The last is where the keys begin.
   k[K_JOINED] = ssub(raw, k[K_JOINED])
   if k[K_STATE] < PENDING or k[K_STATE] > COMPLETED or k[K_N] <= k[K_GONE] then error('damaged') end
+  if F.is_shared(k) then F.claims_of(k) end
   return k
 end
 
@@ -47,13 +57,45 @@ function F.block(first)
   local k = S.blocks[first]
   if k ~= nil then return k end
   k = false
-  local raw = call('MGET', P .. 'k:' .. first)[1]
+  local raw = call('MGET', F.block_key(first))[1]
   if raw then
     local ok, read = pcall(F.read_block, first, raw)
     if ok then k = read end
   end
   S.blocks[first] = k
   return k
+end
+
+-- Whether it is under lease of several claims, one batch each: then the worker is empty,
+-- and in place of the request are the worker and the request of each.
+function F.is_shared(k) return k[K_WORKER] == '' and k[K_REQ] ~= '' end
+
+function F.claims_of(k)
+  if not k.claims then
+    local claims, packed, at = {}, k[K_REQ], 1
+    for i = 1, k[K_N] do claims[i], at = unp('<Hc0', packed, at) end
+    k.claims = claims
+  end
+  return k.claims
+end
+
+-- Worker and request.
+function F.parts_of(claim)
+  local at = string.find(claim, '\0', 1, true)
+  return ssub(claim, 1, at - 1), ssub(claim, at + 1)
+end
+
+-- The claims of a block under lease no longer lead to it.
+function F.end_claims(k)
+  local name = F.block_name(k[K_FIRST])
+  if not F.is_shared(k) then
+    local claim = k[K_WORKER] .. '\0' .. k[K_REQ]
+    return F.let_go(P .. 'cl:' .. claim, claim, { name })
+  end
+  local keys, pc = {}, P .. 'cl:'
+  for i, claim in ipairs(F.claims_of(k)) do keys[i] = pc .. claim end
+  call('DEL', unpack(keys))
+  call('ZREM', P .. 'ls', name)
 end
 
 function F.keys_of(k)
@@ -72,7 +114,7 @@ function F.ready_blocks(queue, prio, tenant)
 end
 
 function F.write_block(k)
-  call('SET', P .. 'k:' .. k[K_FIRST], F.block_text(k))
+  call('SET', F.block_key(k[K_FIRST]), F.block_text(k))
   S.blocks[k[K_FIRST]] = k
   S.written[k[K_FIRST]] = nil
 end
@@ -87,15 +129,14 @@ end
 -- Takes a block out of all places where its state put it, and forgets it.
 function F.drop_block(k)
   local first = k[K_FIRST]
-  call('DEL', P .. 'k:' .. first)
+  call('DEL', F.block_key(first))
   call('ZREM', P .. 'bk', first)
   if k[K_STATE] == PENDING then
     call('ZREM', F.ready_blocks(k[K_QUEUE], k[K_PRIO], k[K_TENANT]), first)
   elseif k[K_STATE] == PROCESSING then
-    F.let_go(P .. 'cl:' .. k[K_WORKER] .. '\0' .. k[K_REQ], k[K_WORKER] .. '\0' .. k[K_REQ],
-      { '\0' .. first })
+    F.end_claims(k)
   else
-    call('ZREM', P .. 'fi', '\0' .. first)
+    call('ZREM', P .. 'fi', F.block_name(first))
   end
   S.blocks[first] = false
   S.written[first] = nil
@@ -110,7 +151,12 @@ function F.state_in_block(k, i, rows, bytes)
     local worker, req, queue = k[K_WORKER], k[K_REQ], k[K_QUEUE]
     -- Whether processing has begun.
     local began = k[K_DONE]
-    head = pack(SHEAD, 1, PROCESSING, began, 0, 0, k[K_AT], 0, 0, began, began * k[K_AT], 0, 0)
+    local flags = began
+    if F.is_shared(k) then
+      worker, req = F.parts_of(F.claims_of(k)[i])
+      flags = flags + F_ALONE
+    end
+    head = pack(SHEAD, 1, PROCESSING, flags, 0, 0, k[K_AT], 0, 0, began, began * k[K_AT], 0, 0)
       .. pack(LEASE, k[K_DUR], k[K_AT], #worker, worker, #req, req, #queue, queue)
   end
   return head .. pack(TAIL, k[K_DL], rows, bytes, place, k[K_EP], k[K_LO] + i - 1)
@@ -169,6 +215,12 @@ function F.take_apart(k)
     end
     call('MSET', unpack(values))
   end
+  if F.is_shared(k) then
+    F.drop_block(k)
+    F.hold_each(k)
+    for _, id in ipairs(bad) do F.damaged(id, k[K_QUEUE], k[K_TENANT], state) end
+    return
+  end
   for i = k[K_GONE] + 1, k[K_N] do
     if state == PROCESSING then
       pairs_of[#pairs_of + 1] = first + i - 1
@@ -188,15 +240,90 @@ function F.take_apart(k)
   for _, id in ipairs(bad) do F.damaged(id, k[K_QUEUE], k[K_TENANT], state) end
 end
 
+-- The batches of a block that was shared, each under its claim.
+function F.hold_each(k)
+  local times = { 'LT' }
+  for i, claim in ipairs(F.claims_of(k)) do
+    call('SADD', P .. 'cl:' .. claim, k[K_FIRST] + i - 1)
+    times[i * 2], times[i * 2 + 1] = k[K_DL], claim
+  end
+  call('ZADD', P .. 'ls', unpack(times))
+  F.soon(k[K_DL])
+end
+
+-- Those of a leased block from number `from` on whose keys stand at `at` in `joined` become
+-- a block of their own, to which nothing leads any more; what is before and behind them
+-- stays under lease. Answers with it and where its keys end; with nothing, and has changed
+-- nothing, where they are too few.
+function F.split_off(k, from, joined, at)
+  local keys, to = F.keys_of(k), from - 1
+  while to < k[K_N] do
+    local key_end = at + #keys[to + 1]
+    local after = string.byte(joined, key_end)
+    if ssub(joined, at, key_end - 1) ~= keys[to + 1] or (after and after ~= 0) then break end
+    to, at = to + 1, key_end + 1
+  end
+  if to - from + 1 < BLOCK_MIN then return end
+  local rows, bytes = { 0, 0 }, { 0, 0 }
+  local raws = call('MGET', unpack(keys, 1, to))
+  for i = 1, to do
+    if not raws[i] or #raws[i] < BLEN or string.byte(raws[i]) ~= 1 then return end
+    local _, _, _, r, b = unp('<BBi4I8I8', raws[i])
+    local part = i < from and 1 or 2
+    rows[part], bytes[part] = rows[part] + r, bytes[part] + b
+  end
+  F.drop_block(k)
+  if from > 1 then F.hold_block(F.part_of(k, keys, 1, from - 1, rows[1], bytes[1])) end
+  if to < k[K_N] then
+    F.hold_block(F.part_of(k, keys, to + 1, k[K_N], k[K_ROWS] - rows[1] - rows[2],
+      k[K_BYTES] - bytes[1] - bytes[2]))
+  end
+  return F.part_of(k, keys, from, to, rows[2], bytes[2]), at - 1
+end
+
+function F.part_of(k, keys, from, to, rows, bytes)
+  local part, before = { unpack(k, 1, K_JOINED) }, from - 1
+  part[K_FIRST], part[K_LO] = k[K_FIRST] + before, k[K_LO] + before
+  part[K_N], part[K_ROWS], part[K_BYTES] = to - before, rows, bytes
+  part[K_JOINED] = table.concat(keys, '\0', from, to)
+  if F.is_shared(k) then
+    local claims, packed = F.claims_of(k), {}
+    for i = from, to do packed[i - before] = pack('<Hc0', #claims[i], claims[i]) end
+    part[K_REQ] = table.concat(packed)
+  end
+  return part
+end
+
+-- A block under lease that comes from another one; taken apart where it is too small.
+function F.hold_block(k)
+  F.add_block(k)
+  local name, member = F.block_name(k[K_FIRST]), nil
+  if F.is_shared(k) then
+    local values, place = {}, ssub(name, 2)
+    for i, claim in ipairs(F.claims_of(k)) do
+      values[i * 2 - 1], values[i * 2] = P .. 'cl:' .. claim, place
+    end
+    call('MSET', unpack(values))
+    member = name
+  else
+    member = k[K_WORKER] .. '\0' .. k[K_REQ]
+    call('SADD', P .. 'cl:' .. member, name)
+  end
+  call('ZADD', P .. 'ls', 'LT', k[K_DL], member)
+  F.soon(k[K_DL])
+  if k[K_N] < BLOCK_MIN then F.take_apart(k) end
+end
+
 -- A block that cannot be read: its batches fail, for who had them is not known.
 function F.lost_block(first)
   if S.reading then return end
   S.busy = true
-  local after = call('ZRANGEBYSCORE', P .. 'bk', '(' .. first, '+inf', 'LIMIT', 0, 1)[1]
+  local key, name = F.block_key(first), F.block_name(first)
+  local after = call('ZRANGEBYSCORE', P .. 'bk', '(' .. ssub(name, 2), '+inf', 'LIMIT', 0, 1)[1]
   local ids = call('ZRANGEBYSCORE', P .. 'od', first, after and '(' .. after or '+inf', 'LIMIT', 0, 64)
   -- Where it is found says what it was.
   local state = PROCESSING
-  if call('ZREM', P .. 'fi', '\0' .. first) == 1 then state = COMPLETED end
+  if call('ZREM', P .. 'fi', name) == 1 then state = COMPLETED end
   for _, id in ipairs(ids) do
     local ok, r = pcall(F.decode, id, call('MGET', P .. 'b:' .. id)[1])
     if ok and call('ZREM', F.ready_blocks(r[R_QUEUE], r[R_PRIO], r[R_TENANT]), first) == 1 then
@@ -204,9 +331,10 @@ function F.lost_block(first)
       break
     end
   end
-  call('COPY', P .. 'k:' .. first, P .. 'bad:k:' .. first, 'REPLACE')
-  call('DEL', P .. 'k:' .. first)
+  call('COPY', key, P .. 'bad:k:' .. ssub(name, 2), 'REPLACE')
+  call('DEL', key)
   call('ZREM', P .. 'bk', first)
+  call('ZREM', P .. 'ls', name)
   S.blocks[first] = nil
   for _, id in ipairs(ids) do
     if call('EXISTS', P .. 's:' .. id) == 0 and not F.is_listed(id) then

@@ -311,6 +311,13 @@ function F.let_go(set, key, ids)
   if call('EXISTS', set) == 0 then call('ZREM', P .. 'ls', key) end
 end
 
+-- What is held under a member of `ls`: places, and names of blocks. A block that several
+-- claims share stands there itself.
+function F.held_under(member)
+  if string.byte(member) == 0 then return { member } end
+  return call('SMEMBERS', P .. 'cl:' .. member)
+end
+
 function F.flush_lists()
   for key, r in pairs(S.lists) do
     local lv, rg = P .. 'lv:' .. r[R_QUEUE], P .. 'rg:' .. r[R_QUEUE] .. '\0' .. r[R_PRIO]

@@ -365,24 +365,27 @@ end
 
 -- One lease of its own.
 function F.lend_one(t, id, skey, raw, place, rows, bytes)
-  local c, out, values = t.c, t.out, t.values
+  local c, out, values, common = t.c, t.out, t.values, t.common
   local v, o = #values, #out
-  local common = t.common
-  if t.singles then c = t.singles[t.taken] end
   if not common then
-    local began, name = c.start and 1 or 0, t.q.name
-    local flags = began + (t.singles and F_ALONE or 0)
+    local worker, request, flags, name = c.worker, c.request, c.start and 1 or 0, t.q.name
+    local began = flags
+    if t.singles then
+      worker, request = F.parts_of(t.singles[t.taken])
+      flags = flags + F_ALONE
+    end
     common = pack(SHEAD, 1, PROCESSING, flags, 0, 0, now, 0, 0, began, began * now, 0, 0)
-      .. pack(LEASE, c.lease, now, #c.worker, c.worker, #c.request, c.request, #name, name)
+      .. pack(LEASE, c.lease, now, #worker, worker, #request, request, #name, name)
     if not t.singles then t.common = common end
   end
   local s = common .. pack(TAIL, now + c.lease, rows, bytes, place, S.meta[M_EP], t.lo + t.taken)
   values[v + 1], values[v + 2] = skey, s
   if t.singles then
-    out[o + 1] = { FOREVER, id, raw, s }
-  else
-    out[o + 1], out[o + 2], out[o + 3] = id, raw, s
+    out[o + 1], out[o + 2] = 4, t.next_due
+    o = o + 2
+    t.few[#t.few + 1] = t.taken
   end
+  out[o + 1], out[o + 2], out[o + 3] = id, raw, s
   t.members[#t.members + 1] = place
   if S.busy then S.recs[id] = nil end
 end
@@ -400,7 +403,7 @@ function F.take_block(t, k)
     if not raw or #raw < BLEN or string.byte(raw) ~= 1 then return end
   end
   local taken_before, rows, bytes = t.taken, 0, 0
-  local is_whole = want == there and want >= BLOCK_MIN and not t.singles and t.bytes + k[K_BYTES] <= c.max_bytes
+  local is_whole = want == there and want >= BLOCK_MIN and t.bytes + k[K_BYTES] <= c.max_bytes
     and t.rows + k[K_ROWS] <= c.max_rows
   if is_whole then
     rows, bytes = k[K_ROWS], k[K_BYTES]
@@ -416,7 +419,7 @@ function F.take_block(t, k)
       rows, bytes = rows + r, bytes + b
     end
     want = count
-    if want > 0 and (want < BLOCK_MIN or t.singles) then
+    if want > 0 and want < BLOCK_MIN then
       F.take_few(t, k, raws, sizes, want, rows, bytes, taken_before)
       return true
     end
@@ -453,7 +456,7 @@ function F.take_part(t, k, raws, want, rows, bytes, before)
   end
   local lent = { first, PROCESSING, want, 0, k[K_HOME], rows, bytes, k[K_PRIO], S.meta[M_EP],
     t.lo + before + 1, now, now + c.lease, c.lease, c.start and 1 or 0, k[K_QUEUE], k[K_TENANT],
-    c.worker, c.request, joined }
+    c.worker, t.singles and F.share(t, before + 1, before + want) or c.request, joined }
   if is_all then F.write_block(lent) else F.add_block(lent) end
   if gone + want < last then
     local rest = { first + want, PENDING, last - gone - want, 0, k[K_HOME], k[K_ROWS] - rows,
@@ -462,35 +465,51 @@ function F.take_part(t, k, raws, want, rows, bytes, before)
     F.add_block(rest)
     call('ZADD', t.blocks, rest[K_FIRST], rest[K_FIRST])
   end
-  t.members[#t.members + 1] = '\0' .. first
-  local out = t.out
-  out[#out + 1] = ''
-  out[#out + 1] = pack('<I8I4I8', lent[K_DL], lent[K_EP], lent[K_LO])
-  out[#out + 1] = joined
-  for i = 1, want do out[#out + 1] = raws[i] end
+  local out, o = t.out, #t.out
+  if t.singles then
+    F.lead_to(t, first, before, want)
+    out[o + 1], out[o + 2] = -want, t.next_due
+    o = o + 2
+  else
+    t.members[#t.members + 1] = F.block_name(first)
+    out[o + 1] = ''
+    o = o + 1
+  end
+  out[o + 1] = pack('<I8I4I8', lent[K_DL], lent[K_EP], lent[K_LO])
+  out[o + 2] = joined
+  for i = 1, want do out[o + 2 + i] = raws[i] end
+end
+
+-- Worker and request of these claims, as they came.
+function F.share(t, from, to) return ssub(t.packed, t.starts[from], t.starts[to + 1] - 1) end
+
+-- The next of the claims lead to a block.
+function F.lead_to(t, first, before, n)
+  local name, values = F.block_name(first), {}
+  local place = ssub(name, 2)
+  for i = 1, n do values[i * 2 - 1], values[i * 2] = t.sets[before + i], place end
+  call('MSET', unpack(values))
+  t.times[#t.times + 1], t.times[#t.times + 2] = now + t.c.lease, name
 end
 
 -- What was taken is under lease now.
 function F.lend_plain(t)
   local c, q = t.c, t.q
   if #t.values > 0 then call('MSET', unpack(t.values)) end
+  local dl = now + c.lease
   if t.singles then
-    local times, first = { 'LT' }, FOREVER
-    for i = 1, t.taken do
-      local one = t.singles[i]
-      local dl = now + one.lease
-      call('SADD', P .. 'cl:' .. one.key, t.members[i])
-      times[i * 2], times[i * 2 + 1] = dl, one.key
-      first = min(first, dl)
+    local times = t.times
+    for n, i in ipairs(t.few) do
+      call('SADD', t.sets[i], t.members[n])
+      times[#times + 1], times[#times + 2] = dl, t.singles[i]
     end
     call('ZADD', P .. 'ls', unpack(times))
-    F.soon(first)
   else
-    local key, dl = c.worker .. '\0' .. c.request, now + c.lease
+    local key = c.worker .. '\0' .. c.request
     call('SADD', P .. 'cl:' .. key, unpack(t.members))
     call('ZADD', P .. 'ls', 'LT', dl, key)
-    F.soon(dl)
   end
+  F.soon(dl)
   local is_empty = call('EXISTS', t.list, t.blocks) == 0
   if is_empty then
     call('ZREM', P .. 'rg:' .. q.name .. '\0' .. t.prio, t.tenant)
@@ -505,67 +524,72 @@ function F.lend_plain(t)
   S.wake[q.name] = (not is_empty) and 1 or true
 end
 
--- Claims of one batch each that come together, of one queue to which nothing is
--- special: as one that is shared out. Answers with theirs; with nothing, and has
--- changed nothing, where that is not so.
-function F.claim_singles(claims)
-  local q = F.Q(claims[1].queues[1])
+-- Claims of one batch each that come together and ask for the same go as one that is
+-- shared out: in `head` what they ask for, in `packed` worker and request of each. What
+-- they are answered is added to `given`: how many values follow, and these, of each; or,
+-- where what follows is a block, of how many it is the answer, as a negative number.
+function F.claim_group(head, packed, given)
+  local lease, n, starts, queue = unp('<dHBHc0', head)
+  local claims, sets, from, pc, at = {}, {}, {}, P .. 'cl:', 1
+  for i = 1, n do
+    from[i] = at
+    claims[i], at = unp('<Hc0', packed, at)
+    sets[i] = pc .. claims[i]
+  end
+  from[n + 1] = at
+  if S.busy then F.flush() end
+  local t = { c = { home = 0, max_bytes = FOREVER, max_rows = FOREVER, lease = lease,
+    start = starts == 1, worker = '' }, singles = claims, sets = sets, packed = packed,
+    starts = from, few = {}, times = {}, out = given }
+  local taken = F.claim_singles(t, F.Q(queue), n)
+  for i = taken + 1, n do
+    if S.busy then F.flush() end
+    local worker, request = F.parts_of(claims[i])
+    F.add_answer(given, F.claim({ max = 1, max_bytes = FOREVER, max_rows = FOREVER, lease = lease,
+      home = 0, start = starts == 1, worker = worker, request = request, queues = { queue },
+      ids = {}, key = false, some = false }))
+  end
+end
+
+-- For the first of `n` such claims, if there is nothing special about the queue. Answers
+-- for how many.
+function F.claim_singles(t, q, n)
   if not q or q[Q_MT] >= 0 or q[Q_RS] >= 0 or q[Q_MIXED] ~= 0 or S.meta[M_WU] > now
     or S.meta[M_V] == DRAINING then
-    return
+    return 0
   end
-  local n = min(#claims, F.room(q), q[PENDING])
-  if n < 2 then return end
-  local sets, seen = {}, {}
-  for i, c in ipairs(claims) do
-    c.key = c.worker .. '\0' .. c.request
-    if seen[c.key] then return end
-    seen[c.key] = true
-    sets[i] = P .. 'cl:' .. c.key
-  end
+  t.left = min(n, F.room(q), q[PENDING])
   -- One that is sent again is answered by itself.
-  if call('EXISTS', unpack(sets)) > 0 then return end
-  local t = { c = { home = 0, max_bytes = FOREVER, max_rows = FOREVER }, singles = claims, q = q,
-    prio = 0, tenant = '', left = n, taken = 0, rows = 0, bytes = 0, list = F.list_key(q.name, 0, ''),
-    blocks = F.ready_blocks(q.name, 0, ''), lo = max(S.meta[M_LO] + 1, floor(now / 1000)) - 1,
-    near = 0, out = {}, values = {}, members = {} }
+  if t.left < 2 or call('EXISTS', unpack(t.sets)) > 0 then return 0 end
+  t.q, t.prio, t.tenant, t.taken, t.rows, t.bytes = q, 0, '', 0, 0, 0
+  t.list, t.blocks = F.list_key(q.name, 0, ''), F.ready_blocks(q.name, 0, '')
+  t.lo, t.near = max(S.meta[M_LO] + 1, floor(now / 1000)) - 1, 0
+  t.values, t.members, t.next_due = {}, {}, FOREVER
+  if q[SCHEDULED] > 0 then t.next_due = F.first(P .. 'd:' .. q.name) end
   F.take_plain(t)
-  if t.taken == 0 then return end
-  F.lend_plain(t)
-  if q[SCHEDULED] > 0 then
-    local next_due = F.first(P .. 'd:' .. q.name)
-    for _, out in ipairs(t.out) do out[1] = next_due end
-  end
-  return t.out
+  if t.taken > 0 then F.lend_plain(t) end
+  return t.taken
 end
 
--- Whether it asks for one batch of one queue, wherever that is.
-function F.is_single(c)
-  return c.max == 1 and #c.queues == 1 and #c.ids == 0 and c.home == 0
+-- In one list, of each claim how many values follow: nested ones cost as much again.
+function F.add_answer(given, values)
+  local n = #given + 1
+  given[n] = #values
+  for k = 1, #values do given[n + k] = values[k] end
 end
 
--- The claims from `at` on, in order.
-function F.claim_all(at, n)
-  local claims, given = {}, {}
-  for i = 1, n do
-    local c, last = F.claim_of(at + 1)
-    claims[i], at = c, last
+-- The groups of claims and then the claims from `at` on.
+function F.claim_all(at, n_groups, n_claims)
+  local given = {}
+  for _ = 1, n_groups do
+    F.claim_group(ARGV[at + 1], ARGV[at + 2], given)
+    at = at + 2
   end
-  local i = 1
-  while i <= n do
-    local same = {}
-    for k = i, n do
-      local c = claims[k]
-      if not F.is_single(c) or c.queues[1] ~= claims[i].queues[1] then break end
-      same[#same + 1] = c
-    end
+  for _ = 1, n_claims do
     if S.busy then F.flush() end
-    local outs = #same > 1 and F.claim_singles(same) or {}
-    for k = 1, max(#same, 1) do
-      if not outs[k] and S.busy then F.flush() end
-      given[i] = outs[k] or F.claim(claims[i])
-      i = i + 1
-    end
+    local c
+    c, at = F.claim_of(at + 1)
+    F.add_answer(given, F.claim(c))
   end
   return given
 end
@@ -663,12 +687,19 @@ end
 
 -- The leases that the same request was answered with, as far as they stand.
 function F.held_by(c)
-  local places = call('SMEMBERS', P .. 'cl:' .. c.worker .. '\0' .. c.request)
+  local set = P .. 'cl:' .. c.worker .. '\0' .. c.request
+  -- A text where it shares a block, which is then taken apart.
+  local shared = call('MGET', set)[1]
+  if shared then
+    local k = tonumber(shared) and F.block(tonumber(shared))
+    if k and F.is_shared(k) then F.take_apart(k) else call('DEL', set) end
+  end
+  local places = call('SMEMBERS', set)
   if #places == 0 then return places end
   local ids = {}
   for _, seq in ipairs(places) do
     if string.byte(seq) == 0 then
-      local first = tonumber(ssub(seq, 2))
+      local first = F.named_block(seq)
       local k = F.block(first)
       if k then F.take_apart(k) else F.lost_block(first) end
       for i = 1, k and k[K_N] or 0 do ids[#ids + 1] = F.at_place(first + i - 1) end

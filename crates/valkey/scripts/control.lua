@@ -49,8 +49,8 @@ function F.configure(q, packed)
   if q[Q_MT] < 0 then return end
   local leased = {}
   for _, key in ipairs(call('ZRANGE', P .. 'ls', 0, -1)) do
-    for _, seq in ipairs(call('SMEMBERS', P .. 'cl:' .. key)) do
-      local k = string.byte(seq) == 0 and F.block(tonumber(ssub(seq, 2)))
+    for _, seq in ipairs(F.held_under(key)) do
+      local k = string.byte(seq) == 0 and F.block(F.named_block(seq))
       if k and k[K_QUEUE] == q.name then
         leased[k[K_TENANT]] = (leased[k[K_TENANT]] or 0) + k[K_N]
       end

@@ -54,8 +54,8 @@ function F.op_move()
   end
   local leases = 0
   for _, key in ipairs(call('ZRANGE', P .. 'ls', 0, 499)) do
-    for _, member in ipairs(call('SMEMBERS', P .. 'cl:' .. key)) do
-      local k = string.byte(member) == 0 and F.block(tonumber(ssub(member, 2)))
+    for _, member in ipairs(F.held_under(key)) do
+      local k = string.byte(member) == 0 and F.block(F.named_block(member))
       leases = leases + (k and k[K_N] or 1)
     end
   end

@@ -1,14 +1,16 @@
 -- Results, starts and the next claims in one step.
 --
--- ARGV: settings; counts of runs, plain completions, other outcomes, starts and
--- claims, the budget for what is due; of each run, which are completions with
+-- ARGV: settings; counts of runs, plain completions, other outcomes, starts, groups of
+-- claims and other claims, the budget for what is due; of each run, which are completions with
 -- consecutive tokens, the first token, and the keys in one; the keys of
 -- other plain ones, then their tokens in one; the outcomes, each followed by its
--- outputs; the starts; each claim with its queues and identifiers.
+-- outputs; the starts; what the claims of each group ask for, and who they are; each
+-- other claim with its queues and identifiers.
 function F.op_work()
   local refused = F.begin(true)
   if refused then return refused end
-  local n_runs, n_plain, n_outcomes, n_starts, n_claims, budget = unp('<I4I4I4I4I4I4', ARGV[2])
+  local n_runs, n_plain, n_outcomes, n_starts, n_groups, n_claims, budget =
+    unp('<I4I4I4I4I4I4I4', ARGV[2])
   local from = 2 + n_runs * 2
   local at = from + n_plain
   if n_plain > 0 then at = at + 1 end
@@ -80,15 +82,9 @@ function F.op_work()
     answers[i * 2 - 1] = settled[i]
     answers[i * 2] = F.state_of(o.id)
   end
-  -- In one list, of each claim how many values follow: nested ones cost as much again.
-  local given, n = {}, 0
-  for i, values in ipairs(F.claim_all(at, n_claims)) do
-    n = n + 1
-    given[n] = #values
-    for k = 1, #values do given[n + k] = values[k] end
-    n = n + #values
-  end
-  if n_runs == 0 and n_plain == 0 and n_outcomes == 0 and n_starts == 0 and n_claims == 0 then
+  local given = F.claim_all(at, n_groups, n_claims)
+  if n_runs == 0 and n_plain == 0 and n_outcomes == 0 and n_starts == 0 and n_groups == 0
+    and n_claims == 0 then
     -- A sweep: a wake whose taker died is given again, or one that came to nobody.
     for i = 3, #ARGV do S.wake[ARGV[i]] = true end
     for _, queue in ipairs(call('SRANDMEMBER', P .. 'qs', 16)) do S.wake[queue] = true end

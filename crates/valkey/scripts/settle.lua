@@ -114,30 +114,34 @@ function F.state_of(id)
   return r and r[R_STATE] or 0
 end
 
--- All leases of a block are done whose keys stand at `at` in `joined`, the first with
--- that token. Answers how many, and where the next key begins; nothing where that is
--- not so, and then nothing has changed.
+-- Leases of a block are done whose keys stand at `at` in `joined`, the first with that
+-- token: all of the block, or enough of it to be one. Answers how many, and where the next
+-- key begins; nothing where that is not so, and then nothing has changed.
 function F.settle_block(joined, at, ep, lo)
   if S.meta[M_WU] > now or not F.any_blocks() then return end
   local key_end = string.find(joined, '\0', at, true)
   local id = ssub(joined, at + #P + 2, key_end and key_end - 1)
   local place = tonumber(call('ZSCORE', P .. 'od', id) or 0)
   local k = place > 0 and F.block_at(place)
-  if not k or k[K_FIRST] ~= place or k[K_STATE] ~= PROCESSING or k[K_GONE] ~= 0 or k[K_EP] ~= ep
-    or k[K_LO] ~= lo or k[K_DONE] ~= 1 or k[K_DL] <= now then
+  if not k or k[K_STATE] ~= PROCESSING or k[K_EP] ~= ep
+    or k[K_LO] + place - k[K_FIRST] ~= lo or k[K_DONE] ~= 1 or k[K_DL] <= now then
     return
   end
-  local q, n, keys = F.Q(k[K_QUEUE], true), k[K_N], k[K_JOINED]
+  local q, keys = F.Q(k[K_QUEUE], true), k[K_JOINED]
+  if q[Q_MT] >= 0 then return end
   local after = at + #keys
-  if q[Q_MT] >= 0 or ssub(joined, at, after - 1) ~= keys
-    or (after <= #joined and string.byte(joined, after) ~= 0) then
-    return
+  local is_whole = k[K_FIRST] == place and ssub(joined, at, after - 1) == keys
+    and (after > #joined or string.byte(joined, after) == 0)
+  if is_whole then
+    F.end_claims(k)
+  else
+    k, after = F.split_off(k, place - k[K_FIRST] + 1, joined, at)
+    if not k then return end
   end
-  local claim = k[K_WORKER] .. '\0' .. k[K_REQ]
-  k[K_STATE], k[K_DONE] = COMPLETED, now
-  F.write_block(k)
-  call('ZADD', P .. 'fi', now, '\0' .. place)
-  F.let_go(P .. 'cl:' .. claim, claim, { '\0' .. place })
+  local n = k[K_N]
+  k[K_STATE], k[K_DONE], k[K_WORKER], k[K_REQ] = COMPLETED, now, '', ''
+  if is_whole then F.write_block(k) else F.add_block(k) end
+  call('ZADD', P .. 'fi', now, F.block_name(place))
   q[PROCESSING], q[COMPLETED] = q[PROCESSING] - n, q[COMPLETED] + n
   q[Q_LR], q[Q_LB] = q[Q_LR] - k[K_ROWS], q[Q_LB] - k[K_BYTES]
   q.dirty = true
@@ -188,6 +192,21 @@ function F.states_of(joined, at, i)
   return states
 end
 
+-- The states of these, also of those that were in blocks under lease: a block is taken
+-- apart as soon as some of it end without the others.
+function F.opened(keys, states)
+  if not F.any_blocks() then return states end
+  for i = 1, #keys do
+    local place = not states[i] and call('ZSCORE', P .. 'od', ssub(keys[i], #P + 3))
+    local k = place and F.block_at(tonumber(place))
+    if k and k[K_STATE] == PROCESSING then
+      F.take_apart(k)
+      states = call('MGET', unpack(keys))
+    end
+  end
+  return states
+end
+
 -- Leases of a first attempt that has begun and is done, without outputs: few
 -- commands, however many they are: the keys of their states and their tokens as
 -- stored, and the states where they were read. Answers with those that are not so, by
@@ -205,6 +224,7 @@ function F.settle_plain(keys, tokens, states)
       break
     end
   end
+  raws = F.opened(keys, raws)
   local begins, alone = pack('<BBB', 1, PROCESSING, F_STARTED), pack('<BBB', 1, PROCESSING, 17)
   local claims, sets = {}, {}
   local done = pack('<BBBBI4I8I8', 1, COMPLETED, F_SAME, 1, 0, now, now)

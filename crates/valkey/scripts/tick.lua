@@ -43,45 +43,67 @@ end
 function F.reap(budget)
   local n = 0
   for _, key in ipairs(F.take(P .. 'ls', 16)) do
-    local next = FOREVER
-    for _, seq in ipairs(call('SMEMBERS', P .. 'cl:' .. key)) do
-      if n >= budget then
-        -- The rest of this claim is due still.
-        next = now
-        break
-      end
-      n = n + 1
-      local block = string.byte(seq) == 0 and F.block(tonumber(ssub(seq, 2)))
-      local id, r
-      if block then
-        local at = max(block[K_DL], S.meta[M_REV] + block[K_DUR])
-        if at <= now then
-          -- Each by itself at once.
-          F.take_apart(block)
-          at = now
-        end
-        next = min(next, at)
-      elseif string.byte(seq) == 0 then
-        F.lost_block(tonumber(ssub(seq, 2)))
-        call('SREM', P .. 'cl:' .. key, seq)
-      else
-        id = F.at_place(seq)
-        r = id and F.load(id)
-      end
-      if string.byte(seq) == 0 then
-        -- Seen to.
-      elseif r and r[R_STATE] == PROCESSING and r[R_WORKER] .. '\0' .. r[R_REQ] == key then
-        local at = F.deadline_of(r)
-        if at > now then next = min(next, at) else F.lose(r) end
-      else
-        S.claims[key] = S.claims[key] or { ids = {}, dl = FOREVER }
-        S.claims[key].ids[tonumber(seq)] = false
-        if id and not r then F.damaged(id, 'default', '', PROCESSING) end
-      end
-    end
-    F.put(P .. 'ls', key, next < FOREVER and next)
     if n >= budget then break end
+    if string.byte(key) == 0 then n = n + F.reap_shared(key) else n = F.reap_claim(key, n, budget) end
   end
+  return n
+end
+
+-- A block that several claims share: each by itself as soon as they are due.
+function F.reap_shared(name)
+  local first = F.named_block(name)
+  local k = F.block(first)
+  local at = k and max(k[K_DL], S.meta[M_REV] + k[K_DUR])
+  if not k then
+    call('ZREM', P .. 'ls', name)
+    F.lost_block(first)
+  elseif at > now then
+    F.put(P .. 'ls', name, at)
+  else
+    F.take_apart(k)
+  end
+  return 1
+end
+
+-- Answers how many were looked at, those before included.
+function F.reap_claim(key, n, budget)
+  local next = FOREVER
+  for _, seq in ipairs(call('SMEMBERS', P .. 'cl:' .. key)) do
+    if n >= budget then
+      -- The rest of this claim is due still.
+      next = now
+      break
+    end
+    n = n + 1
+    local block = string.byte(seq) == 0 and F.block(F.named_block(seq))
+    local id, r
+    if block then
+      local at = max(block[K_DL], S.meta[M_REV] + block[K_DUR])
+      if at <= now then
+        -- Each by itself at once.
+        F.take_apart(block)
+        at = now
+      end
+      next = min(next, at)
+    elseif string.byte(seq) == 0 then
+      F.lost_block(F.named_block(seq))
+      call('SREM', P .. 'cl:' .. key, seq)
+    else
+      id = F.at_place(seq)
+      r = id and F.load(id)
+    end
+    if string.byte(seq) == 0 then
+      -- Seen to.
+    elseif r and r[R_STATE] == PROCESSING and r[R_WORKER] .. '\0' .. r[R_REQ] == key then
+      local at = F.deadline_of(r)
+      if at > now then next = min(next, at) else F.lose(r) end
+    else
+      S.claims[key] = S.claims[key] or { ids = {}, dl = FOREVER }
+      S.claims[key].ids[tonumber(seq)] = false
+      if id and not r then F.damaged(id, 'default', '', PROCESSING) end
+    end
+  end
+  F.put(P .. 'ls', key, next < FOREVER and next)
   return n
 end
 
@@ -148,9 +170,9 @@ end
 -- A block of those to forget, where it has no more than `most`; what that was of the
 -- budget.
 function F.forget_block(member, most)
-  local k = F.block(tonumber(ssub(member, 2)))
+  local k = F.block(F.named_block(member))
   if not k then
-    F.lost_block(tonumber(ssub(member, 2)))
+    F.lost_block(F.named_block(member))
   elseif S.meta[M_WU] > now or k[K_N] > most then
     F.take_apart(k)
   else

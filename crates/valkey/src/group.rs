@@ -1,11 +1,13 @@
 //! Calls that come while others are on their way go together with the next.
 //!
-//! A call that comes alone goes at once. What comes while as many calls as may
-//! be are on their way waits for one of them to end, and then goes as one with
-//! all that wait: the server's fixed work for a call is shared, and nobody
-//! waits longer than for one call before his.
+//! Who is told the end of his call asks for the next thing at once, so a call waits
+//! until everybody who can run has run: one step of the runtime, not of a clock. It then
+//! goes as one with what has come, in two halves where that is much: the server has work
+//! while the answers of the other half are read. The server's fixed work for a call is
+//! shared, and nobody waits longer than for two calls before his.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::future::BoxFuture;
 use sheaf_coordinator::Error;
@@ -15,6 +17,8 @@ use tokio::sync::{Semaphore, oneshot};
 
 /// Calls on their way at once.
 const ON_THEIR_WAY: usize = 2;
+/// Calls that come together and go as one, before there are halves.
+const MIN_SHARE: usize = 8;
 /// Calls that go as one.
 const MAX_CALLS: usize = 64;
 /// Things of which calls that go as one have, beyond those of the first.
@@ -32,35 +36,21 @@ pub(crate) type Run<C, R> =
 /// See the module.
 pub(crate) struct Group<C, R> {
     waiting: Sender<Waiting<C, R>>,
-    permits: Arc<Semaphore>,
 }
 
 /// The other end, for [`lead`].
 pub(crate) struct Queue<C, R> {
     waiting: Receiver<Waiting<C, R>>,
-    permits: Arc<Semaphore>,
 }
 
 impl<C, R> Group<C, R> {
     pub(crate) fn new() -> (Self, Queue<C, R>) {
         let (sender, waiting) = channel(MAX_WAITING);
-        let permits = Arc::new(Semaphore::new(ON_THEIR_WAY));
-        let group = Group { waiting: sender, permits: Arc::clone(&permits) };
-        (group, Queue { waiting, permits })
+        (Group { waiting: sender }, Queue { waiting })
     }
 
-    /// Does a call, alone or with others. Dropped, it may still happen.
-    pub(crate) async fn call(
-        &self,
-        call: C,
-        size: usize,
-        alone: impl AsyncFnOnce(C) -> Result<R, Error>,
-    ) -> Result<R, Error> {
-        // Those that wait go first.
-        let is_first = self.waiting.capacity() == MAX_WAITING;
-        if is_first && let Ok(_permit) = self.permits.try_acquire() {
-            return alone(call).await;
-        }
+    /// Does a call, with others that come at the same time. Dropped, it may still happen.
+    pub(crate) async fn call(&self, call: C, size: usize) -> Result<R, Error> {
         let (sender, answer) = oneshot::channel();
         if self.waiting.send((call, size, sender)).await.is_err() {
             return Err(closed());
@@ -80,19 +70,28 @@ where
     R: Send + 'static,
 {
     let run = Arc::new(run);
+    let permits = Arc::new(Semaphore::new(ON_THEIR_WAY));
+    // Callers of those that are on their way: they come again.
+    let away = Arc::new(AtomicUsize::new(0));
     while let Some(first) = queue.waiting.recv().await {
-        let Ok(permit) = Arc::clone(&queue.permits).acquire_owned().await else { return };
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
+        tokio::task::yield_now().await;
+        let callers = 1 + queue.waiting.len() + away.load(Ordering::Relaxed);
+        let most = callers.div_ceil(ON_THEIR_WAY).clamp(MIN_SHARE, MAX_CALLS);
         let mut size = 0;
         let mut all = vec![first];
-        while all.len() < MAX_CALLS && size < MAX_SIZE {
+        while all.len() < most && size < MAX_SIZE {
             let Ok(next) = queue.waiting.try_recv() else { break };
             size += next.1;
             all.push(next);
         }
-        let run = Arc::clone(&run);
+        let (run, away) = (Arc::clone(&run), Arc::clone(&away));
+        let count = all.len();
+        away.fetch_add(count, Ordering::Relaxed);
         tokio::spawn(async move {
             let _permit = permit;
             go(all, &run).await;
+            away.fetch_sub(count, Ordering::Relaxed);
         });
     }
 }
@@ -148,62 +147,90 @@ mod tests {
 
     use super::*;
 
-    async fn alone(number: u32) -> Result<u32, Error> {
-        Ok(number)
-    }
-
     fn refused() -> Error {
         Error::Draining { queue: "q".to_owned() }
     }
 
-    #[tokio::test]
-    async fn calls_that_wait_go_as_one_and_are_told_apart() {
-        let (group, queue) = Group::<u32, u32>::new();
-        let group = Arc::new(group);
-        let sizes = Arc::new(std::sync::Mutex::new(Vec::new()));
-        let seen = Arc::clone(&sizes);
-        let run: Run<u32, u32> = Box::new(move |calls| {
-            seen.lock().unwrap().push(calls.len());
-            let bad = calls.contains(&7);
-            async move { if bad { Err(refused()) } else { Ok(calls.iter().map(|n| n * 2).collect()) } }
-                .boxed()
-        });
-        let release = Arc::new(Notify::new());
-        let mut holders = Vec::new();
-        for _ in 0..ON_THEIR_WAY {
-            let (group, release) = (Arc::clone(&group), Arc::clone(&release));
-            holders.push(tokio::spawn(async move {
-                group
-                    .call(1, 1, async |n| {
-                        release.notified().await;
-                        alone(n).await
-                    })
-                    .await
-            }));
-        }
-        tokio::task::yield_now().await;
-        let calls = [5, 6, 7].map(|n| {
-            let group = Arc::clone(&group);
-            tokio::spawn(async move { group.call(n, 1, alone).await })
-        });
-        while group.waiting.capacity() > MAX_WAITING - 3 {
-            tokio::task::yield_now().await;
-        }
-        let leader = tokio::spawn(lead(queue, run));
-        release.notify_waiters();
+    type Sizes = Arc<std::sync::Mutex<Vec<usize>>>;
+
+    /// Doubles numbers, but refuses 7; notes how many went as one.
+    fn doubling(sizes: &Sizes, release: Option<Arc<Notify>>) -> Run<u32, u32> {
+        let sizes = Arc::clone(sizes);
+        Box::new(move |calls| {
+            sizes.lock().unwrap().push(calls.len());
+            let release = release.clone();
+            async move {
+                if let Some(release) = release {
+                    release.notified().await;
+                }
+                if calls.contains(&7) {
+                    return Err(refused());
+                }
+                Ok(calls.iter().map(|n| n * 2).collect())
+            }
+            .boxed()
+        })
+    }
+
+    type Calls = Vec<tokio::task::JoinHandle<Result<u32, Error>>>;
+
+    fn calls(group: &Arc<Group<u32, u32>>, numbers: impl IntoIterator<Item = u32>) -> Calls {
+        let call = |n| {
+            let group = Arc::clone(group);
+            tokio::spawn(async move { group.call(n, 1).await })
+        };
+        numbers.into_iter().map(call).collect()
+    }
+
+    async fn all(calls: Calls) -> Vec<Result<u32, Error>> {
         let mut answers = Vec::new();
         for call in calls {
-            answers
-                .push(tokio::time::timeout(Duration::from_secs(30), call).await.unwrap().unwrap());
+            let answer = tokio::time::timeout(Duration::from_secs(30), call).await;
+            answers.push(answer.unwrap().unwrap());
         }
+        answers
+    }
+
+    #[tokio::test]
+    async fn calls_that_come_together_go_as_one_and_are_told_apart() {
+        let (group, queue) = Group::new();
+        let (group, sizes) = (Arc::new(group), Sizes::default());
+        let leader = tokio::spawn(lead(queue, doubling(&sizes, None)));
+        let answers = all(calls(&group, [5, 6, 7])).await;
         assert_eq!(answers[0].as_ref().unwrap(), &10);
         assert_eq!(answers[1].as_ref().unwrap(), &12);
         assert_eq!(answers[2].as_ref().unwrap_err().code(), Code::FailedPrecondition);
         assert_eq!(*sizes.lock().unwrap(), [3, 1, 1, 1], "as one, then each by itself");
+        assert_eq!(group.call(1, 1).await.unwrap(), 2);
+        assert_eq!(sizes.lock().unwrap().last(), Some(&1));
         drop(group);
-        for holder in holders {
-            holder.await.unwrap().unwrap();
+        leader.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn many_calls_are_halved_and_others_wait_while_both_are_on_their_way() {
+        let (group, queue) = Group::new();
+        let (group, sizes) = (Arc::new(group), Sizes::default());
+        let release = Arc::new(Notify::new());
+        let leader = tokio::spawn(lead(queue, doubling(&sizes, Some(Arc::clone(&release)))));
+        let first = calls(&group, 100..140);
+        while sizes.lock().unwrap().len() < 2 {
+            tokio::task::yield_now().await;
         }
+        let more = calls(&group, 200..203);
+        for _ in 0..8 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(*sizes.lock().unwrap(), [20, 20]);
+        release.notify_waiters();
+        all(first).await;
+        while sizes.lock().unwrap().len() < 3 {
+            tokio::task::yield_now().await;
+        }
+        release.notify_waiters();
+        all(more).await;
+        assert_eq!(*sizes.lock().unwrap(), [20, 20, 3]);
+        drop(group);
         leader.await.unwrap();
     }
 }

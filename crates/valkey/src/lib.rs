@@ -65,7 +65,7 @@
 //! | `lv:`, `rg:`, `rc:`, `tn:` | sorted sets, hash | of a queue: priorities with work; of each, tenants with work, those at their limit, who was served last |
 //! | `w:QUEUE PRIORITY TENANT`, `v:` | sorted sets | ready batches, by place; blocks of such |
 //! | `d:QUEUE`, `dq` | sorted sets | scheduled batches by time; queues by the first |
-//! | `cl:WORKER REQUEST`, `ls` | set, sorted set | places of the leases of a claim, and of blocks of them; claims by when the first may run out |
+//! | `cl:WORKER REQUEST`, `ls` | set or text, sorted set | places of the leases of a claim, and of blocks of them; or of the block that it shares with other claims; claims and shared blocks by when the first lease may run out |
 //! | `ex`, `fi`, `de` | sorted sets | batches by expiry; finished ones, blocks of them too, and failed ones by time |
 //! | `dk:`, `kt` | text, sorted set | dedup keys; when they are forgotten |
 //! | `e:ID`, `ag` | sorted sets | who waits for a batch; batches whose end is yet to be told |
@@ -118,6 +118,7 @@
 
 mod address;
 mod checks;
+mod claims;
 mod config;
 mod control;
 mod coordinator;

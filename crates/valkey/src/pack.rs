@@ -502,6 +502,19 @@ pub(crate) fn claim(request: &ClaimRequest) -> Result<Vec<Bytes>, Error> {
     Ok(all)
 }
 
+/// Claims of a group: what they ask for, and the worker and the request of each.
+pub(crate) fn claims(queue: &str, requests: &[&ClaimRequest]) -> [Bytes; 2] {
+    let (mut head, mut names) = (Packed::default(), Packed::default());
+    if let Some(first) = requests.first() {
+        let count = u16::try_from(requests.len()).unwrap_or(u16::MAX).to_le_bytes();
+        head.micros(first.lease).raw(&count).byte(u8::from(first.start)).text(queue);
+    }
+    for request in requests {
+        names.text(&[request.worker.as_str(), request.request_id.as_str()].join("\0"));
+    }
+    [head.done(), names.done()]
+}
+
 /// The queues of a claim, each once; those of its identifiers are not known.
 pub(crate) fn queues(request: &ClaimRequest) -> Result<Vec<String>, Error> {
     let mut names: Vec<String> = request

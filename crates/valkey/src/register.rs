@@ -25,7 +25,7 @@ impl Shared {
         if size > MAX_SHARED || size == 0 {
             return self.register_all(&specs).await;
         }
-        self.entering.call(specs, size, async |specs| self.register_all(&specs).await).await
+        self.entering.call(specs, size).await
     }
 
     /// Registers the batches of several calls at once.

@@ -13,9 +13,10 @@ use sheaf_coordinator::{
 use sheaf_proto::BatchId;
 use sheaf_retry::Timestamp;
 
+use crate::claims::Claims;
 use crate::coordinator::Shared;
-use crate::error::{damaged, unexpected};
-use crate::pack::{self, MAX_EXACT, Packed};
+use crate::error::unexpected;
+use crate::pack::{self, Packed};
 use crate::unpack;
 
 /// What is due and done by a call that has other work: keeps it short.
@@ -99,6 +100,7 @@ fn arguments(
     prefix: &str,
     calls: &[Wanted],
     smallest: usize,
+    claims: &Claims<'_>,
 ) -> Result<(Vec<Bytes>, Vec<Option<u64>>), Error> {
     let outcomes: Vec<&Outcome> = calls.iter().flat_map(|call| &call.outcomes).collect();
     let mut seen = HashMap::new();
@@ -127,7 +129,8 @@ fn arguments(
         .u32(count(alone.len()))
         .u32(count(outcomes.len() - plain.len()))
         .u32(count(calls.iter().map(|call| call.started.len()).sum()))
-        .u32(count(calls.iter().filter(|call| call.claim.is_some()).count()))
+        .u32(count(claims.groups.len()))
+        .u32(count(claims.others.len()))
         .u32(BUDGET);
     let mut all = Vec::with_capacity(outcomes.len() + calls.len() * 2 + 2);
     all.push(head.done());
@@ -157,7 +160,10 @@ fn arguments(
         packed.fence(lease.fence).raw(lease.id.as_str().as_bytes());
         all.push(packed.done());
     }
-    for claim in calls.iter().filter_map(|call| call.claim.as_ref()) {
+    for group in &claims.groups {
+        all.extend(pack::claims(&group.queue, &group.requests()));
+    }
+    for (_, claim) in &claims.others {
         all.extend(pack::claim(claim)?);
     }
     Ok((all, numbers))
@@ -196,35 +202,12 @@ fn merged<'a>(
     Ok(all)
 }
 
-fn claim(now: u64, values: Vec<Value>, key_bytes: usize) -> Result<Claim, Error> {
-    let mut values = values.into_iter();
-    let next_due = values.next().map_or(0, |value| number(&value));
-    let mut leases = Vec::with_capacity(values.len() / 3);
-    let damaged = damaged("claim");
-    while let (Some(id), Some(fixed), Some(state)) = (values.next(), values.next(), values.next()) {
-        let (id, fixed, state) = (bytes(id), bytes(fixed), bytes(state));
-        if !id.is_empty() {
-            let id = unpack::id(&id).map_err(&damaged)?;
-            leases.push(unpack::lease(&id, &fixed, &state).map_err(&damaged)?);
-            continue;
-        }
-        // A block: what its leases have in common, their keys, and each its record.
-        let block = unpack::Block::read(&fixed).map_err(&damaged)?;
-        for (at, key) in (0..).zip(state.split(|byte| *byte == 0)) {
-            let record = values.next().ok_or_else(|| unexpected("claim"))?;
-            let id = key.get(key_bytes..).unwrap_or_default();
-            leases.push(block.lease(at, id, &bytes(record)).map_err(&damaged)?);
-        }
-    }
-    let next_due = (next_due < MAX_EXACT - 1).then(|| Timestamp::from_micros(next_due));
-    Ok(Claim { leases, now: Timestamp::from_micros(now), next_due })
-}
-
 impl Shared {
     /// Settles, starts and claims what is there, for several calls at once.
     pub(crate) async fn work_all(&self, calls: &[Wanted]) -> Result<Vec<SettleReply>, Error> {
         let smallest = self.settings.smallest_block;
-        let (arguments, numbers) = arguments(self.link.prefix(), calls, smallest)?;
+        let claims = Claims::of(calls)?;
+        let (arguments, numbers) = arguments(self.link.prefix(), calls, smallest, &claims)?;
         // A claim that is lost is made anew, with a greater token.
         let durable =
             calls.iter().any(|call| !call.outcomes.is_empty() || !call.started.is_empty());
@@ -241,26 +224,21 @@ impl Shared {
         let starts = calls.iter().flat_map(|call| &call.started).map(|lease| &lease.id);
         let mut started_all = settled(starts, &list(answer.next()))?.into_iter();
         let mut settled_all = settled_all.into_iter();
-        let mut given = list(answer.next()).into_iter();
         let mut replies = Vec::with_capacity(calls.len());
         for call in calls {
-            let mut reply = SettleReply {
+            replies.push(SettleReply {
                 outcomes: settled_all.by_ref().take(call.outcomes.len()).collect(),
                 started: started_all.by_ref().take(call.started.len()).collect(),
                 claim: None,
-            };
-            if call.claim.is_some() {
-                let key_bytes = self.link.prefix().len() + "b:".len();
-                let values = given.next().map_or(0, |count| number(&count));
-                let values = given.by_ref().take(usize::try_from(values).unwrap_or(0));
-                let claim = claim(now, values.collect(), key_bytes)?;
-                self.metrics.claimed(claim.leases.len());
-                for lease in &claim.leases {
-                    self.link.saw(lease.fence);
-                }
-                reply.claim = Some(claim);
+            });
+        }
+        let key_bytes = self.link.prefix().len() + "b:".len();
+        for (call, claim) in claims.answers(now, list(answer.next()), key_bytes)? {
+            self.metrics.claimed(claim.leases.len());
+            for lease in &claim.leases {
+                self.link.saw(lease.fence);
             }
-            replies.push(reply);
+            replies[call].claim = Some(claim);
         }
         Ok(replies)
     }
@@ -269,15 +247,8 @@ impl Shared {
     async fn work(&self, wanted: Wanted) -> Result<SettleReply, Error> {
         if wanted.may_share() && wanted.size() <= MAX_SHARED {
             let size = wanted.size();
-            return self
-                .together
-                .call(wanted, size, async |wanted| self.work_one(wanted).await)
-                .await;
+            return self.together.call(wanted, size).await;
         }
-        self.work_one(wanted).await
-    }
-
-    async fn work_one(&self, wanted: Wanted) -> Result<SettleReply, Error> {
         let reply = self.work_all(&[wanted]).await?.pop();
         reply.ok_or_else(|| unexpected("settle"))
     }
@@ -285,7 +256,7 @@ impl Shared {
     /// One step of what time brings about; gives wakes of these queues again.
     pub(crate) async fn sweep(&self, queues: Vec<String>) -> Result<(), Error> {
         let mut head = Packed::default();
-        head.u32(0).u32(0).u32(0).u32(0).u32(0).u32(SWEEP_BUDGET);
+        head.u32(0).u32(0).u32(0).u32(0).u32(0).u32(0).u32(SWEEP_BUDGET);
         let mut arguments = vec![head.done()];
         arguments.extend(queues.into_iter().map(Bytes::from));
         let answer = self.link.call(&self.link.library().work, arguments, false).await?;

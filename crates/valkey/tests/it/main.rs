@@ -14,5 +14,6 @@ mod mutants;
 mod outages;
 mod redis;
 mod replies;
+mod singles;
 mod topologies;
 mod versions;

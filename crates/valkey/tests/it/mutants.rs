@@ -28,19 +28,29 @@ const MUTANTS: [Mutant; 7] = [
 ];
 
 /// The same, found where two batches are a block.
-const MUTANTS_IN_BLOCKS: [Mutant; 8] = [
+const MUTANTS_IN_BLOCKS: [Mutant; 10] = [
     ("the rest of a block is lost", "F.add_block(rest)", "F.write_block(rest)"),
     ("a block is not taken apart", "F.take_apart(k)\n  return true", "return true"),
-    ("any token ends a block", "or k[K_EP] ~= ep\n    or k[K_LO] ~= lo or", "or"),
-    ("a part of a block ends all of it", "or ssub(joined, at, after - 1) ~= keys", ""),
+    (
+        "any token ends a block",
+        "or k[K_EP] ~= ep\n    or k[K_LO] + place - k[K_FIRST] ~= lo or",
+        "or",
+    ),
+    ("a part of a block ends all of it", "and ssub(joined, at, after - 1) == keys", ""),
+    (
+        "what is behind a part that ended is lost",
+        "if to < k[K_N] then\n    F.hold_block",
+        "if false then\n    F.hold_block",
+    ),
+    ("what is before a part that ended is lost", "if from > 1 then", "if false then"),
     (
         "a block is given whatever its size",
-        "is_whole = want == there and want >= BLOCK_MIN and not t.singles and t.bytes + k[K_BYTES] <= c.max_bytes",
-        "is_whole = want == there and want >= BLOCK_MIN and not t.singles",
+        "is_whole = want == there and want >= BLOCK_MIN and t.bytes + k[K_BYTES] <= c.max_bytes",
+        "is_whole = want == there and want >= BLOCK_MIN",
     ),
     (
         "lost blocks stay lost",
-        "if at <= now then\n          -- Each by itself at once.",
+        "if at <= now then\n        -- Each by itself at once.",
         "if false then",
     ),
     (
