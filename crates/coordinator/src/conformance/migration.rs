@@ -184,38 +184,14 @@ async fn populate(pair: &dyn Pair) -> Marks {
         ..waiting("patient", "failed")
     }])
     .await;
-    // Some that are alike: ready, under one lease, and completed together.
-    for queue in ["many", "taken", "over"] {
-        let alike =
-            (0..10).map(|n| BatchSpec { queue: queue.to_owned(), ..spec(&format!("{queue}{n}")) });
-        register(alike.collect()).await;
+    for queue in ALIKE {
+        register(alike(queue)).await;
     }
     let placed = BatchSpec { locations: vec!["grpc://b:2".to_owned()], ..spec("placed") };
     source.0.register(vec![placed]).await.unwrap();
-    let all = |queue: &str| ClaimRequest {
-        queues: vec![queue.to_owned()],
-        start: true,
-        ..request(queue, 10)
-    };
-    assert_eq!(source.claim(all("taken")).await.leases.len(), 10);
-    let over = source.claim(all("over")).await.leases;
-    let over = over.iter().map(|lease| outcome(lease, Resolution::Completed));
-    source.settle(over.collect()).await;
+    work_on_alike(&source).await;
     let [started, fresh, done, failed] = work(&source).await;
-    for control in [
-        Control::Pause("halted".to_owned()),
-        Control::Drain("closing".to_owned()),
-        Control::Configure(
-            "capped".to_owned(),
-            QueuePolicy {
-                max_leased: Some(1),
-                max_live_bytes: Some(5_000),
-                ..QueuePolicy::default()
-            },
-        ),
-        Control::Cancel(vec![id("cancelled"), id("g")]),
-        Control::Purge(PurgeFilter { queue: Some("gone".to_owned()), ..PurgeFilter::default() }),
-    ] {
+    for control in by_hand() {
         source.0.control(control).await.unwrap();
     }
     let listed = list(&source).await;
@@ -232,6 +208,42 @@ async fn populate(pair: &dyn Pair) -> Marks {
     drop(source);
     pair.close().await;
     marks
+}
+
+fn by_hand() -> [Control; 5] {
+    [
+        Control::Pause("halted".to_owned()),
+        Control::Drain("closing".to_owned()),
+        Control::Configure(
+            "capped".to_owned(),
+            QueuePolicy {
+                max_leased: Some(1),
+                max_live_bytes: Some(5_000),
+                ..QueuePolicy::default()
+            },
+        ),
+        Control::Cancel(vec![id("cancelled"), id("g")]),
+        Control::Purge(PurgeFilter { queue: Some("gone".to_owned()), ..PurgeFilter::default() }),
+    ]
+}
+
+/// Queues of batches that are alike: ready, under one lease, and completed together.
+const ALIKE: [&str; 3] = ["many", "taken", "over"];
+
+fn alike(queue: &str) -> Vec<BatchSpec> {
+    let one = |n| BatchSpec { queue: queue.to_owned(), ..spec(&format!("{queue}{n}")) };
+    (0..10).map(one).collect()
+}
+
+async fn work_on_alike(source: &Calls) {
+    let all = |queue: &str| {
+        let queues = vec![queue.to_owned()];
+        ClaimRequest { queues, start: true, ..request(queue, 10) }
+    };
+    assert_eq!(source.claim(all("taken")).await.leases.len(), 10);
+    let over = source.claim(all("over")).await.leases;
+    let over = over.iter().map(|lease| outcome(lease, Resolution::Completed));
+    source.settle(over.collect()).await;
 }
 
 /// Takes what is named, ends some of it, and answers the leases that are told of.
