@@ -8,6 +8,7 @@
 //! together; server time and round trips are of both.
 
 mod cases;
+mod depth;
 mod server;
 mod side;
 
@@ -69,7 +70,9 @@ fn run(setup: &Setup) -> Result<Outcome> {
     if let Some((_, faults)) = ours.filter(|(_, faults)| faults.lost > 0.0) {
         return Err(Error::Message(format!("ours lost jobs: {faults:?}")));
     }
-    let cases = cases::cases(&samples, &sides)?;
+    depth::measure(setup, &mut samples)?;
+    let mut cases = cases::cases(&samples, &sides)?;
+    cases.extend(depth::cases(&samples)?);
     Ok(Outcome { cases, versions: versions()?, notes: notes(setup, &sides, &faults) })
 }
 
@@ -221,6 +224,13 @@ fn notes(setup: &Setup, sides: &[&Side], faults: &[Faults]) -> Vec<(&'static str
             ),
         ),
     ];
+    notes.push((
+        "many_batches",
+        "1,000,000 and 1,000 of them on two servers, claimed by one process in turns, one call \
+        at a time; medians of 200 claims each. `together`: registered 64 in a call; `alone`: \
+        4 in a call, too few to share anything"
+            .to_owned(),
+    ));
     if !absent.is_empty() {
         notes.push(("absent", absent.join(", ")));
     }

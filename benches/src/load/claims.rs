@@ -44,6 +44,9 @@ enum Role {
     Trickle,
     /// Takes one batch, prolongs its lease, never settles it.
     Hold,
+    /// Claims from this Valkey and from another in turns, one call at a time, and makes
+    /// up for what it took; tells how long each claim took.
+    Turns,
 }
 
 /// Which role, and how much.
@@ -65,6 +68,15 @@ pub(crate) struct Claims {
     /// Before each batch of `trickle`.
     #[arg(long, default_value_t = 5)]
     pause_ms: u64,
+    /// Calls of `enqueue` at once.
+    #[arg(long)]
+    callers: Option<u64>,
+    /// Tells one run of `turns` on the same servers from the others.
+    #[arg(long, default_value_t = 0)]
+    part: u64,
+    /// The other Valkey of `turns`.
+    #[arg(long)]
+    other_port: Option<u16>,
     /// Tell when each batch was in the worker's hands.
     #[arg(long)]
     each: bool,
@@ -78,6 +90,7 @@ pub(super) async fn run(load: Claims) -> Result<()> {
         Role::Work => work(&coordinator, &load).await,
         Role::Trickle => trickle(&coordinator, &load).await,
         Role::Hold => hold(&coordinator, &load).await,
+        Role::Turns => turns(&coordinator, &load).await,
     }
 }
 
@@ -120,7 +133,7 @@ async fn enqueue(coordinator: &dyn Coordinator, load: &Claims) -> Result<()> {
         }
         Ok::<_, Error>(())
     };
-    let callers = if load.n == 1 { SINGLES } else { REGISTERS };
+    let callers = load.callers.unwrap_or(if load.n == 1 { SINGLES } else { REGISTERS });
     try_join_all((0..callers).map(|_| caller())).await?;
     let seconds = (now_ns() - from) as f64 / 1e9;
     println!("{}", json!({ "jobs": load.jobs, "seconds": seconds }));
@@ -263,4 +276,31 @@ async fn hold(coordinator: &dyn Coordinator, load: &Claims) -> Result<()> {
         });
         coordinator.extend(leases.collect()).await?;
     }
+}
+
+/// `jobs` claims of `n` batches from each, in microseconds.
+async fn turns(coordinator: &dyn Coordinator, load: &Claims) -> Result<()> {
+    let other = load.other_port.ok_or_else(|| Error::Message("--other-port is missing".into()))?;
+    let other = open(other).await?;
+    let mut took = [Vec::new(), Vec::new()];
+    for round in 0..load.jobs {
+        for (coordinator, took) in [coordinator, &other].into_iter().zip(&mut took) {
+            let from = now_ns();
+            let claim = coordinator.claim(request(load, 0, round)).await?;
+            took.push((now_ns() - from) as f64 / 1e3);
+            if claim.leases.len() as u64 != u64::from(load.n) {
+                return Err(Error::Message(format!("a claim got {}", claim.leases.len())));
+            }
+            let outcomes = completed(&claim);
+            let settle = SettleRequest { outcomes, started: Vec::new(), claim: None };
+            coordinator.settle(settle).await?;
+            // Numbers that no other batch has.
+            let first = ((1 + load.part) << 40) + (u64::from(load.n) << 32);
+            let first = first + round * u64::from(load.n);
+            let more = (first..first + u64::from(load.n)).map(spec).collect::<Result<Vec<_>>>()?;
+            coordinator.register(more).await?;
+        }
+    }
+    println!("{}", json!({ "took": took }));
+    Ok(())
 }

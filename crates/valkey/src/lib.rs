@@ -120,6 +120,7 @@ mod address;
 mod checks;
 mod claims;
 mod config;
+mod connection;
 mod control;
 mod coordinator;
 mod endpoint;

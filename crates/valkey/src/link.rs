@@ -6,28 +6,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fred::interfaces::ClientLike as _;
-use fred::prelude::{Builder, Client, ReconnectPolicy, TcpConfig, Value};
-use fred::types::ConnectHandle;
-use fred::types::config::{ReconnectError, UnresponsiveConfig};
+use fred::prelude::{Client, Value};
 use fred::types::{ClusterHash, CustomCommand};
 use sheaf_coordinator::{Error, Fence};
 use sheaf_retry::Code;
 
 use crate::config::{Durability, Settings};
-use crate::error::{backend, code, unexpected};
+use crate::connection::Place;
+use crate::error::{backend, unexpected};
 use crate::pack::Packed;
 use crate::script::{Function, Library};
-
-/// First and longest delay before a lost connection is made again.
-const RECONNECT_MS: (u32, u32) = (50, 1_000);
-/// Longest time in which a connection is made.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Random part of that delay.
-const RECONNECT_JITTER_MS: u32 = 50;
-/// Commands of one connection that wait for their answer.
-const MAX_BUFFERED: usize = 10_000;
-/// A command may be sent this often: every script may run again.
-const ATTEMPTS: u32 = 5;
 
 /// The library is loaded this often for one call: it may be forgotten again
 /// before the call comes.
@@ -36,7 +24,7 @@ const MAX_LOADS: u32 = 3;
 /// A few connections that are shared by all calls.
 #[derive(Debug)]
 pub(crate) struct Link {
-    clients: Vec<Connection>,
+    places: Vec<Arc<Place>>,
     next: AtomicUsize,
     loading: tokio::sync::Mutex<()>,
     slot: u16,
@@ -49,41 +37,18 @@ pub(crate) struct Link {
     timeout: Duration,
 }
 
-/// A client whose connection ends with it, also where nobody says goodbye.
-#[derive(Debug)]
-pub(crate) struct Connection {
-    client: Client,
-    task: ConnectHandle,
-}
-
-impl std::ops::Deref for Connection {
-    type Target = Client;
-
-    fn deref(&self) -> &Client {
-        &self.client
-    }
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        // It holds the socket, and would go on to connect anew.
-        self.task.abort();
-    }
-}
-
 /// The calls of a script, with the answer's parts behind `ok`.
 pub(crate) type Answer = std::vec::IntoIter<Value>;
 
 impl Link {
     pub(crate) async fn connect(settings: &Settings, packed: Bytes) -> Result<Arc<Self>, Error> {
-        let builder = builder(settings, Some(settings.timeout))?;
-        let mut clients = Vec::new();
+        let mut places = Vec::new();
         for _ in 0..settings.connections.max(1) {
-            clients.push(init(&builder, settings).await?);
+            places.push(Place::connect(settings).await?);
         }
         let meta_key = format!("{}m", settings.prefix());
         Ok(Arc::new(Link {
-            clients,
+            places,
             next: AtomicUsize::new(0),
             loading: tokio::sync::Mutex::default(),
             slot: redis_slot(&meta_key),
@@ -94,12 +59,6 @@ impl Link {
             durability: settings.durability,
             timeout: settings.timeout,
         }))
-    }
-
-    /// A connection of its own, for commands that block.
-    pub(crate) async fn blocking(settings: &Settings) -> Result<Connection, Error> {
-        // Its silence is watched by whoever waits on it.
-        init(&builder(settings, None)?, settings).await
     }
 
     pub(crate) fn key(&self, rest: &str) -> String {
@@ -132,13 +91,13 @@ impl Link {
         self.slot
     }
 
-    fn client(&self) -> &Client {
+    fn place(&self) -> &Arc<Place> {
         let at = self.next.fetch_add(1, Ordering::Relaxed);
-        let from = at % self.clients.len();
-        let connected = (from..from + self.clients.len())
-            .map(|at| &self.clients[at % self.clients.len()])
-            .find(|client| client.is_connected());
-        connected.unwrap_or(&self.clients[from])
+        let from = at % self.places.len();
+        let connected = (from..from + self.places.len())
+            .map(|at| &self.places[at % self.places.len()])
+            .find(|place| place.current().is_connected());
+        connected.unwrap_or(&self.places[from])
     }
 
     /// Calls a script; an answer that something was refused is an error of the
@@ -159,17 +118,18 @@ impl Link {
         all.push(Value::Bytes(self.settings_and_token()));
         all.extend(arguments.into_iter().map(Value::Bytes));
         let durable = durable && self.durability != Durability::Async;
-        let client = self.client();
-        let mut answer = Box::pin(self.send(client, function, all.clone(), durable)).await;
+        let (call, client) = self.place().enter();
+        let mut answer = Box::pin(self.send(&client, function, all.clone(), durable)).await;
         for _ in 0..MAX_LOADS {
             let unknown = |error: &fred::error::Error| error.details().contains(NO_FUNCTION);
             if !answer.as_ref().is_err_and(unknown) {
                 break;
             }
             // Flushed, or a server that does not know it yet.
-            Box::pin(self.load(client)).await?;
-            answer = Box::pin(self.send(client, function, all.clone(), durable)).await;
+            Box::pin(self.load(&client)).await?;
+            answer = Box::pin(self.send(&client, function, all.clone(), durable)).await;
         }
+        call.ended(answer.as_ref().err());
         match answer {
             Ok(value) => parts(value).ok_or_else(|| unexpected(function.name)),
             Err(error) if is_not_durable(&error) => Err(not_durable(self.durability, &error)),
@@ -254,18 +214,20 @@ impl Link {
         name: &'static str,
         arguments: Vec<Value>,
     ) -> Result<Value, Error> {
-        let sent = self.client().custom(self.command(name), arguments).await;
+        let (call, client) = self.place().enter();
+        let sent = client.custom(self.command(name), arguments).await;
+        call.ended(sent.as_ref().err());
         sent.map_err(|error| backend(format!("ask Valkey with {name}"), error))
     }
 
     /// Whether any connection stands.
     pub(crate) fn is_connected(&self) -> bool {
-        self.clients.iter().any(|client| client.is_connected())
+        self.places.iter().any(|place| place.current().is_connected())
     }
 
     pub(crate) async fn close(&self) {
-        for client in &self.clients {
-            if let Err(error) = client.quit().await {
+        for place in &self.places {
+            if let Err(error) = place.current().quit().await {
                 tracing::debug!(%error, "a connection to Valkey did not end in order");
             }
         }
@@ -341,69 +303,5 @@ fn redis_slot(key: &str) -> u16 {
     match ClusterHash::from(key.as_bytes()) {
         ClusterHash::Custom(slot) => slot,
         _ => 0,
-    }
-}
-
-fn builder(settings: &Settings, timeout: Option<Duration>) -> Result<Builder, Error> {
-    let mut config = settings.address.config().clone();
-    if let Some(username) = &settings.username {
-        config.username = Some(username.clone());
-    }
-    if let Some(password) = &settings.password {
-        config.password = Some(password.clone());
-    }
-    if let (true, Some(tls)) = (config.uses_rustls(), &settings.tls) {
-        config.tls = Some(tls.clone().into());
-    }
-    let mut builder = Builder::from_config(config);
-    let (first, longest) = RECONNECT_MS;
-    let mut policy = ReconnectPolicy::new_exponential(0, first, longest, 2);
-    policy.set_jitter(RECONNECT_JITTER_MS);
-    builder.set_policy(policy);
-    builder.with_performance_config(|performance| {
-        performance.default_command_timeout = timeout.unwrap_or_default();
-    });
-    builder.with_connection_config(|connection| {
-        connection.connection_timeout = settings.timeout.min(CONNECT_TIMEOUT);
-        connection.internal_command_timeout = settings.timeout;
-        connection.max_command_attempts = ATTEMPTS;
-        connection.max_command_buffer_len = MAX_BUFFERED;
-        connection.tcp = TcpConfig { nodelay: Some(true), ..TcpConfig::default() };
-        connection.unresponsive =
-            UnresponsiveConfig { max_timeout: timeout, interval: Duration::from_secs(1) };
-        connection.reconnect_errors = vec![
-            ReconnectError::ClusterDown,
-            ReconnectError::Loading,
-            ReconnectError::MasterDown,
-            ReconnectError::ReadOnly,
-        ];
-    });
-    Ok(builder)
-}
-
-async fn init(builder: &Builder, settings: &Settings) -> Result<Connection, Error> {
-    let operation = || format!("connect to {}", settings.address);
-    let client = builder.build().map_err(|error| backend(operation(), error))?;
-    let listener = client.clone();
-    let mut connected = std::pin::pin!(listener.wait_for_connect());
-    // Listens before there is something to hear. As `init` of the client does it,
-    // but the task is known also where this comes to nothing.
-    let _not_yet = futures::poll!(connected.as_mut());
-    let task = client.connect();
-    let connection = Connection { client, task };
-    match tokio::time::timeout(settings.timeout, connected).await {
-        Ok(Ok(())) => Ok(connection),
-        Ok(Err(error)) => {
-            let code = match code(&error) {
-                Code::DeadlineExceeded | Code::Internal => Code::Unavailable,
-                code => code,
-            };
-            Err(Error::Backend { operation: operation(), code, source: Some(Box::new(error)) })
-        }
-        Err(_) => Err(Error::Backend {
-            operation: format!("{}: no answer in {:?}", operation(), settings.timeout),
-            code: Code::Unavailable,
-            source: None,
-        }),
     }
 }

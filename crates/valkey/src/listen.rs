@@ -8,8 +8,8 @@ use fred::prelude::Value;
 use fred::types::{ClusterHash, CustomCommand};
 use sheaf_coordinator::Error;
 
+use crate::connection::Connection;
 use crate::coordinator::Shared;
-use crate::link::{Connection, Link};
 
 /// How long the server holds a listener that hears nothing.
 const BLOCK: Duration = Duration::from_secs(2);
@@ -40,7 +40,7 @@ pub(crate) async fn listener(shared: Arc<Shared>) {
         }
         let connected = match client.take() {
             Some(client) => Ok(client),
-            None => Link::blocking(&shared.settings).await,
+            None => Connection::blocking(&shared.settings).await,
         };
         let heard = match connected {
             Ok(connected) => {

@@ -14,9 +14,9 @@ use sheaf_retry::{Code, Timestamp};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio_stream::wrappers::ReceiverStream;
 
+use crate::connection::Connection;
 use crate::coordinator::Shared;
 use crate::error::backend;
-use crate::link::{Connection, Link};
 use crate::unpack::{self, Damaged, Reader};
 use crate::work::{bytes, list};
 
@@ -122,7 +122,7 @@ pub(crate) async fn watch(
     let told = shared.observe(LOOK).await?;
     let (receiver, is_first) = shared.watchers.add(filter, told)?;
     if is_first {
-        let client = Link::blocking(&shared.settings).await;
+        let client = Connection::blocking(&shared.settings).await;
         let client = client.inspect_err(|_| shared.watchers.stopped())?;
         tokio::spawn(read(
             Arc::downgrade(shared),
@@ -179,7 +179,7 @@ async fn read(shared: std::sync::Weak<Shared>, first: Connection, mut place: Pla
         }
         let connected = match client.take() {
             Some(client) => Ok(client),
-            None => Link::blocking(&shared.settings).await,
+            None => Connection::blocking(&shared.settings).await,
         };
         let result = match connected {
             Ok(connected) => {

@@ -32,15 +32,17 @@ impl Usage {
     }
 
     fn parse(info: &str) -> Result<Self> {
-        let field = |name: &str| -> Result<f64> {
-            let value = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-            value
-                .and_then(|value| value.trim().parse().ok())
-                .ok_or_else(|| Error::Message(format!("INFO of Valkey has no number {name}")))
-        };
+        let field = |name| field(info, name);
         let seconds = field("used_cpu_user_main_thread")? + field("used_cpu_sys_main_thread")?;
         Ok(Usage { cpu_us: seconds * 1e6, reads: field("total_reads_processed")? })
     }
+}
+
+fn field(info: &str, name: &str) -> Result<f64> {
+    let value = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    value
+        .and_then(|value| value.trim().parse().ok())
+        .ok_or_else(|| Error::Message(format!("INFO of Valkey has no number {name}")))
 }
 
 impl Server {
@@ -64,6 +66,12 @@ impl Server {
     pub(super) fn reset(&mut self) -> Result<()> {
         self.call(&["FLUSHALL", "SYNC"])?;
         self.call(&["CONFIG", "RESETSTAT"]).map(drop)
+    }
+
+    /// Bytes that its allocator gave out.
+    pub(super) fn used_memory(&mut self) -> Result<f64> {
+        let info = self.call(&["INFO", "memory"])?;
+        field(&info, "used_memory")
     }
 
     pub(super) fn usage(&mut self) -> Result<Usage> {

@@ -1,9 +1,10 @@
 //! T6: the coordinator is away for a while, and every worker goes on by itself.
 
+use std::path::Path;
 use std::time::Duration;
 
 use sheaf_retry::{SharedClock, SystemClock};
-use sheaf_testkit::{Fault, FaultProxy, Process, TempDir, Valkey, free_port};
+use sheaf_testkit::{Fault, FaultProxy, Process, TempDir, Valkey, free_port, wait_until};
 
 use crate::backend::{Backend, DURABLE, worker_asking};
 use crate::harness::{PATIENCE, spawn};
@@ -176,4 +177,34 @@ async fn soak_valkey_outages_end_and_every_worker_goes_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn soak_direct_outages_end_and_every_worker_goes_on() {
     outages(Backend::Direct, &[1]).await;
+}
+
+/// A worker's lease is shorter than what a patient client waits for an answer. The path
+/// to Valkey forgets its connections again and again; no heartbeat is too late.
+#[tokio::test(flavor = "multi_thread")]
+async fn direct_worker_keeps_its_lease_when_its_connections_fall_silent() {
+    let Some(backed) = Backend::Direct.start(&[]) else { return };
+    let valkey = backed.valkey.as_ref().unwrap();
+    let proxy = FaultProxy::start(valkey.addr()).unwrap();
+    let (begun, go) = (backed.server.path("begun"), backed.server.path("go"));
+    let program = format!("exec:touch {begun}; while [ ! -e {go} ]; do sleep 0.02; done; cat");
+    let (asked, sink) = (proxy.addr().to_string(), backed.sink());
+    let words = ["--lease", "3s", "--workers", "1", "--sink", &sink, "--processor", &program];
+    let mut worker = worker_asking(["--valkey-addr", &asked], backed.flight(), &words, &[]);
+    let remote = backed.remote();
+    remote.put(0..1).await;
+    wait_until(PATIENCE, "the work to begin", || Path::new(&begun).exists()).unwrap();
+    let clock = SystemClock::shared();
+    for _ in 0..3 {
+        proxy.silence_connections();
+        clock.sleep(Duration::from_millis(3_500)).await;
+    }
+    let held = remote.batch(0).await;
+    assert_eq!((held.attempts, held.lost_leases), (1, 0), "{held:?}\n{}", worker.stderr());
+    std::fs::write(&go, "").unwrap();
+    remote.completes(1).await;
+    let done = remote.batch(0).await;
+    assert_eq!((done.attempts, done.lost_leases), (1, 0), "{done:?}");
+    assert_eq!(worker.terminate(PATIENCE).unwrap().code(), Some(0), "{}", worker.stderr());
+    assert_rows_once(&backed.out(), 1);
 }

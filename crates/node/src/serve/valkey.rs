@@ -1,6 +1,7 @@
 //! The coordinator on Valkey, as the configuration describes it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sheaf_coordinator::embedded::FileState;
 use sheaf_coordinator::engine;
@@ -10,7 +11,11 @@ use sheaf_valkey::{Builder, ValkeyCoordinator};
 
 use super::error::Error;
 use crate::backup::COORDINATOR_FILE;
-use crate::config::{Config, Password, ValkeyConfig};
+use crate::config::{Config, Mode, Password, ValkeyConfig};
+
+/// A worker waits this long for an answer, and no less, so that a slow moment is
+/// no outage.
+const PATIENCE: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(5)];
 
 /// Connects, and checks that the server can be trusted with batches.
 pub(super) async fn open(
@@ -48,6 +53,13 @@ fn warn_of_state_left_behind(config: &Config, valkey: &ValkeyConfig) {
     }
 }
 
+/// How long a worker waits for an answer before it asks on another connection: its
+/// heartbeat, due at a third of the lease, gets through twice before that ends.
+fn patience(lease: Duration) -> Duration {
+    let [least, most] = PATIENCE;
+    (lease / 4).clamp(least, most)
+}
+
 /// How it is reached. Files are read now.
 pub(crate) async fn builder(
     config: &Config,
@@ -64,6 +76,9 @@ pub(crate) async fn builder(
         .durability(valkey.durability())
         .poll_interval(config.poll_interval())
         .limits(limits);
+    if config.mode() == Mode::Worker {
+        builder = builder.timeout(patience(config.lease()));
+    }
     if let Some(user) = valkey.user() {
         builder = builder.username(user);
     }

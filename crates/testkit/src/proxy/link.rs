@@ -47,6 +47,8 @@ pub(super) struct Plan {
     pub(super) fault: Fault,
     /// Connections of an earlier epoch are closed.
     epoch: u64,
+    /// How often all connections that were open were silenced for good.
+    silenced: u64,
 }
 
 #[derive(Debug, Default)]
@@ -166,6 +168,13 @@ impl FaultProxy {
         self.plan.send_modify(|plan| plan.epoch += 1);
     }
 
+    /// Lets nothing pass over the connections that are open now, in either direction,
+    /// and leaves them open; new ones are as before. So is a path that has forgotten
+    /// its connections: nobody is told, and nothing ever comes.
+    pub fn silence_connections(&self) {
+        self.plan.send_modify(|plan| plan.silenced += 1);
+    }
+
     /// Connections that are open now.
     pub fn open(&self) -> u64 {
         self.counters.open.load(Ordering::SeqCst)
@@ -227,11 +236,11 @@ async fn pass(
     faults: Faults,
     clock: SharedClock,
 ) {
-    let Plan { epoch, fault } = *plans.borrow();
+    let Plan { epoch, silenced, fault } = *plans.borrow();
     if fault == Fault::Cut {
         return;
     }
-    let mut ends = plans.clone();
+    let (mut ends, mut silence) = (plans.clone(), plans.clone());
     let both = async {
         let mut silence = plans.clone();
         if silence.wait_for(|plan| plan.fault != Fault::Silent).await.is_err() {
@@ -251,8 +260,12 @@ async fn pass(
         // An end of one direction lets the other finish; a failure is one of both.
         drop(tokio::try_join!(up, down));
     };
+    let mut both = std::pin::pin!(both);
     tokio::select! {
-        () = both => {}
-        _ = ends.wait_for(|plan| plan.epoch != epoch) => {}
+        () = &mut both => return,
+        _ = ends.wait_for(|plan| plan.epoch != epoch) => return,
+        _ = silence.wait_for(|plan| plan.silenced != silenced) => {}
     }
+    // Its sockets live in what is not carried on.
+    drop(ends.wait_for(|plan| plan.epoch != epoch).await);
 }

@@ -135,6 +135,22 @@ fn silence_passes_nothing_and_loses_nothing() {
 }
 
 #[test]
+fn connections_that_are_silenced_stay_so_and_new_ones_are_not() {
+    let echo = Echo::start();
+    let proxy = FaultProxy::start(echo.addr).unwrap();
+    let mut before = client(&proxy);
+    assert!(talks(&before));
+    proxy.silence_connections();
+    before.write_all(b"more").unwrap();
+    assert!(is_quiet(&before));
+    assert!(talks(&client(&proxy)));
+    proxy.set(Fault::None);
+    assert!(is_quiet(&before), "for good");
+    proxy.close_connections();
+    assert!(is_closed(&before));
+}
+
+#[test]
 fn lost_answers_are_those_of_requests_that_arrived() {
     let echo = Echo::start();
     let proxy = FaultProxy::start(echo.addr).unwrap();

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sheaf_coordinator::{BatchSpec, ClaimRequest, Coordinator};
+use sheaf_coordinator::{BatchSpec, ClaimRequest, Coordinator, CoordinatorExt as _};
 use sheaf_retry::{SharedClock, SystemClock};
 use sheaf_testkit::{Fault, FaultProxy, Valkey};
 use sheaf_valkey::ValkeyCoordinator;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::kit::{
     self, DEADLINE, LONG, RESUMED, Traffic, again, assert_fences_grow, builder, connect, pass,
@@ -104,6 +104,35 @@ async fn outages(fault: Fault, lasting: &[Duration]) {
     let seen = traffic.finish(0).await;
     kit::assert_once(&beside, &seen).await;
     assert_fences_grow(&seen.fences);
+}
+
+/// A path forgot its connections, and calls keep coming: each connection has a command
+/// without an answer that is never old.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_are_silent_for_good_are_replaced_while_calls_come() {
+    let Some(server) = Valkey::start(&[]).unwrap() else { return };
+    let proxy = FaultProxy::start(server.addr()).unwrap();
+    let clock = SystemClock::shared();
+    let behind = builder(proxy.addr()).connections(2).timeout(Duration::from_secs(1));
+    let coordinator = connect(behind).await;
+    for round in 0..3 {
+        coordinator.stats(None).await.unwrap();
+        proxy.silence_connections();
+        let began = clock.elapsed();
+        let mut calls = JoinSet::new();
+        loop {
+            let called = Arc::clone(&coordinator);
+            calls.spawn(async move { called.stats(None).await.is_ok() });
+            pass(Duration::from_millis(20)).await;
+            if let Some(ended) = calls.try_join_next()
+                && ended.unwrap()
+            {
+                break;
+            }
+            let waited = clock.elapsed().saturating_sub(began);
+            assert!(waited < RESUMED, "round {round}: no answer in {waited:?}");
+        }
+    }
 }
 
 fn lasting() -> Vec<Duration> {
