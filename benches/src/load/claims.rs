@@ -74,6 +74,9 @@ pub(crate) struct Claims {
     /// Tells one run of `turns` on the same servers from the others.
     #[arg(long, default_value_t = 0)]
     part: u64,
+    /// Batches of each `register` of `turns`.
+    #[arg(long, default_value_t = 64)]
+    together: u64,
     /// The other Valkey of `turns`.
     #[arg(long)]
     other_port: Option<u16>,
@@ -278,11 +281,15 @@ async fn hold(coordinator: &dyn Coordinator, load: &Claims) -> Result<()> {
     }
 }
 
-/// `jobs` claims of `n` batches from each, in microseconds.
+/// `jobs` claims of `n` batches from each, in microseconds. What it took is made up for
+/// in calls as those that were there before came in.
 async fn turns(coordinator: &dyn Coordinator, load: &Claims) -> Result<()> {
     let other = load.other_port.ok_or_else(|| Error::Message("--other-port is missing".into()))?;
     let other = open(other).await?;
     let mut took = [Vec::new(), Vec::new()];
+    // Numbers that no other batch has.
+    let mut next = ((1 + load.part) << 40) + (u64::from(load.n) << 32);
+    let mut missing = 0;
     for round in 0..load.jobs {
         for (coordinator, took) in [coordinator, &other].into_iter().zip(&mut took) {
             let from = now_ns();
@@ -294,11 +301,15 @@ async fn turns(coordinator: &dyn Coordinator, load: &Claims) -> Result<()> {
             let outcomes = completed(&claim);
             let settle = SettleRequest { outcomes, started: Vec::new(), claim: None };
             coordinator.settle(settle).await?;
-            // Numbers that no other batch has.
-            let first = ((1 + load.part) << 40) + (u64::from(load.n) << 32);
-            let first = first + round * u64::from(load.n);
-            let more = (first..first + u64::from(load.n)).map(spec).collect::<Result<Vec<_>>>()?;
-            coordinator.register(more).await?;
+        }
+        missing += u64::from(load.n);
+        while missing >= load.together {
+            missing -= load.together;
+            for coordinator in [coordinator, &other] {
+                let more = (next..next + load.together).map(spec).collect::<Result<Vec<_>>>()?;
+                coordinator.register(more).await?;
+            }
+            next += load.together;
         }
     }
     println!("{}", json!({ "took": took }));

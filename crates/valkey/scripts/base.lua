@@ -84,7 +84,9 @@
 --# M_WU 10
 --# M_EN 11
 --# M_ED 12
---# M_LAST 12
+-- Batches in blocks.
+--# M_BL 13
+--# M_LAST 13
 -- What stands in place of its version while the state is being moved.
 --# DRAINING 1001
 --# FROZEN 1002
@@ -186,16 +188,16 @@ end
 function F.has(flags, flag) return flags % (flag + flag) >= flag end
 
 -- The state of the whole coordinator, in one value.
---# META '<dddddddddddd'
+--# META '<ddddddddddddd'
 
 function F.read_meta()
   local raw = call('GET', P .. 'm')
   if not raw then
-    S.meta = { 1, 0, 0, 0, 0, 0, FOREVER, 0, 0, 0, 0, 0, rid = '' }
+    S.meta = { 1, 0, 0, 0, 0, 0, FOREVER, 0, 0, 0, 0, 0, 0, rid = '' }
     return
   end
   S.meta = { unp(META, raw) }
-  S.meta.rid = ssub(raw, 97)
+  S.meta.rid = ssub(raw, 105)
 end
 
 -- Begins a run: the server is another one, or was started again, so that the
@@ -330,16 +332,26 @@ end
 function F.seq(r)
   local seq = r[R_SEQ]
   if not seq then
-    seq = tonumber(call('ZSCORE', P .. 'od', r[R_ID]) or 0)
+    seq = tonumber(call('ZSCORE', P .. 'od', r[R_ID]) or F.place_in(r[R_B]))
     r[R_SEQ] = seq
   end
   return seq
 end
 
+-- The record of a batch that came in a block ends with its place: for `protobuf`, which the
+-- end of every record is, a field that nobody knows.
+--# PLACED '\161\31'
+function F.placed(b, place) return b .. PLACED .. pack('<I8', place) end
+
+function F.place_in(b)
+  if ssub(b, -10, -9) ~= PLACED then return 0 end
+  return (unp('<I8', b, #b - 7))
+end
+
 -- When it was registered.
 function F.registered(r) return F.seq(r) + BASE end
 
--- The batch at a place.
+-- The batch at a place, in no block.
 function F.at_place(seq)
   return call('ZRANGEBYSCORE', P .. 'od', seq, seq, 'LIMIT', 0, 1)[1]
 end
@@ -458,7 +470,7 @@ function F.load_all(ids)
     local alone = {}
     for i = 1, #got, 2 do
       local id = want[(from + i) / 2]
-      if got[i] and not got[i + 1] and F.any_blocks() then
+      if got[i] and not got[i + 1] and (F.any_blocks() or F.place_in(got[i]) > 0) then
         alone[#alone + 1] = id
         local s = F.apart(id, got[i])
         if S.reading and s then

@@ -2,9 +2,10 @@
 -- were registered in one call without options, and to which the same has happened
 -- since: they are ready, or leased by one claim or by as many as they are, or completed by
 -- one call.
--- What they have in common is kept once, so that none of them has a state of its
--- own. A block is taken apart as soon as anything else happens to one of them.
---# BLOCK '<BHHI4I8I8i4I4I8I8I8I8I8Hc0Hc0Hc0Hc0'
+-- What they have in common is kept once, so that none of them has a state or an entry
+-- in the order of registration of its own; their keys are kept beside it, for they
+-- never change. A block is taken apart as soon as anything else happens to one of them.
+--# BLOCK '<BHHI4I8I8i4I4I8I8I8I8I8Hc0Hc0Hc0Hc0I4'
 -- Fewer are not worth it; more are several.
 --# BLOCK_MIN 8
 -- In form of a list: where it begins, how many there are, how many of those, from the
@@ -32,6 +33,8 @@
 -- Texts of a place, never by `..`, which keeps 14 digits: from 2028 on there are 15.
 function F.block_key(first) return P .. 'k:' .. string.format('%.0f', first) end
 
+function F.joined_key(first) return P .. 'j:' .. string.format('%.0f', first) end
+
 -- What stands for a block where else batches or claims stand.
 function F.block_name(first) return '\0' .. string.format('%.0f', first) end
 
@@ -41,13 +44,13 @@ function F.block_text(k)
   local queue, tenant, worker, req = k[K_QUEUE], k[K_TENANT], k[K_WORKER], k[K_REQ]
   return pack(BLOCK, k[K_STATE], k[K_N], k[K_GONE], k[K_HOME], k[K_ROWS], k[K_BYTES], k[K_PRIO],
     k[K_EP], k[K_LO], k[K_AT], k[K_DL], k[K_DUR], k[K_DONE], #queue, queue, #tenant, tenant,
-    #worker, worker, #req, req) .. k[K_JOINED]
+    #worker, worker, #req, req, #k[K_JOINED])
 end
 
-function F.read_block(first, raw)
+function F.read_block(first, raw, joined)
   local k = { first, unp(BLOCK, raw) }
-  -- The last is where the keys begin.
-  k[K_JOINED] = ssub(raw, k[K_JOINED])
+  if #joined ~= k[K_JOINED] then error('damaged') end
+  k[K_JOINED], k[K_JOINED + 1] = joined, nil
   if k[K_STATE] < PENDING or k[K_STATE] > COMPLETED or k[K_N] <= k[K_GONE] then error('damaged') end
   if F.is_shared(k) then F.claims_of(k) end
   return k
@@ -57,9 +60,9 @@ function F.block(first)
   local k = S.blocks[first]
   if k ~= nil then return k end
   k = false
-  local raw = call('MGET', F.block_key(first))[1]
-  if raw then
-    local ok, read = pcall(F.read_block, first, raw)
+  local got = call('MGET', F.block_key(first), F.joined_key(first))
+  if got[1] and got[2] then
+    local ok, read = pcall(F.read_block, first, got[1], got[2])
     if ok then k = read end
   end
   S.blocks[first] = k
@@ -121,16 +124,19 @@ end
 
 -- A block that is new.
 function F.add_block(k)
+  call('SET', F.joined_key(k[K_FIRST]), k[K_JOINED])
   F.write_block(k)
   call('ZADD', P .. 'bk', k[K_FIRST], k[K_FIRST])
+  S.meta[M_BL], S.meta_dirty = S.meta[M_BL] + k[K_N] - k[K_GONE], true
   S.some_blocks = true
 end
 
 -- Takes a block out of all places where its state put it, and forgets it.
 function F.drop_block(k)
   local first = k[K_FIRST]
-  call('DEL', F.block_key(first))
+  call('DEL', F.block_key(first), F.joined_key(first))
   call('ZREM', P .. 'bk', first)
+  S.meta[M_BL], S.meta_dirty = S.meta[M_BL] - k[K_N] + k[K_GONE], true
   if k[K_STATE] == PENDING then
     call('ZREM', F.ready_blocks(k[K_QUEUE], k[K_PRIO], k[K_TENANT]), first)
   elseif k[K_STATE] == PROCESSING then
@@ -173,6 +179,15 @@ function F.block_at(place)
   if k and place >= k[K_FIRST] + k[K_GONE] and place < k[K_FIRST] + k[K_N] then return k end
 end
 
+-- The block that has a batch, and its place; `b` is its record. Batches that were never in
+-- a block have no place in their records, and no record tells what became of a block.
+function F.block_of(id, b)
+  local place = b and F.place_in(b) or 0
+  local k = place > 0 and F.block_at(place)
+  if not k or F.keys_of(k)[place - k[K_FIRST] + 1] ~= P .. 'b:' .. id then return nil, place end
+  return k, place
+end
+
 function F.any_blocks()
   if S.some_blocks == nil then S.some_blocks = call('EXISTS', P .. 'bk') == 1 end
   return S.some_blocks
@@ -181,10 +196,14 @@ end
 -- One that has no state by itself may be in a block, which is then taken apart; or, where
 -- nothing may be changed, is looked into: answers with the state.
 function F.apart(id, b)
-  if not F.any_blocks() then return end
-  local place = tonumber(call('ZSCORE', P .. 'od', id) or 0)
-  local k = place > 0 and F.block_at(place)
-  if not k then return end
+  local k, place = F.block_of(id, b)
+  if not k then
+    -- It was in one whose keys were lost.
+    if place > 0 and not S.reading and S.recs[id] == nil and not call('ZSCORE', P .. 'od', id) then
+      F.damaged(id, 'default', '')
+    end
+    return
+  end
   if S.reading then
     if k[K_STATE] == PENDING then return end
     local ok, _, _, _, rows, bytes = pcall(unp, BHEAD, b)
@@ -198,9 +217,14 @@ end
 function F.take_apart(k)
   S.busy = true
   local keys, ids, from = F.keys_of(k), {}, #P + 3
-  for i = k[K_GONE] + 1, k[K_N] do ids[i] = ssub(keys[i], from) end
   local state, first = k[K_STATE], k[K_FIRST]
-  local values, pairs_of, bad = {}, {}, {}
+  local values, pairs_of, bad, order = {}, {}, {}, {}
+  for i = k[K_GONE] + 1, k[K_N] do
+    ids[i] = ssub(keys[i], from)
+    order[#order + 1] = first + i - 1
+    order[#order + 1] = ids[i]
+  end
+  call('ZADD', P .. 'od', unpack(order))
   if state ~= PENDING then
     local raws = call('MGET', unpack(keys, k[K_GONE] + 1, k[K_N]))
     for i = k[K_GONE] + 1, k[K_N] do
@@ -318,9 +342,9 @@ end
 function F.lost_block(first)
   if S.reading then return end
   S.busy = true
-  local key, name = F.block_key(first), F.block_name(first)
-  local after = call('ZRANGEBYSCORE', P .. 'bk', '(' .. ssub(name, 2), '+inf', 'LIMIT', 0, 1)[1]
-  local ids = call('ZRANGEBYSCORE', P .. 'od', first, after and '(' .. after or '+inf', 'LIMIT', 0, 64)
+  local key, joined_key, name = F.block_key(first), F.joined_key(first), F.block_name(first)
+  local got = call('MGET', key, joined_key)
+  local ids, places = F.left_in(first, got[2])
   -- Where it is found says what it was.
   local state = PROCESSING
   if call('ZREM', P .. 'fi', name) == 1 then state = COMPLETED end
@@ -331,16 +355,103 @@ function F.lost_block(first)
       break
     end
   end
-  call('COPY', key, P .. 'bad:k:' .. ssub(name, 2), 'REPLACE')
-  call('DEL', key)
+  if got[1] then call('COPY', key, P .. 'bad:k:' .. ssub(name, 2), 'REPLACE') end
+  if got[2] then call('COPY', joined_key, P .. 'bad:j:' .. ssub(name, 2), 'REPLACE') end
+  call('DEL', key, joined_key)
   call('ZREM', P .. 'bk', first)
   call('ZREM', P .. 'ls', name)
-  S.blocks[first] = nil
-  for _, id in ipairs(ids) do
-    if call('EXISTS', P .. 's:' .. id) == 0 and not F.is_listed(id) then
-      F.damaged(id, 'default', '', state)
-    end
+  S.blocks[first], S.meta_dirty = nil, true
+  if #ids > 0 then
+    call('ZADD', P .. 'od', unpack(places))
+    S.meta[M_BL] = S.meta[M_BL] - #ids
+    for _, id in ipairs(ids) do F.damaged(id, 'default', '', state) end
+  else
+    F.nameless(got[1])
   end
+end
+
+-- Those of a block that cannot be read which are still in it, and their places.
+function F.left_in(first, joined)
+  local ids, places, i, start = {}, {}, 0, P .. 'b:'
+  for key in string.gmatch(joined or '', '[^%z]+') do
+    local id = ssub(key, #start + 1)
+    -- Others were taken from it, or it is no block's text at all.
+    if ssub(key, 1, #start) == start and i < 64 and call('EXISTS', key) == 1
+      and not call('ZSCORE', P .. 'od', id) then
+      ids[#ids + 1] = id
+      places[#places + 1] = first + i
+      places[#places + 1] = id
+    end
+    i = i + 1
+  end
+  return ids, places
+end
+
+-- A block whose keys are lost is still counted where what they have in common can be read;
+-- its batches are found when they are next spoken of.
+function F.nameless(raw)
+  local ok, state, n, gone, _, rows, bytes, _, _, _, _, _, _, _, queue = pcall(unp, BLOCK, raw or '')
+  if not ok or n <= gone then return end
+  local m, q = S.meta, F.Q(queue, true)
+  m[M_BL], q[state], q.dirty = m[M_BL] - n + gone, q[state] - n + gone, true
+  if state < COMPLETED then
+    m[M_LV], m[M_LB] = m[M_LV] - n + gone, m[M_LB] - bytes
+    q[Q_LR], q[Q_LB] = q[Q_LR] - rows, q[Q_LB] - bytes
+  end
+end
+
+-- Batches behind a place in the order of registration, `n` at most, each followed by its
+-- place.
+function F.behind(after, n)
+  local out, full, at = {}, n * 2, 1
+  local alone = call('ZRANGEBYSCORE', P .. 'od', '(' .. after, '+inf', 'WITHSCORES', 'LIMIT', 0, n)
+  if not F.any_blocks() then return alone end
+  local function add(id, place)
+    out[#out + 1], out[#out + 2] = id, place
+  end
+  local page, from = math.ceil(n / BLOCK_MIN), '(' .. after
+  local firsts = call('ZREVRANGEBYSCORE', P .. 'bk', after, '-inf', 'LIMIT', 0, 1)
+  local last = tonumber(after)
+  repeat
+    for _, first in ipairs(firsts) do
+      local ids, places = F.members(tonumber(first))
+      if not ids then return F.behind(after, n) end
+      for i, id in ipairs(ids) do
+        while at < #alone and tonumber(alone[at + 1]) < places[i] and #out < full do
+          add(alone[at], tonumber(alone[at + 1]))
+          at = at + 2
+        end
+        if places[i] > last and #out < full then add(id, places[i]) end
+      end
+      if #out >= full then return out end
+    end
+    firsts = call('ZRANGEBYSCORE', P .. 'bk', from, '+inf', 'LIMIT', 0, page)
+    if #firsts > 0 then from = '(' .. firsts[#firsts] end
+  until #firsts == 0
+  while at < #alone and #out < full do
+    add(alone[at], tonumber(alone[at + 1]))
+    at = at + 2
+  end
+  return out
+end
+
+-- Those in a block, and their places; nothing where it could not be read, and its batches
+-- are no longer in it.
+function F.members(first)
+  local k, ids, places = F.block(first), {}, {}
+  if k then
+    local keys, from = F.keys_of(k), #P + 3
+    for i = k[K_GONE] + 1, k[K_N] do
+      ids[#ids + 1], places[#places + 1] = ssub(keys[i], from), first + i - 1
+    end
+  elseif S.reading then
+    local left, at = F.left_in(first, call('MGET', F.joined_key(first))[1])
+    for i, id in ipairs(left) do ids[i], places[i] = id, at[i * 2 - 1] end
+  else
+    F.lost_block(first)
+    return
+  end
+  return ids, places
 end
 
 -- Whether one that is new stands in the list of ready ones.
@@ -361,7 +472,12 @@ function F.unfold(queue, prio, tenant, n)
     local last = call('ZRANGE', list, n - 1, n - 1, 'WITHSCORES')[2]
     if last and tonumber(last) < tonumber(first) then return end
     local k = F.block(tonumber(first))
-    if k then F.take_apart(k) else F.lost_block(tonumber(first)) end
+    if k then
+      F.take_apart(k)
+    else
+      F.lost_block(tonumber(first))
+      call('ZREM', blocks, first)
+    end
   end
 end
 

@@ -262,10 +262,13 @@ function F.damaged(id, queue, tenant, from)
   end
   r[R_NEW] = true
   S.recs[id] = r
-  if F.seq(r) == 0 then
-    r[R_SEQ] = F.next_seq()
-    F.put(P .. 'od', id, r[R_SEQ])
+  local place = tonumber(call('ZSCORE', P .. 'od', id) or 0)
+  if place == 0 then
+    place = F.place_in(r[R_B])
+    if place == 0 then place = F.next_seq() end
+    F.put(P .. 'od', id, place)
   end
+  r[R_SEQ] = place
   r[R_STATE], r[R_AT] = FAILED, now
   F.fail_with(r, 'corrupt', true, 'its record could not be read' .. kept)
   F.enter(r)

@@ -301,6 +301,7 @@ function F.take_plain(t)
     local k = first and F.block(tonumber(first))
     if first and not k then
       F.lost_block(tonumber(first))
+      call('ZREM', t.blocks, first)
       return
     end
     local head = k and k[K_FIRST] + k[K_GONE]
@@ -430,14 +431,16 @@ function F.take_block(t, k)
 end
 
 function F.take_few(t, k, raws, sizes, want, rows, bytes, before)
-  local from = #P + 3
+  local from, order = #P + 3, {}
   t.taken = before
   for i = 1, want do
     t.taken = t.taken + 1
-    local id = ssub(k.keys[k[K_GONE] + i], from)
-    F.lend_one(t, id, P .. 's:' .. id, raws[i], k[K_FIRST] + k[K_GONE] + i - 1, sizes[i * 2 - 1],
-      sizes[i * 2])
+    local id, place = ssub(k.keys[k[K_GONE] + i], from), k[K_FIRST] + k[K_GONE] + i - 1
+    order[i * 2 - 1], order[i * 2] = place, id
+    F.lend_one(t, id, P .. 's:' .. id, raws[i], place, sizes[i * 2 - 1], sizes[i * 2])
   end
+  call('ZADD', P .. 'od', unpack(order))
+  S.meta[M_BL] = S.meta[M_BL] - want
   k[K_GONE], k[K_ROWS], k[K_BYTES] = k[K_GONE] + want, k[K_ROWS] - rows, k[K_BYTES] - bytes
   if k[K_GONE] == k[K_N] then F.drop_block(k) else S.written[k[K_FIRST]] = k end
 end

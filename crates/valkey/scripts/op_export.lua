@@ -2,8 +2,7 @@
 -- ARGV: settings, after which place, how many at most.
 function F.op_export()
   S.reading = true
-  local seen = call('ZRANGEBYSCORE', P .. 'od', '(' .. ARGV[2], '+inf', 'WITHSCORES', 'LIMIT', 0,
-    tonumber(ARGV[3]))
+  local seen = F.behind(ARGV[2], tonumber(ARGV[3]))
   local keys, out = {}, {}
   for i = 1, #seen, 2 do
     keys[i] = P .. 'b:' .. seen[i]

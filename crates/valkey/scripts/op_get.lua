@@ -14,7 +14,7 @@ function F.op_get()
     local b, s = got[i * 2 - 1], got[i * 2]
     out[#out + 1] = b or ''
     out[#out + 1] = s or b and F.apart(ids[i], b) or ''
-    out[#out + 1] = tonumber(places[i] or 0)
+    out[#out + 1] = tonumber(places[i] or b and F.place_in(b) or 0)
   end
   return { 'ok', out }
 end

@@ -4,9 +4,13 @@ function F.op_list()
   S.reading = true
   local after, limit, scan, states = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
   local queue, prefix, parent = ARGV[6], ARGV[7], ARGV[8]
-  local key = P .. 'od'
-  if parent ~= '' then key = P .. 'li:' .. parent end
-  local seen = call('ZRANGEBYSCORE', key, '(' .. after, '+inf', 'WITHSCORES', 'LIMIT', 0, scan)
+  local seen
+  if parent ~= '' then
+    seen = call('ZRANGEBYSCORE', P .. 'li:' .. parent, '(' .. after, '+inf', 'WITHSCORES', 'LIMIT', 0,
+      scan)
+  else
+    seen = F.behind(after, scan)
+  end
   local ids = {}
   for i = 1, #seen, 2 do
     if ssub(seen[i], 1, #prefix) == prefix then ids[#ids + 1] = seen[i] end

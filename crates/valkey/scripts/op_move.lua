@@ -15,7 +15,7 @@ function F.op_move()
   if what ~= 'look' and what ~= 'queue' and before ~= ARGV[4] then
     return { 'err', 'moving', before }
   end
-  if what == 'fill' and before == '' and call('ZCARD', P .. 'od') > 0 then
+  if what == 'fill' and before == '' and F.count_all() > 0 then
     return { 'err', 'moving', before }
   end
   if what == 'enter' then
@@ -41,7 +41,8 @@ function F.op_move()
     F.write_meta()
   elseif what == 'forget' then
     -- All other keys are gone; tokens and places go on.
-    S.meta = { 1, m[M_EP], m[M_LO], m[M_RUN], m[M_SEQ], now, FOREVER, 0, 0, 0, 0, 0, rid = m.rid }
+    S.meta = { 1, m[M_EP], m[M_LO], m[M_RUN], m[M_SEQ], now, FOREVER, 0, 0, 0, 0, 0, 0,
+      rid = m.rid }
     m = S.meta
     call('DEL', P .. 'mv', P .. 'mp')
     F.write_meta()
@@ -60,6 +61,6 @@ function F.op_move()
     end
   end
   return { 'ok', string.format('%.0f', m[M_V]), call('GET', P .. 'mv') or '',
-    call('GET', P .. 'mp') or '0', call('ZCARD', P .. 'od'), leases,
+    call('GET', P .. 'mp') or '0', F.count_all(), leases,
     pack('<I4I8', m[M_EP], m[M_LO]) }
 end

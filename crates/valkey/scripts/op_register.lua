@@ -16,26 +16,47 @@ function F.register_plain(head)
     or (q.new and call('SCARD', P .. 'qs') >= 4096) then
     return
   end
-  if call('MSETNX', unpack(ARGV, from)) == 0 then return end
-  local base = F.next_seq()
-  local pairs_of = {}
-  local id_at = #P + 3
-  for i = 1, n do
-    pairs_of[i * 2 - 1] = base + i - 1
-    pairs_of[i * 2] = ssub(ARGV[from + i * 2 - 2], id_at)
-  end
-  call('ZADD', P .. 'od', unpack(pairs_of))
-  local first = base
+  local before = meta[M_SEQ]
+  local base, blocks, first = F.next_seq(), {}, nil
+  first = base
   for i = 1, n_blocks do
     local count, block_rows, block_bytes, home
     count, block_rows, block_bytes, home, at = unp('<HddI4', head, at)
-    F.add_block({ first, PENDING, count, 0, home, block_rows, block_bytes, prio, 0, 0, 0, 0, 0, 0,
-      queue, tenant, '', '', ARGV[2 + i] })
-    call('ZADD', F.ready_blocks(queue, prio, tenant), first, first)
+    blocks[i] = { first, PENDING, count, 0, home, block_rows, block_bytes, prio, 0, 0, 0, 0, 0, 0,
+      queue, tenant, '', '', ARGV[2 + i] }
     first = first + count
   end
-  local alone = (first - base) * 2
-  if n * 2 > alone then call('ZADD', F.list_key(queue, prio, tenant), unpack(pairs_of, alone + 1)) end
+  -- Those in blocks come before the others, and have their places in their records.
+  local records, alone = ARGV, from + (first - base) * 2
+  if n_blocks > 0 then
+    records = {}
+    for i = from, #ARGV, 2 do
+      local at_key = i - from + 1
+      records[at_key] = ARGV[i]
+      if i < alone then
+        records[at_key + 1] = F.placed(ARGV[i + 1], base + (i - from) / 2)
+      else
+        records[at_key + 1] = ARGV[i + 1]
+      end
+    end
+  end
+  if call('MSETNX', unpack(records, n_blocks > 0 and 1 or from)) == 0 then
+    meta[M_SEQ] = before
+    return
+  end
+  for _, k in ipairs(blocks) do
+    F.add_block(k)
+    call('ZADD', F.ready_blocks(queue, prio, tenant), k[K_FIRST], k[K_FIRST])
+  end
+  local pairs_of, id_at = {}, #P + 3
+  for i = alone, #ARGV, 2 do
+    pairs_of[#pairs_of + 1] = base + (i - from) / 2
+    pairs_of[#pairs_of + 1] = ssub(ARGV[i], id_at)
+  end
+  if pairs_of[1] then
+    call('ZADD', P .. 'od', unpack(pairs_of))
+    call('ZADD', F.list_key(queue, prio, tenant), unpack(pairs_of))
+  end
   local simple = prio == 0 and tenant == ''
   if not (simple and q[PENDING] > 0 and q[Q_MIXED] == 0) then
     call('ZADD', P .. 'rg:' .. queue .. '\0' .. prio, 0, tenant)

@@ -23,7 +23,7 @@ function F.op_sweep()
   local what, from, queue, states, age = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]),
     tonumber(ARGV[6])
   local SCAN, STEP = 96, 16
-  local seen = call('ZRANGEBYSCORE', P .. 'od', from, '+inf', 'WITHSCORES', 'LIMIT', 0, SCAN)
+  local seen = F.behind(string.format('%.0f', tonumber(from) - 1), SCAN)
   local ids, asked = {}, {}
   for i = 1, #seen, 2 do
     ids[#ids + 1] = seen[i]

@@ -121,7 +121,8 @@ function F.settle_block(joined, at, ep, lo)
   if S.meta[M_WU] > now or not F.any_blocks() then return end
   local key_end = string.find(joined, '\0', at, true)
   local id = ssub(joined, at + #P + 2, key_end and key_end - 1)
-  local place = tonumber(call('ZSCORE', P .. 'od', id) or 0)
+  local b = call('MGET', P .. 'b:' .. id)[1]
+  local place = b and F.place_in(b) or 0
   local k = place > 0 and F.block_at(place)
   if not k or k[K_STATE] ~= PROCESSING or k[K_EP] ~= ep
     or k[K_LO] + place - k[K_FIRST] ~= lo or k[K_DONE] ~= 1 or k[K_DL] <= now then
@@ -197,8 +198,8 @@ end
 function F.opened(keys, states)
   if not F.any_blocks() then return states end
   for i = 1, #keys do
-    local place = not states[i] and call('ZSCORE', P .. 'od', ssub(keys[i], #P + 3))
-    local k = place and F.block_at(tonumber(place))
+    local id = ssub(keys[i], #P + 3)
+    local k = not states[i] and F.block_of(id, call('MGET', P .. 'b:' .. id)[1])
     if k and k[K_STATE] == PROCESSING then
       F.take_apart(k)
       states = call('MGET', unpack(keys))

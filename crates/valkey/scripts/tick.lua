@@ -149,19 +149,18 @@ function F.forget_keys(budget)
   return #ids
 end
 
+function F.count_all() return call('ZCARD', P .. 'od') + S.meta[M_BL] end
+
 -- How many are in an index of terminal batches, those that others wait for included.
 function F.count_of(key)
   local failed = call('ZCARD', P .. 'de')
   if key == P .. 'de' then return failed end
-  return call('ZCARD', P .. 'od') - S.meta[M_LV] - failed
+  return F.count_all() - S.meta[M_LV] - failed
 end
 
 -- Forgets a completed block as a whole.
 function F.purge_block(k)
-  local keys, ids, from = F.keys_of(k), {}, #P + 3
-  for i, key in ipairs(keys) do ids[i] = ssub(key, from) end
-  call('DEL', unpack(keys))
-  call('ZREM', P .. 'od', unpack(ids))
+  call('DEL', unpack(F.keys_of(k)))
   F.drop_block(k)
   local q = F.Q(k[K_QUEUE], true)
   q[COMPLETED], q[Q_PU], q.dirty = q[COMPLETED] - k[K_N], q[Q_PU] + k[K_N], true

@@ -59,8 +59,8 @@
 //! | `pr` | list | the runs before |
 //! | `b:ID` | text | what never changes of a batch: its specification |
 //! | `s:ID` | text | what became of it; not there while it is new and ready, or in a block |
-//! | `k:PLACE`, `bk` | text, sorted set | a block: what batches from that place on have in common; all blocks |
-//! | `od` | sorted set | every batch by its place in the order of registration |
+//! | `k:PLACE`, `j:PLACE`, `bk` | texts, sorted set | a block: what batches from that place on have in common; their keys; all blocks |
+//! | `od` | sorted set | batches in no block, by their place in the order of registration |
 //! | `q:QUEUE`, `qs` | text, set | counts, switches and limits of a queue; all queues |
 //! | `lv:`, `rg:`, `rc:`, `tn:` | sorted sets, hash | of a queue: priorities with work; of each, tenants with work, those at their limit, who was served last |
 //! | `w:QUEUE PRIORITY TENANT`, `v:` | sorted sets | ready batches, by place; blocks of such |

@@ -36,7 +36,8 @@ pub(super) fn measure(setup: &Setup, samples: &mut Samples) -> Result<()> {
         fill(side, &mut few, FEW, calls)?;
         for n in NS {
             for measurement in 0..setup.size(MEASUREMENTS, 1) {
-                let took = turns(setup, side, [&mut many, &mut few], n, measurement)?;
+                let flags = [("--n", n), ("--part", measurement), ("--together", calls[0].1)];
+                let took = turns(setup, side, [&mut many, &mut few], &flags)?;
                 for (depth, took) in ["many", "few"].into_iter().zip(took) {
                     let median = percentile(&took, 50).unwrap_or_default();
                     samples.add(format!("{how} n{n} {depth}"), median / 1e3);
@@ -63,11 +64,10 @@ fn turns(
     setup: &Setup,
     side: &Side,
     [many, few]: [&mut Server; 2],
-    n: u64,
-    measurement: u64,
+    flags: &[(&str, u64)],
 ) -> Result<[Vec<f64>; 2]> {
     let (port, other) = (many.port(), ("--other-port", u64::from(few.port())));
-    let flags = [("--jobs", setup.size(CLAIMS, 5)), ("--n", n), other, ("--part", measurement)];
+    let flags = [&[("--jobs", setup.size(CLAIMS, 5)), other], flags].concat();
     let mut load = side.start(&["turns"], port, &flags)?;
     let lines = finish(&mut load, &mut [many.process(), few.process()])?;
     let line = lines.first().map(|line| &line["took"]);

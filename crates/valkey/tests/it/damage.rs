@@ -185,3 +185,58 @@ async fn t10_one_of_many_that_are_alike_cannot_be_read() {
     coordinator.control(sheaf_coordinator::Control::Purge(all)).await.unwrap();
     assert_eq!(coordinator.list(ListFilter::default()).await.unwrap().batches, []);
 }
+
+/// Which batches a block had is lost with its keys; each of them knows that it was in one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t10_batches_whose_block_lost_their_keys_are_found_when_they_are_spoken_of() {
+    let Some(server) = Valkey::start(&[]).unwrap() else { return };
+    let coordinator = connect(builder(server.addr()).namespace("keys")).await;
+    coordinator.register(kit::specs("bad", 20)).await.unwrap();
+    let keys = server.command(&["KEYS", "{keys}:j:*"]).unwrap();
+    let [key] = keys.items() else { panic!("{keys:?}") };
+    server.command(&["DEL", key.text().unwrap()]).unwrap();
+    coordinator.register(kit::specs("good", 20)).await.unwrap();
+    assert_eq!(work(&coordinator, "good").await, 20);
+    let counts = kit::counts(&coordinator).await;
+    assert_eq!((counts[&State::Pending], counts[&State::Completed]), (0, 20));
+    // Registered again, as its server does where something is missing.
+    coordinator.register(kit::specs("bad", 20)).await.unwrap();
+    for number in 0..20 {
+        let damaged = failed(&coordinator, &format!("bad{number:06}")).await;
+        assert_eq!(damaged.error.unwrap().code, Code::Corrupt);
+    }
+    let counts = kit::counts(&coordinator).await;
+    assert_eq!((counts[&State::Failed], counts[&State::Pending]), (20, 0));
+    let again = sheaf_coordinator::Control::RequeueFailed("default".to_owned());
+    assert_eq!(coordinator.control(again).await.unwrap().count, 20);
+    assert_eq!(work(&coordinator, "again").await, 20);
+}
+
+/// Blocks and batches alone are listed in the order in which they were registered, in pages
+/// that end within blocks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lists_go_through_blocks_in_order() {
+    let Some(server) = Valkey::start(&[]).unwrap() else { return };
+    let coordinator = connect(builder(server.addr()).namespace("lists")).await;
+    let mut expected = Vec::new();
+    for (number, size) in [3, 64, 1, 20, 200, 2, 9].into_iter().enumerate() {
+        let specs = kit::specs(&format!("part{number}-"), size);
+        expected.extend(specs.iter().map(|spec| spec.id.clone()));
+        coordinator.register(specs).await.unwrap();
+    }
+    // Some of a block are given out alone, some of another as one.
+    let leases = coordinator.claim(kit::request("worker", "few", 5)).await.unwrap().leases;
+    coordinator.settle(kit::settle(&leases, Resolution::Completed)).await.unwrap();
+    coordinator.claim(kit::request("worker", "many", 40)).await.unwrap();
+    let mut seen = Vec::new();
+    let mut filter = ListFilter { limit: 7, ..ListFilter::default() };
+    loop {
+        let page = coordinator.list(filter.clone()).await.unwrap();
+        seen.extend(page.batches.iter().map(|batch| batch.spec.id.clone()));
+        if page.next_cursor.is_empty() {
+            break;
+        }
+        filter.cursor = page.next_cursor;
+    }
+    assert_eq!(seen, expected);
+}

@@ -17,7 +17,7 @@ async fn refused(builder: Builder) -> String {
 
 fn replicated(server: &Valkey) -> Builder {
     let builder = builder(server.addr()).durability(Durability::Replicated);
-    builder.timeout(Duration::from_secs(1))
+    builder.timeout(Duration::from_secs(3))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
