@@ -7,7 +7,7 @@ use redb::{ReadOnlyDatabase, ReadableDatabase as _, ReadableTable as _, TableDef
 use sheaf_coordinator::embedded::inspect;
 use sheaf_testkit::TempDir;
 
-use crate::harness::{PATIENCE, Server, sheaf};
+use crate::harness::{PATIENCE, Server, serve_with, sheaf};
 
 const RECORDS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("batches");
 /// Name, rows, and state once everything that can be done is done.
@@ -20,6 +20,9 @@ const BATCHES: [(&str, usize, &str); 7] = [
     ("gone", 60, "cancelled"),
     ("slow-1", 10, "completed"),
 ];
+
+/// When the fixture had been made.
+const MADE: &str = "@2026-11-27 07:30:00";
 
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
@@ -40,6 +43,18 @@ fn fixture() -> TempDir {
     folder
 }
 
+/// A server of soon after the fixture was made: what has ended is kept for a day.
+fn then(library: &Path, folder: TempDir, words: &[&str]) -> Server {
+    let mut process = serve_with(words, |command| {
+        let command = command.env("LD_PRELOAD", library).env("FAKETIME", MADE).env("TZ", "UTC");
+        command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("DONT_FAKE_MONOTONIC", "1")
+    });
+    match process.wait_ready(PATIENCE) {
+        Ok(ready) => Server { process, ready, folder },
+        Err(error) => panic!("{error}\n{}", process.stderr()),
+    }
+}
+
 /// The first bytes of every record: the field of the version, and it.
 fn versions(data: &Path) -> Vec<u8> {
     let database = ReadOnlyDatabase::open(data.join("coordinator.redb")).unwrap();
@@ -50,6 +65,7 @@ fn versions(data: &Path) -> Vec<u8> {
 
 #[test]
 fn data_of_version_1_is_brought_on_and_worked_off() {
+    let Some(library) = sheaf_testkit::faketime() else { return };
     let folder = fixture();
     let data = folder.path().join("data");
     // What the kill left open.
@@ -59,7 +75,9 @@ fn data_of_version_1_is_brought_on_and_worked_off() {
     assert_eq!((old.version, old.batches, old.live), (1, 7, 3));
 
     let out = format!("parquet:{}", folder.path().join("out").display());
-    let server = Server::start_in(folder, &["--queue", "default,later", "--sink", &out]);
+    let data_dir = data.to_str().unwrap().to_owned();
+    let words = ["--data-dir", &data_dir, "--queue", "default,later", "--sink", &out];
+    let server = then(&library, folder, &words);
     let show = |id: &str| server.run(&["batches", "show", id, "--json"]).json().remove(0);
     assert_eq!(
         server.run(&["queue", "show", "later", "--json"]).json()[0]["queues"][0]["paused"],
