@@ -454,13 +454,6 @@ function F.members(first)
   return ids, places
 end
 
--- Whether one that is new stands in the list of ready ones.
-function F.is_listed(id)
-  local raw = call('MGET', P .. 'b:' .. id)[1]
-  local ok, r = pcall(F.decode, id, raw)
-  return ok and call('ZSCORE', F.list_key(r[R_QUEUE], r[R_PRIO], r[R_TENANT]), id)
-end
-
 -- Makes ready batches that are in blocks stand in the list, as far as `n` of the list
 -- may go before them.
 function F.unfold(queue, prio, tenant, n)

@@ -7,7 +7,7 @@ use sheaf_retry::{SystemClock, Timestamp};
 use sheaf_testkit::Process;
 
 use crate::backend::{Backed, Backend};
-use crate::harness::PATIENCE;
+use crate::harness::{PATIENCE, wall_clock};
 use crate::remote::{assert_rows_once, sized};
 
 const LEASE: Duration = Duration::from_secs(1);
@@ -16,13 +16,7 @@ const SHIFT: Duration = Duration::from_secs(600);
 
 /// A worker whose wall clock is wrong by `shift`, such as `+600s`.
 fn shifted(backed: &Backed, library: &str, shift: &str, words: &[&str]) -> Process {
-    let variables = [
-        ("LD_PRELOAD", library),
-        ("FAKETIME", shift),
-        ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
-        ("DONT_FAKE_MONOTONIC", "1"),
-    ];
-    backed.worker_with(words, &variables)
+    backed.worker_with(words, &wall_clock(library, shift))
 }
 
 /// The wall clock of a worker when it named itself: `PID-UUIDv7`.

@@ -81,7 +81,11 @@ impl Server {
 
     /// On the data of a server before it.
     pub(crate) fn start_in(folder: TempDir, words: &[&str]) -> Self {
-        let mut process = spawn(folder.path(), words);
+        Self::of(spawn(folder.path(), words), folder)
+    }
+
+    /// One that was started on the data in `folder`.
+    pub(crate) fn of(mut process: Process, folder: TempDir) -> Self {
         let ready = match process.wait_ready(PATIENCE) {
             Ok(ready) => ready,
             Err(error) => panic!("{error}\n{}", process.stderr()),
@@ -152,6 +156,18 @@ pub(crate) fn spawn(folder: &Path, words: &[&str]) -> Process {
 /// `sheaf serve` on free ports.
 pub(crate) fn serve(first: &[&str], words: &[&str]) -> Process {
     serve_with(&[first, words].concat(), |command| command)
+}
+
+/// The environment of a process whose wall clock is another one: `+600s` off, or at
+/// `@2026-11-27 07:30:00` of UTC when it starts.
+pub(crate) fn wall_clock<'a>(library: &'a str, time: &'a str) -> [(&'static str, &'a str); 5] {
+    [
+        ("LD_PRELOAD", library),
+        ("FAKETIME", time),
+        ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+        ("DONT_FAKE_MONOTONIC", "1"),
+        ("TZ", "UTC"),
+    ]
 }
 
 /// `sheaf serve` on free ports, with something said about the process.

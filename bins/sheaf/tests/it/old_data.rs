@@ -7,7 +7,7 @@ use redb::{ReadOnlyDatabase, ReadableDatabase as _, ReadableTable as _, TableDef
 use sheaf_coordinator::embedded::inspect;
 use sheaf_testkit::TempDir;
 
-use crate::harness::{PATIENCE, Server, serve_with, sheaf};
+use crate::harness::{PATIENCE, Server, serve_with, sheaf, wall_clock};
 
 const RECORDS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("batches");
 /// Name, rows, and state once everything that can be done is done.
@@ -45,14 +45,11 @@ fn fixture() -> TempDir {
 
 /// A server of soon after the fixture was made: what has ended is kept for a day.
 fn then(library: &Path, folder: TempDir, words: &[&str]) -> Server {
-    let mut process = serve_with(words, |command| {
-        let command = command.env("LD_PRELOAD", library).env("FAKETIME", MADE).env("TZ", "UTC");
-        command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("DONT_FAKE_MONOTONIC", "1")
+    let variables = wall_clock(library.to_str().unwrap(), MADE);
+    let process = serve_with(words, |command| {
+        variables.iter().fold(command, |command, (name, value)| command.env(name, value))
     });
-    match process.wait_ready(PATIENCE) {
-        Ok(ready) => Server { process, ready, folder },
-        Err(error) => panic!("{error}\n{}", process.stderr()),
-    }
+    Server::of(process, folder)
 }
 
 /// The first bytes of every record: the field of the version, and it.
