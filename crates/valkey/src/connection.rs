@@ -56,83 +56,127 @@ impl Connection {
     }
 }
 
-/// Where a connection for calls stands, and another one after it.
+/// The connections for calls. Each stands in a place of its own, another one after it.
 ///
 /// The client finds a silent connection by its last command without an answer, so
 /// never where commands keep coming. Here a command that was not answered in time
-/// counts, while nothing else was answered since it was sent either: such a
-/// connection is replaced, for calls that come would wait in vain as well.
-pub(crate) struct Place {
+/// counts: every connection that has answered nothing since it was sent is replaced,
+/// also one that was asked nothing. What made one silent, as a restarted firewall,
+/// does it to its siblings, and each of them would cost another call its time.
+pub(crate) struct Connections {
     builder: Builder,
     settings: Settings,
+    places: Vec<Place>,
+    /// Calls so far.
+    calls: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Place {
     current: RwLock<Arc<Connection>>,
-    /// Answers so far; what else counts is only whether there were more.
-    answers: AtomicU64,
+    /// Calls that had been sent when this place answered last.
+    answered: AtomicU64,
     replacing: AtomicBool,
 }
 
-impl std::fmt::Debug for Place {
+impl Place {
+    fn current(&self) -> Arc<Connection> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl std::fmt::Debug for Connections {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Place").field("answers", &self.answers).finish_non_exhaustive()
+        f.debug_struct("Connections").field("places", &self.places).finish_non_exhaustive()
     }
 }
 
 /// A call that is on its way.
 pub(crate) struct Sent<'a> {
-    place: &'a Arc<Place>,
-    /// Answers before it.
-    answers: u64,
+    connections: &'a Arc<Connections>,
+    at: usize,
+    /// Calls up to this one.
+    number: u64,
 }
 
-impl Place {
+impl Connections {
     pub(crate) async fn connect(settings: &Settings) -> Result<Arc<Self>, Error> {
         let builder = builder(settings, Some(settings.timeout))?;
-        let connection = Arc::new(init(&builder, settings).await?);
-        Ok(Arc::new(Place {
-            builder,
-            settings: settings.clone(),
-            current: RwLock::new(connection),
-            answers: AtomicU64::new(0),
-            replacing: AtomicBool::new(false),
-        }))
+        let mut places = Vec::new();
+        for _ in 0..settings.connections.max(1) {
+            places.push(Place {
+                current: RwLock::new(Arc::new(init(&builder, settings).await?)),
+                answered: AtomicU64::new(0),
+                replacing: AtomicBool::new(false),
+            });
+        }
+        let settings = settings.clone();
+        Ok(Arc::new(Connections { builder, settings, places, calls: AtomicU64::new(0) }))
     }
 
-    pub(crate) fn current(&self) -> Arc<Connection> {
-        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    /// The connections that stand now.
+    pub(crate) fn current(&self) -> impl Iterator<Item = Arc<Connection>> + '_ {
+        self.places.iter().map(Place::current)
     }
 
-    /// The connection for a call, whose end has to be told.
+    /// The connection for the next call, whose end has to be told: in turn, without
+    /// those that are known to be of no use just now.
     pub(crate) fn enter(self: &Arc<Self>) -> (Sent<'_>, Arc<Connection>) {
-        (Sent { place: self, answers: self.answers.load(Ordering::Relaxed) }, self.current())
+        let number = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
+        let count = self.places.len();
+        let from = usize::try_from(number).unwrap_or_default() % count;
+        let sent = |at| Sent { connections: self, at, number };
+        for at in (from..from + count).map(|at| at % count) {
+            let place = &self.places[at];
+            let current = place.current();
+            if current.is_connected() && !place.replacing.load(Ordering::Relaxed) {
+                return (sent(at), current);
+            }
+        }
+        (sent(from), self.places[from].current())
+    }
+
+    /// Replaces all that have answered nothing since a call of that number was sent.
+    fn suspect(self: &Arc<Self>, number: u64) {
+        for (at, place) in self.places.iter().enumerate() {
+            if place.answered.load(Ordering::Relaxed) < number
+                && !place.replacing.swap(true, Ordering::AcqRel)
+            {
+                tokio::spawn(Arc::clone(self).replace(at));
+            }
+        }
     }
 
     /// Gives up what is there as soon as there is something else.
-    async fn replace(self: Arc<Self>) {
+    async fn replace(self: Arc<Self>, at: usize) {
+        let place = &self.places[at];
         match init(&self.builder, &self.settings).await {
             Ok(connection) => {
                 tracing::info!(address = %self.settings.address, "a silent connection is replaced");
-                let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-                *current = Arc::new(connection);
+                *place.current.write().unwrap_or_else(PoisonError::into_inner) =
+                    Arc::new(connection);
                 // Calls that wait on the one before say nothing about this one.
-                self.answers.fetch_add(1, Ordering::Relaxed);
+                self.answered(at);
             }
             // The next call that waits in vain tries again.
             Err(error) => tracing::debug!(%error, "a silent connection is not replaced"),
         }
-        self.replacing.store(false, Ordering::Release);
+        place.replacing.store(false, Ordering::Release);
+    }
+
+    fn answered(&self, at: usize) {
+        let calls = self.calls.load(Ordering::Relaxed);
+        self.places[at].answered.fetch_max(calls, Ordering::Relaxed);
     }
 }
 
 impl Sent<'_> {
     /// Tells how the call ended.
     pub(crate) fn ended(self, error: Option<&fred::error::Error>) {
-        let Sent { place, answers } = self;
         if error.is_none_or(|error| *error.kind() != ErrorKind::Timeout) {
-            place.answers.fetch_add(1, Ordering::Relaxed);
-        } else if place.answers.load(Ordering::Relaxed) == answers
-            && !place.replacing.swap(true, Ordering::AcqRel)
-        {
-            tokio::spawn(Arc::clone(place).replace());
+            self.connections.answered(self.at);
+        } else {
+            self.connections.suspect(self.number);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Connections to Valkey, and calls of scripts over them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use sheaf_coordinator::{Error, Fence};
 use sheaf_retry::Code;
 
 use crate::config::{Durability, Settings};
-use crate::connection::Place;
+use crate::connection::Connections;
 use crate::error::{backend, unexpected};
 use crate::pack::Packed;
 use crate::script::{Function, Library};
@@ -24,8 +24,7 @@ const MAX_LOADS: u32 = 3;
 /// A few connections that are shared by all calls.
 #[derive(Debug)]
 pub(crate) struct Link {
-    places: Vec<Arc<Place>>,
-    next: AtomicUsize,
+    connections: Arc<Connections>,
     loading: tokio::sync::Mutex<()>,
     slot: u16,
     meta_key: String,
@@ -42,14 +41,10 @@ pub(crate) type Answer = std::vec::IntoIter<Value>;
 
 impl Link {
     pub(crate) async fn connect(settings: &Settings, packed: Bytes) -> Result<Arc<Self>, Error> {
-        let mut places = Vec::new();
-        for _ in 0..settings.connections.max(1) {
-            places.push(Place::connect(settings).await?);
-        }
+        let connections = Connections::connect(settings).await?;
         let meta_key = format!("{}m", settings.prefix());
         Ok(Arc::new(Link {
-            places,
-            next: AtomicUsize::new(0),
+            connections,
             loading: tokio::sync::Mutex::default(),
             slot: redis_slot(&meta_key),
             meta_key,
@@ -91,15 +86,6 @@ impl Link {
         self.slot
     }
 
-    fn place(&self) -> &Arc<Place> {
-        let at = self.next.fetch_add(1, Ordering::Relaxed);
-        let from = at % self.places.len();
-        let connected = (from..from + self.places.len())
-            .map(|at| &self.places[at % self.places.len()])
-            .find(|place| place.current().is_connected());
-        connected.unwrap_or(&self.places[from])
-    }
-
     /// Calls a script; an answer that something was refused is an error of the
     /// caller's making: see [`Refusal`].
     ///
@@ -118,7 +104,7 @@ impl Link {
         all.push(Value::Bytes(self.settings_and_token()));
         all.extend(arguments.into_iter().map(Value::Bytes));
         let durable = durable && self.durability != Durability::Async;
-        let (call, client) = self.place().enter();
+        let (call, client) = self.connections.enter();
         let mut answer = Box::pin(self.send(&client, function, all.clone(), durable)).await;
         for _ in 0..MAX_LOADS {
             let unknown = |error: &fred::error::Error| error.details().contains(NO_FUNCTION);
@@ -126,7 +112,10 @@ impl Link {
                 break;
             }
             // Flushed, or a server that does not know it yet.
-            Box::pin(self.load(&client)).await?;
+            if let Err(error) = Box::pin(self.load(&client)).await {
+                call.ended(Some(&error));
+                return Err(backend("load the library of scripts into Valkey", error));
+            }
             answer = Box::pin(self.send(&client, function, all.clone(), durable)).await;
         }
         call.ended(answer.as_ref().err());
@@ -185,7 +174,7 @@ impl Link {
     }
 
     /// Makes the library known to the server that has the keys.
-    async fn load(&self, client: &Client) -> Result<(), Error> {
+    async fn load(&self, client: &Client) -> Result<(), fred::error::Error> {
         let Ok(_loading) = self.loading.try_lock() else {
             // Another call does it just now: the server compiles it once.
             drop(self.loading.lock().await);
@@ -194,9 +183,7 @@ impl Link {
         let arguments: Vec<Value> = vec!["LOAD".into(), self.library.text.as_str().into()];
         let loaded: Result<Value, _> = client.custom(self.command("FUNCTION"), arguments).await;
         match loaded {
-            Err(error) if !error.details().contains("already exists") => {
-                Err(backend("load the library of scripts into Valkey", error))
-            }
+            Err(error) if !error.details().contains("already exists") => Err(error),
             _ => Ok(()),
         }
     }
@@ -214,7 +201,7 @@ impl Link {
         name: &'static str,
         arguments: Vec<Value>,
     ) -> Result<Value, Error> {
-        let (call, client) = self.place().enter();
+        let (call, client) = self.connections.enter();
         let sent = client.custom(self.command(name), arguments).await;
         call.ended(sent.as_ref().err());
         sent.map_err(|error| backend(format!("ask Valkey with {name}"), error))
@@ -222,12 +209,12 @@ impl Link {
 
     /// Whether any connection stands.
     pub(crate) fn is_connected(&self) -> bool {
-        self.places.iter().any(|place| place.current().is_connected())
+        self.connections.current().any(|connection| connection.is_connected())
     }
 
     pub(crate) async fn close(&self) {
-        for place in &self.places {
-            if let Err(error) = place.current().quit().await {
+        for connection in self.connections.current() {
+            if let Err(error) = connection.quit().await {
                 tracing::debug!(%error, "a connection to Valkey did not end in order");
             }
         }
