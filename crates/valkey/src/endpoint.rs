@@ -173,8 +173,7 @@ impl ValkeyEndpoint {
         for record in records {
             let spec = &record.batch.spec;
             let place = record.batch.registered_at.as_micros().saturating_sub(BASE);
-            arguments.push(pack::key(self.link.prefix(), "b:", &spec.id));
-            arguments.push(pack::spec(spec)?);
+            arguments.extend(pack::spec(self.link.prefix(), spec)?);
             arguments.push(pack::state(record));
             arguments.push(Bytes::from(place.to_string()));
         }

@@ -21,8 +21,9 @@ const ON_THEIR_WAY: usize = 2;
 const MIN_SHARE: usize = 8;
 /// Calls that go as one.
 const MAX_CALLS: usize = 64;
-/// Things of which calls that go as one have, beyond those of the first.
-const MAX_SIZE: usize = 256;
+/// Calls that have so many things go as they are: with more of them the server would only
+/// wait longer for the first of them, and all callers for each other.
+const MAX_SIZE: usize = 64;
 /// Calls that wait; more wait to be among them.
 const MAX_WAITING: usize = 1_024;
 
@@ -78,7 +79,7 @@ where
         tokio::task::yield_now().await;
         let callers = 1 + queue.waiting.len() + away.load(Ordering::Relaxed);
         let most = callers.div_ceil(ON_THEIR_WAY).clamp(MIN_SHARE, MAX_CALLS);
-        let mut size = 0;
+        let mut size = first.1;
         let mut all = vec![first];
         while all.len() < most && size < MAX_SIZE {
             let Ok(next) = queue.waiting.try_recv() else { break };

@@ -1,23 +1,24 @@
 //! What scripts are given: little-endian, as Lua's `struct` reads it.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use prost::Message as _;
 use sheaf_coordinator::engine::Config;
 use sheaf_coordinator::limits;
 use sheaf_coordinator::migration::Record;
 use sheaf_coordinator::{
-    Batch, BatchSpec, ClaimRequest, Error, Extension, Failure, Fence, OnParentFailure, Outcome,
-    Progress, QueuePolicy, Resolution, State,
+    Batch, ClaimRequest, Error, Extension, Failure, Fence, Outcome, Progress, QueuePolicy,
+    Resolution, State,
 };
 use sheaf_proto::BatchId;
-use sheaf_proto::coordinator::v1 as proto;
 use sheaf_retry::{RetryPolicy, Timestamp};
 use twox_hash::XxHash3_64;
 
 use crate::unpack::{SAME, STARTED};
+
+mod registration;
+
+pub(crate) use registration::{MIN_BLOCK, joined, key, register, spec};
 
 /// Whole numbers are exact in a script up to here.
 pub(crate) const MAX_EXACT: u64 = 1 << 53;
@@ -35,6 +36,11 @@ pub(crate) struct Packed(Vec<u8>);
 impl Packed {
     pub(crate) fn byte(&mut self, value: u8) -> &mut Self {
         self.0.push(value);
+        self
+    }
+
+    fn u16(&mut self, value: u16) -> &mut Self {
+        self.0.extend_from_slice(&value.to_le_bytes());
         self
     }
 
@@ -60,20 +66,25 @@ impl Packed {
 
     /// A text under 64 KiB with its length before it. Limits were checked.
     pub(crate) fn text(&mut self, text: &str) -> &mut Self {
-        self.short(text.as_bytes())
+        let length = u16::try_from(text.len()).unwrap_or(u16::MAX);
+        self.u16(length).raw(&text.as_bytes()[..usize::from(length)])
     }
 
-    fn short(&mut self, bytes: &[u8]) -> &mut Self {
-        let length = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
-        self.0.extend_from_slice(&length.to_le_bytes());
-        self.0.extend_from_slice(&bytes[..usize::from(length)]);
+    /// What `add` adds, which has under 64 KiB, with its length before it.
+    fn short(&mut self, add: impl FnOnce(&mut Self)) -> &mut Self {
+        let at = self.u16(0).0.len();
+        add(self);
+        let length = u16::try_from(self.0.len() - at).unwrap_or(u16::MAX);
+        self.0[at - 2..at].copy_from_slice(&length.to_le_bytes());
         self
     }
 
-    pub(crate) fn long(&mut self, bytes: &[u8]) -> &mut Self {
-        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        self.u32(length);
-        self.0.extend_from_slice(bytes);
+    /// What `add` adds, with its length before it.
+    pub(crate) fn long(&mut self, add: impl FnOnce(&mut Self)) -> &mut Self {
+        let at = self.u32(0).0.len();
+        add(self);
+        let length = u32::try_from(self.0.len() - at).unwrap_or(u32::MAX);
+        self.0[at - 4..at].copy_from_slice(&length.to_le_bytes());
         self
     }
 
@@ -89,11 +100,20 @@ impl Packed {
     }
 
     fn ids(&mut self, ids: &[BatchId]) -> &mut Self {
-        let mut list = Packed::default();
-        for id in ids {
-            list.id(id);
-        }
-        self.long(&list.0)
+        self.long(|packed| {
+            for id in ids {
+                packed.id(id);
+            }
+        })
+    }
+
+    fn policy(&mut self, policy: &RetryPolicy) {
+        self.f64(f64::from(policy.max_retries))
+            .f64(policy.base_ms as f64)
+            .f64(policy.factor)
+            .f64(policy.cap_ms as f64)
+            .f64(policy.jitter)
+            .f64(policy.deadline_ms.map_or(-1.0, |limit| limit as f64));
     }
 
     pub(crate) fn fence(&mut self, fence: Fence) -> &mut Self {
@@ -143,205 +163,8 @@ pub(crate) fn settings(config: &Config) -> Bytes {
         .f64(count(config.max_keys as u64))
         .f64(count(config.max_dependencies as u64))
         .micros(config.locality_wait)
-        .short(&policy(&config.retry));
+        .short(|packed| packed.policy(&config.retry));
     packed.done()
-}
-
-fn policy(policy: &RetryPolicy) -> Bytes {
-    let mut packed = Packed::default();
-    packed
-        .f64(f64::from(policy.max_retries))
-        .f64(policy.base_ms as f64)
-        .f64(policy.factor)
-        .f64(policy.cap_ms as f64)
-        .f64(policy.jitter)
-        .f64(policy.deadline_ms.map_or(-1.0, |limit| limit as f64));
-    packed.done()
-}
-
-fn options(spec: &BatchSpec) -> Bytes {
-    if is_plain(spec) {
-        return Bytes::new();
-    }
-    let mut packed = Packed::default();
-    packed
-        .micros(spec.delay)
-        .f64(spec.expires_after.map_or(-1.0, micros))
-        .micros(spec.dedup_window)
-        .text(&spec.dedup_key)
-        .ids(&spec.parents)
-        .ids(&spec.depends_on);
-    packed.done()
-}
-
-/// What makes two registrations of one identifier the same batch.
-fn digest(spec: &BatchSpec, queue: &str) -> u64 {
-    let mut packed = Packed::default();
-    packed
-        .text(queue)
-        .text(&spec.tenant)
-        .text(&spec.partition_key)
-        .ids(&spec.parents)
-        .u64(spec.rows)
-        .u64(spec.bytes)
-        .text(&spec.checksum)
-        .text(&spec.schema_fingerprint);
-    XxHash3_64::oneshot(&packed.0)
-}
-
-/// The part of a record that never changes.
-fn fixed(spec: &BatchSpec, queue: &str) -> Bytes {
-    let rest = proto::BatchSpec {
-        partition_key: spec.partition_key.clone(),
-        checksum: spec.checksum.clone(),
-        schema_fingerprint: spec.schema_fingerprint.clone(),
-        trace_context: spec.trace_context.clone(),
-        ..proto::BatchSpec::default()
-    };
-    let mut packed = Packed::default();
-    packed
-        .text(queue)
-        .text(&spec.tenant)
-        .short(&spec.retry.as_ref().map(policy).unwrap_or_default())
-        .long(&options(spec))
-        .u64(digest(spec, queue))
-        .raw(&rest.encode_to_vec());
-    packed.done()
-}
-
-/// Flags of a record that its specification decides.
-fn flags(spec: &BatchSpec) -> u8 {
-    let on = match spec.on_parent_failure {
-        OnParentFailure::Fail => 0,
-        OnParentFailure::Wait => 8,
-        OnParentFailure::Cancel => 16,
-    };
-    u8::from(!spec.parents.is_empty())
-        | (u8::from(!spec.dedup_key.is_empty()) << 1)
-        | (u8::from(!spec.depends_on.is_empty()) << 2)
-        | (u8::from(!is_plain(spec)) << 5)
-        | on
-}
-
-/// Whether the specification asks for nothing beside being run.
-fn is_plain(spec: &BatchSpec) -> bool {
-    spec.delay.is_zero()
-        && spec.expires_after.is_none()
-        && spec.dedup_key.is_empty()
-        && spec.parents.is_empty()
-        && spec.depends_on.is_empty()
-}
-
-/// The record of a specification that was checked.
-///
-/// # Errors
-/// `Limit` and `Invalid` for what only this coordinator does not take.
-pub(crate) fn spec(spec: &BatchSpec) -> Result<Bytes, Error> {
-    let queue = limits::queue(&spec.queue)?;
-    for (field, value) in [("rows", spec.rows), ("bytes", spec.bytes)] {
-        if value > MAX_EXACT {
-            return Err(Error::Limit { field, actual: value, limit: MAX_EXACT });
-        }
-    }
-    no_zero("tenant", &spec.tenant)?;
-    let mut locations = Packed::default();
-    for location in &spec.locations {
-        locations.text(location);
-    }
-    let mut packed = Packed::default();
-    packed
-        .byte(RECORD_VERSION)
-        .byte(flags(spec))
-        .raw(&spec.priority.to_le_bytes())
-        .u64(spec.rows)
-        .u64(spec.bytes)
-        .u32(home(&spec.locations))
-        .long(&locations.0)
-        .raw(&fixed(spec, queue));
-    Ok(packed.done())
-}
-
-/// The keys and records of a registration, after a head that tells whether all
-/// are plain: of one queue, tenant and priority, each another, without options.
-pub(crate) fn register(
-    prefix: &str,
-    specs: &[BatchSpec],
-    smallest: usize,
-) -> Result<Vec<Bytes>, Error> {
-    let mut seen = HashSet::with_capacity(specs.len());
-    let queue = |spec: &BatchSpec| limits::queue(&spec.queue).map(str::to_owned);
-    let first = specs.first().map(queue).transpose()?.unwrap_or_default();
-    let mut plain = !specs.is_empty();
-    let (mut rows, mut bytes) = (0.0, 0.0);
-    for spec in specs {
-        plain &= is_plain(spec)
-            && spec.on_parent_failure == OnParentFailure::Fail
-            && seen.insert(&spec.id)
-            && limits::queue(&spec.queue)? == first
-            && (&spec.tenant, spec.priority) == (&specs[0].tenant, specs[0].priority);
-        rows += spec.rows as f64;
-        bytes += spec.bytes as f64;
-    }
-    let blocks = if plain { blocks(specs, smallest) } else { Vec::new() };
-    let mut head = Packed::default();
-    head.byte(u8::from(plain));
-    if plain {
-        head.raw(&specs[0].priority.to_le_bytes()).f64(rows).f64(bytes).text(&first);
-        head.text(&specs[0].tenant);
-        head.raw(&u16::try_from(blocks.len()).unwrap_or(u16::MAX).to_le_bytes());
-    }
-    for block in &blocks {
-        let sum = |of: fn(&BatchSpec) -> u64| block.iter().map(|spec| of(spec) as f64).sum();
-        head.raw(&u16::try_from(block.len()).unwrap_or(u16::MAX).to_le_bytes())
-            .f64(sum(|spec| spec.rows))
-            .f64(sum(|spec| spec.bytes))
-            .u32(home(&block[0].locations));
-    }
-    let mut all = Vec::with_capacity(specs.len() * 2 + blocks.len() + 1);
-    all.push(head.done());
-    for block in &blocks {
-        all.push(joined(prefix, block.iter().map(|spec| &spec.id)));
-    }
-    for one in specs {
-        all.push(key(prefix, "b:", &one.id));
-        all.push(spec(one)?);
-    }
-    Ok(all)
-}
-
-/// Batches of a block: fewer are kept by themselves.
-pub(crate) const MIN_BLOCK: usize = 8;
-const MAX_BLOCK: usize = 64;
-
-/// The beginning of plain batches as blocks, each of payloads at the same places.
-fn blocks(specs: &[BatchSpec], smallest: usize) -> Vec<&[BatchSpec]> {
-    let mut blocks = Vec::new();
-    for same in specs.chunk_by(|one, next| one.locations == next.locations) {
-        for block in same.chunks(MAX_BLOCK) {
-            if block.len() < smallest {
-                return blocks;
-            }
-            blocks.push(block);
-        }
-    }
-    blocks
-}
-
-/// The keys of some batches in one.
-pub(crate) fn joined<'a>(prefix: &str, ids: impl Iterator<Item = &'a BatchId>) -> Bytes {
-    let mut packed = Packed::default();
-    for (at, id) in ids.enumerate() {
-        if at > 0 {
-            packed.byte(0);
-        }
-        packed.raw(prefix.as_bytes()).raw(b"b:").raw(id.as_str().as_bytes());
-    }
-    packed.done()
-}
-
-/// The key of a batch.
-pub(crate) fn key(prefix: &str, kind: &str, id: &BatchId) -> Bytes {
-    Bytes::from([prefix, kind, id.as_str()].concat())
 }
 
 /// Refuses a text that would end a part of a key.
@@ -409,12 +232,12 @@ pub(crate) fn state(record: &Record) -> Bytes {
 impl Packed {
     fn sections(&mut self, batch: &Batch, waits: &[BatchId]) {
         if let Some(error) = &batch.error {
-            let mut section = Packed::default();
-            section.u64(error.at.as_micros()).raw(&failure(error));
-            self.byte(b'e').long(&section.0);
+            self.byte(b'e').long(|packed| {
+                packed.u64(error.at.as_micros()).failure(error);
+            });
         }
         if let Some(known) = &batch.progress {
-            self.byte(b'p').long(&progress(known));
+            self.byte(b'p').long(|packed| packed.progress(known));
         }
         if !batch.outputs.is_empty() {
             self.byte(b'o').ids(&batch.outputs);
@@ -422,6 +245,19 @@ impl Packed {
         if !waits.is_empty() {
             self.byte(b'u').ids(waits);
         }
+    }
+
+    fn failure(&mut self, failure: &Failure) {
+        let failure = limits::failure(failure);
+        self.byte(u8::from(failure.permanent))
+            .text(failure.code.as_str())
+            .raw(failure.message.as_bytes());
+    }
+
+    /// What is known of the progress of a batch.
+    fn progress(&mut self, progress: &Progress) {
+        let progress = limits::progress(progress);
+        self.u64(progress.rows_done).u64(progress.rows_total).raw(progress.note.as_bytes());
     }
 }
 
@@ -433,16 +269,6 @@ fn number(resolution: Resolution) -> u8 {
     }
 }
 
-fn failure(failure: &Failure) -> Bytes {
-    let failure = limits::failure(failure);
-    let mut packed = Packed::default();
-    packed
-        .byte(u8::from(failure.permanent))
-        .text(failure.code.as_str())
-        .raw(failure.message.as_bytes());
-    packed.done()
-}
-
 /// An outcome; its outputs follow as specifications.
 pub(crate) fn outcome(outcome: &Outcome) -> Bytes {
     let outputs = u16::try_from(outcome.outputs.len()).unwrap_or(u16::MAX);
@@ -451,17 +277,13 @@ pub(crate) fn outcome(outcome: &Outcome) -> Bytes {
         .byte(number(outcome.resolution))
         .fence(outcome.lease.fence)
         .micros(outcome.delay)
-        .raw(&outputs.to_le_bytes())
+        .u16(outputs)
         .id(&outcome.lease.id)
-        .long(&outcome.error.as_ref().map(failure).unwrap_or_default());
-    packed.done()
-}
-
-/// What is known of the progress of a batch.
-fn progress(progress: &Progress) -> Bytes {
-    let progress = limits::progress(progress);
-    let mut packed = Packed::default();
-    packed.u64(progress.rows_done).u64(progress.rows_total).raw(progress.note.as_bytes());
+        .long(|packed| {
+            if let Some(failure) = &outcome.error {
+                packed.failure(failure);
+            }
+        });
     packed.done()
 }
 
@@ -474,7 +296,11 @@ pub(crate) fn extension(extension: &Extension) -> Bytes {
         .fence(extension.lease.fence)
         .micros(extension.duration.unwrap_or_default())
         .id(&extension.lease.id)
-        .long(&extension.progress.as_ref().map(progress).unwrap_or_default());
+        .long(|packed| {
+            if let Some(known) = &extension.progress {
+                packed.progress(known);
+            }
+        });
     packed.done()
 }
 

@@ -23,7 +23,7 @@ impl Shared {
         at_most("depends_on", depends, MAX_DEPENDENCIES)?;
         let size = specs.len();
         if size > MAX_SHARED || size == 0 {
-            return self.register_all(&specs).await;
+            return self.register_all(&specs.iter().collect::<Vec<_>>()).await;
         }
         self.entering.call(specs, size).await
     }
@@ -33,15 +33,15 @@ impl Shared {
         &self,
         calls: &[Vec<BatchSpec>],
     ) -> Result<Vec<Vec<Registered>>, Error> {
-        let mut all = self.register_all(&calls.concat()).await?.into_iter();
+        let specs: Vec<&BatchSpec> = calls.iter().flatten().collect();
+        let mut all = self.register_all(&specs).await?.into_iter();
         Ok(calls.iter().map(|call| all.by_ref().take(call.len()).collect()).collect())
     }
 
-    async fn register_all(&self, specs: &[BatchSpec]) -> Result<Vec<Registered>, Error> {
+    async fn register_all(&self, specs: &[&BatchSpec]) -> Result<Vec<Registered>, Error> {
         let arguments = pack::register(self.link.prefix(), specs, self.settings.smallest_block)?;
         let answer = self.link.call(&self.link.library().register, arguments, true).await?;
-        let asked: Vec<&BatchSpec> = specs.iter().collect();
-        let mut answer = answer.map_err(|refusal| self.refused(&refusal, &asked))?;
+        let mut answer = answer.map_err(|refusal| self.refused(&refusal, specs))?;
         let run = self.noted(&mut answer).run;
         let values = match answer.next() {
             // All are new, and have places one after the other.

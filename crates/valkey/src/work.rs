@@ -151,8 +151,7 @@ fn arguments(
     for (outcome, _) in outcomes.iter().zip(&numbers).filter(|(_, number)| number.is_none()) {
         all.push(pack::outcome(outcome));
         for spec in &outcome.outputs {
-            all.push(pack::key(prefix, "b:", &spec.id));
-            all.push(pack::spec(spec)?);
+            all.extend(pack::spec(prefix, spec)?);
         }
     }
     for lease in calls.iter().flat_map(|call| &call.started) {

@@ -19,7 +19,7 @@ const TOGETHER: [(&str, u64); 2] = [("n", 64), ("callers", 4)];
 const ALONE: [(&str, u64); 2] = [("n", 4), ("callers", 1)];
 /// Claims of one measurement, and measurements.
 const CLAIMS: u64 = 200;
-const MEASUREMENTS: u64 = 5;
+const MEASUREMENTS: u64 = 11;
 
 /// Bytes of a batch at most.
 const BYTES: f64 = 600.0;
