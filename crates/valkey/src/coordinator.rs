@@ -29,6 +29,7 @@ use crate::pack;
 use crate::parking::Parking;
 use crate::schedule::Schedule;
 use crate::script::Library;
+use crate::turns::Turns;
 use crate::watch::Watchers;
 use crate::work::{Wanted, number};
 
@@ -50,6 +51,7 @@ pub(crate) struct Shared {
     pub(crate) watchers: Watchers,
     pub(crate) entering: Group<Vec<BatchSpec>, Vec<Registered>>,
     pub(crate) together: Group<Wanted, SettleReply>,
+    pub(crate) turns: Turns,
     /// Names this process among those that listen.
     name: String,
     closed: AtomicBool,
@@ -208,6 +210,7 @@ impl Builder {
         let shared = Arc::new(Shared {
             link,
             entering,
+            turns: Turns::default(),
             together,
             parking: Arc::default(),
             schedule: Schedule::new(clock.clone()),

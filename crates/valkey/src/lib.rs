@@ -136,6 +136,7 @@ mod register;
 mod schedule;
 mod script;
 mod survey;
+mod turns;
 mod unpack;
 mod watch;
 mod work;

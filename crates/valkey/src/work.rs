@@ -210,7 +210,9 @@ impl Shared {
         // A claim that is lost is made anew, with a greater token.
         let durable =
             calls.iter().any(|call| !call.outcomes.is_empty() || !call.started.is_empty());
+        let away = self.turns.enter();
         let answer = self.link.call(&self.link.library().work, arguments, durable).await?;
+        let _turn = away.answered().await;
         let outcomes = || calls.iter().flat_map(|call| &call.outcomes);
         let mut answer = answer.map_err(|refusal| {
             let outputs: Vec<_> = outcomes().flat_map(|outcome| &outcome.outputs).collect();
