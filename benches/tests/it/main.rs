@@ -64,7 +64,7 @@ fn check(report: &Value, name: &str, cases: &[&str]) {
         }
         let median = |side: &str| figures[side]["median"].as_f64().unwrap();
         let (ours, peer, ratio) = (median("ours"), median("peer"), figures["ratio"].as_f64());
-        let lower = ["ms", "s", "us", "us/job", "reads/job", "CPU-s/GB"]
+        let lower = ["ms", "s", "us", "us/job", "reads/job", "CPU-s/GB", "bytes"]
             .contains(&figures["unit"].as_str().unwrap());
         let expected = if lower { peer / ours } else { ours / peer };
         assert!((ratio.unwrap() / expected - 1.0).abs() < 1e-3, "{case}: {figures}");
