@@ -148,6 +148,7 @@ function F.reset(keys, args)
     S.cfg = F.read_settings(ssub(args[1], 1, -13))
     S.queues, S.queue_list, S.wake, S.meta, S.meta_dirty, S.aged = {}, {}, {}, nil, nil, false
     S.blocks, S.written, S.some_blocks, S.reading, S.swept = {}, {}, nil, false, nil
+    S.went, S.waits = nil, nil
     return
   end
   S = {
@@ -251,6 +252,32 @@ function F.begin(ends)
   local _, at = string.find(info, 'master_replid:', 1, true)
   local rid = ssub(info, at + 1, at + 40)
   if S.meta.rid ~= rid then F.new_run(rid) end
+end
+
+-- What metrics count: how many batches went into a state; were forgotten, as state 9; or had
+-- been ready for so long when they were given out.
+function F.went(state, n)
+  if not S.went then S.went = { 0, 0, 0, 0, 0, 0, 0, 0, 0 } end
+  S.went[state] = S.went[state] + n
+end
+
+function F.waited(n, micros)
+  if not S.waits then S.waits = {} end
+  local at = #S.waits
+  S.waits[at + 1], S.waits[at + 2] = n, max(micros, 0)
+end
+
+-- All of that for the caller, who counts it.
+function F.happened()
+  if not S.went then return '' end
+  local told, waits = pack('<I4I4I4I4I4I4I4I4I4', unpack(S.went)), S.waits
+  if not waits then return told end
+  local parts = { told }
+  for from = 1, #waits, 1000 do
+    local to = min(from + 999, #waits)
+    parts[#parts + 1] = pack('<' .. string.rep('I4d', (to - from + 1) / 2), unpack(waits, from, to))
+  end
+  return table.concat(parts)
 end
 
 function F.soon(at)

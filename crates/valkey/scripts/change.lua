@@ -193,7 +193,10 @@ function F.enter(r)
     F.soon(r[R_EXP])
   end
   F.touch(r)
-  F.note(r, r[R_FROM] or 0, state, r[R_BY] or r[R_WORKER])
+  if r[R_FROM] ~= state then
+    F.went(state, 1)
+    F.note(r, r[R_FROM] or 0, state, r[R_BY] or r[R_WORKER])
+  end
   r[R_FROM], r[R_BY] = false, false
 end
 
@@ -280,6 +283,7 @@ function F.purge(r)
   local q = F.Q(r[R_QUEUE], true)
   F.leave(r)
   q[Q_PU] = q[Q_PU] + 1
+  F.went(9, 1)
   if F.has(r[R_FIXED], F_PARENTS) or F.has(r[R_FLAGS], F_REMEMBERED) then
     local o = F.options_of(r[R_S])
     for _, parent in ipairs(o.parents) do F.put(P .. 'li:' .. parent, r[R_ID], false) end

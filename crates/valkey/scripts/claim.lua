@@ -212,15 +212,17 @@ function F.give(r, c)
   S.meta[M_LV], S.meta[M_LB] = S.meta[M_LV] - 1, S.meta[M_LB] - r[R_BYTES]
   q.dirty = true
   if r[R_EXP] > 0 then F.put(P .. 'ex', r[R_ID], false) end
+  F.waited(1, now - F.ready_since(r))
   r[R_FROM] = PENDING
   F.lend(r, c)
   F.enter(r)
 end
 
+-- When it became what it is, which the caller knows to be ready.
+function F.ready_since(r) return r[R_UPD] > 0 and r[R_UPD] or F.registered(r) end
+
 function F.is_near(r, c)
-  local since = r[R_UPD]
-  if since == 0 then since = F.registered(r) end
-  if now - since >= S.cfg.near_wait then return true end
+  if now - F.ready_since(r) >= S.cfg.near_wait then return true end
   return bit.band(r[R_HOME], c.home) ~= 0
 end
 
@@ -388,6 +390,7 @@ function F.lend_one(t, id, skey, raw, place, rows, bytes)
   end
   out[o + 1], out[o + 2], out[o + 3] = id, raw, s
   t.members[#t.members + 1] = place
+  F.waited(1, now - BASE - place)
   if S.busy then S.recs[id] = nil end
 end
 
@@ -468,6 +471,7 @@ function F.take_part(t, k, raws, want, rows, bytes, before)
     F.add_block(rest)
     call('ZADD', t.blocks, rest[K_FIRST], rest[K_FIRST])
   end
+  F.waited(want, now - BASE - first)
   local out, o = t.out, #t.out
   if t.singles then
     F.lead_to(t, first, before, want)
@@ -524,6 +528,7 @@ function F.lend_plain(t)
   S.meta_dirty = true
   q[PENDING], q[PROCESSING] = q[PENDING] - t.taken, q[PROCESSING] + t.taken
   q.dirty = true
+  F.went(PROCESSING, t.taken)
   S.wake[q.name] = (not is_empty) and 1 or true
 end
 

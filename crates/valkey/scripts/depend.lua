@@ -16,7 +16,6 @@ end
 -- Makes a batch in state waiting wait for these.
 function F.wait_for(r, unmet)
   F.leave(r)
-  r[R_FROM] = false
   r[R_X] = F.with_section(r[R_X], 'u', F.packed_ids(unmet))
   F.enter(r)
   for _, parent in ipairs(unmet) do S.agenda[#S.agenda + 1] = parent end

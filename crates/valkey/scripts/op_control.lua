@@ -41,5 +41,5 @@ function F.op_control()
     S.meta_dirty = true
   end
   F.done()
-  return { 'ok', now, S.meta[M_NT], S.meta[M_RUN], out, S.meta[M_EN] }
+  return { 'ok', now, S.meta[M_NT], S.meta[M_RUN], F.happened(), out, S.meta[M_EN] }
 end

@@ -36,5 +36,5 @@ function F.op_extend()
     out[#out + 1] = deadline
   end
   F.done()
-  return { 'ok', now, S.meta[M_NT], S.meta[M_RUN], out }
+  return { 'ok', now, S.meta[M_NT], S.meta[M_RUN], F.happened(), out }
 end

@@ -68,6 +68,7 @@ function F.register_plain(head)
   S.meta_dirty = true
   q[PENDING], q[Q_LR], q[Q_LB] = q[PENDING] + n, q[Q_LR] + rows, q[Q_LB] + bytes
   q.dirty = true
+  F.went(PENDING, n)
   S.wake[queue] = 1
   return base
 end
@@ -79,7 +80,7 @@ function F.op_register()
     local base = F.register_plain(ARGV[2])
     if base then
       F.done()
-      return { 'ok', now, S.meta[M_NT], S.meta[M_RUN], base }
+      return { 'ok', now, S.meta[M_NT], S.meta[M_RUN], F.happened(), base }
     end
     -- A queue that was made for it alone is not kept.
     S.queues, S.queue_list = {}, {}
@@ -100,5 +101,5 @@ function F.op_register()
     out[#out + 1] = a[2]
     out[#out + 1] = F.seq(r)
   end
-  return { 'ok', now, S.meta[M_NT], S.meta[M_RUN], out }
+  return { 'ok', now, S.meta[M_NT], S.meta[M_RUN], F.happened(), out }
 end

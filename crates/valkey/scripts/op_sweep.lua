@@ -65,5 +65,5 @@ function F.op_sweep()
   end
   if #S.agenda > 0 then F.propagate(16) end
   F.done()
-  return { 'ok', now, S.meta[M_NT], S.meta[M_RUN], count, go_on }
+  return { 'ok', now, S.meta[M_NT], S.meta[M_RUN], F.happened(), count, go_on }
 end

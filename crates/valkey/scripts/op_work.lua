@@ -90,5 +90,5 @@ function F.op_work()
     for _, queue in ipairs(call('SRANDMEMBER', P .. 'qs', 16)) do S.wake[queue] = true end
   end
   F.done()
-  return { 'ok', now, S.meta[M_NT], S.meta[M_RUN], others, answers, started, given }
+  return { 'ok', now, S.meta[M_NT], S.meta[M_RUN], F.happened(), others, answers, started, given }
 end

@@ -144,6 +144,7 @@ function F.settle_block(joined, at, ep, lo)
   if is_whole then F.write_block(k) else F.add_block(k) end
   call('ZADD', P .. 'fi', now, F.block_name(place))
   q[PROCESSING], q[COMPLETED] = q[PROCESSING] - n, q[COMPLETED] + n
+  F.went(COMPLETED, n)
   q[Q_LR], q[Q_LB] = q[Q_LR] - k[K_ROWS], q[Q_LB] - k[K_BYTES]
   q.dirty = true
   S.meta[M_LV], S.meta[M_LB] = S.meta[M_LV] - n, S.meta[M_LB] - k[K_BYTES]
@@ -279,6 +280,7 @@ function F.settle_plain(keys, tokens, states)
     if not plain then others[#others + 1] = i end
   end
   if #values > 0 then
+    F.went(COMPLETED, #values / 2)
     call('MSET', unpack(values))
     call('ZADD', P .. 'fi', unpack(finished))
     F.soon(now + S.cfg.keep_finished)

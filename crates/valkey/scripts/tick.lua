@@ -164,6 +164,7 @@ function F.purge_block(k)
   F.drop_block(k)
   local q = F.Q(k[K_QUEUE], true)
   q[COMPLETED], q[Q_PU], q.dirty = q[COMPLETED] - k[K_N], q[Q_PU] + k[K_N], true
+  F.went(9, k[K_N])
 end
 
 -- A block of those to forget, where it has no more than `most`; what that was of the

@@ -31,7 +31,7 @@ use crate::schedule::Schedule;
 use crate::script::Library;
 use crate::turns::Turns;
 use crate::watch::Watchers;
-use crate::work::{Wanted, number};
+use crate::work::{Wanted, bytes, number};
 
 /// What every answer says: the server's time in microseconds, and its run.
 #[derive(Clone, Copy, Debug)]
@@ -59,11 +59,12 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Takes the three numbers that stand before every answer.
+    /// Takes what stands before every answer: three numbers, and what there is to count.
     pub(crate) fn noted(&self, answer: &mut Parts) -> Noted {
         let mut next = || answer.next().map_or(0, |value| number(&value));
         let (now, due, run) = (next(), next(), next());
         self.schedule.note(now, due);
+        self.metrics.told(&answer.next().map(bytes).unwrap_or_default());
         Noted { now, run }
     }
 

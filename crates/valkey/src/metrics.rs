@@ -1,4 +1,5 @@
-//! What a coordinator on Valkey counts: its own calls, not those of other processes.
+//! What a coordinator on Valkey counts: its own calls and what they brought about, not
+//! those of other processes. Together all of them count everything once.
 
 use std::time::Duration;
 
@@ -7,16 +8,20 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
-use sheaf_coordinator::{Error, Registered, Settled, Verdict};
+use sheaf_coordinator::{Error, Registered, Settled, State, Verdict};
 use sheaf_retry::Retryable as _;
 
 use crate::coordinator::Shared;
+use crate::unpack::Reader;
 
 type Call = [(&'static str, &'static str); 1];
 type Failure = [(&'static str, &'static str); 2];
 
 #[derive(Clone, Debug)]
 pub(crate) struct Metrics {
+    transitions: Family<Call, Counter>,
+    purged: Counter,
+    wait: Histogram,
     calls: Family<Call, Counter>,
     failures: Family<Failure, Counter>,
     duration: Family<Call, Histogram>,
@@ -36,6 +41,9 @@ fn latencies() -> Histogram {
 impl Metrics {
     pub(crate) fn new() -> Self {
         Metrics {
+            transitions: Family::default(),
+            purged: Counter::default(),
+            wait: Histogram::new(exponential_buckets(0.000_25, 4.0, 12)),
             calls: Family::default(),
             failures: Family::default(),
             duration: Family::new_with_constructor(latencies as fn() -> Histogram),
@@ -51,6 +59,18 @@ impl Metrics {
 
     pub(crate) fn register(&self, registry: &mut Registry) {
         let registry = registry.sub_registry_with_prefix("sheaf_coordinator");
+        registry.register(
+            "transitions",
+            "Batches that went into a state by a call of this process",
+            self.transitions.clone(),
+        );
+        registry.register("purged", "Terminal batches that were removed", self.purged.clone());
+        registry.register_with_unit(
+            "wait",
+            "How long a batch was pending before it was claimed",
+            Unit::Seconds,
+            self.wait.clone(),
+        );
         registry.register("calls", "Calls on Valkey", self.calls.clone());
         registry.register("call_failures", "Calls that failed, by code", self.failures.clone());
         registry.register_with_unit(
@@ -74,6 +94,31 @@ impl Metrics {
             "Times that the connection which waits for wakes was made anew",
             self.listener_restarts.clone(),
         );
+    }
+
+    /// Takes what a script brought about, as it tells it: how many batches went into each
+    /// state, how many were forgotten, and then how many had been ready for how long, in
+    /// microseconds.
+    pub(crate) fn told(&self, bytes: &[u8]) {
+        // Nothing, or cut off: counted is what can be read.
+        let mut reader = Reader(bytes);
+        for state in State::ALL {
+            match reader.u32() {
+                Ok(0) => {}
+                Ok(count) => {
+                    let transitions = self.transitions.get_or_create(&[("state", state.as_str())]);
+                    transitions.inc_by(u64::from(count));
+                }
+                Err(_) => return,
+            }
+        }
+        self.purged.inc_by(reader.u32().map_or(0, u64::from));
+        while let (Ok(count), Ok(micros)) = (reader.u32(), reader.f64()) {
+            // A block has 64 batches at most.
+            for _ in 0..count.min(64) {
+                self.wait.observe(micros / 1e6);
+            }
+        }
     }
 
     pub(crate) fn registered(&self, registered: &[Registered]) {

@@ -9,6 +9,7 @@ mod durability;
 mod kit;
 mod load;
 mod memory;
+mod metrics;
 mod migration;
 mod mutants;
 mod outages;
