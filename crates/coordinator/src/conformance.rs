@@ -82,6 +82,7 @@ rules![
     calls::rule_06_every_call_may_be_sent_again,
     leases::rule_07_retries_are_counted,
     leases::rule_07_a_permanent_failure_is_the_last,
+    leases::rule_07_what_ended_is_known_while_it_is_tried_again,
     leases::rule_08_a_lost_lease_returns_its_batch,
     leases::rule_08_ten_lost_leases_are_the_end,
     leases::rule_08_a_release_charges_nothing,

@@ -231,11 +231,22 @@ function F.fail_with(r, code, permanent, message)
     pack('<I8BHc0', now, permanent and 1 or 0, #code, code) .. ssub(message, 1, 4096))
 end
 
+-- The queue that the state of a batch under lease tells.
+function F.leased_in(s)
+  if string.byte(s, 2) ~= PROCESSING then return end
+  local _, _, _, _, queue = unp(LEASE, s, SLEN + 1)
+  return queue
+end
+
 -- Stands in for a record that cannot be read: it is listed, and failed.
 function F.damaged(id, queue, tenant, from)
   local got = call('MGET', P .. 'b:' .. id, P .. 's:' .. id)
   local ok, r = false, nil
   if got[1] then ok, r = pcall(F.decode, id, got[1]) end
+  if not ok and got[2] then
+    local is_read, leased = pcall(F.leased_in, got[2])
+    queue = is_read and leased or queue
+  end
   local q = F.Q(ok and r[R_QUEUE] or queue, true)
   if from then
     q[from] = q[from] - 1
@@ -388,7 +399,7 @@ end
 -- New, ready, and nothing else: it needs no state beside its specification.
 function F.is_untouched(r)
   return r[R_NEW] and r[R_STATE] == PENDING and r[R_FLAGS] == 0 and r[R_EXP] == 0
-    and r[R_SETTLED] == 0 and r[R_X] == ''
+    and r[R_SETTLED] == 0 and r[R_X] == '' and r[R_ATT] == 0 and r[R_LOST] == 0 and r[R_EP] == 0
 end
 
 -- Writes records, then indexes; what is read afterwards sees it.

@@ -346,40 +346,80 @@ function F.take_listed(t, before)
     local id = got[i * 2 - 1]
     bkeys[i], skeys[i] = pb .. id, ps .. id
   end
-  if t.q[Q_USED] > 0 and call('EXISTS', unpack(skeys)) > 0 then return end
+  local used = t.q[Q_USED] > 0 and call('MGET', unpack(skeys)) or {}
   local raws = call('MGET', unpack(bkeys))
   for i = 1, found do
-    local raw = raws[i]
+    local raw, since = raws[i], tonumber(got[i * 2])
     if not raw or #raw < BLEN then return end
     local ver, fixed, _, _, _, at = unp('<BBi4I8I8I4', raw)
     if ver ~= 1 or fixed ~= 0 then return end
-    if t.c.home ~= 0 and tonumber(got[i * 2]) > t.near and bit.band(t.c.home, at) == 0 then return end
+    if used[i] then
+      used[i] = F.used(used[i])
+      if not used[i] then return end
+      since = used[i].since - BASE
+    end
+    if t.c.home ~= 0 and since > t.near and bit.band(t.c.home, at) == 0 then return end
   end
   local taken = 0
   for i = 1, found do
     local _, _, _, rows, bytes = unp('<BBi4I8I8', raws[i])
     if not F.fits_in(t, rows, bytes) then break end
     taken = i
-    F.lend_one(t, got[i * 2 - 1], skeys[i], raws[i], got[i * 2], rows, bytes)
+    F.lend_one(t, got[i * 2 - 1], skeys[i], raws[i], got[i * 2], rows, bytes, used[i])
   end
   if taken > 0 then call('ZREMRANGEBYRANK', t.list, 0, taken - 1) end
   return found > 0
 end
 
--- One lease of its own.
-function F.lend_one(t, id, skey, raw, place, rows, bytes)
-  local c, out, values, common = t.c, t.out, t.values, t.common
+-- The state of a ready batch that was given out before, if that is all: none of its time
+-- is limited, its work has got nowhere, and it is where it was.
+function F.used(s)
+  if #s < SLEN + TLEN then return end
+  local u = { unp(SHEAD, s) }
+  if u[1] ~= 1 or u[2] ~= PENDING or u[8] ~= 0 or u[6] == 0 or F.has(u[3], F_STARTED) then return end
+  u.x, u.since = ssub(s, SLEN + 1, -TLEN - 1), u[6]
+  if u.x ~= '' then
+    local ok, more = pcall(function() return F.section(u.x, 'p') or F.section(u.x, 'l') end)
+    if not ok or more then return end
+  end
+  if F.has(u[3], F_SAME) then
+    u[3] = u[3] - F_SAME
+    local _
+    _, _, _, _, u[11], u[12] = unp(TAIL, s, #s - TLEN + 1)
+  end
+  return u
+end
+
+-- The head of its state under lease.
+function F.lend_used(t, u)
+  u[2], u[6] = PROCESSING, now
+  if t.c.start then
+    u[3], u[9] = u[3] + F_STARTED, u[9] + 1
+    if u[10] == 0 then u[10] = now end
+  end
+  if t.singles then u[3] = u[3] + F_ALONE end
+  t.q[Q_USED] = t.q[Q_USED] - 1
+  return pack(SHEAD, unpack(u, 1, 12))
+end
+
+-- One lease of its own; `used` is its state where it was given out before.
+function F.lend_one(t, id, skey, raw, place, rows, bytes, used)
+  local c, out, values = t.c, t.out, t.values
   local v, o = #values, #out
-  if not common then
+  if not t.lease or t.singles then
     local worker, request, flags, name = c.worker, c.request, c.start and 1 or 0, t.q.name
     local began = flags
     if t.singles then
       worker, request = F.parts_of(t.singles[t.taken])
       flags = flags + F_ALONE
     end
-    common = pack(SHEAD, 1, PROCESSING, flags, 0, 0, now, 0, 0, began, began * now, 0, 0)
-      .. pack(LEASE, c.lease, now, #worker, worker, #request, request, #name, name)
-    if not t.singles then t.common = common end
+    t.lease = pack(LEASE, c.lease, now, #worker, worker, #request, request, #name, name)
+    t.common = pack(SHEAD, 1, PROCESSING, flags, 0, 0, now, 0, 0, began, began * now, 0, 0) .. t.lease
+  end
+  local common, ready_since = t.common, place + BASE
+  if used then
+    ready_since = used.since
+    common = F.lend_used(t, used) .. t.lease .. used.x
   end
   local s = common .. pack(TAIL, now + c.lease, rows, bytes, place, S.meta[M_EP], t.lo + t.taken)
   values[v + 1], values[v + 2] = skey, s
@@ -390,7 +430,7 @@ function F.lend_one(t, id, skey, raw, place, rows, bytes)
   end
   out[o + 1], out[o + 2], out[o + 3] = id, raw, s
   t.members[#t.members + 1] = place
-  F.waited(1, now - BASE - place)
+  F.waited(1, now - ready_since)
   if S.busy then S.recs[id] = nil end
 end
 
@@ -646,7 +686,11 @@ function F.select(c)
   end
   F.flush()
   F.take_out(levels)
-  for _, name in ipairs(c.queues) do S.wake[name] = true end
+  -- Who could take nothing would be woken by this for ever, as where tenants have all that
+  -- they may have.
+  if #taken > 0 then
+    for _, name in ipairs(c.queues) do S.wake[name] = true end
+  end
   return taken
 end
 
@@ -716,18 +760,24 @@ function F.held_by(c)
     end
   end
   F.load_all(ids)
-  local held = {}
+  local held, lost = {}, false
   for _, id in ipairs(ids) do
     local r = F.load(id)
-    if r and r[R_STATE] == PROCESSING and r[R_WORKER] == c.worker and r[R_REQ] == c.request
-      and F.deadline_of(r) > now then
-      if r[R_DL] < F.deadline_of(r) then
-        r[R_DL] = F.deadline_of(r)
-        F.touch(r)
+    if r and r[R_STATE] == PROCESSING and r[R_WORKER] == c.worker and r[R_REQ] == c.request then
+      if F.deadline_of(r) > now then
+        if r[R_DL] < F.deadline_of(r) then
+          r[R_DL] = F.deadline_of(r)
+          F.touch(r)
+        end
+        held[#held + 1] = r
+      else
+        -- No set of a claim has leases of two times in it.
+        F.lose(r)
+        lost = true
       end
-      held[#held + 1] = r
     end
   end
+  if lost then F.flush() end
   return F.in_order(held)
 end
 

@@ -90,7 +90,7 @@ function F.op_register()
   if string.byte(ARGV[2]) == 1 then from = 3 + select(7, unp('<Bi4ddHc0Hc0H', ARGV[2])) end
   for i = from, #ARGV, 2 do specs[#specs + 1] = F.spec_of(ARGV[i], ARGV[i + 1]) end
   refused = F.admit(specs, true)
-  if refused then return refused end
+  if refused then return F.refused(refused) end
   local answers = F.enter_all(specs)
   F.done()
   local out = {}

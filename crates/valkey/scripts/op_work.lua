@@ -35,7 +35,7 @@ function F.op_work()
     end
     if #specs > 0 then
       refused = F.admit(specs, false)
-      if refused then return refused end
+      if refused then return F.refused(refused) end
     end
   end
   F.tick(budget)

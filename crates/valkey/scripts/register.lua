@@ -126,6 +126,13 @@ function F.admit(specs, first_hand)
   return F.none_waits_for_itself(fresh)
 end
 
+-- What is refused changes nothing of what was asked for; what was found on the way, as blocks
+-- that were taken apart and records that cannot be read, is written all the same.
+function F.refused(answer)
+  F.done()
+  return answer
+end
+
 -- One payload may be in several places: the newest first, 64 at most.
 function F.add_locations(r, s)
   if r[R_STATE] > PROCESSING or r[R_HOME] == 0 or s.locations == '' then return end

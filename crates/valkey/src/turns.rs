@@ -5,9 +5,7 @@
 //! callers while the server works. So before the next answer is read, who was told the one
 //! before gets the time to ask again, and the server has work meanwhile.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-use tokio::sync::{Mutex, MutexGuard};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Steps of the runtime from an answer that was read until its caller has asked again.
 const STEPS: u32 = 8;
@@ -15,22 +13,27 @@ const STEPS: u32 = 8;
 /// Calls that are on their way or being read.
 #[derive(Debug, Default)]
 pub(crate) struct Turns {
-    away: AtomicUsize,
-    reading: Mutex<()>,
+    away: AtomicU32,
+    reading: AtomicU32,
 }
 
 /// A call that is on its way.
 pub(crate) struct Away<'a>(&'a Turns);
 
-/// The right to read an answer.
+/// An answer that is being read.
 pub(crate) struct Turn<'a> {
-    _away: Away<'a>,
-    _reading: Option<MutexGuard<'a, ()>>,
+    away: Away<'a>,
 }
 
 impl Drop for Away<'_> {
     fn drop(&mut self) {
         self.0.away.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.away.0.reading.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -43,17 +46,18 @@ impl Turns {
 }
 
 impl<'a> Away<'a> {
-    /// Its answer is there: waits for its turn to be read.
+    /// Its answer is there: lets those go before it whose answers were there before. It
+    /// waits for nobody in particular: a caller may leave his answer unread.
     pub(crate) async fn answered(self) -> Turn<'a> {
         let turns = self.0;
-        if turns.away.load(Ordering::Relaxed) < 2 {
-            return Turn { _away: self, _reading: None };
+        let before = turns.reading.fetch_add(1, Ordering::Relaxed);
+        let turn = Turn { away: self };
+        if turns.away.load(Ordering::Relaxed) > 1 {
+            for _ in 0..STEPS * (before + 1) {
+                tokio::task::yield_now().await;
+            }
         }
-        let reading = turns.reading.lock().await;
-        for _ in 0..STEPS {
-            tokio::task::yield_now().await;
-        }
-        Turn { _away: self, _reading: Some(reading) }
+        turn
     }
 }
 
@@ -98,13 +102,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_call_that_is_given_up_keeps_nobody_waiting() {
+    async fn a_caller_who_leaves_his_answer_unread_keeps_nobody_waiting() {
         let turns = Turns::default();
-        let (first, second) = (turns.enter(), turns.enter());
-        let reading = first.answered().await;
-        assert!(futures::poll!(std::pin::pin!(second.answered())).is_pending());
-        drop(reading);
-        assert_eq!(turns.away.load(Ordering::Relaxed), 0);
-        drop(turns.enter().answered().await);
+        let (first, second, third) = (turns.enter(), turns.enter(), turns.enter());
+        let _unread = first.answered().await;
+        let mut given_up = Box::pin(second.answered());
+        assert!(futures::poll!(given_up.as_mut()).is_pending());
+        drop(third.answered().await);
+        drop(given_up);
+        assert_eq!(turns.reading.load(Ordering::Relaxed), 1);
+        assert_eq!(turns.away.load(Ordering::Relaxed), 1);
     }
 }

@@ -1,6 +1,7 @@
 //! Rules 3, 4, 7, 8, 9 and 14.
 
 use super::*;
+use crate::Control;
 use crate::request::Standing;
 
 fn short(harness: &dyn Harness, name: &str) -> ClaimRequest {
@@ -114,6 +115,34 @@ pub(super) async fn rule_07_a_permanent_failure_is_the_last(harness: &dyn Harnes
     let error = batch.error.unwrap();
     assert_eq!((error.code, error.message.as_str()), (Code::ProcessorFailed, "broken"));
     assert_eq!((batch.attempts, error.at), (1, batch.updated_at), "by the coordinator's clock");
+}
+
+pub(super) async fn rule_07_what_ended_is_known_while_it_is_tried_again(harness: &dyn Harness) {
+    let calls = Calls::new(harness).await;
+    calls.register(vec![spec("a")]).await;
+    let first = calls.one(request("r1", 1)).await;
+    let mut failed = outcome(&first, Resolution::Failed);
+    failed.error = Some(failure(false));
+    is(&calls.settle(vec![failed.clone()]).await.outcomes[0], Verdict::Applied, State::Pending);
+    let second = calls.one(ClaimRequest { start: true, ..request("r2", 1) }).await;
+    let batch = calls.get("a").await.unwrap();
+    assert_eq!(batch.error.unwrap().message, "broken", "the last one, until it is done");
+    assert_eq!((second.attempt, batch.attempts), (2, 2));
+    let settled = batch.settled.unwrap();
+    assert_eq!(settled, (first.fence, Resolution::Failed), "not with the token that it has now");
+    is(&calls.settle(vec![failed]).await.outcomes[0], Verdict::AlreadyDone, State::Processing);
+    is(&calls.end(&first, Resolution::Completed).await, Verdict::Stale, State::Processing);
+    is(&calls.end(&second, Resolution::Completed).await, Verdict::Applied, State::Completed);
+
+    calls.register(vec![spec("b")]).await;
+    let first = calls.one(ClaimRequest { start: true, ..request("r3", 1) }).await;
+    is(&calls.end(&first, Resolution::Completed).await, Verdict::Applied, State::Completed);
+    calls.0.control(Control::Requeue(vec![id("b")])).await.unwrap();
+    let second = calls.one(request("r4", 1)).await;
+    let batch = calls.get("b").await.unwrap();
+    assert_eq!(batch.settled.unwrap(), (first.fence, Resolution::Completed));
+    is(&calls.end(&first, Resolution::Completed).await, Verdict::AlreadyDone, State::Processing);
+    is(&calls.end(&second, Resolution::Completed).await, Verdict::Applied, State::Completed);
 }
 
 pub(super) async fn rule_08_a_lost_lease_returns_its_batch(harness: &dyn Harness) {

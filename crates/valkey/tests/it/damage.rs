@@ -240,3 +240,26 @@ async fn lists_go_through_blocks_in_order() {
     }
     assert_eq!(seen, expected);
 }
+
+/// Its own queue counts the one that failed, not another one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t10_a_damaged_record_under_lease_gives_its_place_in_its_queue_back() {
+    let Some(server) = Valkey::start(&[]).unwrap() else { return };
+    let coordinator = connect(builder(server.addr())).await;
+    let spec = BatchSpec { queue: "q".to_owned(), ..kit::spec("damaged") };
+    coordinator.register(vec![spec]).await.unwrap();
+    let request = ClaimRequest {
+        queues: vec!["q".to_owned()],
+        lease: Duration::from_millis(200),
+        ..kit::request("w", "r", 1)
+    };
+    assert_eq!(coordinator.claim(request).await.unwrap().leases.len(), 1);
+    server.command(&["SET", "{sheaf}:b:damaged", "x"]).unwrap();
+    let batch = failed(&coordinator, "damaged").await;
+    assert_eq!(batch.spec.queue, "q");
+    for queue in coordinator.stats(None).await.unwrap() {
+        let expected = u64::from(queue.queue == "q");
+        assert_eq!(queue.counts[&State::Failed], expected, "{queue:?}");
+        assert_eq!(queue.counts[&State::Processing], 0, "{queue:?}");
+    }
+}

@@ -14,6 +14,7 @@ mod migration;
 mod mutants;
 mod outages;
 mod redis;
+mod refusals;
 mod replies;
 mod singles;
 mod topologies;

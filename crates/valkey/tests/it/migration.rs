@@ -212,3 +212,31 @@ async fn a_target_that_was_left_is_emptied_whole() {
     // What tokens go on from, and the mark that waits for the disk.
     assert!(left.iter().all(|key| key.ends_with(":m") || key.ends_with(":mk")), "{left:?}");
 }
+
+/// What is counted of a batch that is ready again goes along.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lost_leases_and_attempts_are_not_forgotten() {
+    let Some(pairs) = Pairs::start(Kind::Valkey, Kind::Valkey) else { return };
+    let source = kit::connect(pairs.builder("from")).await;
+    source.register(kit::specs("a", 1)).await.unwrap();
+    let lease = Duration::from_millis(100);
+    let claim = sheaf_coordinator::ClaimRequest { lease, ..kit::request("w", "one", 1) };
+    assert_eq!(source.claim(claim).await.unwrap().leases.len(), 1);
+    let id = "a000000".parse().unwrap();
+    let is_back = || async {
+        let batch = source.get(&id).await.unwrap().unwrap();
+        (batch.state == State::Pending).then_some(batch)
+    };
+    let before =
+        sheaf_testkit::wait_for_async(kit::DEADLINE, "the lease to end", is_back).await.unwrap();
+    assert_eq!((before.attempts, before.lost_leases), (1, 1));
+    drop(source);
+    let (mut from, mut to) = pairs.endpoints().await;
+    let clock = SystemClock::shared();
+    migrate(&mut *from, &mut *to, &options(Duration::ZERO, false), &clock, &mut |_| {})
+        .await
+        .unwrap();
+    let after = kit::connect(pairs.builder("to")).await.get(&id).await.unwrap().unwrap();
+    assert_eq!((after.attempts, after.lost_leases), (1, 1));
+    assert_eq!(after.last_fence, before.last_fence);
+}

@@ -9,7 +9,7 @@ use super::conformance::Bench;
 /// What is wrong, and the text before and after.
 type Mutant = (&'static str, &'static str, &'static str);
 
-const MUTANTS: [Mutant; 7] = [
+const MUTANTS: [Mutant; 10] = [
     (
         "old tokens are good",
         "r[R_EP] == ep and r[R_LO] == lo and F.deadline_of(r) > now",
@@ -25,6 +25,9 @@ const MUTANTS: [Mutant; 7] = [
         "S.agenda[#S.agenda + 1] = nil",
     ),
     ("the bound on bytes is not kept", "bytes > c.max_bytes", "bytes > c.max_bytes + 1000"),
+    ("given again, no attempt is counted", "u[3] + F_STARTED, u[9] + 1", "u[3] + F_STARTED, u[9]"),
+    ("given again, it was settled with the new token", "u[3] = u[3] - F_SAME", "u[3] = u[3]"),
+    ("given again, its error is forgotten", "t.lease .. used.x", "t.lease"),
 ];
 
 /// The same, found where two batches are a block.
