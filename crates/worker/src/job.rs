@@ -124,7 +124,10 @@ impl Source {
     /// Opens the payload, unless its server rests, and remembers what breaks it.
     async fn open(&self, tools: &Tools, batch: &BatchSpec) -> Result<MessageStream, Fault> {
         if let Some(left) = tools.rests.left(&self.place) {
-            let message = format!("the server {:?} of its payload did not answer", self.place);
+            let message = match self.place.as_str() {
+                "" => "its payload was not to be had a moment ago".to_owned(),
+                place => format!("the server {place:?} of its payload did not answer"),
+            };
             return Err(Fault::Away(Outage { code: Code::Unavailable, message }, left));
         }
         match tools.payloads.open(batch).await {

@@ -55,11 +55,19 @@ fn refused(operation: String) -> Error {
 /// What is left to do.
 enum Plan {
     /// From the beginning, or from where it was cut off.
-    Move { migration: Migration, is_resumed: bool },
+    Move { migration: Migration, is_resumed: bool, room: Room },
     /// The target is whole and must be opened.
     Open(Migration),
     /// Nothing.
     Done(Migration),
+}
+
+/// What is in the way in the target.
+#[derive(Clone, Copy, PartialEq)]
+enum Room {
+    Free,
+    /// A state that was moved elsewhere, and may be forgotten.
+    MovedBefore,
 }
 
 /// Moves everything from one coordinator to another, and makes sure of it.
@@ -78,8 +86,8 @@ pub async fn migrate(
     tell: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<Summary, Error> {
     let plan = plan(from, to, options, clock).await?;
-    let (migration, is_resumed) = match plan {
-        Plan::Move { migration, is_resumed } => (migration, is_resumed),
+    let (migration, is_resumed, room) = match plan {
+        Plan::Move { migration, is_resumed, room } => (migration, is_resumed, room),
         Plan::Open(migration) => {
             // Cut off after it was compared: once more, for what is told.
             let head = from.head().await?;
@@ -95,6 +103,10 @@ pub async fn migrate(
     drain(from, &migration, options, clock, tell).await?;
     from.enter(&Phase::Frozen(migration.clone())).await?;
     let head = from.head().await?;
+    if room == Room::MovedBefore {
+        // Not before: until it is filled, what is left would be a coordinator as any other.
+        to.discard().await?;
+    }
     let after = to.fill(&migration, &head).await?;
     copy(from, to, after, head.batches, tell).await?;
     let found = compare::all(from, to, &head, tell).await?;
@@ -128,17 +140,25 @@ async fn plan(
     let found = to.phase().await?;
     match from.phase().await? {
         Phase::Serving => {
-            make_room(to, &found, None, options).await?;
+            let room = look_for_room(to, &found, None, options).await?;
+            let head = from.head().await?;
+            if head.batches == 0 && head.queues.is_empty() {
+                let operation = format!(
+                    "{source} has no batches and no queues, so nothing to move; is it the right one?"
+                );
+                return Err(Error::Backend { operation, code: Code::NotFound, source: None });
+            }
             let migration = Migration {
                 id: options.id.clone(),
                 from: source,
                 to: target,
                 began_at: clock.now(),
             };
-            Ok(Plan::Move { migration, is_resumed: false })
+            Ok(Plan::Move { migration, is_resumed: false, room })
         }
         Phase::Draining(migration) | Phase::Frozen(migration) => {
             let is_same = matches!(&found, Phase::Filling(other) if other.id == migration.id);
+            let mut room = Room::Free;
             if !is_same {
                 if migration.to != target {
                     return Err(refused(format!(
@@ -146,9 +166,9 @@ async fn plan(
                         migration.to
                     )));
                 }
-                make_room(to, &found, Some(&migration), options).await?;
+                room = look_for_room(to, &found, Some(&migration), options).await?;
             }
-            Ok(Plan::Move { migration, is_resumed: true })
+            Ok(Plan::Move { migration, is_resumed: true, room })
         }
         Phase::Moved(migration) => match found {
             Phase::Filling(other) if other.id == migration.id => Ok(Plan::Open(migration)),
@@ -162,26 +182,26 @@ async fn plan(
     }
 }
 
-/// Makes sure that the target is empty.
-async fn make_room(
+/// Makes sure that the target is empty, or may be emptied.
+async fn look_for_room(
     to: &mut dyn Endpoint,
     found: &Phase,
     migration: Option<&Migration>,
     options: &Options,
-) -> Result<(), Error> {
+) -> Result<Room, Error> {
     let target = to.name();
     match found {
         Phase::Serving => {
             let batches = to.head().await?.batches;
             if batches == 0 {
-                return Ok(());
+                return Ok(Room::Free);
             }
             Err(refused(format!(
                 "{target} has {batches} batches of its own; name one that is empty, such as \
                  another namespace or directory"
             )))
         }
-        Phase::Moved(_) if options.replace => to.discard().await,
+        Phase::Moved(_) if options.replace => Ok(Room::MovedBefore),
         Phase::Moved(earlier) => Err(refused(format!(
             "{target} still has the state that was moved to {}; add --replace to forget it there",
             earlier.to
@@ -192,7 +212,7 @@ async fn make_room(
                 other.from
             )))
         }
-        Phase::Filling(_) => Ok(()),
+        Phase::Filling(_) => Ok(Room::Free),
         Phase::Draining(other) | Phase::Frozen(other) => {
             Err(refused(format!("{target} is itself being moved to {}", other.to)))
         }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use sheaf_coordinator::embedded::FileEndpoint;
 use sheaf_coordinator::migration::{self, Endpoint, Migration, Options, Summary};
-use sheaf_flight::TlsFiles;
+use sheaf_flight::{Secret, TlsFiles};
 use sheaf_proto::BatchId;
 use sheaf_retry::{Code, HumanDuration, SharedClock};
 use sheaf_terminal::{Console, Failure, Progress, count, counted};
@@ -66,6 +66,9 @@ pub struct MigrateArgs {
     /// User of the ACL of Valkey, where the address names none
     #[arg(long, value_name = "NAME", env = "SHEAF_VALKEY_USER")]
     pub valkey_user: Option<String>,
+    /// Password of Valkey, where the address has none; other users of this machine see flags
+    #[arg(long, value_name = "PASSWORD", env = "SHEAF_VALKEY_PASSWORD", hide_env_values = true, conflicts_with = "valkey_password_file", value_parser = secret)]
+    pub valkey_password: Option<Secret>,
     /// File with the password of Valkey, where the address has none
     #[arg(long, value_name = "FILE", env = "SHEAF_VALKEY_PASSWORD_FILE")]
     pub valkey_password_file: Option<PathBuf>,
@@ -245,6 +248,9 @@ impl MigrateArgs {
         if let Some(user) = &self.valkey_user {
             builder = builder.username(user);
         }
+        if let Some(password) = &self.valkey_password {
+            builder = builder.password(password.expose());
+        }
         if let Some(path) = &self.valkey_password_file {
             let password = sheaf_flight::read_secret_file(path, "password file").map_err(failed)?;
             builder = builder.password(password.expose());
@@ -257,6 +263,10 @@ impl MigrateArgs {
         let opened = builder.endpoint().await.map_err(|error| Failure::from_error(&error))?;
         Ok(Box::new(opened))
     }
+}
+
+fn secret(text: &str) -> Result<Secret, std::convert::Infallible> {
+    Ok(Secret::new(text))
 }
 
 fn directory(flag: &str, path: &Path, clock: &SharedClock) -> Result<Box<dyn Endpoint>, Failure> {

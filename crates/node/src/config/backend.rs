@@ -41,6 +41,13 @@ const TODAY: &str = "use --coordinator embedded or valkey, or --coordinator grpc
 pub(super) fn read(reader: &mut Reader<'_>, mode: Option<Mode>) -> Option<Backend> {
     let chosen = reader.text("coordinator").to_owned();
     let by_address = !reader.text("valkey-addr").is_empty();
+    if reader.is_set("valkey-addr") && !by_address && chosen.is_empty() {
+        // Perhaps of a variable that is not set: another coordinator would know nothing of
+        // the batches that are there.
+        let message = "is empty; name a Valkey, such as valkey://HOST:6379, or leave it out";
+        reader.wrong("valkey-addr", message.to_owned());
+        return None;
+    }
     let backend = match chosen.as_str() {
         "valkey" => return valkey::read(reader).map(|valkey| Backend::Valkey(Box::new(valkey))),
         "" if by_address => {

@@ -281,6 +281,13 @@ mod tests {
         }
     }
 
+    #[test]
+    fn an_empty_address_chooses_nothing() {
+        let problems = check(&[("valkey-addr", "")]).unwrap_err();
+        assert_eq!(problems[0].place, "--valkey-addr");
+        assert!(problems[0].message.contains("is empty"), "{problems:?}");
+    }
+
     fn valkey_of(config: &Config) -> String {
         format!("{} {:?}", config.backend(), config.backend())
     }

@@ -30,6 +30,8 @@ pub(super) struct Elsewhere {
     own: Vec<String>,
     /// Where payloads are that were registered without an address.
     home: Option<String>,
+    /// Nothing is beside the coordinator.
+    is_shared: bool,
 }
 
 impl Elsewhere {
@@ -40,12 +42,18 @@ impl Elsewhere {
         pool: ChannelPool,
         own: Vec<String>,
     ) -> Self {
-        Elsewhere { local, coordinator, pool, own, home: None }
+        Elsewhere { local, coordinator, pool, own, home: None, is_shared: false }
     }
 
     /// The store beside the coordinator is at this address.
     pub(super) fn with_home(self, home: Option<String>) -> Self {
         Elsewhere { home, ..self }
+    }
+
+    /// No store is beside the coordinator: a payload that was registered without an
+    /// address is at the server that registered it, which only that one knows.
+    pub(super) fn shared(self, is_shared: bool) -> Self {
+        Elsewhere { is_shared, ..self }
     }
 
     /// The servers that are said to have a payload, this one left out.
@@ -66,6 +74,14 @@ impl Elsewhere {
         }
         if let Some(error) = refused.filter(|_| servers.is_empty()) {
             let text = format!("payload {id} cannot be reached: {}", error.message());
+            return Err(Error::new(Code::Unavailable, text));
+        }
+        if locations.is_empty() && self.is_shared {
+            // Not lost: who has it may be another one.
+            let text = format!(
+                "payload {id} is not on this server and is registered without an address, as \
+                 batches are whose coordinator was beside their store; only that server can read it"
+            );
             return Err(Error::new(Code::Unavailable, text));
         }
         if servers.is_empty() {

@@ -80,7 +80,8 @@ impl Parts {
                 };
                 let anywhere =
                     Elsewhere::new(local, coordinator.clone(), pool, self.locations.clone())
-                        .with_home(home);
+                        .with_home(home)
+                        .shared(self.valkey.is_some());
                 builder.handler("batches", Arc::new(anywhere))
             }
         };

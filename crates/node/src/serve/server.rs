@@ -335,6 +335,7 @@ async fn pool(
     let elsewhere = FlightClient::with_pool(channels, uri, RetryPolicy::TRANSFER, clock.clone())?;
     let payloads = LocalPayloads::new(store.clone())
         .with_own(parts.locations.clone())
+        .with_shared(parts.valkey.is_some())
         .with_elsewhere(elsewhere);
     let locations = parts.locations.clone();
     let (coordinator, payloads) = (coordinator.clone(), Arc::new(payloads));

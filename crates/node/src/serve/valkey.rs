@@ -47,8 +47,10 @@ fn warn_of_state_left_behind(config: &Config, valkey: &ValkeyConfig) {
             batches = found.batches,
             data_dir = %data_dir.display(),
             "coordinator.redb there has batches that Valkey does not know; with the server \
-             stopped, `sheaf coordinator migrate --from {} --to {valkey}` moves them",
+             stopped, `sheaf coordinator migrate --from {} --to {valkey} --to-namespace {}` \
+             moves them into a namespace that is empty",
             data_dir.display(),
+            valkey.namespace(),
         );
     }
 }

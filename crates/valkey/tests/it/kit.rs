@@ -355,7 +355,10 @@ pub(crate) async fn assert_once(coordinator: &ValkeyCoordinator, seen: &Seen) {
     let twice: Vec<_> = seen.settled.iter().filter(|(_, times)| **times != 1).collect();
     assert!(twice.is_empty(), "settled more than once: {twice:?}");
     let ids: Vec<_> = seen.registered.keys().map(|id| id.parse().unwrap()).collect();
-    let batches = coordinator.get_all(ids).await.unwrap();
+    let mut batches = Vec::new();
+    for page in ids.chunks(1_000) {
+        batches.extend(coordinator.get_all(page.to_vec()).await.unwrap());
+    }
     assert_eq!(batches.len(), seen.registered.len(), "acknowledged and not known");
     for batch in batches {
         let (id, state, attempts) = (batch.spec.id, batch.state, batch.attempts);

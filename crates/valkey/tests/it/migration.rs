@@ -163,6 +163,34 @@ async fn workers_end_what_they_have_before_a_state_moves() {
     pairs.close().await;
 }
 
+/// Nobody takes it for a coordinator that is empty while the source is drained.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_moved_away_is_so_until_it_is_filled_again() {
+    let Some(pairs) = Pairs::start(Kind::Valkey, Kind::Valkey) else { return };
+    kit::connect(pairs.builder("from")).await.register(kit::specs("a", 3)).await.unwrap();
+    let (mut from, mut to) = pairs.endpoints().await;
+    let clock = SystemClock::shared();
+    let once = options(Duration::ZERO, false);
+    migrate(&mut *from, &mut *to, &once, &clock, &mut |_| {}).await.unwrap();
+    let there = kit::connect(pairs.builder("to")).await;
+    let held = there.claim(kit::request("w", "one", 1)).await.unwrap().leases;
+    let (told, mut heard) = tokio::sync::mpsc::channel(8);
+    let back = Options { id: "back".to_owned(), ..options(LONG, true) };
+    let mut tell = move |progress| {
+        let _sent = told.try_send(progress);
+    };
+    let moving = migrate(&mut *to, &mut *from, &back, &clock, &mut tell);
+    let work = async {
+        assert_eq!(heard.recv().await, Some(Progress::Draining(1)));
+        let mut target = pairs.endpoint(Kind::Valkey, "from").await;
+        assert!(matches!(target.phase().await.unwrap(), Phase::Moved(_)));
+        there.settle(kit::settle(&held, Resolution::Completed)).await.unwrap();
+        drop(heard);
+    };
+    let (summary, ()) = tokio::join!(moving, work);
+    assert_eq!(summary.unwrap().head.batches, 3);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_migrations_of_one_state_do_not_mix() {
     let Some(pairs) = Pairs::start(Kind::Valkey, Kind::File) else { return };

@@ -19,12 +19,13 @@ pub struct LocalPayloads {
     store: Store,
     own: Vec<String>,
     elsewhere: Option<FlightClient>,
+    is_shared: bool,
 }
 
 impl LocalPayloads {
     /// Reads from `store`, of which it keeps a clone.
     pub fn new(store: Store) -> Self {
-        LocalPayloads { store, own: Vec::new(), elsewhere: None }
+        LocalPayloads { store, own: Vec::new(), elsewhere: None, is_shared: false }
     }
 
     /// The addresses under which others reach this store: a payload that is
@@ -42,6 +43,15 @@ impl LocalPayloads {
         self.elsewhere = Some(client);
         self
     }
+
+    /// Whether the coordinator is one of several stores and beside none: what was registered
+    /// without an address may be in any of them, so that it fails as `unavailable`, not
+    /// as lost, where it is not in this one.
+    #[must_use]
+    pub fn with_shared(mut self, is_shared: bool) -> Self {
+        self.is_shared = is_shared;
+        self
+    }
 }
 
 #[async_trait]
@@ -51,6 +61,14 @@ impl Payloads for LocalPayloads {
             Ok(messages) => return Ok(messages),
             Err(error) => Error::from_error(error),
         };
+        if self.is_shared && batch.locations.is_empty() && missing.code() == Code::NotFound {
+            let text = format!(
+                "the payload of {} is not on this server and is registered without an address; \
+                 a worker of the server that has it can read it",
+                batch.id
+            );
+            return Err(Error::new(Code::Unavailable, text));
+        }
         let others: Vec<&str> =
             batch.locations.iter().filter(|l| !self.own.contains(l)).map(String::as_str).collect();
         let Some(first) = others.first().filter(|_| missing.code() == Code::NotFound) else {

@@ -70,6 +70,36 @@ async fn a_state_that_is_moved_under_kills_is_worked_off_where_it_arrives() {
     assert_rows_once(&site.out(), batches);
 }
 
+/// Batches of a coordinator that was beside its store have no address. A worker elsewhere
+/// does not fail them for that.
+#[tokio::test(flavor = "multi_thread")]
+async fn batches_without_an_address_wait_for_the_server_that_has_them() {
+    let Some(site) = Site::start() else { return };
+    let (folder, sink) = (data(site.folder.path(), "data"), site.sink());
+    let idle = ["--data-dir", &folder, "--workers", "0", "--flight-addr", "127.0.0.1:0"];
+    let mut inside = Part::start(&idle);
+    let at = inside.process.wait_ready(PATIENCE).unwrap().url("flight").unwrap().to_owned();
+    Remote::at(&at).put(0..20).await;
+    inside.stop();
+    let valkey = format!("valkey://{}", site.address());
+    sheaf(&["coordinator", "migrate", "--from", &folder, "--to", &valkey]).ok();
+
+    let (owner, _) = site.serve("data", &["--workers", "0"]);
+    let words = ["--sink", &sink, "--workers", "2"];
+    let (_other, at) = site.serve("other", &words);
+    let remote = Remote::at(&at);
+    let is_left = |batch: &sheaf_coordinator::Batch| batch.error.is_some();
+    remote.wait_for_batch(7, "a worker without the payload to leave it", is_left).await;
+    for number in 0..20 {
+        let batch = remote.batch(number).await;
+        assert!(!batch.state.is_terminal() && batch.attempts == 0, "{batch:?}");
+    }
+    drop(owner);
+    let (_owner, _) = site.serve("data", &words);
+    remote.completes(20).await;
+    assert_rows_once(&site.out(), 20);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_running_fleet_is_drained_and_goes_on_from_a_directory() {
     let Some(site) = Site::start() else { return };
@@ -113,6 +143,8 @@ fn mistakes_are_named() {
         let text = of(from, to);
         assert!(text.contains(says), "{from} to {to}: {text}");
     }
+    let unused = sheaf(&["coordinator", "migrate", "--from", &valkey, "--to", &folder]).stderr();
+    assert!(unused.contains("has no batches and no queues"), "{unused}");
     let none = ["coordinator", "migrate", "--abandon", "--from", &valkey, "--to", &folder];
     let refused = sheaf(&none).failed(5);
     assert!(refused.contains("is not being moved"), "{refused}");
