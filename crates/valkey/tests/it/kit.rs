@@ -125,7 +125,8 @@ where
     F: Future<Output = Result<T, Error>>,
 {
     let clock = SystemClock::shared();
-    let end = clock.elapsed() + DEADLINE;
+    // The longest outage of a soak takes as long as the deadline.
+    let end = clock.elapsed() + sized(DEADLINE, DEADLINE * 3);
     loop {
         match call().await {
             Ok(answer) => return answer,

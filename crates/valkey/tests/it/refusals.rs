@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use sheaf_coordinator::{
-    BatchSpec, ClaimRequest, Control, Coordinator, CoordinatorExt as _, QueuePolicy, Resolution,
-    SettleRequest, State,
+    BatchSpec, ClaimRequest, Control, Coordinator, QueuePolicy, Resolution, SettleRequest, State,
 };
 use sheaf_retry::Code;
 use sheaf_testkit::Valkey;
