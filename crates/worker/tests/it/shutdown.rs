@@ -17,7 +17,7 @@ fn gate() -> &'static Semaphore {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_runs_may_finish_and_what_waits_is_given_back() {
     let scene = Scene::new().await;
-    let gate = gate();
+    let (begun, gate) = (gate(), gate());
     for name in ["a", "b", "c"] {
         scene.add(name, &[1], RetryPolicy::none()).await;
     }
@@ -26,11 +26,14 @@ async fn what_runs_may_finish_and_what_waits_is_given_back() {
     let worker = scene.worker(
         config,
         Each(move |job: Job| async move {
+            begun.add_permits(1);
             gate.acquire().await.unwrap().forget();
             job.into_rows().await
         }),
     );
     scene.counts(State::Processing, 3).await;
+    // Under lease is not yet begun: then all three would be given back.
+    begun.acquire().await.unwrap().forget();
     let stopping = tokio::spawn(async move { worker.shutdown().await });
     scene.counts(State::Pending, 2).await;
     gate.add_permits(1);
