@@ -10,9 +10,9 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use prometheus_client::registry::Registry;
 use sheaf_coordinator::{
-    BatchSpec, ClaimRequest, Coordinator, CoordinatorExt as _, Error, Event, Extension, Fence,
-    Lease, LeaseRef, ListFilter, Outcome, Position, Resolution, SettleRequest, State, Verdict,
-    WatchFilter,
+    Batch, BatchSpec, ClaimRequest, Coordinator, CoordinatorExt as _, Error, Event, Extension,
+    Fence, Lease, LeaseRef, ListFilter, Outcome, Position, Resolution, SettleRequest, State,
+    Verdict, WatchFilter,
 };
 use sheaf_proto::BatchId;
 use sheaf_retry::{Class, Code, RetryPolicy, Retryable as _, SharedClock, SystemClock};
@@ -351,15 +351,21 @@ async fn work(
     }
 }
 
+/// Those of these batches that are known, however many they are.
+pub(crate) async fn known(coordinator: &ValkeyCoordinator, ids: &[BatchId]) -> Vec<Batch> {
+    let mut batches = Vec::new();
+    for page in ids.chunks(1_000) {
+        batches.extend(coordinator.get_all(page.to_vec()).await.unwrap());
+    }
+    batches
+}
+
 /// That each batch was completed by one attempt and one settle.
 pub(crate) async fn assert_once(coordinator: &ValkeyCoordinator, seen: &Seen) {
     let twice: Vec<_> = seen.settled.iter().filter(|(_, times)| **times != 1).collect();
     assert!(twice.is_empty(), "settled more than once: {twice:?}");
     let ids: Vec<_> = seen.registered.keys().map(|id| id.parse().unwrap()).collect();
-    let mut batches = Vec::new();
-    for page in ids.chunks(1_000) {
-        batches.extend(coordinator.get_all(page.to_vec()).await.unwrap());
-    }
+    let batches = known(coordinator, &ids).await;
     assert_eq!(batches.len(), seen.registered.len(), "acknowledged and not known");
     for batch in batches {
         let (id, state, attempts) = (batch.spec.id, batch.state, batch.attempts);
