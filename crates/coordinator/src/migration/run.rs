@@ -55,19 +55,11 @@ fn refused(operation: String) -> Error {
 /// What is left to do.
 enum Plan {
     /// From the beginning, or from where it was cut off.
-    Move { migration: Migration, is_resumed: bool, room: Room },
+    Move { migration: Migration, is_resumed: bool },
     /// The target is whole and must be opened.
     Open(Migration),
     /// Nothing.
     Done(Migration),
-}
-
-/// What is in the way in the target.
-#[derive(Clone, Copy, PartialEq)]
-enum Room {
-    Free,
-    /// A state that was moved elsewhere, and may be forgotten.
-    MovedBefore,
 }
 
 /// Moves everything from one coordinator to another, and makes sure of it.
@@ -86,8 +78,8 @@ pub async fn migrate(
     tell: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<Summary, Error> {
     let plan = plan(from, to, options, clock).await?;
-    let (migration, is_resumed, room) = match plan {
-        Plan::Move { migration, is_resumed, room } => (migration, is_resumed, room),
+    let (migration, is_resumed) = match plan {
+        Plan::Move { migration, is_resumed } => (migration, is_resumed),
         Plan::Open(migration) => {
             // Cut off after it was compared: once more, for what is told.
             let head = from.head().await?;
@@ -103,8 +95,9 @@ pub async fn migrate(
     drain(from, &migration, options, clock, tell).await?;
     from.enter(&Phase::Frozen(migration.clone())).await?;
     let head = from.head().await?;
-    if room == Room::MovedBefore {
-        // Not before: until it is filled, what is left would be a coordinator as any other.
+    if let Phase::Moved(_) = to.phase().await? {
+        // It may be forgotten: the plan has seen to that. Not before, for what is left would
+        // be a coordinator as any other until it is filled.
         to.discard().await?;
     }
     let after = to.fill(&migration, &head).await?;
@@ -140,7 +133,7 @@ async fn plan(
     let found = to.phase().await?;
     match from.phase().await? {
         Phase::Serving => {
-            let room = look_for_room(to, &found, None, options).await?;
+            look_for_room(to, &found, None, options).await?;
             let head = from.head().await?;
             if head.batches == 0 && head.queues.is_empty() {
                 let operation = format!(
@@ -154,11 +147,10 @@ async fn plan(
                 to: target,
                 began_at: clock.now(),
             };
-            Ok(Plan::Move { migration, is_resumed: false, room })
+            Ok(Plan::Move { migration, is_resumed: false })
         }
         Phase::Draining(migration) | Phase::Frozen(migration) => {
             let is_same = matches!(&found, Phase::Filling(other) if other.id == migration.id);
-            let mut room = Room::Free;
             if !is_same {
                 if migration.to != target {
                     return Err(refused(format!(
@@ -166,9 +158,9 @@ async fn plan(
                         migration.to
                     )));
                 }
-                room = look_for_room(to, &found, Some(&migration), options).await?;
+                look_for_room(to, &found, Some(&migration), options).await?;
             }
-            Ok(Plan::Move { migration, is_resumed: true, room })
+            Ok(Plan::Move { migration, is_resumed: true })
         }
         Phase::Moved(migration) => match found {
             Phase::Filling(other) if other.id == migration.id => Ok(Plan::Open(migration)),
@@ -188,20 +180,20 @@ async fn look_for_room(
     found: &Phase,
     migration: Option<&Migration>,
     options: &Options,
-) -> Result<Room, Error> {
+) -> Result<(), Error> {
     let target = to.name();
     match found {
         Phase::Serving => {
             let batches = to.head().await?.batches;
             if batches == 0 {
-                return Ok(Room::Free);
+                return Ok(());
             }
             Err(refused(format!(
                 "{target} has {batches} batches of its own; name one that is empty, such as \
                  another namespace or directory"
             )))
         }
-        Phase::Moved(_) if options.replace => Ok(Room::MovedBefore),
+        Phase::Moved(_) if options.replace => Ok(()),
         Phase::Moved(earlier) => Err(refused(format!(
             "{target} still has the state that was moved to {}; add --replace to forget it there",
             earlier.to
@@ -212,7 +204,7 @@ async fn look_for_room(
                 other.from
             )))
         }
-        Phase::Filling(_) => Ok(Room::Free),
+        Phase::Filling(_) => Ok(()),
         Phase::Draining(other) | Phase::Frozen(other) => {
             Err(refused(format!("{target} is itself being moved to {}", other.to)))
         }
