@@ -174,8 +174,14 @@ async fn reconcile(traffic: Traffic, coordinator: &Arc<ValkeyCoordinator>) {
     let (all, errors) = (seen.registered.len(), seen.errors.len());
     eprintln!("{all} registered, {} lost and told, {errors} calls sent again", lost.len());
     assert_fences_grow(&seen.fences);
+    for batch in kit::known(coordinator, &ids).await {
+        // A settle that was acknowledged and did not reach the replica leaves its batch under
+        // a lease that outlasts the test; nothing else is left undone.
+        let is_told =
+            batch.state == State::Processing && seen.settled.contains_key(batch.spec.id.as_str());
+        assert!(batch.state == State::Completed || is_told, "{batch:?}");
+    }
     let counts = kit::counts(coordinator).await;
-    // A settle that did not reach the replica leaves its batch under a lease that lasts.
     let there = counts[&State::Completed] + counts[&State::Processing];
     assert!(there >= seen.registered.len() as u64, "{counts:?}");
 }
