@@ -6,8 +6,8 @@ mod connector;
 mod options;
 mod pool;
 mod security;
-mod send;
 mod target;
+mod transfer;
 
 pub use channel::Channel;
 pub use connection::FlightConnection;
@@ -15,3 +15,4 @@ pub use options::{CallOptions, ClientConfig, FORWARDED};
 pub use pool::ChannelPool;
 pub use security::{ClientSecurity, TokenSource};
 pub use target::Target;
+pub(crate) use transfer::Transfer;

@@ -100,6 +100,7 @@ mod router;
 mod security;
 mod server;
 mod status;
+mod wire;
 
 pub use client::{
     CallOptions, Channel, ChannelPool, ClientConfig, ClientSecurity, FORWARDED, FlightConnection,

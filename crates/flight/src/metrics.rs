@@ -14,11 +14,80 @@ pub(crate) struct Metrics {
     rejected: Family<Labels<1>, Counter>,
     received: Counter,
     sent: Counter,
+    /// How bodies went through memory.
+    pub(crate) copies: BothWays,
     /// Calls under way, streams included.
     pub(crate) active: Gauge,
     /// Open connections.
     pub(crate) connections: Gauge,
     panics: Counter,
+}
+
+/// Bytes of gRPC messages of one direction: those that were copied between the
+/// socket's buffer and where they stay, and those that were not.
+///
+/// What the system copies into and out of the socket is not counted.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Copies {
+    copied: Counter,
+    wrapped: Counter,
+}
+
+impl Copies {
+    pub(crate) fn copied(&self, bytes: usize) {
+        self.copied.inc_by(bytes as u64);
+    }
+
+    pub(crate) fn wrapped(&self, bytes: usize) {
+        self.wrapped.inc_by(bytes as u64);
+    }
+
+    /// Bytes copied, and bytes that were not.
+    #[cfg(test)]
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        (self.copied.get(), self.wrapped.get())
+    }
+}
+
+/// What was sent and what was received.
+#[derive(Clone, Debug)]
+pub(crate) struct BothWays {
+    pub(crate) sent: Copies,
+    pub(crate) received: Copies,
+    copied: Family<Direction, Counter>,
+    wrapped: Family<Direction, Counter>,
+}
+
+type Direction = [(&'static str, &'static str); 1];
+
+impl Default for BothWays {
+    fn default() -> Self {
+        let (copied, wrapped) = (Family::default(), Family::default());
+        let of = |family: &Family<Direction, Counter>, direction| {
+            family.get_or_create(&[("direction", direction)]).clone()
+        };
+        let copies = |direction| Copies {
+            copied: of(&copied, direction),
+            wrapped: of(&wrapped, direction),
+        };
+        let (sent, received) = (copies("sent"), copies("received"));
+        BothWays { sent, received, copied, wrapped }
+    }
+}
+
+impl BothWays {
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "copied_bytes",
+            "Bytes of data calls that were copied once within this process",
+            self.copied.clone(),
+        );
+        registry.register(
+            "wrapped_bytes",
+            "Bytes of data calls that went from or to the network as they lie in memory",
+            self.wrapped.clone(),
+        );
+    }
 }
 
 impl Metrics {
@@ -41,6 +110,7 @@ impl Metrics {
             "Bytes of messages handed to the network",
             self.sent.clone(),
         );
+        self.copies.register(registry);
         registry.register("active_calls", "Calls under way", self.active.clone());
         registry.register("connections", "Open connections", self.connections.clone());
         registry.register("panics", "Panics contained in handlers", self.panics.clone());

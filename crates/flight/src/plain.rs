@@ -1,7 +1,7 @@
 //! The plain path: the stock Flight service on one side, [`FlightRouter`] on the other.
 //!
-//! `FlightData` exists here and nowhere else. A faster edge takes the place of
-//! this module and calls the same methods of the router.
+//! The calls that move data are served by [`crate::wire`], unless a server is
+//! told to do without; all others are served here.
 
 mod convert;
 
@@ -17,7 +17,6 @@ use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use sheaf_retry::Code;
-use tonic::metadata::KeyAndValueRef;
 use tonic::{Request, Response, Status, Streaming};
 
 pub(crate) use convert::{
@@ -27,9 +26,9 @@ pub(crate) use convert::{
 
 use crate::error::{Error, invalid};
 use crate::handler::{CallContext, MessageStream};
-use crate::router::sessions::COOKIE;
 use crate::router::{Asked, FlightRouter};
 use crate::status::inbound;
+use crate::wire;
 
 /// What gRPC framing, descriptor and field tags may add to a message: the
 /// exact limit is checked on the message itself.
@@ -71,24 +70,7 @@ impl Plain {
 
     /// Peer, headers and session of a call.
     fn context<T>(&self, request: &Request<T>) -> CallContext {
-        let headers: Vec<(String, String)> = request
-            .metadata()
-            .iter()
-            .filter_map(|pair| match pair {
-                KeyAndValueRef::Ascii(key, value) => {
-                    Some((key.as_str().to_owned(), value.to_str().ok()?.to_owned()))
-                }
-                KeyAndValueRef::Binary(..) => None,
-            })
-            .collect();
-        let session = headers
-            .iter()
-            .filter(|(name, _)| name == "cookie")
-            .flat_map(|(_, value)| value.split(';'))
-            .filter_map(|pair| pair.trim().split_once('='))
-            .find(|(name, _)| *name == COOKIE)
-            .and_then(|(_, id)| self.router.live_session(id));
-        CallContext { peer: request.remote_addr(), headers, session }
+        wire::context(&self.router, request.metadata().as_ref(), request.remote_addr())
     }
 
     /// The messages of a stream, and the descriptor that its first one carries.

@@ -24,7 +24,8 @@ use crate::health::Health;
 use crate::limits::Limits;
 use crate::message::Message;
 use crate::metrics::Metrics;
-use sessions::Sessions;
+use crate::wire::Memory;
+use sessions::{COOKIE, Sessions};
 
 /// Sends each call of a Flight port to the handler of its namespace.
 ///
@@ -44,6 +45,8 @@ pub(crate) struct Core {
     pub(crate) metrics: Metrics,
     pub(crate) health: Health,
     pub(crate) sessions: Sessions,
+    /// Where the bodies of received messages go.
+    pub(crate) memory: Memory,
 }
 
 struct Namespace {
@@ -189,9 +192,15 @@ impl FlightRouter {
         self.core.actions.iter().map(|(name, action)| (*name, action.description)).collect()
     }
 
-    /// The session that a cookie names, while it lives.
-    pub(crate) fn live_session(&self, id: &str) -> Option<String> {
-        self.core.sessions.touch(id).then(|| id.to_owned())
+    /// The session that a cookie among the headers names, while it lives.
+    pub(crate) fn session_of(&self, headers: &[(String, String)]) -> Option<String> {
+        headers
+            .iter()
+            .filter(|(name, _)| name == "cookie")
+            .flat_map(|(_, value)| value.split(';'))
+            .filter_map(|pair| pair.trim().split_once('='))
+            .find(|(name, _)| *name == COOKIE)
+            .and_then(|(_, id)| self.core.sessions.touch(id).then(|| id.to_owned()))
     }
 
     fn action_names(&self) -> String {

@@ -21,6 +21,8 @@ pub use gate::CutCall;
 pub use handle::{Drained, ServerHandle};
 pub use listener::{Exposure, Listener};
 
+pub(crate) use call::trailers;
+
 use crate::error::{Error, invalid};
 use crate::plain::{FLIGHT_SERVICE, Plain};
 use crate::router::FlightRouter;
@@ -64,6 +66,7 @@ pub struct Server {
     services: Vec<&'static str>,
     descriptors: Vec<&'static [u8]>,
     security: Security,
+    is_plain: bool,
     wrong: Vec<String>,
 }
 
@@ -78,6 +81,7 @@ impl Server {
             services: vec![FLIGHT_SERVICE],
             descriptors: vec![FLIGHT_DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET],
             security: Security::none(),
+            is_plain: false,
             wrong: Vec::new(),
         }
     }
@@ -115,6 +119,14 @@ impl Server {
         self
     }
 
+    /// Has gRPC's own codec serve DoGet, DoPut and DoExchange, which copies every
+    /// body several times: the same bytes, slower. For comparison.
+    #[must_use]
+    pub fn plain(mut self) -> Self {
+        self.is_plain = true;
+        self
+    }
+
     /// Serves under TLS, and only to who has a token, as far as `security` has
     /// them; without, everything is open. gRPC health needs no token.
     #[must_use]
@@ -147,7 +159,8 @@ impl Server {
         let (shutdown, kill) = (CancellationToken::new(), CancellationToken::new());
         let incoming =
             connection::incoming(listener.into_tokio()?, Arc::clone(&gate), kill.clone());
-        let service = call::CallService::new(routes, Arc::clone(&gate));
+        let data = (!self.is_plain).then_some(self.router);
+        let service = call::CallService::new(routes, data, Arc::clone(&gate));
         let serving = transport(&core.limits).serve_with_incoming_shutdown(
             service,
             incoming,

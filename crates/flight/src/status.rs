@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::StatusCode;
 use sheaf_retry::{Code, Retryable};
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code as Grpc, Status};
@@ -212,6 +213,22 @@ pub(crate) fn inbound(status: Status, max_message_bytes: usize) -> Error {
             format!("the client broke off its stream: {}", status.message()),
         ),
     }
+}
+
+/// An answer that is none of gRPC: something else listens there, or stands between.
+pub(crate) fn without_status(http: StatusCode) -> Status {
+    let grpc = match http {
+        StatusCode::BAD_REQUEST => Grpc::Internal,
+        StatusCode::UNAUTHORIZED => Grpc::Unauthenticated,
+        StatusCode::FORBIDDEN => Grpc::PermissionDenied,
+        StatusCode::NOT_FOUND => Grpc::Unimplemented,
+        StatusCode::TOO_MANY_REQUESTS
+        | StatusCode::BAD_GATEWAY
+        | StatusCode::SERVICE_UNAVAILABLE
+        | StatusCode::GATEWAY_TIMEOUT => Grpc::Unavailable,
+        _ => Grpc::Unknown,
+    };
+    Status::new(grpc, format!("the answer is HTTP {http} and no gRPC"))
 }
 
 /// The size in gRPC's own words: its limit there has room for framing, so that

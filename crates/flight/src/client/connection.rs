@@ -10,16 +10,17 @@ use futures::stream::BoxStream;
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use sheaf_retry::{Code, RetryPolicy, Retryable as _, SharedClock};
 use tonic::metadata::{MetadataKey, MetadataValue};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::body::Body;
+use tonic::{Request, Response, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
-use super::send::outgoing;
-use super::{CallOptions, Channel, ClientConfig, Target};
+use super::{CallOptions, Channel, ClientConfig, Target, Transfer};
 use crate::error::{Error, invalid};
 use crate::handler::{FlightEntry, MessageStream};
-use crate::plain::{FRAMING_BYTES, descriptor_to_wire, info_from_wire, message_from_wire};
+use crate::plain::{FRAMING_BYTES, descriptor_to_wire, info_from_wire};
+use crate::wire::{self, Failure, Opened};
 
 /// Flight calls to one server, over a channel shared with others. Cheap to clone.
 ///
@@ -30,10 +31,18 @@ use crate::plain::{FRAMING_BYTES, descriptor_to_wire, info_from_wire, message_fr
 #[derive(Clone)]
 pub struct FlightConnection {
     target: Target,
-    client: FlightServiceClient<Channel>,
-    channel: Channel,
+    stubs: Stubs,
     config: Arc<ClientConfig>,
+    transfer: Transfer,
     clock: SharedClock,
+}
+
+/// What calls are made with.
+#[derive(Clone)]
+struct Stubs {
+    /// Calls that move no data.
+    flight: FlightServiceClient<Channel>,
+    channel: Channel,
 }
 
 impl FlightConnection {
@@ -41,13 +50,15 @@ impl FlightConnection {
         target: Target,
         channel: Channel,
         config: Arc<ClientConfig>,
+        transfer: Transfer,
         clock: SharedClock,
     ) -> Self {
         let limit = config.max_message_bytes.saturating_add(FRAMING_BYTES);
-        let client = FlightServiceClient::new(channel.clone())
+        let flight = FlightServiceClient::new(channel.clone())
             .max_decoding_message_size(limit)
             .max_encoding_message_size(limit);
-        FlightConnection { target, client, channel, config, clock }
+        let stubs = Stubs { flight, channel };
+        FlightConnection { target, stubs, config, transfer, clock }
     }
 
     /// Whom it calls.
@@ -58,7 +69,7 @@ impl FlightConnection {
     /// The channel, for other gRPC services on the same port: their calls carry
     /// the token too.
     pub fn channel(&self) -> Channel {
-        self.channel.clone()
+        self.stubs.channel.clone()
     }
 
     /// Puts a stream (schema first) and returns the `app_metadata` of the
@@ -76,15 +87,12 @@ impl FlightConnection {
         options: &CallOptions,
         messages: MessageStream,
     ) -> Result<Bytes, Error> {
-        let (data, failure) = outgoing(descriptor(path), messages);
-        let request = self.request(data, options, options.deadline)?;
-        let mut client = self.client.clone();
+        let (messages, failure) = wire::source(messages, self.config.max_message_bytes);
+        let request = self.data_request(path, options, options.deadline, messages)?;
+        let channel = self.stubs.channel.clone();
         let call = async move {
-            let mut results = client.do_put(request).await?.into_inner();
-            let first = results.message().await?;
-            // The status comes after the result: only it says that all is well.
-            while results.message().await?.is_some() {}
-            Ok(first.map(|result| result.app_metadata))
+            let opened = wire::open(channel, wire::PUT, request).await?;
+            wire::read_answer(opened).await
         };
         let call = self.within(options.deadline, "DoPut", call);
         let result = tokio::select! {
@@ -104,8 +112,9 @@ impl FlightConnection {
     /// itself may end with an error too.
     pub async fn get(&self, ticket: &str, options: &CallOptions) -> Result<MessageStream, Error> {
         let ticket = Ticket { ticket: Bytes::copy_from_slice(ticket.as_bytes()) };
-        let answer = self.read("DoGet", ticket, options, async |mut client, request| {
-            client.do_get(request).await
+        let answer = self.read("DoGet", ticket, options, async |stubs, request| {
+            let request = request.map(|ticket| wire::one(&ticket));
+            wire::open(stubs.channel, wire::GET, request).await.map(Response::new)
         });
         Ok(self.messages(answer.await?))
     }
@@ -116,8 +125,8 @@ impl FlightConnection {
     /// Those of the server, `unavailable`, `deadline_exceeded`.
     pub async fn info(&self, path: &[&str], options: &CallOptions) -> Result<FlightEntry, Error> {
         let asked = descriptor(path);
-        let answer = self.read("GetFlightInfo", asked, options, async |mut client, request| {
-            client.get_flight_info(request).await
+        let answer = self.read("GetFlightInfo", asked, options, async |mut stubs, request| {
+            stubs.flight.get_flight_info(request).await
         });
         info_from_wire(answer.await?)
     }
@@ -132,8 +141,8 @@ impl FlightConnection {
         options: &CallOptions,
     ) -> Result<BoxStream<'static, Result<FlightEntry, Error>>, Error> {
         let criteria = Criteria { expression: criteria };
-        let answer = self.read("ListFlights", criteria, options, async |mut client, request| {
-            client.list_flights(request).await
+        let answer = self.read("ListFlights", criteria, options, async |mut stubs, request| {
+            stubs.flight.list_flights(request).await
         });
         let target = self.target.clone();
         let entries = answer.await?.map(move |info| match info {
@@ -160,8 +169,8 @@ impl FlightConnection {
             options.retry = Some(RetryPolicy::none());
         }
         // The deadline holds for the whole answer, which is short.
-        let answer = self.read(name, action, &options, async |mut client, request| {
-            let results = client.do_action(request).await?.into_inner();
+        let answer = self.read(name, action, &options, async |mut stubs, request| {
+            let results = stubs.flight.do_action(request).await?.into_inner();
             let bodies: Vec<Bytes> = results.map_ok(|result| result.body).try_collect().await?;
             Ok(Response::new(bodies))
         });
@@ -178,7 +187,7 @@ impl FlightConnection {
         let deadline = options.deadline.or(self.config.deadline);
         let asked = HealthCheckRequest { service: service.to_owned() };
         let request = self.request(asked, options, None)?;
-        let mut client = HealthClient::new(self.channel.clone());
+        let mut client = HealthClient::new(self.stubs.channel.clone());
         let call = async move { client.check(request).await };
         let answer = self.within(deadline, "Check", call).await?.into_inner();
         Ok(answer.status() == ServingStatus::Serving)
@@ -189,8 +198,8 @@ impl FlightConnection {
     /// # Errors
     /// Those of the server, `unavailable`, `deadline_exceeded`.
     pub async fn actions(&self, options: &CallOptions) -> Result<Vec<(String, String)>, Error> {
-        let answer = self.read("ListActions", Empty {}, options, async |mut client, request| {
-            let types = client.list_actions(request).await?.into_inner();
+        let answer = self.read("ListActions", Empty {}, options, async |mut stubs, request| {
+            let types = stubs.flight.list_actions(request).await?.into_inner();
             let pairs: Vec<(String, String)> =
                 types.map_ok(|one| (one.r#type, one.description)).try_collect().await?;
             Ok(Response::new(pairs))
@@ -209,20 +218,19 @@ impl FlightConnection {
         options: &CallOptions,
         messages: MessageStream,
     ) -> Result<MessageStream, Error> {
-        let (data, failure) = outgoing(descriptor(path), messages);
+        let (messages, failure) = wire::source(messages, self.config.max_message_bytes);
         // Fused: it is asked again after the stream has ended well.
         let mut failure = failure.fuse();
         let deadline = options.deadline.or(self.config.deadline);
-        let request = self.request(data, options, None)?;
-        let mut client = self.client.clone();
-        let call =
-            self.within(deadline, "DoExchange", async move { client.do_exchange(request).await });
+        let request = self.data_request(path, options, None, messages)?;
+        let opened = wire::open(self.stubs.channel.clone(), wire::EXCHANGE, request);
+        let call = self.within(deadline, "DoExchange", opened);
         let answer = tokio::select! {
             biased;
             Ok(error) = &mut failure => return Err(error),
             answer = call => answer?,
         };
-        let answers = self.messages(answer.into_inner());
+        let answers = self.messages(answer);
         // Dropping the answers is what breaks the call off.
         let failed = futures::stream::once(failure).filter_map(|failed| async { failed.ok() });
         let both =
@@ -242,7 +250,7 @@ impl FlightConnection {
         what: &str,
         message: M,
         options: &CallOptions,
-        call: impl AsyncFn(FlightServiceClient<Channel>, Request<M>) -> Result<Response<T>, Status>,
+        call: impl AsyncFn(Stubs, Request<M>) -> Result<Response<T>, Status>,
     ) -> Result<T, Error>
     where
         M: Clone,
@@ -251,7 +259,7 @@ impl FlightConnection {
         let policy = options.retry.as_ref().unwrap_or(&self.config.retry);
         let attempt = async |_attempt: u32| {
             let request = self.request(message.clone(), options, None)?;
-            let answer = call(self.client.clone(), request);
+            let answer = call(self.stubs.clone(), request);
             self.within(deadline, what, answer).await.map(Response::into_inner)
         };
         let clock = self.clock.clone();
@@ -303,9 +311,30 @@ impl FlightConnection {
         }
     }
 
-    fn messages(&self, stream: Streaming<arrow_flight::FlightData>) -> MessageStream {
+    /// A request whose body is messages, the first with the descriptor of a path.
+    fn data_request(
+        &self,
+        path: &[&str],
+        options: &CallOptions,
+        timeout: Option<Duration>,
+        messages: MessageStream,
+    ) -> Result<Request<Body>, Error> {
+        let sent = self.transfer.copies.sent.clone();
+        let body = wire::requests(&descriptor(path), messages, sent);
+        self.request(body, options, timeout)
+    }
+
+    fn messages(&self, opened: Opened) -> MessageStream {
         let target = self.target.clone();
-        stream.map_ok(message_from_wire).map_err(move |status| named(&target, status)).boxed()
+        let Transfer { memory, copies } = self.transfer.clone();
+        let messages = opened.messages(self.config.max_message_bytes, memory, copies.received);
+        let messages = messages.map_err(move |failure| match failure {
+            Failure::Status(status) => named(&target, status),
+            Failure::Wrong(error) => {
+                Error::new(error.code(), format!("{target}: {}", error.message()))
+            }
+        });
+        messages.boxed()
     }
 }
 

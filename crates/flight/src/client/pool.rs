@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use prometheus_client::registry::Registry;
 use sheaf_retry::{Code, SharedClock};
 use tonic::transport::Endpoint;
 
 use super::connector::Connector;
 use super::security::Bearer;
-use super::{Channel, ClientConfig, ClientSecurity, FlightConnection, Target};
+use super::{Channel, ClientConfig, ClientSecurity, FlightConnection, Target, Transfer};
 use crate::error::{Error, invalid};
 use crate::server::{
     CONNECTION_WINDOW, FRAME_BYTES, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, STREAM_WINDOW,
@@ -30,6 +31,7 @@ struct Shared {
     security: Arc<ClientSecurity>,
     bearer: Arc<Bearer>,
     channels: Mutex<HashMap<Target, Pooled>>,
+    transfer: Transfer,
 }
 
 struct Pooled {
@@ -43,7 +45,8 @@ impl ChannelPool {
         let security = Arc::new(config.security.clone());
         let bearer = Arc::new(Bearer::new(security.token.clone(), clock.clone()));
         let (config, channels) = (Arc::new(config), Mutex::default());
-        let shared = Shared { config, clock, security, bearer, channels };
+        let transfer = Transfer::default();
+        let shared = Shared { config, clock, security, bearer, channels, transfer };
         ChannelPool { shared: Arc::new(shared) }
     }
 
@@ -55,8 +58,9 @@ impl ChannelPool {
     pub fn connection(&self, target: &str) -> Result<FlightConnection, Error> {
         let target: Target = target.parse()?;
         let channel = self.channel(&target)?;
-        let shared = &self.shared;
-        Ok(FlightConnection::new(target, channel, Arc::clone(&shared.config), shared.clock.clone()))
+        let Shared { config, clock, transfer, .. } = &*self.shared;
+        let (config, transfer) = (Arc::clone(config), transfer.clone());
+        Ok(FlightConnection::new(target, channel, config, transfer, clock.clone()))
     }
 
     /// The channel to a target, for gRPC services other than Flight.
@@ -108,6 +112,13 @@ impl ChannelPool {
         let (security, clock) = (Arc::clone(&shared.security), shared.clock.clone());
         let connector = Connector::new(target.clone(), security, clock);
         Ok(endpoint.origin(origin).connect_with_connector_lazy(connector))
+    }
+
+    /// Registers `sheaf_flight_client_copied_bytes` and `…_wrapped_bytes`: how
+    /// what this pool sent and received went through memory.
+    pub fn register_metrics(&self, registry: &mut Registry) {
+        let registry = registry.sub_registry_with_prefix("sheaf_flight_client");
+        self.shared.transfer.copies.register(registry);
     }
 
     /// Targets with a channel now.

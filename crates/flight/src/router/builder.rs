@@ -8,6 +8,7 @@ use prometheus_client::registry::Registry;
 use sheaf_retry::{SharedClock, SystemClock};
 
 use super::sessions::Sessions;
+use crate::wire::Memory;
 use super::{Action, Core, FlightRouter, Namespace, actions};
 use crate::error::{Error, invalid};
 use crate::handler::{ActionHandler, Handler};
@@ -102,6 +103,7 @@ impl RouterBuilder {
             clock,
             metrics: self.metrics,
             health: Health::default(),
+            memory: Memory::default(),
             sessions,
         };
         Ok(FlightRouter { core: Arc::new(core) })

@@ -21,19 +21,23 @@ use super::body::{CallBody, RequestBody};
 use super::gate::{CallGuard, Gate};
 use crate::error::{Error, invalid};
 use crate::plain::FLIGHT_SERVICE;
+use crate::router::FlightRouter;
 use crate::security::Grant;
 use crate::status::{CODE_TRAILER, inbound};
+use crate::wire::{self, Data};
 
 /// Admits, counts and contains calls on their way to the routes.
 #[derive(Clone)]
 pub(super) struct CallService {
     routes: Routes,
+    /// Answers the calls that move data; without it the routes do.
+    data: Option<FlightRouter>,
     gate: Arc<Gate>,
 }
 
 impl CallService {
-    pub(super) fn new(routes: Routes, gate: Arc<Gate>) -> Self {
-        CallService { routes, gate }
+    pub(super) fn new(routes: Routes, data: Option<FlightRouter>, gate: Arc<Gate>) -> Self {
+        CallService { routes, data, gate }
     }
 
     async fn run(mut self, mut request: Request<Body>) -> Response<Body> {
@@ -49,7 +53,7 @@ impl CallService {
         };
         let request = self.watch(request);
         let end = End { cut: self.gate.cut_token(), grant };
-        let answer = AssertUnwindSafe(self.routes.call(request)).catch_unwind();
+        let answer = AssertUnwindSafe(self.answer(&path, request)).catch_unwind();
         let answer = tokio::select! {
             biased;
             answer = answer => answer,
@@ -66,6 +70,17 @@ impl CallService {
             guard.end(code);
         }
         response.map(|body| Body::new(CallBody::new(body, guard, end)))
+    }
+
+    async fn answer(
+        &mut self,
+        path: &str,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, Infallible> {
+        match (Data::of(path), &self.data) {
+            (Some(call), Some(router)) => Ok(wire::serve(router, call, request).await),
+            _ => self.routes.call(request).await,
+        }
     }
 
     /// gRPC refuses by itself what it cannot read, such as a call over the limit
@@ -186,10 +201,10 @@ pub(super) fn panic_trailers(
     trailers(guard.panicked(panic))
 }
 
-/// An error as the trailers of a call that had begun well.
-pub(super) fn trailers(error: Error) -> HeaderMap {
+/// How a call ended that had begun well, as its trailers.
+pub(crate) fn trailers(status: impl Into<Status>) -> HeaderMap {
     let mut trailers = HeaderMap::new();
-    if let Err(broken) = Status::from(error).add_header(&mut trailers) {
+    if let Err(broken) = status.into().add_header(&mut trailers) {
         tracing::error!(%broken, "an error does not fit into trailers");
     }
     trailers

@@ -1,0 +1,95 @@
+//! The messages of a request or an answer, as its bytes come.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use futures::Stream;
+use http::HeaderMap;
+use http_body::Body as _;
+use sheaf_retry::Code;
+use tonic::Status;
+use tonic::body::Body;
+
+use super::decode::{Decoder, Received};
+use super::memory::Memory;
+use crate::error::Error;
+use crate::metrics::Copies;
+
+/// How a stream fails: its bytes are wrong, or no more of them come.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// What came is no stream of messages.
+    Wrong(Error),
+    /// gRPC says that the stream has failed.
+    Status(Status),
+}
+
+/// Reads the messages of a body, and its trailers.
+pub(crate) struct Incoming {
+    body: Body,
+    decoder: Decoder,
+    piece: Bytes,
+    /// What came behind the messages.
+    trailers: Option<HeaderMap>,
+    over: bool,
+}
+
+impl Incoming {
+    /// The messages of `body`, each of at most `limit` bytes.
+    pub(crate) fn new(body: Body, limit: usize, memory: Memory, copies: Copies) -> Self {
+        let decoder = Decoder::new(limit, memory, copies);
+        Incoming { body, decoder, piece: Bytes::new(), trailers: None, over: false }
+    }
+
+    /// What came behind the messages, once they are over.
+    pub(crate) fn trailers(&self) -> Option<&HeaderMap> {
+        self.trailers.as_ref()
+    }
+
+    fn end(&mut self) -> Option<Result<Received, Failure>> {
+        self.over = true;
+        if self.decoder.is_between_messages() {
+            return None;
+        }
+        let text = "the stream ends within a message; send it again whole";
+        Some(Err(Failure::Wrong(Error::new(Code::MalformedData, text))))
+    }
+}
+
+impl Stream for Incoming {
+    type Item = Result<Received, Failure>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        loop {
+            if this.over {
+                return Poll::Ready(None);
+            }
+            match this.decoder.next(&mut this.piece) {
+                Ok(Some(received)) => return Poll::Ready(Some(Ok(received))),
+                Ok(None) => {}
+                Err(error) => {
+                    this.over = true;
+                    return Poll::Ready(Some(Err(Failure::Wrong(error))));
+                }
+            }
+            // Nothing of the last piece is kept while the next one is waited for.
+            this.piece = Bytes::new();
+            match ready!(Pin::new(&mut this.body).poll_frame(context)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(piece) => this.piece = piece,
+                    Err(frame) => {
+                        this.trailers = frame.into_trailers().ok();
+                        return Poll::Ready(this.end());
+                    }
+                },
+                Some(Err(status)) => {
+                    this.over = true;
+                    return Poll::Ready(Some(Err(Failure::Status(status))));
+                }
+                None => return Poll::Ready(this.end()),
+            }
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! The body of a request or an answer, as messages come.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use arrow_flight::FlightDescriptor;
+use bytes::Bytes;
+use futures::stream::{self, StreamExt as _};
+use http_body::{Body, Frame};
+use sheaf_retry::Code;
+use tokio::sync::oneshot;
+use tonic::Status;
+
+use super::encode::Encoder;
+use crate::error::Error;
+use crate::handler::MessageStream;
+use crate::message::Message;
+use crate::metrics::Copies;
+use crate::server::trailers;
+
+/// Messages on their way out.
+pub(super) struct Outgoing {
+    messages: MessageStream,
+    encoder: Encoder,
+    /// Goes with the first message.
+    descriptor: Option<Vec<u8>>,
+    /// Whether trailers say how it ended, as an answer's do.
+    is_answer: bool,
+    /// How the messages ended.
+    ended: Option<Result<(), Error>>,
+    over: bool,
+}
+
+impl Outgoing {
+    /// An answer: its trailers say how it ended.
+    pub(super) fn answer(messages: MessageStream, copies: Copies) -> Self {
+        Self::new(messages, None, copies, true)
+    }
+
+    fn new(
+        messages: MessageStream,
+        descriptor: Option<Vec<u8>>,
+        copies: Copies,
+        is_answer: bool,
+    ) -> Self {
+        let encoder = Encoder::new(copies);
+        Outgoing { messages, encoder, descriptor, is_answer, ended: None, over: false }
+    }
+
+    /// Gathers messages until there is something to send.
+    fn gather(&mut self, context: &mut Context<'_>) {
+        while self.ended.is_none() && !self.encoder.is_full() {
+            match self.messages.poll_next_unpin(context) {
+                Poll::Ready(Some(Ok(message))) => {
+                    self.encoder.push(message, self.descriptor.take().as_deref());
+                }
+                Poll::Ready(Some(Err(error))) => self.ended = Some(Err(error)),
+                Poll::Ready(None) => self.ended = Some(Ok(())),
+                Poll::Pending => break,
+            }
+        }
+    }
+}
+
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = self.get_mut();
+        if this.over {
+            return Poll::Ready(None);
+        }
+        if let Some(piece) = this.encoder.pop() {
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
+        this.gather(context);
+        // What was gathered goes out before more is waited for.
+        if let Some(piece) = this.encoder.pop().or_else(|| this.encoder.cut()) {
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
+        let Some(ended) = this.ended.take() else { return Poll::Pending };
+        this.over = true;
+        let status = match (ended, this.is_answer) {
+            (_, false) => return Poll::Ready(None),
+            (Ok(()), true) => trailers(Status::ok("")),
+            (Err(error), true) => trailers(Status::from(error)),
+        };
+        Poll::Ready(Some(Ok(Frame::trailers(status))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.over
+    }
+}
+
+/// The body of a request, the first of its messages with the descriptor.
+pub(crate) fn requests(
+    descriptor: &FlightDescriptor,
+    messages: MessageStream,
+    copies: Copies,
+) -> tonic::body::Body {
+    let descriptor = Some(prost::Message::encode_to_vec(descriptor));
+    tonic::body::Body::new(Outgoing::new(messages, descriptor, copies, false))
+}
+
+/// The messages of a source up to its first error, and where that turns up; one
+/// of more than `limit` bytes is an error.
+///
+/// gRPC has no way to end a request stream with an error: an orderly end would
+/// tell the server to keep what it has. So after an error the stream stays
+/// open and silent, and the caller, told by the receiver, drops the whole call,
+/// which the server sees as broken off.
+pub(crate) fn source(
+    messages: MessageStream,
+    limit: usize,
+) -> (MessageStream, oneshot::Receiver<Error>) {
+    let (failed, failure) = oneshot::channel();
+    let state = (messages, Some(failed));
+    let sound = stream::unfold(state, move |(mut messages, failed)| async move {
+        match messages.next().await.map(|message| check_size(message?, limit)) {
+            Some(Ok(message)) => Some((Ok(message), (messages, failed))),
+            Some(Err(error)) => {
+                if let Some(failed) = failed {
+                    // Nobody listens any more where the call is over already.
+                    drop(failed.send(error));
+                }
+                std::future::pending().await
+            }
+            None => None,
+        }
+    });
+    (sound.boxed(), failure)
+}
+
+fn check_size(message: Message, limit: usize) -> Result<Message, Error> {
+    let bytes = message.len();
+    if bytes <= limit {
+        return Ok(message);
+    }
+    Err(Error::new(
+        Code::LimitExceeded,
+        format!("a message has {bytes} bytes, max_message_bytes is {limit}; use smaller record batches"),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+    use crate::error::invalid;
+
+    fn message() -> Message {
+        Message::new(Bytes::from_static(b"h"), Bytes::new())
+    }
+
+    #[tokio::test]
+    async fn an_error_of_the_source_is_no_end_of_a_request() {
+        let messages = stream::iter([Ok(message()), Err(invalid("broken"))]).boxed();
+        let (messages, mut failure) = source(messages, 1 << 20);
+        let mut body = requests(&FlightDescriptor::default(), messages, Copies::default());
+        assert!(body.frame().await.unwrap().unwrap().is_data());
+        assert!(body.frame().now_or_never().is_none());
+        assert_eq!(failure.try_recv().unwrap().message(), "broken");
+    }
+
+    #[tokio::test]
+    async fn an_answer_ends_with_its_status() {
+        for (last, code) in [(None, "0"), (Some(Err(invalid("broken"))), "3")] {
+            let messages = stream::iter([Some(Ok(message())), last].into_iter().flatten()).boxed();
+            let mut body = Outgoing::answer(messages, Copies::default());
+            assert!(body.frame().await.unwrap().unwrap().is_data());
+            let trailers = body.frame().await.unwrap().unwrap().into_trailers().unwrap();
+            assert_eq!(trailers["grpc-status"], code);
+            assert!(body.frame().await.is_none());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_gathered_goes_out_before_more_is_waited_for() {
+        let messages = stream::iter([Ok(message())]).chain(stream::pending()).boxed();
+        let mut body = Outgoing::answer(messages, Copies::default());
+        assert!(body.frame().now_or_never().unwrap().unwrap().unwrap().is_data());
+        assert!(body.frame().now_or_never().is_none());
+    }
+}
