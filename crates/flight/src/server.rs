@@ -25,8 +25,9 @@ pub(crate) use call::trailers;
 
 use crate::error::{Error, invalid};
 use crate::plain::{FLIGHT_SERVICE, Plain};
-use crate::router::FlightRouter;
+use crate::router::{self, FlightRouter};
 use crate::security::Security;
+use crate::wire::IDLE_TIME;
 use gate::Gate;
 
 /// Descriptors of Flight's own service, for reflection.
@@ -171,6 +172,7 @@ impl Server {
                 tracing::error!(%error, "the Flight server ended");
             }
         });
+        tokio::spawn(give_back_memory(Arc::clone(&core), kill.clone()));
         tracing::debug!(%address, "serving Flight");
         Ok(ServerHandle::new(address, core, gate, shutdown, kill, task))
     }
@@ -215,6 +217,16 @@ impl std::fmt::Debug for Server {
             .field("router", &self.router)
             .field("services", &self.services)
             .finish_non_exhaustive()
+    }
+}
+
+/// Gives memory that nothing was received into for a while back to the system.
+async fn give_back_memory(core: Arc<router::Core>, end: CancellationToken) {
+    while end.run_until_cancelled(core.memory.keeps_much()).await.is_some() {
+        if end.run_until_cancelled(core.clock.sleep(IDLE_TIME / 2)).await.is_none() {
+            return;
+        }
+        core.memory.give_back_old();
     }
 }
 

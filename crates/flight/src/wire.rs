@@ -24,7 +24,7 @@ mod varint;
 
 pub(crate) use call::{EXCHANGE, GET, Opened, PUT, one, open, read_answer};
 pub(crate) use incoming::Failure;
-pub(crate) use memory::Memory;
+pub(crate) use memory::{IDLE_TIME, Memory, Spare};
 pub(crate) use outgoing::{requests, source};
 pub(crate) use serve::{Data, context, serve};
 

@@ -104,6 +104,11 @@ impl Account {
         self.quota
     }
 
+    /// Bytes that are not in use, of what all namespaces share.
+    pub(crate) fn spare(&self) -> u64 {
+        self.budget.limit.saturating_sub(self.budget.used())
+    }
+
     /// Whether this much could ever fit.
     pub(crate) fn can_ever_hold(&self, bytes: u64) -> bool {
         bytes <= self.quota

@@ -131,6 +131,11 @@ impl Store {
         Ok(Store { inner })
     }
 
+    /// Bytes of its memory limit that are not in use.
+    pub fn spare_memory(&self) -> u64 {
+        self.inner.account.spare()
+    }
+
     /// What the store counts.
     pub fn metrics(&self) -> &Metrics {
         &self.inner.metrics

@@ -45,7 +45,7 @@ impl ChannelPool {
         let security = Arc::new(config.security.clone());
         let bearer = Arc::new(Bearer::new(security.token.clone(), clock.clone()));
         let (config, channels) = (Arc::new(config), Mutex::default());
-        let transfer = Transfer::default();
+        let transfer = Transfer::new(clock.clone());
         let shared = Shared { config, clock, security, bearer, channels, transfer };
         ChannelPool { shared: Arc::new(shared) }
     }

@@ -5,7 +5,7 @@ use bytes::{Buf as _, Bytes};
 use prost::Message as _;
 use sheaf_retry::Code;
 
-use super::memory::{ALIGNMENT, Body, Memory};
+use super::memory::{ALIGNMENT, Body, Memory, Receiving};
 use super::{PREFIX, field, varint};
 use crate::error::Error;
 use crate::message::Message;
@@ -35,6 +35,7 @@ pub(crate) struct Received {
 /// Arrow needs it, is taken as it is.
 pub(super) struct Decoder {
     memory: Memory,
+    _receiving: Receiving,
     copies: Copies,
     /// Bytes of one message, without framing.
     limit: usize,
@@ -63,7 +64,8 @@ const START: State = State::Prefix { bytes: [0; PREFIX], filled: 0 };
 impl Decoder {
     /// A decoder of messages of at most `limit` bytes.
     pub(super) fn new(limit: usize, memory: Memory, copies: Copies) -> Self {
-        Decoder { memory, copies, limit, state: START, received: Received::default() }
+        let _receiving = memory.receiving();
+        Decoder { memory, _receiving, copies, limit, state: START, received: Received::default() }
     }
 
     /// Whether the stream may end here.
@@ -302,7 +304,7 @@ fn cut() -> Error {
 mod tests {
     use arrow_flight::FlightData;
     use bytes::{BufMut as _, BytesMut};
-    use sheaf_retry::Retryable as _;
+    use sheaf_retry::{Retryable as _, SystemClock};
 
     use super::*;
 
@@ -317,7 +319,7 @@ mod tests {
     }
 
     fn decode(bytes: &[u8], piece: usize) -> Result<Vec<Received>, Error> {
-        let mut decoder = Decoder::new(LIMIT, Memory::default(), Copies::default());
+        let mut decoder = Decoder::new(LIMIT, Memory::of_client(SystemClock::shared()), Copies::default());
         let mut all = Vec::new();
         for piece in bytes.chunks(piece.max(1)) {
             let mut piece = Bytes::copy_from_slice(piece);
@@ -412,8 +414,8 @@ mod tests {
     #[test]
     fn a_piece_that_is_an_aligned_body_is_taken_as_it_is() {
         let copies = Copies::default();
-        let mut decoder = Decoder::new(LIMIT, Memory::default(), copies.clone());
-        let mut body = Memory::default().body(100_000).unwrap();
+        let mut decoder = Decoder::new(LIMIT, Memory::of_client(SystemClock::shared()), copies.clone());
+        let mut body = Memory::of_client(SystemClock::shared()).body(100_000).unwrap();
         body.fill(&[5; 100_000]);
         let body = body.finish();
         let mut head = BytesMut::new();

@@ -1,11 +1,14 @@
 //! Memory for the bodies of messages: aligned as Arrow wants it, used again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use memmap2::MmapMut;
+use sheaf_retry::SharedClock;
+use tokio::sync::Notify;
 
 /// Bodies begin at multiples of this, as Arrow recommends.
 pub(super) const ALIGNMENT: usize = 64;
@@ -14,30 +17,81 @@ pub(super) const ALIGNMENT: usize = 64;
 /// the allocator is as good at that.
 const OWN_PAGES: usize = 128 << 10;
 
-/// Free pages that are kept for the next body; more goes back to the system.
-const MAX_IDLE: usize = 64 << 20;
+/// Free pages that are kept while nothing is received.
+const IDLE_AT_REST: usize = 16 << 20;
+/// The same while something is received, whatever else is spare.
+const IDLE_AT_WORK: usize = 48 << 20;
+/// The same in a client: two bodies of 64 MiB in turns.
+const IDLE_IN_CLIENT: usize = 144 << 20;
+
+/// Pages beyond those kept at rest go back to the system when they were not
+/// needed for so long.
+pub(crate) const IDLE_TIME: Duration = Duration::from_secs(5);
+
+/// A large page, as most systems have them.
+const HUGE_PAGE: usize = 2 << 20;
 
 /// Sizes of pages are rounded up to one of so many between two powers of two:
 /// what was one body fits another, and at most a sixteenth is lost.
 const STEPS: usize = 16;
 
+/// How many bytes of its memory a server does not use at the moment.
+pub(crate) type Spare = Arc<dyn Fn() -> u64 + Send + Sync>;
+
 /// Hands out memory for bodies, and keeps what comes back.
 ///
 /// New pages cost the system more than copying into them does, so that those
 /// of a body that is gone serve the next one. Cheap to clone.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Memory {
     idle: Arc<Mutex<Idle>>,
+    idle_at_work: usize,
+    spare: Option<Spare>,
+    clock: SharedClock,
+    /// Told when more is kept than at rest.
+    kept: Arc<Notify>,
 }
 
-/// Pages that nobody uses, by size.
+/// Pages that nobody uses, by size; those of one size by the time since when.
 #[derive(Default)]
 struct Idle {
-    pages: BTreeMap<usize, Vec<MmapMut>>,
+    pages: BTreeMap<usize, VecDeque<(Duration, MmapMut)>>,
     bytes: usize,
+    /// Streams that are being received.
+    receivers: usize,
 }
 
+/// Says that a stream is being received, as long as it lives.
+pub(super) struct Receiving(Memory);
+
 impl Memory {
+    /// The memory of a server; while it receives, pages are kept as far as
+    /// there is memory to spare.
+    pub(crate) fn of_server(spare: Option<Spare>, clock: SharedClock) -> Self {
+        Memory::new(IDLE_AT_WORK, spare, clock)
+    }
+
+    /// The memory of a client.
+    pub(crate) fn of_client(clock: SharedClock) -> Self {
+        Memory::new(IDLE_IN_CLIENT, None, clock)
+    }
+
+    fn new(idle_at_work: usize, spare: Option<Spare>, clock: SharedClock) -> Self {
+        let (idle, kept) = (Arc::default(), Arc::default());
+        Memory { idle, idle_at_work, spare, clock, kept }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Idle> {
+        // Pages are moved in and out whole: a panic leaves nothing half done.
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps more pages for later while it lives.
+    pub(super) fn receiving(&self) -> Receiving {
+        self.idle().receivers += 1;
+        Receiving(self.clone())
+    }
+
     /// Room for a body of so many bytes; of large ones only what is written to
     /// takes memory.
     ///
@@ -51,38 +105,104 @@ impl Memory {
             return Ok(Body { place: Place::Heap { bytes, start }, size, filled: 0 });
         }
         let room = room(size);
-        let known = {
-            // Pages are moved in and out whole: a panic leaves nothing half done.
-            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-            idle.take(room)
-        };
+        let known = self.idle().take(room);
         let pages = match known {
             Some(pages) => pages,
-            None => MmapMut::map_anon(room)?,
+            None => {
+                // What is spare gets less by this.
+                self.trim(self.most(room));
+                map(room, size)?
+            }
         };
         let pages = Pages { pages: Some(pages), home: self.clone() };
         Ok(Body { place: Place::Pages(pages), size, filled: 0 })
     }
 
+    /// Bytes that may be kept at work where so many more are needed.
+    fn most(&self, needed: usize) -> usize {
+        let spare = self.spare.as_ref().map_or(0, |spare| spare());
+        let spare = usize::try_from(spare).unwrap_or(usize::MAX);
+        self.idle_at_work.max(spare.saturating_sub(needed))
+    }
+
     fn put_back(&self, pages: MmapMut) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.bytes + pages.len() <= MAX_IDLE {
+        let (most, now) = (self.most(0), self.clock.elapsed());
+        let mut idle = self.idle();
+        // With something to spare they wait a while for the next stream.
+        let at_work = idle.receivers > 0 || self.spare.is_some();
+        let most = if at_work { most } else { IDLE_AT_REST };
+        if idle.bytes + pages.len() <= most {
             idle.bytes += pages.len();
-            idle.pages.entry(pages.len()).or_default().push(pages);
+            idle.pages.entry(pages.len()).or_default().push_back((now, pages));
+            if idle.bytes > IDLE_AT_REST {
+                self.kept.notify_one();
+            }
         }
+    }
+
+    /// Gives back pages beyond so many bytes.
+    fn trim(&self, most: usize) {
+        let mut surplus = Vec::new();
+        let mut idle = self.idle();
+        while idle.bytes > most {
+            let Some(&largest) = idle.pages.keys().next_back() else { break };
+            surplus.extend(idle.take(largest));
+        }
+        // Unmapped without keeping others waiting.
+        drop(idle);
+    }
+
+    /// Resolves once more is kept than at rest.
+    pub(crate) async fn keeps_much(&self) {
+        while self.idle().bytes <= IDLE_AT_REST {
+            self.kept.notified().await;
+        }
+    }
+
+    /// Gives back pages that were not needed for [`IDLE_TIME`].
+    pub(crate) fn give_back_old(&self) {
+        let Some(until) = self.clock.elapsed().checked_sub(IDLE_TIME) else { return };
+        let mut old = Vec::new();
+        let mut guard = self.idle();
+        let idle = &mut *guard;
+        for of_size in idle.pages.values_mut() {
+            while idle.bytes > IDLE_AT_REST
+                && of_size.front().is_some_and(|(since, _)| *since <= until)
+            {
+                let Some((_, pages)) = of_size.pop_front() else { break };
+                idle.bytes -= pages.len();
+                old.push(pages);
+            }
+        }
+        idle.pages.retain(|_, of_size| !of_size.is_empty());
+        drop(guard);
     }
 
     /// Bytes that are kept for later.
     #[cfg(test)]
     fn idle_bytes(&self) -> usize {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).bytes
+        self.idle().bytes
+    }
+}
+
+impl Drop for Receiving {
+    fn drop(&mut self) {
+        let at_rest = {
+            let mut idle = self.0.idle();
+            idle.receivers -= 1;
+            idle.receivers == 0
+        };
+        if at_rest && self.0.spare.is_none() {
+            self.0.trim(IDLE_AT_REST);
+        }
     }
 }
 
 impl Idle {
+    /// The pages of a size that were used last.
     fn take(&mut self, room: usize) -> Option<MmapMut> {
         let of_size = self.pages.get_mut(&room)?;
-        let pages = of_size.pop();
+        let pages = of_size.pop_back().map(|(_, pages)| pages);
         if of_size.is_empty() {
             self.pages.remove(&room);
         }
@@ -95,6 +215,23 @@ impl std::fmt::Debug for Memory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Memory").finish_non_exhaustive()
     }
+}
+
+/// New pages, of which a body of `size` bytes is to be written.
+///
+/// A page of 4 KiB costs more to get than its bytes do to copy, so that large
+/// ones are asked for where the body fills them: its end has small ones, lest
+/// it takes more memory than it has bytes.
+fn map(room: usize, size: usize) -> io::Result<MmapMut> {
+    let pages = MmapMut::map_anon(room)?;
+    #[cfg(target_os = "linux")]
+    if size >= HUGE_PAGE {
+        let whole = size / HUGE_PAGE * HUGE_PAGE;
+        if let Err(error) = pages.advise_range(memmap2::Advice::HugePage, 0, whole) {
+            tracing::debug!(%error, "the system gives no large pages");
+        }
+    }
+    Ok(pages)
 }
 
 /// A size rounded up to one that others are rounded to as well.
@@ -178,6 +315,10 @@ impl AsRef<[u8]> for Whole {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use sheaf_retry::{ManualClock, SystemClock, Timestamp};
+
     use super::*;
 
     fn receive(memory: &Memory, sent: &[u8], piece: usize) -> Bytes {
@@ -191,7 +332,7 @@ mod tests {
 
     #[test]
     fn bodies_of_any_size_are_whole_and_aligned() {
-        let memory = Memory::default();
+        let memory = Memory::of_client(SystemClock::shared());
         let sizes = [0, 1, 63, 64, 65, 1_000, OWN_PAGES - 1, OWN_PAGES, OWN_PAGES + 1, 3 << 20];
         for size in sizes {
             let sent: Vec<u8> = (0..size).map(|at| (at % 251) as u8).collect();
@@ -203,7 +344,7 @@ mod tests {
 
     #[test]
     fn pages_serve_the_next_body_and_hold_nothing_of_the_last_one() {
-        let memory = Memory::default();
+        let memory = Memory::of_client(SystemClock::shared());
         let first = receive(&memory, &vec![7; 1 << 20], 1 << 20);
         let slice = first.slice(10..20);
         drop(first);
@@ -218,16 +359,48 @@ mod tests {
         assert_eq!(memory.idle_bytes(), kept);
     }
 
-    #[test]
-    fn what_is_kept_is_bounded_and_little_is_lost_to_rounding() {
-        let memory = Memory::default();
-        let many: Vec<Bytes> = (0..80).map(|_| memory.body(1 << 20).unwrap()).map(|body| {
-            let mut body = body;
-            body.fill(&vec![1; 1 << 20]);
-            body.finish()
-        }).collect();
+    /// What 80 MiB of bodies leave behind.
+    fn receive_many(memory: &Memory) {
+        let many: Vec<Bytes> =
+            (0..80).map(|_| receive(memory, &vec![1; 1 << 20], 1 << 20)).collect();
         drop(many);
-        assert!(memory.idle_bytes() <= MAX_IDLE);
+    }
+
+    #[test]
+    fn a_client_keeps_little_at_rest() {
+        let memory = Memory::of_client(SystemClock::shared());
+        receive_many(&memory);
+        assert_eq!(memory.idle_bytes(), IDLE_AT_REST);
+        let receiving = memory.receiving();
+        receive_many(&memory);
+        assert_eq!(memory.idle_bytes(), 80 << 20);
+        drop((memory.receiving(), receiving));
+        assert_eq!(memory.idle_bytes(), IDLE_AT_REST);
+    }
+
+    #[test]
+    fn a_server_keeps_what_is_spare_and_for_a_while() {
+        let clock = ManualClock::new(Timestamp::EPOCH);
+        let spare = Arc::new(AtomicU64::new(60 << 20));
+        let told = Arc::clone(&spare);
+        let told: Spare = Arc::new(move || told.load(Ordering::Relaxed));
+        let memory = Memory::of_server(Some(told), clock.clone());
+        receive_many(&memory);
+        assert_eq!(memory.idle_bytes(), 60 << 20);
+        // Other sizes need room, and there is less of it.
+        spare.store(50 << 20, Ordering::Relaxed);
+        let other = receive(&memory, &vec![1; 1_000_000], 1_000_000);
+        assert!(memory.idle_bytes() <= 50 << 20);
+        drop(other);
+        memory.give_back_old();
+        assert!(memory.idle_bytes() > 48 << 20);
+        clock.advance(IDLE_TIME);
+        memory.give_back_old();
+        assert!(memory.idle_bytes() <= IDLE_AT_REST);
+    }
+
+    #[test]
+    fn little_is_lost_to_rounding() {
         for size in [OWN_PAGES, OWN_PAGES + 1, 1_000_000, 5 << 20, (64 << 20) + 1] {
             let room = room(size);
             assert!(room >= size && room <= size + size / STEPS + (4 << 10), "{size} {room}");

@@ -62,6 +62,8 @@ impl Parts {
         });
         if let Some(store) = &self.store {
             builder = builder.actions(Arc::new(StoreActions::new(store.clone())));
+            let store = store.clone();
+            builder = builder.spare_memory(Arc::new(move || store.spare_memory()));
         }
         if let Some(embedded) = &self.embedded {
             embedded.register_metrics(&mut registry);
