@@ -7,7 +7,9 @@ mod claims;
 mod flight;
 mod jobs;
 mod pick_up;
-mod socket;
+mod rows;
+pub(crate) mod socket;
+mod stock;
 mod transitions;
 
 use std::path::PathBuf;
@@ -65,11 +67,13 @@ pub(crate) enum Load {
         /// Between one and the next.
         pause_ms: u64,
     },
-    /// Gets and puts of two Flight servers and a raw socket, in turns.
+    /// A Flight client that does what it is told over a connection of its own.
     Flight(flight::Flight),
+    /// A Flight server of arrow-flight as it comes, which keeps batches in memory.
+    Stock,
     /// Our side of the comparison on Valkey: registers, claims or settles there.
     Claims(claims::Claims),
-    /// Serves bytes over raw TCP: as many as each connection asks for.
+    /// Serves and takes bytes over raw TCP: as many as each connection says.
     Socket,
 }
 
@@ -96,6 +100,7 @@ pub(crate) fn run(load: Load) -> Result<()> {
                 jobs::trickle(&server, jobs, pause_ms).await
             }
             Load::Flight(load) => flight::run(load).await,
+            Load::Stock => stock::serve().await,
             Load::Claims(_) | Load::Socket => Ok(()),
         }
     })

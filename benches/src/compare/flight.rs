@@ -1,16 +1,21 @@
-//! Plain Flight over TCP: `sheaf serve` against a Flight server of pyarrow.
+//! Flight: each server with its own client, both in processes of their own.
 //!
-//! The client is the same for both servers, so that one thing differs: pyarrow's
-//! in most cases, ours in those whose name says so. Payloads are two integers
-//! and a string of 16 bytes a row; ours stores checksummed messages, the peer
-//! keeps tables. What is not said in a case's name is one stream of 4 MiB
-//! batches, kept in memory.
+//! Every case is measured on one side right after the other, in every round;
+//! who is not measured waits for commands. A get decodes every batch and lets
+//! it go; a put is kept in memory. What a case's name does not say is one
+//! stream of batches of 4 MiB, of two integers and a string of 16 bytes a row.
 
-use serde_json::{Map, Value};
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpStream;
+use std::time::Instant;
+
+use serde_json::{Map, Value, json};
 
 use super::{Comparison, Outcome, Samples, Setup};
-use crate::error::Result;
-use crate::process::{Server, finish, load, number, python, python_version};
+use crate::error::{Error, Result};
+use crate::load::socket;
+use crate::process::{Server, load, number, pinned, python, python_version};
 use crate::report::{Better, Case};
 
 pub(super) const COMPARISON: Comparison =
@@ -19,67 +24,205 @@ pub(super) const COMPARISON: Comparison =
 /// Microseconds for one row, at the median.
 const ONE_ROW: f64 = 200.0;
 
-/// The system counts CPU in hundredths of a second: less than one is not zero.
-const HALF_TICK: f64 = 0.005;
-
-const SHAPES: [&str; 3] = ["rows1k", "mib4", "mib64"];
-const STREAMS: [&str; 2] = ["1", "8"];
+/// Shapes of rows with streams at once.
+const CASES: [(&str, u64); 9] = [
+    ("rows1k", 1),
+    ("rows1k", 8),
+    MAIN,
+    ("mib4", 8),
+    ("mib4", 64),
+    ("mib64", 1),
+    ("mib64", 8),
+    ("mib4-ints", 1),
+    ("mib4-text", 1),
+];
 /// What a case's name does not say.
-const MAIN: (&str, &str) = ("mib4", "1");
+const MAIN: (&str, u64) = ("mib4", 1);
 
-const PEER: &str = "pyarrow";
+const OPERATIONS: [&str; 2] = ["get", "put"];
+
+/// A server and a client that talks to it.
+struct Side {
+    name: &'static str,
+    /// The server's own process, and that of the client.
+    pids: [String; 2],
+    commands: TcpStream,
+    answers: BufReader<TcpStream>,
+    /// Kept so that it ends with this.
+    _client: Server,
+}
+
+impl Side {
+    fn new(name: &'static str, server: &Server, client: Server) -> Result<Self> {
+        let address = client.address().trim_start_matches("tcp://").to_owned();
+        let commands = TcpStream::connect(&address).map_err(Error::io("reach a client"))?;
+        let answers = commands.try_clone().map_err(Error::io("reach a client"))?;
+        let pids = [server.pid(), client.pid()];
+        let answers = BufReader::new(answers);
+        Ok(Side { name, pids, commands, answers, _client: client })
+    }
+
+    fn command(&mut self, command: &Value) -> Result<Value> {
+        let failed = |error: std::io::Error| {
+            Error::Message(format!("the client of {} is gone: {error}", self.name))
+        };
+        writeln!(self.commands, "{command}").map_err(failed)?;
+        let mut line = String::new();
+        self.answers.read_line(&mut line).map_err(failed)?;
+        serde_json::from_str(&line)
+            .map_err(|_| Error::Message(format!("the client of {} answers {line:?}", self.name)))
+    }
+
+    /// GB/s of a command, and CPU seconds per GB of server and client together.
+    fn measure(&mut self, key: &str, command: &Value, samples: &mut Samples) -> Result<()> {
+        let before = cpu_seconds(&self.pids)?;
+        let answer = self.command(command)?;
+        let used = cpu_seconds(&self.pids)? - before;
+        let gigabytes = number(&answer, "bytes")? / 1e9;
+        let name = self.name;
+        samples.add(format!("{key} {name}"), gigabytes / number(&answer, "seconds")?);
+        samples.add(format!("{key} {name} cpu"), used / gigabytes);
+        Ok(())
+    }
+}
 
 fn run(setup: &Setup) -> Result<Outcome> {
-    // Disk is the default of every put that does not say otherwise.
-    let mut ours = Server::sheaf(&setup.sheaf, &["--memory-limit", "4GB"])?;
-    let mut peer = Server::start(python(PEER, "flight_server.py")?, None)?;
-    let mut socket = Server::start(load(&["socket"])?, None)?;
-    let rounds = setup.rounds.to_string();
+    let ours = Server::sheaf(&setup.sheaf, &["--memory-limit", "6GB", "--durability", "memory"])?;
+    let pyarrow = Server::start(python("pyarrow", "flight_server.py")?, None)?;
+    let stock = Server::start(load(&["stock"])?, None)?;
+    let raw = Server::start(load(&["socket"])?, None)?;
+    let rust = |kind, server: &Server| {
+        Server::start(load(&["flight", kind, server.address()])?, None)
+    };
+    let python_client = |server: &Server| {
+        Server::start(python("pyarrow", "flight_client.py")?.args([server.address()]), None)
+    };
+    let mut sides = vec![
+        Side::new("ours", &ours, rust("ours", &ours)?)?,
+        Side::new("pyarrow", &pyarrow, python_client(&pyarrow)?)?,
+        Side::new("arrow_rs", &stock, rust("stock", &stock)?)?,
+        Side::new("ours_by_pyarrow", &ours, python_client(&ours)?)?,
+    ];
     let mut samples = Samples::default();
-
-    let mut client = python(PEER, "flight_client.py")?
-        .args(["--ours", ours.address(), &ours.pid()])
-        .args(["--peer", peer.address(), &peer.pid()])
-        .args(["--rounds", &rounds])
-        .args(setup.quick.then_some("--quick"))
-        .spawn()?;
-    let lines = finish(&mut client, &mut [ours.process(), peer.process()])?;
-    collect(&lines, "", &mut samples)?;
-
-    let mut client = load(&["flight", "--ours", ours.address(), "--peer", peer.address()])?
-        .args(["--socket", socket.address(), "--rounds", &rounds])
-        .args(setup.quick.then_some("--quick"))
-        .spawn()?;
-    let servers = &mut [ours.process(), peer.process(), socket.process()];
-    let lines = finish(&mut client, servers)?;
-    collect(&lines, "rust ", &mut samples)?;
-
+    fill(setup, &mut sides)?;
+    let bytes = socket::stock();
+    for _ in 0..setup.rounds {
+        round(setup, &mut sides, &mut samples)?;
+        sockets(setup, &raw, &bytes, &mut samples)?;
+        // Who goes first changes, for the second finds warmer caches.
+        sides.reverse();
+    }
     let mut versions = Map::new();
-    versions.insert(PEER.to_owned(), python_version(PEER, PEER)?.into());
-    let client = "pyarrow against both servers; ours against both where the case says rust_client; \
-                  all processes share the cores";
-    let notes = vec![("client", client.to_owned())];
+    versions.insert("pyarrow".to_owned(), python_version("pyarrow", "pyarrow")?.into());
+    let arrow = pinned("../../Cargo.toml", "\narrow-flight = { version = \"")?;
+    versions.insert("arrow_rs".to_owned(), arrow.into());
+    let sides = "server and client of each side in processes of their own; a get decodes every \
+                 batch and lets it go, a put is kept in memory; all share the cores";
+    let sockets = "sends from 256 MiB of memory; a get is read into one buffer of 4 MiB, a put \
+                   is kept in memory of its own";
+    let notes = vec![("sides", sides.to_owned()), ("socket", sockets.to_owned())];
     Ok(Outcome { cases: cases(&samples)?, versions, notes })
 }
 
-/// Turns lines of a client into GB/s, CPU seconds per GB and microseconds.
-fn collect(lines: &[Value], prefix: &str, samples: &mut Samples) -> Result<()> {
-    for line in lines {
-        let text = |key: &str| line[key].as_str().unwrap_or_default();
-        let name = format!("{prefix}{} {}", text("case"), text("side"));
-        let seconds = number(line, "seconds")?;
-        let gigabytes = number(line, "bytes")? / 1e9;
-        if gigabytes > 0.0 {
-            samples.add(name.clone(), gigabytes / seconds);
-            if line["cpu"].is_number() {
-                let used = number(line, "cpu")?.max(HALF_TICK);
-                samples.add(format!("{name} cpu"), used / gigabytes);
-            }
-        } else {
-            samples.add(name, seconds * 1e6);
+/// The payloads that are got, and connections for all streams.
+fn fill(setup: &Setup, sides: &mut [Side]) -> Result<()> {
+    for side in sides.iter_mut().filter(|side| side.name != "ours_by_pyarrow") {
+        for (shape, streams) in CASES {
+            let bytes = size(setup, shape, streams);
+            let name = format!("{shape}.{streams}");
+            side.command(&json!({ "do": "put", "name": name, "rows": shape, "bytes": bytes }))?;
         }
+        side.command(&json!({ "do": "put", "name": "one", "rows": "one", "bytes": 1 }))?;
+    }
+    for side in sides {
+        // None is measured while it connects.
+        side.command(&json!({ "do": "get", "name": "one.0", "streams": 64 }))?;
     }
     Ok(())
+}
+
+/// 256 MiB in one stream, 64 MiB in each of eight, 16 MiB in each of 64; of
+/// small batches a quarter, for comparable times.
+fn size(setup: &Setup, shape: &str, streams: u64) -> u64 {
+    let mib = match streams {
+        1 => setup.size(256, 4),
+        8 => setup.size(64, 4),
+        _ => setup.size(16, 1),
+    };
+    let mib = if shape == "rows1k" { mib.div_ceil(4) } else { mib };
+    mib << 20
+}
+
+fn round(setup: &Setup, sides: &mut [Side], samples: &mut Samples) -> Result<()> {
+    for (shape, streams) in CASES {
+        for operation in OPERATIONS {
+            let key = format!("{operation} {shape} {streams}");
+            for side in sides.iter_mut() {
+                let command = match operation {
+                    "get" => json!({
+                        "do": "get", "name": format!("{shape}.{streams}.0"), "streams": streams,
+                    }),
+                    _ => json!({
+                        "do": "put", "name": "new", "rows": shape, "streams": streams,
+                        "bytes": size(setup, shape, streams),
+                    }),
+                };
+                side.measure(&key, &command, samples)?;
+                if operation == "put" {
+                    let delete = json!({ "do": "delete", "name": "new", "streams": streams });
+                    side.command(&delete)?;
+                }
+            }
+        }
+    }
+    let calls = setup.size(1_000, 20);
+    for side in sides {
+        let one = json!({ "do": "one", "name": "one.0", "calls": calls });
+        let answer = side.command(&one)?;
+        samples.add(format!("one {}", side.name), number(&answer, "seconds")? * 1e6);
+    }
+    Ok(())
+}
+
+/// The same bytes over a raw socket, and through memory alone.
+fn sockets(setup: &Setup, raw: &Server, stock: &[u8], samples: &mut Samples) -> Result<()> {
+    let count = size(setup, MAIN.0, MAIN.1);
+    let gigabytes = count as f64 / 1e9;
+    let pids = [raw.pid(), std::process::id().to_string()];
+    for operation in OPERATIONS {
+        let before = cpu_seconds(&pids)?;
+        let took = match operation {
+            "get" => socket::read(raw.address(), count)?,
+            _ => socket::write(raw.address(), stock, count)?,
+        };
+        let used = cpu_seconds(&pids)? - before;
+        samples.add(format!("{operation} socket"), gigabytes / took.as_secs_f64());
+        samples.add(format!("{operation} socket cpu"), used / gigabytes);
+    }
+    let mut batch = vec![0; 4 << 20];
+    let start = Instant::now();
+    let mut copied = 0;
+    for piece in stock.chunks(batch.len()) {
+        batch[..piece.len()].copy_from_slice(piece);
+        copied += std::hint::black_box(&batch).len();
+    }
+    samples.add("memcpy", copied as f64 / 1e9 / start.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// CPU that processes used up to now, all of their threads.
+fn cpu_seconds(pids: &[String]) -> Result<f64> {
+    let mut nanos = 0;
+    for pid in pids {
+        let tasks = fs::read_dir(format!("/proc/{pid}/task"))
+            .map_err(Error::io(format!("read the threads of process {pid}")))?;
+        for task in tasks.flatten() {
+            // A thread may end meanwhile.
+            let used = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
+            nanos += used.split(' ').next().and_then(|used| used.parse().ok()).unwrap_or(0_u64);
+        }
+    }
+    Ok(nanos as f64 / 1e9)
 }
 
 const RATE: (&str, Better) = ("GB/s", Better::Higher);
@@ -87,65 +230,46 @@ const CPU: (&str, Better) = ("CPU-s/GB", Better::Lower);
 const TIME: (&str, Better) = ("us", Better::Lower);
 
 fn cases(samples: &Samples) -> Result<Vec<Case>> {
-    let both = |name: &str, unit, key: &str, tail: &str| {
-        let (ours, peer) = (format!("{key} ours{tail}"), format!("{key} peer{tail}"));
-        Case::against(name, unit, samples.of(&ours), (PEER, samples.of(&peer)))
-    };
     let mut cases = Vec::new();
-    for operation in ["doget", "doput"] {
-        for shape in SHAPES {
-            for streams in STREAMS {
-                let tail = match (shape, streams) {
-                    main if main == MAIN => String::new(),
-                    _ => format!("_{shape}_{streams}"),
-                };
-                let key = format!("{operation} {shape} {streams}");
-                cases.push(both(&format!("{operation}_tcp_vs_pyarrow{tail}"), RATE, &key, "")?);
-                let name = format!("{operation}_server_cpu_vs_pyarrow{tail}");
-                cases.push(both(&name, CPU, &key, " cpu")?);
+    let mut compare = |name: String, unit, key: &str, (ours, peer): (&str, &str), tail: &str| {
+        let (mine, its) = (format!("{key} {ours}{tail}"), format!("{key} {peer}{tail}"));
+        let case = Case::against(&name, unit, samples.of(&mine), (peer, samples.of(&its)))?;
+        cases.push(case);
+        Ok::<_, Error>(())
+    };
+    for operation in OPERATIONS {
+        for (shape, streams) in CASES {
+            let key = format!("{operation} {shape} {streams}");
+            let tail = match (shape, streams) {
+                MAIN => String::new(),
+                _ => format!("_{}_{streams}", shape.replace('-', "_")),
+            };
+            for peer in ["pyarrow", "arrow_rs"] {
+                let sides = ("ours", peer);
+                compare(format!("do{operation}_tcp_vs_{peer}{tail}"), RATE, &key, sides, "")?;
+                compare(format!("do{operation}_cpu_vs_{peer}{tail}"), CPU, &key, sides, " cpu")?;
             }
+            let sides = ("ours_by_pyarrow", "pyarrow");
+            let name = format!("do{operation}_pyarrow_client_vs_pyarrow{tail}");
+            compare(name, RATE, &key, sides, "")?;
         }
     }
-    let disk = format!("doput-disk {} {}", MAIN.0, MAIN.1);
-    let name = "doput_disk_vs_pyarrow_memory";
-    cases.push(both(name, RATE, &disk, "")?);
-    for operation in ["doget", "doput"] {
-        for shape in ["rows1k", "mib4"] {
-            let key = format!("rust {operation} {shape}");
-            let name = format!("{operation}_rust_client_vs_pyarrow_{shape}");
-            cases.push(both(&name, RATE, &key, "")?);
+    for peer in ["pyarrow", "arrow_rs"] {
+        compare(format!("get_1row_p50_vs_{peer}"), TIME, "one", ("ours", peer), "")?;
+    }
+    let sides = ("ours_by_pyarrow", "pyarrow");
+    compare("get_1row_p50_pyarrow_client_vs_pyarrow".to_owned(), TIME, "one", sides, "")?;
+    cases.push(Case::target("get_1row_p50", TIME, samples.of("one ours"), ONE_ROW)?);
+    for operation in OPERATIONS {
+        let key = format!("{operation} {} {}", MAIN.0, MAIN.1);
+        for (what, unit, tail) in [("tcp", RATE, ""), ("cpu", CPU, " cpu")] {
+            let ours = samples.of(&format!("{key} ours{tail}"));
+            let socket = samples.of(&format!("{operation} socket{tail}"));
+            let name = format!("do{operation}_{what}_vs_socket");
+            cases.push(Case::against(&name, unit, ours, ("raw TCP", socket))?);
         }
     }
-    let one_row = samples.of("rust get-1row ours");
-    cases.push(Case::target("get_1row_p50", TIME, one_row, ONE_ROW)?);
-    cases.push(both("get_1row_p50_rust_client_vs_pyarrow", TIME, "rust get-1row", "")?);
-    cases.push(both("get_1row_p50_vs_pyarrow", TIME, "get-1row", "")?);
-    let (ours, socket) = (samples.of("rust doget mib4 ours"), samples.of("rust socket peer"));
-    cases.push(Case::against("doget_tcp_vs_socket", RATE, ours, ("raw TCP", socket))?);
+    let ours = samples.of("get mib4 1 ours");
+    cases.push(Case::against("doget_tcp_vs_memcpy", RATE, ours, ("memcpy", samples.of("memcpy")))?);
     Ok(cases)
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::super::Samples;
-    use super::collect;
-
-    #[test]
-    fn lines_become_rates_cpu_and_latencies() {
-        let mut samples = Samples::default();
-        let lines = [
-            json!({ "case": "doget mib4 1", "side": "ours", "seconds": 0.5, "bytes": 1e9, "cpu": 0.25 }),
-            json!({ "case": "get-1row", "side": "peer", "seconds": 0.0002, "bytes": 0, "cpu": 0.0 }),
-        ];
-        collect(&lines, "", &mut samples).unwrap();
-        assert_eq!(samples.of("doget mib4 1 ours"), [2.0]);
-        assert_eq!(samples.of("doget mib4 1 ours cpu"), [0.25]);
-        assert_eq!(samples.of("get-1row peer"), [200.0]);
-        let idle = json!({ "case": "x", "side": "ours", "seconds": 1, "bytes": 1e9, "cpu": 0.0 });
-        collect(&[idle], "", &mut samples).unwrap();
-        assert_eq!(samples.of("x ours cpu"), [0.005]);
-        assert!(collect(&[json!({ "case": "x" })], "", &mut samples).is_err());
-    }
 }

@@ -1,150 +1,220 @@
-//! Our Flight client against two servers, and a raw socket beside them.
+//! A Flight client that a comparison tells what to do: ours, or the one of arrow-flight.
+//!
+//! It takes commands over a connection of its own, a line of JSON each, and
+//! answers each with the seconds that it took. In between it does nothing, so
+//! that clients of all sides can be there at once and be measured in turns.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use futures::StreamExt as _;
-use futures::stream::BoxStream;
-use serde_json::json;
+use futures::future::try_join_all;
+use serde_json::{Value, json};
 use sheaf_flight::ipc::{Bounds, decode_stream};
 use sheaf_flight::{CallOptions, FlightConnection};
 use sheaf_proto::BatchId;
 use sheaf_retry::SystemClock;
 use sheaf_store::{ClientPut, Durability, FlightClient};
 
-use super::socket;
+use super::rows::{self, Rows};
+use super::stock;
 use crate::error::{Error, Result};
 use crate::stats::percentile;
 
-/// The payloads that the Python client has put: many small batches, few large ones.
-const SHAPES: [&str; 2] = ["rows1k", "mib4"];
+/// Whose client.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Kind {
+    Ours,
+    Stock,
+}
 
-/// Whom to measure, and how often.
+/// Whose client, and to which server.
 #[derive(Debug, Args)]
 pub(crate) struct Flight {
-    /// The server under test.
-    #[arg(long)]
-    ours: String,
-    /// The server of the peer.
-    #[arg(long)]
-    peer: String,
-    /// A `load socket`.
-    #[arg(long)]
-    socket: String,
-    /// How often every case is measured.
-    #[arg(long)]
-    rounds: u32,
-    /// Few calls.
-    #[arg(long)]
-    quick: bool,
+    #[arg(value_enum)]
+    kind: Kind,
+    /// The server.
+    server: String,
 }
 
-struct Side {
-    name: &'static str,
-    client: FlightClient,
+/// Connections, one for each stream at once, and the rows that were put last.
+struct Client {
+    connections: Connections,
+    rows: Option<(String, Rows)>,
 }
 
-/// Measures all cases in every round, one side right after the other.
+enum Connections {
+    Ours(Vec<FlightClient>),
+    Stock(Vec<stock::Client>),
+}
+
+/// Serves commands until its driver goes away.
 pub(super) async fn run(load: Flight) -> Result<()> {
-    let side = |name, uri: &str| {
-        let client = FlightClient::connect(uri, SystemClock::shared())?;
-        Ok::<_, Error>(Side { name, client })
+    let listener = TcpListener::bind("127.0.0.1:0").map_err(Error::io("listen"))?;
+    let address = listener.local_addr().map_err(Error::io("name the port"))?;
+    println!("ready flight=tcp://{address}");
+    let (stream, _) = listener.accept().map_err(Error::io("accept"))?;
+    let mut answers = stream.try_clone().map_err(Error::io("answer"))?;
+    let connections = match load.kind {
+        Kind::Ours => Connections::Ours(Vec::new()),
+        Kind::Stock => Connections::Stock(Vec::new()),
     };
-    let mut sides = [side("ours", &load.ours)?, side("peer", &load.peer)?];
-    let calls = if load.quick { 20 } else { 1_000 };
-    for round in 0..load.rounds {
-        for shape in SHAPES {
-            let mut data = None;
-            for side in &sides {
-                let (schema, batches, took) = get(side.client.connection(), shape).await?;
-                let size = size_of(&batches);
-                say(&format!("doget {shape}"), side.name, took, size);
-                if side.name == "ours" && shape == "mib4" {
-                    let took = socket::read(&load.socket, size)?;
-                    say("socket", "peer", took, size);
-                }
-                data = Some((schema, batches));
-            }
-            let Some((schema, batches)) = data else { continue };
-            for side in &sides {
-                let took = put(&side.client, &schema, &batches, round).await?;
-                say(&format!("doput {shape}"), side.name, took, size_of(&batches));
-            }
-        }
-        for side in &sides {
-            let took = one_row(side.client.connection(), calls).await?;
-            say("get-1row", side.name, took, 0);
-        }
-        // The second finds warmer caches: take turns.
-        sides.reverse();
+    let mut client = Client { connections, rows: None };
+    for line in BufReader::new(stream).lines() {
+        let line = line.map_err(Error::io("read a command"))?;
+        let command: Value = serde_json::from_str(&line)
+            .map_err(|error| Error::Message(format!("no command: {line}: {error}")))?;
+        let (took, bytes) = client.obey(&load.server, &command).await?;
+        let answer = json!({ "seconds": took.as_secs_f64(), "bytes": bytes });
+        writeln!(answers, "{answer}").map_err(Error::io("answer"))?;
     }
     Ok(())
 }
 
-fn say(case: &str, side: &str, took: Duration, bytes: u64) {
-    let seconds = took.as_secs_f64();
-    println!("{}", json!({ "case": case, "side": side, "seconds": seconds, "bytes": bytes }));
-}
-
-/// Bytes of the buffers that hold rows.
-fn size_of(batches: &[RecordBatch]) -> u64 {
-    let columns = batches.iter().flat_map(|batch| batch.columns());
-    let sizes = columns.map(|column| column.to_data().get_slice_memory_size().unwrap_or(0));
-    sizes.map(|size| size as u64).sum()
-}
-
-type Rows = (SchemaRef, BoxStream<'static, Result<RecordBatch, sheaf_flight::Error>>);
-
-async fn open(connection: &FlightConnection, name: &str) -> Result<Rows> {
-    let messages = connection.get(&format!("batches/{name}"), &CallOptions::default()).await?;
-    Ok(decode_stream(messages, Bounds::default()).await?)
-}
-
-/// All rows of a payload, decoded.
-async fn get(
-    connection: &FlightConnection,
-    shape: &str,
-) -> Result<(SchemaRef, Vec<RecordBatch>, Duration)> {
-    let start = Instant::now();
-    let (schema, mut stream) = open(connection, &format!("{shape}.1")).await?;
-    let mut batches = Vec::new();
-    while let Some(batch) = stream.next().await {
-        batches.push(batch?);
+impl Client {
+    async fn connect(&mut self, server: &str, count: usize) -> Result<()> {
+        match &mut self.connections {
+            Connections::Ours(clients) => {
+                while clients.len() < count {
+                    clients.push(FlightClient::connect(server, SystemClock::shared())?);
+                }
+            }
+            Connections::Stock(clients) => {
+                while clients.len() < count {
+                    clients.push(stock::Client::connect(server).await?);
+                }
+            }
+        }
+        Ok(())
     }
-    Ok((schema, batches, start.elapsed()))
+
+    async fn obey(&mut self, server: &str, command: &Value) -> Result<(Duration, u64)> {
+        let text = |key: &str| command[key].as_str().unwrap_or_default();
+        let count = |key: &str| command[key].as_u64().unwrap_or(1);
+        let streams = usize::try_from(count("streams")).unwrap_or(1);
+        self.connect(server, streams).await?;
+        let name = text("name");
+        match text("do") {
+            "get" => self.get(name, streams).await,
+            "put" => {
+                let (shape, bytes) = (text("rows"), count("bytes"));
+                let wanted = format!("{shape} {bytes}");
+                let rows = match self.rows.take() {
+                    Some((made, rows)) if made == wanted => rows,
+                    _ => rows::make(shape, bytes)?,
+                };
+                let put = self.put(name, streams, &rows).await;
+                self.rows = Some((wanted, rows));
+                put
+            }
+            "one" => Ok((self.one(name, count("calls")).await?, 0)),
+            "delete" => self.delete(name, streams).await.map(|()| (Duration::ZERO, 0)),
+            other => Err(Error::Message(format!("no such command: {other}"))),
+        }
+    }
+
+    /// All rows of a payload, decoded, batch after batch; in so many streams at once.
+    async fn get(&self, name: &str, streams: usize) -> Result<(Duration, u64)> {
+        let start = Instant::now();
+        let sizes = match &self.connections {
+            Connections::Ours(clients) => {
+                let gets = clients.iter().take(streams).map(|client| {
+                    let connection = client.connection().clone();
+                    let name = name.to_owned();
+                    spawned(async move { get(&connection, &name).await })
+                });
+                try_join_all(gets).await?
+            }
+            Connections::Stock(clients) => {
+                let gets = clients.iter().take(streams).map(|client| {
+                    let (client, name) = (client.clone(), name.to_owned());
+                    spawned(async move { client.get(&name).await })
+                });
+                try_join_all(gets).await?
+            }
+        };
+        Ok((start.elapsed(), sizes.iter().sum()))
+    }
+
+    async fn put(&self, name: &str, streams: usize, rows: &Rows) -> Result<(Duration, u64)> {
+        let (schema, batches) = rows;
+        let start = Instant::now();
+        match &self.connections {
+            Connections::Ours(clients) => {
+                let puts = clients.iter().take(streams).enumerate().map(|(at, client)| {
+                    let (client, id) = (client.clone(), format!("{name}.{at}"));
+                    let (schema, batches) = (schema.clone(), batches.clone());
+                    spawned(async move { put(&client, &id, schema, &batches).await })
+                });
+                try_join_all(puts).await?;
+            }
+            Connections::Stock(clients) => {
+                let puts = clients.iter().take(streams).enumerate().map(|(at, client)| {
+                    let (client, id) = (client.clone(), format!("{name}.{at}"));
+                    let (schema, batches) = (schema.clone(), batches.clone());
+                    spawned(async move { client.put(&id, schema, batches).await })
+                });
+                try_join_all(puts).await?;
+            }
+        }
+        Ok((start.elapsed(), rows::size(batches) * streams as u64))
+    }
+
+    /// The median of gets of one row, one after another.
+    async fn one(&self, name: &str, calls: u64) -> Result<Duration> {
+        let mut times = Vec::new();
+        for _ in 0..calls {
+            times.push(self.get(name, 1).await?.0.as_secs_f64());
+        }
+        Ok(Duration::from_secs_f64(percentile(&times, 50).unwrap_or_default()))
+    }
+
+    async fn delete(&self, name: &str, streams: usize) -> Result<()> {
+        for at in 0..streams {
+            let id = format!("{name}.{at}");
+            match &self.connections {
+                Connections::Ours(clients) => {
+                    clients[0].delete(&id_of(&id)?).await?;
+                }
+                Connections::Stock(clients) => clients[0].delete(&id).await?,
+            }
+        }
+        Ok(())
+    }
 }
 
-/// Puts them under a new name, in memory; deletes them after the measurement.
+async fn spawned<T: Send + 'static>(
+    work: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
+    tokio::spawn(work).await.map_err(|error| Error::Message(format!("a stream ended: {error}")))?
+}
+
+fn id_of(text: &str) -> Result<BatchId> {
+    text.parse().map_err(|error| Error::Message(format!("no name for a put: {error}")))
+}
+
+async fn get(connection: &FlightConnection, name: &str) -> Result<u64> {
+    let messages = connection.get(&format!("batches/{name}"), &CallOptions::default()).await?;
+    let (_, mut batches) = decode_stream(messages, Bounds::default()).await?;
+    let mut size = 0;
+    while let Some(batch) = batches.next().await {
+        size += rows::size(&[batch?]);
+    }
+    Ok(size)
+}
+
+/// Puts them in memory, as the peers do.
 async fn put(
     client: &FlightClient,
-    schema: &SchemaRef,
+    id: &str,
+    schema: SchemaRef,
     batches: &[RecordBatch],
-    round: u32,
-) -> Result<Duration> {
-    let id: BatchId = format!("rust.{round}")
-        .parse()
-        .map_err(|error| Error::Message(format!("no name for a put: {error}")))?;
+) -> Result<()> {
     let how = ClientPut::default().with_durability(Durability::Memory);
-    let start = Instant::now();
-    client.put(Some(&id), schema.clone(), batches, how).await?;
-    let took = start.elapsed();
-    client.delete(&id).await?;
-    Ok(took)
-}
-
-/// The median of gets of one row, one after another.
-async fn one_row(connection: &FlightConnection, calls: u32) -> Result<Duration> {
-    let mut times = Vec::new();
-    for _ in 0..calls {
-        let start = Instant::now();
-        let (_, mut rows) = open(connection, "one").await?;
-        while let Some(batch) = rows.next().await {
-            batch?;
-        }
-        times.push(start.elapsed().as_secs_f64());
-    }
-    let median = percentile(&times, 50);
-    Ok(Duration::from_secs_f64(median.unwrap_or_default()))
+    client.put(Some(&id_of(id)?), schema, batches, how).await?;
+    Ok(())
 }

@@ -118,5 +118,5 @@ pub use security::{
     CertificateFacts, Grant, Protocol, RELOAD_INTERVAL, Secret, SecureStream, Security,
     SecurityFiles, TlsFiles, TokenFacts, read_secret_file,
 };
-pub use server::{CutCall, Drained, Exposure, Listener, Server, ServerHandle};
+pub use server::{CutCall, Drained, Exposure, Listener, LocalListener, Server, ServerHandle};
 pub use status::{CODE_TRAILER, RETRY_AFTER_TRAILER, grpc_code};

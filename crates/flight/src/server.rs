@@ -6,6 +6,7 @@ mod connection;
 mod gate;
 mod handle;
 mod listener;
+mod local;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use tonic::service::Routes;
 pub use gate::CutCall;
 pub use handle::{Drained, ServerHandle};
 pub use listener::{Exposure, Listener};
+pub use local::LocalListener;
 
 pub(crate) use call::trailers;
 
@@ -68,6 +70,7 @@ pub struct Server {
     descriptors: Vec<&'static [u8]>,
     security: Security,
     is_plain: bool,
+    local: Option<LocalListener>,
     wrong: Vec<String>,
 }
 
@@ -83,6 +86,7 @@ impl Server {
             descriptors: vec![FLIGHT_DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET],
             security: Security::none(),
             is_plain: false,
+            local: None,
             wrong: Vec::new(),
         }
     }
@@ -128,6 +132,14 @@ impl Server {
         self
     }
 
+    /// Serves the same on a socket in the file system, without TLS: only the
+    /// user of this process can connect to it. Tokens are asked for there too.
+    #[must_use]
+    pub fn local(mut self, listener: LocalListener) -> Self {
+        self.local = Some(listener);
+        self
+    }
+
     /// Serves under TLS, and only to who has a token, as far as `security` has
     /// them; without, everything is open. gRPC health needs no token.
     #[must_use]
@@ -158,8 +170,9 @@ impl Server {
         core.health.set("", true).await;
         let address = listener.local_addr();
         let (shutdown, kill) = (CancellationToken::new(), CancellationToken::new());
+        let local = self.local.map(LocalListener::into_tokio).transpose()?;
         let incoming =
-            connection::incoming(listener.into_tokio()?, Arc::clone(&gate), kill.clone());
+            connection::incoming(listener.into_tokio()?, local, Arc::clone(&gate), kill.clone());
         let data = (!self.is_plain).then_some(self.router);
         let service = call::CallService::new(routes, data, Arc::clone(&gate));
         let serving = transport(&core.limits).serve_with_incoming_shutdown(

@@ -192,10 +192,13 @@ impl Drop for Held {
 
 /// Small messages move into memory of exactly their size: what arrives from a
 /// network is often a corner of a larger buffer, which it would keep alive.
+/// Bodies in several pieces are put together, once and not for every reader.
 pub(crate) fn compact(message: Message) -> Message {
     const SMALL: usize = 64 << 10;
     if message.len() > SMALL {
-        return message;
+        let body = message.contiguous_body();
+        let Message { header, app_metadata, .. } = message;
+        return Message { app_metadata, ..Message::new(header, body) };
     }
     let mut all = Vec::with_capacity(message.len());
     all.extend_from_slice(&message.header);

@@ -103,6 +103,19 @@ impl ChannelPool {
     fn dial(&self, target: &Target) -> Result<tonic::transport::Channel, Error> {
         let shared = &self.shared;
         let endpoint = endpoint(target, &shared.config)?;
+        if let Some(path) = target.path() {
+            let path = path.to_path_buf();
+            return Ok(endpoint.connect_with_connector_lazy(tower::service_fn(move |_| {
+                let path = path.clone();
+                async move {
+                    let stream = tokio::net::UnixStream::connect(&path).await.map_err(|error| {
+                        let text = format!("connect error: {error}");
+                        Error::new(Code::Unavailable, text)
+                    })?;
+                    Ok::<_, Error>(hyper_util::rt::TokioIo::new(stream))
+                }
+            })));
+        }
         if !target.is_tls() {
             return Ok(endpoint.connect_lazy());
         }

@@ -1,9 +1,8 @@
 //! Addresses of servers, as people and other servers write them.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
-
-use sheaf_retry::Code;
 
 use crate::error::{Error, invalid};
 
@@ -11,7 +10,8 @@ use crate::error::{Error, invalid};
 ///
 /// Reads `grpc://HOST:PORT`, `grpc+tcp://HOST:PORT`, `http://HOST:PORT` and
 /// `HOST:PORT`, and shows as the first; under TLS `grpc+tls://HOST:PORT` and
-/// `https://HOST:PORT`. IPv6 addresses stand in brackets.
+/// `https://HOST:PORT`. IPv6 addresses stand in brackets. `grpc+unix://PATH` is a
+/// socket in the file system of this machine.
 ///
 /// ```
 /// use sheaf_flight::Target;
@@ -28,15 +28,23 @@ pub struct Target {
     host: String,
     port: u16,
     tls: bool,
+    /// The socket in the file system, in place of host and port.
+    path: Option<PathBuf>,
 }
 
 impl Target {
-    /// The host, an IPv6 address in brackets.
+    /// The socket in the file system, where it is one.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// The host, an IPv6 address in brackets; `localhost` for a socket in the
+    /// file system.
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// The port.
+    /// The port; 0 for a socket in the file system.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -48,12 +56,18 @@ impl Target {
 
     /// The same address as HTTP/2 sees it.
     pub(super) fn http_uri(&self) -> String {
-        format!("http://{}:{}", self.host, self.port)
+        match &self.path {
+            Some(_) => format!("http://{}", self.host),
+            None => format!("http://{}:{}", self.host, self.port),
+        }
     }
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(path) = &self.path {
+            return write!(f, "grpc+unix://{}", path.display());
+        }
         let scheme = if self.tls { "grpc+tls" } else { "grpc" };
         write!(f, "{scheme}://{}:{}", self.host, self.port)
     }
@@ -67,11 +81,12 @@ impl FromStr for Target {
         let tls = match scheme {
             "grpc" | "grpc+tcp" | "http" => false,
             "grpc+tls" | "https" => true,
-            "grpc+unix" => {
-                return Err(Error::new(
-                    Code::Unimplemented,
-                    format!("{text:?}: this build speaks gRPC over TCP only, not {scheme}://"),
-                ));
+            "grpc+unix" | "unix" => {
+                if !rest.starts_with('/') {
+                    return Err(wrong(text, "the path of a socket is written whole, from /"));
+                }
+                let host = "localhost".to_owned();
+                return Ok(Target { host, port: 0, tls: false, path: Some(rest.into()) });
             }
             _ => return Err(wrong(text, &format!("the scheme {scheme:?} is not known"))),
         };
@@ -87,21 +102,22 @@ impl FromStr for Target {
         if host.is_empty() {
             return Err(wrong(text, "the host is missing"));
         }
-        Ok(Target { host: host.to_owned(), port, tls })
+        Ok(Target { host: host.to_owned(), port, tls, path: None })
     }
 }
 
 fn wrong(text: &str, why: &str) -> Error {
     let text: String = text.chars().take(200).collect();
     invalid(format!(
-        "{text:?} is no address of a server ({why}): write grpc://HOST:PORT or grpc+tls://…"
+        "{text:?} is no address of a server ({why}): write grpc://HOST:PORT, grpc+tls://… or \
+         grpc+unix:///PATH"
     ))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sheaf_retry::Retryable as _;
+    use sheaf_retry::{Code, Retryable as _};
 
     #[test]
     fn every_form_reads_as_the_same_target() {
@@ -113,6 +129,9 @@ mod tests {
             assert_eq!((target.to_string().as_str(), target.is_tls()), ("grpc+tls://h:1", true));
             assert_ne!(target, "h:1".parse().unwrap());
         }
+        let local: Target = "grpc+unix:///run/sheaf.sock".parse().unwrap();
+        assert_eq!(local.to_string(), "grpc+unix:///run/sheaf.sock");
+        assert_eq!(local.path(), Some(Path::new("/run/sheaf.sock")));
         let six: Target = "[::1]:8080".parse().unwrap();
         assert_eq!((six.host(), six.port()), ("[::1]", 8080));
     }
@@ -126,6 +145,6 @@ mod tests {
             assert_eq!(error.code(), Code::InvalidArgument, "{wrong}: {error}");
             assert!(error.message().contains("grpc://HOST:PORT"), "{error}");
         }
-        assert_eq!("grpc+unix:///h:1".parse::<Target>().unwrap_err().code(), Code::Unimplemented);
+        assert!("grpc+unix://run/s".parse::<Target>().is_err());
     }
 }

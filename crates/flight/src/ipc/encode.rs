@@ -1,10 +1,11 @@
 //! Record batches to messages.
 
 use arrow_array::RecordBatch;
+use arrow_buffer::Buffer;
 use arrow_ipc::CompressionType;
 use arrow_ipc::writer::{
-    DictionaryHandling, DictionaryTracker, EncodedData, IpcDataGenerator, IpcWriteContext,
-    IpcWriteOptions,
+    DictionaryHandling, DictionaryTracker, EncodedData, IpcDataGenerator, IpcWriteOptions,
+    StreamEncoder,
 };
 use arrow_schema::{ArrowError, Schema, SchemaRef};
 use bytes::Bytes;
@@ -28,24 +29,31 @@ pub enum Compression {
     Zstd,
 }
 
+/// A body up to this size is put into one piece; buffers of larger ones stay
+/// where they are.
+const SMALL_BODY: usize = 64 << 10;
+
 /// Turns record batches of one schema into the messages of one stream.
 ///
 /// Dictionaries stay dictionaries: they are sent when they are first used, and
 /// later only what is new in them, or anew where a batch brings another one.
 /// Buffers begin at multiples of 64 bytes. Metadata of schema and fields is kept.
+///
+/// The buffers of a body of more than 64 KiB are not copied: the message shares
+/// them with its batch, a piece each. Compressed ones are new.
 pub struct Encoder {
     schema: SchemaRef,
-    generator: IpcDataGenerator,
-    tracker: DictionaryTracker,
-    options: IpcWriteOptions,
-    context: IpcWriteContext,
+    inner: StreamEncoder,
+    /// What it says before the first batch was said already.
+    has_begun: bool,
 }
 
 impl Encoder {
     /// An encoder, and the schema message with which its stream begins.
     ///
     /// # Errors
-    /// [`Code::InvalidArgument`] for a compression that this build lacks.
+    /// [`Code::InvalidArgument`] for a compression that this build lacks, and
+    /// for a type that the format cannot express.
     pub fn try_new(schema: SchemaRef, compression: Compression) -> Result<(Self, Message), Error> {
         let kind = match compression {
             Compression::None => None,
@@ -56,13 +64,10 @@ impl Encoder {
             .with_dictionary_handling(DictionaryHandling::Delta)
             .try_with_compression(kind)
             .map_err(|error| encode_error(&error))?;
-        let generator = IpcDataGenerator::default();
-        let mut tracker = DictionaryTracker::new(false);
-        let first =
-            generator.schema_to_bytes_with_dictionary_tracker(&schema, &mut tracker, &options);
-        let context = IpcWriteContext::default();
-        let encoder = Encoder { schema, generator, tracker, options, context };
-        Ok((encoder, message(first)))
+        let first = encode_schema(&schema);
+        let inner = StreamEncoder::try_new_with_options(&schema, options)
+            .map_err(|error| encode_error(&error))?;
+        Ok((Encoder { schema, inner, has_begun: false }, first))
     }
 
     /// The messages of one batch: dictionaries that are new, then its record batch.
@@ -82,11 +87,76 @@ impl Encoder {
                 self.schema.fields()
             )));
         }
-        let (dictionaries, data) = self
-            .generator
-            .encode(batch, &mut self.tracker, &self.options, &mut self.context)
-            .map_err(|error| encode_error(&error))?;
-        Ok(dictionaries.into_iter().chain([data]).map(message).collect())
+        let buffers = self.inner.encode(batch).map_err(|error| encode_error(&error))?;
+        let mut buffers = buffers.into_iter().filter(|buffer| !buffer.is_empty());
+        let mut messages = Vec::new();
+        while let Some(message) = next_message(&mut buffers)? {
+            messages.push(message);
+        }
+        if !std::mem::replace(&mut self.has_begun, true) {
+            // The schema, which was sent before.
+            messages.drain(..messages.len().min(1));
+        }
+        Ok(messages)
+    }
+}
+
+/// The next message of an encoded stream: its marker and length, the header as
+/// one buffer, what pads that, and then the body.
+fn next_message(buffers: &mut impl Iterator<Item = Buffer>) -> Result<Option<Message>, Error> {
+    let Some(marker) = buffers.next() else { return Ok(None) };
+    let unexpected = || Error::new(Code::Internal, "arrow-ipc frames its messages in another way");
+    let padded = marker.as_slice().get(4..8).and_then(|length| length.try_into().ok());
+    let padded = u32::from_le_bytes(padded.ok_or_else(unexpected)?) as usize;
+    let header = buffers.next().ok_or_else(unexpected)?;
+    if header.len() < padded {
+        let padding = buffers.next().ok_or_else(unexpected)?;
+        if header.len() + padding.len() != padded {
+            return Err(unexpected());
+        }
+    }
+    let parsed = arrow_ipc::root_as_message(&header).map_err(|_| unexpected())?;
+    let body_len = usize::try_from(parsed.bodyLength()).map_err(|_| unexpected())?;
+    let mut pieces = Vec::new();
+    let mut found = 0;
+    while found < body_len {
+        let piece = buffers.next().ok_or_else(unexpected)?;
+        found += piece.len();
+        pieces.push(piece);
+    }
+    if found != body_len {
+        return Err(unexpected());
+    }
+    let header = Bytes::copy_from_slice(&header);
+    Ok(Some(Message { header, body: body(pieces, body_len), app_metadata: Bytes::new() }))
+}
+
+/// A body of these buffers: small ones are put together with what follows.
+fn body(pieces: Vec<Buffer>, size: usize) -> Vec<Bytes> {
+    let mut body = Vec::new();
+    let mut gathered = Vec::new();
+    for piece in pieces {
+        if size <= SMALL_BODY || piece.len() < SMALL_BODY / 8 {
+            gathered.extend_from_slice(&piece);
+            continue;
+        }
+        if !gathered.is_empty() {
+            body.push(Bytes::from(std::mem::take(&mut gathered)));
+        }
+        body.push(Bytes::from_owner(Shared(piece)));
+    }
+    if !gathered.is_empty() {
+        body.push(Bytes::from(gathered));
+    }
+    body
+}
+
+/// Owner of a buffer that a message shares with a batch.
+struct Shared(Buffer);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_slice()
     }
 }
 

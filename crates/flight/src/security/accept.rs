@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustls::ServerConfig;
 use sheaf_retry::{Code, SharedClock};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::WaitForCancellationFutureOwned;
@@ -44,6 +44,7 @@ pub struct SecureStream {
 
 enum Inner {
     Plain(TcpStream),
+    Local(UnixStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
 
@@ -57,6 +58,11 @@ impl std::fmt::Debug for SecureStream {
 impl SecureStream {
     pub(super) fn plain(stream: TcpStream) -> Self {
         SecureStream { inner: Inner::Plain(stream), over: None }
+    }
+
+    /// Over a socket in the file system, which needs no encryption.
+    pub(crate) fn local(stream: UnixStream) -> Self {
+        SecureStream { inner: Inner::Local(stream), over: None }
     }
 
     pub(super) fn tls(stream: TlsStream<TcpStream>, listed: Option<Listed>) -> Self {
@@ -167,6 +173,7 @@ impl AsyncRead for SecureStream {
         self.check(context)?;
         match &mut self.inner {
             Inner::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
+            Inner::Local(stream) => Pin::new(stream).poll_read(context, buffer),
             Inner::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
         }
     }
@@ -181,6 +188,7 @@ impl AsyncWrite for SecureStream {
         self.check(context)?;
         match &mut self.inner {
             Inner::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
+            Inner::Local(stream) => Pin::new(stream).poll_write(context, bytes),
             Inner::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
         }
     }
@@ -188,6 +196,7 @@ impl AsyncWrite for SecureStream {
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.inner {
             Inner::Plain(stream) => Pin::new(stream).poll_flush(context),
+            Inner::Local(stream) => Pin::new(stream).poll_flush(context),
             Inner::Tls(stream) => Pin::new(stream).poll_flush(context),
         }
     }
@@ -195,6 +204,7 @@ impl AsyncWrite for SecureStream {
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.inner {
             Inner::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            Inner::Local(stream) => Pin::new(stream).poll_shutdown(context),
             Inner::Tls(stream) => Pin::new(stream).poll_shutdown(context),
         }
     }
@@ -207,6 +217,7 @@ impl AsyncWrite for SecureStream {
         self.check(context)?;
         match &mut self.inner {
             Inner::Plain(stream) => Pin::new(stream).poll_write_vectored(context, buffers),
+            Inner::Local(stream) => Pin::new(stream).poll_write_vectored(context, buffers),
             Inner::Tls(stream) => Pin::new(stream).poll_write_vectored(context, buffers),
         }
     }
@@ -214,6 +225,7 @@ impl AsyncWrite for SecureStream {
     fn is_write_vectored(&self) -> bool {
         match &self.inner {
             Inner::Plain(stream) => stream.is_write_vectored(),
+            Inner::Local(stream) => stream.is_write_vectored(),
             Inner::Tls(stream) => stream.is_write_vectored(),
         }
     }

@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use futures::stream::{self, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
 use super::gate::Gate;
+use super::local::SocketFile;
 use crate::security::{Protocol, SecureStream};
 
 /// How long to wait when the system has no file descriptors left, instead of
@@ -39,49 +40,90 @@ impl Drop for Connection {
     }
 }
 
+/// Where connections come from.
+struct Doors {
+    network: TcpListener,
+    local: Option<(UnixListener, SocketFile)>,
+}
+
+/// One that came through a door.
+enum Arrived {
+    Network(TcpStream, SocketAddr),
+    Local(UnixStream),
+}
+
+impl Doors {
+    async fn accept(&self) -> io::Result<Arrived> {
+        let network = async {
+            let (stream, peer) = self.network.accept().await?;
+            Ok(Arrived::Network(stream, peer))
+        };
+        let local = async {
+            match &self.local {
+                Some((listener, _)) => Ok(Arrived::Local(listener.accept().await?.0)),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            accepted = network => accepted,
+            accepted = local => accepted,
+        }
+    }
+}
+
 /// Connections as they come; one over the limit is closed at once.
 ///
 /// Hands are shaken beside each other, so that a slow client keeps nobody
 /// waiting; each holds the place of its connection and has limited time.
 pub(super) fn incoming(
-    listener: TcpListener,
+    network: TcpListener,
+    local: Option<(UnixListener, SocketFile)>,
     gate: Arc<Gate>,
     kill: CancellationToken,
 ) -> impl Stream<Item = io::Result<Connection>> {
     let shaking: JoinSet<Option<Connection>> = JoinSet::new();
-    stream::unfold(
-        (listener, gate, kill, shaking),
-        |(listener, gate, kill, mut shaking)| async move {
-            loop {
-                let (stream, peer) = tokio::select! {
-                    accepted = listener.accept() => match accepted {
-                        Ok(accepted) => accepted,
-                        Err(error) => {
-                            tracing::warn!(%error, "cannot accept a connection");
-                            gate.core.clock.sleep(ACCEPT_PAUSE).await;
-                            continue;
-                        }
-                    },
-                    Some(done) = shaking.join_next() => match done {
-                        Ok(Some(connection)) => {
-                            return Some((Ok(connection), (listener, gate, kill, shaking)));
-                        }
-                        _ => continue,
-                    },
-                };
-                let Ok(permit) = Arc::clone(&gate.connections).try_acquire_owned() else {
-                    gate.core.metrics.rejected("connections");
-                    let limit = gate.core.limits.max_connections;
-                    tracing::warn!(%peer, limit, "max_connections reached, connection closed");
-                    continue;
-                };
-                if let Err(error) = stream.set_nodelay(true) {
-                    tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
+    let doors = Doors { network, local };
+    stream::unfold((doors, gate, kill, shaking), |(doors, gate, kill, mut shaking)| async move {
+        loop {
+            let arrived = tokio::select! {
+                accepted = doors.accept() => match accepted {
+                    Ok(arrived) => arrived,
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot accept a connection");
+                        gate.core.clock.sleep(ACCEPT_PAUSE).await;
+                        continue;
+                    }
+                },
+                Some(done) = shaking.join_next() => match done {
+                    Ok(Some(connection)) => {
+                        return Some((Ok(connection), (doors, gate, kill, shaking)));
+                    }
+                    _ => continue,
+                },
+            };
+            let Ok(permit) = Arc::clone(&gate.connections).try_acquire_owned() else {
+                gate.core.metrics.rejected("connections");
+                let limit = gate.core.limits.max_connections;
+                tracing::warn!(limit, "max_connections reached, connection closed");
+                continue;
+            };
+            match arrived {
+                Arrived::Network(stream, peer) => {
+                    if let Err(error) = stream.set_nodelay(true) {
+                        tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
+                    }
+                    shaking.spawn(shake(stream, peer, Arc::clone(&gate), kill.clone(), permit));
                 }
-                shaking.spawn(shake(stream, peer, Arc::clone(&gate), kill.clone(), permit));
+                Arrived::Local(stream) => {
+                    let stream = SecureStream::local(stream);
+                    let info = TcpConnectInfo { local_addr: None, remote_addr: None };
+                    let connection =
+                        Connection::new(stream, info, Arc::clone(&gate), kill.clone(), permit);
+                    return Some((Ok(connection), (doors, gate, kill, shaking)));
+                }
             }
-        },
-    )
+        }
+    })
 }
 
 /// The connection of what was accepted, unless its handshake fails.
@@ -102,15 +144,7 @@ async fn shake(
             return None;
         }
     };
-    gate.core.metrics.connections.inc();
-    Some(Connection {
-        stream,
-        info,
-        kill: Box::pin(kill.cancelled_owned()),
-        silence: Some(Box::pin(silence(&gate))),
-        gate,
-        _permit: permit,
-    })
+    Some(Connection::new(stream, info, gate, kill, permit))
 }
 
 /// A connection on which nothing ever comes has no keepalive yet, and would
@@ -121,6 +155,19 @@ fn silence(gate: &Gate) -> impl Future<Output = ()> + Send + use<> {
 }
 
 impl Connection {
+    fn new(
+        stream: SecureStream,
+        info: TcpConnectInfo,
+        gate: Arc<Gate>,
+        kill: CancellationToken,
+        permit: OwnedSemaphorePermit,
+    ) -> Self {
+        gate.core.metrics.connections.inc();
+        let kill = Box::pin(kill.cancelled_owned());
+        let silence: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(silence(&gate));
+        Connection { stream, info, kill, silence: Some(silence), gate, _permit: permit }
+    }
+
     fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {
         match self.kill.as_mut().poll(context) {
             Poll::Ready(()) => Err(io::ErrorKind::ConnectionAborted.into()),

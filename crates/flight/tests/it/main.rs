@@ -5,6 +5,8 @@ mod drain;
 mod errors;
 mod limits;
 mod memory;
+mod paths;
 mod round_trip;
 mod services;
 mod support;
+mod types;

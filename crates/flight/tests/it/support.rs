@@ -12,7 +12,7 @@ use prometheus_client::registry::Registry;
 use sheaf_flight::ipc::encode_batches;
 use sheaf_flight::{
     ChannelPool, ClientConfig, Error, Exposure, FlightConnection, FlightRouter, Limits, Listener,
-    Message, MessageStream, Server, ServerHandle,
+    LocalListener,    Message, MessageStream, Server, ServerHandle,
 };
 use sheaf_retry::{RetryPolicy, SharedClock, SystemClock};
 use tonic::transport::Channel;
@@ -38,6 +38,25 @@ impl World {
 
     /// A server whose time is the test's; the client's is the machine's.
     pub(crate) async fn at(clock: SharedClock, limits: Limits) -> Self {
+        Self::serving(clock, limits, |server| server).await
+    }
+
+    /// A server that has gRPC's own codec do everything.
+    pub(crate) async fn plain() -> Self {
+        Self::serving(SystemClock::shared(), Limits::default(), Server::plain).await
+    }
+
+    /// A server with a socket in the file system beside its port.
+    pub(crate) async fn local(listener: LocalListener) -> Self {
+        let with = |server: Server| server.local(listener);
+        Self::serving(SystemClock::shared(), Limits::default(), with).await
+    }
+
+    async fn serving(
+        clock: SharedClock,
+        limits: Limits,
+        with: impl FnOnce(Server) -> Server,
+    ) -> Self {
         let (memory, echo) = (Memory::new("batches"), Arc::new(Echo::default()));
         let mut registry = Registry::default();
         let router = FlightRouter::builder()
@@ -50,7 +69,7 @@ impl World {
             .build()
             .unwrap();
         let listener = Listener::bind("127.0.0.1:0", "--flight-addr", Exposure::Loopback).unwrap();
-        let handle = Server::new(router).serve(listener).await.unwrap();
+        let handle = with(Server::new(router)).serve(listener).await.unwrap();
         let connection = connect(&handle.uri());
         World { memory, echo, handle, connection, registry }
     }

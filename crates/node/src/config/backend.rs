@@ -133,7 +133,7 @@ pub(super) fn without_effect(reader: &mut Reader<'_>, mode: Mode, backend: Optio
     const FLIGHT_ONLY: [&str; 2] = ["ttl", "advertise-addr"];
     let (settings, owner): (Vec<&[&'static str]>, _) = match mode {
         Mode::All => return,
-        Mode::Worker => (vec![&KEPT, &PAYLOADS, coordination], "the server"),
+        Mode::Worker => (vec![&KEPT, &PAYLOADS, coordination, &["flight-uds"]], "the server"),
         Mode::Flight if backend == Some(&Backend::Absent) => {
             (vec![&WORK, coordination, &["lease"]], "workers and coordinator")
         }

@@ -64,6 +64,7 @@ pub struct Config {
     pub(super) mode: Mode,
     pub(super) backend: Backend,
     pub(super) flight_addr: HostPort,
+    pub(super) flight_uds: Option<PathBuf>,
     pub(super) admin_addr: HostPort,
     pub(super) advertise_addr: Option<HostPort>,
     pub(super) insecure: bool,
@@ -98,6 +99,11 @@ impl Config {
     /// Where to serve Flight; in mode worker the server to dial.
     pub fn flight_addr(&self) -> &HostPort {
         &self.flight_addr
+    }
+
+    /// The socket in the file system on which Flight is served too.
+    pub fn flight_uds(&self) -> Option<&Path> {
+        self.flight_uds.as_deref()
     }
 
     /// Where to serve metrics and health.

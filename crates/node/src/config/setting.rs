@@ -51,6 +51,12 @@ pub const SETTINGS: &[Setting] = &[
         "Where to serve Flight and coordinator, port 0 for a free one; in mode worker the server to dial, in mode coordinator localhost:8082 by default",
     ),
     Setting::new(
+        "flight-uds",
+        "PATH",
+        "",
+        "Serve Flight on this socket in the file system too, for programs of the same user on this machine",
+    ),
+    Setting::new(
         "admin-addr",
         "HOST:PORT",
         "127.0.0.1:0",

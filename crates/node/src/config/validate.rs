@@ -86,6 +86,7 @@ fn read(reader: &mut Reader<'_>, machine: &Machine) -> Option<Config> {
         mode: mode?,
         backend: backend?,
         flight_addr: flight_addr?,
+        flight_uds: flight_uds(reader),
         admin_addr: admin_addr?,
         advertise_addr: advertise_addr?,
         insecure: insecure?,
@@ -207,6 +208,11 @@ fn reachable(
         );
         reader.wrong("flight-addr", message);
     }
+}
+
+fn flight_uds(reader: &mut Reader<'_>) -> Option<PathBuf> {
+    let path = Some(reader.text("flight-uds")).filter(|path| !path.is_empty())?;
+    Some(path.into())
 }
 
 fn data_dir(reader: &mut Reader<'_>) -> Option<PathBuf> {

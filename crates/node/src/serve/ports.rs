@@ -2,26 +2,28 @@
 
 use std::net::ToSocketAddrs as _;
 
-use sheaf_flight::{Exposure, Listener};
+use sheaf_flight::{Exposure, Listener, LocalListener};
 use sheaf_retry::{Code, Retryable as _};
 use tokio::net::TcpListener;
 
 use super::error::Error;
 use crate::config::Config;
 
-/// Both ports of a server.
+/// The ports of a server.
 #[derive(Debug)]
 pub(super) struct Ports {
     pub(super) flight: Listener,
+    pub(super) local: Option<LocalListener>,
     pub(super) admin: TcpListener,
 }
 
 impl Ports {
-    /// Binds both. Host names are looked up, which may block for a moment.
+    /// Binds all. Host names are looked up, which may block for a moment.
     pub(super) fn bind(config: &Config) -> Result<Self, Error> {
         let address = config.flight_addr().to_string();
         let flight = Listener::bind(&address, "--flight-addr", exposure(config))?;
-        Ok(Ports { flight, admin: Self::bind_admin(config)? })
+        let local = config.flight_uds().map(|path| LocalListener::bind(path, "--flight-uds"));
+        Ok(Ports { flight, local: local.transpose()?, admin: Self::bind_admin(config)? })
     }
 
     /// Binds the admin port alone.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sheaf_coordinator::Coordinator;
-use sheaf_flight::{Security, ServerHandle};
+use sheaf_flight::{LocalListener, Security, ServerHandle};
 use sheaf_retry::{RetryPolicy, SharedClock};
 use sheaf_rpc::Waits;
 use sheaf_store::{FlightClient, PayloadOwner, Store, Unowned, check_data_format};
@@ -67,6 +67,8 @@ use crate::config::{Backend, Config, Mode};
 /// ```
 pub struct Server {
     flight: ServerHandle,
+    /// Of the socket in the file system.
+    local_uri: Option<String>,
     admin: AdminServer,
     waits: Waits,
     workers: Option<Arc<Worker>>,
@@ -119,6 +121,10 @@ impl Server {
                 .add_service(service.into_server())
                 .descriptors(sheaf_proto::FILE_DESCRIPTOR_SET);
         }
+        let local_uri = ports.local.as_ref().map(LocalListener::uri);
+        if let Some(local) = ports.local {
+            server = server.local(local);
+        }
         let flight = server.serve(ports.flight).await?;
 
         let stop = CancellationToken::new();
@@ -140,6 +146,7 @@ impl Server {
         health.ready();
         Ok(Server {
             flight,
+            local_uri,
             admin,
             waits,
             workers,
@@ -177,7 +184,11 @@ impl Server {
             Mode::Coordinator => format!("coordinator={uri}"),
             Mode::All | Mode::Worker => format!("flight={uri} coordinator={uri}"),
         };
-        format!("ready {served} admin={scheme}://{}", self.admin.local_addr())
+        let local = match &self.local_uri {
+            Some(uri) => format!(" uds={uri}"),
+            None => String::new(),
+        };
+        format!("ready {served}{local} admin={scheme}://{}", self.admin.local_addr())
     }
 
     /// Ends in good order: waiting claims first, then the workers inside, while

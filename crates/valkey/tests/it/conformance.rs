@@ -119,7 +119,7 @@ async fn random_calls_agree_with_the_model() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn soak_model_agrees_on_valkey() {
     let Some(bench) = Bench::start() else { return };
-    let (seeds, steps) = if sheaf_testkit::soak() { (300, 1_000) } else { (1, 150) };
+    let (seeds, steps) = if sheaf_testkit::soak() { (60, 1_000) } else { (1, 150) };
     let first = SystemClock::shared().now().as_micros();
     let Some(blocks) = Bench::of_blocks() else { return };
     for seed in first..first + seeds {

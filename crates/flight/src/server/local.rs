@@ -1,0 +1,190 @@
+//! A socket in the file system: a port for programs of this machine alone.
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use sheaf_retry::{Code, Retryable as _};
+
+use crate::error::{Error, invalid};
+
+/// Longest path of a socket, in bytes: what systems leave beside the final zero.
+const MAX_PATH: usize = 103;
+
+/// A bound socket in the file system.
+///
+/// Only the user of this process may connect: the file has mode 0600. It is
+/// removed when this, or the server that serves it, is dropped. One that a
+/// killed process left behind is replaced.
+#[derive(Debug)]
+pub struct LocalListener {
+    inner: UnixListener,
+    file: SocketFile,
+}
+
+/// The file of a socket, removed with this unless it is another one by then.
+#[derive(Debug)]
+pub(super) struct SocketFile {
+    path: PathBuf,
+    /// Device and number of the file.
+    id: (u64, u64),
+}
+
+impl LocalListener {
+    /// Makes the socket `path`.
+    ///
+    /// `flag` is only for the texts of errors: what the user changes the path with.
+    ///
+    /// # Errors
+    /// - `invalid_argument`: a path that is empty or longer than 103 bytes.
+    /// - `address_in_use`: another process serves there, or a file that is no
+    ///   socket is in the way.
+    /// - `permission_denied`, `io`: the system refused.
+    pub fn bind(path: impl Into<PathBuf>, flag: &str) -> Result<Self, Error> {
+        let path: PathBuf = path.into();
+        let length = path.as_os_str().len();
+        if length == 0 || length > MAX_PATH {
+            return Err(invalid(format!(
+                "{flag} {path:?} has {length} bytes, the path of a socket has 1 to {MAX_PATH}"
+            )));
+        }
+        let inner = match bind(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                remove_stale(&path, flag)?;
+                bind(&path)
+            }
+            bound => bound,
+        };
+        let refused = |error: io::Error| {
+            let code = match error.code() {
+                code @ (Code::AddressInUse | Code::PermissionDenied) => code,
+                _ => Code::Io,
+            };
+            Error::new(code, format!("{flag} {} cannot be bound: {error}", path.display()))
+        };
+        let inner = inner.map_err(refused)?;
+        let id = inner
+            .set_nonblocking(true)
+            .and_then(|()| fs::symlink_metadata(&path))
+            .map(|metadata| (metadata.dev(), metadata.ino()))
+            .map_err(refused)?;
+        Ok(LocalListener { inner, file: SocketFile { path, id } })
+    }
+
+    /// Where it listens, as clients take it: `grpc+unix://PATH`.
+    pub fn uri(&self) -> String {
+        format!("grpc+unix://{}", self.file.path.display())
+    }
+
+    pub(super) fn into_tokio(self) -> Result<(tokio::net::UnixListener, SocketFile), Error> {
+        let listener = tokio::net::UnixListener::from_std(self.inner).map_err(|error| {
+            let path = self.file.path.display();
+            Error::new(Code::Io, format!("cannot listen on {path}: {error}"))
+        })?;
+        Ok((listener, self.file))
+    }
+}
+
+/// Binds a name of its own first, so that nobody can connect before the mode is set.
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    let taken = || io::Error::from(io::ErrorKind::AddrInUse);
+    if fs::symlink_metadata(path).is_ok() {
+        return Err(taken());
+    }
+    let mut own = path.as_os_str().to_owned();
+    own.push(format!(".{}", std::process::id() % 1_000));
+    let own = PathBuf::from(own);
+    drop(fs::remove_file(&own));
+    let listener = UnixListener::bind(&own)?;
+    let named = fs::set_permissions(&own, Permissions::from_mode(0o600))
+        // Fails where somebody was faster, instead of taking their place.
+        .and_then(|()| fs::hard_link(&own, path));
+    drop(fs::remove_file(&own));
+    match named {
+        Ok(()) => Ok(listener),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(taken()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes a socket that nobody listens on any more.
+fn remove_stale(path: &Path, flag: &str) -> Result<(), Error> {
+    let in_use = |why: &str| {
+        let path = path.display();
+        Err(Error::new(Code::AddressInUse, format!("{flag} {path} {why}")))
+    };
+    let Ok(metadata) = fs::symlink_metadata(path) else { return Ok(()) };
+    if !metadata.file_type().is_socket() {
+        return in_use("is a file and no socket: give it another name, or move the file away");
+    }
+    match UnixStream::connect(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Ok(_) | Err(_) => {
+            return in_use("is in use: stop what listens there, or give it another path");
+        }
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            in_use(&format!("was left behind and cannot be removed: {error}"))
+        }
+        _ => Ok(()),
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let ours = fs::symlink_metadata(&self.path)
+            .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.id);
+        if ours && let Err(error) = fs::remove_file(&self.path) {
+            tracing::warn!(path = %self.path.display(), %error, "a socket stays behind");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_is_of_its_user_alone_and_goes_with_its_listener() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let listener = LocalListener::bind(&path, "--flight-uds").unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(listener.uri(), format!("grpc+unix://{}", path.display()));
+        let error = LocalListener::bind(&path, "--flight-uds").unwrap_err();
+        assert_eq!(error.code(), Code::AddressInUse, "{error}");
+        assert!(error.message().contains("--flight-uds"), "{error}");
+        drop(listener);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_socket_that_was_left_behind_is_replaced_and_a_file_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        drop(UnixListener::bind(&path).unwrap());
+        assert!(path.exists(), "as after a kill -9");
+        let listener = LocalListener::bind(&path, "--flight-uds").unwrap();
+        // Its place was taken: it does not remove what is there now.
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "mine").unwrap();
+        drop(listener);
+        let error = LocalListener::bind(&path, "--flight-uds").unwrap_err();
+        assert_eq!(error.code(), Code::AddressInUse, "{error}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
+    }
+
+    #[test]
+    fn a_path_that_no_socket_can_have_is_refused() {
+        for path in [String::new(), "x".repeat(MAX_PATH + 1)] {
+            let error = LocalListener::bind(&path, "--flight-uds").unwrap_err();
+            assert_eq!(error.code(), Code::InvalidArgument, "{error}");
+        }
+        let error = LocalListener::bind("/no/such/folder/s", "--flight-uds").unwrap_err();
+        assert_eq!(error.code(), Code::Io, "{error}");
+    }
+}
