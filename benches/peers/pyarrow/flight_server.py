@@ -1,17 +1,18 @@
 """A Flight server of pyarrow that keeps tables in memory, as a peer of the store.
 
 Tickets, descriptors and `DeleteBatch` are those of Sheaf, so that one client
-speaks to both. Prints where it listens and serves until it is killed.
+speaks to both. Takes where to listen, prints where it listens and serves until it is killed.
 """
 
 import json
+import sys
 
 import pyarrow.flight as flight
 
 
 class Server(flight.FlightServerBase):
-    def __init__(self):
-        super().__init__("grpc://127.0.0.1:0")
+    def __init__(self, location):
+        super().__init__(location)
         self.tables = {}
 
     def do_put(self, context, descriptor, reader, writer):
@@ -32,8 +33,10 @@ class Server(flight.FlightServerBase):
 
 
 def main():
-    server = Server()
-    print(f"ready flight=grpc://127.0.0.1:{server.port}", flush=True)
+    location = sys.argv[1] if len(sys.argv) > 1 else "grpc://127.0.0.1:0"
+    server = Server(location)
+    where = location if "unix" in location else f"grpc://127.0.0.1:{server.port}"
+    print(f"ready flight={where}", flush=True)
     server.serve()
 
 

@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use super::{Comparison, Outcome, Samples, Setup};
 use crate::error::{Error, Result};
 use crate::load::socket;
-use crate::process::{Server, load, number, pinned, python, python_version};
+use crate::process::{Server, load, number, pinned, python, python_version, temporary};
 use crate::report::{Better, Case};
 
 pub(super) const COMPARISON: Comparison =
@@ -23,6 +23,10 @@ pub(super) const COMPARISON: Comparison =
 
 /// Microseconds for one row, at the median.
 const ONE_ROW: f64 = 200.0;
+
+/// The system counts CPU in hundredths of a second: less than one is not zero.
+const TICKS: f64 = 100.0;
+const HALF_TICK: f64 = 0.005;
 
 /// Shapes of rows with streams at once.
 const CASES: [(&str, u64); 9] = [
@@ -38,6 +42,9 @@ const CASES: [(&str, u64); 9] = [
 ];
 /// What a case's name does not say.
 const MAIN: (&str, u64) = ("mib4", 1);
+
+/// The side of our server with pyarrow's client.
+const BY_PYARROW: &str = "ours_by_pyarrow";
 
 const OPERATIONS: [&str; 2] = ["get", "put"];
 
@@ -62,6 +69,11 @@ impl Side {
         Ok(Side { name, pids, commands, answers, _client: client })
     }
 
+    /// What is not over TCP is measured in the main case only.
+    fn takes(&self, case: (&str, u64)) -> bool {
+        case == MAIN || !self.name.ends_with("_uds")
+    }
+
     fn command(&mut self, command: &Value) -> Result<Value> {
         let failed = |error: std::io::Error| {
             Error::Message(format!("the client of {} is gone: {error}", self.name))
@@ -81,27 +93,33 @@ impl Side {
         let gigabytes = number(&answer, "bytes")? / 1e9;
         let name = self.name;
         samples.add(format!("{key} {name}"), gigabytes / number(&answer, "seconds")?);
-        samples.add(format!("{key} {name} cpu"), used / gigabytes);
+        samples.add(format!("{key} {name} cpu"), used.max(HALF_TICK) / gigabytes);
         Ok(())
     }
 }
 
 fn run(setup: &Setup) -> Result<Outcome> {
-    let ours = Server::sheaf(&setup.sheaf, &["--memory-limit", "6GB", "--durability", "memory"])?;
+    let folder = temporary()?;
+    let [uds, peer_uds] = ["ours", "pyarrow"].map(|name| folder.path().join(name));
+    let (uds, peer_uds) = (uds.display().to_string(), peer_uds.display().to_string());
+    let options = ["--memory-limit", "6GB", "--durability", "memory", "--flight-uds", &uds];
+    let ours = Server::sheaf(&setup.sheaf, &options)?;
     let pyarrow = Server::start(python("pyarrow", "flight_server.py")?, None)?;
+    let peer_uds = format!("grpc+unix://{peer_uds}");
+    let pyarrow_uds = python("pyarrow", "flight_server.py")?.args([&peer_uds]);
+    let pyarrow_uds = Server::start(pyarrow_uds, None)?;
     let stock = Server::start(load(&["stock"])?, None)?;
     let raw = Server::start(load(&["socket"])?, None)?;
-    let rust = |kind, server: &Server| {
-        Server::start(load(&["flight", kind, server.address()])?, None)
-    };
-    let python_client = |server: &Server| {
-        Server::start(python("pyarrow", "flight_client.py")?.args([server.address()]), None)
-    };
+    let rust = |kind, address: &str| Server::start(load(&["flight", kind, address])?, None);
+    let python_client =
+        |address: &str| Server::start(python("pyarrow", "flight_client.py")?.args([address]), None);
     let mut sides = vec![
-        Side::new("ours", &ours, rust("ours", &ours)?)?,
-        Side::new("pyarrow", &pyarrow, python_client(&pyarrow)?)?,
-        Side::new("arrow_rs", &stock, rust("stock", &stock)?)?,
-        Side::new("ours_by_pyarrow", &ours, python_client(&ours)?)?,
+        Side::new("ours", &ours, rust("ours", ours.address())?)?,
+        Side::new("pyarrow", &pyarrow, python_client(pyarrow.address())?)?,
+        Side::new("arrow_rs", &stock, rust("stock", stock.address())?)?,
+        Side::new(BY_PYARROW, &ours, python_client(ours.address())?)?,
+        Side::new("ours_uds", &ours, rust("ours", &format!("grpc+unix://{uds}"))?)?,
+        Side::new("pyarrow_uds", &pyarrow_uds, python_client(&peer_uds)?)?,
     ];
     let mut samples = Samples::default();
     fill(setup, &mut sides)?;
@@ -126,13 +144,17 @@ fn run(setup: &Setup) -> Result<Outcome> {
 
 /// The payloads that are got, and connections for all streams.
 fn fill(setup: &Setup, sides: &mut [Side]) -> Result<()> {
-    for side in sides.iter_mut().filter(|side| side.name != "ours_by_pyarrow") {
+    for side in sides.iter_mut().filter(|side| ![BY_PYARROW, "ours_uds"].contains(&side.name)) {
         for (shape, streams) in CASES {
+            if !side.takes((shape, streams)) {
+                continue;
+            }
             let bytes = size(setup, shape, streams);
-            let name = format!("{shape}.{streams}");
-            side.command(&json!({ "do": "put", "name": name, "rows": shape, "bytes": bytes }))?;
+            side.command(&json!({ "do": "make", "rows": shape, "bytes": bytes }))?;
+            side.command(&json!({ "do": "put", "name": format!("{shape}.{streams}") }))?;
         }
-        side.command(&json!({ "do": "put", "name": "one", "rows": "one", "bytes": 1 }))?;
+        side.command(&json!({ "do": "make", "rows": "one", "bytes": 1 }))?;
+        side.command(&json!({ "do": "put", "name": "one" }))?;
     }
     for side in sides {
         // None is measured while it connects.
@@ -155,17 +177,18 @@ fn size(setup: &Setup, shape: &str, streams: u64) -> u64 {
 
 fn round(setup: &Setup, sides: &mut [Side], samples: &mut Samples) -> Result<()> {
     for (shape, streams) in CASES {
+        let bytes = size(setup, shape, streams);
+        for side in sides.iter_mut().filter(|side| side.takes((shape, streams))) {
+            side.command(&json!({ "do": "make", "rows": shape, "bytes": bytes }))?;
+        }
         for operation in OPERATIONS {
             let key = format!("{operation} {shape} {streams}");
-            for side in sides.iter_mut() {
+            for side in sides.iter_mut().filter(|side| side.takes((shape, streams))) {
                 let command = match operation {
                     "get" => json!({
                         "do": "get", "name": format!("{shape}.{streams}.0"), "streams": streams,
                     }),
-                    _ => json!({
-                        "do": "put", "name": "new", "rows": shape, "streams": streams,
-                        "bytes": size(setup, shape, streams),
-                    }),
+                    _ => json!({ "do": "put", "name": "new", "streams": streams }),
                 };
                 side.measure(&key, &command, samples)?;
                 if operation == "put" {
@@ -197,7 +220,7 @@ fn sockets(setup: &Setup, raw: &Server, stock: &[u8], samples: &mut Samples) -> 
         };
         let used = cpu_seconds(&pids)? - before;
         samples.add(format!("{operation} socket"), gigabytes / took.as_secs_f64());
-        samples.add(format!("{operation} socket cpu"), used / gigabytes);
+        samples.add(format!("{operation} socket cpu"), used.max(HALF_TICK) / gigabytes);
     }
     let mut batch = vec![0; 4 << 20];
     let start = Instant::now();
@@ -210,19 +233,18 @@ fn sockets(setup: &Setup, raw: &Server, stock: &[u8], samples: &mut Samples) -> 
     Ok(())
 }
 
-/// CPU that processes used up to now, all of their threads.
+/// CPU that processes used up to now, threads that ended included.
 fn cpu_seconds(pids: &[String]) -> Result<f64> {
-    let mut nanos = 0;
+    let mut ticks = 0_u64;
     for pid in pids {
-        let tasks = fs::read_dir(format!("/proc/{pid}/task"))
-            .map_err(Error::io(format!("read the threads of process {pid}")))?;
-        for task in tasks.flatten() {
-            // A thread may end meanwhile.
-            let used = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
-            nanos += used.split(' ').next().and_then(|used| used.parse().ok()).unwrap_or(0_u64);
-        }
+        let path = format!("/proc/{pid}/stat");
+        let text = fs::read_to_string(&path).map_err(Error::io(format!("read {path}")))?;
+        // The name of the program may have spaces; what follows it has none.
+        let fields = text.rsplit(')').next().unwrap_or_default().split_whitespace();
+        let used = fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok());
+        ticks += used.sum::<u64>();
     }
-    Ok(nanos as f64 / 1e9)
+    Ok(ticks as f64 / TICKS)
 }
 
 const RATE: (&str, Better) = ("GB/s", Better::Higher);
@@ -249,15 +271,19 @@ fn cases(samples: &Samples) -> Result<Vec<Case>> {
                 compare(format!("do{operation}_tcp_vs_{peer}{tail}"), RATE, &key, sides, "")?;
                 compare(format!("do{operation}_cpu_vs_{peer}{tail}"), CPU, &key, sides, " cpu")?;
             }
-            let sides = ("ours_by_pyarrow", "pyarrow");
+            let sides = (BY_PYARROW, "pyarrow");
             let name = format!("do{operation}_pyarrow_client_vs_pyarrow{tail}");
             compare(name, RATE, &key, sides, "")?;
+            if (shape, streams) == MAIN {
+                let sides = ("ours_uds", "pyarrow_uds");
+                compare(format!("do{operation}_uds_vs_pyarrow"), RATE, &key, sides, "")?;
+            }
         }
     }
     for peer in ["pyarrow", "arrow_rs"] {
         compare(format!("get_1row_p50_vs_{peer}"), TIME, "one", ("ours", peer), "")?;
     }
-    let sides = ("ours_by_pyarrow", "pyarrow");
+    let sides = (BY_PYARROW, "pyarrow");
     compare("get_1row_p50_pyarrow_client_vs_pyarrow".to_owned(), TIME, "one", sides, "")?;
     cases.push(Case::target("get_1row_p50", TIME, samples.of("one ours"), ONE_ROW)?);
     for operation in OPERATIONS {

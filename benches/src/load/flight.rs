@@ -44,7 +44,7 @@ pub(crate) struct Flight {
 /// Connections, one for each stream at once, and the rows that were put last.
 struct Client {
     connections: Connections,
-    rows: Option<(String, Rows)>,
+    rows: Option<Rows>,
 }
 
 enum Connections {
@@ -100,16 +100,14 @@ impl Client {
         let name = text("name");
         match text("do") {
             "get" => self.get(name, streams).await,
+            "make" => {
+                self.rows = Some(rows::make(text("rows"), count("bytes"))?);
+                Ok((Duration::ZERO, 0))
+            }
             "put" => {
-                let (shape, bytes) = (text("rows"), count("bytes"));
-                let wanted = format!("{shape} {bytes}");
-                let rows = match self.rows.take() {
-                    Some((made, rows)) if made == wanted => rows,
-                    _ => rows::make(shape, bytes)?,
-                };
-                let put = self.put(name, streams, &rows).await;
-                self.rows = Some((wanted, rows));
-                put
+                let rows = self.rows.as_ref();
+                let rows = rows.ok_or_else(|| Error::Message("no rows were made".into()))?;
+                self.put(name, streams, rows).await
             }
             "one" => Ok((self.one(name, count("calls")).await?, 0)),
             "delete" => self.delete(name, streams).await.map(|()| (Duration::ZERO, 0)),
@@ -120,6 +118,13 @@ impl Client {
     /// All rows of a payload, decoded, batch after batch; in so many streams at once.
     async fn get(&self, name: &str, streams: usize) -> Result<(Duration, u64)> {
         let start = Instant::now();
+        if streams == 1 {
+            let size = match &self.connections {
+                Connections::Ours(clients) => get(clients[0].connection(), name).await?,
+                Connections::Stock(clients) => clients[0].get(name).await?,
+            };
+            return Ok((start.elapsed(), size));
+        }
         let sizes = match &self.connections {
             Connections::Ours(clients) => {
                 let gets = clients.iter().take(streams).map(|client| {

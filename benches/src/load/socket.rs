@@ -67,8 +67,7 @@ fn send(stream: &mut impl Write, stock: &[u8], count: u64) -> Result<()> {
 
 fn connect(address: &str) -> Result<TcpStream> {
     let address = address.trim_start_matches("tcp://");
-    let stream =
-        TcpStream::connect(address).map_err(Error::io(format!("connect to {address}")))?;
+    let stream = TcpStream::connect(address).map_err(Error::io(format!("connect to {address}")))?;
     stream.set_nodelay(true).map_err(Error::io("set TCP_NODELAY"))?;
     Ok(stream)
 }

@@ -45,7 +45,8 @@ pub(super) async fn serve() -> Result<()> {
     serving.await.map_err(|error| Error::Message(format!("the stock server ended: {error}")))
 }
 
-type Answer<T> = std::result::Result<Response<BoxStream<'static, std::result::Result<T, Status>>>, Status>;
+type Answer<T> =
+    std::result::Result<Response<BoxStream<'static, std::result::Result<T, Status>>>, Status>;
 
 fn unserved<T>() -> std::result::Result<T, Status> {
     Err(Status::unimplemented("not needed here"))
@@ -156,9 +157,10 @@ impl Client {
     }
 
     fn client(&self) -> FlightClient {
-        let inner = arrow_flight::flight_service_client::FlightServiceClient::new(self.channel.clone())
-            .max_decoding_message_size(MESSAGE)
-            .max_encoding_message_size(MESSAGE);
+        let inner =
+            arrow_flight::flight_service_client::FlightServiceClient::new(self.channel.clone())
+                .max_decoding_message_size(MESSAGE)
+                .max_encoding_message_size(MESSAGE);
         FlightClient::new_from_inner(inner)
     }
 

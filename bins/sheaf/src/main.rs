@@ -12,6 +12,12 @@ use cli::{Cli, Command};
 use sheaf_terminal::Failure;
 use start::{ask, coordinator, demo, doctor, restore, serve};
 
+/// gRPC takes a buffer of up to 1 MiB for every frame that it receives. The
+/// system's allocator gives them back each time, and new pages cost more than
+/// what is read into them; this one keeps them for a moment.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let json = cli.command.as_ref().is_some_and(Command::json);

@@ -38,6 +38,14 @@ pub async fn put(router: &FlightRouter, messages: Vec<FlightData>) -> Result<Byt
     plain.put(&CallContext::default(), messages).await
 }
 
+/// The messages of a gRPC stream that comes in these pieces.
+///
+/// # Errors
+/// As of the stream of DoPut.
+pub fn frames(pieces: Vec<Bytes>, limit: usize) -> Result<Vec<Message>, Error> {
+    crate::wire::decode(pieces, limit)
+}
+
 /// DoGet of a ticket, to its end.
 ///
 /// # Errors

@@ -66,10 +66,8 @@ impl Default for BothWays {
         let of = |family: &Family<Direction, Counter>, direction| {
             family.get_or_create(&[("direction", direction)]).clone()
         };
-        let copies = |direction| Copies {
-            copied: of(&copied, direction),
-            wrapped: of(&wrapped, direction),
-        };
+        let copies =
+            |direction| Copies { copied: of(&copied, direction), wrapped: of(&wrapped, direction) };
         let (sent, received) = (copies("sent"), copies("received"));
         BothWays { sent, received, copied, wrapped }
     }

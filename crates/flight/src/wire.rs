@@ -43,6 +43,26 @@ mod field {
     pub(super) const BODY: u32 = 1000;
 }
 
+/// The messages of a whole stream, for fuzzing.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn decode(
+    pieces: Vec<Bytes>,
+    limit: usize,
+) -> Result<Vec<crate::Message>, crate::Error> {
+    let memory = Memory::of_client(sheaf_retry::SystemClock::shared());
+    let mut decoder = decode::Decoder::new(limit, memory, crate::metrics::Copies::default());
+    let mut messages = Vec::new();
+    for mut piece in pieces {
+        while let Some(received) = decoder.next(&mut piece)? {
+            messages.push(received.message);
+        }
+    }
+    if decoder.is_between_messages() {
+        return Ok(messages);
+    }
+    Err(crate::Error::new(sheaf_retry::Code::MalformedData, "the stream ends within a message"))
+}
+
 /// A short message with gRPC's prefix.
 fn framed(message: &impl prost::Message) -> Bytes {
     let length = message.encoded_len();

@@ -5,7 +5,7 @@ use arrow_schema::SchemaRef;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
-use sheaf_flight::ipc::{Bounds, decode_stream, encode_batches};
+use sheaf_flight::ipc::{Bounds, Compression, decode_stream, encode_stream};
 use sheaf_flight::{
     CallOptions, ChannelPool, ClientConfig, Error, FlightConnection, FlightEntry, MessageStream,
 };
@@ -142,10 +142,11 @@ impl FlightClient {
             Some(id) => id.clone(),
             None => BatchId::generate(self.clock.now().as_millis()),
         };
-        let messages = encode_batches(schema, batches)?;
         let attempt = async |_attempt: u32| {
-            let stream = futures::stream::iter(messages.clone().into_iter().map(Ok)).boxed();
-            self.put_messages(Some(&id), stream, put).await
+            // Encoded as they are sent, so that both go on at the same time.
+            let batches = futures::stream::iter(batches.to_vec()).map(Ok).boxed();
+            let messages = encode_stream(schema.clone(), batches, Compression::None)?;
+            self.put_messages(Some(&id), messages, put).await
         };
         let seed = self.clock.now().as_micros();
         match sheaf_retry::retry(&self.retry, seed, self.clock.clone(), attempt).await {

@@ -7,6 +7,7 @@ pub(crate) mod actions;
 pub(crate) mod coordinator_record;
 pub(crate) mod descriptor;
 pub(crate) mod format;
+pub(crate) mod frames;
 pub(crate) mod journal;
 pub(crate) mod put;
 pub(crate) mod samples;
@@ -40,5 +41,14 @@ macro_rules! targets {
 }
 
 /// All of them.
-pub(crate) const TARGETS: [Target; 8] =
-    targets!(actions, coordinator_record, descriptor, format, journal, put, store_file, ticket);
+pub(crate) const TARGETS: [Target; 9] = targets!(
+    actions,
+    coordinator_record,
+    descriptor,
+    format,
+    frames,
+    journal,
+    put,
+    store_file,
+    ticket
+);

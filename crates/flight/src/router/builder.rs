@@ -116,7 +116,7 @@ impl RouterBuilder {
             clock,
             metrics: self.metrics,
             health: Health::default(),
-            memory: memory,
+            memory,
             sessions,
         };
         Ok(FlightRouter { core: Arc::new(core) })

@@ -12,9 +12,9 @@ use tonic::body::Body;
 use tonic::{Code as Grpc, Status};
 use tower::Service as _;
 
-use super::{PREFIX, framed};
 use super::incoming::{Failure, Incoming};
 use super::memory::Memory;
+use super::{PREFIX, framed};
 use crate::client::Channel;
 use crate::message::Message;
 use crate::metrics::Copies;

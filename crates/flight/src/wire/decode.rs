@@ -53,7 +53,11 @@ enum State {
 }
 
 enum Value {
-    Small { field: u32, size: usize, bytes: Vec<u8> },
+    Small {
+        field: u32,
+        size: usize,
+        bytes: Vec<u8>,
+    },
     Body(Body),
     /// Of a field that Flight does not have: so many bytes to pass over.
     Unknown(usize),
@@ -86,7 +90,8 @@ impl Decoder {
                 return Ok(Some(std::mem::take(&mut self.received)));
             }
             // A value of no bytes is whole without another piece.
-            let is_whole = matches!(&self.state, State::Value { value, .. } if value.missing() == 0);
+            let is_whole =
+                matches!(&self.state, State::Value { value, .. } if value.missing() == 0);
             if piece.is_empty() && !is_whole {
                 return Ok(None);
             }
@@ -223,8 +228,9 @@ impl Decoder {
             }
             Value::Small { bytes, .. } => {
                 let descriptor = FlightDescriptor::decode(bytes.as_slice());
-                let descriptor = descriptor
-                    .map_err(|error| malformed(format!("its descriptor cannot be read: {error}")))?;
+                let descriptor = descriptor.map_err(|error| {
+                    malformed(format!("its descriptor cannot be read: {error}"))
+                })?;
                 self.received.descriptor = Some(descriptor);
             }
             Value::Body(body) => {
@@ -252,7 +258,7 @@ fn is_body(body: &Body, piece: &Bytes) -> bool {
     body.is_empty()
         && !piece.is_empty()
         && piece.len() == body.missing()
-        && piece.as_ptr() as usize % ALIGNMENT == 0
+        && piece.as_ptr().addr().is_multiple_of(ALIGNMENT)
 }
 
 /// Tag of a field, and the length of its value.
@@ -274,7 +280,7 @@ impl Head {
             varint::Read::Short => return Ok(None),
             varint::Read::Wrong => return Err(wrong()),
         };
-        let field = u32::try_from(tag >> 3).ok().filter(|field| *field > 0);
+        let field = u32::try_from(tag).ok().map(|tag| tag >> 3).filter(|field| *field > 0);
         let field = field.ok_or_else(|| malformed(format!("{tag} is no tag of a field")))?;
         let head = |is_bytes, value, size| Ok(Some(Head { field, is_bytes, value, size }));
         match tag & 7 {
@@ -313,13 +319,14 @@ mod tests {
     fn framed(message: &[u8]) -> BytesMut {
         let mut framed = BytesMut::new();
         framed.put_u8(0);
-        framed.put_u32(message.len() as u32);
+        framed.put_u32(u32::try_from(message.len()).unwrap());
         framed.put_slice(message);
         framed
     }
 
     fn decode(bytes: &[u8], piece: usize) -> Result<Vec<Received>, Error> {
-        let mut decoder = Decoder::new(LIMIT, Memory::of_client(SystemClock::shared()), Copies::default());
+        let mut decoder =
+            Decoder::new(LIMIT, Memory::of_client(SystemClock::shared()), Copies::default());
         let mut all = Vec::new();
         for piece in bytes.chunks(piece.max(1)) {
             let mut piece = Bytes::copy_from_slice(piece);
@@ -336,7 +343,7 @@ mod tests {
             flight_descriptor: Some(FlightDescriptor::new_path(vec!["batches".to_owned()])),
             data_header: vec![1; 300].into(),
             app_metadata: b"meta".to_vec().into(),
-            data_body: (0..body).map(|at| (at % 253) as u8).collect::<Vec<_>>().into(),
+            data_body: (0..body).map(|at| at.to_le_bytes()[0]).collect::<Vec<_>>().into(),
         }
     }
 
@@ -386,7 +393,8 @@ mod tests {
 
     #[test]
     fn what_is_no_message_is_refused_by_kind() {
-        let long = [&[0_u8][..], &((LIMIT + FRAMING_BYTES + 1) as u32).to_be_bytes()].concat();
+        let long = [&[0_u8][..], &u32::try_from(LIMIT + FRAMING_BYTES + 1).unwrap().to_be_bytes()]
+            .concat();
         let cases: [(&[u8], Code); 9] = [
             (&[1, 0, 0, 0, 0], Code::Unimplemented),
             (&long, Code::LimitExceeded),
@@ -414,7 +422,8 @@ mod tests {
     #[test]
     fn a_piece_that_is_an_aligned_body_is_taken_as_it_is() {
         let copies = Copies::default();
-        let mut decoder = Decoder::new(LIMIT, Memory::of_client(SystemClock::shared()), copies.clone());
+        let mut decoder =
+            Decoder::new(LIMIT, Memory::of_client(SystemClock::shared()), copies.clone());
         let mut body = Memory::of_client(SystemClock::shared()).body(100_000).unwrap();
         body.fill(&[5; 100_000]);
         let body = body.finish();
@@ -423,7 +432,7 @@ mod tests {
         varint::put(100_000, &mut head);
         let length = head.len() + 100_000;
         let mut first = BytesMut::from(&[0][..]);
-        first.put_u32(length as u32);
+        first.put_u32(u32::try_from(length).unwrap());
         first.put_slice(&head);
         assert!(decoder.next(&mut first.freeze()).unwrap().is_none());
         let got = decoder.next(&mut body.clone()).unwrap().unwrap();

@@ -127,7 +127,7 @@ mod tests {
         for body in [vec![], vec![10], vec![100_000], vec![10, 0, 100_000, 20, WRAP, 1]] {
             for (header, app_metadata) in [(300, 0), (0, 4), (0, 0), (200, 200_000)] {
                 let body: Vec<Bytes> =
-                    body.iter().map(|&size| vec![size as u8; size].into()).collect();
+                    body.iter().map(|&size| vec![size.to_le_bytes()[0]; size].into()).collect();
                 let message = Message {
                     header: vec![1; header].into(),
                     app_metadata: vec![2; app_metadata].into(),
@@ -143,7 +143,8 @@ mod tests {
                 let mut encoder = Encoder::default();
                 encoder.push(message, Some(&descriptor.encode_to_vec()));
                 let whole = pieces(&mut encoder).concat();
-                assert_eq!(whole[..5], [&[0][..], &(encoded.len() as u32).to_be_bytes()].concat());
+                let length = u32::try_from(encoded.len()).unwrap().to_be_bytes();
+                assert_eq!(whole[..5], [&[0][..], &length].concat());
                 assert!(whole[5..] == encoded, "{header} {app_metadata}");
             }
         }

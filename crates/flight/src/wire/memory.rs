@@ -26,7 +26,7 @@ const IDLE_IN_CLIENT: usize = 144 << 20;
 
 /// Pages beyond those kept at rest go back to the system when they were not
 /// needed for so long.
-pub(crate) const IDLE_TIME: Duration = Duration::from_secs(5);
+pub(crate) const IDLE_TIME: Duration = Duration::from_secs(10);
 
 /// A large page, as most systems have them.
 const HUGE_PAGE: usize = 2 << 20;
@@ -52,7 +52,8 @@ pub(crate) struct Memory {
     kept: Arc<Notify>,
 }
 
-/// Pages that nobody uses, by size; those of one size by the time since when.
+/// Pages that nobody uses, by the room in them; those of one size by the time
+/// since when.
 #[derive(Default)]
 struct Idle {
     pages: BTreeMap<usize, VecDeque<(Duration, MmapMut)>>,
@@ -114,7 +115,7 @@ impl Memory {
                 map(room, size)?
             }
         };
-        let pages = Pages { pages: Some(pages), home: self.clone() };
+        let pages = Pages { pages: Some(pages), room, home: self.clone() };
         Ok(Body { place: Place::Pages(pages), size, filled: 0 })
     }
 
@@ -125,15 +126,15 @@ impl Memory {
         self.idle_at_work.max(spare.saturating_sub(needed))
     }
 
-    fn put_back(&self, pages: MmapMut) {
+    fn put_back(&self, room: usize, pages: MmapMut) {
         let (most, now) = (self.most(0), self.clock.elapsed());
         let mut idle = self.idle();
         // With something to spare they wait a while for the next stream.
         let at_work = idle.receivers > 0 || self.spare.is_some();
         let most = if at_work { most } else { IDLE_AT_REST };
-        if idle.bytes + pages.len() <= most {
-            idle.bytes += pages.len();
-            idle.pages.entry(pages.len()).or_default().push_back((now, pages));
+        if idle.bytes + room <= most {
+            idle.bytes += room;
+            idle.pages.entry(room).or_default().push_back((now, pages));
             if idle.bytes > IDLE_AT_REST {
                 self.kept.notify_one();
             }
@@ -165,12 +166,12 @@ impl Memory {
         let mut old = Vec::new();
         let mut guard = self.idle();
         let idle = &mut *guard;
-        for of_size in idle.pages.values_mut() {
+        for (room, of_size) in &mut idle.pages {
             while idle.bytes > IDLE_AT_REST
                 && of_size.front().is_some_and(|(since, _)| *since <= until)
             {
                 let Some((_, pages)) = of_size.pop_front() else { break };
-                idle.bytes -= pages.len();
+                idle.bytes -= room;
                 old.push(pages);
             }
         }
@@ -206,7 +207,7 @@ impl Idle {
         if of_size.is_empty() {
             self.pages.remove(&room);
         }
-        self.bytes -= pages.as_ref().map_or(0, |pages| pages.len());
+        self.bytes -= pages.as_ref().map_or(0, |_| room);
         pages
     }
 }
@@ -220,13 +221,20 @@ impl std::fmt::Debug for Memory {
 /// New pages, of which a body of `size` bytes is to be written.
 ///
 /// A page of 4 KiB costs more to get than its bytes do to copy, so that large
-/// ones are asked for where the body fills them: its end has small ones, lest
-/// it takes more memory than it has bytes.
+/// ones are asked for where the body fills them: its end has small ones where
+/// more than a sixteenth would be lost.
 fn map(room: usize, size: usize) -> io::Result<MmapMut> {
-    let pages = MmapMut::map_anon(room)?;
+    // Linux puts a mapping where large pages fit only if it is so many of them
+    // long; what is not written to takes no memory.
+    let length = if size < HUGE_PAGE { room } else { room.next_multiple_of(HUGE_PAGE) };
+    let pages = MmapMut::map_anon(length)?;
     #[cfg(target_os = "linux")]
     if size >= HUGE_PAGE {
-        let whole = size / HUGE_PAGE * HUGE_PAGE;
+        let rounded = size.next_multiple_of(HUGE_PAGE);
+        let whole = match rounded - size {
+            little if little <= size / STEPS => rounded,
+            _ => size / HUGE_PAGE * HUGE_PAGE,
+        };
         if let Err(error) = pages.advise_range(memmap2::Advice::HugePage, 0, whole) {
             tracing::debug!(%error, "the system gives no large pages");
         }
@@ -255,13 +263,14 @@ enum Place {
 /// Pages that go back to where they came from.
 struct Pages {
     pages: Option<MmapMut>,
+    room: usize,
     home: Memory,
 }
 
 impl Drop for Pages {
     fn drop(&mut self) {
         if let Some(pages) = self.pages.take() {
-            self.home.put_back(pages);
+            self.home.put_back(self.room, pages);
         }
     }
 }
@@ -335,7 +344,7 @@ mod tests {
         let memory = Memory::of_client(SystemClock::shared());
         let sizes = [0, 1, 63, 64, 65, 1_000, OWN_PAGES - 1, OWN_PAGES, OWN_PAGES + 1, 3 << 20];
         for size in sizes {
-            let sent: Vec<u8> = (0..size).map(|at| (at % 251) as u8).collect();
+            let sent: Vec<u8> = (0..size).map(|at| at.to_le_bytes()[0]).collect();
             let got = receive(&memory, &sent, 16 << 10);
             assert_eq!(got, sent);
             assert_eq!(got.as_ptr() as usize % ALIGNMENT, 0, "{size}");

@@ -143,7 +143,9 @@ fn check_size(message: Message, limit: usize) -> Result<Message, Error> {
     }
     Err(Error::new(
         Code::LimitExceeded,
-        format!("a message has {bytes} bytes, max_message_bytes is {limit}; use smaller record batches"),
+        format!(
+            "a message has {bytes} bytes, max_message_bytes is {limit}; use smaller record batches"
+        ),
     ))
 }
 

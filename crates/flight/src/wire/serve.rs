@@ -66,11 +66,7 @@ pub(crate) async fn serve(
     }
 }
 
-async fn answer(
-    router: &FlightRouter,
-    call: Data,
-    request: Request<Body>,
-) -> Result<Body, Error> {
+async fn answer(router: &FlightRouter, call: Data, request: Request<Body>) -> Result<Body, Error> {
     let (parts, body) = request.into_parts();
     uncompressed(&parts.headers)?;
     let peer = parts.extensions.get::<TcpConnectInfo>().and_then(|info| info.remote_addr);
@@ -128,9 +124,9 @@ async fn ticket(body: Body) -> Result<Ticket, Error> {
     let mut body = pin!(body);
     let mut bytes = BytesMut::new();
     loop {
-        let whole = bytes.first_chunk::<PREFIX>().map(|[_, length @ ..]| {
-            PREFIX.saturating_add(u32::from_be_bytes(*length) as usize)
-        });
+        let whole = bytes
+            .first_chunk::<PREFIX>()
+            .map(|[_, length @ ..]| PREFIX.saturating_add(u32::from_be_bytes(*length) as usize));
         if let Some(whole) = whole {
             if bytes[0] != 0 {
                 return Err(Error::new(Code::Unimplemented, "the ticket is compressed by gRPC"));

@@ -16,9 +16,8 @@ use crate::types::{self, Numbers};
 
 /// What is the same however a body is cut.
 fn bytes_of(messages: &[Message]) -> Vec<(Bytes, Bytes, Bytes)> {
-    let parts = |one: &Message| {
-        (one.header.clone(), one.app_metadata.clone(), one.contiguous_body())
-    };
+    let parts =
+        |one: &Message| (one.header.clone(), one.app_metadata.clone(), one.contiguous_body());
     messages.iter().map(parts).collect()
 }
 
@@ -53,7 +52,10 @@ async fn put_raw(world: &World, id: &str, messages: &[Message]) {
 async fn get_raw(world: &World, id: &str) -> Vec<(Bytes, Bytes, Bytes)> {
     let ticket = Ticket { ticket: format!("batches/{id}").into() };
     let data = world.raw().await.do_get(ticket).await.unwrap().into_inner();
-    data.map_ok(|one| (one.data_header, one.app_metadata, one.data_body)).try_collect().await.unwrap()
+    data.map_ok(|one| (one.data_header, one.app_metadata, one.data_body))
+        .try_collect()
+        .await
+        .unwrap()
 }
 
 async fn get_ours(world: &World, id: &str) -> Vec<Message> {
@@ -114,10 +116,14 @@ async fn large_bodies_are_sent_uncopied_and_received_with_one_copy() {
     let world = World::new().await;
     let sent = crate::support::messages(4, 500_000);
     let bytes: u64 = sent.iter().map(|message| message.len() as u64).sum();
-    world.connection.put(&["batches", "b"], &CallOptions::default(), stream_of(sent.clone())).await.unwrap();
+    world
+        .connection
+        .put(&["batches", "b"], &CallOptions::default(), stream_of(sent.clone()))
+        .await
+        .unwrap();
     let got = get_ours(&world, "b").await;
     assert_eq!(bytes_of(&got), bytes_of(&sent));
-    assert!(got[1].body.iter().all(|piece| piece.as_ptr() as usize % 64 == 0));
+    assert!(got[1].body.iter().all(|piece| piece.as_ptr().addr().is_multiple_of(64)));
     let metric = |what: &str, direction: &str| {
         world.metric(&format!("sheaf_flight_{what}_bytes_total{{direction=\"{direction}\"}}"))
     };
@@ -135,7 +141,10 @@ async fn a_socket_in_the_file_system_serves_the_same() {
     let world = World::local(listener).await;
     let connection = connect(&format!("grpc+unix://{}", path.display()));
     let sent = crate::support::messages(3, 100_000);
-    connection.put(&["batches", "u"], &CallOptions::default(), stream_of(sent.clone())).await.unwrap();
+    connection
+        .put(&["batches", "u"], &CallOptions::default(), stream_of(sent.clone()))
+        .await
+        .unwrap();
     let got = connection.get("batches/u", &CallOptions::default()).await.unwrap();
     let got: Vec<Message> = got.try_collect().await.unwrap();
     assert_eq!(bytes_of(&got), bytes_of(&sent));

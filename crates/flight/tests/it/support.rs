@@ -12,7 +12,7 @@ use prometheus_client::registry::Registry;
 use sheaf_flight::ipc::encode_batches;
 use sheaf_flight::{
     ChannelPool, ClientConfig, Error, Exposure, FlightConnection, FlightRouter, Limits, Listener,
-    LocalListener,    Message, MessageStream, Server, ServerHandle,
+    LocalListener, Message, MessageStream, Server, ServerHandle,
 };
 use sheaf_retry::{RetryPolicy, SharedClock, SystemClock};
 use tonic::transport::Channel;

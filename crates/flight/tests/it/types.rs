@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions, make_array, new_empty_array};
 use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer};
-use arrow_data::ArrayData;
+use arrow_data::{ArrayData, ArrayDataBuilder};
 use arrow_schema::{
     DataType, Field, FieldRef, Fields, IntervalUnit, Schema, SchemaRef, TimeUnit, UnionFields,
     UnionMode,
@@ -25,11 +25,11 @@ impl Numbers {
 
     /// Less than `end`, which is not 0.
     pub(crate) fn below(&mut self, end: usize) -> usize {
-        (self.next() % end as u64) as usize
+        usize::try_from(self.next() % end as u64).unwrap()
     }
 
     fn bytes(&mut self, count: usize) -> Vec<u8> {
-        (0..count).map(|_| self.next() as u8).collect()
+        (0..count).map(|_| self.next().to_le_bytes()[0]).collect()
     }
 }
 
@@ -40,13 +40,40 @@ fn item(data_type: DataType) -> FieldRef {
 /// Every type, the nested ones with several kinds of children.
 pub(crate) fn all() -> Vec<DataType> {
     use DataType::*;
-    let units = [TimeUnit::Second, TimeUnit::Millisecond, TimeUnit::Microsecond, TimeUnit::Nanosecond];
+    let units =
+        [TimeUnit::Second, TimeUnit::Millisecond, TimeUnit::Microsecond, TimeUnit::Nanosecond];
     let mut types = vec![
-        Null, Boolean, Int8, Int16, Int32, Int64, UInt8, UInt16, UInt32, UInt64, Float16, Float32,
-        Float64, Date32, Date64, Binary, LargeBinary, BinaryView, Utf8, LargeUtf8, Utf8View,
-        FixedSizeBinary(0), FixedSizeBinary(3), Decimal32(9, 2), Decimal64(18, 3),
-        Decimal128(38, 10), Decimal256(76, -5), Time32(TimeUnit::Second),
-        Time32(TimeUnit::Millisecond), Time64(TimeUnit::Microsecond), Time64(TimeUnit::Nanosecond),
+        Null,
+        Boolean,
+        Int8,
+        Int16,
+        Int32,
+        Int64,
+        UInt8,
+        UInt16,
+        UInt32,
+        UInt64,
+        Float16,
+        Float32,
+        Float64,
+        Date32,
+        Date64,
+        Binary,
+        LargeBinary,
+        BinaryView,
+        Utf8,
+        LargeUtf8,
+        Utf8View,
+        FixedSizeBinary(0),
+        FixedSizeBinary(3),
+        Decimal32(9, 2),
+        Decimal64(18, 3),
+        Decimal128(38, 10),
+        Decimal256(76, -5),
+        Time32(TimeUnit::Second),
+        Time32(TimeUnit::Millisecond),
+        Time64(TimeUnit::Microsecond),
+        Time64(TimeUnit::Nanosecond),
     ];
     types.extend(units.map(Duration));
     types.extend(units.map(|unit| Timestamp(unit, None)));
@@ -54,13 +81,23 @@ pub(crate) fn all() -> Vec<DataType> {
     types.extend(
         [IntervalUnit::YearMonth, IntervalUnit::DayTime, IntervalUnit::MonthDayNano].map(Interval),
     );
+    types.extend(nested());
+    types
+}
+
+/// The types that have children.
+fn nested() -> Vec<DataType> {
+    use DataType::*;
     let two = || Fields::from(vec![Field::new("a", Int16, true), Field::new("b", Utf8, true)]);
     let entries = Field::new(
         "entries",
-        Struct(Fields::from(vec![Field::new("keys", Utf8, false), Field::new("values", Int32, true)])),
+        Struct(Fields::from(vec![
+            Field::new("keys", Utf8, false),
+            Field::new("values", Int32, true),
+        ])),
         false,
     );
-    types.extend([
+    let mut types = vec![
         List(item(Int32)),
         LargeList(item(Utf8View)),
         ListView(item(Int64)),
@@ -79,7 +116,7 @@ pub(crate) fn all() -> Vec<DataType> {
             Arc::new(Field::new("run_ends", Int32, false)),
             Arc::new(Field::new("values", Utf8, true)),
         ),
-    ]);
+    ];
     for mode in [UnionMode::Sparse, UnionMode::Dense] {
         let fields = [Field::new("n", Int32, true), Field::new("s", Utf8, true)];
         types.push(Union(UnionFields::try_new([3, 7], fields).unwrap(), mode));
@@ -136,7 +173,8 @@ fn offsets<T: TryFrom<usize> + arrow_buffer::ArrowNativeType>(lengths: &[usize])
 }
 
 fn text(numbers: &mut Numbers) -> String {
-    let words = ["", "a", "grün", "long enough to be no part of a view, and then some", "\0", "日本"];
+    let words =
+        ["", "a", "grün", "long enough to be no part of a view, and then some", "\0", "日本"];
     words[numbers.below(words.len())].to_owned()
 }
 
@@ -166,6 +204,56 @@ fn array(data_type: &DataType, rows: usize, numbers: &mut Numbers) -> ArrayRef {
             let values = (0..rows).map(|_| (numbers.below(4) > 0).then(|| text(numbers)));
             return Arc::new(arrow_array::BinaryViewArray::from_iter(values));
         }
+        DataType::List(_)
+        | DataType::Map(..)
+        | DataType::LargeList(_)
+        | DataType::ListView(_)
+        | DataType::LargeListView(_) => lists(data_type, rows, numbers),
+        DataType::FixedSizeList(field, width) => builder
+            .add_child_data(child(field, rows * *width as usize, numbers))
+            .nulls(nulls(rows, numbers)),
+        DataType::Struct(fields) => fields
+            .iter()
+            .fold(builder, |builder, field| builder.add_child_data(child(field, rows, numbers)))
+            .nulls(nulls(rows, numbers)),
+        DataType::Union(fields, mode) => return union(fields, *mode, rows, numbers),
+        DataType::Dictionary(key, value) => {
+            return dictionary(data_type, key, value, rows, numbers);
+        }
+        DataType::RunEndEncoded(_, _) => {
+            let mut words = (0..rows).map(|_| numbers.below(3)).collect::<Vec<_>>();
+            words.sort_unstable();
+            let words = words.into_iter().map(|word| ["x", "", "yy"].get(word).copied());
+            return Arc::new(
+                words.collect::<arrow_array::RunArray<arrow_array::types::Int32Type>>(),
+            );
+        }
+        fixed => {
+            let width = fixed.primitive_width().unwrap();
+            let mut values = numbers.bytes(rows * width);
+            // Numbers that a calendar or so many digits allow.
+            let unused = match fixed {
+                DataType::Decimal32(..)
+                | DataType::Decimal64(..)
+                | DataType::Decimal128(..)
+                | DataType::Decimal256(..)
+                | DataType::Time32(_)
+                | DataType::Time64(_) => width / 2,
+                _ => 0,
+            };
+            for value in values.chunks_mut(width) {
+                value[width - unused..].fill(0);
+            }
+            builder.add_buffer(values.into()).nulls(nulls(rows, numbers))
+        }
+    };
+    make_array(data.align_buffers(true).build().unwrap())
+}
+
+/// Lists of any length.
+fn lists(data_type: &DataType, rows: usize, numbers: &mut Numbers) -> ArrayDataBuilder {
+    let builder = ArrayData::builder(data_type.clone()).len(rows);
+    match data_type {
         DataType::List(field) | DataType::Map(field, _) => {
             let lengths = lengths(rows, numbers);
             let child = child(field, lengths.iter().sum(), numbers);
@@ -198,37 +286,8 @@ fn array(data_type: &DataType, rows: usize, numbers: &mut Numbers) -> ArrayRef {
                 .add_child_data(child(field, 20, numbers))
                 .nulls(nulls(rows, numbers))
         }
-        DataType::FixedSizeList(field, width) => builder
-            .add_child_data(child(field, rows * *width as usize, numbers))
-            .nulls(nulls(rows, numbers)),
-        DataType::Struct(fields) => fields
-            .iter()
-            .fold(builder, |builder, field| builder.add_child_data(child(field, rows, numbers)))
-            .nulls(nulls(rows, numbers)),
-        DataType::Union(fields, mode) => return union(fields, *mode, rows, numbers),
-        DataType::Dictionary(key, value) => return dictionary(data_type, key, value, rows, numbers),
-        DataType::RunEndEncoded(_, _) => {
-            let mut words = (0..rows).map(|_| numbers.below(3)).collect::<Vec<_>>();
-            words.sort_unstable();
-            let words = words.into_iter().map(|word| ["x", "", "yy"].get(word).copied());
-            return Arc::new(words.collect::<arrow_array::RunArray<arrow_array::types::Int32Type>>());
-        }
-        fixed => {
-            let width = fixed.primitive_width().unwrap();
-            let mut values = numbers.bytes(rows * width);
-            // Numbers that a calendar or so many digits allow.
-            let unused = match fixed {
-                DataType::Decimal32(..) | DataType::Decimal64(..) | DataType::Decimal128(..)
-                | DataType::Decimal256(..) | DataType::Time32(_) | DataType::Time64(_) => width / 2,
-                _ => 0,
-            };
-            for value in values.chunks_mut(width) {
-                value[width - unused..].fill(0);
-            }
-            builder.add_buffer(values.into()).nulls(nulls(rows, numbers))
-        }
-    };
-    make_array(data.align_buffers(true).build().unwrap())
+        other => panic!("{other} is no list"),
+    }
 }
 
 fn child(field: &Field, rows: usize, numbers: &mut Numbers) -> ArrayData {
@@ -286,7 +345,7 @@ fn dictionary(
     let width = key.primitive_width().unwrap();
     let mut keys = vec![0; rows * width];
     for key in keys.chunks_mut(width) {
-        key[0] = numbers.below(values.len().max(1)) as u8;
+        key[0] = numbers.below(values.len().max(1)).to_le_bytes()[0];
     }
     let nulls = match values.len() {
         0 => Some(NullBuffer::new_null(rows)),

@@ -98,6 +98,11 @@ fn fuzz_format() {
 }
 
 #[test]
+fn fuzz_frames() {
+    exercise("frames", 20_000);
+}
+
+#[test]
 fn fuzz_journal() {
     exercise("journal", 3_000);
 }
