@@ -1,5 +1,6 @@
 //! One gRPC port: Flight, health, reflection, and what else is added to it.
 
+mod authority;
 mod body;
 mod call;
 mod connection;

@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
+use super::authority::Authorities;
 use super::gate::Gate;
 use super::local::SocketFile;
 use crate::security::{Protocol, SecureStream};
@@ -28,6 +29,8 @@ pub(super) struct Connection {
     stream: SecureStream,
     info: TcpConnectInfo,
     kill: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Of a socket in the file system.
+    authorities: Option<Authorities>,
     /// Until its first byte has come: how long it may take.
     silence: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     gate: Arc<Gate>,
@@ -165,7 +168,9 @@ impl Connection {
         gate.core.metrics.connections.inc();
         let kill = Box::pin(kill.cancelled_owned());
         let silence: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(silence(&gate));
-        Connection { stream, info, kill, silence: Some(silence), gate, _permit: permit }
+        let authorities = info.remote_addr.is_none().then(Authorities::new);
+        let silence = Some(silence);
+        Connection { stream, info, kill, authorities, silence, gate, _permit: permit }
     }
 
     fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {
@@ -193,6 +198,9 @@ impl AsyncRead for Connection {
         self.check(context)?;
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if let Some(authorities) = &mut self.authorities {
+            authorities.pass(&mut buffer.filled_mut()[before..]);
+        }
         if buffer.filled().len() > before {
             self.silence = None;
         } else if read.is_pending()
