@@ -137,7 +137,8 @@ fn run(setup: &Setup) -> Result<Outcome> {
     let sides = "server and client of each side in processes of their own; a get decodes every \
                  batch and lets it go, a put is kept in memory; all share the cores";
     let sockets = "sends from 256 MiB of memory; a get is read into one buffer of 4 MiB, a put \
-                   is kept in memory of its own";
+                   is kept in memory of its own; ours beside it gives messages, and record \
+                   batches where the case says decoded";
     let notes = vec![("sides", sides.to_owned()), ("socket", sockets.to_owned())];
     Ok(Outcome { cases: cases(&samples)?, versions, notes })
 }
@@ -199,6 +200,10 @@ fn round(setup: &Setup, sides: &mut [Side], samples: &mut Samples) -> Result<()>
         }
     }
     let calls = setup.size(1_000, 20);
+    for side in sides.iter_mut().filter(|side| side.name == "ours") {
+        let fetch = json!({ "do": "fetch", "name": format!("{}.{}.0", MAIN.0, MAIN.1) });
+        side.measure("fetch", &fetch, samples)?;
+    }
     for side in sides {
         let one = json!({ "do": "one", "name": "one.0", "calls": calls });
         let answer = side.command(&one)?;
@@ -286,12 +291,16 @@ fn cases(samples: &Samples) -> Result<Vec<Case>> {
     let sides = (BY_PYARROW, "pyarrow");
     compare("get_1row_p50_pyarrow_client_vs_pyarrow".to_owned(), TIME, "one", sides, "")?;
     cases.push(Case::target("get_1row_p50", TIME, samples.of("one ours"), ONE_ROW)?);
-    for operation in OPERATIONS {
-        let key = format!("{operation} {} {}", MAIN.0, MAIN.1);
+    let main = |operation: &str| format!("{operation} {} {}", MAIN.0, MAIN.1);
+    for (name, key, operation) in [
+        ("doget", "fetch".to_owned(), "get"),
+        ("doget_decoded", main("get"), "get"),
+        ("doput", main("put"), "put"),
+    ] {
         for (what, unit, tail) in [("tcp", RATE, ""), ("cpu", CPU, " cpu")] {
             let ours = samples.of(&format!("{key} ours{tail}"));
             let socket = samples.of(&format!("{operation} socket{tail}"));
-            let name = format!("do{operation}_{what}_vs_socket");
+            let name = format!("{name}_{what}_vs_socket");
             cases.push(Case::against(&name, unit, ours, ("raw TCP", socket))?);
         }
     }

@@ -100,6 +100,7 @@ impl Client {
         let name = text("name");
         match text("do") {
             "get" => self.get(name, streams).await,
+            "fetch" => self.fetch(name).await,
             "make" => {
                 self.rows = Some(rows::make(text("rows"), count("bytes"))?);
                 Ok((Duration::ZERO, 0))
@@ -143,6 +144,22 @@ impl Client {
             }
         };
         Ok((start.elapsed(), sizes.iter().sum()))
+    }
+
+    /// All messages of a payload, each dropped as it is: what a socket does.
+    async fn fetch(&self, name: &str) -> Result<(Duration, u64)> {
+        let Connections::Ours(clients) = &self.connections else {
+            return Err(Error::Message("only our client has messages".into()));
+        };
+        let start = Instant::now();
+        let ticket = format!("batches/{name}");
+        let connection = clients[0].connection();
+        let mut messages = connection.get(&ticket, &CallOptions::default()).await?;
+        let mut size = 0;
+        while let Some(message) = messages.next().await {
+            size += message?.body_len() as u64;
+        }
+        Ok((start.elapsed(), size))
     }
 
     async fn put(&self, name: &str, streams: usize, rows: &Rows) -> Result<(Duration, u64)> {

@@ -4,8 +4,8 @@
 //! implementation; what differs is how they are made and read. gRPC's codec
 //! knows one protobuf message in one piece of memory, so that it copies every
 //! body on its way out, and twice on its way in. Here
-//! - an outgoing message is its head, written, and its body, handed on as it
-//!   lies in memory ([`encode`]);
+//! - an outgoing message is its head, written, and its body, of which large
+//!   pieces are handed on as they lie in memory ([`encode`]);
 //! - an incoming message has its body put straight into aligned memory that is
 //!   used again ([`decode`], [`memory`]).
 //!

@@ -67,6 +67,11 @@ impl Budget {
         self.state().used
     }
 
+    /// Bytes that are not in use.
+    pub fn spare(&self) -> u64 {
+        self.limit.saturating_sub(self.used())
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         // No code below panics between two changes that belong together.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -104,9 +109,9 @@ impl Account {
         self.quota
     }
 
-    /// Bytes that are not in use, of what all namespaces share.
-    pub(crate) fn spare(&self) -> u64 {
-        self.budget.limit.saturating_sub(self.budget.used())
+    /// What all namespaces share.
+    pub(crate) fn budget(&self) -> Arc<Budget> {
+        Arc::clone(&self.budget)
     }
 
     /// Whether this much could ever fit.

@@ -131,9 +131,9 @@ impl Store {
         Ok(Store { inner })
     }
 
-    /// Bytes of its memory limit that are not in use.
-    pub fn spare_memory(&self) -> u64 {
-        self.inner.account.spare()
+    /// The memory limit that it counts against.
+    pub fn budget(&self) -> Arc<crate::Budget> {
+        self.inner.account.budget()
     }
 
     /// What the store counts.

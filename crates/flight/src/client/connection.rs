@@ -19,6 +19,7 @@ use tonic_health::pb::health_client::HealthClient;
 use super::{CallOptions, Channel, ClientConfig, Target, Transfer};
 use crate::error::{Error, invalid};
 use crate::handler::{FlightEntry, MessageStream};
+use crate::limits::MAX_MESSAGE_BYTES;
 use crate::plain::{FRAMING_BYTES, descriptor_to_wire, info_from_wire};
 use crate::wire::{self, Failure, Opened};
 
@@ -87,7 +88,8 @@ impl FlightConnection {
         options: &CallOptions,
         messages: MessageStream,
     ) -> Result<Bytes, Error> {
-        let (messages, failure) = wire::source(messages, self.config.max_message_bytes);
+        let (messages, failure) =
+            wire::source(messages, self.config.max_message_bytes.min(MAX_MESSAGE_BYTES));
         let request = self.data_request(path, options, options.deadline, messages)?;
         let channel = self.stubs.channel.clone();
         let call = async move {
@@ -218,7 +220,8 @@ impl FlightConnection {
         options: &CallOptions,
         messages: MessageStream,
     ) -> Result<MessageStream, Error> {
-        let (messages, failure) = wire::source(messages, self.config.max_message_bytes);
+        let (messages, failure) =
+            wire::source(messages, self.config.max_message_bytes.min(MAX_MESSAGE_BYTES));
         // Fused: it is asked again after the stream has ended well.
         let mut failure = failure.fuse();
         let deadline = options.deadline.or(self.config.deadline);
@@ -330,6 +333,10 @@ impl FlightConnection {
         let messages = opened.messages(self.config.max_message_bytes, memory, copies.received);
         let messages = messages.map_err(move |failure| match failure {
             Failure::Status(status) => named(&target, status),
+            Failure::Cut => {
+                let text = "the server's answer ends within a message";
+                named(&target, Status::unavailable(text))
+            }
             Failure::Wrong(error) => {
                 Error::new(error.code(), format!("{target}: {}", error.message()))
             }

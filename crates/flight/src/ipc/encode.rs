@@ -2,17 +2,18 @@
 
 use arrow_array::RecordBatch;
 use arrow_buffer::Buffer;
-use arrow_ipc::CompressionType;
 use arrow_ipc::writer::{
     DictionaryHandling, DictionaryTracker, EncodedData, IpcDataGenerator, IpcWriteOptions,
     StreamEncoder,
 };
+use arrow_ipc::{CompressionType, MessageHeader};
 use arrow_schema::{ArrowError, Schema, SchemaRef};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use sheaf_retry::Code;
 
+use super::inspect::own;
 use crate::error::Error;
 use crate::handler::MessageStream;
 use crate::message::Message;
@@ -39,13 +40,12 @@ const SMALL_BODY: usize = 64 << 10;
 /// later only what is new in them, or anew where a batch brings another one.
 /// Buffers begin at multiples of 64 bytes. Metadata of schema and fields is kept.
 ///
-/// The buffers of a body of more than 64 KiB are not copied: the message shares
-/// them with its batch, a piece each. Compressed ones are new.
+/// Large buffers of a body of more than 64 KiB are not copied: the message shares
+/// them with its batch, a piece each, and small ones are put together. Compressed
+/// ones are new.
 pub struct Encoder {
     schema: SchemaRef,
     inner: StreamEncoder,
-    /// What it says before the first batch was said already.
-    has_begun: bool,
 }
 
 impl Encoder {
@@ -67,7 +67,7 @@ impl Encoder {
         let first = encode_schema(&schema);
         let inner = StreamEncoder::try_new_with_options(&schema, options)
             .map_err(|error| encode_error(&error))?;
-        Ok((Encoder { schema, inner, has_begun: false }, first))
+        Ok((Encoder { schema, inner }, first))
     }
 
     /// The messages of one batch: dictionaries that are new, then its record batch.
@@ -90,12 +90,11 @@ impl Encoder {
         let buffers = self.inner.encode(batch).map_err(|error| encode_error(&error))?;
         let mut buffers = buffers.into_iter().filter(|buffer| !buffer.is_empty());
         let mut messages = Vec::new();
-        while let Some(message) = next_message(&mut buffers)? {
-            messages.push(message);
-        }
-        if !std::mem::replace(&mut self.has_begun, true) {
-            // The schema, which was sent before.
-            messages.drain(..messages.len().min(1));
+        while let Some((kind, message)) = next_message(&mut buffers)? {
+            // It begins with the schema, which was sent before.
+            if kind != MessageHeader::Schema {
+                messages.push(message);
+            }
         }
         Ok(messages)
     }
@@ -103,7 +102,9 @@ impl Encoder {
 
 /// The next message of an encoded stream: its marker and length, the header as
 /// one buffer, what pads that, and then the body.
-fn next_message(buffers: &mut impl Iterator<Item = Buffer>) -> Result<Option<Message>, Error> {
+fn next_message(
+    buffers: &mut impl Iterator<Item = Buffer>,
+) -> Result<Option<(MessageHeader, Message)>, Error> {
     let Some(marker) = buffers.next() else { return Ok(None) };
     let unexpected = || Error::new(Code::Internal, "arrow-ipc frames its messages in another way");
     let padded = marker.as_slice().get(4..8).and_then(|length| length.try_into().ok());
@@ -115,7 +116,8 @@ fn next_message(buffers: &mut impl Iterator<Item = Buffer>) -> Result<Option<Mes
             return Err(unexpected());
         }
     }
-    let parsed = arrow_ipc::root_as_message(&header).map_err(|_| unexpected())?;
+    let parsed = own(&header).ok_or_else(unexpected)?;
+    let kind = parsed.header_type();
     let body_len = usize::try_from(parsed.bodyLength()).map_err(|_| unexpected())?;
     let mut pieces = Vec::new();
     let mut found = 0;
@@ -128,7 +130,8 @@ fn next_message(buffers: &mut impl Iterator<Item = Buffer>) -> Result<Option<Mes
         return Err(unexpected());
     }
     let header = Bytes::copy_from_slice(&header);
-    Ok(Some(Message { header, body: body(pieces, body_len), app_metadata: Bytes::new() }))
+    let body = body(pieces, body_len);
+    Ok(Some((kind, Message { header, body, app_metadata: Bytes::new() })))
 }
 
 /// A body of these buffers: small ones are put together with what follows.

@@ -10,6 +10,9 @@ use crate::error::Error;
 /// below the deepest field its type, dictionary and index type.
 const DEPTH_AROUND_FIELDS: usize = 8;
 
+/// Deeper than that nobody who builds a schema gets.
+const OWN_DEPTH: usize = 4_096;
+
 /// What an IPC message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -122,6 +125,17 @@ pub(super) fn parse<'a>(
             Err(malformed(format!("metadata version {number} is not V4 or V5")))
         }
     }
+}
+
+/// A header that was made in this process, of whatever depth and size.
+pub(super) fn own(header: &[u8]) -> Option<arrow_ipc::Message<'_>> {
+    let options = VerifierOptions {
+        max_depth: OWN_DEPTH,
+        max_tables: usize::MAX,
+        max_apparent_size: usize::MAX,
+        ..VerifierOptions::default()
+    };
+    arrow_ipc::root_as_message_with_opts(&options, header).ok()
 }
 
 pub(super) fn malformed(text: impl Into<String>) -> Error {

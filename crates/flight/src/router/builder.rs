@@ -74,8 +74,8 @@ impl RouterBuilder {
 
     /// Tells how many bytes of its memory the server does not use at the moment.
     ///
-    /// Memory of large bodies that are gone waits there for the next ones, at
-    /// most a few seconds, since new memory costs more than copying into it.
+    /// Memory of large bodies that are gone waits there for the next ones, for
+    /// up to 15 seconds, since new memory costs more than copying into it.
     /// Without this it is 48 MiB at the most.
     #[must_use]
     pub fn spare_memory(mut self, spare: Arc<dyn Fn() -> u64 + Send + Sync>) -> Self {

@@ -128,6 +128,7 @@ impl Authorities {
             Frame::Padding { left, flags } => {
                 let (left, flags, padding) = (*left - 1, *flags, usize::from(first));
                 self.frame = headers(left, padding, flags);
+                self.end_if_over();
             }
             Frame::Priority { skip, left, padding, flags } => {
                 *skip -= 1;
@@ -352,6 +353,11 @@ mod tests {
                     frame(4, 1, b""),
                     frame(HEADERS, END_HEADERS | PADDED | PRIORITY, &with_padding),
                     frame(0, 0, &[0x41, 2, b'%', b'%']),
+                    // Nothing but padding, and the block in the next frame.
+                    frame(HEADERS, PADDED, &[0]),
+                    frame(CONTINUATION, END_HEADERS, &block),
+                    frame(HEADERS, PADDED | PRIORITY, &[2, 0, 0, 0, 0, 0, b'%', b'%']),
+                    frame(CONTINUATION, END_HEADERS, &block),
                 ])
             };
             let sent = stream(path);

@@ -10,8 +10,9 @@ use sheaf_retry::{Code, Retryable as _};
 
 use crate::error::{Error, invalid};
 
-/// Longest path of a socket, in bytes: what systems leave beside the final zero.
-const MAX_PATH: usize = 103;
+/// Longest path of a socket, in bytes: what systems allow, and room for another
+/// name beside it.
+const MAX_PATH: usize = 98;
 
 /// A bound socket in the file system.
 ///
@@ -38,7 +39,8 @@ impl LocalListener {
     /// `flag` is only for the texts of errors: what the user changes the path with.
     ///
     /// # Errors
-    /// - `invalid_argument`: a path that is empty or longer than 103 bytes.
+    /// - `invalid_argument`: a path that does not begin with `/`, or is longer than
+    ///   98 bytes.
     /// - `address_in_use`: another process serves there, or a file that is no
     ///   socket is in the way.
     /// - `permission_denied`, `io`: the system refused.
@@ -49,6 +51,9 @@ impl LocalListener {
             return Err(invalid(format!(
                 "{flag} {path:?} has {length} bytes, the path of a socket has 1 to {MAX_PATH}"
             )));
+        }
+        if !path.is_absolute() {
+            return Err(invalid(format!("{flag} {path:?}: write the path whole, from / on")));
         }
         let inner = match bind(&path) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
@@ -87,26 +92,42 @@ impl LocalListener {
     }
 }
 
-/// Binds a name of its own first, so that nobody can connect before the mode is set.
+/// Binds a name of its own first: by its real one nobody can connect before the
+/// mode is set.
 fn bind(path: &Path) -> io::Result<UnixListener> {
     let taken = || io::Error::from(io::ErrorKind::AddrInUse);
     if fs::symlink_metadata(path).is_ok() {
         return Err(taken());
     }
-    let mut own = path.as_os_str().to_owned();
-    own.push(format!(".{}", std::process::id() % 1_000));
-    let own = PathBuf::from(own);
-    drop(fs::remove_file(&own));
+    let own = beside(path);
     let listener = UnixListener::bind(&own)?;
     let named = fs::set_permissions(&own, Permissions::from_mode(0o600))
         // Fails where somebody was faster, instead of taking their place.
-        .and_then(|()| fs::hard_link(&own, path));
+        .and_then(|()| match fs::hard_link(&own, path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                // Not every file system has links. Who was faster loses the name.
+                fs::rename(&own, path)
+            }
+            linked => linked,
+        });
     drop(fs::remove_file(&own));
     match named {
         Ok(()) => Ok(listener),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(taken()),
         Err(error) => Err(error),
     }
+}
+
+/// Another name in the same folder, which nobody else has.
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    let id = uuid::Uuid::new_v4().simple().to_string();
+    name.push(format!(".{}", &id[..8]));
+    name.into()
+}
+
+fn id_of(path: &Path) -> Option<(u64, u64)> {
+    fs::symlink_metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
 /// Removes a socket that nobody listens on any more.
@@ -126,18 +147,24 @@ fn remove_stale(path: &Path, flag: &str) -> Result<(), Error> {
             return in_use("is in use: stop what listens there, or give it another path");
         }
     }
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            in_use(&format!("was left behind and cannot be removed: {error}"))
-        }
-        _ => Ok(()),
+    // Two servers may find it at once: what is taken away is looked at again.
+    let aside = beside(path);
+    match fs::rename(path, &aside) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return in_use(&format!("was left behind and cannot be removed: {error}")),
+        Ok(()) => {}
     }
+    if id_of(&aside) != Some((metadata.dev(), metadata.ino())) {
+        drop(fs::rename(&aside, path));
+        return in_use("is in use: another process was faster");
+    }
+    drop(fs::remove_file(&aside));
+    Ok(())
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let ours = fs::symlink_metadata(&self.path)
-            .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.id);
+        let ours = id_of(&self.path) == Some(self.id);
         if ours && let Err(error) = fs::remove_file(&self.path) {
             tracing::warn!(path = %self.path.display(), %error, "a socket stays behind");
         }
@@ -180,7 +207,7 @@ mod tests {
 
     #[test]
     fn a_path_that_no_socket_can_have_is_refused() {
-        for path in [String::new(), "x".repeat(MAX_PATH + 1)] {
+        for path in [String::new(), format!("/{}", "x".repeat(MAX_PATH)), "relative".to_owned()] {
             let error = LocalListener::bind(&path, "--flight-uds").unwrap_err();
             assert_eq!(error.code(), Code::InvalidArgument, "{error}");
         }

@@ -5,7 +5,7 @@ use bytes::{Buf as _, Bytes};
 use prost::Message as _;
 use sheaf_retry::Code;
 
-use super::memory::{ALIGNMENT, Body, Memory, Receiving};
+use super::memory::{Body, Memory, Receiving};
 use super::{PREFIX, field, varint};
 use crate::error::Error;
 use crate::message::Message;
@@ -15,6 +15,9 @@ use crate::plain::FRAMING_BYTES;
 /// Room that is taken at once for a value other than a body: more comes with
 /// the bytes themselves, since the length of a value is only a claim.
 const FIRST_ROOM: usize = 16 << 10;
+
+/// Bytes of a descriptor; the router allows less.
+const MAX_DESCRIPTOR: usize = 64 << 10;
 
 /// Tag and length, or tag and number, of a field.
 const MAX_HEAD: usize = 20;
@@ -30,9 +33,9 @@ pub(crate) struct Received {
 
 /// Puts the messages of one stream together.
 ///
-/// Takes pieces as they come and however they are cut. A body is copied once,
-/// from the piece to where it stays; a piece that is a whole body, and lies as
-/// Arrow needs it, is taken as it is.
+/// Takes pieces as they come and however they are cut. Everything is copied once,
+/// from the piece to where it stays: a piece is part of a larger buffer, which
+/// nothing of it keeps alive.
 pub(super) struct Decoder {
     memory: Memory,
     _receiving: Receiving,
@@ -40,6 +43,8 @@ pub(super) struct Decoder {
     /// Bytes of one message, without framing.
     limit: usize,
     state: State,
+    /// A message is whole already.
+    has_begun: bool,
     received: Received,
 }
 
@@ -69,7 +74,15 @@ impl Decoder {
     /// A decoder of messages of at most `limit` bytes.
     pub(super) fn new(limit: usize, memory: Memory, copies: Copies) -> Self {
         let _receiving = memory.receiving();
-        Decoder { memory, _receiving, copies, limit, state: START, received: Received::default() }
+        Decoder {
+            memory,
+            _receiving,
+            copies,
+            limit,
+            state: START,
+            has_begun: false,
+            received: Received::default(),
+        }
     }
 
     /// Whether the stream may end here.
@@ -87,6 +100,7 @@ impl Decoder {
         loop {
             if let State::Field { left: 0, filled: 0, .. } = self.state {
                 self.state = START;
+                self.has_begun = true;
                 return Ok(Some(std::mem::take(&mut self.received)));
             }
             // A value of no bytes is whole without another piece.
@@ -143,7 +157,10 @@ impl Decoder {
     /// The length of a message, by its prefix.
     fn length(&self, prefix: [u8; PREFIX]) -> Result<usize, Error> {
         let [flag, length @ ..] = prefix;
-        if flag != 0 {
+        if flag > 1 {
+            return Err(malformed(format!("it begins with {flag}, gRPC's messages with 0 or 1")));
+        }
+        if flag == 1 {
             let text = "a message is compressed by gRPC; send it uncompressed, or have Arrow \
                         compress its buffers";
             return Err(Error::new(Code::Unimplemented, text));
@@ -174,6 +191,16 @@ impl Decoder {
                 })?;
                 Value::Body(body)
             }
+            // Only that of the first message counts.
+            field::DESCRIPTOR if head.is_bytes && self.has_begun => Value::Unknown(size),
+            field::DESCRIPTOR if head.is_bytes && size > MAX_DESCRIPTOR => {
+                return Err(Error::new(
+                    Code::LimitExceeded,
+                    format!(
+                        "the descriptor has {size} bytes, at most {MAX_DESCRIPTOR} are allowed"
+                    ),
+                ));
+            }
             field @ (field::DESCRIPTOR | field::HEADER | field::APP_METADATA) if head.is_bytes => {
                 Value::Small { field, size, bytes: Vec::with_capacity(size.min(FIRST_ROOM)) }
             }
@@ -195,12 +222,6 @@ impl Decoder {
             Value::Small { bytes, .. } => {
                 bytes.extend_from_slice(&piece[..count]);
                 self.copies.copied(count);
-            }
-            Value::Body(body) if is_body(body, piece) => {
-                self.copies.wrapped(count);
-                self.received.message.body = vec![piece.split_to(count)];
-                self.state = State::Field { left, bytes: [0; MAX_HEAD], filled: 0 };
-                return Ok(());
             }
             Value::Body(body) => {
                 body.fill(&piece[..count]);
@@ -251,14 +272,6 @@ impl Value {
             Value::Unknown(missing) => *missing,
         }
     }
-}
-
-/// Whether a piece is the whole body, and lies where it can stay.
-fn is_body(body: &Body, piece: &Bytes) -> bool {
-    body.is_empty()
-        && !piece.is_empty()
-        && piece.len() == body.missing()
-        && piece.as_ptr().addr().is_multiple_of(ALIGNMENT)
 }
 
 /// Tag of a field, and the length of its value.
@@ -357,8 +370,9 @@ mod tests {
         for piece in [1, 2, 3, 7, 64, 1_000, 16_384, bytes.len()] {
             let got = decode(&bytes, piece).unwrap();
             assert_eq!(got.len(), sent.len());
+            assert_eq!(got[0].descriptor, sent[0].flight_descriptor);
+            assert!(got[1..].iter().all(|one| one.descriptor.is_none()));
             for (got, sent) in got.iter().zip(&sent) {
-                assert_eq!(got.descriptor, sent.flight_descriptor);
                 assert_eq!(got.message.header, sent.data_header);
                 assert_eq!(got.message.app_metadata, sent.app_metadata);
                 assert_eq!(got.message.contiguous_body(), sent.data_body);
@@ -395,7 +409,11 @@ mod tests {
     fn what_is_no_message_is_refused_by_kind() {
         let long = [&[0_u8][..], &u32::try_from(LIMIT + FRAMING_BYTES + 1).unwrap().to_be_bytes()]
             .concat();
-        let cases: [(&[u8], Code); 9] = [
+        let descriptor =
+            framed(&[&[0x0a, 0x81, 0x80, 0x04][..], &vec![0; MAX_DESCRIPTOR + 1]].concat());
+        let cases: [(&[u8], Code); 11] = [
+            (&[7, 0, 0, 0, 0], Code::MalformedData),
+            (&descriptor, Code::LimitExceeded),
             (&[1, 0, 0, 0, 0], Code::Unimplemented),
             (&long, Code::LimitExceeded),
             // A body that is longer than its message.
@@ -417,26 +435,5 @@ mod tests {
         }
         // Cut within a tag, at the end of its message.
         assert_eq!(decode(&framed(&[0xc2]), 1).unwrap_err().code(), Code::MalformedData);
-    }
-
-    #[test]
-    fn a_piece_that_is_an_aligned_body_is_taken_as_it_is() {
-        let copies = Copies::default();
-        let mut decoder =
-            Decoder::new(LIMIT, Memory::of_client(SystemClock::shared()), copies.clone());
-        let mut body = Memory::of_client(SystemClock::shared()).body(100_000).unwrap();
-        body.fill(&[5; 100_000]);
-        let body = body.finish();
-        let mut head = BytesMut::new();
-        varint::put(u64::from(field::BODY << 3 | 2), &mut head);
-        varint::put(100_000, &mut head);
-        let length = head.len() + 100_000;
-        let mut first = BytesMut::from(&[0][..]);
-        first.put_u32(u32::try_from(length).unwrap());
-        first.put_slice(&head);
-        assert!(decoder.next(&mut first.freeze()).unwrap().is_none());
-        let got = decoder.next(&mut body.clone()).unwrap().unwrap();
-        assert_eq!(got.message.body[0].as_ptr(), body.as_ptr());
-        assert_eq!(copies.counts(), (0, 100_000));
     }
 }

@@ -7,7 +7,6 @@ use bytes::Bytes;
 use futures::Stream;
 use http::HeaderMap;
 use http_body::Body as _;
-use sheaf_retry::Code;
 use tonic::Status;
 use tonic::body::Body;
 
@@ -23,6 +22,8 @@ pub(crate) enum Failure {
     Wrong(Error),
     /// gRPC says that the stream has failed.
     Status(Status),
+    /// The stream ends within a message.
+    Cut,
 }
 
 /// Reads the messages of a body, and its trailers.
@@ -49,11 +50,11 @@ impl Incoming {
 
     fn end(&mut self) -> Option<Result<Received, Failure>> {
         self.over = true;
-        if self.decoder.is_between_messages() {
-            return None;
-        }
-        let text = "the stream ends within a message; send it again whole";
-        Some(Err(Failure::Wrong(Error::new(Code::MalformedData, text))))
+        let status = self.trailers.as_ref().and_then(Status::from_header_map);
+        let has_failed = status.is_some_and(|status| status.code() != tonic::Code::Ok);
+        // What the other end says of its failure is more than where it was.
+        let is_whole = has_failed || self.decoder.is_between_messages();
+        (!is_whole).then_some(Err(Failure::Cut))
     }
 }
 

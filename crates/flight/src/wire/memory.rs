@@ -28,6 +28,10 @@ const IDLE_IN_CLIENT: usize = 144 << 20;
 /// needed for so long.
 pub(crate) const IDLE_TIME: Duration = Duration::from_secs(10);
 
+/// Bodies with pages of their own at once. Linux allows a process 65,530
+/// mappings, and a body can take two; beyond this the allocator has the others.
+const MAX_OWN: usize = 8 << 10;
+
 /// A large page, as most systems have them.
 const HUGE_PAGE: usize = 2 << 20;
 
@@ -58,6 +62,8 @@ pub(crate) struct Memory {
 struct Idle {
     pages: BTreeMap<usize, VecDeque<(Duration, MmapMut)>>,
     bytes: usize,
+    /// Mappings that there are, in use or not.
+    mapped: usize,
     /// Streams that are being received.
     receivers: usize,
 }
@@ -99,12 +105,17 @@ impl Memory {
     /// # Errors
     /// What the system says where it has no more.
     pub(super) fn body(&self, size: usize) -> io::Result<Body> {
-        if size < OWN_PAGES {
-            let mut bytes: Vec<u8> = Vec::with_capacity(size + ALIGNMENT);
-            let start = bytes.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT);
-            bytes.resize(start, 0);
-            return Ok(Body { place: Place::Heap { bytes, start }, size, filled: 0 });
-        }
+        let pages = if size < OWN_PAGES { None } else { self.pages(size) };
+        let place = match pages {
+            Some(pages) => Place::Pages(pages),
+            None => heap(size)?,
+        };
+        Ok(Body { place, size, filled: 0 })
+    }
+
+    /// Pages of its own for a body, unless there are too many already, or the
+    /// system gives none.
+    fn pages(&self, size: usize) -> Option<Pages> {
         let room = room(size);
         let known = self.idle().take(room);
         let pages = match known {
@@ -112,11 +123,15 @@ impl Memory {
             None => {
                 // What is spare gets less by this.
                 self.trim(self.most(room));
-                map(room, size)?
+                if self.idle().mapped >= MAX_OWN {
+                    return None;
+                }
+                let pages = map(room, size).ok()?;
+                self.idle().mapped += 1;
+                pages
             }
         };
-        let pages = Pages { pages: Some(pages), room, home: self.clone() };
-        Ok(Body { place: Place::Pages(pages), size, filled: 0 })
+        Some(Pages { pages: Some(pages), room, home: self.clone() })
     }
 
     /// Bytes that may be kept at work where so many more are needed.
@@ -138,6 +153,8 @@ impl Memory {
             if idle.bytes > IDLE_AT_REST {
                 self.kept.notify_one();
             }
+        } else {
+            idle.mapped -= 1;
         }
     }
 
@@ -149,6 +166,7 @@ impl Memory {
             let Some(&largest) = idle.pages.keys().next_back() else { break };
             surplus.extend(idle.take(largest));
         }
+        idle.mapped -= surplus.len();
         // Unmapped without keeping others waiting.
         drop(idle);
     }
@@ -176,6 +194,7 @@ impl Memory {
             }
         }
         idle.pages.retain(|_, of_size| !of_size.is_empty());
+        idle.mapped -= old.len();
         drop(guard);
     }
 
@@ -216,6 +235,15 @@ impl std::fmt::Debug for Memory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Memory").finish_non_exhaustive()
     }
+}
+
+/// Room for a body among all other memory.
+fn heap(size: usize) -> io::Result<Place> {
+    let mut bytes: Vec<u8> = Vec::new();
+    bytes.try_reserve_exact(size + ALIGNMENT).map_err(|_| io::ErrorKind::OutOfMemory)?;
+    let start = bytes.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT);
+    bytes.resize(start, 0);
+    Ok(Place::Heap { bytes, start })
 }
 
 /// New pages, of which a body of `size` bytes is to be written.
@@ -276,11 +304,6 @@ impl Drop for Pages {
 }
 
 impl Body {
-    /// Whether nothing of it has come.
-    pub(super) fn is_empty(&self) -> bool {
-        self.filled == 0
-    }
-
     /// Bytes that are still to come.
     pub(super) fn missing(&self) -> usize {
         self.size - self.filled
@@ -406,6 +429,24 @@ mod tests {
         clock.advance(IDLE_TIME);
         memory.give_back_old();
         assert!(memory.idle_bytes() <= IDLE_AT_REST);
+    }
+
+    #[test]
+    fn mappings_are_counted_and_bounded() {
+        let memory = Memory::of_client(SystemClock::shared());
+        let receiving = memory.receiving();
+        let held: Vec<Bytes> = (0..3).map(|_| receive(&memory, &[1; OWN_PAGES], 1000)).collect();
+        assert_eq!(memory.idle().mapped, 3);
+        drop(held);
+        assert_eq!(memory.idle().mapped, 3, "kept for later");
+        receive_many(&memory);
+        drop(receiving);
+        let left: usize = memory.idle().pages.values().map(VecDeque::len).sum();
+        assert_eq!(memory.idle().mapped, left);
+        memory.idle().mapped = MAX_OWN;
+        let beyond = receive(&memory, &vec![2; 3 << 20], 1 << 20);
+        assert_eq!(memory.idle().mapped, MAX_OWN);
+        assert!(beyond.iter().all(|byte| *byte == 2) && beyond.as_ptr().addr().is_multiple_of(64));
     }
 
     #[test]

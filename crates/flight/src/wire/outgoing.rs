@@ -85,7 +85,8 @@ impl Body for Outgoing {
         let Some(ended) = this.ended.take() else { return Poll::Pending };
         this.over = true;
         let status = match (ended, this.is_answer) {
-            (_, false) => return Poll::Ready(None),
+            (Ok(()), false) => return Poll::Ready(None),
+            (Err(error), false) => return Poll::Ready(Some(Err(Status::from(error)))),
             (Ok(()), true) => trailers(Status::ok("")),
             (Err(error), true) => trailers(Status::from(error)),
         };
@@ -110,30 +111,37 @@ pub(crate) fn requests(
 /// The messages of a source up to its first error, and where that turns up; one
 /// of more than `limit` bytes is an error.
 ///
-/// gRPC has no way to end a request stream with an error: an orderly end would
-/// tell the server to keep what it has. So after an error the stream stays
-/// open and silent, and the caller, told by the receiver, drops the whole call,
-/// which the server sees as broken off.
+/// An orderly end would tell the server to keep what it has. So the last item of
+/// the messages is an error then, and their stream is reset, which the server
+/// sees as broken off. The same where the receiver is closed: nobody waits for
+/// the answer any more.
 pub(crate) fn source(
     messages: MessageStream,
     limit: usize,
 ) -> (MessageStream, oneshot::Receiver<Error>) {
     let (failed, failure) = oneshot::channel();
-    let state = (messages, Some(failed));
-    let sound = stream::unfold(state, move |(mut messages, failed)| async move {
-        match messages.next().await.map(|message| check_size(message?, limit)) {
-            Some(Ok(message)) => Some((Ok(message), (messages, failed))),
-            Some(Err(error)) => {
-                if let Some(failed) = failed {
-                    // Nobody listens any more where the call is over already.
-                    drop(failed.send(error));
-                }
-                std::future::pending().await
+    let state = Some((messages, failed));
+    let sound = stream::unfold(state, move |state| async move {
+        let (mut messages, mut failed) = state?;
+        let next = tokio::select! {
+            biased;
+            () = failed.closed() => return Some((Err(broken_off()), None)),
+            next = messages.next() => next?,
+        };
+        match next.and_then(|message| check_size(message, limit)) {
+            Ok(message) => Some((Ok(message), Some((messages, failed)))),
+            Err(error) => {
+                // Nobody listens any more where the call is over already.
+                drop(failed.send(error));
+                Some((Err(broken_off()), None))
             }
-            None => None,
         }
     });
     (sound.boxed(), failure)
+}
+
+fn broken_off() -> Error {
+    Error::new(Code::Cancelled, "the client breaks off its stream")
 }
 
 fn check_size(message: Message, limit: usize) -> Result<Message, Error> {
@@ -167,8 +175,17 @@ mod tests {
         let (messages, mut failure) = source(messages, 1 << 20);
         let mut body = requests(&FlightDescriptor::default(), messages, Copies::default());
         assert!(body.frame().await.unwrap().unwrap().is_data());
-        assert!(body.frame().now_or_never().is_none());
+        assert!(body.frame().await.unwrap().is_err());
         assert_eq!(failure.try_recv().unwrap().message(), "broken");
+    }
+
+    #[tokio::test]
+    async fn a_request_that_nobody_waits_for_is_broken_off() {
+        let (messages, failure) = source(stream::pending().boxed(), 1 << 20);
+        let mut body = requests(&FlightDescriptor::default(), messages, Copies::default());
+        assert!(body.frame().now_or_never().is_none());
+        drop(failure);
+        assert!(body.frame().await.unwrap().is_err());
     }
 
     #[tokio::test]

@@ -164,6 +164,10 @@ async fn incoming(router: &FlightRouter, body: Body) -> Result<(Asked, MessageSt
     let mut messages = Incoming::new(body, limit, core.memory.clone(), copies).map(move |item| {
         item.map_err(|failure| match failure {
             Failure::Status(status) => inbound(status, limit),
+            Failure::Cut => Error::new(
+                Code::MalformedData,
+                "the stream ends within a message; send it again whole",
+            ),
             Failure::Wrong(error) => {
                 if error.code() == Code::LimitExceeded {
                     metrics.rejected("message");

@@ -86,6 +86,22 @@ async fn what_is_not_over_in_time_is_cut_and_named() {
     assert!(memory.streams.lock().unwrap().is_empty());
 }
 
+/// Wherever a stream is cut, also within a message, its reader is told why.
+#[tokio::test]
+async fn a_stream_of_large_messages_that_is_cut_says_why() {
+    for read in 1..8 {
+        let world = World::new().await;
+        let mut stream = world.connection.get("batches/endless-large", &once()).await.unwrap();
+        for _ in 0..read {
+            stream.next().await.unwrap().unwrap();
+        }
+        let drained = tokio::spawn(world.handle.drain(Duration::ZERO));
+        let error = stream.try_for_each(|_| async { Ok(()) }).await.unwrap_err();
+        assert_eq!(error.code(), Code::Draining, "after {read}: {error}");
+        assert_eq!(drained.await.unwrap().cut.len(), 1);
+    }
+}
+
 #[tokio::test]
 async fn a_client_that_does_not_read_cannot_hold_up_the_end() {
     let world = World::new().await;

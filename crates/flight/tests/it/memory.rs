@@ -110,6 +110,11 @@ impl Handler for Memory {
         fail(id)?;
         let message = Message::new(Bytes::from_static(b"header"), vec![7; 1 << 10].into());
         match id {
+            "endless-large" => {
+                let body = Bytes::from(vec![7; 1 << 20]);
+                let large = Message::new(Bytes::from_static(b"header"), body);
+                Ok(stream::repeat_with(move || Ok(large.clone())).boxed())
+            }
             "endless" => Ok(stream::repeat_with(move || Ok(message.clone())).boxed()),
             "panic" => panic!("asked to panic"),
             "panic-later" => {

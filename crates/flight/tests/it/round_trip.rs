@@ -209,3 +209,27 @@ async fn calls_can_be_spawned() {
     });
     assert_eq!(task.await.unwrap().unwrap().len(), 2);
 }
+
+/// A conversation whose reader goes away ends at the server too, though the
+/// client's side of it would have gone on for ever.
+#[tokio::test]
+async fn a_conversation_that_nobody_reads_ends() {
+    let world = World::new().await;
+    let sent = stream::iter(messages(1, 10).into_iter().map(Ok)).chain(stream::pending()).boxed();
+    let mut answers = world.connection.exchange(&["batches", "e"], &options(), sent).await.unwrap();
+    answers.next().await.unwrap().unwrap();
+    assert_eq!(world.metric("sheaf_flight_active_calls"), 1);
+    drop(answers);
+    until("the call is over", || world.metric("sheaf_flight_active_calls") == 0).await;
+
+    let failing = stream::iter(messages(1, 10).into_iter().map(Ok))
+        .chain(stream::once(async { Err(invalid("line 7 is no number")) }));
+    // It turns up before the first answer or behind it.
+    let path = ["batches", "e"];
+    let error = match world.connection.exchange(&path, &options(), failing.boxed()).await {
+        Ok(answers) => answers.try_collect::<Vec<_>>().await.unwrap_err(),
+        Err(error) => error,
+    };
+    assert_eq!(error.message(), "line 7 is no number");
+    until("the call is over", || world.metric("sheaf_flight_active_calls") == 0).await;
+}

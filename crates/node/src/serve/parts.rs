@@ -62,8 +62,8 @@ impl Parts {
         });
         if let Some(store) = &self.store {
             builder = builder.actions(Arc::new(StoreActions::new(store.clone())));
-            let store = store.clone();
-            builder = builder.spare_memory(Arc::new(move || store.spare_memory()));
+            let budget = store.budget();
+            builder = builder.spare_memory(Arc::new(move || budget.spare()));
         }
         if let Some(embedded) = &self.embedded {
             embedded.register_metrics(&mut registry);

@@ -4,6 +4,7 @@ use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
+use sheaf_flight::Message;
 use sheaf_flight::ipc::{decode_stream, encode_batches};
 use sheaf_proto::BatchId;
 
@@ -27,7 +28,12 @@ impl Store {
         batches: &[RecordBatch],
         options: PutOptions,
     ) -> Result<PutReceipt, Error> {
-        let messages = encode_batches(schema, batches)?.into_iter().map(Ok);
+        // What is kept must not keep alive what the caller's arrays are slices of.
+        let messages = encode_batches(schema, batches)?.into_iter().map(|message| {
+            let body = message.body.concat().into();
+            let Message { header, app_metadata, .. } = message;
+            Ok(Message { app_metadata, ..Message::new(header, body) })
+        });
         self.put(id, futures::stream::iter(messages).boxed(), options).await
     }
 
