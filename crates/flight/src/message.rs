@@ -1,6 +1,9 @@
 //! What handlers, store, exchange and raft pass between them.
 
 use bytes::Bytes;
+use sheaf_retry::Code;
+
+use crate::error::Error;
 
 /// One Arrow IPC message as it travels: never decoded on the way.
 ///
@@ -39,6 +42,20 @@ impl Message {
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Refuses a message of more than `limit` bytes.
+    pub(crate) fn check_size(&self, limit: usize) -> Result<(), Error> {
+        let bytes = self.len();
+        if bytes <= limit {
+            return Ok(());
+        }
+        Err(Error::new(
+            Code::LimitExceeded,
+            format!(
+                "a message has {bytes} bytes, max_message_bytes is {limit}; use smaller record batches"
+            ),
+        ))
     }
 
     /// The body in one piece: without a copy where it is in one piece already.

@@ -243,19 +243,9 @@ impl FlightRouter {
     }
 }
 
-/// Refuses a message over `limit` bytes.
+/// Refuses a message over `limit` bytes, and counts it.
 fn check_size(metrics: &Metrics, message: &Message, limit: usize) -> Result<(), Error> {
-    if message.len() <= limit {
-        return Ok(());
-    }
-    metrics.rejected("message");
-    Err(Error::new(
-        Code::LimitExceeded,
-        format!(
-            "a message has {} bytes, max_message_bytes is {limit}; use smaller record batches",
-            message.len()
-        ),
-    ))
+    message.check_size(limit).inspect_err(|_| metrics.rejected("message"))
 }
 
 /// Names from outside appear in messages, but not at any length.

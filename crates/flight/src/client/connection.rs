@@ -9,6 +9,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use sheaf_retry::{Code, RetryPolicy, Retryable as _, SharedClock};
+use tokio::sync::oneshot;
 use tonic::body::Body;
 use tonic::metadata::{MetadataKey, MetadataValue};
 use tonic::{Request, Response, Status};
@@ -88,9 +89,7 @@ impl FlightConnection {
         options: &CallOptions,
         messages: MessageStream,
     ) -> Result<Bytes, Error> {
-        let (messages, failure) =
-            wire::source(messages, self.config.max_message_bytes.min(MAX_MESSAGE_BYTES));
-        let request = self.data_request(path, options, options.deadline, messages)?;
+        let (request, failure) = self.data_request(path, options, options.deadline, messages)?;
         let channel = self.stubs.channel.clone();
         let call = async move {
             let opened = wire::open(channel, wire::PUT, request).await?;
@@ -220,12 +219,10 @@ impl FlightConnection {
         options: &CallOptions,
         messages: MessageStream,
     ) -> Result<MessageStream, Error> {
-        let (messages, failure) =
-            wire::source(messages, self.config.max_message_bytes.min(MAX_MESSAGE_BYTES));
+        let (request, failure) = self.data_request(path, options, None, messages)?;
         // Fused: it is asked again after the stream has ended well.
         let mut failure = failure.fuse();
         let deadline = options.deadline.or(self.config.deadline);
-        let request = self.data_request(path, options, None, messages)?;
         let opened = wire::open(self.stubs.channel.clone(), wire::EXCHANGE, request);
         let call = self.within(deadline, "DoExchange", opened);
         let answer = tokio::select! {
@@ -314,17 +311,20 @@ impl FlightConnection {
         }
     }
 
-    /// A request whose body is messages, the first with the descriptor of a path.
+    /// A request whose body is messages, the first with the descriptor of a path,
+    /// and where an error of theirs turns up.
     fn data_request(
         &self,
         path: &[&str],
         options: &CallOptions,
         timeout: Option<Duration>,
         messages: MessageStream,
-    ) -> Result<Request<Body>, Error> {
+    ) -> Result<(Request<Body>, oneshot::Receiver<Error>), Error> {
         let sent = self.transfer.copies.sent.clone();
+        let limit = self.config.max_message_bytes.min(MAX_MESSAGE_BYTES);
+        let (messages, failure) = wire::source(messages, limit);
         let body = wire::requests(&descriptor(path), messages, sent);
-        self.request(body, options, timeout)
+        Ok((self.request(body, options, timeout)?, failure))
     }
 
     fn messages(&self, opened: Opened) -> MessageStream {

@@ -6,8 +6,7 @@ use futures::stream::{self, Stream, StreamExt as _};
 use http::header::{CONTENT_TYPE, TE};
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
-use http_body::Body as _;
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full};
 use tonic::body::Body;
 use tonic::{Code as Grpc, Status};
 use tower::Service as _;
@@ -93,12 +92,10 @@ pub(crate) async fn read_answer(opened: Opened) -> Result<Option<Bytes>, Status>
     if opened.is_over {
         return Ok(None);
     }
-    let mut body = std::pin::pin!(opened.body);
+    let mut body = opened.body;
     let mut bytes = BytesMut::new();
     let mut trailers = None;
-    while let Some(frame) =
-        std::future::poll_fn(|context| body.as_mut().poll_frame(context)).await.transpose()?
-    {
+    while let Some(frame) = body.frame().await.transpose()? {
         match frame.into_data() {
             Ok(piece) if bytes.len() + piece.len() > MAX_ANSWER => {
                 return Err(Status::out_of_range("the server's answer to a put is too long"));

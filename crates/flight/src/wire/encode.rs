@@ -19,7 +19,7 @@ const WRAP: usize = 64 << 10;
 const SHORT: usize = 1 << 10;
 
 /// Small messages are sent together up to this size.
-pub(super) const GATHERED: usize = 128 << 10;
+const GATHERED: usize = 128 << 10;
 
 /// Turns messages into pieces of one stream.
 #[derive(Default)]

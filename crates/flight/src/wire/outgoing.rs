@@ -14,7 +14,6 @@ use tonic::Status;
 use super::encode::Encoder;
 use crate::error::Error;
 use crate::handler::MessageStream;
-use crate::message::Message;
 use crate::metrics::Copies;
 use crate::server::trailers;
 
@@ -128,7 +127,8 @@ pub(crate) fn source(
             () = failed.closed() => return Some((Err(broken_off()), None)),
             next = messages.next() => next?,
         };
-        match next.and_then(|message| check_size(message, limit)) {
+        let checked = next.and_then(|message| message.check_size(limit).map(|()| message));
+        match checked {
             Ok(message) => Some((Ok(message), Some((messages, failed)))),
             Err(error) => {
                 // Nobody listens any more where the call is over already.
@@ -144,19 +144,6 @@ fn broken_off() -> Error {
     Error::new(Code::Cancelled, "the client breaks off its stream")
 }
 
-fn check_size(message: Message, limit: usize) -> Result<Message, Error> {
-    let bytes = message.len();
-    if bytes <= limit {
-        return Ok(message);
-    }
-    Err(Error::new(
-        Code::LimitExceeded,
-        format!(
-            "a message has {bytes} bytes, max_message_bytes is {limit}; use smaller record batches"
-        ),
-    ))
-}
-
 #[cfg(test)]
 mod tests {
     use futures::FutureExt as _;
@@ -164,6 +151,7 @@ mod tests {
 
     use super::*;
     use crate::error::invalid;
+    use crate::message::Message;
 
     fn message() -> Message {
         Message::new(Bytes::from_static(b"h"), Bytes::new())

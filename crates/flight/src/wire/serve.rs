@@ -1,14 +1,14 @@
 //! The serving side of the data calls.
 
 use std::net::SocketAddr;
-use std::pin::pin;
 
 use arrow_flight::{PutResult, Ticket};
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use futures::stream::{self, StreamExt as _};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Request, Response};
-use http_body::{Body as _, Frame};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, Full};
 use prost::Message as _;
 use sheaf_retry::{Code, Retryable as _};
 use tonic::Status;
@@ -120,8 +120,7 @@ fn uncompressed(headers: &HeaderMap) -> Result<(), Error> {
 }
 
 /// The one message of a DoGet.
-async fn ticket(body: Body) -> Result<Ticket, Error> {
-    let mut body = pin!(body);
+async fn ticket(mut body: Body) -> Result<Ticket, Error> {
     let mut bytes = BytesMut::new();
     loop {
         let whole = bytes
@@ -142,8 +141,7 @@ async fn ticket(body: Body) -> Result<Ticket, Error> {
                     .map_err(|error| invalid(format!("no ticket: {error}")));
             }
         }
-        let frame = std::future::poll_fn(|context| body.as_mut().poll_frame(context)).await;
-        match frame.map(|frame| frame.map(Frame::into_data)) {
+        match body.frame().await.map(|frame| frame.map(Frame::into_data)) {
             Some(Ok(Ok(piece))) if bytes.len() + piece.len() > MAX_TICKET + PREFIX => {
                 let text = format!("DoGet has one message of at most {MAX_TICKET} bytes");
                 return Err(Error::new(Code::LimitExceeded, text));
@@ -188,35 +186,8 @@ async fn incoming(router: &FlightRouter, body: Body) -> Result<(Asked, MessageSt
     Ok((asked(first.descriptor), stream::iter(first_message).chain(rest).boxed()))
 }
 
-/// An answer of one message.
+/// An answer of one message, which went well.
 fn only(message: &PutResult) -> Body {
-    Body::new(Only { message: Some(framed(message)), is_over: false })
-}
-
-/// One piece, and the trailers of a call that went well.
-struct Only {
-    message: Option<Bytes>,
-    is_over: bool,
-}
-
-impl http_body::Body for Only {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: std::pin::Pin<&mut Self>,
-        _: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<Frame<Bytes>, Status>>> {
-        if self.is_over {
-            return std::task::Poll::Ready(None);
-        }
-        let frame = match self.message.take() {
-            Some(message) => Frame::data(message),
-            None => {
-                self.is_over = true;
-                Frame::trailers(trailers(Status::ok("")))
-            }
-        };
-        std::task::Poll::Ready(Some(Ok(frame)))
-    }
+    let ended = async { Some(Ok(trailers(Status::ok("")))) };
+    Body::new(Full::new(framed(message)).with_trailers(ended))
 }
