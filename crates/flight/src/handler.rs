@@ -58,6 +58,9 @@ pub struct FlightEntry {
     pub app_metadata: Bytes,
 }
 
+/// The location of what the connection itself serves, as the Arrow format names it.
+pub const REUSE_CONNECTION: &str = "arrow-flight-reuse-connection://?";
+
 /// One part of a stream.
 #[derive(Clone, Debug)]
 pub struct EndpointEntry {

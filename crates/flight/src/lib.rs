@@ -70,6 +70,7 @@
 //! | What travels? | [`Message`]: header, metadata and body of one IPC message; [`ipc`] reads and writes them |
 //! | Who answers? | [`Handler`] for a namespace, [`ActionHandler`] for actions; [`FlightRouter`] finds them |
 //! | Where? | [`Listener`], [`Server`], [`ServerHandle`]; [`Health`] shows whether it takes work |
+//! | Without the wire? | [`SegmentServer`] hands files to programs of this machine, which map them |
 //! | How much? | [`Limits`] |
 //! | Who asks? | [`ChannelPool`], [`FlightConnection`] |
 //! | Who may? | [`Security`] on the serving side, [`ClientSecurity`] on the calling side |
@@ -98,6 +99,7 @@ mod metrics;
 mod plain;
 mod router;
 mod security;
+mod segment;
 mod server;
 mod status;
 mod wire;
@@ -109,6 +111,7 @@ pub use client::{
 pub use error::{Error, invalid};
 pub use handler::{
     ActionHandler, CallContext, Descriptor, EndpointEntry, FlightEntry, Handler, MessageStream,
+    REUSE_CONNECTION,
 };
 pub use health::Health;
 pub use limits::{Limits, MAX_MESSAGE_BYTES};
@@ -118,5 +121,6 @@ pub use security::{
     CertificateFacts, Grant, Protocol, RELOAD_INTERVAL, Secret, SecureStream, Security,
     SecurityFiles, TlsFiles, TokenFacts, read_secret_file,
 };
+pub use segment::{Received, Segment, SegmentLocation, SegmentServer, SegmentSource};
 pub use server::{CutCall, Drained, Exposure, Listener, LocalListener, Server, ServerHandle};
 pub use status::{CODE_TRAILER, RETRY_AFTER_TRAILER, grpc_code};

@@ -23,6 +23,7 @@ pub use gate::CutCall;
 pub use handle::{Drained, ServerHandle};
 pub use listener::{Exposure, Listener};
 pub use local::LocalListener;
+pub(crate) use local::SocketFile;
 
 pub(crate) use call::trailers;
 

@@ -149,6 +149,11 @@ impl Held {
         self.add_with(message, 0)
     }
 
+    /// Counts so many bytes that no message has, or nothing where they do not fit.
+    pub(crate) fn add_overhead(&mut self, bytes: u64) -> Result<(), Full> {
+        self.add_with(&Message::new(Bytes::new(), Bytes::new()), bytes)
+    }
+
     /// As [`Held::add`], and so many bytes besides its own.
     pub(crate) fn add_with(&mut self, message: &Message, overhead: u64) -> Result<(), Full> {
         let parts = [&message.header, &message.app_metadata];

@@ -1,17 +1,21 @@
 //! A client of Flight stores.
 
+use std::time::Duration;
+
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use bytes::Bytes;
 use futures::StreamExt as _;
-use futures::stream::BoxStream;
+use futures::stream::{self, BoxStream};
 use sheaf_flight::ipc::{Bounds, Compression, decode_stream, encode_stream};
 use sheaf_flight::{
     CallOptions, ChannelPool, ClientConfig, Error, FlightConnection, FlightEntry, MessageStream,
+    Received, SegmentLocation,
 };
 use sheaf_proto::BatchId;
 use sheaf_retry::{Code, RetryPolicy, Retryable as _, SharedClock};
 
+use crate::disk::{MappedFile, OpenError};
 use crate::flight::Ticket;
 use crate::options::{PutReceipt, ReadOptions};
 use crate::payload::Durability;
@@ -29,6 +33,9 @@ pub struct FlightClient {
     clock: SharedClock,
     retry: RetryPolicy,
 }
+
+/// How long a server may take to hand a segment over: it may have to move it first.
+const HAND_OVER: Duration = Duration::from_secs(10);
 
 /// How a client puts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -249,6 +256,46 @@ impl FlightClient {
         decode_stream(self.read(id, options).await?, Bounds::default()).await
     }
 
+    /// The payload, record batch by record batch, out of memory shared with the
+    /// server where both run on one machine and the server offers that; else
+    /// over the wire, as [`FlightClient::get_stream`].
+    ///
+    /// The bytes are not copied; they are good for as long as a record batch,
+    /// or the stream, lives.
+    ///
+    /// # Errors
+    /// As [`FlightClient::get_batch`].
+    pub async fn get_shared(
+        &self,
+        id: &BatchId,
+    ) -> Result<(SchemaRef, BoxStream<'static, Result<RecordBatch, Error>>), Error> {
+        let messages = match self.map(id).await? {
+            Some(mapped) => mapped,
+            None => self.get_messages(id).await?,
+        };
+        decode_stream(messages, Bounds::default()).await
+    }
+
+    /// The messages of a payload in memory shared with the server, the schema
+    /// first; `None` where it is not offered or cannot be had.
+    ///
+    /// # Errors
+    /// `not_found`, `corrupt`, `unavailable`.
+    pub async fn map(&self, id: &BatchId) -> Result<Option<MessageStream>, Error> {
+        let options = CallOptions::default().header("sheaf-shared-memory", "true");
+        let entry = self.connection.info(&["batches", id.as_str()], &options).await?;
+        let locations = entry.endpoints.into_iter().flat_map(|endpoint| endpoint.locations);
+        for location in locations.filter_map(|text| text.parse::<SegmentLocation>().ok()) {
+            let mapped = tokio::task::spawn_blocking(move || map(&location)).await;
+            match mapped.unwrap_or_else(|error| Err(Error::new(Code::Internal, error.to_string())))
+            {
+                Ok(mapped) => return Ok(Some(mapped)),
+                Err(error) => tracing::debug!(%id, %error, "read over the wire instead"),
+            }
+        }
+        Ok(None)
+    }
+
     /// What the store knows of a payload.
     ///
     /// # Errors
@@ -282,4 +329,15 @@ impl FlightClient {
         self.connection.action("DeleteBatch", body.into(), &options).await?;
         Ok(())
     }
+}
+
+/// Fetches a segment and maps it; the lease ends with the last byte of it.
+fn map(location: &SegmentLocation) -> Result<MessageStream, Error> {
+    let Received { file, lease, .. } = location.receive(HAND_OVER)?;
+    let mapped = MappedFile::of(file, Box::new(lease)).map_err(|error| match error {
+        OpenError::Io(error) => Error::from_error(error),
+        OpenError::Broken(broken) => Error::new(Code::MalformedData, format!("{broken:?}")),
+    })?;
+    let messages: Vec<_> = mapped.messages().map(Ok).collect();
+    Ok(stream::iter(messages).boxed())
 }

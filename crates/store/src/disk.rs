@@ -9,6 +9,7 @@ mod fresh;
 mod io;
 pub(crate) mod journal;
 mod map;
+mod memory;
 mod record;
 mod recover;
 mod registrations;
@@ -24,6 +25,7 @@ pub use fresh::NewDataDirectory;
 pub use io::{Disk, LocalDisk};
 pub(crate) use journal::Journal;
 pub(crate) use map::{MappedFile, OpenError};
+pub(crate) use memory::{AnonymousMemory, seal};
 pub(crate) use record::{Broken, RECORD_VERSION, crc_of};
 #[cfg(feature = "fuzzing")]
 pub(crate) use recover::scan as recover_shard;

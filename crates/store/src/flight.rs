@@ -2,8 +2,10 @@
 
 mod actions;
 mod handler;
+mod shared;
 mod ticket;
 
 pub use actions::StoreActions;
 pub use handler::{NAMESPACE, StoreHandler};
+pub use shared::SharedMemory;
 pub use ticket::Ticket;

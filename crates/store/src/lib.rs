@@ -84,9 +84,9 @@ pub use disk::{
     Survey, check_data_format, check_payload, payload_name,
 };
 pub use error::Error;
-pub use flight::{NAMESPACE, StoreActions, StoreHandler, Ticket};
+pub use flight::{NAMESPACE, SharedMemory, StoreActions, StoreHandler, Ticket};
 pub use metrics::Metrics;
 pub use options::{Filter, Options, Page, PutOptions, PutReceipt, ReadOptions, Status};
 pub use payload::{Durability, PayloadInfo};
 pub use retention::{Asked, Mark, PayloadOwner, Place, Standing, Unowned};
-pub use store::{DataFile, Hold, MAX_PAGE, Stats, Store};
+pub use store::{DataFile, Hold, MAX_PAGE, Shared, Stats, Store};

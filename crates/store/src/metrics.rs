@@ -33,10 +33,12 @@ pub struct Metrics {
     pub(crate) owner_failures: Counter,
     pub(crate) postponed: Counter,
     pub(crate) holds_lost: Counter,
+    pub(crate) shared: Counter,
     pub(crate) payloads: Gauge,
     pub(crate) memory_bytes: Gauge,
     pub(crate) disk_bytes: Gauge,
     pub(crate) holds: Gauge,
+    pub(crate) shared_now: Gauge,
 }
 
 impl Default for Metrics {
@@ -61,10 +63,12 @@ impl Default for Metrics {
             owner_failures: Counter::default(),
             postponed: Counter::default(),
             holds_lost: Counter::default(),
+            shared: Counter::default(),
             payloads: Gauge::default(),
             memory_bytes: Gauge::default(),
             disk_bytes: Gauge::default(),
             holds: Gauge::default(),
+            shared_now: Gauge::default(),
         }
     }
 }
@@ -84,6 +88,7 @@ impl Metrics {
             ("owner_failures", "Questions to the owner that failed", &self.owner_failures),
             ("postponed", "Deletions put off while payloads were held", &self.postponed),
             ("holds_lost", "Holds on payloads that nobody renewed", &self.holds_lost),
+            ("shared", "Payloads handed over as shared memory", &self.shared),
         ];
         for (name, help, counter) in counters {
             store.register(name, help, counter.clone());
@@ -103,6 +108,7 @@ impl Metrics {
             ("memory_bytes", "Bytes of payloads in memory", &self.memory_bytes),
             ("disk_bytes", "Bytes of files", &self.disk_bytes),
             ("holds", "Who keeps every payload for now", &self.holds),
+            ("shared_leases", "Clients that have a payload as shared memory", &self.shared_now),
         ];
         for (name, help, gauge) in gauges {
             store.register(name, help, gauge.clone());

@@ -15,6 +15,7 @@ mod put;
 mod read;
 mod room;
 mod select;
+mod share;
 mod spill;
 
 use std::sync::Arc;
@@ -40,6 +41,7 @@ pub use export::DataFile;
 pub use hold::Hold;
 pub use list::MAX_PAGE;
 pub use manage::Stats;
+pub use share::Shared;
 
 /// Keeps streams of Arrow messages under names, as they came.
 ///

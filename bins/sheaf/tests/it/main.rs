@@ -29,6 +29,7 @@ mod pyarrow;
 mod refusals;
 mod remote;
 mod security;
+mod shared;
 mod shutdown;
 mod valkey;
 mod workers;

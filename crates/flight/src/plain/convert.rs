@@ -5,14 +5,12 @@ use arrow_flight::{FlightData, FlightDescriptor, FlightEndpoint, FlightInfo, Loc
 use bytes::{BufMut as _, Bytes, BytesMut};
 
 use crate::error::{Error, invalid};
-use crate::handler::{EndpointEntry, FlightEntry};
+use crate::handler::{EndpointEntry, FlightEntry, REUSE_CONNECTION};
 use crate::message::Message;
 use crate::router::Asked;
 
 /// What precedes the length of an encapsulated message.
 const CONTINUATION: [u8; 4] = [0xff; 4];
-/// URI by which an endpoint names the connection that asked.
-const SAME_CONNECTION: &str = "arrow-flight-reuse-connection://?";
 
 /// Takes the message out of a FlightData; nothing is copied.
 pub(crate) fn message_from_wire(data: FlightData) -> Message {
@@ -109,7 +107,7 @@ fn endpoint_from_wire(endpoint: FlightEndpoint) -> Result<EndpointEntry, Error> 
         .location
         .into_iter()
         .map(|location| location.uri)
-        .filter(|uri| !uri.is_empty() && uri != SAME_CONNECTION)
+        .filter(|uri| !uri.is_empty() && uri != REUSE_CONNECTION)
         .collect();
     Ok(EndpointEntry { ticket, locations, expires_at_micros })
 }

@@ -27,7 +27,7 @@ pub struct LocalListener {
 
 /// The file of a socket, removed with this unless it is another one by then.
 #[derive(Debug)]
-pub(super) struct SocketFile {
+pub(crate) struct SocketFile {
     path: PathBuf,
     /// Device and number of the file.
     id: (u64, u64),
@@ -83,7 +83,12 @@ impl LocalListener {
         format!("grpc+unix://{}", self.file.path.display())
     }
 
-    pub(super) fn into_tokio(self) -> Result<(tokio::net::UnixListener, SocketFile), Error> {
+    /// The file of the socket.
+    pub(crate) fn path(&self) -> &Path {
+        &self.file.path
+    }
+
+    pub(crate) fn into_tokio(self) -> Result<(tokio::net::UnixListener, SocketFile), Error> {
         let listener = tokio::net::UnixListener::from_std(self.inner).map_err(|error| {
             let path = self.file.path.display();
             Error::new(Code::Io, format!("cannot listen on {path}: {error}"))

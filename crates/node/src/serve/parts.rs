@@ -8,7 +8,9 @@ use sheaf_coordinator::{Coordinator, engine};
 use sheaf_flight::{ActionHandler, FlightRouter, Limits};
 use sheaf_retry::{RetryPolicy, SharedClock};
 use sheaf_rpc::{CoordinatorActions, CoordinatorService, NoCoordinator, Waits};
-use sheaf_store::{Budget, Durability, Options, PayloadOwner, Store, StoreActions, StoreHandler};
+use sheaf_store::{
+    Budget, Durability, Options, PayloadOwner, SharedMemory, Store, StoreActions, StoreHandler,
+};
 use sheaf_telemetry::SharedRegistry;
 use sheaf_valkey::ValkeyCoordinator;
 use sheaf_worker::CoordinatorOwner;
@@ -34,6 +36,8 @@ pub(super) struct Parts {
     pub(super) valkey: Option<Arc<ValkeyCoordinator>>,
     /// Asks that coordinator on behalf of the store, where both are there.
     pub(super) owner: Option<Arc<CoordinatorOwner>>,
+    /// Offers payloads of the store to programs of this machine.
+    pub(super) shared: Option<Arc<SharedMemory>>,
     /// Under which addresses payloads of this process are registered.
     pub(super) locations: Vec<String>,
 }
@@ -58,7 +62,11 @@ impl Parts {
         builder = builder.handler(NAMESPACE, Arc::new(self.backup(config, clock)));
         let local = self.store.as_ref().map(|store| {
             store.metrics().register(&mut registry);
-            StoreHandler::new(store.clone(), config.durability())
+            let handler = StoreHandler::new(store.clone(), config.durability());
+            match &self.shared {
+                Some(shared) => handler.with_shared_memory(shared.clone()),
+                None => handler,
+            }
         });
         if let Some(store) = &self.store {
             builder = builder.actions(Arc::new(StoreActions::new(store.clone())));

@@ -7,13 +7,15 @@ use sheaf_retry::{Code, Retryable as _};
 use tokio::net::TcpListener;
 
 use super::error::Error;
-use crate::config::Config;
+use crate::config::{Config, Mode};
 
 /// The ports of a server.
 #[derive(Debug)]
 pub(super) struct Ports {
     pub(super) flight: Listener,
     pub(super) local: Option<LocalListener>,
+    /// Where shared memory is handed over, beside that.
+    pub(super) segments: Option<LocalListener>,
     pub(super) admin: TcpListener,
 }
 
@@ -23,7 +25,16 @@ impl Ports {
         let address = config.flight_addr().to_string();
         let flight = Listener::bind(&address, "--flight-addr", exposure(config))?;
         let local = config.flight_uds().map(|path| LocalListener::bind(path, "--flight-uds"));
-        Ok(Ports { flight, local: local.transpose()?, admin: Self::bind_admin(config)? })
+        let local = local.transpose()?;
+        let segments = match config.flight_uds() {
+            Some(path) if config.mode() != Mode::Coordinator => {
+                let mut name = path.as_os_str().to_owned();
+                name.push(".shm");
+                Some(LocalListener::bind(name, "--flight-uds")?)
+            }
+            _ => None,
+        };
+        Ok(Ports { flight, local, segments, admin: Self::bind_admin(config)? })
     }
 
     /// Binds the admin port alone.

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sheaf_coordinator::Coordinator;
-use sheaf_flight::{LocalListener, Security, ServerHandle};
+use sheaf_flight::{LocalListener, Security, SegmentServer, ServerHandle};
 use sheaf_retry::{RetryPolicy, SharedClock};
 use sheaf_rpc::Waits;
-use sheaf_store::{FlightClient, PayloadOwner, Store, Unowned, check_data_format};
+use sheaf_store::{FlightClient, PayloadOwner, SharedMemory, Store, Unowned, check_data_format};
 use sheaf_telemetry::{AdminServer, Health, SharedRegistry, Status};
 use sheaf_worker::{CoordinatorOwner, LocalPayloads, Worker};
 use tokio::sync::Notify;
@@ -69,6 +69,8 @@ pub struct Server {
     flight: ServerHandle,
     /// Of the socket in the file system.
     local_uri: Option<String>,
+    /// Hands shared memory over, until it is dropped.
+    segments: Option<SegmentServer>,
     admin: AdminServer,
     waits: Waits,
     workers: Option<Arc<Worker>>,
@@ -107,7 +109,9 @@ impl Server {
         // From here on the admin port says that the server is starting.
         let admin = protect::serve_admin(ports.admin, &registry, &health, &security)?;
         let locations = locations::own(&config, ports.flight.local_addr());
-        let parts = open(&config, &clock, locations).await?;
+        let mut parts = open(&config, &clock, locations).await?;
+        let segments = ports.segments.map(|listener| hand_over(&mut parts, listener, &clock));
+        let segments = segments.transpose()?.flatten();
         let waits = Waits::new();
         let info = InfoActions::new(&config, admin.local_addr().to_string(), clock.clone());
         let router = parts.router(&config, &clock, &waits, &registry, info)?;
@@ -147,6 +151,7 @@ impl Server {
         Ok(Server {
             flight,
             local_uri,
+            segments,
             admin,
             waits,
             workers,
@@ -208,6 +213,7 @@ impl Server {
             tracing::warn!(?call, "cut at the end of the grace period");
         }
         drop(self.stop);
+        drop(self.segments);
         if let Some(store) = &self.parts.store {
             store.close().await;
         }
@@ -278,6 +284,18 @@ async fn open(
             Ok(Parts { store: Some(store), ..parts })
         }
     }
+}
+
+/// Has payloads of the store offered as shared memory, where there is a store.
+fn hand_over(
+    parts: &mut Parts,
+    listener: LocalListener,
+    clock: &SharedClock,
+) -> Result<Option<SegmentServer>, Error> {
+    let Some(store) = &parts.store else { return Ok(None) };
+    let shared = Arc::new(SharedMemory::new(store.clone(), SegmentServer::uri_of(&listener)));
+    parts.shared = Some(shared.clone());
+    Ok(Some(SegmentServer::start(listener, shared, clock.clone())?))
 }
 
 /// What goes on beside the calls, until `stop`.

@@ -1,12 +1,14 @@
 //! Stored files, mapped into memory and served from there.
 
+use std::any::Any;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use memmap2::Mmap;
+use memmap2::{Mmap, MmapOptions};
 use sheaf_flight::Message;
 use sheaf_proto::storage::v1::PayloadRecord;
 
@@ -16,6 +18,7 @@ use super::record::{self, Broken, TRAILER};
 pub(crate) struct MappedFile {
     pub(crate) record: PayloadRecord,
     bytes: Bytes,
+    file: Arc<File>,
 }
 
 /// Why a file could not be opened.
@@ -29,9 +32,37 @@ impl MappedFile {
     /// Maps a file and reads its footer; messages are not checked.
     pub(crate) fn open(path: &Path) -> Result<Self, OpenError> {
         let file = File::open(path).map_err(OpenError::Io)?;
-        let bytes = map(&file).map_err(OpenError::Io)?;
+        let mapping = MmapOptions::new();
+        MappedFile::with(file, &mapping, Box::new(()))
+    }
+
+    /// Maps a file that is open already, to read all of it; `keep` lives as
+    /// long as the mapping does.
+    pub(crate) fn of(file: File, keep: Box<dyn Any + Send + Sync>) -> Result<Self, OpenError> {
+        let mut mapping = MmapOptions::new();
+        // One call in place of a fault for every few pages.
+        MappedFile::with(file, mapping.populate(), keep)
+    }
+
+    fn with(
+        file: File,
+        options: &MmapOptions,
+        keep: Box<dyn Any + Send + Sync>,
+    ) -> Result<Self, OpenError> {
+        let mapping = map(&file, options).map_err(OpenError::Io)?;
+        let bytes = Bytes::from_owner(Mapping { mapping, _keep: keep });
         let record = read_record(&bytes).map_err(OpenError::Broken)?;
-        Ok(MappedFile { record, bytes })
+        Ok(MappedFile { record, bytes, file: Arc::new(file) })
+    }
+
+    /// The file, for another process to map.
+    pub(crate) fn file(&self) -> Arc<File> {
+        Arc::clone(&self.file)
+    }
+
+    /// Its messages in order.
+    pub(crate) fn messages(&self) -> impl Iterator<Item = Message> {
+        (0..).map_while(|number| self.message(number))
     }
 
     /// The whole file: no bytes are copied.
@@ -113,11 +144,14 @@ fn read_record(bytes: &[u8]) -> Result<PayloadRecord, Broken> {
 }
 
 /// Owner of the mapping: unmapped when the last slice of it is gone.
-struct Mapping(Mmap);
+struct Mapping {
+    mapping: Mmap,
+    _keep: Box<dyn Any + Send + Sync>,
+}
 
 impl AsRef<[u8]> for Mapping {
     fn as_ref(&self) -> &[u8] {
-        &self.0
+        &self.mapping
     }
 }
 
@@ -125,14 +159,16 @@ impl AsRef<[u8]> for Mapping {
     unsafe_code,
     reason = "serving files without copying them needs a mapping, which no safe interface offers"
 )]
-fn map(file: &File) -> io::Result<Bytes> {
+fn map(file: &File, options: &MmapOptions) -> io::Result<Mmap> {
     // SAFETY: memory that is mapped from a file changes when the file does,
-    // and faults when the file becomes shorter. Neither happens: only this
-    // process uses the data directory (it holds the lock in it), a file has
-    // its last byte written before it gets the name by which it is found, and
-    // is only ever unlinked or renamed after that, which leaves the mapping
-    // as it is. Somebody who changes files below a running server by hand is
-    // beyond that; the bytes are plain `u8`, for which any value is valid.
-    let mapping = unsafe { Mmap::map(file)? };
-    Ok(Bytes::from_owner(Mapping(mapping)))
+    // and faults when the file becomes shorter. Neither happens. It is one of
+    // two kinds: a file of a data directory, of which only one server writes
+    // (it holds the lock in it), whose last byte is written before it gets the
+    // name by which it is found, and which is only ever unlinked or renamed
+    // after that, which leaves the mapping as it is; or memory that is sealed
+    // against writing, shrinking and growing. A client has either from a
+    // server of its own user, whose files it could change itself. Somebody who
+    // changes files below a running server by hand is beyond that; the bytes
+    // are plain `u8`, for which any value is valid.
+    unsafe { options.map(file) }
 }

@@ -112,11 +112,12 @@ impl FileWriter {
         self.flush()?;
         let file = self.file.take();
         let path = self.path.clone();
-        let written = Written { disk: Arc::clone(&self.disk), path, length: self.at, kept: false };
-        if let Some(file) = file
+        let disk = Arc::clone(&self.disk);
+        let written = Written { disk, path, file, length: self.at, kept: false };
+        if let Some(file) = &written.file
             && durable
         {
-            self.disk.sync_file(&file).map_err(|error| io_error("sync", &self.path, error))?;
+            self.disk.sync_file(file).map_err(|error| io_error("sync", &self.path, error))?;
         }
         Ok(written)
     }
@@ -165,6 +166,7 @@ impl Drop for FileWriter {
 pub(crate) struct Written {
     disk: Arc<dyn Disk>,
     path: PathBuf,
+    file: Option<File>,
     length: u64,
     kept: bool,
 }
@@ -173,6 +175,11 @@ impl Written {
     /// Bytes of the file.
     pub(crate) fn length(&self) -> u64 {
         self.length
+    }
+
+    /// The file itself, where it has no name to be kept under.
+    pub(crate) fn into_file(mut self) -> Option<File> {
+        self.file.take()
     }
 
     /// Gives the file its name; the directory is not synced.

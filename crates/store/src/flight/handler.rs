@@ -8,11 +8,12 @@ use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use sheaf_flight::{
     CallContext, Descriptor, EndpointEntry, Error, FlightEntry, Handler, Message, MessageStream,
-    invalid,
+    REUSE_CONNECTION, invalid,
 };
 use sheaf_proto::BatchId;
 use sheaf_retry::{Code, Retryable as _, Throttle};
 
+use super::shared::SharedMemory;
 use super::ticket::Ticket;
 use crate::disk::crc_of;
 use crate::metrics::is_ours;
@@ -35,7 +36,7 @@ const PAGE: usize = 1_000;
 /// |---|---|
 /// | DoPut | `["batches"]` or `["batches", ID]`; headers `sheaf-durability: memory\|disk` and `sheaf-register: true\|false`; answers a [`PutReceipt`](crate::PutReceipt) as JSON |
 /// | DoGet | a [`Ticket`]; header `sheaf-checksums: none\|crc32c` |
-/// | GetFlightInfo | `["batches", ID]` |
+/// | GetFlightInfo | `["batches", ID]`; header `sheaf-shared-memory: true\|false` |
 /// | ListFlights | a [`Filter`] as JSON, or nothing |
 /// | DoExchange | `["batches", "echo"]`: sends back what it receives, once it is seen to be a valid stream, and stores nothing |
 /// | RenewFlightEndpoint | a ticket: counts as a use |
@@ -48,6 +49,10 @@ const PAGE: usize = 1_000;
 /// was put with `app_metadata` comes with that, unchanged, and without a
 /// checksum.
 ///
+/// With `sheaf-shared-memory: true` the endpoint of a GetFlightInfo names, after
+/// the connection itself, where a program of this machine gets the payload as
+/// a file to map, if the server offers that: see [`SharedMemory`].
+///
 /// Puts refused for a full disk or memory, or for a fault of this machine, are
 /// logged as warnings, at most 20 a second; the next line says how many were
 /// left out.
@@ -55,6 +60,7 @@ const PAGE: usize = 1_000;
 pub struct StoreHandler {
     store: Store,
     durability: Durability,
+    shared: Option<Arc<SharedMemory>>,
     refusals: Arc<Mutex<Throttle>>,
 }
 
@@ -62,7 +68,14 @@ impl StoreHandler {
     /// Puts that do not say otherwise have this durability.
     pub fn new(store: Store, durability: Durability) -> Self {
         let refusals = Arc::new(Mutex::new(Throttle::new(REFUSALS)));
-        StoreHandler { store, durability, refusals }
+        StoreHandler { store, durability, shared: None, refusals }
+    }
+
+    /// Offers its payloads as shared memory to clients that ask for it.
+    #[must_use]
+    pub fn with_shared_memory(mut self, shared: Arc<SharedMemory>) -> Self {
+        self.shared = Some(shared);
+        self
     }
 
     /// Whoever runs the server is to know that there is no room, or that it fails.
@@ -93,14 +106,7 @@ impl StoreHandler {
                 return Err(invalid(text));
             }
         };
-        let register = match context.header("sheaf-register") {
-            None | Some("false") => false,
-            Some("true") => true,
-            Some(other) => {
-                let text = format!("header sheaf-register is {other:?}, not true or false");
-                return Err(invalid(text));
-            }
-        };
+        let register = is_set(context, "sheaf-register")?;
         Ok(PutOptions { durability, register })
     }
 
@@ -126,6 +132,15 @@ fn entry(store: &Store, info: PayloadInfo) -> FlightEntry {
         endpoints: vec![endpoint],
         ordered: true,
         app_metadata: Bytes::from(app_metadata.to_string()),
+    }
+}
+
+/// Whether a header says so.
+fn is_set(context: &CallContext, name: &str) -> Result<bool, Error> {
+    match context.header(name) {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(other) => Err(invalid(format!("header {name} is {other:?}, not true or false"))),
     }
 }
 
@@ -208,12 +223,18 @@ impl Handler for StoreHandler {
 
     async fn info(
         &self,
-        _context: &CallContext,
+        context: &CallContext,
         descriptor: Descriptor,
     ) -> Result<FlightEntry, Error> {
+        let is_near = is_set(context, "sheaf-shared-memory")?;
         let id = named(&descriptor)?
             .ok_or_else(|| invalid("path [\"batches\"] names no payload: add its id"))?;
-        Ok(self.entry(self.store.info(&id)?))
+        let mut entry = self.entry(self.store.info(&id)?);
+        let offer = self.shared.as_ref().filter(|_| is_near).and_then(|shared| shared.offer(&id));
+        if let (Some(endpoint), Some(location)) = (entry.endpoints.first_mut(), offer) {
+            endpoint.locations = vec![REUSE_CONNECTION.to_owned(), location];
+        }
+        Ok(entry)
     }
 
     async fn exchange(

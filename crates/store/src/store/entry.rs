@@ -17,6 +17,8 @@ use crate::retention::{Asked, Place as RegistrationPlace};
 pub(crate) struct Resident {
     pub(crate) messages: Arc<[Message]>,
     pub(crate) held: Arc<Held>,
+    /// Where the messages lie, where other processes may map that.
+    pub(crate) segment: Option<Arc<MappedFile>>,
 }
 
 /// Its file.

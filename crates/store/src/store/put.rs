@@ -165,7 +165,7 @@ async fn store(
     if durability == Durability::Memory && writer.is_none() {
         let messages: Arc<[Message]> =
             messages.into_iter().map(|checked| checked.message).collect();
-        let memory = Some(Resident { messages, held: Arc::new(held) });
+        let memory = Some(Resident { messages, held: Arc::new(held), segment: None });
         return Ok(Place { memory, ..Place::default() });
     }
     let durable = durability == Durability::Disk;
@@ -183,7 +183,7 @@ async fn store(
     let memory = whole.then(|| {
         let messages: Arc<[Message]> =
             messages.into_iter().map(|checked| checked.message).collect();
-        Resident { messages, held: Arc::new(held) }
+        Resident { messages, held: Arc::new(held), segment: None }
     });
     let file: Option<Stored> = Some(file);
     Ok(Place { memory, file, ..Place::default() })

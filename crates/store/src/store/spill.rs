@@ -1,5 +1,6 @@
 //! Writing payloads to files: at put, to make room, or to make them durable.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -10,7 +11,10 @@ use sheaf_proto::storage::v1::PayloadRecord;
 
 use super::entry::{Entry, Stored};
 use super::{Inner, read};
-use crate::disk::{Checked, FileWriter, Names, RECORD_VERSION, crc_of, remove_quietly};
+use crate::disk::{
+    AnonymousMemory, Checked, FileWriter, MappedFile, Names, OpenError, RECORD_VERSION, crc_of,
+    remove_quietly, seal,
+};
 use crate::error::{Error, io_error};
 
 /// A file to be.
@@ -139,6 +143,42 @@ pub(crate) async fn copy_to_file(
     entry: &Arc<Entry>,
     durable: bool,
 ) -> Result<Stored, Error> {
+    let (new, messages) = described(inner, entry, durable).await?;
+    let (stored, _) = write(inner, new, (None, Reserved::new(inner)), messages).await?;
+    Ok(stored)
+}
+
+/// The same into memory that other processes can map, sealed.
+pub(crate) async fn copy_to_memory(
+    inner: &Arc<Inner>,
+    entry: &Arc<Entry>,
+) -> Result<MappedFile, Error> {
+    let (NewFile { record, schema, replaced, .. }, messages) =
+        described(inner, entry, false).await?;
+    let write = move || {
+        let path = Path::new("sheaf payload");
+        let mut writer = FileWriter::create(Arc::new(AnonymousMemory), path.to_path_buf())?;
+        for message in &messages {
+            writer.append(message)?;
+        }
+        let file = writer.finish(record, &schema, replaced, false)?.into_file();
+        let file = file.ok_or(Error::TaskLost)?;
+        seal(&file).map_err(|error| io_error("seal", path, error))?;
+        match MappedFile::of(file, Box::new(())) {
+            Ok(mapped) => Ok(mapped),
+            Err(OpenError::Io(error)) => Err(io_error("map", path, error)),
+            Err(OpenError::Broken(broken)) => Err(Error::Invalid(format!("{broken:?}"))),
+        }
+    };
+    tokio::task::spawn_blocking(write).await.map_err(|_| Error::TaskLost)?
+}
+
+/// What a file of a payload says, and the messages for it.
+async fn described(
+    inner: &Arc<Inner>,
+    entry: &Arc<Entry>,
+    durable: bool,
+) -> Result<(NewFile, Vec<Checked>), Error> {
     let source = read::source(inner, entry).await?;
     let check = move || {
         let checked = source.messages().map(|message| {
@@ -168,6 +208,5 @@ pub(crate) async fn copy_to_file(
         replaced: entry.replaced_dictionaries,
         durable,
     };
-    let (stored, _) = write(inner, new, (None, Reserved::new(inner)), messages).await?;
-    Ok(stored)
+    Ok((new, messages))
 }

@@ -11,4 +11,5 @@ mod model;
 mod races;
 mod retention;
 mod room;
+mod shared;
 mod support;
