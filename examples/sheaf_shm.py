@@ -17,6 +17,7 @@ comes over the wire: from a server elsewhere, or of another user.
     python sheaf_shm.py grpc://localhost:8080 BATCH_ID
 """
 
+import errno
 import json
 import mmap
 import os
@@ -30,6 +31,7 @@ SCHEME = "shm+unix://"
 FORMAT = "arrow-ipc-file"
 PATIENCE_SECONDS = 10.0
 MAX_ANSWER = 4096
+MADV_POPULATE_READ = 22
 
 
 class NotShared(Exception):
@@ -87,8 +89,9 @@ def _fetch(path, lease):
             raise NotShared(answer.get("error", "nothing was handed over"))
         if answer.get("format") != FORMAT:
             raise NotShared(f"the batch replaces dictionaries: {answer.get('format')}")
-        flags = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
-        mapping = _Mapping(descriptors[0], answer["bytes"], flags, mmap.PROT_READ)
+        size = answer["bytes"]
+        mapping = _Mapping(descriptors[0], size, mmap.MAP_SHARED, mmap.PROT_READ)
+        _load(mapping)
         mapping.lease, connection = connection, None
         return mapping
     except OSError as error:
@@ -98,6 +101,15 @@ def _fetch(path, lease):
             os.close(descriptor)
         if connection is not None:
             connection.close()
+
+
+def _load(mapping):
+    """Has all of it read: a page that the disk cannot give would end the process."""
+    try:
+        mapping.madvise(MADV_POPULATE_READ)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # before Linux 5.14
+            raise
 
 
 def _answer(connection):

@@ -9,6 +9,7 @@ there at once and be measured in turns.
 """
 
 import json
+import pathlib
 import socket
 import sys
 import threading
@@ -17,6 +18,10 @@ import time
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.flight as flight
+
+sys.dont_write_bytecode = True
+sys.path.append(str(pathlib.Path(__file__).parents[3] / "examples"))
+import sheaf_shm as shared_memory  # noqa: E402
 
 MIB = 1 << 20
 # Two integers, and a string of 16 bytes with its offset.
@@ -45,6 +50,18 @@ def make_table(shape, size):
         # A slice would be measured as the whole.
         pieces.append(pa.concat_tables([pa.Table.from_batches([batch])]).combine_chunks())
     return pa.concat_tables(pieces), rows_per_batch
+
+
+def batches_of(reader):
+    if isinstance(reader, flight.FlightStreamReader):
+        return (chunk.data for chunk in reader)
+    return (reader.get_batch(at) for at in range(reader.num_record_batches))
+
+
+def add_up(batch):
+    for column in batch.columns:
+        pc.sum(column)
+    return batch.nbytes
 
 
 def at_once(calls):
@@ -94,6 +111,18 @@ class Client:
 
         calls = [lambda client=client: call(client) for client in self.used(command)]
         return at_once(calls), sum(sizes)
+
+    def scan(self, command):
+        """All of every column is added up: over the wire, or where the server has it."""
+        name, near = command["name"], command.get("near")
+
+        def call(client):
+            read = shared_memory.map_reader(client, name) if near else (
+                client.do_get(flight.Ticket(f"batches/{name}".encode())))
+            sizes.append(sum(add_up(batch) for batch in batches_of(read)))
+
+        sizes = []
+        return at_once([lambda: call(self.clients[0])]), sum(sizes)
 
     def make(self, command):
         self.made = make_table(command["rows"], command["bytes"])

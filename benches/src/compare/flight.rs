@@ -5,6 +5,8 @@
 //! it go; a put is kept in memory. What a case's name does not say is one
 //! stream of batches of 4 MiB, of two integers and a string of 16 bytes a row.
 
+mod scan;
+
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
@@ -123,9 +125,11 @@ fn run(setup: &Setup) -> Result<Outcome> {
     ];
     let mut samples = Samples::default();
     fill(setup, &mut sides)?;
+    scan::fill(setup, &mut sides)?;
     let bytes = socket::stock();
     for _ in 0..setup.rounds {
         round(setup, &mut sides, &mut samples)?;
+        scan::round(&mut sides, &mut samples)?;
         sockets(setup, &raw, &bytes, &mut samples)?;
         // Who goes first changes, for the second finds warmer caches.
         sides.reverse();
@@ -140,7 +144,8 @@ fn run(setup: &Setup) -> Result<Outcome> {
                    is kept in memory of its own; ours beside it gives messages, and record \
                    batches where the case says decoded";
     let notes = vec![("sides", sides.to_owned()), ("socket", sockets.to_owned())];
-    Ok(Outcome { cases: cases(&samples)?, versions, notes })
+    let cases = [cases(&samples)?, scan::cases(&samples)?].concat();
+    Ok(Outcome { cases, versions, notes })
 }
 
 /// The payloads that are got, and connections for all streams.

@@ -3,22 +3,30 @@
 use std::any::Any;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use memmap2::{Mmap, MmapOptions};
+use memmap2::{Advice, Mmap};
+use rustix::io::Errno;
 use sheaf_flight::Message;
 use sheaf_proto::storage::v1::PayloadRecord;
 
 use super::record::{self, Broken, TRAILER};
 
+/// Read from the disk at once while messages are served: long enough that
+/// asking for it costs nothing beside it.
+const STEP: u64 = 4 << 20;
+
 /// A file of this store with its record.
 pub(crate) struct MappedFile {
     pub(crate) record: PayloadRecord,
     bytes: Bytes,
+    mapping: Arc<Mapping>,
     file: Arc<File>,
+    path: PathBuf,
 }
 
 /// Why a file could not be opened.
@@ -32,27 +40,91 @@ impl MappedFile {
     /// Maps a file and reads its footer; messages are not checked.
     pub(crate) fn open(path: &Path) -> Result<Self, OpenError> {
         let file = File::open(path).map_err(OpenError::Io)?;
-        let mapping = MmapOptions::new();
-        MappedFile::with(file, &mapping, Box::new(()))
+        MappedFile::with(file, path.to_path_buf(), Box::new(()))
     }
 
     /// Maps a file that is open already, to read all of it; `keep` lives as
     /// long as the mapping does.
     pub(crate) fn of(file: File, keep: Box<dyn Any + Send + Sync>) -> Result<Self, OpenError> {
-        let mut mapping = MmapOptions::new();
+        let mapped = MappedFile::with(file, PathBuf::from("shared memory"), keep)?;
         // One call in place of a fault for every few pages.
-        MappedFile::with(file, mapping.populate(), keep)
+        mapped.load_all().map_err(OpenError::Io)?;
+        Ok(mapped)
     }
 
     fn with(
         file: File,
-        options: &MmapOptions,
+        path: PathBuf,
         keep: Box<dyn Any + Send + Sync>,
     ) -> Result<Self, OpenError> {
-        let mapping = map(&file, options).map_err(OpenError::Io)?;
-        let bytes = Bytes::from_owner(Mapping { mapping, _keep: keep });
-        let record = read_record(&bytes).map_err(OpenError::Broken)?;
-        Ok(MappedFile { record, bytes, file: Arc::new(file) })
+        let (record, _) = read_record(&file)?;
+        let mapping = map(&file).map_err(OpenError::Io)?;
+        let mapping = Arc::new(Mapping { mapping, _keep: keep });
+        let bytes = Bytes::from_owner(Owner(Arc::clone(&mapping)));
+        let mapped = MappedFile { record, bytes, mapping, file: Arc::new(file), path };
+        Ok(mapped)
+    }
+
+    /// Where it was found.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes from the beginning of a message on to the end of another.
+    fn span(&self, numbers: Range<usize>) -> Option<Range<usize>> {
+        let records = self.record.messages.get(numbers)?;
+        // Those of metadata only take no room.
+        let ranges = records.iter().filter_map(record::range).filter(|range| range.2 > 0);
+        let (start, end) = ranges.fold((u64::MAX, 0), |(start, end), (from, _, to)| {
+            (u64::min(start, from), u64::max(end, to))
+        });
+        let (start, end) = (usize::try_from(start).ok()?, usize::try_from(end).ok()?);
+        (start < end && end <= self.bytes.len()).then_some(start..end)
+    }
+
+    /// Reads these messages from the disk, if they are not in memory yet.
+    ///
+    /// A page that cannot be read would otherwise end the process when it is
+    /// touched. Blocks.
+    ///
+    /// # Errors
+    /// The disk cannot be read there, or the file became shorter.
+    pub(crate) fn load_messages(&self, numbers: Range<usize>) -> io::Result<()> {
+        self.span(numbers).map_or(Ok(()), |span| self.load(span))
+    }
+
+    /// The same with all of them, and the footer.
+    ///
+    /// # Errors
+    /// As [`MappedFile::load_messages`].
+    pub(crate) fn load_all(&self) -> io::Result<()> {
+        self.load(0..self.bytes.len())
+    }
+
+    fn load(&self, span: Range<usize>) -> io::Result<()> {
+        let mapping = &self.mapping.mapping;
+        match mapping.advise_range(Advice::PopulateRead, span.start, span.len()) {
+            Err(error) if error.raw_os_error() == Some(Errno::FAULT.raw_os_error()) => {
+                let text = "the disk cannot be read there, or the file became shorter";
+                Err(io::Error::other(text))
+            }
+            // A system older than Linux 5.14 reads when the pages are touched.
+            Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => Ok(()),
+            loaded => loaded,
+        }
+    }
+
+    /// Where to stop so that messages from `first` on are read in steps that
+    /// are worth it.
+    pub(crate) fn step_from(&self, first: usize) -> usize {
+        let messages = &self.record.messages;
+        let mut bytes = 0;
+        let rest = messages.get(first..).unwrap_or_default();
+        let enough = rest.iter().position(|message| {
+            bytes += message.body_length;
+            bytes >= STEP
+        });
+        enough.map_or(messages.len(), |at| first + at + 1)
     }
 
     /// The file, for another process to map.
@@ -86,11 +158,14 @@ impl MappedFile {
     }
 
     /// That every message is what was written.
-    pub(crate) fn verify(&self) -> Result<(), String> {
+    pub(crate) fn verify(&self) -> Result<(), OpenError> {
+        let damaged = |text: String| OpenError::Broken(Broken::Damaged(text));
         for (number, record) in self.record.messages.iter().enumerate() {
-            let message = self.message(number).ok_or("a message outside the file")?;
+            self.load_messages(number..number + 1).map_err(OpenError::Io)?;
+            let message = self.message(number);
+            let message = message.ok_or_else(|| damaged("a message outside the file".into()))?;
             if record::crc_of(&message) != record.crc32c {
-                return Err(format!("message {number} does not match its checksum"));
+                return Err(damaged(format!("message {number} does not match its checksum")));
             }
         }
         Ok(())
@@ -108,6 +183,22 @@ pub(super) struct Footer {
 pub(super) fn read_footer(path: &Path) -> Result<Footer, OpenError> {
     let damaged = |text: &str| OpenError::Broken(Broken::Damaged(text.to_owned()));
     let file = File::open(path).map_err(OpenError::Io)?;
+    let (record, length) = read_record(&file)?;
+    let first = record.messages.first().ok_or_else(|| damaged("no schema"))?;
+    let (start, ..) = record::range(first).ok_or_else(|| damaged("no schema"))?;
+    let mut schema = vec![0; usize::try_from(first.header_length).unwrap_or(0)];
+    file.read_exact_at(&mut schema, start).map_err(OpenError::Io)?;
+    let mut message = Message::new(Bytes::from(schema), Bytes::new());
+    message.app_metadata = first.app_metadata.clone();
+    if record::crc_of(&message) != first.crc32c {
+        return Err(damaged("the schema does not match its checksum"));
+    }
+    Ok(Footer { schema: message.header, record, length })
+}
+
+/// The record of a file, and the length of the file.
+fn read_record(file: &File) -> Result<(PayloadRecord, u64), OpenError> {
+    let damaged = |text: &str| OpenError::Broken(Broken::Damaged(text.to_owned()));
     let metadata = file.metadata().map_err(OpenError::Io)?;
     let length = metadata.len();
     if !metadata.is_file() {
@@ -123,35 +214,21 @@ pub(super) fn read_footer(path: &Path) -> Result<Footer, OpenError> {
     let mut footer = vec![0; usize::try_from(length - TRAILER - at).unwrap_or(0)];
     file.read_exact_at(&mut footer, at).map_err(OpenError::Io)?;
     let record = record::decode(&footer, at).map_err(OpenError::Broken)?;
-    let first = record.messages.first().ok_or_else(|| damaged("no schema"))?;
-    let (start, ..) = record::range(first).ok_or_else(|| damaged("no schema"))?;
-    let mut schema = vec![0; usize::try_from(first.header_length).unwrap_or(0)];
-    file.read_exact_at(&mut schema, start).map_err(OpenError::Io)?;
-    let mut message = Message::new(Bytes::from(schema), Bytes::new());
-    message.app_metadata = first.app_metadata.clone();
-    if record::crc_of(&message) != first.crc32c {
-        return Err(damaged("the schema does not match its checksum"));
-    }
-    Ok(Footer { schema: message.header, record, length })
+    Ok((record, length))
 }
 
-fn read_record(bytes: &[u8]) -> Result<PayloadRecord, Broken> {
-    let trailer = bytes.last_chunk::<10>();
-    let trailer = trailer.ok_or_else(|| Broken::Damaged("too short".to_owned()))?;
-    let at = record::footer_at(*trailer, bytes.len() as u64)?;
-    let start = usize::try_from(at).map_err(|_| Broken::Damaged("too long".to_owned()))?;
-    record::decode(&bytes[start..bytes.len() - trailer.len()], at)
-}
-
-/// Owner of the mapping: unmapped when the last slice of it is gone.
+/// Unmapped when the last slice of it is gone.
 struct Mapping {
     mapping: Mmap,
     _keep: Box<dyn Any + Send + Sync>,
 }
 
-impl AsRef<[u8]> for Mapping {
+/// Of the slices.
+struct Owner(Arc<Mapping>);
+
+impl AsRef<[u8]> for Owner {
     fn as_ref(&self) -> &[u8] {
-        &self.mapping
+        &self.0.mapping
     }
 }
 
@@ -159,7 +236,7 @@ impl AsRef<[u8]> for Mapping {
     unsafe_code,
     reason = "serving files without copying them needs a mapping, which no safe interface offers"
 )]
-fn map(file: &File, options: &MmapOptions) -> io::Result<Mmap> {
+fn map(file: &File) -> io::Result<Mmap> {
     // SAFETY: memory that is mapped from a file changes when the file does,
     // and faults when the file becomes shorter. Neither happens. It is one of
     // two kinds: a file of a data directory, of which only one server writes
@@ -170,5 +247,5 @@ fn map(file: &File, options: &MmapOptions) -> io::Result<Mmap> {
     // server of its own user, whose files it could change itself. Somebody who
     // changes files below a running server by hand is beyond that; the bytes
     // are plain `u8`, for which any value is valid.
-    unsafe { options.map(file) }
+    unsafe { Mmap::map(file) }
 }

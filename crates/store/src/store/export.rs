@@ -36,6 +36,10 @@ impl Store {
             write_out(inner, id).await?;
         }
         let mapped = read::file(inner, &entry).await?;
+        let loading = mapped.clone();
+        let loaded = tokio::task::spawn_blocking(move || loading.load_all()).await;
+        let loaded = loaded.map_err(|_| Error::TaskLost)?;
+        loaded.map_err(|error| io_error("read", mapped.path(), error))?;
         let mut files = vec![DataFile {
             name: directory.name_of(&directory.payload(id)),
             content: mapped.bytes(),

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use futures::StreamExt as _;
 use futures::stream;
+use futures::{StreamExt as _, TryStreamExt as _};
 use sheaf_flight::ipc::{Kind, inspect};
 use sheaf_flight::{Message, MessageStream};
 use sheaf_proto::BatchId;
@@ -64,23 +64,94 @@ impl Source {
         }
     }
 
-    pub(crate) fn messages(&self) -> impl Iterator<Item = Message> {
-        (0..).map_while(|number| self.get(number))
+    /// Sees to it that a message can be touched. Blocks where it has to be read
+    /// from the disk; the answer is up to which number that is done.
+    pub(crate) fn load(&self, number: usize) -> Result<usize, Error> {
+        match self {
+            Source::Memory(_) => Ok(usize::MAX),
+            Source::File(mapped) => {
+                let end = mapped.step_from(number);
+                let loaded = mapped.load_messages(number..end);
+                loaded.map_err(|error| io_error("read", mapped.path(), error))?;
+                Ok(end.max(number + 1))
+            }
+        }
+    }
+
+    /// All in order; an error is the last. Blocks.
+    pub(crate) fn messages(&self) -> impl Iterator<Item = Result<Message, Error>> {
+        let mut loaded = 0;
+        (0..).map_while(move |number| {
+            if number >= loaded {
+                match self.load(number) {
+                    Ok(end) => loaded = end,
+                    Err(error) => return Some(Err(error)),
+                }
+            }
+            self.get(number).map(Ok)
+        })
     }
 }
 
+/// Where a reader of a file is.
+struct Verbatim {
+    source: Source,
+    from_message: u64,
+    next: usize,
+    /// Up to which number messages were read from the disk.
+    loaded: usize,
+}
+
+impl Verbatim {
+    async fn step(mut self) -> Result<Option<(Message, Self)>, Error> {
+        loop {
+            let number = self.next;
+            if number >= self.loaded {
+                self = self.load().await?;
+            }
+            let Some(message) = self.source.get(number) else { return Ok(None) };
+            self.next += 1;
+            if is_wanted(number, &message, self.from_message) {
+                return Ok(Some((message, self)));
+            }
+        }
+    }
+
+    async fn load(self) -> Result<Self, Error> {
+        let (source, number) = (self.source.clone(), self.next);
+        // Pages that come from the disk keep no other call waiting.
+        let load = tokio::task::spawn_blocking(move || source.load(number));
+        let loaded = load.await.map_err(|_| Error::TaskLost)??;
+        Ok(Verbatim { loaded, ..self })
+    }
+}
+
+/// Number 0 is the schema, `from_message` counts from the one after it; the
+/// dictionaries of what comes are always needed.
+fn is_wanted(number: usize, message: &Message, from_message: u64) -> bool {
+    let is_dictionary = || {
+        inspect(&message.header)
+            .is_ok_and(|outline| matches!(outline.kind, Kind::Dictionary { .. }))
+    };
+    number == 0 || number as u64 > from_message || is_dictionary()
+}
+
 fn verbatim(source: Source, from_message: u64) -> MessageStream {
-    let messages =
-        (0..).map_while(move |number| source.get(number).map(|message| (number, message)));
-    let wanted = messages.filter(move |(number, message)| {
-        let is_dictionary = || {
-            inspect(&message.header)
-                .is_ok_and(|outline| matches!(outline.kind, Kind::Dictionary { .. }))
-        };
-        // Number 0 is the schema, from_message counts from the one after it.
-        *number == 0 || *number as u64 > from_message || is_dictionary()
-    });
-    stream::iter(wanted.map(|(_, message)| Ok(message))).boxed()
+    match source {
+        Source::Memory(resident) => {
+            let all = (0..).map_while(move |number| {
+                resident.messages.get(number).map(|message| (number, message.clone()))
+            });
+            let wanted =
+                all.filter(move |(number, message)| is_wanted(*number, message, from_message));
+            stream::iter(wanted.map(|(_, message)| Ok(message))).boxed()
+        }
+        Source::File(_) => {
+            let reader = Verbatim { source, from_message, next: 0, loaded: 0 };
+            let messages = stream::try_unfold(reader, Verbatim::step);
+            messages.map_err(sheaf_flight::Error::from).boxed()
+        }
+    }
 }
 
 /// The messages of a payload: from memory, or from its file, whose checksums
@@ -161,7 +232,7 @@ fn open(path: &std::path::Path, entry: &Entry) -> Result<MappedFile, OpenError> 
         return Err(damaged(format!("it holds payload {} {}", record.id, record.checksum)));
     }
     if !entry.verified.load(Ordering::Relaxed) {
-        mapped.verify().map_err(damaged)?;
+        mapped.verify()?;
         entry.verified.store(true, Ordering::Relaxed);
     }
     Ok(mapped)

@@ -15,6 +15,8 @@ use crate::options::ReadOptions;
 struct Selection {
     source: Source,
     next: usize,
+    /// Up to which number messages were read from the disk.
+    loaded: usize,
     decoder: Decoder,
     encoder: Encoder,
     /// Rows yet to be left out.
@@ -35,6 +37,7 @@ pub(super) fn select(
     let mut next = 0;
     let schema: SchemaRef = loop {
         // A stored payload has a schema: it was checked when it was put.
+        source.load(next)?;
         let message = source.get(next).ok_or(Error::TaskLost)?;
         next += 1;
         if let Decoded::Schema(schema) = decoder.push(&message)? {
@@ -47,7 +50,7 @@ pub(super) fn select(
     };
     let (encoder, first) = Encoder::try_new(Arc::clone(&schema), Compression::None)?;
     let (skip, left) = (options.offset, options.limit.unwrap_or(u64::MAX));
-    let selection = Selection { source, next, decoder, encoder, skip, left };
+    let selection = Selection { source, next, loaded: next, decoder, encoder, skip, left };
     let rest = stream::try_unfold(selection, |mut selection| async move {
         let messages = selection.step()?;
         Ok::<_, sheaf_flight::Error>(messages.map(|messages| (messages, selection)))
@@ -65,6 +68,9 @@ impl Selection {
     /// The messages of the next record batch that has rows to send.
     fn step(&mut self) -> Result<Option<Vec<Message>>, sheaf_flight::Error> {
         while self.left > 0 {
+            if self.next >= self.loaded {
+                self.loaded = self.source.load(self.next)?;
+            }
             let Some(message) = self.source.get(self.next) else { return Ok(None) };
             self.next += 1;
             let outline = inspect(&message.header)?;

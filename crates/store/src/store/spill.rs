@@ -182,6 +182,7 @@ async fn described(
     let source = read::source(inner, entry).await?;
     let check = move || {
         let checked = source.messages().map(|message| {
+            let message = message?;
             let outline = inspect(&message.header)?;
             let crc = crc_of(&message);
             Ok(Checked { message, kind: outline.kind, rows: outline.rows, crc })

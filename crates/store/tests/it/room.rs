@@ -4,12 +4,12 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use futures::StreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _};
 use sheaf_flight::Message;
 use sheaf_retry::{Code, Retryable as _, SystemClock};
-use sheaf_store::{Budget, Disk, Options, PutOptions, Store};
+use sheaf_store::{Budget, Disk, Options, PutOptions, ReadOptions, Store};
 use sheaf_testkit::{TempDir, wait_until_async};
 
 use crate::support::{batch, files, get, id, messages, options, put, stream_of};
@@ -178,6 +178,7 @@ impl Disk for SmallDisk {
         if took.is_err() {
             // As a real one: some of it is written.
             io::Write::write_all(&mut file, &bytes[..bytes.len() / 2])?;
+            // EIO.
             return Err(io::ErrorKind::StorageFull.into());
         }
         io::Write::write_all(&mut file, bytes)
@@ -267,4 +268,80 @@ async fn large_schemas_count_even_when_their_payloads_are_on_disk() {
         }
     }
     assert_eq!((budget.used(), files(folder.path(), "arrow").len()), (0, 0));
+}
+
+/// Breaks while it is told to.
+struct BrokenDisk(AtomicBool);
+
+impl Disk for BrokenDisk {
+    fn write(&self, mut file: &File, bytes: &[u8]) -> io::Result<()> {
+        if self.0.load(Ordering::SeqCst) {
+            return Err(io::Error::from_raw_os_error(5));
+        }
+        io::Write::write_all(&mut file, bytes)
+    }
+}
+
+#[tokio::test]
+async fn a_disk_that_fails_while_room_is_made_refuses_the_put_and_loses_nothing() {
+    let folder = TempDir::new().unwrap();
+    let disk = Arc::new(BrokenDisk(AtomicBool::new(false)));
+    let options = options(folder.path()).with_budget(Budget::new(300_000)).with_disk(disk.clone());
+    let store = Store::open(options).await.unwrap();
+    disk.0.store(true, Ordering::SeqCst);
+    let sent = messages(&[batch(1, 2_000)]);
+    let mut stored = Vec::new();
+    for number in 0..20 {
+        let name = number.to_string();
+        match put(&store, &name, &sent, PutOptions::MEMORY).await {
+            Ok(_) => stored.push(name),
+            Err(error) => assert_eq!(error.code(), Code::Io, "{error}"),
+        }
+    }
+    assert!((1..20).contains(&stored.len()), "{stored:?}");
+    for name in &stored {
+        assert!(same(&get(&store, name).await.unwrap(), &sent), "{name}");
+    }
+    assert_eq!(store.stats().payloads, stored.len() as u64);
+    assert_eq!(files(folder.path(), "arrow").len(), 0);
+
+    disk.0.store(false, Ordering::SeqCst);
+    put(&store, "later", &sent, PutOptions::MEMORY).await.unwrap();
+    for name in stored.iter().map(String::as_str).chain(["later"]) {
+        assert!(same(&get(&store, name).await.unwrap(), &sent), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn pages_that_cannot_be_read_refuse_the_read_and_nothing_else() {
+    let folder = TempDir::new().unwrap();
+    let store =
+        Store::open(options(folder.path()).with_budget(Budget::new(1 << 20))).await.unwrap();
+    let sent: Vec<_> = (0..40).map(|number| batch(number, 10_000)).collect();
+    let sent = messages(&sent);
+    for name in ["x", "y"] {
+        put(&store, name, &sent, PutOptions::DISK).await.unwrap();
+        // From its file, which is checked.
+        assert!(same(&get(&store, name).await.unwrap(), &sent));
+    }
+    // What a disk does that cannot be read any more: the pages are not there
+    // when they are touched, which ends a process that touches them.
+    let file = files(folder.path(), "arrow").into_iter().find(|path| path.ends_with("x.arrow"));
+    let reading = store.read(&id("x"), &ReadOptions::default()).await.unwrap();
+    let file = File::options().write(true).open(file.unwrap()).unwrap();
+    let length = file.metadata().unwrap().len();
+    file.set_len(length / 2).unwrap();
+    let error = reading.try_collect::<Vec<_>>().await.unwrap_err();
+    assert_eq!(error.code(), Code::Io, "{error}");
+    assert!(error.message().contains("cannot be read"), "{error}");
+    let columns = ReadOptions { limit: Some(u64::MAX), ..ReadOptions::default() };
+    // Mapped anew it is seen to be cut off.
+    store.read(&id("x"), &columns).await.map(|_| ()).unwrap_err();
+    assert!(same(&get(&store, "y").await.unwrap(), &sent));
+}
+
+/// Whether they are the same on the wire, however their bodies are cut.
+fn same(got: &[Message], sent: &[Message]) -> bool {
+    let parts = |message: &Message| (message.header.clone(), message.contiguous_body());
+    got.iter().map(parts).eq(sent.iter().map(parts))
 }
