@@ -129,17 +129,17 @@ pub(crate) fn run(workspace: &Workspace, only: Option<&str>, minutes: Minutes) -
 }
 
 /// A program of the nightly toolchain.
-fn nightly(program: &str) -> Command {
+pub(crate) fn nightly(program: &str) -> Command {
     let mut command = Command::new("rustup");
     command.args(["run", "nightly", program]);
     command
 }
 
 /// The platform that sanitizers are built for, as the nightly compiler names it.
-fn host() -> Result<String> {
+pub(crate) fn host() -> Result<String> {
     let version = process::capture(nightly("rustc").arg("-vV")).map_err(|error| {
         Error::Message(format!(
-            "fuzzing needs a nightly compiler: `rustup toolchain install nightly --profile minimal`\n{error}"
+            "sanitizers need a nightly compiler: `rustup toolchain install nightly --profile minimal`\n{error}"
         ))
     })?;
     let host = version.lines().find_map(|line| line.strip_prefix("host: "));

@@ -10,6 +10,7 @@ mod codegen;
 mod error;
 mod fuzz;
 mod process;
+mod sanitize;
 mod services;
 mod soak;
 mod test;
@@ -67,6 +68,12 @@ enum Task {
         #[arg(long)]
         list: bool,
     },
+    /// Run the tests around `unsafe` under AddressSanitizer and valgrind.
+    Sanitize {
+        /// Only one of them.
+        #[arg(value_enum)]
+        only: Option<sanitize::Checker>,
+    },
     /// Run a comparison with peers (coordinator, flight, valkey), or criterion benches.
     Bench(bench::Options),
 }
@@ -100,6 +107,7 @@ fn run(cli: Cli) -> Result<()> {
         Task::Soak { name, minutes, list, .. } => {
             soak::run(&workspace, name.as_deref(), minutes, list)
         }
+        Task::Sanitize { only } => sanitize::run(&workspace, only),
         Task::Bench(options) => bench::run(&workspace, &options),
     }
 }
