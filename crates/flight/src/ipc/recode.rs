@@ -100,6 +100,7 @@ impl Recoder {
     pub fn shrink(&mut self, message: &Message, to: Compression) -> Result<Option<Message>, Error> {
         if to == Compression::None
             || message.body.is_empty()
+            || message.header.is_empty()
             || self.compression(message)? != Compression::None
             || !self.is_restorable(message)?
         {
@@ -164,6 +165,9 @@ impl Recoder {
 
     /// `None` where it would not be shorter.
     fn compress(&mut self, message: &Message, to: Compression) -> Result<Option<Message>, Error> {
+        if message.body.is_empty() {
+            return Ok(None);
+        }
         let parsed = parse(&message.header, &self.bounds)?;
         let Some(batch) = batch_of(&parsed) else { return Ok(None) };
         let body = message.contiguous_body();

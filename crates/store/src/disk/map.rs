@@ -11,6 +11,7 @@ use sheaf_flight::Message;
 use sheaf_proto::storage::v1::PayloadRecord;
 
 use super::record::{self, Broken, TRAILER};
+use crate::kept::Kept;
 
 /// A file of this store with its record.
 pub(crate) struct MappedFile {
@@ -39,8 +40,15 @@ impl MappedFile {
         self.bytes.clone()
     }
 
+    /// A message as it is kept: no bytes of it are copied.
+    pub(crate) fn kept(&self, number: usize) -> Option<Kept> {
+        let message = self.message(number)?;
+        let put_header = self.record.messages.get(number)?.put_header.clone();
+        Some(Kept { message, put_header })
+    }
+
     /// A message: no bytes are copied.
-    pub(crate) fn message(&self, number: usize) -> Option<Message> {
+    fn message(&self, number: usize) -> Option<Message> {
         let record = self.record.messages.get(number)?;
         let (header, body, end) = record::range(record)?;
         let slice = |from: u64, to: u64| {

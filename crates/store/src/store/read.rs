@@ -5,21 +5,25 @@ use std::sync::atomic::Ordering;
 
 use futures::StreamExt as _;
 use futures::stream;
+use sheaf_flight::MessageStream;
 use sheaf_flight::ipc::{Kind, inspect};
-use sheaf_flight::{Message, MessageStream};
 use sheaf_proto::BatchId;
 
 use super::entry::{Entry, Resident};
-use super::{Inner, Store, select};
+use super::{Inner, Store, recode, select};
+use crate::bodies::Bodies;
 use crate::disk::{Broken, MappedFile, OpenError};
 use crate::error::{Error, io_error};
+use crate::kept::Kept;
 use crate::options::ReadOptions;
 
 impl Store {
-    /// Opens a payload: the schema first, then the messages as they were put.
+    /// Opens a payload: the schema first, then the messages as they are stored,
+    /// which is as they were put unless the store compressed them.
     ///
     /// Without options no bytes are copied or decoded. `columns`, `offset` and
     /// `limit` decode, cut and encode anew, with the schema's metadata kept.
+    /// `bodies` compresses and decompresses, one message at a time.
     /// The stream goes on to its end even if the payload is deleted meanwhile.
     ///
     /// # Errors
@@ -35,17 +39,19 @@ impl Store {
         }
         let source = source(inner, &entry).await?;
         inner.metrics.reads.inc();
-        if options.is_verbatim() {
-            return Ok(verbatim(source, options.from_message));
+        if options.is_whole() {
+            let messages = messages_after(source, options.from_message);
+            return Ok(match options.bodies {
+                Bodies::Stored => stream::iter(messages.map(|kept| Ok(kept.message))).boxed(),
+                _ => recode::recoded(inner, messages, &options.bodies),
+            });
         }
         if options.from_message > 0 {
             let text = "from_message cannot be combined with columns, offset or limit";
             return Err(Error::Invalid(text.to_owned()));
         }
-        // What one message unfolds to has to fit into memory too.
-        let mut bounds = inner.options.bounds.clone();
-        bounds.max_decoded_bytes = bounds.max_decoded_bytes.min(inner.account.limit());
-        select::select(source, options, bounds)
+        let turns = Arc::clone(&inner.turns);
+        select::select(source, options, inner.decode_bounds(), turns)
     }
 }
 
@@ -57,30 +63,29 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    pub(crate) fn get(&self, number: usize) -> Option<Message> {
+    pub(crate) fn get(&self, number: usize) -> Option<Kept> {
         match self {
             Source::Memory(resident) => resident.messages.get(number).cloned(),
-            Source::File(mapped) => mapped.message(number),
+            Source::File(mapped) => mapped.kept(number),
         }
     }
 
-    pub(crate) fn messages(&self) -> impl Iterator<Item = Message> {
+    pub(crate) fn messages(&self) -> impl Iterator<Item = Kept> {
         (0..).map_while(|number| self.get(number))
     }
 }
 
-fn verbatim(source: Source, from_message: u64) -> MessageStream {
-    let messages =
-        (0..).map_while(move |number| source.get(number).map(|message| (number, message)));
-    let wanted = messages.filter(move |(number, message)| {
+fn messages_after(source: Source, from_message: u64) -> impl Iterator<Item = Kept> + Send {
+    let messages = (0..).map_while(move |number| source.get(number).map(|kept| (number, kept)));
+    let wanted = messages.filter(move |(number, kept)| {
         let is_dictionary = || {
-            inspect(&message.header)
+            inspect(&kept.message.header)
                 .is_ok_and(|outline| matches!(outline.kind, Kind::Dictionary { .. }))
         };
         // Number 0 is the schema, from_message counts from the one after it.
         *number == 0 || *number as u64 > from_message || is_dictionary()
     });
-    stream::iter(wanted.map(|(_, message)| Ok(message))).boxed()
+    wanted.map(|(_, kept)| kept)
 }
 
 /// The messages of a payload: from memory, or from its file, whose checksums

@@ -5,16 +5,17 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use sheaf_flight::Message;
+use sheaf_flight::ipc::Compression;
 use sheaf_retry::{Code, Retryable as _};
 use sheaf_store::{Budget, Durability, Options, PutOptions, Store};
 use sheaf_testkit::TempDir;
 
-use crate::support::{batch, get, messages, options, put};
+use crate::support::{batch, get, get_as_put, messages, options, put, rows};
 
 #[derive(Clone, Debug)]
 enum Step {
-    Put { name: u8, content: u8, disk: bool },
-    Get { name: u8 },
+    Put { name: u8, content: u8, disk: bool, codec: u8 },
+    Get { name: u8, as_put: bool },
     Delete { name: u8 },
     Pin { name: u8, pinned: bool },
     Restart,
@@ -23,9 +24,10 @@ enum Step {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let name = 0..6_u8;
     let step = prop_oneof![
-        6 => (name.clone(), 0..3_u8, any::<bool>())
-            .prop_map(|(name, content, disk)| Step::Put { name, content, disk }),
-        4 => name.clone().prop_map(|name| Step::Get { name }),
+        6 => (name.clone(), 0..3_u8, any::<bool>(), 0..3_u8)
+            .prop_map(|(name, content, disk, codec)| Step::Put { name, content, disk, codec }),
+        4 => (name.clone(), any::<bool>())
+            .prop_map(|(name, as_put)| Step::Get { name, as_put }),
         2 => name.clone().prop_map(|name| Step::Delete { name }),
         1 => (name, any::<bool>()).prop_map(|(name, pinned)| Step::Pin { name, pinned }),
         1 => Just(Step::Restart),
@@ -50,9 +52,11 @@ async fn run(steps: Vec<Step>) {
     let mut store = Store::open(options(Budget::new(16_000))).await.unwrap();
     for step in steps {
         match step {
-            Step::Put { name, content, disk } => {
+            Step::Put { name, content, disk, codec } => {
                 let durability = if disk { Durability::Disk } else { Durability::Memory };
-                let how = PutOptions { durability, register: false };
+                let codecs = [Compression::None, Compression::Lz4, Compression::Zstd];
+                let how = PutOptions { durability, ..PutOptions::MEMORY }
+                    .compressed(codecs[usize::from(codec)]);
                 let result =
                     put(&store, &name.to_string(), &contents[usize::from(content)], how).await;
                 match model.get_mut(&name) {
@@ -67,11 +71,23 @@ async fn run(steps: Vec<Step>) {
                     Some(_) => assert_eq!(result.unwrap_err().code(), Code::AlreadyExists),
                 }
             }
-            Step::Get { name } => match (get(&store, &name.to_string()).await, model.get(&name)) {
-                (Ok(got), Some(kept)) => assert_eq!(got, contents[usize::from(kept.content)]),
-                (Err(error), None) => assert_eq!(error.code(), Code::NotFound),
-                (got, _) => panic!("{name}: {got:?}"),
-            },
+            Step::Get { name, as_put } => {
+                let got = match as_put {
+                    true => get_as_put(&store, &name.to_string()).await,
+                    false => get(&store, &name.to_string()).await,
+                };
+                match (got, model.get(&name)) {
+                    (Ok(got), Some(kept)) => {
+                        let put = &contents[usize::from(kept.content)];
+                        match as_put {
+                            true => assert_eq!(got, *put),
+                            false => assert_eq!(rows(&got).await, rows(put).await),
+                        }
+                    }
+                    (Err(error), None) => assert_eq!(error.code(), Code::NotFound),
+                    (got, _) => panic!("{name}: {got:?}"),
+                }
+            }
             Step::Delete { name } => {
                 let result = store.delete(&name.to_string().parse().unwrap()).await;
                 match model.get(&name) {
