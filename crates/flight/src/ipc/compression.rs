@@ -73,7 +73,9 @@ impl FromStr for Compression {
             "none" => Ok(Compression::None),
             "lz4" => Ok(Compression::Lz4),
             "zstd" => Ok(Compression::Zstd),
-            other => Err(crate::invalid(format!("{other:?} is none of none, lz4 and zstd"))),
+            other => {
+                Err(crate::invalid(format!("{other:?} is no compression: write none, lz4 or zstd")))
+            }
         }
     }
 }
