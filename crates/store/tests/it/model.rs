@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use sheaf_flight::Message;
 use sheaf_flight::ipc::Compression;
 use sheaf_retry::{Code, Retryable as _};
-use sheaf_store::{Budget, Durability, Options, PutOptions, Store};
+use sheaf_store::{Budget, Options, PutOptions, Store};
 use sheaf_testkit::TempDir;
 
 use crate::support::{batch, get, get_as_put, messages, options, put, rows};
@@ -41,6 +41,22 @@ struct Kept {
     pinned: bool,
 }
 
+const CODECS: [Compression; 3] = [Compression::None, Compression::Lz4, Compression::Zstd];
+
+/// Reads what was `put` under a name, byte for byte or as it is kept.
+async fn compare(store: &Store, name: &str, as_put: bool, put: Option<&Vec<Message>>) {
+    let got = match as_put {
+        true => get_as_put(store, name).await,
+        false => get(store, name).await,
+    };
+    match (got, put) {
+        (Ok(got), Some(put)) if as_put => assert_eq!(got, *put),
+        (Ok(got), Some(put)) => assert_eq!(rows(&got).await, rows(put).await),
+        (Err(error), None) => assert_eq!(error.code(), Code::NotFound),
+        (got, _) => panic!("{name}: {got:?}"),
+    }
+}
+
 async fn run(steps: Vec<Step>) {
     let folder = TempDir::new().unwrap();
     // Room for about two payloads: most are spilled.
@@ -53,10 +69,8 @@ async fn run(steps: Vec<Step>) {
     for step in steps {
         match step {
             Step::Put { name, content, disk, codec } => {
-                let durability = if disk { Durability::Disk } else { Durability::Memory };
-                let codecs = [Compression::None, Compression::Lz4, Compression::Zstd];
-                let how = PutOptions { durability, ..PutOptions::MEMORY }
-                    .compressed(codecs[usize::from(codec)]);
+                let how = if disk { PutOptions::DISK } else { PutOptions::MEMORY };
+                let how = how.compressed(CODECS[usize::from(codec)]);
                 let result =
                     put(&store, &name.to_string(), &contents[usize::from(content)], how).await;
                 match model.get_mut(&name) {
@@ -72,21 +86,8 @@ async fn run(steps: Vec<Step>) {
                 }
             }
             Step::Get { name, as_put } => {
-                let got = match as_put {
-                    true => get_as_put(&store, &name.to_string()).await,
-                    false => get(&store, &name.to_string()).await,
-                };
-                match (got, model.get(&name)) {
-                    (Ok(got), Some(kept)) => {
-                        let put = &contents[usize::from(kept.content)];
-                        match as_put {
-                            true => assert_eq!(got, *put),
-                            false => assert_eq!(rows(&got).await, rows(put).await),
-                        }
-                    }
-                    (Err(error), None) => assert_eq!(error.code(), Code::NotFound),
-                    (got, _) => panic!("{name}: {got:?}"),
-                }
+                let put = model.get(&name).map(|kept| &contents[usize::from(kept.content)]);
+                compare(&store, &name.to_string(), as_put, put).await;
             }
             Step::Delete { name } => {
                 let result = store.delete(&name.to_string().parse().unwrap()).await;
