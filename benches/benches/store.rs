@@ -180,7 +180,7 @@ fn loopback(criterion: &mut Criterion) {
         let mut group = criterion.benchmark_group(format!("store/loopback/{size}"));
         group.throughput(Throughput::Bytes(bytes as u64)).sample_size(20);
         for (name, durability) in [("memory", Durability::Memory), ("disk", Durability::Disk)] {
-            let options = ClientPut { durability: Some(durability), register: false };
+            let options = ClientPut::default().with_durability(durability);
             group.bench_function(format!("put_delete_{name}"), |bencher| {
                 bencher.to_async(&runtime).iter(|| async {
                     let put = client.put_messages(None, stream_of(&sent), options).await;

@@ -1,6 +1,6 @@
 """A Flight client of pyarrow that a comparison tells what to do.
 
-    python flight_client.py SERVER
+    python flight_client.py SERVER [CA]
 
 It takes commands over a connection of its own, a line of JSON each, and answers
 each with the seconds that it took and the bytes of the Arrow buffers that went
@@ -41,6 +41,17 @@ def make_table(shape, size):
     if columns == "ints":
         columns = {name: pc.multiply(numbers, factor)
                    for name, factor in [("a", 1), ("b", 31), ("c", 7), ("d", -1)]}
+    elif columns == "walk":
+        # What can be compressed: integers that walk at random, words of a thousand.
+        def number(below):
+            return pc.cast(pc.floor(pc.multiply(pc.random(rows), below)), pa.int64())
+
+        def walk():
+            return pc.cumulative_sum(pc.subtract(number(17), 8))
+
+        digits = pc.utf8_lpad(pc.cast(number(1_000), pa.string()), 8, "0")
+        columns = {"id": walk(), "value": walk(),
+                   "word": pc.binary_join_element_wise("station-", digits, "")}
     elif columns == "text":
         columns = {"name": names, "other": names}
     else:
@@ -93,14 +104,16 @@ def at_once(calls):
 
 
 class Client:
-    def __init__(self, server):
+    def __init__(self, server, ca=None):
         self.server, self.clients, self.made = server, [], None
+        self.tls = {} if ca is None else {"tls_root_certs": pathlib.Path(ca).read_bytes()}
 
     def connect(self, count):
         # Channels of one process to one address are shared unless told apart.
         while len(self.clients) < count:
             options = [("grpc.use_local_subchannel_pool", 1)]
-            self.clients.append(flight.FlightClient(self.server, generic_options=options))
+            client = flight.FlightClient(self.server, generic_options=options, **self.tls)
+            self.clients.append(client)
 
     def get(self, command):
         sizes = []
@@ -131,9 +144,10 @@ class Client:
     def put(self, command):
         table, rows_per_batch = self.made
         headers = [(b"sheaf-durability", command.get("durability", "memory").encode())]
+        written = pa.ipc.IpcWriteOptions(compression=command.get("compression"))
 
         def call(client, name):
-            options = flight.FlightCallOptions(headers=headers)
+            options = flight.FlightCallOptions(headers=headers, write_options=written)
             descriptor = flight.FlightDescriptor.for_path("batches", name)
             writer, reader = client.do_put(descriptor, table.schema, options)
             writer.write_table(table, max_chunksize=rows_per_batch)
@@ -168,7 +182,7 @@ class Client:
 
 
 def main():
-    client = Client(sys.argv[1])
+    client = Client(*sys.argv[1:])
     with socket.create_server(("127.0.0.1", 0)) as listener:
         print(f"ready flight=tcp://127.0.0.1:{listener.getsockname()[1]}", flush=True)
         connection, _ = listener.accept()

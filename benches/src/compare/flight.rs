@@ -6,6 +6,7 @@
 //! stream of batches of 4 MiB, of two integers and a string of 16 bytes a row.
 
 mod scan;
+mod variants;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -71,9 +72,9 @@ impl Side {
         Ok(Side { name, pids, commands, answers, _client: client })
     }
 
-    /// What is not over TCP is measured in the main case only.
+    /// What is not over plain TCP is measured in the main case only.
     fn takes(&self, case: (&str, u64)) -> bool {
-        case == MAIN || !self.name.ends_with("_uds")
+        case == MAIN || !["_uds", "_tls"].iter().any(|end| self.name.ends_with(end))
     }
 
     fn command(&mut self, command: &Value) -> Result<Value> {
@@ -123,12 +124,16 @@ fn run(setup: &Setup) -> Result<Outcome> {
         Side::new("ours_uds", &ours, rust("ours", &format!("grpc+unix://{uds}"))?)?,
         Side::new("pyarrow_uds", &pyarrow_uds, python_client(&peer_uds)?)?,
     ];
+    let secured = variants::Secured::start(setup)?;
+    sides.extend(secured.sides()?);
     let mut samples = Samples::default();
     fill(setup, &mut sides)?;
+    variants::fill(setup, &mut sides)?;
     scan::fill(setup, &mut sides)?;
     let bytes = socket::stock();
     for _ in 0..setup.rounds {
         round(setup, &mut sides, &mut samples)?;
+        variants::round(setup, &mut sides, &mut samples)?;
         scan::round(&mut sides, &mut samples)?;
         sockets(setup, &raw, &bytes, &mut samples)?;
         // Who goes first changes, for the second finds warmer caches.
@@ -144,7 +149,7 @@ fn run(setup: &Setup) -> Result<Outcome> {
                    is kept in memory of its own; ours beside it gives messages, and record \
                    batches where the case says decoded";
     let notes = vec![("sides", sides.to_owned()), ("socket", sockets.to_owned())];
-    let cases = [cases(&samples)?, scan::cases(&samples)?].concat();
+    let cases = [cases(&samples)?, variants::cases(&samples)?, scan::cases(&samples)?].concat();
     Ok(Outcome { cases, versions, notes })
 }
 

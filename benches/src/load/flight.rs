@@ -6,6 +6,7 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use arrow_array::RecordBatch;
@@ -14,8 +15,8 @@ use clap::{Args, ValueEnum};
 use futures::StreamExt as _;
 use futures::future::try_join_all;
 use serde_json::{Value, json};
-use sheaf_flight::ipc::{Bounds, decode_stream};
-use sheaf_flight::{CallOptions, FlightConnection};
+use sheaf_flight::ipc::{Bounds, Compression, decode_stream};
+use sheaf_flight::{COMPRESSION, CallOptions, ClientConfig, ClientSecurity, FlightConnection};
 use sheaf_proto::BatchId;
 use sheaf_retry::SystemClock;
 use sheaf_store::{ClientPut, Durability, FlightClient};
@@ -39,6 +40,9 @@ pub(crate) struct Flight {
     kind: Kind,
     /// The server.
     server: String,
+    /// CA certificates in PEM by which it is checked, where it has TLS; of our client only.
+    #[arg(long)]
+    ca: Option<PathBuf>,
 }
 
 /// Connections, one for each stream at once, and the rows that were put last.
@@ -68,7 +72,7 @@ pub(super) async fn run(load: Flight) -> Result<()> {
         let line = line.map_err(Error::io("read a command"))?;
         let command: Value = serde_json::from_str(&line)
             .map_err(|error| Error::Message(format!("no command: {line}: {error}")))?;
-        let (took, bytes) = client.obey(&load.server, &command).await?;
+        let (took, bytes) = client.obey(&load, &command).await?;
         let answer = json!({ "seconds": took.as_secs_f64(), "bytes": bytes });
         writeln!(answers, "{answer}").map_err(Error::io("answer"))?;
     }
@@ -76,30 +80,33 @@ pub(super) async fn run(load: Flight) -> Result<()> {
 }
 
 impl Client {
-    async fn connect(&mut self, server: &str, count: usize) -> Result<()> {
+    async fn connect(&mut self, load: &Flight, count: usize) -> Result<()> {
         match &mut self.connections {
             Connections::Ours(clients) => {
                 while clients.len() < count {
-                    clients.push(FlightClient::connect(server, SystemClock::shared())?);
+                    let security = ClientSecurity { ca: load.ca.clone(), ..Default::default() };
+                    let config = ClientConfig { security, ..ClientConfig::default() };
+                    let clock = SystemClock::shared();
+                    clients.push(FlightClient::connect_with(&load.server, config, clock)?);
                 }
             }
             Connections::Stock(clients) => {
                 while clients.len() < count {
-                    clients.push(stock::Client::connect(server).await?);
+                    clients.push(stock::Client::connect(&load.server).await?);
                 }
             }
         }
         Ok(())
     }
 
-    async fn obey(&mut self, server: &str, command: &Value) -> Result<(Duration, u64)> {
+    async fn obey(&mut self, load: &Flight, command: &Value) -> Result<(Duration, u64)> {
         let text = |key: &str| command[key].as_str().unwrap_or_default();
         let count = |key: &str| command[key].as_u64().unwrap_or(1);
         let streams = usize::try_from(count("streams")).unwrap_or(1);
-        self.connect(server, streams).await?;
+        self.connect(load, streams).await?;
         let name = text("name");
         match text("do") {
-            "get" => self.get(name, streams).await,
+            "get" => self.get(name, streams, text("compression")).await,
             "fetch" => self.fetch(name).await,
             "make" => {
                 self.rows = Some(rows::make(text("rows"), count("bytes"))?);
@@ -108,7 +115,13 @@ impl Client {
             "put" => {
                 let rows = self.rows.as_ref();
                 let rows = rows.ok_or_else(|| Error::Message("no rows were made".into()))?;
-                self.put(name, streams, rows).await
+                let how = ClientPut::default().with_durability(Durability::Memory);
+                let how = how.with_compression(codec(text("compression"))?);
+                let how = match text("kept") {
+                    "" => how,
+                    kept => how.with_stored_compression(codec(kept)?),
+                };
+                self.put(name, streams, rows, how).await
             }
             "one" => Ok((self.one(name, count("calls")).await?, 0)),
             "delete" => self.delete(name, streams).await.map(|()| (Duration::ZERO, 0)),
@@ -117,11 +130,11 @@ impl Client {
     }
 
     /// All rows of a payload, decoded, batch after batch; in so many streams at once.
-    async fn get(&self, name: &str, streams: usize) -> Result<(Duration, u64)> {
+    async fn get(&self, name: &str, streams: usize, wanted: &str) -> Result<(Duration, u64)> {
         let start = Instant::now();
         if streams == 1 {
             let size = match &self.connections {
-                Connections::Ours(clients) => get(clients[0].connection(), name).await?,
+                Connections::Ours(clients) => get(clients[0].connection(), name, wanted).await?,
                 Connections::Stock(clients) => clients[0].get(name).await?,
             };
             return Ok((start.elapsed(), size));
@@ -130,8 +143,8 @@ impl Client {
             Connections::Ours(clients) => {
                 let gets = clients.iter().take(streams).map(|client| {
                     let connection = client.connection().clone();
-                    let name = name.to_owned();
-                    spawned(async move { get(&connection, &name).await })
+                    let (name, wanted) = (name.to_owned(), wanted.to_owned());
+                    spawned(async move { get(&connection, &name, &wanted).await })
                 });
                 try_join_all(gets).await?
             }
@@ -162,7 +175,14 @@ impl Client {
         Ok((start.elapsed(), size))
     }
 
-    async fn put(&self, name: &str, streams: usize, rows: &Rows) -> Result<(Duration, u64)> {
+    /// In so many streams at once; `how` is for our client.
+    async fn put(
+        &self,
+        name: &str,
+        streams: usize,
+        rows: &Rows,
+        how: ClientPut,
+    ) -> Result<(Duration, u64)> {
         let (schema, batches) = rows;
         let start = Instant::now();
         match &self.connections {
@@ -170,7 +190,7 @@ impl Client {
                 let puts = clients.iter().take(streams).enumerate().map(|(at, client)| {
                     let (client, id) = (client.clone(), format!("{name}.{at}"));
                     let (schema, batches) = (schema.clone(), batches.clone());
-                    spawned(async move { put(&client, &id, schema, &batches).await })
+                    spawned(async move { put(&client, &id, schema, &batches, how).await })
                 });
                 try_join_all(puts).await?;
             }
@@ -190,7 +210,7 @@ impl Client {
     async fn one(&self, name: &str, calls: u64) -> Result<Duration> {
         let mut times = Vec::new();
         for _ in 0..calls {
-            times.push(self.get(name, 1).await?.0.as_secs_f64());
+            times.push(self.get(name, 1, "").await?.0.as_secs_f64());
         }
         Ok(Duration::from_secs_f64(percentile(&times, 50).unwrap_or_default()))
     }
@@ -219,8 +239,12 @@ fn id_of(text: &str) -> Result<BatchId> {
     text.parse().map_err(|error| Error::Message(format!("no name for a put: {error}")))
 }
 
-async fn get(connection: &FlightConnection, name: &str) -> Result<u64> {
-    let messages = connection.get(&format!("batches/{name}"), &CallOptions::default()).await?;
+async fn get(connection: &FlightConnection, name: &str, wanted: &str) -> Result<u64> {
+    let options = match wanted {
+        "" => CallOptions::default(),
+        wanted => CallOptions::default().header(COMPRESSION, wanted),
+    };
+    let messages = connection.get(&format!("batches/{name}"), &options).await?;
     let (_, mut batches) = decode_stream(messages, Bounds::default()).await?;
     let mut size = 0;
     while let Some(batch) = batches.next().await {
@@ -229,14 +253,18 @@ async fn get(connection: &FlightConnection, name: &str) -> Result<u64> {
     Ok(size)
 }
 
-/// Puts them in memory, as the peers do.
+/// The codec of this name; none where it is empty.
+fn codec(name: &str) -> Result<Compression> {
+    if name.is_empty() { Ok(Compression::None) } else { Ok(name.parse()?) }
+}
+
 async fn put(
     client: &FlightClient,
     id: &str,
     schema: SchemaRef,
     batches: &[RecordBatch],
+    how: ClientPut,
 ) -> Result<()> {
-    let how = ClientPut::default().with_durability(Durability::Memory);
     client.put(Some(&id_of(id)?), schema, batches, how).await?;
     Ok(())
 }

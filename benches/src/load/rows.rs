@@ -14,7 +14,8 @@ pub(super) type Rows = (SchemaRef, Vec<RecordBatch>);
 const ROW: u64 = 36;
 
 /// At least `bytes` of batches of a shape: `rows1k`, `mib4`, `mib64`, with
-/// `ints` or `text` behind it for columns of one kind, or `one` row.
+/// `ints` or `text` behind it for columns of one kind, or `one` row; `walk` is
+/// what can be compressed: integers that walk at random, and words of a thousand.
 pub(super) fn make(shape: &str, bytes: u64) -> Result<Rows> {
     let (size, columns) = shape.split_once('-').unwrap_or((shape, "mixed"));
     let rows = match size {
@@ -39,13 +40,33 @@ fn batch(rows: std::ops::Range<u64>, columns: &str) -> Result<RecordBatch> {
     let text = || -> ArrayRef {
         Arc::new(StringArray::from_iter_values(rows.clone().map(|row| format!("name-{row:011}"))))
     };
+    let walk = |seed: u64| -> ArrayRef {
+        let steps = rows.clone().scan(0, |at, row| {
+            *at += number(mixed(row * 4 + seed) % 17) - 8;
+            Some(*at)
+        });
+        Arc::new(Int64Array::from_iter_values(steps))
+    };
+    let word = || -> ArrayRef {
+        let words = rows.clone().map(|row| format!("station-{:08}", mixed(row * 4) % 1_000));
+        Arc::new(StringArray::from_iter_values(words))
+    };
     let columns = match columns {
         "mixed" => vec![("id", ints(1)), ("value", ints(31)), ("name", text())],
         "ints" => vec![("a", ints(1)), ("b", ints(31)), ("c", ints(7)), ("d", ints(-1))],
         "text" => vec![("name", text()), ("other", text())],
+        "walk" => vec![("id", walk(1)), ("value", walk(2)), ("word", word())],
         other => return Err(Error::Message(format!("no columns {other}"))),
     };
     RecordBatch::try_from_iter(columns).map_err(|error| Error::Message(error.to_string()))
+}
+
+/// A number that looks random: splitmix64.
+fn mixed(seed: u64) -> u64 {
+    let mut mixed = seed.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    mixed ^ (mixed >> 31)
 }
 
 /// Bytes of the buffers that hold rows.

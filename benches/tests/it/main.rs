@@ -90,8 +90,17 @@ fn queues_on_valkey_are_compared() {
 #[test]
 fn flight_is_compared() {
     let (Some(sheaf), Some(_)) = (sheaf(), peer("pyarrow")) else { return };
-    let cases =
-        ["doget_tcp_vs_pyarrow", "doput_tcp_vs_pyarrow", "get_1row_p50", "doget_tcp_vs_socket"];
+    let cases = [
+        "doget_tcp_vs_pyarrow",
+        "doput_tcp_vs_pyarrow",
+        "get_1row_p50",
+        "doget_tcp_vs_socket",
+        "doget_lz4_vs_pyarrow",
+        "doget_zstd_kept_vs_pyarrow",
+        "doput_zstd_cpu_vs_pyarrow",
+        "doget_tls_vs_pyarrow",
+        "doput_pyarrow_tls_vs_no_tls",
+    ];
     check(&quick("flight", &sheaf), "flight", &cases);
 }
 

@@ -11,7 +11,7 @@ mod transfer;
 
 pub use channel::Channel;
 pub use connection::FlightConnection;
-pub use options::{CallOptions, ClientConfig, FORWARDED};
+pub use options::{COMPRESSION, CallOptions, ClientConfig, FORWARDED};
 pub use pool::ChannelPool;
 pub use security::{ClientSecurity, TokenSource};
 pub use target::Target;

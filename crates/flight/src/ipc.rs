@@ -3,6 +3,7 @@
 //! Three layers, each of use by itself: [`inspect`] reads the outside of one
 //! message, [`StreamValidator`] checks a whole stream without decoding it, and
 //! [`Decoder`] and [`Encoder`] go from messages to record batches and back.
+//! [`Recoder`] compresses and decompresses messages as they are.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -27,10 +28,12 @@
 //! ```
 
 mod bounds;
+mod compression;
 mod decode;
 mod encode;
 mod inspect;
 mod layout;
+mod recode;
 mod validate;
 mod walk;
 
@@ -38,7 +41,9 @@ mod walk;
 mod tests;
 
 pub use bounds::Bounds;
+pub use compression::Compression;
 pub use decode::{Decoded, Decoder, decode_schema, decode_stream};
-pub use encode::{Compression, Encoder, encode_batches, encode_schema, encode_stream};
+pub use encode::{Encoder, encode_batches, encode_schema, encode_stream};
 pub use inspect::{Kind, Outline, inspect};
+pub use recode::{Recoder, compression_of};
 pub use validate::StreamValidator;

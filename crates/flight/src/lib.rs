@@ -105,8 +105,8 @@ mod status;
 mod wire;
 
 pub use client::{
-    CallOptions, Channel, ChannelPool, ClientConfig, ClientSecurity, FORWARDED, FlightConnection,
-    Target, TokenSource,
+    COMPRESSION, CallOptions, Channel, ChannelPool, ClientConfig, ClientSecurity, FORWARDED,
+    FlightConnection, Target, TokenSource,
 };
 pub use error::{Error, invalid};
 pub use handler::{

@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use sheaf_flight::Message;
 
+use crate::kept::Kept;
+
 /// A memory limit that several namespaces share.
 ///
 /// Counted is each piece of memory once, however many messages point to it.
@@ -40,14 +42,16 @@ impl State {
         bytes
     }
 
-    /// One holder less.
-    fn give(&mut self, piece: (usize, usize)) {
-        let Some(holders) = self.pieces.get_mut(&piece) else { return };
+    /// One holder less; the bytes that are not counted any more.
+    fn give(&mut self, piece: (usize, usize)) -> u64 {
+        let Some(holders) = self.pieces.get_mut(&piece) else { return 0 };
         *holders -= 1;
-        if *holders == 0 {
-            self.pieces.remove(&piece);
-            self.used -= piece.1 as u64;
+        if *holders > 0 {
+            return 0;
         }
+        self.pieces.remove(&piece);
+        self.used -= piece.1 as u64;
+        piece.1 as u64
     }
 }
 
@@ -156,13 +160,7 @@ impl Held {
 
     /// As [`Held::add`], and so many bytes besides its own.
     pub(crate) fn add_with(&mut self, message: &Message, overhead: u64) -> Result<(), Full> {
-        let parts = [&message.header, &message.app_metadata];
-        let pieces: Vec<_> = parts
-            .into_iter()
-            .chain(&message.body)
-            .filter(|piece| !piece.is_empty())
-            .map(|piece: &Bytes| (piece.as_ptr().addr(), piece.len()))
-            .collect();
+        let pieces = pieces_of(message);
         let account = Arc::clone(&self.account);
         let mut own = account.state();
         let mut all = account.budget.state();
@@ -185,6 +183,39 @@ impl Held {
         self.pieces.extend(pieces);
         Ok(())
     }
+}
+
+impl Held {
+    /// Counts what is kept of a message in place of the message itself, which
+    /// was counted and is larger, so that there is room.
+    pub(crate) fn exchange(&mut self, message: &Message, kept: &Kept) {
+        let account = Arc::clone(&self.account);
+        let mut own = account.state();
+        let mut all = account.budget.state();
+        for piece in pieces_of(message) {
+            let Some(at) = self.pieces.iter().rposition(|held| *held == piece) else { continue };
+            self.pieces.swap_remove(at);
+            all.give(piece);
+            self.charged -= own.give(piece);
+        }
+        let mut pieces = pieces_of(&kept.message);
+        pieces.extend(piece_of(&kept.put_header));
+        for piece in &pieces {
+            all.take(*piece);
+            self.charged += own.take(*piece);
+        }
+        self.pieces.extend(pieces);
+    }
+}
+
+/// Address and length of every piece of memory that a message has.
+fn pieces_of(message: &Message) -> Vec<(usize, usize)> {
+    let parts = [&message.header, &message.app_metadata];
+    parts.into_iter().chain(&message.body).filter_map(piece_of).collect()
+}
+
+fn piece_of(bytes: &Bytes) -> Option<(usize, usize)> {
+    (!bytes.is_empty()).then(|| (bytes.as_ptr().addr(), bytes.len()))
 }
 
 impl Drop for Held {

@@ -9,8 +9,8 @@ use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
 use sheaf_flight::ipc::{Bounds, Compression, decode_stream, encode_stream};
 use sheaf_flight::{
-    CallOptions, ChannelPool, ClientConfig, Error, FlightConnection, FlightEntry, MessageStream,
-    Received, SegmentLocation,
+    COMPRESSION, CallOptions, ChannelPool, ClientConfig, Error, FlightConnection, FlightEntry,
+    MessageStream, Received, SegmentLocation,
 };
 use sheaf_proto::BatchId;
 use sheaf_retry::{Code, RetryPolicy, Retryable as _, SharedClock};
@@ -44,11 +44,23 @@ pub struct ClientPut {
     pub durability: Option<Durability>,
     /// Whether it is registered with the coordinator in the same call.
     pub register: bool,
+    /// In which codec the client compresses bodies while it encodes them: less
+    /// to send, and kept that way. Of record batches only; messages are sent as
+    /// they are.
+    pub compression: Compression,
+    /// In which codec the server is to keep bodies that come uncompressed;
+    /// `None` is its own default.
+    pub stored_compression: Option<Compression>,
 }
 
 impl ClientPut {
     /// Stored, and registered with the coordinator.
-    pub const REGISTERED: ClientPut = ClientPut { durability: None, register: true };
+    pub const REGISTERED: ClientPut = ClientPut {
+        durability: None,
+        register: true,
+        compression: Compression::None,
+        stored_compression: None,
+    };
 
     /// What a crash may leave of it, whatever the server's default.
     #[must_use]
@@ -56,10 +68,25 @@ impl ClientPut {
         ClientPut { durability: Some(durability), ..self }
     }
 
+    /// Compressed by this client.
+    #[must_use]
+    pub const fn with_compression(self, compression: Compression) -> Self {
+        ClientPut { compression, ..self }
+    }
+
+    /// Compressed by the server, where it does not come compressed.
+    #[must_use]
+    pub const fn with_stored_compression(self, compression: Compression) -> Self {
+        ClientPut { stored_compression: Some(compression), ..self }
+    }
+
     fn options(self) -> CallOptions {
         let mut options = CallOptions::default();
         if self.register {
             options = options.header("sheaf-register", "true");
+        }
+        if let Some(compression) = self.stored_compression {
+            options = options.header(COMPRESSION, compression.as_str());
         }
         match self.durability {
             Some(Durability::Memory) => options.header("sheaf-durability", "memory"),
@@ -152,7 +179,7 @@ impl FlightClient {
         let attempt = async |_attempt: u32| {
             // Encoded as they are sent, so that both go on at the same time.
             let batches = futures::stream::iter(batches.to_vec()).map(Ok).boxed();
-            let messages = encode_stream(schema.clone(), batches, Compression::None)?;
+            let messages = encode_stream(schema.clone(), batches, put.compression)?;
             self.put_messages(Some(&id), messages, put).await
         };
         let seed = self.clock.now().as_micros();
@@ -226,7 +253,11 @@ impl FlightClient {
     /// there are not, and for options that cannot be combined.
     pub async fn read(&self, id: &BatchId, options: &ReadOptions) -> Result<MessageStream, Error> {
         let ticket = Ticket { id: id.clone(), options: options.clone() }.to_string();
-        let refused = match self.connection.get(&ticket, &CallOptions::default()).await {
+        let call = match options.bodies.header() {
+            None => CallOptions::default(),
+            Some(wanted) => CallOptions::default().header(COMPRESSION, wanted),
+        };
+        let refused = match self.connection.get(&ticket, &call).await {
             Err(error) if error.code() == Code::FailedPrecondition => error,
             answer => return answer,
         };
@@ -235,7 +266,7 @@ impl FlightClient {
         let mut failure = refused;
         for location in entry.endpoints.into_iter().flat_map(|endpoint| endpoint.locations) {
             let there = self.pool.connection(&location)?;
-            match there.get(&ticket, &CallOptions::default()).await {
+            match there.get(&ticket, &call).await {
                 Ok(messages) => return Ok(messages),
                 Err(error) => failure = error,
             }
@@ -338,6 +369,6 @@ fn map(location: &SegmentLocation) -> Result<MessageStream, Error> {
         OpenError::Io(error) => Error::from_error(error),
         OpenError::Broken(broken) => Error::new(Code::MalformedData, format!("{broken:?}")),
     })?;
-    let messages: Vec<_> = mapped.messages().map(Ok).collect();
+    let messages: Vec<_> = mapped.all().map(|kept| Ok(kept.message)).collect();
     Ok(stream::iter(messages).boxed())
 }

@@ -26,7 +26,7 @@ pub use io::{Disk, LocalDisk};
 pub(crate) use journal::Journal;
 pub(crate) use map::{MappedFile, OpenError};
 pub(crate) use memory::{AnonymousMemory, seal};
-pub(crate) use record::{Broken, RECORD_VERSION, crc_of};
+pub(crate) use record::{Broken, RECORD_VERSION, crc_of, version_for};
 #[cfg(feature = "fuzzing")]
 pub(crate) use recover::scan as recover_shard;
 pub(crate) use recover::{Recovered, recover};

@@ -76,7 +76,8 @@ impl DataDir {
         if mapped.verify().is_err() {
             return Ok(Found::Corrupt);
         }
-        let messages: Vec<Message> = (0..).map_while(|number| mapped.message(number)).collect();
+        let messages: Vec<Message> =
+            (0..).map_while(|number| Some(mapped.kept(number)?.message)).collect();
         let crcs = mapped.record.messages.iter().zip(&messages);
         Ok(Found::Served {
             rows: payload.record.rows,

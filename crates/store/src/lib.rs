@@ -46,7 +46,10 @@
 //! footer says what they are and their CRC32C. One exception: a stream that
 //! replaces a dictionary half-way has no equal in the file format. It is
 //! stored and served all the same, and `sheaf.dictionaries` in the footer's
-//! metadata says `replaced`.
+//! metadata says `replaced`. Another: messages that the store compressed are
+//! there as it keeps them, and as they were put in what [`Bodies::AsPut`]
+//! reads. Their CRC32C is of the bytes kept; checksum and length of the
+//! payload are of what was put.
 //!
 //! `registered.log` says which payloads a coordinator has. Such a one is kept
 //! until the coordinator says that the work is over, also by a server that is
@@ -61,6 +64,7 @@
 //! `syncfs` for all. The last is not used: it waits for what every other
 //! program wrote to the file system, too.
 
+mod bodies;
 mod budget;
 mod client;
 mod content;
@@ -70,12 +74,14 @@ mod flight;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod kept;
 mod metrics;
 mod options;
 mod payload;
 mod retention;
 mod store;
 
+pub use bodies::Bodies;
 pub use budget::Budget;
 pub use client::{ClientPut, FlightClient};
 pub use content::ContentHasher;

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sheaf_flight::ipc::Bounds;
+use sheaf_flight::ipc::{Bounds, Compression};
 use sheaf_proto::BatchId;
 use sheaf_retry::{RetryPolicy, SharedClock};
 
+use crate::bodies::Bodies;
 use crate::budget::Budget;
 use crate::disk::{Disk, LocalDisk};
 use crate::payload::{Durability, PayloadInfo};
@@ -39,6 +40,9 @@ pub struct Options {
     pub ask_again: RetryPolicy,
     /// Limits on what is put.
     pub bounds: Bounds,
+    /// In which codec bodies are kept that come uncompressed, where a put does
+    /// not say so itself.
+    pub compression: Compression,
 }
 
 impl Options {
@@ -57,6 +61,7 @@ impl Options {
             delete_on_completion: false,
             ask_again: RetryPolicy { max_retries: u32::MAX, ..RetryPolicy::QUEUE },
             bounds: Bounds::default(),
+            compression: Compression::None,
         }
     }
 
@@ -92,13 +97,18 @@ pub struct PutOptions {
     pub durability: Durability,
     /// Whether the owner registers it in the same call.
     pub register: bool,
+    /// In which codec bodies are kept that come uncompressed; `None` leaves it
+    /// to [`Options::compression`]. What comes compressed is kept as it came.
+    /// The payload is the same either way: so are its checksum and `bytes`.
+    pub compression: Option<Compression>,
 }
 
 impl PutOptions {
     /// Acknowledged in memory, not registered.
-    pub const MEMORY: PutOptions = PutOptions { durability: Durability::Memory, register: false };
+    pub const MEMORY: PutOptions =
+        PutOptions { durability: Durability::Memory, register: false, compression: None };
     /// Acknowledged on disk, not registered.
-    pub const DISK: PutOptions = PutOptions { durability: Durability::Disk, register: false };
+    pub const DISK: PutOptions = PutOptions { durability: Durability::Disk, ..PutOptions::MEMORY };
     /// Acknowledged on disk, and registered by the owner: no crash leaves a
     /// payload that was acknowledged and that nobody works on.
     pub const REGISTERED: PutOptions = PutOptions::DISK.registered();
@@ -107,6 +117,12 @@ impl PutOptions {
     #[must_use]
     pub const fn registered(self) -> Self {
         PutOptions { register: true, ..self }
+    }
+
+    /// Has bodies that come uncompressed kept in this codec.
+    #[must_use]
+    pub const fn compressed(self, compression: Compression) -> Self {
+        PutOptions { compression: Some(compression), ..self }
     }
 }
 
@@ -117,15 +133,22 @@ pub struct PutReceipt {
     pub batch_id: BatchId,
     /// Rows of all record batches.
     pub rows: u64,
-    /// Bytes of all messages, headers and bodies.
+    /// Bytes of all messages, headers and bodies, as they were put.
     pub bytes: u64,
-    /// xxh3-128 over the messages and their lengths, lower-case hexadecimal.
+    /// Bytes of all messages as they are kept: fewer where the store compressed
+    /// some. What a read without options is sent. 0 where the server does not say.
+    #[serde(default)]
+    pub stored_bytes: u64,
+    /// xxh3-128 over the messages and their lengths as they were put,
+    /// lower-case hexadecimal.
     pub checksum: String,
-    /// Whether this put stored it; `false` where the same content was there.
+    /// Whether this put stored it; `false` where the same content was there,
+    /// however it is kept.
     pub created: bool,
 }
 
-/// Which part of a payload to read; the default is all of it, as it was put.
+/// Which part of a payload to read, and how; the default is all of it, as it
+/// is stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReadOptions {
     /// Only these columns, in this order. Must not be empty where it is given.
@@ -138,6 +161,8 @@ pub struct ReadOptions {
     /// a reader that lost its connection goes on where it was. Cannot be
     /// combined with the other options.
     pub from_message: u64,
+    /// In which compression. No part of a ticket: over Flight a header says it.
+    pub bodies: Bodies,
 }
 
 impl ReadOptions {
@@ -156,8 +181,19 @@ impl ReadOptions {
         ReadOptions { offset, limit: Some(limit), ..self }
     }
 
-    /// Whether the stored messages do as they are.
-    pub(crate) fn is_verbatim(&self) -> bool {
+    /// All of it, byte for byte as it was put.
+    pub fn as_put() -> Self {
+        ReadOptions::default().with_bodies(Bodies::AsPut)
+    }
+
+    /// In this compression.
+    #[must_use]
+    pub fn with_bodies(self, bodies: Bodies) -> Self {
+        ReadOptions { bodies, ..self }
+    }
+
+    /// Whether it is whole messages of the payload.
+    pub(crate) fn is_whole(&self) -> bool {
         self.columns.is_none() && self.offset == 0 && self.limit.is_none()
     }
 }

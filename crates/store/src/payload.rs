@@ -21,11 +21,15 @@ pub struct PayloadInfo {
     pub id: BatchId,
     /// Rows of all its record batches.
     pub rows: u64,
-    /// Bytes of all its messages: headers and bodies.
+    /// Bytes of all its messages, headers and bodies, as they were put.
     pub bytes: u64,
+    /// The same of the messages as they are kept: fewer where the store
+    /// compressed some.
+    pub stored_bytes: u64,
     /// Its messages, the schema not counted.
     pub messages: u64,
-    /// xxh3-128 over length and bytes of its messages, lower-case hexadecimal.
+    /// xxh3-128 over length and bytes of its messages as they were put,
+    /// lower-case hexadecimal.
     pub checksum: String,
     /// xxh3-64 of the canonical schema message, lower-case hexadecimal.
     pub schema_fingerprint: String,

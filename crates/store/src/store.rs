@@ -13,6 +13,7 @@ mod manage;
 mod marks;
 mod put;
 mod read;
+mod recode;
 mod room;
 mod select;
 mod share;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use sheaf_flight::Message;
+use sheaf_flight::ipc::Bounds;
 use sheaf_retry::{SharedClock, Timestamp};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -49,7 +51,9 @@ pub use share::Shared;
 ///   that was acknowledged is complete. It never changes; the same content
 ///   under the same name is the same payload.
 /// - Nothing is decoded on the way in or out, but where a reader asks for
-///   columns or rows; every type of the format passes bit by bit.
+///   columns or rows; every type of the format passes bit by bit. Bodies are
+///   compressed once where a put or [`Options::compression`] says so, and
+///   given back as they were put to who asks for that.
 /// - With [`Durability::Disk`] an acknowledged payload survives a crash of the
 ///   machine; with [`Durability::Memory`] it ends with the process.
 /// - When memory is full the coldest payloads go to disk, and where that is not
@@ -74,6 +78,8 @@ pub(crate) struct Inner {
     holds: hold::Holds,
     /// One at a time makes room.
     evicting: tokio::sync::Mutex<()>,
+    /// Turns to compress and decompress.
+    turns: Arc<tokio::sync::Semaphore>,
     disk_used: AtomicU64,
     quarantined: AtomicU64,
     metrics: Metrics,
@@ -120,6 +126,7 @@ impl Store {
             marks,
             holds: hold::Holds::default(),
             evicting: tokio::sync::Mutex::new(()),
+            turns: recode::turns(),
             disk_used: AtomicU64::new(0),
             quarantined: AtomicU64::new(broken),
             metrics: Metrics::default(),
@@ -165,6 +172,13 @@ impl Inner {
         self.clock.now()
     }
 
+    /// What one message may unfold to: it has to fit into memory too.
+    fn decode_bounds(&self) -> Bounds {
+        let mut bounds = self.options.bounds.clone();
+        bounds.max_decoded_bytes = bounds.max_decoded_bytes.min(self.account.limit());
+        bounds
+    }
+
     fn check_open(&self) -> Result<(), Error> {
         if self.closing.is_cancelled() { Err(Error::Closed) } else { Ok(()) }
     }
@@ -178,6 +192,10 @@ impl Inner {
                 id: id.clone(),
                 rows: record.rows,
                 bytes: record.bytes,
+                stored_bytes: match record.stored_bytes {
+                    0 => record.bytes,
+                    stored => stored,
+                },
                 messages: (record.messages.len() as u64).saturating_sub(1),
                 checksum: record.checksum,
                 schema_fingerprint: record.schema_fingerprint,

@@ -212,6 +212,7 @@ mod tests {
             id: id.clone(),
             rows: 7,
             bytes: 70,
+            stored_bytes: 70,
             messages: 1,
             checksum: "c".repeat(32),
             schema_fingerprint: "f".repeat(16),

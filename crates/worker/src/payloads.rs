@@ -12,7 +12,8 @@ pub use remote::RemotePayloads;
 
 /// Opens payloads.
 ///
-/// 1. The stream begins with the schema and has the stored messages unchanged.
+/// 1. The stream begins with the schema and has the messages as they were put,
+///    byte for byte: a registration is about those.
 /// 2. An error with code `not_found` means that the payload is gone for good:
 ///    the batch is failed with `payload_lost`. What may come back is another code.
 #[async_trait]

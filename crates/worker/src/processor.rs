@@ -53,7 +53,7 @@ pub struct Job {
     pub fence: Fence,
     /// 1 for the first attempt.
     pub attempt: u32,
-    /// The payload as it is stored: the schema first.
+    /// The payload as it was put: the schema first.
     pub messages: MessageStream,
     /// Cancelled when the lease is lost.
     pub cancelled: CancellationToken,

@@ -6,12 +6,16 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use arrow_flight::FlightData;
 use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use prost::Message as _;
-use sheaf_flight::ipc::{Bounds, Decoded, Decoder, encode_batches};
+use sheaf_flight::ipc::{Bounds, Compression, Decoded, Decoder, encode_batches};
 use sheaf_flight::{FlightRouter, Message, fuzzing};
 use sheaf_proto::BatchId;
 use sheaf_retry::SystemClock;
-use sheaf_store::{Budget, Durability, NAMESPACE, Options, PutReceipt, Store, StoreHandler};
+use sheaf_store::{
+    Bodies, Budget, Durability, NAMESPACE, Options, PutOptions, PutReceipt, ReadOptions, Store,
+    StoreHandler,
+};
 use tokio::runtime::Runtime;
 
 use super::samples;
@@ -145,10 +149,46 @@ fn read_back(home: &Home, sent: &[FlightData], receipt: &PutReceipt) {
         assert_eq!(got.contiguous_body(), put.data_body);
     }
     decode(&whole, receipt.rows);
+    recoded(home, &whole, receipt);
     for part in ["offset=1&limit=2", "columns=c", "columns=n&offset=1", "from_message=1"] {
         if let Some(messages) = get(home, &format!("batches/x?{part}")) {
             assert!(!messages.is_empty(), "no schema");
         }
+    }
+}
+
+/// In every codec or refused; and what the store compressed itself is what it was.
+fn recoded(home: &Home, whole: &[Message], receipt: &PutReceipt) {
+    let read = |id: &BatchId, bodies| {
+        let options = ReadOptions::default().with_bodies(bodies);
+        wait(&home.runtime, async {
+            let stream = home.store.read(id, &options).await?;
+            Ok::<Vec<Message>, sheaf_store::Error>(stream.try_collect().await?)
+        })
+    };
+    for codec in [Compression::None, Compression::Lz4, Compression::Zstd] {
+        match read(&home.id, Bodies::in_one_of([codec])) {
+            Ok(messages) => assert_eq!(messages.len(), whole.len()),
+            Err(error) => {
+                refused(&error);
+            }
+        }
+    }
+    let id: BatchId = "y".parse().expect("an id");
+    for codec in [Compression::Lz4, Compression::Zstd] {
+        let stream = stream::iter(whole.to_vec()).map(Ok).boxed();
+        let options = PutOptions::MEMORY.compressed(codec);
+        let put = wait(&home.runtime, home.store.put(Some(id.clone()), stream, options));
+        let again = put.expect("it was accepted before");
+        assert_eq!((again.bytes, &again.checksum), (receipt.bytes, &receipt.checksum));
+        assert!(again.stored_bytes <= again.bytes);
+        let restored = read(&id, Bodies::AsPut).expect("what was put");
+        for (got, put) in restored.iter().zip(whole) {
+            assert_eq!((&got.header, &got.app_metadata), (&put.header, &put.app_metadata));
+            assert_eq!(got.contiguous_body(), put.contiguous_body());
+        }
+        assert_eq!(restored.len(), whole.len());
+        wait(&home.runtime, home.store.delete(&id)).expect("it is there");
     }
 }
 

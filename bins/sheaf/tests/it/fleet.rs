@@ -2,6 +2,7 @@
 
 use sheaf_coordinator::State;
 use sheaf_flight::CallOptions;
+use sheaf_flight::ipc::{Compression, compression_of};
 use sheaf_retry::{Code, Jitter, Retryable as _, SystemClock};
 use sheaf_store::FlightClient;
 use sheaf_testkit::{TempDir, wait_for_async};
@@ -89,6 +90,14 @@ async fn every_flight_server_answers_for_every_batch() {
         assert_eq!(messages.collect::<Vec<_>>().await.len(), 2, "schema and rows from {server}");
         let unknown = connection(server).get("batches/nobody", &options).await;
         assert_eq!(unknown.err().map(|error| error.code()), Some(Code::NotFound), "{server}");
+        // How it is wanted goes along.
+        let wanted = CallOptions::default()
+            .header("sheaf-compression", "zstd")
+            .header("sheaf-checksums", "crc32c");
+        let messages = connection(server).get(ticket, &wanted).await.unwrap();
+        let rows = messages.collect::<Vec<_>>().await.pop().unwrap().unwrap();
+        assert_eq!(compression_of(&rows.header).unwrap(), Compression::Zstd, "from {server}");
+        assert!(rows.app_metadata.starts_with(b"{\"crc32c\":"), "{rows:?}");
     }
     let refused = connection(&coordinator).get(ticket, &options).await;
     assert_eq!(refused.err().map(|error| error.code()), Some(Code::FailedPrecondition));

@@ -39,6 +39,33 @@ fn every_type_goes_through_and_is_verified() {
     assert!(stats["counts"]["completed"].as_u64() > Some(u64::from(types)), "{stats}");
 }
 
+/// The same where the server keeps all of it compressed: what `verify` compares is
+/// what was put, and what a client reads by itself is what is kept.
+#[test]
+fn every_type_is_kept_compressed_and_verified() {
+    let server = Server::start(&["--processor", "verify", "--compression", "zstd"]);
+    let Some(out) = script(&server, "every_type.py", &[]) else { return };
+    assert!(out.starts_with("types "), "{out}");
+    let stats = server.run(&["batches", "stats", "--json"]).json().remove(0);
+    assert_eq!(stats["counts"]["failed"], 0, "{stats}");
+}
+
+/// Compressed by the client, by the server, or for one reader; also after a restart.
+#[test]
+fn payloads_are_put_and_read_in_every_codec() {
+    let mut server = Server::start(&["--processor", "verify"]);
+    let Some(out) = script(&server, "compression.py", &[]) else { return };
+    assert_eq!(out.trim(), "done");
+    let stats = server.run(&["batches", "stats", "--json"]).json().remove(0);
+    assert_eq!((&stats["counts"]["failed"], &stats["counts"]["completed"]), (&0.into(), &5.into()));
+    server.process.kill9().unwrap();
+    let server = Server::start_in(server.folder, &["--compression", "lz4"]);
+    for name in ["kept-lz4", "kept-zstd", "came-zstd"] {
+        let rows = server.run(&["get", name, "--format", "csv"]).ok();
+        assert_eq!(rows.lines().count(), 20_001, "{name}");
+    }
+}
+
 /// The same without TCP; a server that is killed leaves its socket, and the next
 /// one takes its place.
 #[test]

@@ -50,6 +50,12 @@ impl Default for ClientConfig {
 /// not ask each other for ever.
 pub const FORWARDED: &str = "sheaf-forwarded";
 
+/// Header of a put, which says how the server is to keep bodies that come
+/// uncompressed (`none`, `lz4` or `zstd`), and of a get, which says how they
+/// are wanted: the codecs that the client reads, the best one first, as in
+/// `zstd, lz4`.
+pub const COMPRESSION: &str = "sheaf-compression";
+
 /// What one call carries besides its arguments.
 #[derive(Clone, Debug, Default)]
 pub struct CallOptions {

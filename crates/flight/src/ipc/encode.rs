@@ -2,33 +2,22 @@
 
 use arrow_array::RecordBatch;
 use arrow_buffer::Buffer;
+use arrow_ipc::MessageHeader;
 use arrow_ipc::writer::{
     DictionaryHandling, DictionaryTracker, EncodedData, IpcDataGenerator, IpcWriteOptions,
     StreamEncoder,
 };
-use arrow_ipc::{CompressionType, MessageHeader};
 use arrow_schema::{ArrowError, Schema, SchemaRef};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use sheaf_retry::Code;
 
+use super::compression::Compression;
 use super::inspect::own;
 use crate::error::Error;
 use crate::handler::MessageStream;
 use crate::message::Message;
-
-/// How buffers are compressed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Compression {
-    /// Not at all.
-    #[default]
-    None,
-    /// LZ4 frames.
-    Lz4,
-    /// Zstandard.
-    Zstd,
-}
 
 /// A body up to this size is put into one piece; buffers of larger ones stay
 /// where they are.
@@ -55,14 +44,9 @@ impl Encoder {
     /// [`Code::InvalidArgument`] for a compression that this build lacks, and
     /// for a type that the format cannot express.
     pub fn try_new(schema: SchemaRef, compression: Compression) -> Result<(Self, Message), Error> {
-        let kind = match compression {
-            Compression::None => None,
-            Compression::Lz4 => Some(CompressionType::LZ4_FRAME),
-            Compression::Zstd => Some(CompressionType::ZSTD),
-        };
         let options = IpcWriteOptions::default()
             .with_dictionary_handling(DictionaryHandling::Delta)
-            .try_with_compression(kind)
+            .try_with_compression(compression.kind())
             .map_err(|error| encode_error(&error))?;
         let first = encode_schema(&schema);
         let inner = StreamEncoder::try_new_with_options(&schema, options)
@@ -184,7 +168,9 @@ pub fn encode_batches(schema: SchemaRef, batches: &[RecordBatch]) -> Result<Vec<
     Ok(messages)
 }
 
-/// A stream of messages of a stream of batches, encoded as they come.
+/// A stream of messages of a stream of batches, encoded as they come. With
+/// compression it must be read on a tokio runtime, whose threads for blocking
+/// work compress.
 ///
 /// # Errors
 /// As [`Encoder::try_new`]; the stream yields those of [`Encoder::encode`].
@@ -195,9 +181,9 @@ pub fn encode_stream(
 ) -> Result<MessageStream, Error> {
     let (encoder, first) = Encoder::try_new(schema, compression)?;
     let rest =
-        futures::stream::try_unfold((batches, encoder), |(mut batches, mut encoder)| async move {
+        futures::stream::try_unfold((batches, encoder), move |(mut batches, encoder)| async move {
             let Some(batch) = batches.next().await else { return Ok::<_, Error>(None) };
-            let messages = encoder.encode(&batch?)?;
+            let (messages, encoder) = encode_next(encoder, batch?, compression).await?;
             Ok(Some((messages, (batches, encoder))))
         });
     let rest = rest.flat_map(|result| {
@@ -207,6 +193,20 @@ pub fn encode_stream(
         })
     });
     Ok(futures::stream::once(async move { Ok(first) }).chain(rest).boxed())
+}
+
+/// Compressing takes long: that is done on a thread for it.
+async fn encode_next(
+    mut encoder: Encoder,
+    batch: RecordBatch,
+    compression: Compression,
+) -> Result<(Vec<Message>, Encoder), Error> {
+    if compression == Compression::None {
+        return Ok((encoder.encode(&batch)?, encoder));
+    }
+    let work = move || encoder.encode(&batch).map(|messages| (messages, encoder));
+    let gone = |_| Error::new(Code::Internal, "a thread that encodes ended without an answer");
+    tokio::task::spawn_blocking(work).await.map_err(gone)?
 }
 
 fn message(data: EncodedData) -> Message {

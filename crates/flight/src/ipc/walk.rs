@@ -2,9 +2,10 @@
 
 use std::collections::HashSet;
 
-use arrow_ipc::{CompressionType, FieldNode, MetadataVersion, RecordBatch};
+use arrow_ipc::{FieldNode, MetadataVersion, RecordBatch};
 
 use super::Bounds;
+use super::compression::Compression;
 use super::inspect::{limit, malformed};
 use super::layout::{Layout, Shape};
 use crate::error::Error;
@@ -34,13 +35,7 @@ impl<'a> Walk<'a> {
         version: MetadataVersion,
         defined: &'a HashSet<i64>,
     ) -> Result<Self, Error> {
-        let compressed = match batch.compression().map(|compression| compression.codec()) {
-            None => false,
-            Some(CompressionType::LZ4_FRAME | CompressionType::ZSTD) => true,
-            Some(other) => {
-                return Err(malformed(format!("compression kind {} is unknown", other.0)));
-            }
-        };
+        let compressed = Compression::of(batch)? != Compression::None;
         Ok(Walk {
             message,
             batch,

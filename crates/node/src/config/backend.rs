@@ -117,7 +117,7 @@ fn agree(reader: &mut Reader<'_>, backend: &Backend, mode: Mode) {
 /// Settings that belong to workers.
 const WORK: [&str; 5] = ["workers", "poll-interval", "queue", "processor", "sink"];
 /// Settings that belong to payloads.
-const PAYLOADS: [&str; 3] = ["memory-limit", "ttl", "advertise-addr"];
+const PAYLOADS: [&str; 4] = ["memory-limit", "ttl", "advertise-addr", "compression"];
 /// Settings that belong to what is kept.
 const KEPT: [&str; 2] = ["data-dir", "durability"];
 
@@ -130,7 +130,7 @@ pub(super) fn without_effect(reader: &mut Reader<'_>, mode: Mode, backend: Optio
         _ => &["max-retries", "max-live-bytes"],
     };
     // A coordinator sizes its limits by the memory there is.
-    const FLIGHT_ONLY: [&str; 2] = ["ttl", "advertise-addr"];
+    const FLIGHT_ONLY: [&str; 3] = ["ttl", "advertise-addr", "compression"];
     let (settings, owner): (Vec<&[&'static str]>, _) = match mode {
         Mode::All => return,
         Mode::Worker => (vec![&KEPT, &PAYLOADS, coordination, &["flight-uds"]], "the server"),

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use sheaf_connectors::SinkSpec;
+use sheaf_flight::ipc::Compression;
 use sheaf_store::Durability;
 use sheaf_telemetry::LogOptions;
 
@@ -71,6 +72,7 @@ pub struct Config {
     pub(super) security: SecurityConfig,
     pub(super) data_dir: PathBuf,
     pub(super) durability: Durability,
+    pub(super) compression: Compression,
     pub(super) memory_limit: u64,
     pub(super) max_live_bytes: u64,
     pub(super) ttl: Duration,
@@ -134,6 +136,11 @@ impl Config {
     /// What an acknowledgement survives.
     pub fn durability(&self) -> Durability {
         self.durability
+    }
+
+    /// In which codec payloads are kept that come uncompressed.
+    pub fn compression(&self) -> Compression {
+        self.compression
     }
 
     /// Most memory for payloads, in bytes.

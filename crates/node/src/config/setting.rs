@@ -155,6 +155,12 @@ pub const SETTINGS: &[Setting] = &[
         "What an acknowledgement survives: disk (a crash of the machine) or memory (nothing)",
     ),
     Setting::new(
+        "compression",
+        "CODEC",
+        "none",
+        "How payloads are kept that come uncompressed: none (as they come), lz4 or zstd",
+    ),
+    Setting::new(
         "memory-limit",
         "SIZE",
         "50%",

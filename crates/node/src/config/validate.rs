@@ -66,6 +66,7 @@ fn read(reader: &mut Reader<'_>, machine: &Machine) -> Option<Config> {
     }
     let data_dir = data_dir(reader);
     let durability = durability(reader);
+    let compression = reader.parse("compression");
     let memory_limit = reader.memory("memory-limit", MIN_MEMORY, machine);
     let max_live_bytes = max_live_bytes(reader);
     let ttl = reader.duration("ttl", MILLISECOND * 10..=DAY * 3_650);
@@ -93,6 +94,7 @@ fn read(reader: &mut Reader<'_>, machine: &Machine) -> Option<Config> {
         security,
         data_dir: data_dir?,
         durability: durability?,
+        compression: compression?,
         memory_limit: memory_limit?,
         max_live_bytes: max_live_bytes?,
         ttl: ttl?,

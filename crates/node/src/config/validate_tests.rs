@@ -5,6 +5,7 @@ use sheaf_retry::{Code, Retryable as _};
 use super::*;
 use crate::config::{Backend, Origin, Problems, ProcessorChoice};
 use sheaf_connectors::SinkSpec;
+use sheaf_flight::ipc::Compression;
 
 fn raw(settings: &[(&str, &str)]) -> RawConfig {
     let mut raw = RawConfig::default();
@@ -41,6 +42,7 @@ fn the_defaults_are_those_of_the_documents() {
     );
     assert_eq!(config.ttl(), HOUR);
     assert_eq!(config.durability(), Durability::Disk);
+    assert_eq!(config.compression(), Compression::None);
     assert_eq!(config.data_dir(), std::path::Path::new("./sheaf-data"));
     assert_eq!(config.memory_limit(), 4_000_000_000);
     assert_eq!(config.queues(), ["default"]);
@@ -80,6 +82,7 @@ fn each_wrong_value_is_named_with_what_is_allowed() {
         ("coordinator", "grpc://h:1", "mode all has its coordinator inside"),
         ("data-dir", "", "names no directory"),
         ("durability", "tape", "write memory or disk"),
+        ("compression", "gzip", "write none, lz4 or zstd"),
         ("memory-limit", "lots", "such as 100MB"),
         ("memory-limit", "0%", "1% to 100%"),
         ("memory-limit", "10KB", "at least 1 MB"),
@@ -162,6 +165,7 @@ fn every_mode_has_its_coordinator_and_its_settings() {
         (&[flight, ("coordinator", "embedded")][..], "no coordinator inside"),
         (&[flight, ("sink", "parquet:x")], "no effect in mode flight"),
         (&[("mode", "coordinator"), ("ttl", "1s")], "no effect in mode coordinator"),
+        (&[("mode", "coordinator"), ("compression", "lz4")], "no effect in mode coordinator"),
         (&[("mode", "coordinator"), named], "has its coordinator inside"),
         (&[flight, named, ("flight-addr", "0.0.0.0:1"), ("insecure", "true")], "--advertise-addr"),
         (&[flight, named], "--advertise-addr"),

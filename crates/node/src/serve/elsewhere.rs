@@ -9,8 +9,8 @@ use futures::stream::{self, BoxStream};
 use futures::{FutureExt as _, StreamExt as _};
 use sheaf_coordinator::{Coordinator, CoordinatorExt as _};
 use sheaf_flight::{
-    CallContext, CallOptions, ChannelPool, Descriptor, EndpointEntry, Error, FORWARDED,
-    FlightConnection, FlightEntry, Handler, MessageStream,
+    COMPRESSION, CallContext, CallOptions, ChannelPool, Descriptor, EndpointEntry, Error,
+    FORWARDED, FlightConnection, FlightEntry, Handler, MessageStream,
 };
 use sheaf_proto::BatchId;
 use sheaf_retry::{Code, Retryable as _};
@@ -130,11 +130,11 @@ fn here_not(what: &str) -> Error {
 
 /// Headers that a server passes on.
 fn onward(context: &CallContext) -> CallOptions {
-    let options = CallOptions::default().header(FORWARDED, "true");
-    match context.header("sheaf-checksums") {
-        Some(wanted) => options.header("sheaf-checksums", wanted),
-        None => options,
-    }
+    let passed = ["sheaf-checksums", COMPRESSION];
+    let passed = passed.into_iter().filter_map(|name| Some((name, context.header(name)?)));
+    passed.fold(CallOptions::default().header(FORWARDED, "true"), |options, (name, wanted)| {
+        options.header(name, wanted)
+    })
 }
 
 /// Whether to look no further than this process.

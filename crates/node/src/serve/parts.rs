@@ -159,6 +159,7 @@ pub(super) async fn open_store(
         .with_owner(owner)
         .with_budget(Budget::new(config.memory_limit()));
     options.ttl = config.ttl();
+    options.compression = config.compression();
     Ok(Store::open(options).await?)
 }
 

@@ -117,6 +117,10 @@ pub struct PayloadRecord {
     pub descriptor_metadata: ::prost::bytes::Bytes,
     #[prost(message, repeated, tag = "11")]
     pub messages: ::prost::alloc::vec::Vec<MessageRecord>,
+    /// Bytes of the messages as they are kept, where the store compressed some of
+    /// them; `bytes` and `checksum` are of what was put. Version 2.
+    #[prost(uint64, tag = "12")]
+    pub stored_bytes: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct MessageRecord {
@@ -132,6 +136,10 @@ pub struct MessageRecord {
     pub app_metadata: ::prost::bytes::Bytes,
     #[prost(uint64, tag = "6")]
     pub rows: u64,
+    /// Header of the message as it was put, where the store compressed it: what
+    /// is needed to give it back byte for byte. Version 2.
+    #[prost(bytes = "bytes", tag = "7")]
+    pub put_header: ::prost::bytes::Bytes,
 }
 /// What the store's journal of registrations says about one payload; the last
 /// one counts.

@@ -5,6 +5,8 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use bytes::Bytes;
+use sheaf_flight::Message;
+use sheaf_flight::ipc::{Bounds, Recoder};
 use sheaf_proto::BatchId;
 use sheaf_proto::storage::v1::MessageRecord;
 
@@ -36,8 +38,9 @@ pub fn payload_name(id: &BatchId) -> String {
 
 /// Reads a payload's file to its end and compares everything that is known of
 /// it: the CRC32C of its footer and of each message, xxh3-128 and length of
-/// the whole, and that it lies under `name`, as in a data directory. Takes
-/// 256 KiB of memory, and the footer's. Blocks.
+/// the whole as it was put, and that it lies under `name`, as in a data
+/// directory. Takes 256 KiB of memory, and the footer's; for a message that the
+/// store compressed as much as it has, compressed and not. Blocks.
 ///
 /// # Errors
 /// [`Error::Damaged`], which names the file; [`Error::FormatNewer`];
@@ -59,12 +62,16 @@ pub fn check_payload(path: &Path, name: &str) -> Result<CheckedPayload, Error> {
     let file = File::open(path).map_err(|error| io_error("read", path, error))?;
     let mut content = ContentHasher::default();
     let mut part = vec![0; PART];
+    let mut recoder = Recoder::new(Bounds::default());
     for (number, message) in record.messages.iter().enumerate() {
-        let crc = add(&file, message, &mut content, &mut part)
-            .map_err(|error| io_error("read", path, error))?;
-        if crc != Some(message.crc32c) {
-            return Err(damaged(format!("message {number} does not match its checksum")));
-        }
+        let added = match message.put_header.is_empty() {
+            true => add(&file, message, &mut content, &mut part),
+            false => add_restored(&file, message, &mut content, &mut recoder),
+        };
+        added.map_err(|fault| match fault {
+            Fault::Io(error) => io_error("read", path, error),
+            Fault::Damaged(detail) => damaged(format!("message {number} {detail}")),
+        })?;
     }
     let found = (content.checksum(), content.bytes());
     if found != (record.checksum.clone(), record.bytes) {
@@ -77,20 +84,38 @@ pub fn check_payload(path: &Path, name: &str) -> Result<CheckedPayload, Error> {
     Ok(CheckedPayload { id, checksum: record.checksum, bytes: record.bytes })
 }
 
-/// Adds a message to the sum of the content; its own CRC32C.
+/// Why a message is not what was put.
+enum Fault {
+    Io(std::io::Error),
+    Damaged(String),
+}
+
+impl From<std::io::Error> for Fault {
+    fn from(error: std::io::Error) -> Self {
+        Fault::Io(error)
+    }
+}
+
+/// That a message has the CRC32C of its record.
+fn compare(crc: u32, message: &MessageRecord) -> Result<(), Fault> {
+    match crc == message.crc32c {
+        true => Ok(()),
+        false => Err(Fault::Damaged("does not match its checksum".to_owned())),
+    }
+}
+
+/// Adds a message to the sum of the content, and compares its own CRC32C.
 fn add(
     file: &File,
     message: &MessageRecord,
     content: &mut ContentHasher,
     part: &mut [u8],
-) -> std::io::Result<Option<u32>> {
-    let Some((header_at, mut at, end)) = record::range(message) else { return Ok(None) };
-    // The record was found to lie inside the file.
-    let mut header = vec![0; usize::try_from(message.header_length).unwrap_or(0)];
-    file.read_exact_at(&mut header, header_at)?;
+) -> Result<(), Fault> {
+    let (header_at, mut at, end) = range_of(message)?;
+    let header = read(file, header_at, u64::from(message.header_length))?;
     let mut crc = crc32c::crc32c(&header);
     crc = crc32c::crc32c_append(crc, &message.app_metadata);
-    content.begin(&Bytes::from(header), &message.app_metadata, message.body_length);
+    content.begin(&header, &message.app_metadata, message.body_length);
     while at < end {
         let length = usize::try_from(end - at).unwrap_or(usize::MAX).min(part.len());
         let piece = &mut part[..length];
@@ -99,5 +124,35 @@ fn add(
         content.body(piece);
         at += length as u64;
     }
-    Ok(Some(crc))
+    compare(crc, message)
+}
+
+/// The same of a message that the store compressed: the sum is over what was put.
+fn add_restored(
+    file: &File,
+    message: &MessageRecord,
+    content: &mut ContentHasher,
+    recoder: &mut Recoder,
+) -> Result<(), Fault> {
+    let (header_at, body_at, end) = range_of(message)?;
+    let header = read(file, header_at, u64::from(message.header_length))?;
+    let mut kept = Message::new(header, read(file, body_at, end - body_at)?);
+    kept.app_metadata = message.app_metadata.clone();
+    compare(record::crc_of(&kept), message)?;
+    let restored = recoder
+        .restore(&kept, &message.put_header)
+        .map_err(|error| Fault::Damaged(format!("does not decompress: {}", error.message())))?;
+    content.add(&restored);
+    Ok(())
+}
+
+fn range_of(message: &MessageRecord) -> Result<(u64, u64, u64), Fault> {
+    record::range(message).ok_or_else(|| Fault::Damaged("is outside the file".to_owned()))
+}
+
+/// A part of the file; the record was found to lie inside it.
+fn read(file: &File, at: u64, length: u64) -> std::io::Result<Bytes> {
+    let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+    file.read_exact_at(&mut bytes, at)?;
+    Ok(Bytes::from(bytes))
 }

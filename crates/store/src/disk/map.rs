@@ -15,6 +15,7 @@ use sheaf_flight::Message;
 use sheaf_proto::storage::v1::PayloadRecord;
 
 use super::record::{self, Broken, TRAILER};
+use crate::kept::Kept;
 
 /// Read from the disk at once while messages are served: long enough that
 /// asking for it costs nothing beside it.
@@ -133,8 +134,8 @@ impl MappedFile {
     }
 
     /// Its messages in order.
-    pub(crate) fn messages(&self) -> impl Iterator<Item = Message> {
-        (0..).map_while(|number| self.message(number))
+    pub(crate) fn all(&self) -> impl Iterator<Item = Kept> {
+        (0..).map_while(|number| self.kept(number))
     }
 
     /// The whole file: no bytes are copied.
@@ -142,8 +143,15 @@ impl MappedFile {
         self.bytes.clone()
     }
 
+    /// A message as it is kept: no bytes of it are copied.
+    pub(crate) fn kept(&self, number: usize) -> Option<Kept> {
+        let message = self.message(number)?;
+        let put_header = self.record.messages.get(number)?.put_header.clone();
+        Some(Kept { message, put_header })
+    }
+
     /// A message: no bytes are copied.
-    pub(crate) fn message(&self, number: usize) -> Option<Message> {
+    fn message(&self, number: usize) -> Option<Message> {
         let record = self.record.messages.get(number)?;
         let (header, body, end) = record::range(record)?;
         let slice = |from: u64, to: u64| {

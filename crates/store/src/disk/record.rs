@@ -17,8 +17,16 @@ const CRC_KEY: &str = "sheaf.payload.crc32c";
 /// per field, would see wrong values.
 const DICTIONARIES_KEY: &str = "sheaf.dictionaries";
 
-/// Format of [`PayloadRecord`] and of the file around it.
-pub(crate) const RECORD_VERSION: u32 = 1;
+/// The newest format of [`PayloadRecord`] and of the file around it that is read.
+pub(crate) const RECORD_VERSION: u32 = 2;
+/// The format of a payload of which nothing was compressed by the store.
+const PLAIN_VERSION: u32 = 1;
+
+/// The oldest format that says all there is to say: who reads only that is to
+/// refuse others, and no more than these.
+pub(crate) fn version_for(is_shrunk: bool) -> u32 {
+    if is_shrunk { RECORD_VERSION } else { PLAIN_VERSION }
+}
 
 /// Footer length and magic.
 pub(super) const TRAILER: u64 = 10;

@@ -4,13 +4,13 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sheaf_flight::Message;
 use sheaf_flight::ipc::Kind;
 use sheaf_proto::storage::v1::{MessageRecord, PayloadRecord};
 
 use super::io::Disk;
 use super::record::{self, Block};
 use crate::error::{Error, io_error};
+use crate::kept::Kept;
 
 /// Bodies begin at multiples of this, so that their buffers do in memory too.
 const ALIGN: u64 = 64;
@@ -33,7 +33,7 @@ pub(crate) struct FileWriter {
 /// A message with what was found out about it.
 #[derive(Clone, Debug)]
 pub(crate) struct Checked {
-    pub(crate) message: Message,
+    pub(crate) kept: Kept,
     pub(crate) kind: Kind,
     pub(crate) rows: u64,
     pub(crate) crc: u32,
@@ -57,7 +57,7 @@ impl FileWriter {
     }
 
     pub(crate) fn append(&mut self, checked: &Checked) -> Result<(), Error> {
-        let Checked { message, kind, rows, crc } = checked;
+        let Checked { kept: Kept { message, put_header }, kind, rows, crc } = checked;
         let header_length = u32::try_from(message.header.len())
             .map_err(|_| Error::Invalid("a message header of 4 GiB or more".to_owned()))?;
         let record = MessageRecord {
@@ -67,6 +67,7 @@ impl FileWriter {
             crc32c: *crc,
             app_metadata: message.app_metadata.clone(),
             rows: *rows,
+            put_header: put_header.clone(),
         };
         if *kind != Kind::Metadata {
             let start = self.at;

@@ -1,5 +1,6 @@
 //! The namespace `batches`.
 
+use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -7,8 +8,8 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use sheaf_flight::{
-    CallContext, Descriptor, EndpointEntry, Error, FlightEntry, Handler, Message, MessageStream,
-    REUSE_CONNECTION, invalid,
+    COMPRESSION, CallContext, Descriptor, EndpointEntry, Error, FlightEntry, Handler, Message,
+    MessageStream, REUSE_CONNECTION, invalid,
 };
 use sheaf_proto::BatchId;
 use sheaf_retry::{Code, Retryable as _, Throttle};
@@ -34,8 +35,8 @@ const PAGE: usize = 1_000;
 ///
 /// | call | with |
 /// |---|---|
-/// | DoPut | `["batches"]` or `["batches", ID]`; headers `sheaf-durability: memory\|disk` and `sheaf-register: true\|false`; answers a [`PutReceipt`](crate::PutReceipt) as JSON |
-/// | DoGet | a [`Ticket`]; header `sheaf-checksums: none\|crc32c` |
+/// | DoPut | `["batches"]` or `["batches", ID]`; headers `sheaf-durability: memory\|disk`, `sheaf-register: true\|false` and `sheaf-compression: none\|lz4\|zstd`; answers a [`PutReceipt`](crate::PutReceipt) as JSON |
+/// | DoGet | a [`Ticket`]; headers `sheaf-checksums: none\|crc32c` and `sheaf-compression:` [`Bodies`](crate::Bodies) |
 /// | GetFlightInfo | `["batches", ID]`; header `sheaf-shared-memory: true\|false` |
 /// | ListFlights | a [`Filter`] as JSON, or nothing |
 /// | DoExchange | `["batches", "echo"]`: sends back what it receives, once it is seen to be a valid stream, and stores nothing |
@@ -52,6 +53,21 @@ const PAGE: usize = 1_000;
 /// With `sheaf-shared-memory: true` the endpoint of a GetFlightInfo names, after
 /// the connection itself, where a program of this machine gets the payload as
 /// a file to map, if the server offers that: see [`SharedMemory`].
+///
+/// With `sheaf-compression: zstd` a DoPut has the store compress once what comes
+/// uncompressed; `none` keeps it as it comes, whatever the store's default, and
+/// what comes compressed is kept as it comes in any case. The payload's content
+/// is what was put, not how it is kept: checksum and `bytes` of the receipt are
+/// of that, a repeated put is the same put, and only `stored_bytes` and the
+/// `total_bytes` of a FlightInfo say what is kept.
+///
+/// A DoGet without the header sends the bodies as they are kept.
+/// `sheaf-compression: zstd, lz4` says which codecs the client reads, the best
+/// one first: a body that is kept in one of them is sent as it is, any other in
+/// the first. So `none` alone is for clients that read no codec at all, and
+/// `zstd, none` for those that read Zstandard where it is, and do not want
+/// anything compressed for them. `as-put` gives back the messages that were
+/// put, byte for byte.
 ///
 /// Puts refused for a full disk or memory, or for a fault of this machine, are
 /// logged as warnings, at most 20 a second; the next line says how many were
@@ -107,7 +123,7 @@ impl StoreHandler {
             }
         };
         let register = is_set(context, "sheaf-register")?;
-        Ok(PutOptions { durability, register })
+        Ok(PutOptions { durability, register, compression: compression(context)? })
     }
 
     fn entry(&self, info: PayloadInfo) -> FlightEntry {
@@ -119,6 +135,7 @@ fn entry(store: &Store, info: PayloadInfo) -> FlightEntry {
     let endpoint = endpoint(store, &info, Ticket::whole(info.id.clone()).to_string());
     let app_metadata = serde_json::json!({
         "batch_id": info.id,
+        "bytes": info.bytes,
         "checksum": info.checksum,
         "schema_fingerprint": info.schema_fingerprint,
         "messages": info.messages,
@@ -128,7 +145,8 @@ fn entry(store: &Store, info: PayloadInfo) -> FlightEntry {
         path: vec![NAMESPACE.to_owned(), info.id.to_string()],
         schema: info.schema,
         total_records: i64::try_from(info.rows).unwrap_or(i64::MAX),
-        total_bytes: i64::try_from(info.bytes).unwrap_or(i64::MAX),
+        // Of what a get without headers sends.
+        total_bytes: i64::try_from(info.stored_bytes).unwrap_or(i64::MAX),
         endpoints: vec![endpoint],
         ordered: true,
         app_metadata: Bytes::from(app_metadata.to_string()),
@@ -147,6 +165,15 @@ fn is_set(context: &CallContext, name: &str) -> Result<bool, Error> {
 fn endpoint(store: &Store, info: &PayloadInfo, ticket: String) -> EndpointEntry {
     let expires_at_micros = Some(store.expires_at(info).as_micros());
     EndpointEntry { ticket, locations: Vec::new(), expires_at_micros }
+}
+
+/// What the header `sheaf-compression` says, of a put or of a get.
+fn compression<T: FromStr<Err = Error>>(context: &CallContext) -> Result<Option<T>, Error> {
+    let parsed = context.header(COMPRESSION).map(|text| {
+        let refuse = |error: Error| invalid(format!("header {COMPRESSION}: {}", error.message()));
+        text.parse().map_err(refuse)
+    });
+    parsed.transpose()
 }
 
 fn with_checksum(mut message: Message) -> Message {
@@ -186,7 +213,8 @@ impl Handler for StoreHandler {
     }
 
     async fn get(&self, context: &CallContext, ticket: &str) -> Result<MessageStream, Error> {
-        let ticket: Ticket = ticket.parse()?;
+        let mut ticket: Ticket = ticket.parse()?;
+        ticket.options.bodies = compression(context)?.unwrap_or_default();
         let checksums = match context.header("sheaf-checksums") {
             None | Some("none") => false,
             Some("crc32c") => true,

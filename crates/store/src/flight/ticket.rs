@@ -33,7 +33,8 @@ const ENCODED: &AsciiSet =
 pub struct Ticket {
     /// The payload.
     pub id: BatchId,
-    /// The part of it.
+    /// The part of it. The text does not say in which compression: a header
+    /// of the call does.
     pub options: ReadOptions,
 }
 
@@ -96,7 +97,7 @@ impl FromStr for Ticket {
 impl fmt::Display for Ticket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{NAMESPACE}/{}", self.id)?;
-        let ReadOptions { columns, offset, limit, from_message } = &self.options;
+        let ReadOptions { columns, offset, limit, from_message, bodies: _ } = &self.options;
         let mut parts = Vec::new();
         if let Some(columns) = columns {
             let names: Vec<_> =

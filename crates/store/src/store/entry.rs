@@ -4,18 +4,18 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use sheaf_flight::Message;
 use sheaf_retry::Timestamp;
 
 use crate::budget::Held;
 use crate::disk::MappedFile;
+use crate::kept::Kept;
 use crate::payload::{Durability, PayloadInfo};
 use crate::retention::{Asked, Place as RegistrationPlace};
 
 /// Its messages in memory.
 #[derive(Clone)]
 pub(crate) struct Resident {
-    pub(crate) messages: Arc<[Message]>,
+    pub(crate) messages: Arc<[Kept]>,
     pub(crate) held: Arc<Held>,
     /// Where the messages lie, where other processes may map that.
     pub(crate) segment: Option<Arc<MappedFile>>,

@@ -150,6 +150,7 @@ mod tests {
                 id,
                 rows: 0,
                 bytes: 0,
+                stored_bytes: 0,
                 messages: 0,
                 checksum: String::new(),
                 schema_fingerprint: String::new(),

@@ -4,15 +4,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use sheaf_flight::Message;
-use sheaf_flight::ipc::{Bounds, Kind, StreamValidator};
+use sheaf_flight::ipc::{Compression, Kind, StreamValidator};
 use sheaf_proto::storage::v1::PayloadRecord;
 
+use super::recode::Shrinker;
 use super::spill::Reserved;
 use super::{Inner, room};
 use crate::budget::{Held, compact};
 use crate::content::ContentHasher;
-use crate::disk::{Checked, FileWriter, RECORD_VERSION, crc_of};
+use crate::disk::{Checked, FileWriter, crc_of, version_for};
 use crate::error::Error;
+use crate::kept::Kept;
 
 /// What a message takes besides its bytes, here, in the index and in the
 /// budget itself: without it, a million empty ones would cost nothing.
@@ -22,6 +24,9 @@ const MESSAGE_OVERHEAD: u64 = 256;
 pub(crate) struct Intake {
     validator: StreamValidator,
     content: ContentHasher,
+    shrinker: Shrinker,
+    /// Bytes of the messages as they are kept.
+    stored_bytes: u64,
     held: Held,
     /// Messages that are in memory: all of them, or those after the last that
     /// was written where there is a writer.
@@ -40,6 +45,7 @@ pub(crate) struct Summary {
     pub(crate) checksum: String,
     pub(crate) rows: u64,
     pub(crate) bytes: u64,
+    pub(crate) stored_bytes: u64,
     pub(crate) messages: u64,
     pub(crate) replaced: bool,
 }
@@ -54,8 +60,11 @@ pub(crate) struct Taken {
 }
 
 impl Intake {
-    pub(crate) fn new(inner: &Arc<Inner>, bounds: Bounds) -> Self {
+    pub(crate) fn new(inner: &Arc<Inner>, compression: Compression) -> Self {
+        let bounds = inner.options.bounds.clone();
         Intake {
+            shrinker: Shrinker::new(compression, bounds.clone()),
+            stored_bytes: 0,
             validator: StreamValidator::new(bounds),
             content: ContentHasher::default(),
             held: Held::new(&inner.account),
@@ -75,12 +84,23 @@ impl Intake {
             self.schema = Bytes::copy_from_slice(&message.header);
         }
         self.hold(inner, &message).await?;
-        let crc = crc_of(&message);
-        self.waiting.push(Checked { message, kind: outline.kind, rows: outline.rows, crc });
+        let kept = self.shrink(inner, message).await?;
+        self.stored_bytes += kept.sent_len();
+        let crc = crc_of(&kept.message);
+        self.waiting.push(Checked { kept, kind: outline.kind, rows: outline.rows, crc });
         if self.writer.is_some() {
             self.write_on(inner).await?;
         }
         Ok(())
+    }
+
+    /// Compresses a message that is counted, where that is wanted and pays.
+    async fn shrink(&mut self, inner: &Arc<Inner>, message: Message) -> Result<Kept, Error> {
+        let kept = self.shrinker.shrink(inner, message.clone()).await?;
+        if kept.is_shrunk() {
+            self.held.exchange(&message, &kept);
+        }
+        Ok(kept)
     }
 
     /// Has the message counted: makes room for it, or writes on what came
@@ -108,7 +128,7 @@ impl Intake {
     /// Moves what is in memory to a file under a temporary name.
     async fn write_on(&mut self, inner: &Arc<Inner>) -> Result<(), Error> {
         let Some(directory) = &inner.directory else { return Err(Error::NoDirectory) };
-        let bytes = |checked: &Checked| checked.message.len() as u64;
+        let bytes = |checked: &Checked| checked.kept.message.len() as u64;
         self.reserved.grow(self.waiting.iter().map(bytes).sum())?;
         let (disk, path) = (inner.disk.clone(), directory.temporary());
         let reserved = std::mem::replace(&mut self.reserved, Reserved::new(inner));
@@ -143,6 +163,7 @@ impl Intake {
             checksum: self.content.checksum(),
             rows: self.validator.rows(),
             bytes: self.content.bytes(),
+            stored_bytes: self.stored_bytes,
             messages: self.validator.messages() - 1,
             replaced: self.validator.has_replacement(),
         };
@@ -153,15 +174,24 @@ impl Intake {
 
 impl Summary {
     pub(crate) fn record(&self, id: &str, created_at: u64) -> PayloadRecord {
+        let (version, stored_bytes) = recorded(self.bytes, self.stored_bytes);
         PayloadRecord {
-            version: RECORD_VERSION,
+            version,
             id: id.to_owned(),
             rows: self.rows,
             bytes: self.bytes,
+            stored_bytes,
             checksum: self.checksum.clone(),
             schema_fingerprint: self.schema_fingerprint.clone(),
             created_at,
             ..PayloadRecord::default()
         }
     }
+}
+
+/// Format and `stored_bytes` of a record. Compressed messages are shorter, so
+/// the two numbers differ where there are any.
+pub(crate) fn recorded(bytes: u64, stored_bytes: u64) -> (u32, u64) {
+    let is_shrunk = bytes != stored_bytes;
+    (version_for(is_shrunk), if is_shrunk { stored_bytes } else { 0 })
 }

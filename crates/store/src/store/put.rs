@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use futures::StreamExt as _;
-use sheaf_flight::{Message, MessageStream};
+use sheaf_flight::MessageStream;
 use sheaf_proto::BatchId;
 
 use super::entry::{Entry, Place, Resident, Stored};
 use super::intake::{Intake, Taken};
 use super::{Inner, Store, room};
 use crate::budget::Held;
+use crate::disk::Checked;
 use crate::error::Error;
 use crate::options::{PutOptions, PutReceipt};
 use crate::payload::{Durability, PayloadInfo};
@@ -20,7 +21,8 @@ impl Store {
     ///
     /// Idempotent by content: the same bytes under the same name are stored
     /// once, and each put of them succeeds. That holds for puts at the same
-    /// time as well. A put that asks for more durability than the payload has
+    /// time as well, and whatever the store does to keep it small. A put that
+    /// asks for more durability than the payload has
     /// gives it that. Dropping the call before the end of the stream leaves
     /// nothing; after it, the payload may be stored nevertheless.
     ///
@@ -68,7 +70,8 @@ impl Store {
             return Err(Error::NoDirectory);
         }
         let id = id.unwrap_or_else(|| BatchId::generate(inner.now().as_millis()));
-        let mut intake = Intake::new(inner, inner.options.bounds.clone());
+        let compression = options.compression.unwrap_or(inner.options.compression);
+        let mut intake = Intake::new(inner, compression);
         while let Some(message) = messages.next().await {
             intake.push(inner, message?).await?;
         }
@@ -106,6 +109,7 @@ async fn publish(
         id: id.clone(),
         rows: summary.rows,
         bytes: summary.bytes,
+        stored_bytes: summary.stored_bytes,
         messages: summary.messages,
         checksum: summary.checksum,
         schema_fingerprint: summary.schema_fingerprint,
@@ -163,9 +167,7 @@ async fn store(
 ) -> Result<Place, Error> {
     let Taken { summary, messages, held, writer, reserved } = taken;
     if durability == Durability::Memory && writer.is_none() {
-        let messages: Arc<[Message]> =
-            messages.into_iter().map(|checked| checked.message).collect();
-        let memory = Some(Resident { messages, held: Arc::new(held), segment: None });
+        let memory = Some(resident(messages, held));
         return Ok(Place { memory, ..Place::default() });
     }
     let durable = durability == Durability::Disk;
@@ -180,13 +182,14 @@ async fn store(
         durable,
     };
     let (file, messages) = super::spill::write(inner, new, (writer, reserved), messages).await?;
-    let memory = whole.then(|| {
-        let messages: Arc<[Message]> =
-            messages.into_iter().map(|checked| checked.message).collect();
-        Resident { messages, held: Arc::new(held), segment: None }
-    });
+    let memory = whole.then(|| resident(messages, held));
     let file: Option<Stored> = Some(file);
     Ok(Place { memory, file, ..Place::default() })
+}
+
+fn resident(messages: Vec<Checked>, held: Held) -> Resident {
+    let messages = messages.into_iter().map(|checked| checked.kept).collect();
+    Resident { messages, held: Arc::new(held), segment: None }
 }
 
 fn receipt(info: &PayloadInfo, created: bool) -> PutReceipt {
@@ -194,6 +197,7 @@ fn receipt(info: &PayloadInfo, created: bool) -> PutReceipt {
         batch_id: info.id.clone(),
         rows: info.rows,
         bytes: info.bytes,
+        stored_bytes: info.stored_bytes,
         checksum: info.checksum.clone(),
         created,
     }

@@ -4,22 +4,27 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use futures::stream;
+use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _};
+use sheaf_flight::MessageStream;
 use sheaf_flight::ipc::{Kind, inspect};
-use sheaf_flight::{Message, MessageStream};
 use sheaf_proto::BatchId;
 
 use super::entry::{Entry, Resident};
-use super::{Inner, Store, select};
+use super::{Inner, Store, recode, select};
+use crate::bodies::Bodies;
 use crate::disk::{Broken, MappedFile, OpenError};
 use crate::error::{Error, io_error};
+use crate::kept::Kept;
 use crate::options::ReadOptions;
 
 impl Store {
-    /// Opens a payload: the schema first, then the messages as they were put.
+    /// Opens a payload: the schema first, then the messages as they are stored,
+    /// which is as they were put unless the store compressed them.
     ///
     /// Without options no bytes are copied or decoded. `columns`, `offset` and
     /// `limit` decode, cut and encode anew, with the schema's metadata kept.
+    /// `bodies` compresses and decompresses, one message at a time.
     /// The stream goes on to its end even if the payload is deleted meanwhile.
     ///
     /// # Errors
@@ -35,17 +40,21 @@ impl Store {
         }
         let source = source(inner, &entry).await?;
         inner.metrics.reads.inc();
-        if options.is_verbatim() {
-            return Ok(verbatim(source, options.from_message));
+        if options.is_whole() {
+            let messages = messages_after(source, options.from_message);
+            return Ok(match options.bodies {
+                Bodies::Stored => {
+                    messages.map_ok(|kept| kept.message).map_err(sheaf_flight::Error::from).boxed()
+                }
+                _ => recode::recoded(inner, messages, &options.bodies),
+            });
         }
         if options.from_message > 0 {
             let text = "from_message cannot be combined with columns, offset or limit";
             return Err(Error::Invalid(text.to_owned()));
         }
-        // What one message unfolds to has to fit into memory too.
-        let mut bounds = inner.options.bounds.clone();
-        bounds.max_decoded_bytes = bounds.max_decoded_bytes.min(inner.account.limit());
-        select::select(source, options, bounds)
+        let turns = Arc::clone(&inner.turns);
+        select::select(source, options, inner.decode_bounds(), turns)
     }
 }
 
@@ -57,10 +66,10 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    pub(crate) fn get(&self, number: usize) -> Option<Message> {
+    pub(crate) fn get(&self, number: usize) -> Option<Kept> {
         match self {
             Source::Memory(resident) => resident.messages.get(number).cloned(),
-            Source::File(mapped) => mapped.message(number),
+            Source::File(mapped) => mapped.kept(number),
         }
     }
 
@@ -79,7 +88,7 @@ impl Source {
     }
 
     /// All in order; an error is the last. Blocks.
-    pub(crate) fn messages(&self) -> impl Iterator<Item = Result<Message, Error>> {
+    pub(crate) fn messages(&self) -> impl Iterator<Item = Result<Kept, Error>> {
         let mut loaded = 0;
         (0..).map_while(move |number| {
             if number >= loaded {
@@ -93,6 +102,9 @@ impl Source {
     }
 }
 
+/// Messages as they are kept.
+pub(super) type KeptStream = BoxStream<'static, Result<Kept, Error>>;
+
 /// Where a reader of a file is.
 struct Verbatim {
     source: Source,
@@ -103,16 +115,16 @@ struct Verbatim {
 }
 
 impl Verbatim {
-    async fn step(mut self) -> Result<Option<(Message, Self)>, Error> {
+    async fn step(mut self) -> Result<Option<(Kept, Self)>, Error> {
         loop {
             let number = self.next;
             if number >= self.loaded {
                 self = self.load().await?;
             }
-            let Some(message) = self.source.get(number) else { return Ok(None) };
+            let Some(kept) = self.source.get(number) else { return Ok(None) };
             self.next += 1;
-            if is_wanted(number, &message, self.from_message) {
-                return Ok(Some((message, self)));
+            if is_wanted(number, &kept, self.from_message) {
+                return Ok(Some((kept, self)));
             }
         }
     }
@@ -128,28 +140,26 @@ impl Verbatim {
 
 /// Number 0 is the schema, `from_message` counts from the one after it; the
 /// dictionaries of what comes are always needed.
-fn is_wanted(number: usize, message: &Message, from_message: u64) -> bool {
+fn is_wanted(number: usize, kept: &Kept, from_message: u64) -> bool {
     let is_dictionary = || {
-        inspect(&message.header)
+        inspect(&kept.message.header)
             .is_ok_and(|outline| matches!(outline.kind, Kind::Dictionary { .. }))
     };
     number == 0 || number as u64 > from_message || is_dictionary()
 }
 
-fn verbatim(source: Source, from_message: u64) -> MessageStream {
+fn messages_after(source: Source, from_message: u64) -> KeptStream {
     match source {
         Source::Memory(resident) => {
             let all = (0..).map_while(move |number| {
-                resident.messages.get(number).map(|message| (number, message.clone()))
+                resident.messages.get(number).map(|kept| (number, kept.clone()))
             });
-            let wanted =
-                all.filter(move |(number, message)| is_wanted(*number, message, from_message));
-            stream::iter(wanted.map(|(_, message)| Ok(message))).boxed()
+            let wanted = all.filter(move |(number, kept)| is_wanted(*number, kept, from_message));
+            stream::iter(wanted.map(|(_, kept)| Ok(kept))).boxed()
         }
         Source::File(_) => {
             let reader = Verbatim { source, from_message, next: 0, loaded: 0 };
-            let messages = stream::try_unfold(reader, Verbatim::step);
-            messages.map_err(sheaf_flight::Error::from).boxed()
+            stream::try_unfold(reader, Verbatim::step).boxed()
         }
     }
 }

@@ -123,7 +123,7 @@ async fn move_to_segment(inner: &Arc<Inner>, id: &BatchId) -> Result<(), Error> 
             }
             let held = room_for(&inner, &entry).await?;
             let mapped = Arc::new(spill::copy_to_memory(&inner, &entry).await?);
-            let messages = mapped.messages().collect();
+            let messages = mapped.all().collect();
             let resident = Resident { messages, held: Arc::new(held), segment: Some(mapped) };
             entry.place().memory = Some(resident);
             inner.measure();
@@ -137,7 +137,7 @@ async fn move_to_segment(inner: &Arc<Inner>, id: &BatchId) -> Result<(), Error> 
 /// Counts what the segment is going to take, beside what the payload has now.
 async fn room_for(inner: &Arc<Inner>, entry: &Entry) -> Result<Held, Error> {
     let info = entry.as_put();
-    let bytes = info.bytes + (info.messages + 1) * PER_MESSAGE + PER_FILE + {
+    let bytes = info.stored_bytes + (info.messages + 1) * PER_MESSAGE + PER_FILE + {
         // Once as the first message, once in the footer.
         2 * info.schema.len() as u64
     };

@@ -10,10 +10,11 @@ use sheaf_proto::BatchId;
 use sheaf_proto::storage::v1::PayloadRecord;
 
 use super::entry::{Entry, Stored};
+use super::intake::recorded;
 use super::{Inner, read};
 use crate::disk::{
-    AnonymousMemory, Checked, FileWriter, MappedFile, Names, OpenError, RECORD_VERSION, crc_of,
-    remove_quietly, seal,
+    AnonymousMemory, Checked, FileWriter, MappedFile, Names, OpenError, crc_of, remove_quietly,
+    seal,
 };
 use crate::error::{Error, io_error};
 
@@ -35,7 +36,11 @@ pub(crate) async fn write(
     messages: Vec<Checked>,
 ) -> Result<(Stored, Vec<Checked>), Error> {
     let Some(directory) = &inner.directory else { return Err(Error::NoDirectory) };
-    reserved.grow(new.record.bytes.saturating_sub(reserved.bytes))?;
+    let bytes = match new.record.stored_bytes {
+        0 => new.record.bytes,
+        stored => stored,
+    };
+    reserved.grow(bytes.saturating_sub(reserved.bytes))?;
     let result = write_reserved(inner, directory, new, writer, messages).await;
     if let Ok((stored, _)) = &result {
         reserved.becomes(stored.length);
@@ -181,19 +186,21 @@ async fn described(
 ) -> Result<(NewFile, Vec<Checked>), Error> {
     let source = read::source(inner, entry).await?;
     let check = move || {
-        let checked = source.messages().map(|message| {
-            let message = message?;
-            let outline = inspect(&message.header)?;
-            let crc = crc_of(&message);
-            Ok(Checked { message, kind: outline.kind, rows: outline.rows, crc })
+        let checked = source.messages().map(|kept| {
+            let kept = kept?;
+            let outline = inspect(&kept.message.header)?;
+            let crc = crc_of(&kept.message);
+            Ok(Checked { kept, kind: outline.kind, rows: outline.rows, crc })
         });
         checked.collect::<Result<Vec<_>, Error>>()
     };
     // Reads every byte: nothing for a thread that others wait on.
     let messages = tokio::task::spawn_blocking(check).await.map_err(|_| Error::TaskLost)??;
     let info = entry.as_put();
+    let (version, stored_bytes) = recorded(info.bytes, info.stored_bytes);
     let record = PayloadRecord {
-        version: RECORD_VERSION,
+        version,
+        stored_bytes,
         id: info.id.to_string(),
         rows: info.rows,
         bytes: info.bytes,

@@ -4,6 +4,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use futures::{StreamExt as _, TryStreamExt as _};
+use sheaf_flight::ipc::{Compression, compression_of};
 use sheaf_flight::{CallOptions, Exposure, FlightRouter, Limits, Listener, Server, ServerHandle};
 use sheaf_retry::{Code, Retryable as _, SystemClock};
 use sheaf_store::{
@@ -12,7 +13,7 @@ use sheaf_store::{
 };
 use sheaf_testkit::TempDir;
 
-use crate::support::{batch, id, messages, stream_of};
+use crate::support::{batch, id, messages, rows, stream_of};
 
 struct Running {
     server: ServerHandle,
@@ -229,4 +230,70 @@ async fn messages_carry_their_checksum_where_the_client_asks_for_it() {
     let error = get("md5").await.unwrap_err();
     assert_eq!(error.code(), Code::InvalidArgument, "{error}");
     assert!(error.to_string().contains("\"md5\""), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn compression_is_asked_for_in_both_directions() {
+    let running = start_with(Durability::Disk, Options::new(SystemClock::shared())).await;
+    let Running { client, .. } = &running;
+    let batches = [batch(1, 3_000), batch(2, 20)];
+    let schema = batches[0].schema();
+    let put = async |name: &str, how: ClientPut| {
+        client.put(Some(&id(name)), schema.clone(), &batches, how).await.unwrap()
+    };
+    let plain = put("plain", ClientPut::default()).await;
+    let came = put("came", ClientPut::default().with_compression(Compression::Lz4)).await;
+    let kept = put("kept", ClientPut::default().with_stored_compression(Compression::Zstd)).await;
+    assert_eq!(plain.stored_bytes, plain.bytes);
+    assert!(came.bytes * 2 < plain.bytes && came.stored_bytes == came.bytes, "{came:?}");
+    assert_eq!((&kept.checksum, kept.bytes), (&plain.checksum, plain.bytes));
+    assert!(kept.stored_bytes * 2 < kept.bytes, "{kept:?}");
+    let info = client.info(&id("kept")).await.unwrap();
+    assert_eq!(info.total_bytes, i64::try_from(kept.stored_bytes).unwrap());
+
+    let read = async |name: &str, wanted: &str| -> Vec<_> {
+        let options = ReadOptions::default().with_bodies(wanted.parse().unwrap());
+        client.read(&id(name), &options).await.unwrap().try_collect().await.unwrap()
+    };
+    let sent = read("plain", "none").await;
+    assert_eq!(
+        sent,
+        client.get_messages(&id("plain")).await.unwrap().try_collect::<Vec<_>>().await.unwrap()
+    );
+    assert_eq!((read("kept", "as-put").await, read("kept", "none").await), (sent.clone(), sent));
+    for name in ["plain", "came", "kept"] {
+        for (wanted, codec) in [("lz4", Compression::Lz4), ("zstd", Compression::Zstd)] {
+            let got = read(name, wanted).await;
+            let codecs: Vec<_> =
+                got.iter().map(|one| compression_of(&one.header).unwrap()).collect();
+            assert!(codecs.contains(&codec), "{name} {wanted}: {codecs:?}");
+            assert_eq!(rows(&got).await, batches);
+        }
+    }
+    // The checksum is of the bytes as sent.
+    let options = CallOptions::default()
+        .header("sheaf-checksums", "crc32c")
+        .header("sheaf-compression", "lz4");
+    let got: Vec<_> = client
+        .connection()
+        .get("batches/kept", &options)
+        .await
+        .unwrap()
+        .try_collect()
+        .await
+        .unwrap();
+    for message in got {
+        let crc =
+            crc32c::crc32c_append(crc32c::crc32c(&message.header), &message.contiguous_body());
+        assert_eq!(message.app_metadata, format!("{{\"crc32c\":\"{crc:08x}\"}}"));
+    }
+    for (wrong, says) in
+        [("gzip", "is no codec"), ("as-put,lz4", "is no codec"), ("", "write as-put")]
+    {
+        let options = CallOptions::default().header("sheaf-compression", wrong);
+        let error = client.connection().get("batches/kept", &options).await.err().unwrap();
+        assert_eq!(error.code(), Code::InvalidArgument, "{wrong}: {error}");
+        assert!(error.message().contains("header sheaf-compression: "), "{error}");
+        assert!(error.message().contains(says), "{error}");
+    }
 }

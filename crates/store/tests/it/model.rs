@@ -5,16 +5,17 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use sheaf_flight::Message;
+use sheaf_flight::ipc::Compression;
 use sheaf_retry::{Code, Retryable as _};
-use sheaf_store::{Budget, Durability, Options, PutOptions, Store};
+use sheaf_store::{Budget, Options, PutOptions, Store};
 use sheaf_testkit::TempDir;
 
-use crate::support::{batch, get, messages, options, put};
+use crate::support::{batch, get, get_as_put, messages, options, put, rows};
 
 #[derive(Clone, Debug)]
 enum Step {
-    Put { name: u8, content: u8, disk: bool },
-    Get { name: u8 },
+    Put { name: u8, content: u8, disk: bool, codec: u8 },
+    Get { name: u8, as_put: bool },
     Delete { name: u8 },
     Pin { name: u8, pinned: bool },
     Restart,
@@ -23,9 +24,10 @@ enum Step {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let name = 0..6_u8;
     let step = prop_oneof![
-        6 => (name.clone(), 0..3_u8, any::<bool>())
-            .prop_map(|(name, content, disk)| Step::Put { name, content, disk }),
-        4 => name.clone().prop_map(|name| Step::Get { name }),
+        6 => (name.clone(), 0..3_u8, any::<bool>(), 0..3_u8)
+            .prop_map(|(name, content, disk, codec)| Step::Put { name, content, disk, codec }),
+        4 => (name.clone(), any::<bool>())
+            .prop_map(|(name, as_put)| Step::Get { name, as_put }),
         2 => name.clone().prop_map(|name| Step::Delete { name }),
         1 => (name, any::<bool>()).prop_map(|(name, pinned)| Step::Pin { name, pinned }),
         1 => Just(Step::Restart),
@@ -39,6 +41,22 @@ struct Kept {
     pinned: bool,
 }
 
+const CODECS: [Compression; 3] = [Compression::None, Compression::Lz4, Compression::Zstd];
+
+/// Reads what was `put` under a name, byte for byte or as it is kept.
+async fn compare(store: &Store, name: &str, as_put: bool, put: Option<&Vec<Message>>) {
+    let got = match as_put {
+        true => get_as_put(store, name).await,
+        false => get(store, name).await,
+    };
+    match (got, put) {
+        (Ok(got), Some(put)) if as_put => assert_eq!(got, *put),
+        (Ok(got), Some(put)) => assert_eq!(rows(&got).await, rows(put).await),
+        (Err(error), None) => assert_eq!(error.code(), Code::NotFound),
+        (got, _) => panic!("{name}: {got:?}"),
+    }
+}
+
 async fn run(steps: Vec<Step>) {
     let folder = TempDir::new().unwrap();
     // Room for about two payloads: most are spilled.
@@ -50,9 +68,9 @@ async fn run(steps: Vec<Step>) {
     let mut store = Store::open(options(Budget::new(16_000))).await.unwrap();
     for step in steps {
         match step {
-            Step::Put { name, content, disk } => {
-                let durability = if disk { Durability::Disk } else { Durability::Memory };
-                let how = PutOptions { durability, register: false };
+            Step::Put { name, content, disk, codec } => {
+                let how = if disk { PutOptions::DISK } else { PutOptions::MEMORY };
+                let how = how.compressed(CODECS[usize::from(codec)]);
                 let result =
                     put(&store, &name.to_string(), &contents[usize::from(content)], how).await;
                 match model.get_mut(&name) {
@@ -67,11 +85,10 @@ async fn run(steps: Vec<Step>) {
                     Some(_) => assert_eq!(result.unwrap_err().code(), Code::AlreadyExists),
                 }
             }
-            Step::Get { name } => match (get(&store, &name.to_string()).await, model.get(&name)) {
-                (Ok(got), Some(kept)) => assert_eq!(got, contents[usize::from(kept.content)]),
-                (Err(error), None) => assert_eq!(error.code(), Code::NotFound),
-                (got, _) => panic!("{name}: {got:?}"),
-            },
+            Step::Get { name, as_put } => {
+                let put = model.get(&name).map(|kept| &contents[usize::from(kept.content)]);
+                compare(&store, &name.to_string(), as_put, put).await;
+            }
             Step::Delete { name } => {
                 let result = store.delete(&name.to_string().parse().unwrap()).await;
                 match model.get(&name) {

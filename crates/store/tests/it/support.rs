@@ -11,7 +11,7 @@ use arrow_array::{
 };
 use arrow_schema::{Field, Schema};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use sheaf_flight::ipc::encode_batches;
+use sheaf_flight::ipc::{Bounds, decode_stream, encode_batches};
 use sheaf_flight::{Message, MessageStream};
 use sheaf_proto::BatchId;
 use sheaf_retry::{ManualClock, SystemClock, Timestamp};
@@ -84,6 +84,17 @@ pub(crate) async fn put(
 pub(crate) async fn get(store: &Store, id: &str) -> Result<Vec<Message>, Error> {
     let stream = store.read(&id.parse().unwrap(), &ReadOptions::default()).await?;
     Ok(stream.try_collect().await?)
+}
+
+pub(crate) async fn get_as_put(store: &Store, id: &str) -> Result<Vec<Message>, Error> {
+    let stream = store.read(&id.parse().unwrap(), &ReadOptions::as_put()).await?;
+    Ok(stream.try_collect().await?)
+}
+
+/// What these messages decode to.
+pub(crate) async fn rows(messages: &[Message]) -> Vec<RecordBatch> {
+    let (_, rows) = decode_stream(stream_of(messages), Bounds::default()).await.unwrap();
+    rows.try_collect().await.unwrap()
 }
 
 pub(crate) fn clock() -> Arc<ManualClock> {

@@ -9,7 +9,8 @@ use sheaf_store::{FlightClient, ReadOptions, Store};
 use super::Payloads;
 use super::remote::first_of;
 
-/// Payloads of a store in this process: by reference, nothing is copied.
+/// Payloads of a store in this process: by reference, nothing is copied, but
+/// what the store compressed.
 ///
 /// A batch that was registered with an address of another server is read from
 /// there, where [`LocalPayloads::with_elsewhere`] allows it; otherwise it fails
@@ -57,7 +58,7 @@ impl LocalPayloads {
 #[async_trait]
 impl Payloads for LocalPayloads {
     async fn open(&self, batch: &BatchSpec) -> Result<MessageStream, Error> {
-        let missing = match self.store.read(&batch.id, &ReadOptions::default()).await {
+        let missing = match self.store.read(&batch.id, &ReadOptions::as_put()).await {
             Ok(messages) => return Ok(messages),
             Err(error) => Error::from_error(error),
         };

@@ -5,7 +5,7 @@ use sheaf_coordinator::BatchSpec;
 use sheaf_flight::{Error, MessageStream};
 use sheaf_proto::BatchId;
 use sheaf_retry::{Code, Retryable};
-use sheaf_store::FlightClient;
+use sheaf_store::{FlightClient, ReadOptions};
 
 use super::Payloads;
 
@@ -34,7 +34,7 @@ impl RemotePayloads {
     /// What the store beside the coordinator has; one that holds no payloads
     /// at all says no more than that this one is not there.
     async fn at_home(&self, home: &str, id: &BatchId) -> Result<MessageStream, Error> {
-        match self.client.at(home)?.get_messages(id).await {
+        match open(&self.client.at(home)?, id).await {
             Err(error)
                 if matches!(error.code(), Code::FailedPrecondition | Code::Unimplemented) =>
             {
@@ -53,7 +53,7 @@ impl Payloads for RemotePayloads {
             Ok(messages) => return Ok(messages),
             Err(failure) => failure,
         };
-        match self.client.get_messages(&batch.id).await {
+        match open(&self.client, &batch.id).await {
             Ok(messages) => return Ok(messages),
             Err(error) => failure = worse(failure, error),
         }
@@ -68,6 +68,11 @@ impl Payloads for RemotePayloads {
     }
 }
 
+/// As it was put: that is what a registration is about.
+async fn open(client: &FlightClient, id: &BatchId) -> Result<MessageStream, Error> {
+    client.read(id, &ReadOptions::as_put()).await
+}
+
 /// From the first of these addresses that answers; the error is `None` where
 /// there are none.
 pub(super) async fn first_of(
@@ -78,7 +83,7 @@ pub(super) async fn first_of(
     let mut failure = None;
     for location in locations {
         let attempt = match client.at(location) {
-            Ok(client) => client.get_messages(id).await,
+            Ok(client) => open(&client, id).await,
             Err(error) => Err(error),
         };
         match attempt {

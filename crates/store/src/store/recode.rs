@@ -1,0 +1,146 @@
+//! Compresses what is put and decompresses what is read, message by message,
+//! off the threads that others wait on.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use sheaf_flight::ipc::{Bounds, Compression, Recoder, compression_of};
+use sheaf_flight::{Message, MessageStream};
+use tokio::sync::Semaphore;
+
+use super::Inner;
+use super::read::KeptStream;
+use crate::bodies::Bodies;
+use crate::budget::compact;
+use crate::error::Error;
+use crate::kept::Kept;
+
+/// What is compressed where it is: handing it to another thread takes as long.
+const SMALL: usize = 16 << 10;
+
+/// Turns to compute: as many as there are processors. Each has one message and
+/// what becomes of it, so this bounds the memory too.
+pub(super) fn turns() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)))
+}
+
+/// Runs `work` when it is its turn, on a thread for that.
+pub(super) async fn in_turn<T, W>(turns: &Arc<Semaphore>, work: W) -> Result<T, Error>
+where
+    T: Send + 'static,
+    W: FnOnce() -> T + Send + 'static,
+{
+    // Never closed. Of the work, not of its caller, which may go away.
+    let turn = Arc::clone(turns).acquire_owned().await.map_err(|_| Error::TaskLost)?;
+    let work = move || {
+        let _until_the_end = turn;
+        work()
+    };
+    tokio::task::spawn_blocking(work).await.map_err(|_| Error::TaskLost)
+}
+
+/// Compresses the messages of one put.
+pub(super) struct Shrinker {
+    to: Compression,
+    recoder: Option<Recoder>,
+}
+
+impl Shrinker {
+    pub(super) fn new(to: Compression, bounds: Bounds) -> Self {
+        let recoder = (to != Compression::None).then(|| Recoder::new(bounds));
+        Shrinker { to, recoder }
+    }
+
+    /// The message compressed, where it comes uncompressed and that pays.
+    pub(super) async fn shrink(&mut self, inner: &Inner, message: Message) -> Result<Kept, Error> {
+        let Some(mut recoder) = self.recoder.take() else { return Ok(Kept::as_put(message)) };
+        let (to, whole) = (self.to, message.clone());
+        let work = move || {
+            let smaller = recoder.shrink(&whole, to);
+            (recoder, smaller)
+        };
+        let (recoder, smaller) = match message.len() {
+            ..=SMALL => work(),
+            _ => in_turn(&inner.turns, work).await?,
+        };
+        self.recoder = Some(recoder);
+        Ok(match smaller? {
+            None => Kept::as_put(message),
+            Some(smaller) => kept(&message, smaller),
+        })
+    }
+}
+
+/// Shares no memory with the message as it was put, which is to go.
+fn kept(put: &Message, mut smaller: Message) -> Kept {
+    smaller.app_metadata = Bytes::copy_from_slice(&put.app_metadata);
+    let put_header = Bytes::copy_from_slice(&put.header);
+    Kept { message: compact(smaller), put_header }
+}
+
+/// These messages as a reader wants them.
+pub(super) fn recoded(inner: &Arc<Inner>, messages: KeptStream, wanted: &Bodies) -> MessageStream {
+    let recoder = Recoder::new(inner.decode_bounds());
+    let reader = Reader { turns: Arc::clone(&inner.turns), wanted: wanted.clone(), recoder };
+    let stream = stream::try_unfold((messages, reader), |(mut messages, reader)| async move {
+        let Some(kept) = messages.try_next().await? else {
+            return Ok::<_, sheaf_flight::Error>(None);
+        };
+        let (message, reader) = reader.give(kept).await?;
+        Ok(Some((message, (messages, reader))))
+    });
+    stream.boxed()
+}
+
+struct Reader {
+    turns: Arc<Semaphore>,
+    wanted: Bodies,
+    recoder: Recoder,
+}
+
+/// What is to be done with one message.
+enum Step {
+    Restore,
+    Recode(Compression),
+}
+
+impl Reader {
+    async fn give(mut self, kept: Kept) -> Result<(Message, Self), Error> {
+        let Some(step) = step(&kept, &self.wanted)? else { return Ok((kept.message, self)) };
+        let is_small = !kept.is_shrunk()
+            && kept.message.len() <= SMALL
+            && compression_of(&kept.message.header)? == Compression::None;
+        let mut recoder = std::mem::take(&mut self.recoder);
+        let work = move || {
+            let made = run(&mut recoder, &kept, &step);
+            (recoder, made)
+        };
+        let (recoder, made) = if is_small { work() } else { in_turn(&self.turns, work).await? };
+        self.recoder = recoder;
+        Ok((made?, self))
+    }
+}
+
+/// `None` where the message does as it is stored.
+fn step(kept: &Kept, wanted: &Bodies) -> Result<Option<Step>, Error> {
+    let codecs = match wanted {
+        Bodies::Stored => return Ok(None),
+        Bodies::AsPut => return Ok(kept.is_shrunk().then_some(Step::Restore)),
+        Bodies::OneOf(codecs) => codecs,
+    };
+    let Some(first) = codecs.first() else { return Ok(None) };
+    let is_in = compression_of(&kept.message.header)?;
+    Ok((!codecs.contains(&is_in)).then_some(Step::Recode(*first)))
+}
+
+fn run(recoder: &mut Recoder, kept: &Kept, step: &Step) -> Result<Message, sheaf_flight::Error> {
+    let plain = match kept.is_shrunk() {
+        true => recoder.restore(&kept.message, &kept.put_header)?,
+        false => kept.message.clone(),
+    };
+    match step {
+        Step::Restore => Ok(plain),
+        Step::Recode(to) => recoder.recode(&plain, *to),
+    }
+}
