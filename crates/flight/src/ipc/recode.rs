@@ -101,6 +101,8 @@ impl Recoder {
         if to == Compression::None
             || message.body.is_empty()
             || message.header.is_empty()
+            // It could not be restored.
+            || self.check_decoded(message.body_len()).is_err()
             || self.compression(message)? != Compression::None
             || !self.is_restorable(message)?
         {

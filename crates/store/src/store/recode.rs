@@ -81,8 +81,11 @@ fn kept(put: &Message, mut smaller: Message) -> Kept {
 
 /// These messages as a reader wants them.
 pub(super) fn recoded(inner: &Arc<Inner>, messages: KeptStream, wanted: &Bodies) -> MessageStream {
-    let recoder = Recoder::new(inner.decode_bounds());
-    let reader = Reader { turns: Arc::clone(&inner.turns), wanted: wanted.clone(), recoder };
+    let recoders = Recoders {
+        own: Recoder::new(inner.options.bounds.clone()),
+        foreign: Recoder::new(inner.decode_bounds()),
+    };
+    let reader = Reader { turns: Arc::clone(&inner.turns), wanted: wanted.clone(), recoders };
     let stream = stream::try_unfold((messages, reader), |(mut messages, reader)| async move {
         let Some(kept) = messages.try_next().await? else {
             return Ok::<_, sheaf_flight::Error>(None);
@@ -96,7 +99,15 @@ pub(super) fn recoded(inner: &Arc<Inner>, messages: KeptStream, wanted: &Bodies)
 struct Reader {
     turns: Arc<Semaphore>,
     wanted: Bodies,
-    recoder: Recoder,
+    recoders: Recoders,
+}
+
+#[derive(Default)]
+struct Recoders {
+    /// For what this store compressed: it may be larger than the memory that
+    /// it has now.
+    own: Recoder,
+    foreign: Recoder,
 }
 
 /// What is to be done with one message.
@@ -111,13 +122,13 @@ impl Reader {
         let is_small = !kept.is_shrunk()
             && kept.message.len() <= SMALL
             && compression_of(&kept.message.header)? == Compression::None;
-        let mut recoder = std::mem::take(&mut self.recoder);
+        let mut recoders = std::mem::take(&mut self.recoders);
         let work = move || {
-            let made = run(&mut recoder, &kept, &step);
-            (recoder, made)
+            let made = recoders.run(&kept, &step);
+            (recoders, made)
         };
-        let (recoder, made) = if is_small { work() } else { in_turn(&self.turns, work).await? };
-        self.recoder = recoder;
+        let (recoders, made) = if is_small { work() } else { in_turn(&self.turns, work).await? };
+        self.recoders = recoders;
         Ok((made?, self))
     }
 }
@@ -134,13 +145,15 @@ fn step(kept: &Kept, wanted: &Bodies) -> Result<Option<Step>, Error> {
     Ok((!codecs.contains(&is_in)).then_some(Step::Recode(*first)))
 }
 
-fn run(recoder: &mut Recoder, kept: &Kept, step: &Step) -> Result<Message, sheaf_flight::Error> {
-    let plain = match kept.is_shrunk() {
-        true => recoder.restore(&kept.message, &kept.put_header)?,
-        false => kept.message.clone(),
-    };
-    match step {
-        Step::Restore => Ok(plain),
-        Step::Recode(to) => recoder.recode(&plain, *to),
+impl Recoders {
+    fn run(&mut self, kept: &Kept, step: &Step) -> Result<Message, sheaf_flight::Error> {
+        let plain = match kept.is_shrunk() {
+            true => self.own.restore(&kept.message, &kept.put_header)?,
+            false => kept.message.clone(),
+        };
+        match step {
+            Step::Restore => Ok(plain),
+            Step::Recode(to) => self.foreign.recode(&plain, *to),
+        }
     }
 }

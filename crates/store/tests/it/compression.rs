@@ -363,3 +363,18 @@ async fn a_bomb_is_stored_and_sent_but_not_unfolded() {
         assert!(error.to_string().contains("the limit is 4194304"), "{error}");
     }
 }
+
+/// Less memory than the message has: what is kept is sent, and so is what was put.
+#[tokio::test]
+async fn a_restart_with_little_memory_still_gives_what_was_put() {
+    let folder = TempDir::new().unwrap();
+    let store = Store::open(options(folder.path())).await.unwrap();
+    let sent = messages(&[batch(1, 20_000)]);
+    put(&store, "x", &sent, PutOptions::DISK.compressed(Compression::Lz4)).await.unwrap();
+    store.close().await;
+    drop(store);
+    let little = options(folder.path()).with_budget(Budget::new(300_000));
+    let store = Store::open(little).await.unwrap();
+    assert!(sent.last().unwrap().len() > 600_000);
+    assert_eq!(read(&store, "x", Bodies::AsPut).await.unwrap(), sent);
+}
