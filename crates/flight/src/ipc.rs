@@ -42,3 +42,4 @@ pub use decode::{Decoded, Decoder, decode_schema, decode_stream};
 pub use encode::{Compression, Encoder, encode_batches, encode_schema, encode_stream};
 pub use inspect::{Kind, Outline, inspect};
 pub use validate::StreamValidator;
+pub use walk::unfolded_bytes;

@@ -84,6 +84,7 @@
 //! - Nothing listens beyond loopback unless it is told to, and no token goes
 //!   there readable.
 
+mod budget;
 mod client;
 mod error;
 #[cfg(feature = "fuzzing")]
@@ -102,6 +103,7 @@ mod server;
 mod status;
 mod wire;
 
+pub use budget::{Budget, Full, MemoryBudget, Piece, Pieces, Told};
 pub use client::{
     CallOptions, Channel, ChannelPool, ClientConfig, ClientSecurity, FORWARDED, FlightConnection,
     Target, TokenSource,

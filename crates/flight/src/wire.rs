@@ -19,12 +19,13 @@ mod encode;
 mod incoming;
 mod memory;
 mod outgoing;
+mod receivers;
 mod serve;
 mod varint;
 
 pub(crate) use call::{EXCHANGE, GET, Opened, PUT, one, open, read_answer};
 pub(crate) use incoming::Failure;
-pub(crate) use memory::{IDLE_TIME, Memory, Spare};
+pub(crate) use memory::{Coming, IDLE_TIME, Memory, Receiving, no_room, too_slow};
 pub(crate) use outgoing::{requests, source};
 pub(crate) use serve::{Data, context, serve};
 
@@ -50,7 +51,7 @@ pub(crate) fn decode(
     limit: usize,
 ) -> Result<Vec<crate::Message>, crate::Error> {
     let memory = Memory::of_client(sheaf_retry::SystemClock::shared());
-    let mut decoder = decode::Decoder::new(limit, memory, crate::metrics::Copies::default());
+    let mut decoder = decode::Decoder::new(limit, &memory, crate::metrics::Copies::default());
     let mut messages = Vec::new();
     for mut piece in pieces {
         while let Some(received) = decoder.next(&mut piece)? {

@@ -1,82 +1,9 @@
 //! Memory, counted in real bytes.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use sheaf_flight::Message;
-
-/// A memory limit that several namespaces share.
-///
-/// Counted is each piece of memory once, however many messages point to it.
-/// What a reader still holds of a payload that was given up meanwhile is not
-/// counted any more.
-#[derive(Debug)]
-pub struct Budget {
-    limit: u64,
-    state: Mutex<State>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    used: u64,
-    /// Address and length of every piece held, and how often.
-    pieces: HashMap<(usize, usize), u32>,
-}
-
-impl State {
-    /// Bytes of those pieces that are not counted yet.
-    fn needed(&self, pieces: &[(usize, usize)]) -> u64 {
-        let new = pieces.iter().filter(|piece| !self.pieces.contains_key(*piece));
-        new.map(|piece| piece.1 as u64).sum()
-    }
-
-    /// One more holder of a piece; the bytes that are counted for it now.
-    fn take(&mut self, piece: (usize, usize)) -> u64 {
-        let holders = self.pieces.entry(piece).or_insert(0);
-        *holders += 1;
-        let bytes = if *holders == 1 { piece.1 as u64 } else { 0 };
-        self.used += bytes;
-        bytes
-    }
-
-    /// One holder less.
-    fn give(&mut self, piece: (usize, usize)) {
-        let Some(holders) = self.pieces.get_mut(&piece) else { return };
-        *holders -= 1;
-        if *holders == 0 {
-            self.pieces.remove(&piece);
-            self.used -= piece.1 as u64;
-        }
-    }
-}
-
-impl Budget {
-    /// A budget of this many bytes.
-    pub fn new(limit_bytes: u64) -> Arc<Self> {
-        Arc::new(Budget { limit: limit_bytes, state: Mutex::default() })
-    }
-
-    /// The limit in bytes.
-    pub fn limit(&self) -> u64 {
-        self.limit
-    }
-
-    /// Bytes in use.
-    pub fn used(&self) -> u64 {
-        self.state().used
-    }
-
-    /// Bytes that are not in use.
-    pub fn spare(&self) -> u64 {
-        self.limit.saturating_sub(self.used())
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        // No code below panics between two changes that belong together.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+use sheaf_flight::{Budget, Full, Message, Piece, Pieces};
 
 /// The part of a budget that one namespace may use. What two namespaces hold
 /// counts for each of them, and once for the budget.
@@ -84,25 +11,17 @@ impl Budget {
 pub(crate) struct Account {
     budget: Arc<Budget>,
     quota: u64,
-    state: Mutex<State>,
-}
-
-/// Which limit refused, and how much of it is in use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Full {
-    pub(crate) needed: u64,
-    pub(crate) used: u64,
-    pub(crate) limit: u64,
+    state: Mutex<Pieces>,
 }
 
 impl Account {
     pub(crate) fn new(budget: Arc<Budget>, quota: Option<u64>) -> Arc<Self> {
-        let quota = quota.unwrap_or(u64::MAX).min(budget.limit);
+        let quota = quota.unwrap_or(u64::MAX).min(budget.limit());
         Arc::new(Account { budget, quota, state: Mutex::default() })
     }
 
     pub(crate) fn used(&self) -> u64 {
-        self.state().used
+        self.state().used()
     }
 
     pub(crate) fn limit(&self) -> u64 {
@@ -119,7 +38,7 @@ impl Account {
         bytes <= self.quota
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, Pieces> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -128,7 +47,7 @@ impl Account {
 #[derive(Debug)]
 pub(crate) struct Held {
     account: Arc<Account>,
-    pieces: Vec<(usize, usize)>,
+    pieces: Vec<Piece>,
     charged: u64,
     /// Bytes that belong to no piece.
     overhead: u64,
@@ -142,6 +61,18 @@ impl Held {
     /// Bytes counted for it when they were added.
     pub(crate) fn charged(&self) -> u64 {
         self.charged
+    }
+
+    /// Counts what the other does from now on.
+    pub(crate) fn absorb(&mut self, mut other: Held) {
+        self.pieces.append(&mut other.pieces);
+        self.charged += std::mem::take(&mut other.charged);
+        self.overhead += std::mem::take(&mut other.overhead);
+    }
+
+    /// Counts so many bytes more, or nothing where they do not fit.
+    pub(crate) fn add_bytes(&mut self, bytes: u64) -> Result<(), Full> {
+        self.add_pieces(Vec::new(), bytes)
     }
 
     /// Counts the memory of one more message, or nothing where it does not fit.
@@ -158,23 +89,21 @@ impl Held {
             .filter(|piece| !piece.is_empty())
             .map(|piece: &Bytes| (piece.as_ptr().addr(), piece.len()))
             .collect();
+        self.add_pieces(pieces, overhead)
+    }
+
+    fn add_pieces(&mut self, pieces: Vec<Piece>, overhead: u64) -> Result<(), Full> {
         let account = Arc::clone(&self.account);
         let mut own = account.state();
-        let mut all = account.budget.state();
         let needed = own.needed(&pieces) + overhead;
-        if own.used + needed > account.quota {
-            return Err(Full { needed, used: own.used, limit: account.quota });
+        if own.used() + needed > account.quota {
+            return Err(Full { needed, used: own.used(), limit: account.quota });
         }
-        let needed = all.needed(&pieces) + overhead;
-        if all.used + needed > account.budget.limit {
-            return Err(Full { needed, used: all.used, limit: account.budget.limit });
-        }
+        account.budget.hold(&pieces, overhead)?;
         for piece in &pieces {
-            all.take(*piece);
-            self.charged += own.take(*piece);
+            self.charged += own.hold(*piece);
         }
-        own.used += overhead;
-        all.used += overhead;
+        own.take(overhead);
         self.overhead += overhead;
         self.charged += overhead;
         self.pieces.extend(pieces);
@@ -185,13 +114,11 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         let mut own = self.account.state();
-        let mut all = self.account.budget.state();
         for piece in &self.pieces {
-            own.give(*piece);
-            all.give(*piece);
+            own.release(*piece);
         }
-        own.used -= self.overhead;
-        all.used -= self.overhead;
+        own.give(self.overhead);
+        self.account.budget.release(&self.pieces, self.overhead);
     }
 }
 

@@ -76,7 +76,6 @@ mod payload;
 mod retention;
 mod store;
 
-pub use budget::Budget;
 pub use client::{ClientPut, FlightClient};
 pub use content::ContentHasher;
 pub use disk::{
@@ -89,4 +88,5 @@ pub use metrics::Metrics;
 pub use options::{Filter, Options, Page, PutOptions, PutReceipt, ReadOptions, Status};
 pub use payload::{Durability, PayloadInfo};
 pub use retention::{Asked, Mark, PayloadOwner, Place, Standing, Unowned};
+pub use sheaf_flight::Budget;
 pub use store::{DataFile, Hold, MAX_PAGE, Stats, Store};

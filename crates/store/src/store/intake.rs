@@ -7,6 +7,7 @@ use sheaf_flight::Message;
 use sheaf_flight::ipc::{Bounds, Kind, StreamValidator};
 use sheaf_proto::storage::v1::PayloadRecord;
 
+use super::memory::Movable;
 use super::spill::Reserved;
 use super::{Inner, room};
 use crate::budget::{Held, compact};
@@ -23,6 +24,8 @@ pub(crate) struct Intake {
     validator: StreamValidator,
     content: ContentHasher,
     held: Held,
+    /// Before what it counts is dropped, others are to know that it is less.
+    pub(super) movable: Movable,
     /// Messages that are in memory: all of them, or those after the last that
     /// was written where there is a writer.
     pub(crate) waiting: Vec<Checked>,
@@ -59,6 +62,7 @@ impl Intake {
             validator: StreamValidator::new(bounds),
             content: ContentHasher::default(),
             held: Held::new(&inner.account),
+            movable: Movable::new(inner),
             waiting: Vec::new(),
             writer: None,
             reserved: Reserved::new(inner),
@@ -76,6 +80,7 @@ impl Intake {
         }
         self.hold(inner, &message).await?;
         let crc = crc_of(&message);
+        self.movable.grow(message.len() as u64 + MESSAGE_OVERHEAD);
         self.waiting.push(Checked { message, kind: outline.kind, rows: outline.rows, crc });
         if self.writer.is_some() {
             self.write_on(inner).await?;
@@ -106,7 +111,7 @@ impl Intake {
     }
 
     /// Moves what is in memory to a file under a temporary name.
-    async fn write_on(&mut self, inner: &Arc<Inner>) -> Result<(), Error> {
+    pub(super) async fn write_on(&mut self, inner: &Arc<Inner>) -> Result<(), Error> {
         let Some(directory) = &inner.directory else { return Err(Error::NoDirectory) };
         let bytes = |checked: &Checked| checked.message.len() as u64;
         self.reserved.grow(self.waiting.iter().map(bytes).sum())?;
@@ -131,6 +136,7 @@ impl Intake {
             })
             .await?;
         (self.writer, self.reserved) = (Some(writer), reserved);
+        self.movable.clear();
         Ok(())
     }
 

@@ -44,8 +44,9 @@ impl Store {
         }
         // What one message unfolds to has to fit into memory too.
         let mut bounds = inner.options.bounds.clone();
-        bounds.max_decoded_bytes = bounds.max_decoded_bytes.min(inner.account.limit());
-        select::select(source, options, bounds)
+        let most = inner.account.limit().min(inner.unfolding.limit() / select::COPIES);
+        bounds.max_decoded_bytes = bounds.max_decoded_bytes.min(most);
+        select::select(inner, source, options, bounds)
     }
 }
 

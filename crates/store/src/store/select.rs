@@ -5,14 +5,27 @@ use std::sync::Arc;
 use arrow_schema::SchemaRef;
 use futures::StreamExt as _;
 use futures::stream;
-use sheaf_flight::ipc::{Bounds, Compression, Decoded, Decoder, Encoder, Kind, inspect};
+use sheaf_flight::ipc::{
+    Bounds, Compression, Decoded, Decoder, Encoder, Kind, inspect, unfolded_bytes,
+};
 use sheaf_flight::{Message, MessageStream};
 
 use super::read::Source;
+use super::{Inner, memory, room};
+use crate::budget::Held;
 use crate::error::Error;
 use crate::options::ReadOptions;
 
+/// How often what one message unfolds to may be in memory: decoded, encoded
+/// anew, and that of the message before while it is on its way.
+pub(super) const COPIES: u64 = 3;
+
 struct Selection {
+    inner: Arc<Inner>,
+    /// Memory of dictionaries, which the decoder keeps.
+    kept: Held,
+    /// Memory of what was encoded last, and of what was before it.
+    encoded: [Held; 2],
     source: Source,
     next: usize,
     decoder: Decoder,
@@ -24,6 +37,7 @@ struct Selection {
 }
 
 pub(super) fn select(
+    inner: &Arc<Inner>,
     source: Source,
     options: &ReadOptions,
     bounds: Bounds,
@@ -47,9 +61,12 @@ pub(super) fn select(
     };
     let (encoder, first) = Encoder::try_new(Arc::clone(&schema), Compression::None)?;
     let (skip, left) = (options.offset, options.limit.unwrap_or(u64::MAX));
-    let selection = Selection { source, next, decoder, encoder, skip, left };
+    let held = || Held::new(&inner.unfolding);
+    let (inner, kept, encoded) = (Arc::clone(inner), held(), [held(), held()]);
+    let selection =
+        Selection { inner, kept, encoded, source, next, decoder, encoder, skip, left };
     let rest = stream::try_unfold(selection, |mut selection| async move {
-        let messages = selection.step()?;
+        let messages = selection.step().await?;
         Ok::<_, sheaf_flight::Error>(messages.map(|messages| (messages, selection)))
     });
     let rest = rest.flat_map(|result| {
@@ -63,7 +80,7 @@ pub(super) fn select(
 
 impl Selection {
     /// The messages of the next record batch that has rows to send.
-    fn step(&mut self) -> Result<Option<Vec<Message>>, sheaf_flight::Error> {
+    async fn step(&mut self) -> Result<Option<Vec<Message>>, sheaf_flight::Error> {
         while self.left > 0 {
             let Some(message) = self.source.get(self.next) else { return Ok(None) };
             self.next += 1;
@@ -72,7 +89,18 @@ impl Selection {
                 self.skip -= outline.rows;
                 continue;
             }
-            let Decoded::Batch(batch) = self.decoder.push(&message)? else { continue };
+            let unfolded = unfolded_bytes(&message)?;
+            // What is not compressed is decoded where it lies.
+            let decoded = self.hold(unfolded).await?;
+            if outline.kind == Kind::RecordBatch {
+                self.encoded.swap(0, 1);
+                self.encoded[0] = Held::new(&self.inner.unfolding);
+                self.encoded[0] = self.hold(unfolded.max(message.body_len() as u64)).await?;
+            }
+            let Decoded::Batch(batch) = self.decoder.push(&message)? else {
+                self.kept.absorb(decoded);
+                continue;
+            };
             // Both are less than the rows of one batch.
             let skip = usize::try_from(self.skip).unwrap_or(usize::MAX).min(batch.num_rows());
             let left = usize::try_from(self.left).unwrap_or(usize::MAX);
@@ -82,5 +110,21 @@ impl Selection {
             return self.encoder.encode(&batch.slice(skip, rows)).map(Some);
         }
         Ok(None)
+    }
+
+    /// Has memory counted. All reads together have a part of the whole: who does
+    /// not read what was asked for keeps no put from its memory.
+    async fn hold(&self, bytes: u64) -> Result<Held, crate::Error> {
+        let unfolding = &self.inner.unfolding;
+        // What is too much the decoder refuses, by a limit of its own.
+        let bytes = bytes.min(unfolding.limit() / COPIES);
+        let mut held = Held::new(unfolding);
+        while let Err(full) = held.add_bytes(bytes) {
+            let is_quota = unfolding.used() + bytes > unfolding.limit();
+            if is_quota || !memory::make(&self.inner, bytes).await {
+                return Err(room::refusal(full));
+            }
+        }
+        Ok(held)
     }
 }
