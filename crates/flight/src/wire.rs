@@ -25,12 +25,12 @@ mod varint;
 
 pub(crate) use call::{EXCHANGE, GET, Opened, PUT, one, open, read_answer};
 pub(crate) use incoming::Failure;
-pub(crate) use memory::{Coming, IDLE_TIME, Memory, Receiving, no_room, too_slow};
+pub(crate) use memory::{COUNTED, Coming, IDLE_TIME, Memory, Receiving, no_room, too_slow};
 pub(crate) use outgoing::{requests, source};
 pub(crate) use serve::{Data, context, serve};
 
 /// Bytes of gRPC's own prefix of a message: a flag and a length.
-const PREFIX: usize = 5;
+pub(crate) const PREFIX: usize = 5;
 
 /// Fields of `FlightData`.
 mod field {

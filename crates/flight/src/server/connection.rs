@@ -13,11 +13,12 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tonic::transport::server::TcpConnectInfo;
 
 use super::authority::Authorities;
 use super::gate::Gate;
 use super::local::SocketFile;
+use super::windows::Share;
 use crate::security::{Protocol, SecureStream};
 
 /// How long to wait when the system has no file descriptors left, instead of
@@ -28,7 +29,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub(super) struct Connection {
     stream: SecureStream,
     info: TcpConnectInfo,
+    end: CancellationToken,
     kill: Pin<Box<WaitForCancellationFutureOwned>>,
+    share: Share,
     /// Of a socket in the file system.
     authorities: Option<Authorities>,
     /// Until its first byte has come: how long it may take.
@@ -77,13 +80,14 @@ impl Doors {
 /// Connections as they come; one over the limit is closed at once.
 ///
 /// Hands are shaken beside each other, so that a slow client keeps nobody
-/// waiting; each holds the place of its connection and has limited time.
+/// waiting; each holds the place of its connection and has limited time. Who
+/// finds no memory is closed.
 pub(super) fn incoming(
     network: TcpListener,
     local: Option<(UnixListener, SocketFile)>,
     gate: Arc<Gate>,
     kill: CancellationToken,
-) -> impl Stream<Item = io::Result<Connection>> {
+) -> impl Stream<Item = Connection> {
     let shaking: JoinSet<Option<Connection>> = JoinSet::new();
     let doors = Doors { network, local };
     stream::unfold((doors, gate, kill, shaking), |(doors, gate, kill, mut shaking)| async move {
@@ -99,7 +103,7 @@ pub(super) fn incoming(
                 },
                 Some(done) = shaking.join_next() => match done {
                     Ok(Some(connection)) => {
-                        return Some((Ok(connection), (doors, gate, kill, shaking)));
+                        return Some((connection, (doors, gate, kill, shaking)));
                     }
                     _ => continue,
                 },
@@ -118,11 +122,7 @@ pub(super) fn incoming(
                     shaking.spawn(shake(stream, peer, Arc::clone(&gate), kill.clone(), permit));
                 }
                 Arrived::Local(stream) => {
-                    let stream = SecureStream::local(stream);
-                    let info = TcpConnectInfo { local_addr: None, remote_addr: None };
-                    let connection =
-                        Connection::new(stream, info, Arc::clone(&gate), kill.clone(), permit);
-                    return Some((Ok(connection), (doors, gate, kill, shaking)));
+                    shaking.spawn(at_home(stream, Arc::clone(&gate), kill.clone(), permit));
                 }
             }
         }
@@ -137,6 +137,7 @@ async fn shake(
     kill: CancellationToken,
     permit: OwnedSemaphorePermit,
 ) -> Option<Connection> {
+    let share = share(&gate, &kill).await?;
     let info = TcpConnectInfo { local_addr: stream.local_addr().ok(), remote_addr: Some(peer) };
     let accepted = gate.security.accept(stream, Protocol::Grpc);
     let stream = match kill.run_until_cancelled(accepted).await? {
@@ -147,7 +148,29 @@ async fn shake(
             return None;
         }
     };
-    Some(Connection::new(stream, info, gate, kill, permit))
+    Some(Connection::new(stream, info, gate, &kill, share, permit))
+}
+
+/// The same over a socket in the file system, where no hands are shaken.
+async fn at_home(
+    stream: UnixStream,
+    gate: Arc<Gate>,
+    kill: CancellationToken,
+    permit: OwnedSemaphorePermit,
+) -> Option<Connection> {
+    let share = share(&gate, &kill).await?;
+    let info = TcpConnectInfo { local_addr: None, remote_addr: None };
+    Some(Connection::new(SecureStream::local(stream), info, gate, &kill, share, permit))
+}
+
+/// What the connection may have under way, unless there is no memory for one more.
+async fn share(gate: &Gate, kill: &CancellationToken) -> Option<Share> {
+    let share = kill.run_until_cancelled(gate.windows.share()).await?;
+    if share.is_none() {
+        gate.core.metrics.rejected("memory");
+        tracing::warn!("no memory for one more connection, it is closed");
+    }
+    share
 }
 
 /// A connection on which nothing ever comes has no keepalive yet, and would
@@ -162,15 +185,32 @@ impl Connection {
         stream: SecureStream,
         info: TcpConnectInfo,
         gate: Arc<Gate>,
-        kill: CancellationToken,
+        kill: &CancellationToken,
+        share: Share,
         permit: OwnedSemaphorePermit,
     ) -> Self {
         gate.core.metrics.connections.inc();
-        let kill = Box::pin(kill.cancelled_owned());
+        let end = kill.child_token();
+        let kill = Box::pin(end.clone().cancelled_owned());
         let silence: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(silence(&gate));
         let authorities = info.remote_addr.is_none().then(Authorities::new);
         let silence = Some(silence);
-        Connection { stream, info, kill, authorities, silence, gate, _permit: permit }
+        Connection { stream, info, end, kill, share, authorities, silence, gate, _permit: permit }
+    }
+
+    /// Whose it is.
+    pub(super) fn info(&self) -> TcpConnectInfo {
+        self.info.clone()
+    }
+
+    /// What it may have under way.
+    pub(super) fn share(&self) -> &Share {
+        &self.share
+    }
+
+    /// Closes it when cancelled.
+    pub(super) fn end(&self) -> CancellationToken {
+        self.end.clone()
     }
 
     fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {
@@ -181,13 +221,6 @@ impl Connection {
     }
 }
 
-impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
-
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.info.clone()
-    }
-}
 
 impl AsyncRead for Connection {
     fn poll_read(

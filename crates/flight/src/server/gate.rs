@@ -12,6 +12,7 @@ use sheaf_retry::{Code, Retryable as _};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use super::windows::Windows;
 use crate::error::Error;
 use crate::router::Core;
 use crate::security::{Grant, Security};
@@ -38,6 +39,7 @@ pub(super) struct Gate {
     /// Methods known by name: only they become metric labels.
     methods: BTreeSet<String>,
     pub(super) connections: Arc<Semaphore>,
+    pub(super) windows: Arc<Windows>,
     state: Mutex<State>,
     left: Notify,
     cut: CancellationToken,
@@ -68,6 +70,7 @@ impl Gate {
             connections: Arc::new(Semaphore::new(
                 core.limits.max_connections.min(Semaphore::MAX_PERMITS),
             )),
+            windows: Arc::new(Windows::new(core.memory.budget(), core.limits.max_calls_per_peer)),
             state: Mutex::default(),
             left: Notify::new(),
             cut: CancellationToken::new(),

@@ -49,7 +49,7 @@ const STEPS: usize = 16;
 
 /// From this size on a value is counted against the budget while it comes;
 /// what is shorter is part of what each call is counted with.
-pub(super) const COUNTED: usize = 16 << 10;
+pub(crate) const COUNTED: usize = 16 << 10;
 
 /// From this size on a value stays counted until its memory is free again.
 /// Whoever keeps a shorter one has copied it, and counts the copy.
@@ -357,7 +357,7 @@ impl Coming {
     }
 
     /// It is whole: its charge is not the stream's any more.
-    fn whole(mut self) -> Option<Charge> {
+    pub(crate) fn whole(mut self) -> Option<Charge> {
         let charge = self.charge.take();
         let bytes = charge.as_ref().map_or(0, Charge::bytes);
         self.receiver.counted.fetch_sub(bytes, Ordering::Relaxed);

@@ -167,8 +167,10 @@ async fn incoming(router: &FlightRouter, body: Body) -> Result<(Asked, MessageSt
                 "the stream ends within a message; send it again whole",
             ),
             Failure::Wrong(error) => {
-                if error.code() == Code::LimitExceeded {
-                    metrics.rejected("message");
+                match error.code() {
+                    Code::LimitExceeded => metrics.rejected("message"),
+                    Code::MemoryFull => metrics.rejected("memory"),
+                    _ => {}
                 }
                 error
             }
