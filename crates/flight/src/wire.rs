@@ -20,6 +20,7 @@ mod incoming;
 mod memory;
 mod outgoing;
 mod receivers;
+mod sending;
 mod serve;
 mod varint;
 
@@ -27,6 +28,7 @@ pub(crate) use call::{EXCHANGE, GET, Opened, PUT, one, open, read_answer};
 pub(crate) use incoming::Failure;
 pub(crate) use memory::{COUNTED, Coming, IDLE_TIME, Memory, Receiving, no_room, too_slow};
 pub(crate) use outgoing::{requests, source};
+pub(crate) use sending::Sending;
 pub(crate) use serve::{Data, context, serve};
 
 /// Bytes of gRPC's own prefix of a message: a flag and a length.

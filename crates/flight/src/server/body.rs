@@ -18,6 +18,7 @@ use super::gate::CallGuard;
 use super::outflow::Outflow;
 use crate::error::Error;
 use crate::router::Core;
+use crate::wire::Sending;
 
 /// The answer of a call: holds the call's place until it is sent, contains
 /// panics of the stream behind it, and ends early when the server is closed or
@@ -27,6 +28,8 @@ pub(super) struct CallBody {
     guard: CallGuard,
     end: Pin<Box<dyn Future<Output = Error> + Send>>,
     outflow: Arc<Outflow>,
+    /// Counts what gRPC's own codec writes.
+    sending: Option<Sending>,
     /// Of a long piece that which was not handed on yet.
     rest: Bytes,
     /// What comes when all that was handed on is out.
@@ -35,10 +38,10 @@ pub(super) struct CallBody {
 }
 
 impl CallBody {
-    pub(super) fn new(inner: Body, guard: CallGuard, end: End) -> Self {
+    pub(super) fn new(inner: Body, guard: CallGuard, end: End, sending: Option<Sending>) -> Self {
         let (outflow, rest) = (Outflow::current(), Bytes::new());
         let end = Box::pin(end.come());
-        CallBody { inner, guard, end, outflow, rest, trailers: None, over: false }
+        CallBody { inner, guard, end, outflow, sending, rest, trailers: None, over: false }
     }
 
     /// The next frame of the answer, with panics contained.
@@ -50,6 +53,13 @@ impl CallBody {
             return Poll::Ready(Some(Ok(Frame::data(self.outflow.hand_on(&mut self.rest)))));
         }
         if self.trailers.is_none() {
+            if let Some(sending) = &mut self.sending
+                && let Err(error) = ready!(sending.poll_counted(0, context))
+            {
+                self.over = true;
+                self.guard.end(error.code().as_str());
+                return Poll::Ready(Some(Ok(Frame::trailers(trailers(error)))));
+            }
             let inner = Pin::new(&mut self.inner);
             let frame = match catch_unwind(AssertUnwindSafe(|| inner.poll_frame(context))) {
                 Ok(frame) => ready!(frame),
@@ -61,7 +71,10 @@ impl CallBody {
             };
             match frame.map(|frame| frame.map(Frame::into_data)) {
                 Some(Ok(Ok(data))) => {
-                    self.rest = data;
+                    self.rest = match &self.sending {
+                        Some(sending) => sending.held(data),
+                        None => data,
+                    };
                     let piece = self.outflow.hand_on(&mut self.rest);
                     return Poll::Ready(Some(Ok(Frame::data(piece))));
                 }

@@ -24,7 +24,7 @@ use crate::plain::FLIGHT_SERVICE;
 use crate::router::FlightRouter;
 use crate::security::Grant;
 use crate::status::{CODE_TRAILER, inbound};
-use crate::wire::{self, Data};
+use crate::wire::{self, Data, Sending};
 
 /// Admits, counts and contains calls on their way to the routes.
 #[derive(Clone)]
@@ -56,6 +56,9 @@ impl CallService {
             Ok(guard) => guard,
             Err(refusal) => return refuse(refusal),
         };
+        if let Err(refusal) = guard.count(request.headers()).await {
+            return refuse(refusal);
+        }
         let wait = deadline::of(request.headers());
         let request = self.watch(request);
         let end = End { cut: self.gate.cut_token(), grant };
@@ -87,7 +90,9 @@ impl CallService {
         if let Some(code) = ended(response.headers()) {
             guard.end(code);
         }
-        response.map(|body| Body::new(CallBody::new(body, guard, end)))
+        let is_ours = Data::of(&path).is_some() && self.data.is_some();
+        let sending = (!is_ours).then(|| Sending::new(self.gate.core.memory.budget()));
+        response.map(|body| Body::new(CallBody::new(body, guard, end, sending)))
     }
 
     async fn answer(
