@@ -183,8 +183,7 @@ impl Server {
             connection::incoming(listener.into_tokio()?, local, Arc::clone(&gate), kill.clone());
         let data = (!self.is_plain).then_some(self.router);
         let service = call::CallService::new(routes, data, Arc::clone(&gate));
-        let serving =
-            transport::serve(incoming, service, Arc::clone(&gate), shutdown.clone());
+        let serving = transport::serve(incoming, service, Arc::clone(&gate), shutdown.clone());
         let task = tokio::spawn(serving);
         tokio::spawn(give_back_memory(Arc::clone(&core), kill.clone()));
         tracing::debug!(%address, "serving Flight");

@@ -221,7 +221,6 @@ impl Connection {
     }
 }
 
-
 impl AsyncRead for Connection {
     fn poll_read(
         mut self: Pin<&mut Self>,

@@ -239,7 +239,8 @@ impl CallGuard {
     /// # Errors
     /// `memory_full`.
     pub(super) async fn count(&mut self, headers: &HeaderMap) -> Result<(), Error> {
-        let texts: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        let texts: usize =
+            headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
         let of_headers = (headers.len() * HEADER_BYTES + 2 * texts) as u64;
         let is_counted = match of_headers {
             ..=CALL_BYTES => self.charge.grow_with_room(CALL_BYTES + of_headers).await,

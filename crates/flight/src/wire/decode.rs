@@ -213,9 +213,7 @@ impl Decoder {
                     ),
                 ));
             }
-            field @ (field::HEADER | field::APP_METADATA)
-                if head.is_bytes && size < COUNTED =>
-            {
+            field @ (field::HEADER | field::APP_METADATA) if head.is_bytes && size < COUNTED => {
                 Value::Small { field, size, bytes: Vec::with_capacity(size) }
             }
             field::DESCRIPTOR if head.is_bytes => {

@@ -118,11 +118,7 @@ impl Memory {
         Memory::new(IDLE_IN_CLIENT, None, clock)
     }
 
-    fn new(
-        idle_at_work: usize,
-        budget: Option<Arc<dyn MemoryBudget>>,
-        clock: SharedClock,
-    ) -> Self {
+    fn new(idle_at_work: usize, budget: Option<Arc<dyn MemoryBudget>>, clock: SharedClock) -> Self {
         let (idle, receivers) = (Arc::default(), Arc::default());
         let (kept, freed) = (Arc::default(), Arc::default());
         Memory { idle, idle_at_work, budget, receivers, clock, kept, freed }
@@ -301,9 +297,8 @@ impl Receiving {
 
 /// Why a stream ends for which there is no memory.
 pub(crate) fn no_room(bytes: u64) -> Error {
-    let text = format!(
-        "no memory for {bytes} more bytes of a message that is being received; try again"
-    );
+    let text =
+        format!("no memory for {bytes} more bytes of a message that is being received; try again");
     Error::new(Code::MemoryFull, text).with_retry_after(FULL_RETRY)
 }
 
@@ -551,9 +546,7 @@ impl AsRef<[u8]> for Whole {
     fn as_ref(&self) -> &[u8] {
         match &self.place {
             Place::Heap { bytes, start } => &bytes[*start..],
-            Place::Pages(pages) => {
-                pages.pages.as_deref().map_or(&[], |pages| &pages[..self.size])
-            }
+            Place::Pages(pages) => pages.pages.as_deref().map_or(&[], |pages| &pages[..self.size]),
         }
     }
 }

@@ -63,8 +63,7 @@ pub(super) fn select(
     let (skip, left) = (options.offset, options.limit.unwrap_or(u64::MAX));
     let held = || Held::new(&inner.unfolding);
     let (inner, kept, encoded) = (Arc::clone(inner), held(), [held(), held()]);
-    let selection =
-        Selection { inner, kept, encoded, source, next, decoder, encoder, skip, left };
+    let selection = Selection { inner, kept, encoded, source, next, decoder, encoder, skip, left };
     let rest = stream::try_unfold(selection, |mut selection| async move {
         let messages = selection.step().await?;
         Ok::<_, sheaf_flight::Error>(messages.map(|messages| (messages, selection)))

@@ -121,10 +121,8 @@ async fn heavy(address: SocketAddr) -> io::Result<()> {
 /// A put that falls silent between two messages.
 async fn between(address: SocketAddr) -> io::Result<()> {
     let sound = sound();
-    let schema = message(&[
-        descriptor("between"),
-        field(2, sound[0].header.len(), &sound[0].header),
-    ]);
+    let schema =
+        message(&[descriptor("between"), field(2, sound[0].header.len(), &sound[0].header)]);
     let note = message(&[field(3, PART, &vec![b'x'; PART])]);
     within(address, &[schema, note].concat()).await
 }

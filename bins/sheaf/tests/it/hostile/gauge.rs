@@ -22,9 +22,8 @@ pub(crate) struct Holdings {
 
 impl Holdings {
     pub(crate) fn of(pid: u32, data: &Path) -> Self {
-        let entries = |name: &str| {
-            fs::read_dir(format!("/proc/{pid}/{name}")).map_or(0, Iterator::count)
-        };
+        let entries =
+            |name: &str| fs::read_dir(format!("/proc/{pid}/{name}")).map_or(0, Iterator::count);
         let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
         Holdings {
             descriptors: entries("fd"),
