@@ -14,6 +14,7 @@
 use bytes::{BufMut as _, Bytes, BytesMut};
 
 mod call;
+mod coming;
 mod decode;
 mod encode;
 mod incoming;
@@ -25,8 +26,9 @@ mod serve;
 mod varint;
 
 pub(crate) use call::{EXCHANGE, GET, Opened, PUT, one, open, read_answer};
+pub(crate) use coming::{Coming, no_room, too_slow};
 pub(crate) use incoming::Failure;
-pub(crate) use memory::{COUNTED, Coming, IDLE_TIME, Memory, Receiving, no_room, too_slow};
+pub(crate) use memory::{COUNTED, IDLE_TIME, Memory, Receiving};
 pub(crate) use outgoing::{requests, source};
 pub(crate) use sending::Sending;
 pub(crate) use serve::{Data, context, serve};

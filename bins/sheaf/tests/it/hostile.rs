@@ -6,14 +6,14 @@ mod peer;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arrow_array::{Int64Array, RecordBatch};
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use sheaf_flight::ipc::{Compression, Encoder, encode_batches};
 use sheaf_flight::{CallOptions, Error, FlightConnection, Message, MessageStream};
-use sheaf_retry::{RetryPolicy, Retryable as _};
+use sheaf_retry::{RetryPolicy, Retryable as _, SharedClock, SystemClock};
 use sheaf_testkit::wait_until_async;
 use tokio::task::JoinSet;
 
@@ -56,6 +56,7 @@ struct Good {
     connection: FlightConnection,
     messages: Vec<Message>,
     options: CallOptions,
+    clock: SharedClock,
     calls: u64,
     refused: u64,
     longest: Duration,
@@ -67,7 +68,12 @@ impl Good {
         let messages = encode_batches(batch.schema(), &[batch.clone(), batch]).unwrap();
         let options = CallOptions::default().retry(RetryPolicy::none());
         let (calls, refused, longest) = (0, 0, Duration::ZERO);
-        Good { connection: connection(uri), messages, options, calls, refused, longest }
+        let (connection, clock) = (connection(uri), SystemClock::shared());
+        Good { connection, messages, options, clock, calls, refused, longest }
+    }
+
+    fn since(&self, start: Duration) -> Duration {
+        self.clock.elapsed().saturating_sub(start)
     }
 
     async fn put(&self, id: &str, messages: &[Message]) -> Result<(), Error> {
@@ -89,7 +95,7 @@ impl Good {
     async fn round(&mut self, number: u64) {
         let id = format!("good-{number}");
         for step in 0..3 {
-            let start = Instant::now();
+            let start = self.clock.elapsed();
             loop {
                 let done = match step {
                     0 => self.put(&id, &self.messages).await,
@@ -101,12 +107,13 @@ impl Good {
                 let Err(error) = done else { break };
                 let again = error.retry_after();
                 assert!(again.is_some(), "step {step} of {id}: {error:?}");
-                assert!(start.elapsed() < REFUSED_FOR, "step {step} of {id}: {error}");
+                assert!(self.since(start) < REFUSED_FOR, "step {step} of {id}: {error}");
                 self.refused += 1;
+                // sleep: the server said when to come again.
                 tokio::time::sleep(again.unwrap()).await;
             }
             self.calls += 1;
-            self.longest = self.longest.max(start.elapsed());
+            self.longest = self.longest.max(self.since(start));
         }
     }
 }
@@ -121,7 +128,7 @@ async fn crowd(address: SocketAddr, clients: u64) {
                 // What it does may be cut short by the server at any time.
                 drop(crowd::harm(address, way).await);
                 let pause = if crowd::waits(way) { 500 } else { 50 };
-                tokio::time::sleep(Duration::from_millis(pause)).await;
+                crowd::linger(Duration::from_millis(pause)).await;
             }
         });
     }
@@ -145,10 +152,10 @@ async fn soak_hostile_clients_take_no_memory_and_keep_nobody_waiting() {
     let (pid, data) = (server.process.pid(), server.folder.path().join("data"));
     let before = Holdings::of(pid, &data);
     let gauge = Gauge::start(pid);
-    let (start, mut number) = (Instant::now(), 0);
+    let (start, mut number) = (good.clock.elapsed(), 0);
     {
         let mut crowd = Box::pin(crowd(address, clients));
-        while start.elapsed() < time {
+        while good.since(start) < time {
             number += 1;
             tokio::select! {
                 () = good.round(number) => {}

@@ -2,12 +2,12 @@
 //! waited for.
 
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use sheaf_retry::SharedClock;
 
 /// Bytes that are handed on at once: a longer piece would count as no progress
@@ -100,7 +100,7 @@ struct Stall<'a> {
     clock: &'a SharedClock,
     patience: Duration,
     /// What had happened when the time began to run.
-    timer: Option<(u64, Pin<Box<dyn Future<Output = ()> + Send>>)>,
+    timer: Option<(u64, BoxFuture<'static, ()>)>,
 }
 
 impl Stall<'_> {

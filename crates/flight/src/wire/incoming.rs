@@ -12,7 +12,8 @@ use tonic::Status;
 use tonic::body::Body;
 
 use super::decode::{Decoder, Received};
-use super::memory::{Memory, no_room, too_slow};
+use super::memory::Memory;
+use super::{no_room, too_slow};
 use crate::error::Error;
 use crate::metrics::Copies;
 

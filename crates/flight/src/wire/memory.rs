@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::pin::pin;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Context;
 use std::time::Duration;
@@ -11,12 +10,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use memmap2::MmapMut;
-use sheaf_retry::{Code, SharedClock};
+use sheaf_retry::SharedClock;
 use tokio::sync::Notify;
 
+use super::coming::Coming;
 use super::receivers::{Receiver, Receivers};
 use crate::budget::{Charge, Counted, MemoryBudget};
-use crate::error::Error;
 
 /// Bodies begin at multiples of this, as Arrow recommends.
 pub(super) const ALIGNMENT: usize = 64;
@@ -57,9 +56,6 @@ const COUNTED_ON: usize = 64 << 10;
 
 /// A body without large pages is counted in steps of this many bytes as it comes.
 const STEP: usize = 1 << 20;
-
-/// When somebody who found no memory may come back.
-const FULL_RETRY: Duration = Duration::from_secs(1);
 
 /// How long a stream that was ended for others may take to let its memory go.
 const END_TIME: Duration = Duration::from_secs(1);
@@ -270,7 +266,7 @@ impl Receiving {
             Some(pages) => Place::Pages(pages),
             None => heap(size)?,
         };
-        let charge = Coming::new(charge, Arc::clone(&self.receiver), &self.memory);
+        let charge = Coming::new(charge, Arc::clone(&self.receiver), &self.memory.freed);
         Ok(Body { charge, place, size, filled: 0, is_counted })
     }
 
@@ -278,7 +274,7 @@ impl Receiving {
     pub(crate) fn elsewhere(&self) -> Coming {
         self.receiver.begin(self.memory.clock.elapsed());
         let charge = Charge::new(self.memory.budget());
-        Coming::new(charge, Arc::clone(&self.receiver), &self.memory)
+        Coming::new(charge, Arc::clone(&self.receiver), &self.memory.freed)
     }
 
     /// Whether the stream is to end so that faster ones find memory; wakes the
@@ -295,77 +291,11 @@ impl Receiving {
     }
 }
 
-/// Why a stream ends for which there is no memory.
-pub(crate) fn no_room(bytes: u64) -> Error {
-    let text =
-        format!("no memory for {bytes} more bytes of a message that is being received; try again");
-    Error::new(Code::MemoryFull, text).with_retry_after(FULL_RETRY)
-}
-
-/// Why a stream ends that held memory which others needed.
-pub(crate) fn too_slow() -> Error {
-    let text = "memory is short, and of the messages that are being received this one came \
-                slowest; send it again";
-    Error::new(Code::MemoryFull, text).with_retry_after(FULL_RETRY)
-}
-
 impl Drop for Receiving {
     fn drop(&mut self) {
         let at_rest = self.memory.receivers.remove(&self.receiver);
         if at_rest && self.memory.budget.is_none() {
             self.memory.trim(IDLE_AT_REST);
-        }
-    }
-}
-
-/// What is counted of a message that is being put together.
-pub(crate) struct Coming {
-    /// `None` once it is whole.
-    charge: Option<Charge>,
-    receiver: Arc<Receiver>,
-    freed: Arc<Notify>,
-}
-
-impl Coming {
-    fn new(charge: Charge, receiver: Arc<Receiver>, memory: &Memory) -> Self {
-        receiver.counted.fetch_add(charge.bytes(), Ordering::Relaxed);
-        Coming { charge: Some(charge), receiver, freed: Arc::clone(&memory.freed) }
-    }
-
-    /// Bytes counted.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.charge.as_ref().map_or(0, Charge::bytes)
-    }
-
-    /// Counts so many more, where there is room.
-    pub(crate) fn grow(&mut self, bytes: u64) -> bool {
-        let grown = self.charge.as_mut().is_some_and(|charge| charge.grow(bytes));
-        if grown {
-            self.receiver.counted.fetch_add(bytes, Ordering::Relaxed);
-        }
-        grown
-    }
-
-    /// So many bytes have come.
-    pub(crate) fn fill(&self, bytes: usize) {
-        self.receiver.fill(bytes);
-    }
-
-    /// It is whole: its charge is not the stream's any more.
-    pub(crate) fn whole(mut self) -> Option<Charge> {
-        let charge = self.charge.take();
-        let bytes = charge.as_ref().map_or(0, Charge::bytes);
-        self.receiver.counted.fetch_sub(bytes, Ordering::Relaxed);
-        charge
-    }
-}
-
-impl Drop for Coming {
-    fn drop(&mut self) {
-        if let Some(charge) = self.charge.take() {
-            self.receiver.counted.fetch_sub(charge.bytes(), Ordering::Relaxed);
-            drop(charge);
-            self.freed.notify_waiters();
         }
     }
 }

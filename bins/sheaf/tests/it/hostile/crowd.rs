@@ -54,6 +54,12 @@ pub(crate) async fn harm(address: SocketAddr, way: usize) -> io::Result<()> {
     }
 }
 
+/// Stays for a while with a connection that it said all on.
+pub(crate) async fn linger(time: Duration) {
+    // sleep: what the server answers is nothing these clients wait for.
+    tokio::time::sleep(time).await;
+}
+
 /// Whether a client of this way is one that waits.
 pub(crate) fn waits(way: usize) -> bool {
     way < 12
@@ -138,7 +144,7 @@ async fn resets(address: SocketAddr) -> io::Result<()> {
             [frame(HEADERS, END_HEADERS, stream, &block), frame(RESET, 0, stream, &[0, 0, 0, 8])];
         peer.raw(&flood.concat()).await?;
     }
-    tokio::time::sleep(STAY).await;
+    linger(STAY).await;
     Ok(())
 }
 
@@ -165,7 +171,7 @@ async fn no_frames(address: SocketAddr) -> io::Result<()> {
         peer.read();
         // The server may have closed it by now: that is what is asked for.
         drop(peer.raw(&wrong).await);
-        tokio::time::sleep(STAY / 10).await;
+        linger(STAY / 10).await;
     }
     Ok(())
 }
@@ -192,7 +198,7 @@ async fn lengths(address: SocketAddr) -> io::Result<()> {
             peer.frame(DATA, END_STREAM, stream, wrong).await?;
         }
     }
-    tokio::time::sleep(STAY).await;
+    linger(STAY).await;
     Ok(())
 }
 
@@ -206,7 +212,7 @@ async fn tiny(address: SocketAddr) -> io::Result<()> {
     for _ in 0..MANY / 100 {
         peer.raw(&frames).await?;
     }
-    tokio::time::sleep(STAY).await;
+    linger(STAY).await;
     Ok(())
 }
 
@@ -243,6 +249,6 @@ async fn no_messages(address: SocketAddr) -> io::Result<()> {
         peer.call(stream, "DoPut", &[]).await?;
         peer.frame(DATA, END_STREAM, stream, &[&schema[..], &batch].concat()).await?;
     }
-    tokio::time::sleep(STAY).await;
+    linger(STAY).await;
     Ok(())
 }

@@ -54,6 +54,7 @@ impl Gauge {
         let looking = std::thread::spawn(move || {
             while !over.load(Ordering::Relaxed) {
                 found.fetch_max(resident(pid), Ordering::Relaxed);
+                // sleep: it looks at what another process has, which tells nobody.
                 std::thread::sleep(PAUSE);
             }
         });
