@@ -11,6 +11,7 @@ mod handle;
 mod listener;
 mod local;
 mod outflow;
+mod places;
 mod transport;
 mod windows;
 

@@ -12,6 +12,7 @@ use sheaf_retry::{Code, Retryable as _};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use super::places::Places;
 use super::windows::Windows;
 use crate::budget::Charge;
 use crate::error::Error;
@@ -45,6 +46,7 @@ pub(super) struct Gate {
     /// Methods known by name: only they become metric labels.
     methods: BTreeSet<String>,
     pub(super) connections: Arc<Semaphore>,
+    pub(super) places: Arc<Places>,
     pub(super) windows: Arc<Windows>,
     state: Mutex<State>,
     left: Notify,
@@ -76,6 +78,7 @@ impl Gate {
             connections: Arc::new(Semaphore::new(
                 core.limits.max_connections.min(Semaphore::MAX_PERMITS),
             )),
+            places: Places::new(Arc::clone(&core.clock)),
             windows: Arc::new(Windows::new(core.memory.budget(), core.limits.max_calls_per_peer)),
             state: Mutex::default(),
             left: Notify::new(),

@@ -16,9 +16,10 @@ use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 
 use super::call::CallService;
-use super::connection::Connection;
+use super::connection::{Connection, LEAVE_TIME};
 use super::gate::Gate;
 use super::outflow::{self, Ended};
+use super::places::Place;
 use super::{HEADER_BYTES, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT};
 
 /// Streams that a client may have reset before anybody looked at them, and
@@ -53,7 +54,9 @@ async fn one(
     gate: Arc<Gate>,
     shutdown: CancellationToken,
 ) {
-    let streams = Streams { gate, end: connection.end() };
+    let (place, clock) = (connection.place(), Arc::clone(&gate.core.clock));
+    let leave = place.leave();
+    let streams = Streams { gate, place, end: connection.end() };
     let builder = builder(&connection, streams);
     let info = connection.info();
     let calls = service_fn(move |mut request: Request<Incoming>| {
@@ -68,6 +71,13 @@ async fn one(
         () = shutdown.cancelled() => {
             serving.as_mut().graceful_shutdown();
             serving.await
+        }
+        () = leave.cancelled() => {
+            serving.as_mut().graceful_shutdown();
+            tokio::select! {
+                ended = serving => ended,
+                () = clock.sleep(LEAVE_TIME) => Ok(()),
+            }
         }
     };
     if let Err(error) = ended {
@@ -96,6 +106,7 @@ fn builder(connection: &Connection, streams: Streams) -> http2::Builder<Streams>
 #[derive(Clone)]
 struct Streams {
     gate: Arc<Gate>,
+    place: Arc<Place>,
     /// Ends the connection.
     end: CancellationToken,
 }
@@ -105,8 +116,10 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, stream: F) {
-        let Streams { gate, end } = self.clone();
+        let Streams { gate, place, end } = self.clone();
+        let busy = place.call();
         tokio::spawn(async move {
+            let _busy = busy;
             let core = &gate.core;
             let patience = core.limits.get_idle_timeout;
             let ended = outflow::watch(stream, &core.clock, patience).await;

@@ -158,3 +158,30 @@ async fn what_waits_for_its_reader_is_counted() {
     until("it is given back", || world.metric("sheaf_flight_active_calls") == 0).await;
     until("and with it its memory", || budget.used() <= before + 16 * 1_024).await;
 }
+
+#[tokio::test]
+async fn a_connection_that_makes_no_call_gives_its_place_to_one_that_does() {
+    use tokio::io::AsyncWriteExt as _;
+
+    let clock = ManualClock::new(Timestamp::EPOCH);
+    let limits = Limits { max_connections: 1, ..Limits::default() };
+    let world = World::at(clock.clone(), limits).await;
+    let mut idle = tokio::net::TcpStream::connect(world.handle.local_addr()).await.unwrap();
+    let hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    idle.write_all(hello).await.unwrap();
+    until("it holds the only place", || world.metric("sheaf_flight_connections") == 1).await;
+    let error = world.connection.action("Echo", Bytes::new(), &once()).await.unwrap_err();
+    assert_eq!(error.code(), Code::Unavailable, "the other has only just come: {error}");
+    clock.advance(Duration::from_secs(11));
+    let connection = world.connection.clone();
+    let asked = tokio::spawn(async move { connection.action("Echo", Bytes::new(), &once()).await });
+    // It does not say that it has heard, and is closed a second later.
+    until("another one is served", || {
+        clock.advance(Duration::from_millis(100));
+        asked.is_finished()
+    })
+    .await;
+    asked.await.unwrap().unwrap();
+    let rejected = "sheaf_flight_rejected_total{limit=\"connections\"}";
+    assert_eq!(world.metric(rejected), 1);
+}
