@@ -47,3 +47,4 @@ pub use encode::{Encoder, encode_batches, encode_schema, encode_stream};
 pub use inspect::{Kind, Outline, inspect};
 pub use recode::{Recoder, compression_of};
 pub use validate::StreamValidator;
+pub use walk::unfolded_bytes;

@@ -85,6 +85,7 @@
 //! - Nothing listens beyond loopback unless it is told to, and no token goes
 //!   there readable.
 
+mod budget;
 mod client;
 mod error;
 #[cfg(feature = "fuzzing")]
@@ -104,6 +105,7 @@ mod server;
 mod status;
 mod wire;
 
+pub use budget::{Budget, Full, MemoryBudget, Piece, Pieces, Told};
 pub use client::{
     COMPRESSION, CallOptions, Channel, ChannelPool, ClientConfig, ClientSecurity, FORWARDED,
     FlightConnection, Target, TokenSource,

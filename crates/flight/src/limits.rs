@@ -19,9 +19,11 @@ pub const MAX_MESSAGE_BYTES: usize = (1 << 31) - 1;
 /// | `max_schema_bytes` | `limit_exceeded` | `schema` |
 /// | `max_action_bytes` | `limit_exceeded` | `action` |
 /// | `max_calls`, `max_calls_per_peer` | `overloaded`, try again in 100 ms | `calls`, `calls_per_peer` |
-/// | `max_connections` | closed at once | `connections` |
+/// | `max_connections` | the connection that made no call for longest goes, if for ten seconds; otherwise the new one is closed | `connections` |
 /// | ten seconds for a TLS handshake, which also has to succeed | closed | `handshake` |
 /// | `put_idle_timeout` | `deadline_exceeded` | `idle` |
+/// | `get_idle_timeout` | the stream is reset, in metrics `deadline_exceeded` | `reader` |
+/// | the memory budget | `memory_full`, try again in 1 s; a connection is closed | `memory` |
 /// | `max_sessions` | `overloaded` | `sessions` |
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -40,6 +42,10 @@ pub struct Limits {
     /// How long a client that owes the server bytes may be silent; so also one
     /// that has connected and said nothing yet.
     pub put_idle_timeout: Duration,
+    /// How long an answer may wait for its reader to take some of it (one that
+    /// waits for the handler may wait on): after that, and at the latest after
+    /// twice as long, its stream is reset.
+    pub get_idle_timeout: Duration,
     /// Arrow sessions kept at once.
     pub max_sessions: usize,
     /// How long a session is kept after its last use.
@@ -66,6 +72,7 @@ impl Limits {
             max_calls_per_peer: 2_048,
             max_connections: 1_024,
             put_idle_timeout: Duration::from_secs(60),
+            get_idle_timeout: Duration::from_secs(60),
             max_sessions: 1_024,
             session_idle: Duration::from_secs(30 * 60),
         }
@@ -96,9 +103,11 @@ impl Limits {
                 self.max_message_bytes
             ));
         }
-        for (name, value) in
-            [("put_idle_timeout", self.put_idle_timeout), ("session_idle", self.session_idle)]
-        {
+        for (name, value) in [
+            ("put_idle_timeout", self.put_idle_timeout),
+            ("get_idle_timeout", self.get_idle_timeout),
+            ("session_idle", self.session_idle),
+        ] {
             if value.is_zero() {
                 wrong.push(format!("{name} is 0, it must be longer"));
             }

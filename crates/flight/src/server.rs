@@ -4,10 +4,16 @@ mod authority;
 mod body;
 mod call;
 mod connection;
+mod counting;
+mod deadline;
 mod gate;
 mod handle;
 mod listener;
 mod local;
+mod outflow;
+mod places;
+mod transport;
+mod windows;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -57,14 +63,16 @@ const HEADER_BYTES: u32 = 64 << 10;
 /// Collects what one port serves.
 ///
 /// # Memory
-/// HTTP/2 buffers at most 64 MiB that a connection received and nobody read
-/// yet, 16 MiB of it for one stream, and about 1.4 MiB that it is to send.
-/// Above that each stream holds the message that it is putting together: at
-/// most [`Limits::max_message_bytes`](crate::Limits::max_message_bytes).
-/// Streams, connections and the time that a silent client keeps a stream are
-/// limited; what a handler keeps is the handler's to account for. A handler
-/// that does not read its stream holds up to 16 MiB of its connection's 64: it
-/// should refuse rather than wait, or others on the connection wait too.
+/// Under a [budget](crate::RouterBuilder::memory) all that the server holds is
+/// counted: the windows of HTTP/2, which come out of one pool (at most 64 MiB
+/// that a connection received and nobody read yet, 16 MiB of it for one stream;
+/// less where there are many connections), and the messages that streams are
+/// putting together. Where it is used up, the message that comes slowest is
+/// ended first. Streams, connections and the time that a client keeps a stream
+/// without sending or reading are limited; what a handler keeps is counted for
+/// as long as it keeps it. A handler that does not read its stream holds up to
+/// the window of its connection: it should refuse rather than wait, or others
+/// on the connection wait too.
 pub struct Server {
     router: FlightRouter,
     routes: Routes,
@@ -177,16 +185,8 @@ impl Server {
             connection::incoming(listener.into_tokio()?, local, Arc::clone(&gate), kill.clone());
         let data = (!self.is_plain).then_some(self.router);
         let service = call::CallService::new(routes, data, Arc::clone(&gate));
-        let serving = transport(&core.limits).serve_with_incoming_shutdown(
-            service,
-            incoming,
-            shutdown.clone().cancelled_owned(),
-        );
-        let task = tokio::spawn(async move {
-            if let Err(error) = serving.await {
-                tracing::error!(%error, "the Flight server ended");
-            }
-        });
+        let serving = transport::serve(incoming, service, Arc::clone(&gate), shutdown.clone());
+        let task = tokio::spawn(serving);
         tokio::spawn(give_back_memory(Arc::clone(&core), kill.clone()));
         tracing::debug!(%address, "serving Flight");
         Ok(ServerHandle::new(address, core, gate, shutdown, kill, task))
@@ -243,16 +243,4 @@ async fn give_back_memory(core: Arc<router::Core>, end: CancellationToken) {
         }
         core.memory.give_back_old();
     }
-}
-
-fn transport(limits: &crate::Limits) -> tonic::transport::Server {
-    let streams = u32::try_from(limits.max_calls_per_peer).unwrap_or(u32::MAX);
-    tonic::transport::Server::builder()
-        .max_frame_size(FRAME_BYTES)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .http2_max_header_list_size(HEADER_BYTES)
-        .max_concurrent_streams(streams)
 }

@@ -14,22 +14,27 @@
 use bytes::{BufMut as _, Bytes, BytesMut};
 
 mod call;
+mod coming;
 mod decode;
 mod encode;
 mod incoming;
 mod memory;
 mod outgoing;
+mod receivers;
+mod sending;
 mod serve;
 mod varint;
 
 pub(crate) use call::{EXCHANGE, GET, Opened, PUT, one, open, read_answer};
+pub(crate) use coming::{Coming, no_room, too_slow};
 pub(crate) use incoming::Failure;
-pub(crate) use memory::{IDLE_TIME, Memory, Spare};
+pub(crate) use memory::{COUNTED, IDLE_TIME, Memory, Receiving};
 pub(crate) use outgoing::{requests, source};
+pub(crate) use sending::Sending;
 pub(crate) use serve::{Data, context, serve};
 
 /// Bytes of gRPC's own prefix of a message: a flag and a length.
-const PREFIX: usize = 5;
+pub(crate) const PREFIX: usize = 5;
 
 /// Fields of `FlightData`.
 mod field {
@@ -50,7 +55,7 @@ pub(crate) fn decode(
     limit: usize,
 ) -> Result<Vec<crate::Message>, crate::Error> {
     let memory = Memory::of_client(sheaf_retry::SystemClock::shared());
-    let mut decoder = decode::Decoder::new(limit, memory, crate::metrics::Copies::default());
+    let mut decoder = decode::Decoder::new(limit, &memory, crate::metrics::Copies::default());
     let mut messages = Vec::new();
     for mut piece in pieces {
         while let Some(received) = decoder.next(&mut piece)? {

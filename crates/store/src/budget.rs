@@ -1,86 +1,11 @@
 //! Memory, counted in real bytes.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use sheaf_flight::Message;
+use sheaf_flight::{Budget, Full, Message, Piece, Pieces};
 
 use crate::kept::Kept;
-
-/// A memory limit that several namespaces share.
-///
-/// Counted is each piece of memory once, however many messages point to it.
-/// What a reader still holds of a payload that was given up meanwhile is not
-/// counted any more.
-#[derive(Debug)]
-pub struct Budget {
-    limit: u64,
-    state: Mutex<State>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    used: u64,
-    /// Address and length of every piece held, and how often.
-    pieces: HashMap<(usize, usize), u32>,
-}
-
-impl State {
-    /// Bytes of those pieces that are not counted yet.
-    fn needed(&self, pieces: &[(usize, usize)]) -> u64 {
-        let new = pieces.iter().filter(|piece| !self.pieces.contains_key(*piece));
-        new.map(|piece| piece.1 as u64).sum()
-    }
-
-    /// One more holder of a piece; the bytes that are counted for it now.
-    fn take(&mut self, piece: (usize, usize)) -> u64 {
-        let holders = self.pieces.entry(piece).or_insert(0);
-        *holders += 1;
-        let bytes = if *holders == 1 { piece.1 as u64 } else { 0 };
-        self.used += bytes;
-        bytes
-    }
-
-    /// One holder less; the bytes that are not counted any more.
-    fn give(&mut self, piece: (usize, usize)) -> u64 {
-        let Some(holders) = self.pieces.get_mut(&piece) else { return 0 };
-        *holders -= 1;
-        if *holders > 0 {
-            return 0;
-        }
-        self.pieces.remove(&piece);
-        self.used -= piece.1 as u64;
-        piece.1 as u64
-    }
-}
-
-impl Budget {
-    /// A budget of this many bytes.
-    pub fn new(limit_bytes: u64) -> Arc<Self> {
-        Arc::new(Budget { limit: limit_bytes, state: Mutex::default() })
-    }
-
-    /// The limit in bytes.
-    pub fn limit(&self) -> u64 {
-        self.limit
-    }
-
-    /// Bytes in use.
-    pub fn used(&self) -> u64 {
-        self.state().used
-    }
-
-    /// Bytes that are not in use.
-    pub fn spare(&self) -> u64 {
-        self.limit.saturating_sub(self.used())
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        // No code below panics between two changes that belong together.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// The part of a budget that one namespace may use. What two namespaces hold
 /// counts for each of them, and once for the budget.
@@ -88,25 +13,17 @@ impl Budget {
 pub(crate) struct Account {
     budget: Arc<Budget>,
     quota: u64,
-    state: Mutex<State>,
-}
-
-/// Which limit refused, and how much of it is in use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Full {
-    pub(crate) needed: u64,
-    pub(crate) used: u64,
-    pub(crate) limit: u64,
+    state: Mutex<Pieces>,
 }
 
 impl Account {
     pub(crate) fn new(budget: Arc<Budget>, quota: Option<u64>) -> Arc<Self> {
-        let quota = quota.unwrap_or(u64::MAX).min(budget.limit);
+        let quota = quota.unwrap_or(u64::MAX).min(budget.limit());
         Arc::new(Account { budget, quota, state: Mutex::default() })
     }
 
     pub(crate) fn used(&self) -> u64 {
-        self.state().used
+        self.state().used()
     }
 
     pub(crate) fn limit(&self) -> u64 {
@@ -123,7 +40,7 @@ impl Account {
         bytes <= self.quota
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, Pieces> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -132,7 +49,7 @@ impl Account {
 #[derive(Debug)]
 pub(crate) struct Held {
     account: Arc<Account>,
-    pieces: Vec<(usize, usize)>,
+    pieces: Vec<Piece>,
     charged: u64,
     /// Bytes that belong to no piece.
     overhead: u64,
@@ -148,36 +65,40 @@ impl Held {
         self.charged
     }
 
+    /// Counts what the other does from now on.
+    pub(crate) fn absorb(&mut self, mut other: Held) {
+        self.pieces.append(&mut other.pieces);
+        self.charged += std::mem::take(&mut other.charged);
+        self.overhead += std::mem::take(&mut other.overhead);
+    }
+
+    /// Counts so many bytes more, or nothing where they do not fit.
+    pub(crate) fn add_bytes(&mut self, bytes: u64) -> Result<(), Full> {
+        self.add_pieces(Vec::new(), bytes)
+    }
+
     /// Counts the memory of one more message, or nothing where it does not fit.
     pub(crate) fn add(&mut self, message: &Message) -> Result<(), Full> {
         self.add_with(message, 0)
     }
 
-    /// Counts so many bytes that no message has, or nothing where they do not fit.
-    pub(crate) fn add_overhead(&mut self, bytes: u64) -> Result<(), Full> {
-        self.add_with(&Message::new(Bytes::new(), Bytes::new()), bytes)
-    }
-
     /// As [`Held::add`], and so many bytes besides its own.
     pub(crate) fn add_with(&mut self, message: &Message, overhead: u64) -> Result<(), Full> {
-        let pieces = pieces_of(message);
+        self.add_pieces(pieces_of(message), overhead)
+    }
+
+    fn add_pieces(&mut self, pieces: Vec<Piece>, overhead: u64) -> Result<(), Full> {
         let account = Arc::clone(&self.account);
         let mut own = account.state();
-        let mut all = account.budget.state();
         let needed = own.needed(&pieces) + overhead;
-        if own.used + needed > account.quota {
-            return Err(Full { needed, used: own.used, limit: account.quota });
+        if own.used() + needed > account.quota {
+            return Err(Full { needed, used: own.used(), limit: account.quota });
         }
-        let needed = all.needed(&pieces) + overhead;
-        if all.used + needed > account.budget.limit {
-            return Err(Full { needed, used: all.used, limit: account.budget.limit });
-        }
+        account.budget.hold(&pieces, overhead)?;
         for piece in &pieces {
-            all.take(*piece);
-            self.charged += own.take(*piece);
+            self.charged += own.hold(*piece);
         }
-        own.used += overhead;
-        all.used += overhead;
+        own.take(overhead);
         self.overhead += overhead;
         self.charged += overhead;
         self.pieces.extend(pieces);
@@ -191,43 +112,45 @@ impl Held {
     pub(crate) fn exchange(&mut self, message: &Message, kept: &Kept) {
         let account = Arc::clone(&self.account);
         let mut own = account.state();
-        let mut all = account.budget.state();
-        for piece in pieces_of(message) {
-            let Some(at) = self.pieces.iter().rposition(|held| *held == piece) else { continue };
-            self.pieces.swap_remove(at);
-            all.give(piece);
-            self.charged -= own.give(piece);
+        let mut gone = pieces_of(message);
+        gone.retain(|piece| match self.pieces.iter().rposition(|held| held == piece) {
+            Some(at) => {
+                self.pieces.swap_remove(at);
+                true
+            }
+            None => false,
+        });
+        let mut new = pieces_of(&kept.message);
+        new.extend(piece_of(&kept.put_header));
+        for piece in &gone {
+            self.charged -= own.release(*piece);
         }
-        let mut pieces = pieces_of(&kept.message);
-        pieces.extend(piece_of(&kept.put_header));
-        for piece in &pieces {
-            all.take(*piece);
-            self.charged += own.take(*piece);
+        for piece in &new {
+            self.charged += own.hold(*piece);
         }
-        self.pieces.extend(pieces);
+        account.budget.exchange(&gone, &new);
+        self.pieces.extend(new);
     }
 }
 
 /// Address and length of every piece of memory that a message has.
-fn pieces_of(message: &Message) -> Vec<(usize, usize)> {
+fn pieces_of(message: &Message) -> Vec<Piece> {
     let parts = [&message.header, &message.app_metadata];
     parts.into_iter().chain(&message.body).filter_map(piece_of).collect()
 }
 
-fn piece_of(bytes: &Bytes) -> Option<(usize, usize)> {
+fn piece_of(bytes: &Bytes) -> Option<Piece> {
     (!bytes.is_empty()).then(|| (bytes.as_ptr().addr(), bytes.len()))
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
         let mut own = self.account.state();
-        let mut all = self.account.budget.state();
         for piece in &self.pieces {
-            own.give(*piece);
-            all.give(*piece);
+            own.release(*piece);
         }
-        own.used -= self.overhead;
-        all.used -= self.overhead;
+        own.give(self.overhead);
+        self.account.budget.release(&self.pieces, self.overhead);
     }
 }
 

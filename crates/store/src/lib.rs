@@ -82,7 +82,6 @@ mod retention;
 mod store;
 
 pub use bodies::Bodies;
-pub use budget::Budget;
 pub use client::{ClientPut, FlightClient};
 pub use content::ContentHasher;
 pub use disk::{
@@ -95,4 +94,5 @@ pub use metrics::Metrics;
 pub use options::{Filter, Options, Page, PutOptions, PutReceipt, ReadOptions, Status};
 pub use payload::{Durability, PayloadInfo};
 pub use retention::{Asked, Mark, PayloadOwner, Place, Standing, Unowned};
+pub use sheaf_flight::Budget;
 pub use store::{DataFile, Hold, MAX_PAGE, Shared, Stats, Store};

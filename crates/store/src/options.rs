@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sheaf_flight::Budget;
 use sheaf_flight::ipc::{Bounds, Compression};
 use sheaf_proto::BatchId;
 use sheaf_retry::{RetryPolicy, SharedClock};
 
 use crate::bodies::Bodies;
-use crate::budget::Budget;
 use crate::disk::{Disk, LocalDisk};
 use crate::payload::{Durability, PayloadInfo};
 use crate::retention::{PayloadOwner, Standing, Unowned};

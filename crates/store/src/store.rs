@@ -11,6 +11,7 @@ mod intake;
 mod list;
 mod manage;
 mod marks;
+mod memory;
 mod put;
 mod read;
 mod recode;
@@ -22,13 +23,13 @@ mod spill;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use sheaf_flight::Message;
 use sheaf_flight::ipc::Bounds;
+use sheaf_flight::{Full, MemoryBudget, Message};
 use sheaf_retry::{SharedClock, Timestamp};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::budget::{Account, Full, Held};
+use crate::budget::{Account, Held};
 use crate::disk::{Committer, Directory, Disk, Recovered, recover};
 use crate::error::Error;
 use crate::metrics::Metrics;
@@ -37,6 +38,10 @@ use crate::payload::{Durability, PayloadInfo};
 use entry::{Entry, Place, Stored};
 use index::{Index, LARGE_SCHEMA};
 use marks::Marks;
+
+/// The part of the memory limit that reads which unfold messages may have
+/// together: the largest message, a quarter of the limit, as often as it is there.
+const UNFOLDING: [u64; 2] = [3, 4];
 
 pub(crate) use entry::Noted;
 pub use export::DataFile;
@@ -72,6 +77,9 @@ pub(crate) struct Inner {
     disk: Arc<dyn Disk>,
     directory: Option<Directory>,
     account: Arc<Account>,
+    /// What readers unfold that ask for some columns or rows.
+    unfolding: Arc<Account>,
+    pressure: memory::Pressure,
     committer: Committer,
     index: Arc<Index>,
     marks: Marks,
@@ -120,6 +128,11 @@ impl Store {
             clock: Arc::clone(&options.clock),
             disk: Arc::clone(&options.disk),
             account: Account::new(Arc::clone(&options.budget), options.quota_bytes),
+            unfolding: Account::new(
+                Arc::clone(&options.budget),
+                Some(options.budget.limit() / UNFOLDING[1] * UNFOLDING[0]),
+            ),
+            pressure: memory::Pressure::default(),
             directory,
             committer,
             index: Arc::new(Index::default()),
@@ -143,6 +156,12 @@ impl Store {
     /// The memory limit that it counts against.
     pub fn budget(&self) -> Arc<crate::Budget> {
         self.inner.account.budget()
+    }
+
+    /// The same for a Flight server: where there is no room in it, payloads are
+    /// moved to disk.
+    pub fn memory(&self) -> Arc<dyn MemoryBudget> {
+        Arc::new(memory::StoreMemory(Arc::clone(&self.inner)))
     }
 
     /// What the store counts.

@@ -15,6 +15,7 @@ mod dying_workers;
 mod fleet;
 mod harness;
 mod held;
+mod hostile;
 mod kill;
 mod lifecycle;
 mod lost_replies;

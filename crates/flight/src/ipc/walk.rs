@@ -6,7 +6,7 @@ use arrow_ipc::{FieldNode, MetadataVersion, RecordBatch};
 
 use super::Bounds;
 use super::compression::Compression;
-use super::inspect::{limit, malformed};
+use super::inspect::{limit, malformed, parse};
 use super::layout::{Layout, Shape};
 use crate::error::Error;
 use crate::message::Message;
@@ -248,6 +248,32 @@ impl<'a> Walk<'a> {
         self.decoded = self.decoded.saturating_add(holds);
         Ok(holds)
     }
+}
+
+/// Bytes that the compressed buffers of a message say that they unfold to,
+/// before anything is decoded; 0 where nothing is compressed.
+///
+/// # Errors
+/// [`MalformedData`](sheaf_retry::Code::MalformedData) where the header is no
+/// valid flatbuffer. Buffers that lie outside the body count nothing here: a
+/// [`StreamValidator`](super::StreamValidator) refuses them.
+pub fn unfolded_bytes(message: &Message) -> Result<u64, Error> {
+    if message.header.is_empty() {
+        return Ok(0);
+    }
+    let parsed = parse(&message.header, &Bounds::default())?;
+    let dictionary = || parsed.header_as_dictionary_batch().and_then(|batch| batch.data());
+    let Some(batch) = parsed.header_as_record_batch().or_else(dictionary) else { return Ok(0) };
+    let (Some(_), Some(buffers)) = (batch.compression(), batch.buffers()) else { return Ok(0) };
+    let body = message.body_len() as u64;
+    let declared = buffers.iter().filter_map(|buffer| {
+        let (offset, length) = (u64::try_from(buffer.offset()), u64::try_from(buffer.length()));
+        let (offset, length) = (offset.ok()?, length.ok()?);
+        offset.checked_add(length).filter(|end| length >= COMPRESSED_PREFIX && *end <= body)?;
+        let declared = read_i64(message, offset);
+        Some(u64::try_from(declared).unwrap_or(length))
+    });
+    Ok(declared.fold(0, u64::saturating_add))
 }
 
 fn bytes_of(length: u64, bits: u64, layout: &Layout) -> Result<u64, Error> {

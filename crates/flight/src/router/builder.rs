@@ -9,12 +9,13 @@ use sheaf_retry::{SharedClock, SystemClock};
 
 use super::sessions::Sessions;
 use super::{Action, Core, FlightRouter, Namespace, actions};
+use crate::budget::MemoryBudget;
 use crate::error::{Error, invalid};
 use crate::handler::{ActionHandler, Handler};
 use crate::health::Health;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
-use crate::wire::{Memory, Spare};
+use crate::wire::Memory;
 
 /// Longest name of a namespace.
 const MAX_NAMESPACE: usize = 64;
@@ -26,7 +27,7 @@ pub struct RouterBuilder {
     actions: Vec<Arc<dyn ActionHandler>>,
     limits: Limits,
     clock: Option<SharedClock>,
-    spare_memory: Option<Spare>,
+    memory: Option<Arc<dyn MemoryBudget>>,
     metrics: Metrics,
 }
 
@@ -72,14 +73,19 @@ impl RouterBuilder {
         self
     }
 
-    /// Tells how many bytes of its memory the server does not use at the moment.
+    /// Counts the memory of the server, which is part of a larger whole.
     ///
-    /// Memory of large bodies that are gone waits there for the next ones, for
-    /// up to 15 seconds, since new memory costs more than copying into it.
-    /// Without this it is 48 MiB at the most.
+    /// An eighth of what it has to spare is taken for the windows of
+    /// connections, 512 MiB at the most. Bodies of messages are counted as they
+    /// come, and stay counted for as long as somebody has them. What is spare
+    /// keeps, for up to 15 seconds, the memory of large bodies that are gone for
+    /// the next ones, since new memory costs more than copying into it.
+    ///
+    /// Without a budget nothing of this is counted, and what is kept is 48 MiB at
+    /// the most.
     #[must_use]
-    pub fn spare_memory(mut self, spare: Arc<dyn Fn() -> u64 + Send + Sync>) -> Self {
-        self.spare_memory = Some(spare);
+    pub fn memory(mut self, budget: Arc<dyn MemoryBudget>) -> Self {
+        self.memory = Some(budget);
         self
     }
 
@@ -108,7 +114,7 @@ impl RouterBuilder {
         let clock = self.clock.unwrap_or_else(SystemClock::shared);
         let sessions =
             Sessions::new(clock.clone(), self.limits.max_sessions, self.limits.session_idle);
-        let memory = Memory::of_server(self.spare_memory, clock.clone());
+        let memory = Memory::of_server(self.memory, clock.clone());
         let core = Core {
             namespaces,
             actions,

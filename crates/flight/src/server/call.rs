@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -15,16 +14,17 @@ use tonic::body::Body;
 use tonic::service::Routes;
 use tonic::transport::server::TcpConnectInfo;
 use tonic::{Code as Grpc, Status};
-use tower::Service;
+use tower::Service as _;
 
 use super::body::{CallBody, RequestBody};
+use super::deadline;
 use super::gate::{CallGuard, Gate};
 use crate::error::{Error, invalid};
 use crate::plain::FLIGHT_SERVICE;
 use crate::router::FlightRouter;
 use crate::security::Grant;
 use crate::status::{CODE_TRAILER, inbound};
-use crate::wire::{self, Data};
+use crate::wire::{self, Data, Sending};
 
 /// Admits, counts and contains calls on their way to the routes.
 #[derive(Clone)]
@@ -40,7 +40,12 @@ impl CallService {
         CallService { routes, data, gate }
     }
 
-    async fn run(mut self, mut request: Request<Body>) -> Response<Body> {
+    /// The answer to a call.
+    pub(super) fn run(self, request: Request<Body>) -> BoxFuture<'static, Response<Body>> {
+        Box::pin(self.serve(request))
+    }
+
+    async fn serve(mut self, mut request: Request<Body>) -> Response<Body> {
         let peer = request.extensions().get::<TcpConnectInfo>().and_then(|info| info.remote_addr);
         let path = request.uri().path().to_owned();
         let grant = match self.gate.authorize(&path, request.headers_mut()) {
@@ -51,8 +56,19 @@ impl CallService {
             Ok(guard) => guard,
             Err(refusal) => return refuse(refusal),
         };
+        if let Err(refusal) = guard.count(request.headers()).await {
+            return refuse(refusal);
+        }
+        let wait = deadline::of(request.headers());
         let request = self.watch(request);
         let end = End { cut: self.gate.cut_token(), grant };
+        let clock = Arc::clone(&self.gate.core.clock);
+        let over = async move {
+            match wait {
+                Some(wait) => clock.sleep(wait).await,
+                None => std::future::pending().await,
+            }
+        };
         let answer = AssertUnwindSafe(self.answer(&path, request)).catch_unwind();
         let answer = tokio::select! {
             biased;
@@ -60,6 +76,11 @@ impl CallService {
             error = end.clone().come() => {
                 guard.end(error.code().as_str());
                 return refuse(error);
+            }
+            () = over => {
+                guard.end(Code::DeadlineExceeded.as_str());
+                let text = "the time that the client waits is over, and its answer did not begin";
+                return refuse(Error::new(Code::DeadlineExceeded, text));
             }
         };
         let response = match answer {
@@ -69,7 +90,9 @@ impl CallService {
         if let Some(code) = ended(response.headers()) {
             guard.end(code);
         }
-        response.map(|body| Body::new(CallBody::new(body, guard, end)))
+        let is_ours = Data::of(&path).is_some() && self.data.is_some();
+        let sending = (!is_ours).then(|| Sending::new(self.gate.core.memory.budget()));
+        response.map(|body| Body::new(CallBody::new(body, guard, end, sending)))
     }
 
     async fn answer(
@@ -110,22 +133,11 @@ impl CallService {
             Some(method) if method != "/DoExchange" => Some(core.limits.put_idle_timeout),
             _ => None,
         };
-        request.map(|body| Body::new(RequestBody::new(body, core, patience)))
-    }
-}
-
-impl Service<Request<Body>> for CallService {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Service::<Request<Body>>::poll_ready(&mut self.routes, context)
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let ready = self.clone();
-        Box::pin(async move { Ok(ready.run(request).await) })
+        let is_ours = Data::of(request.uri().path()).is_some() && self.data.is_some();
+        request.map(|body| {
+            let body = RequestBody::new(body, core, patience);
+            Body::new(if is_ours { body } else { body.counted() })
+        })
     }
 }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures::stream::{self, Stream};
@@ -13,27 +13,40 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tonic::transport::server::TcpConnectInfo;
 
 use super::authority::Authorities;
 use super::gate::Gate;
 use super::local::SocketFile;
+use super::places::Place;
+use super::windows::Share;
 use crate::security::{Protocol, SecureStream};
 
 /// How long to wait when the system has no file descriptors left, instead of
 /// trying again at once for ever.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// How long a connection may take to leave whose place another one needs.
+pub(super) const LEAVE_TIME: Duration = Duration::from_secs(1);
+
+/// How often bytes are read from a connection that is being closed, at once.
+const READS: usize = 64;
+
 /// One client's connection.
 pub(super) struct Connection {
     stream: SecureStream,
     info: TcpConnectInfo,
+    end: CancellationToken,
     kill: Pin<Box<WaitForCancellationFutureOwned>>,
+    share: Share,
+    /// Since it was closed on this side: how long the other one may take.
+    farewell: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     /// Of a socket in the file system.
     authorities: Option<Authorities>,
     /// Until its first byte has come: how long it may take.
     silence: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     gate: Arc<Gate>,
+    place: Arc<Place>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -74,16 +87,18 @@ impl Doors {
     }
 }
 
-/// Connections as they come; one over the limit is closed at once.
+/// Connections as they come; one over the limit is closed.
 ///
 /// Hands are shaken beside each other, so that a slow client keeps nobody
-/// waiting; each holds the place of its connection and has limited time.
+/// waiting; each holds the place of its connection and has limited time. Who
+/// finds no memory is closed. Where all places are taken, the connection goes
+/// that made no call for longest.
 pub(super) fn incoming(
     network: TcpListener,
     local: Option<(UnixListener, SocketFile)>,
     gate: Arc<Gate>,
     kill: CancellationToken,
-) -> impl Stream<Item = io::Result<Connection>> {
+) -> impl Stream<Item = Connection> {
     let shaking: JoinSet<Option<Connection>> = JoinSet::new();
     let doors = Doors { network, local };
     stream::unfold((doors, gate, kill, shaking), |(doors, gate, kill, mut shaking)| async move {
@@ -99,34 +114,48 @@ pub(super) fn incoming(
                 },
                 Some(done) = shaking.join_next() => match done {
                     Ok(Some(connection)) => {
-                        return Some((Ok(connection), (doors, gate, kill, shaking)));
+                        return Some((connection, (doors, gate, kill, shaking)));
                     }
                     _ => continue,
                 },
             };
-            let Ok(permit) = Arc::clone(&gate.connections).try_acquire_owned() else {
-                gate.core.metrics.rejected("connections");
-                let limit = gate.core.limits.max_connections;
-                tracing::warn!(limit, "max_connections reached, connection closed");
+            let permit = Arc::clone(&gate.connections).try_acquire_owned().ok();
+            if permit.is_none() && !gate.places.end_idlest() {
+                full(&gate);
                 continue;
-            };
-            match arrived {
-                Arrived::Network(stream, peer) => {
-                    if let Err(error) = stream.set_nodelay(true) {
-                        tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
-                    }
-                    shaking.spawn(shake(stream, peer, Arc::clone(&gate), kill.clone(), permit));
-                }
-                Arrived::Local(stream) => {
-                    let stream = SecureStream::local(stream);
-                    let info = TcpConnectInfo { local_addr: None, remote_addr: None };
-                    let connection =
-                        Connection::new(stream, info, Arc::clone(&gate), kill.clone(), permit);
-                    return Some((Ok(connection), (doors, gate, kill, shaking)));
-                }
             }
+            let (gate, kill) = (Arc::clone(&gate), kill.clone());
+            shaking.spawn(async move {
+                let permit = match permit {
+                    Some(permit) => permit,
+                    None => left(&gate).await?,
+                };
+                match arrived {
+                    Arrived::Network(stream, peer) => shake(stream, peer, gate, kill, permit).await,
+                    Arrived::Local(stream) => at_home(stream, gate, kill, permit).await,
+                }
+            });
         }
     })
+}
+
+fn full(gate: &Gate) {
+    gate.core.metrics.rejected("connections");
+    let limit = gate.core.limits.max_connections;
+    tracing::warn!(limit, "max_connections reached, connection closed");
+}
+
+/// The place of a connection that was told to leave.
+async fn left(gate: &Gate) -> Option<OwnedSemaphorePermit> {
+    let permit = tokio::select! {
+        biased;
+        permit = Arc::clone(&gate.connections).acquire_owned() => permit.ok(),
+        () = gate.core.clock.sleep(2 * LEAVE_TIME) => None,
+    };
+    if permit.is_none() {
+        full(gate);
+    }
+    permit
 }
 
 /// The connection of what was accepted, unless its handshake fails.
@@ -137,6 +166,10 @@ async fn shake(
     kill: CancellationToken,
     permit: OwnedSemaphorePermit,
 ) -> Option<Connection> {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
+    }
+    let share = share(&gate, &kill).await?;
     let info = TcpConnectInfo { local_addr: stream.local_addr().ok(), remote_addr: Some(peer) };
     let accepted = gate.security.accept(stream, Protocol::Grpc);
     let stream = match kill.run_until_cancelled(accepted).await? {
@@ -147,7 +180,29 @@ async fn shake(
             return None;
         }
     };
-    Some(Connection::new(stream, info, gate, kill, permit))
+    Some(Connection::new(stream, info, gate, &kill, share, permit))
+}
+
+/// The same over a socket in the file system, where no hands are shaken.
+async fn at_home(
+    stream: UnixStream,
+    gate: Arc<Gate>,
+    kill: CancellationToken,
+    permit: OwnedSemaphorePermit,
+) -> Option<Connection> {
+    let share = share(&gate, &kill).await?;
+    let info = TcpConnectInfo { local_addr: None, remote_addr: None };
+    Some(Connection::new(SecureStream::local(stream), info, gate, &kill, share, permit))
+}
+
+/// What the connection may have under way, unless there is no memory for one more.
+async fn share(gate: &Gate, kill: &CancellationToken) -> Option<Share> {
+    let share = kill.run_until_cancelled(gate.windows.share()).await?;
+    if share.is_none() {
+        gate.core.metrics.rejected("memory");
+        tracing::warn!("no memory for one more connection, it is closed");
+    }
+    share
 }
 
 /// A connection on which nothing ever comes has no keepalive yet, and would
@@ -162,15 +217,74 @@ impl Connection {
         stream: SecureStream,
         info: TcpConnectInfo,
         gate: Arc<Gate>,
-        kill: CancellationToken,
+        kill: &CancellationToken,
+        share: Share,
         permit: OwnedSemaphorePermit,
     ) -> Self {
         gate.core.metrics.connections.inc();
-        let kill = Box::pin(kill.cancelled_owned());
+        let end = kill.child_token();
+        let kill = Box::pin(end.clone().cancelled_owned());
         let silence: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(silence(&gate));
         let authorities = info.remote_addr.is_none().then(Authorities::new);
-        let silence = Some(silence);
-        Connection { stream, info, kill, authorities, silence, gate, _permit: permit }
+        let (silence, place) = (Some(silence), Arc::new(gate.places.add()));
+        Connection {
+            stream,
+            info,
+            end,
+            kill,
+            share,
+            farewell: None,
+            authorities,
+            silence,
+            gate,
+            place,
+            _permit: permit,
+        }
+    }
+
+    /// Whose it is.
+    pub(super) fn info(&self) -> TcpConnectInfo {
+        self.info.clone()
+    }
+
+    /// What it may have under way.
+    pub(super) fn share(&self) -> &Share {
+        &self.share
+    }
+
+    /// Its place among the others.
+    pub(super) fn place(&self) -> Arc<Place> {
+        Arc::clone(&self.place)
+    }
+
+    /// Closes it when cancelled.
+    pub(super) fn end(&self) -> CancellationToken {
+        self.end.clone()
+    }
+
+    /// Ready when the other end has closed too, or took its time for it. What it
+    /// sent meanwhile is read: with bytes that nobody read, the system would
+    /// reset the connection, and take back what was answered last.
+    fn poll_farewell(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let mut scratch = [0; 4 << 10];
+        for _ in 0..READS {
+            let mut buffer = ReadBuf::new(&mut scratch);
+            match Pin::new(&mut self.stream).poll_read(context, &mut buffer) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {}
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => {
+                    let is_killed = self.check(context).is_err();
+                    let Some(farewell) = &mut self.farewell else { return Poll::Ready(()) };
+                    return if is_killed {
+                        Poll::Ready(())
+                    } else {
+                        farewell.as_mut().poll(context)
+                    };
+                }
+            }
+        }
+        // One that goes on sending is not listened to for ever.
+        Poll::Ready(())
     }
 
     fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {
@@ -178,14 +292,6 @@ impl Connection {
             Poll::Ready(()) => Err(io::ErrorKind::ConnectionAborted.into()),
             Poll::Pending => Ok(()),
         }
-    }
-}
-
-impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
-
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.info.clone()
     }
 }
 
@@ -229,7 +335,12 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        if self.farewell.is_none() {
+            ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
+            let clock = Arc::clone(&self.gate.core.clock);
+            self.farewell = Some(Box::pin(async move { clock.sleep(LEAVE_TIME).await }));
+        }
+        self.poll_farewell(context).map(Ok)
     }
 
     fn poll_write_vectored(

@@ -12,12 +12,20 @@ use sheaf_retry::{Code, Retryable as _};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use super::places::Places;
+use super::windows::Windows;
+use crate::budget::Charge;
 use crate::error::Error;
 use crate::router::Core;
 use crate::security::{Grant, Security};
 
 /// When a client that found the server full may come back.
 const FULL_RETRY: Duration = Duration::from_millis(100);
+/// Memory of a call that does nothing yet.
+const CALL_BYTES: u64 = 16 << 10;
+/// Memory of a header beside its text, which is there twice.
+const HEADER_BYTES: usize = 256;
+
 /// When a client that found the server draining may come back.
 const DRAIN_RETRY: Duration = Duration::from_secs(1);
 
@@ -38,6 +46,8 @@ pub(super) struct Gate {
     /// Methods known by name: only they become metric labels.
     methods: BTreeSet<String>,
     pub(super) connections: Arc<Semaphore>,
+    pub(super) places: Arc<Places>,
+    pub(super) windows: Arc<Windows>,
     state: Mutex<State>,
     left: Notify,
     cut: CancellationToken,
@@ -68,6 +78,8 @@ impl Gate {
             connections: Arc::new(Semaphore::new(
                 core.limits.max_connections.min(Semaphore::MAX_PERMITS),
             )),
+            places: Places::new(Arc::clone(&core.clock)),
+            windows: Arc::new(Windows::new(core.memory.budget(), core.limits.max_calls_per_peer)),
             state: Mutex::default(),
             left: Notify::new(),
             cut: CancellationToken::new(),
@@ -141,7 +153,8 @@ impl Gate {
         }
         drop(state);
         self.core.metrics.active.inc();
-        Ok(CallGuard { gate: Arc::clone(self), id, method, code: None })
+        let charge = Charge::new(self.core.memory.budget());
+        Ok(CallGuard { gate: Arc::clone(self), id, method, code: None, charge })
     }
 
     fn full(&self, label: &'static str, field: &str, limit: usize) -> Error {
@@ -217,9 +230,34 @@ pub(super) struct CallGuard {
     id: u64,
     pub(super) method: String,
     code: Option<String>,
+    /// Memory of the call itself.
+    charge: Charge,
 }
 
 impl CallGuard {
+    /// Has the memory counted that every call takes, and that of its headers. A
+    /// call with few of them waits until room is made; one with many does not,
+    /// since it holds them meanwhile.
+    ///
+    /// # Errors
+    /// `memory_full`.
+    pub(super) async fn count(&mut self, headers: &HeaderMap) -> Result<(), Error> {
+        let texts: usize =
+            headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        let of_headers = (headers.len() * HEADER_BYTES + 2 * texts) as u64;
+        let is_counted = match of_headers {
+            ..=CALL_BYTES => self.charge.grow_with_room(CALL_BYTES + of_headers).await,
+            many => self.charge.grow(CALL_BYTES + many),
+        };
+        if is_counted {
+            return Ok(());
+        }
+        self.gate.core.metrics.rejected("memory");
+        self.end(Code::MemoryFull.as_str());
+        let text = "no memory for one more call; try again";
+        Err(Error::new(Code::MemoryFull, text).with_retry_after(FULL_RETRY))
+    }
+
     /// How the call ended; the first word stands.
     pub(super) fn end(&mut self, code: impl Into<String>) {
         self.code.get_or_insert_with(|| code.into());

@@ -5,16 +5,12 @@ use bytes::{Buf as _, Bytes};
 use prost::Message as _;
 use sheaf_retry::Code;
 
-use super::memory::{Body, Memory, Receiving};
+use super::memory::{Body, COUNTED, Memory, Receiving};
 use super::{PREFIX, field, varint};
 use crate::error::Error;
 use crate::message::Message;
 use crate::metrics::Copies;
 use crate::plain::FRAMING_BYTES;
-
-/// Room that is taken at once for a value other than a body: more comes with
-/// the bytes themselves, since the length of a value is only a claim.
-const FIRST_ROOM: usize = 16 << 10;
 
 /// Bytes of a descriptor; the router allows less.
 const MAX_DESCRIPTOR: usize = 64 << 10;
@@ -37,8 +33,9 @@ pub(crate) struct Received {
 /// from the piece to where it stays: a piece is part of a larger buffer, which
 /// nothing of it keeps alive.
 pub(super) struct Decoder {
-    memory: Memory,
-    _receiving: Receiving,
+    receiving: Receiving,
+    /// Bytes of memory that the body which is coming needs and does not get.
+    lacking: Option<u64>,
     copies: Copies,
     /// Bytes of one message, without framing.
     limit: usize,
@@ -63,7 +60,11 @@ enum Value {
         size: usize,
         bytes: Vec<u8>,
     },
-    Body(Body),
+    /// A body, or anything else that is as long as one.
+    Large {
+        field: u32,
+        body: Body,
+    },
     /// Of a field that Flight does not have: so many bytes to pass over.
     Unknown(usize),
 }
@@ -72,11 +73,10 @@ const START: State = State::Prefix { bytes: [0; PREFIX], filled: 0 };
 
 impl Decoder {
     /// A decoder of messages of at most `limit` bytes.
-    pub(super) fn new(limit: usize, memory: Memory, copies: Copies) -> Self {
-        let _receiving = memory.receiving();
+    pub(super) fn new(limit: usize, memory: &Memory, copies: Copies) -> Self {
         Decoder {
-            memory,
-            _receiving,
+            receiving: memory.receiving(),
+            lacking: None,
             copies,
             limit,
             state: START,
@@ -90,13 +90,29 @@ impl Decoder {
         matches!(self.state, State::Prefix { filled: 0, .. })
     }
 
-    /// Takes bytes off the front of `piece` until a message is whole, or there
-    /// are no more.
+    /// The stream as others see it that need memory.
+    pub(super) fn receiving(&self) -> &Receiving {
+        &self.receiving
+    }
+
+    /// Lets go what it has of a message that will not be whole.
+    pub(super) fn give_up(&mut self) {
+        self.state = START;
+    }
+
+    /// Bytes of memory without which nothing more is taken.
+    pub(super) fn lacking(&self) -> Option<u64> {
+        self.lacking
+    }
+
+    /// Takes bytes off the front of `piece` until a message is whole, there
+    /// are no more, or there is no memory for them ([`Decoder::lacking`]).
     ///
     /// # Errors
     /// [`Code::LimitExceeded`], [`Code::MalformedData`], [`Code::Unimplemented`]
     /// for a compressed message, [`Code::MemoryFull`].
     pub(super) fn next(&mut self, piece: &mut Bytes) -> Result<Option<Received>, Error> {
+        self.lacking = None;
         loop {
             if let State::Field { left: 0, filled: 0, .. } = self.state {
                 self.state = START;
@@ -110,6 +126,9 @@ impl Decoder {
                 return Ok(None);
             }
             self.step(piece)?;
+            if self.lacking.is_some() {
+                return Ok(None);
+            }
         }
     }
 
@@ -184,13 +203,6 @@ impl Decoder {
         let size = usize::try_from(head.value).unwrap_or(usize::MAX);
         let left = left.checked_sub(size).ok_or_else(cut)?;
         let value = match head.field {
-            field::BODY if head.is_bytes => {
-                let body = self.memory.body(size).map_err(|error| {
-                    let text = format!("no memory for a message of {size} bytes: {error}");
-                    Error::new(Code::MemoryFull, text)
-                })?;
-                Value::Body(body)
-            }
             // Only that of the first message counts.
             field::DESCRIPTOR if head.is_bytes && self.has_begun => Value::Unknown(size),
             field::DESCRIPTOR if head.is_bytes && size > MAX_DESCRIPTOR => {
@@ -201,8 +213,17 @@ impl Decoder {
                     ),
                 ));
             }
-            field @ (field::DESCRIPTOR | field::HEADER | field::APP_METADATA) if head.is_bytes => {
-                Value::Small { field, size, bytes: Vec::with_capacity(size.min(FIRST_ROOM)) }
+            field @ (field::HEADER | field::APP_METADATA) if head.is_bytes && size < COUNTED => {
+                Value::Small { field, size, bytes: Vec::with_capacity(size) }
+            }
+            field::DESCRIPTOR if head.is_bytes => {
+                let field = field::DESCRIPTOR;
+                Value::Small { field, size, bytes: Vec::new() }
+            }
+            field @ (field::HEADER | field::APP_METADATA | field::BODY) if head.is_bytes => {
+                let body = self.receiving.body(size);
+                let body = body.map_err(|error| no_memory(size, &error))?;
+                Value::Large { field, body }
             }
             field::DESCRIPTOR | field::HEADER | field::APP_METADATA | field::BODY => {
                 return Err(malformed(format!("field {} is no bytes", head.field)));
@@ -217,14 +238,15 @@ impl Decoder {
     fn take(&mut self, piece: &mut Bytes) -> Result<(), Error> {
         let State::Value { left, value } = &mut self.state else { return Ok(()) };
         let left = *left;
-        let count = piece.len().min(value.missing());
+        let mut count = piece.len().min(value.missing());
         match value {
             Value::Small { bytes, .. } => {
                 bytes.extend_from_slice(&piece[..count]);
                 self.copies.copied(count);
             }
-            Value::Body(body) => {
-                body.fill(&piece[..count]);
+            Value::Large { body, .. } => {
+                self.lacking = body.lacks();
+                count = body.fill(piece);
                 self.copies.copied(count);
             }
             Value::Unknown(missing) => *missing -= count,
@@ -254,10 +276,12 @@ impl Decoder {
                 })?;
                 self.received.descriptor = Some(descriptor);
             }
-            Value::Body(body) => {
-                let body = body.finish();
-                message.body = if body.is_empty() { Vec::new() } else { vec![body] };
-            }
+            Value::Large { field, body } => match (field, body.finish()) {
+                (field::HEADER, value) => message.header = value,
+                (field::APP_METADATA, value) => message.app_metadata = value,
+                (_, body) if body.is_empty() => message.body = Vec::new(),
+                (_, body) => message.body = vec![body],
+            },
             Value::Unknown(_) => {}
         }
         Ok(())
@@ -268,7 +292,7 @@ impl Value {
     fn missing(&self) -> usize {
         match self {
             Value::Small { size, bytes, .. } => size - bytes.len(),
-            Value::Body(body) => body.missing(),
+            Value::Large { body, .. } => body.missing(),
             Value::Unknown(missing) => *missing,
         }
     }
@@ -311,6 +335,10 @@ impl Head {
     }
 }
 
+fn no_memory(size: usize, error: &std::io::Error) -> Error {
+    Error::new(Code::MemoryFull, format!("no memory for a message of {size} bytes: {error}"))
+}
+
 fn malformed(text: impl std::fmt::Display) -> Error {
     Error::new(Code::MalformedData, format!("not a Flight message: {text}"))
 }
@@ -339,7 +367,7 @@ mod tests {
 
     fn decode(bytes: &[u8], piece: usize) -> Result<Vec<Received>, Error> {
         let mut decoder =
-            Decoder::new(LIMIT, Memory::of_client(SystemClock::shared()), Copies::default());
+            Decoder::new(LIMIT, &Memory::of_client(SystemClock::shared()), Copies::default());
         let mut all = Vec::new();
         for piece in bytes.chunks(piece.max(1)) {
             let mut piece = Bytes::copy_from_slice(piece);

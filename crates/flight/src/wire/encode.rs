@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 
-use super::{PREFIX, field, varint};
+use super::{PREFIX, Sending, field, varint};
 use crate::message::Message;
 use crate::metrics::Copies;
 
@@ -22,17 +22,19 @@ const SHORT: usize = 1 << 10;
 const GATHERED: usize = 128 << 10;
 
 /// Turns messages into pieces of one stream.
-#[derive(Default)]
 pub(super) struct Encoder {
     /// Written, and not yet cut into a piece.
     gathered: BytesMut,
     ready: VecDeque<Bytes>,
     copies: Copies,
+    /// Where what was gathered counts until it is out.
+    pub(super) sending: Sending,
 }
 
 impl Encoder {
-    pub(super) fn new(copies: Copies) -> Self {
-        Encoder { copies, ..Encoder::default() }
+    pub(super) fn new(copies: Copies, sending: Sending) -> Self {
+        let (gathered, ready) = (BytesMut::new(), VecDeque::new());
+        Encoder { gathered, ready, copies, sending }
     }
 
     /// Adds a message; `descriptor` is the protobuf of one, where it has any.
@@ -87,9 +89,15 @@ impl Encoder {
         !self.ready.is_empty() || self.gathered.len() >= GATHERED
     }
 
+    /// Bytes that were gathered, and not yet cut.
+    pub(super) fn gathered(&self) -> usize {
+        self.gathered.len()
+    }
+
     /// What was gathered, behind all pieces that are ready.
     pub(super) fn cut(&mut self) -> Option<Bytes> {
-        (!self.gathered.is_empty()).then(|| self.gathered.split().freeze())
+        let gathered = (!self.gathered.is_empty()).then(|| self.gathered.split().freeze());
+        gathered.map(|piece| self.sending.held(piece))
     }
 
     /// The next piece that is ready.
@@ -140,7 +148,7 @@ mod tests {
                     data_body: message.contiguous_body(),
                 };
                 let encoded = data.encode_to_vec();
-                let mut encoder = Encoder::default();
+                let mut encoder = Encoder::new(Copies::default(), Sending::new(None));
                 encoder.push(message, Some(&descriptor.encode_to_vec()));
                 let whole = pieces(&mut encoder).concat();
                 let length = u32::try_from(encoded.len()).unwrap().to_be_bytes();
@@ -153,7 +161,7 @@ mod tests {
     #[test]
     fn large_bodies_are_not_copied_and_no_piece_is_short() {
         let copies = Copies::default();
-        let mut encoder = Encoder::new(copies.clone());
+        let mut encoder = Encoder::new(copies.clone(), Sending::new(None));
         let body = Bytes::from(vec![7; 4 << 20]);
         for _ in 0..3 {
             encoder.push(Message::new(Bytes::from_static(&[1; 100]), body.clone()), None);
@@ -170,7 +178,7 @@ mod tests {
 
     #[test]
     fn small_messages_are_sent_together() {
-        let mut encoder = Encoder::default();
+        let mut encoder = Encoder::new(Copies::default(), Sending::new(None));
         for _ in 0..10 {
             encoder.push(Message::new(vec![1; 100].into(), vec![2; 1_000].into()), None);
         }

@@ -5,6 +5,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures::Stream;
+use futures::future::BoxFuture;
 use http::HeaderMap;
 use http_body::Body as _;
 use tonic::Status;
@@ -12,6 +13,7 @@ use tonic::body::Body;
 
 use super::decode::{Decoder, Received};
 use super::memory::Memory;
+use super::{no_room, too_slow};
 use crate::error::Error;
 use crate::metrics::Copies;
 
@@ -31,6 +33,8 @@ pub(crate) struct Incoming {
     body: Body,
     decoder: Decoder,
     piece: Bytes,
+    /// While room is made for so many bytes more of a message.
+    room: Option<(u64, BoxFuture<'static, bool>)>,
     /// What came behind the messages.
     trailers: Option<HeaderMap>,
     over: bool,
@@ -39,13 +43,35 @@ pub(crate) struct Incoming {
 impl Incoming {
     /// The messages of `body`, each of at most `limit` bytes.
     pub(crate) fn new(body: Body, limit: usize, memory: Memory, copies: Copies) -> Self {
-        let decoder = Decoder::new(limit, memory, copies);
-        Incoming { body, decoder, piece: Bytes::new(), trailers: None, over: false }
+        let decoder = Decoder::new(limit, &memory, copies);
+        Incoming { body, decoder, piece: Bytes::new(), room: None, trailers: None, over: false }
     }
 
     /// What came behind the messages, once they are over.
     pub(crate) fn trailers(&self) -> Option<&HeaderMap> {
         self.trailers.as_ref()
+    }
+
+    /// Waits for the room that is being made for what is coming.
+    ///
+    /// # Errors
+    /// `memory_full` where there is none, or the stream ends for others.
+    fn poll_room(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if self.decoder.receiving().is_ended(context) {
+            return Poll::Ready(Err(too_slow()));
+        }
+        let Some((bytes, room)) = &mut self.room else { return Poll::Ready(Ok(())) };
+        let is_made = ready!(room.as_mut().poll(context));
+        let error = no_room(*bytes);
+        self.room = None;
+        Poll::Ready(if is_made { Ok(()) } else { Err(error) })
+    }
+
+    /// It ends with this error, and what it held is free.
+    fn fail(&mut self, error: Error) -> Failure {
+        self.over = true;
+        self.decoder.give_up();
+        Failure::Wrong(error)
     }
 
     fn end(&mut self) -> Option<Result<Received, Failure>> {
@@ -70,10 +96,19 @@ impl Stream for Incoming {
             match this.decoder.next(&mut this.piece) {
                 Ok(Some(received)) => return Poll::Ready(Some(Ok(received))),
                 Ok(None) => {}
-                Err(error) => {
-                    this.over = true;
-                    return Poll::Ready(Some(Err(Failure::Wrong(error))));
-                }
+                Err(error) => return Poll::Ready(Some(Err(this.fail(error)))),
+            }
+            if let Some(bytes) = this.decoder.lacking()
+                && this.room.is_none()
+            {
+                this.room = Some((bytes, this.decoder.receiving().make_room(bytes)));
+            }
+            let is_short = this.room.is_some();
+            if let Err(error) = ready!(this.poll_room(context)) {
+                return Poll::Ready(Some(Err(this.fail(error))));
+            }
+            if is_short {
+                continue;
             }
             // Nothing of the last piece is kept while the next one is waited for.
             this.piece = Bytes::new();

@@ -2,13 +2,20 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Context;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use memmap2::MmapMut;
 use sheaf_retry::SharedClock;
 use tokio::sync::Notify;
+
+use super::coming::Coming;
+use super::receivers::{Receiver, Receivers};
+use crate::budget::{Charge, Counted, MemoryBudget};
 
 /// Bodies begin at multiples of this, as Arrow recommends.
 pub(super) const ALIGNMENT: usize = 64;
@@ -39,8 +46,19 @@ const HUGE_PAGE: usize = 2 << 20;
 /// what was one body fits another, and at most a sixteenth is lost.
 const STEPS: usize = 16;
 
-/// How many bytes of its memory a server does not use at the moment.
-pub(crate) type Spare = Arc<dyn Fn() -> u64 + Send + Sync>;
+/// From this size on a value is counted against the budget while it comes;
+/// what is shorter is part of what each call is counted with.
+pub(crate) const COUNTED: usize = 16 << 10;
+
+/// From this size on a value stays counted until its memory is free again.
+/// Whoever keeps a shorter one has copied it, and counts the copy.
+const COUNTED_ON: usize = 64 << 10;
+
+/// A body without large pages is counted in steps of this many bytes as it comes.
+const STEP: usize = 1 << 20;
+
+/// How long a stream that was ended for others may take to let its memory go.
+const END_TIME: Duration = Duration::from_secs(1);
 
 /// Hands out memory for bodies, and keeps what comes back.
 ///
@@ -50,10 +68,13 @@ pub(crate) type Spare = Arc<dyn Fn() -> u64 + Send + Sync>;
 pub(crate) struct Memory {
     idle: Arc<Mutex<Idle>>,
     idle_at_work: usize,
-    spare: Option<Spare>,
+    budget: Option<Arc<dyn MemoryBudget>>,
+    receivers: Arc<Receivers>,
     clock: SharedClock,
     /// Told when more is kept than at rest.
     kept: Arc<Notify>,
+    /// Told when a message that was being put together let its memory go.
+    freed: Arc<Notify>,
 }
 
 /// Pages that nobody uses, by the room in them; those of one size by the time
@@ -64,18 +85,28 @@ struct Idle {
     bytes: usize,
     /// Mappings that there are, in use or not.
     mapped: usize,
-    /// Streams that are being received.
-    receivers: usize,
 }
 
 /// Says that a stream is being received, as long as it lives.
-pub(super) struct Receiving(Memory);
+pub(crate) struct Receiving {
+    memory: Memory,
+    receiver: Arc<Receiver>,
+}
 
 impl Memory {
     /// The memory of a server; while it receives, pages are kept as far as
     /// there is memory to spare.
-    pub(crate) fn of_server(spare: Option<Spare>, clock: SharedClock) -> Self {
-        Memory::new(IDLE_AT_WORK, spare, clock)
+    pub(crate) fn of_server(budget: Option<Arc<dyn MemoryBudget>>, clock: SharedClock) -> Self {
+        let memory = Memory::new(IDLE_AT_WORK, budget, clock);
+        if let Some(budget) = &memory.budget {
+            let idle = Arc::downgrade(&memory.idle);
+            budget.when_taken(Box::new(move |spare| {
+                if let Some(idle) = idle.upgrade() {
+                    trim(&idle, usize::try_from(spare).unwrap_or(usize::MAX));
+                }
+            }));
+        }
+        memory
     }
 
     /// The memory of a client.
@@ -83,41 +114,39 @@ impl Memory {
         Memory::new(IDLE_IN_CLIENT, None, clock)
     }
 
-    fn new(idle_at_work: usize, spare: Option<Spare>, clock: SharedClock) -> Self {
-        let (idle, kept) = (Arc::default(), Arc::default());
-        Memory { idle, idle_at_work, spare, clock, kept }
+    fn new(idle_at_work: usize, budget: Option<Arc<dyn MemoryBudget>>, clock: SharedClock) -> Self {
+        let (idle, receivers) = (Arc::default(), Arc::default());
+        let (kept, freed) = (Arc::default(), Arc::default());
+        Memory { idle, idle_at_work, budget, receivers, clock, kept, freed }
     }
 
     fn idle(&self) -> MutexGuard<'_, Idle> {
-        // Pages are moved in and out whole: a panic leaves nothing half done.
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.idle)
+    }
+
+    /// What counts the memory of the process, where anything does.
+    pub(crate) fn budget(&self) -> Option<Arc<dyn MemoryBudget>> {
+        self.budget.clone()
     }
 
     /// Keeps more pages for later while it lives.
-    pub(super) fn receiving(&self) -> Receiving {
-        self.idle().receivers += 1;
-        Receiving(self.clone())
-    }
-
-    /// Room for a body of so many bytes; of large ones only what is written to
-    /// takes memory.
-    ///
-    /// # Errors
-    /// What the system says where it has no more.
-    pub(super) fn body(&self, size: usize) -> io::Result<Body> {
-        let pages = if size < OWN_PAGES { None } else { self.pages(size) };
-        let place = match pages {
-            Some(pages) => Place::Pages(pages),
-            None => heap(size)?,
-        };
-        Ok(Body { place, size, filled: 0 })
+    pub(crate) fn receiving(&self) -> Receiving {
+        Receiving { memory: self.clone(), receiver: self.receivers.add() }
     }
 
     /// Pages of its own for a body, unless there are too many already, or the
-    /// system gives none.
-    fn pages(&self, size: usize) -> Option<Pages> {
+    /// system gives none. Those that were used before take memory at once, which
+    /// is counted as a whole or not had.
+    fn pages(&self, size: usize, charge: &mut Charge) -> Option<Pages> {
         let room = room(size);
         let known = self.idle().take(room);
+        let known = known.filter(|_| {
+            let is_counted = charge.grow(room as u64);
+            if !is_counted {
+                self.idle().mapped -= 1;
+            }
+            is_counted
+        });
         let pages = match known {
             Some(pages) => pages,
             None => {
@@ -134,19 +163,20 @@ impl Memory {
         Some(Pages { pages: Some(pages), room, home: self.clone() })
     }
 
-    /// Bytes that may be kept at work where so many more are needed.
+    /// Bytes that may be kept at work where so many more are needed: what the
+    /// budget has to spare, which those that are in use are no part of.
     fn most(&self, needed: usize) -> usize {
-        let spare = self.spare.as_ref().map_or(0, |spare| spare());
-        let spare = usize::try_from(spare).unwrap_or(usize::MAX);
-        self.idle_at_work.max(spare.saturating_sub(needed))
+        let Some(budget) = &self.budget else { return self.idle_at_work };
+        let spare = usize::try_from(budget.spare()).unwrap_or(usize::MAX);
+        spare.saturating_sub(needed)
     }
 
     fn put_back(&self, room: usize, pages: MmapMut) {
         let (most, now) = (self.most(0), self.clock.elapsed());
-        let mut idle = self.idle();
         // With something to spare they wait a while for the next stream.
-        let at_work = idle.receivers > 0 || self.spare.is_some();
+        let at_work = self.budget.is_some() || !self.receivers.is_empty();
         let most = if at_work { most } else { IDLE_AT_REST };
+        let mut idle = self.idle();
         if idle.bytes + room <= most {
             idle.bytes += room;
             idle.pages.entry(room).or_default().push_back((now, pages));
@@ -160,15 +190,30 @@ impl Memory {
 
     /// Gives back pages beyond so many bytes.
     fn trim(&self, most: usize) {
-        let mut surplus = Vec::new();
-        let mut idle = self.idle();
-        while idle.bytes > most {
-            let Some(&largest) = idle.pages.keys().next_back() else { break };
-            surplus.extend(idle.take(largest));
+        trim(&self.idle, most);
+    }
+
+    /// Has so many bytes counted for `charge`, of a message of `own`: others
+    /// that come more slowly are ended where there is no other room.
+    async fn make_room(&self, own: &Receiver, bytes: u64) -> bool {
+        let Some(budget) = &self.budget else { return true };
+        loop {
+            if budget.make_room(bytes).await {
+                return true;
+            }
+            let mut freed = pin!(self.freed.notified());
+            freed.as_mut().enable();
+            if budget.spare() >= bytes {
+                return true;
+            }
+            if !self.receivers.end_slowest(own, self.clock.elapsed()) {
+                return false;
+            }
+            tokio::select! {
+                () = freed => {}
+                () = self.clock.sleep(END_TIME) => {}
+            }
         }
-        idle.mapped -= surplus.len();
-        // Unmapped without keeping others waiting.
-        drop(idle);
     }
 
     /// Resolves once more is kept than at rest.
@@ -205,17 +250,72 @@ impl Memory {
     }
 }
 
+impl Receiving {
+    /// Room for a body of so many bytes; of large ones only what is written to
+    /// takes memory, and is counted.
+    ///
+    /// # Errors
+    /// What the system says where it has no more.
+    pub(super) fn body(&self, size: usize) -> io::Result<Body> {
+        self.receiver.begin(self.memory.clock.elapsed());
+        let budget = self.memory.budget().filter(|_| size >= COUNTED);
+        let is_counted = budget.is_some();
+        let mut charge = Charge::new(budget);
+        let pages = if size < OWN_PAGES { None } else { self.memory.pages(size, &mut charge) };
+        let place = match pages {
+            Some(pages) => Place::Pages(pages),
+            None => heap(size)?,
+        };
+        let charge = Coming::new(charge, Arc::clone(&self.receiver), &self.memory.freed);
+        Ok(Body { charge, place, size, filled: 0, is_counted })
+    }
+
+    /// Bytes of a message that somebody else puts together.
+    pub(crate) fn elsewhere(&self) -> Coming {
+        self.receiver.begin(self.memory.clock.elapsed());
+        let charge = Charge::new(self.memory.budget());
+        Coming::new(charge, Arc::clone(&self.receiver), &self.memory.freed)
+    }
+
+    /// Whether the stream is to end so that faster ones find memory; wakes the
+    /// caller where it is told so later.
+    pub(crate) fn is_ended(&self, context: &mut Context<'_>) -> bool {
+        self.receiver.is_ended(context)
+    }
+
+    /// Resolves to whether so much memory was found that it is worth trying
+    /// to have it counted.
+    pub(crate) fn make_room(&self, bytes: u64) -> BoxFuture<'static, bool> {
+        let (memory, receiver) = (self.memory.clone(), Arc::clone(&self.receiver));
+        Box::pin(async move { memory.make_room(&receiver, bytes).await })
+    }
+}
+
 impl Drop for Receiving {
     fn drop(&mut self) {
-        let at_rest = {
-            let mut idle = self.0.idle();
-            idle.receivers -= 1;
-            idle.receivers == 0
-        };
-        if at_rest && self.0.spare.is_none() {
-            self.0.trim(IDLE_AT_REST);
+        let at_rest = self.memory.receivers.remove(&self.receiver);
+        if at_rest && self.memory.budget.is_none() {
+            self.memory.trim(IDLE_AT_REST);
         }
     }
+}
+
+fn lock(idle: &Mutex<Idle>) -> MutexGuard<'_, Idle> {
+    // Pages are moved in and out whole: a panic leaves nothing half done.
+    idle.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Gives back pages beyond so many bytes.
+fn trim(idle: &Mutex<Idle>, most: usize) {
+    let mut surplus = Vec::new();
+    let mut idle = lock(idle);
+    while idle.bytes > most {
+        let Some(&largest) = idle.pages.keys().next_back() else { break };
+        surplus.extend(idle.take(largest));
+    }
+    idle.mapped -= surplus.len();
+    // Unmapped without keeping others waiting.
+    drop(idle);
 }
 
 impl Idle {
@@ -278,9 +378,12 @@ fn room(size: usize) -> usize {
 
 /// A body that is being received.
 pub(super) struct Body {
+    /// Given before the place is, which may be kept as far as there is something spare.
+    charge: Coming,
     place: Place,
     size: usize,
     filled: usize,
+    is_counted: bool,
 }
 
 enum Place {
@@ -309,9 +412,30 @@ impl Body {
         self.size - self.filled
     }
 
+    /// Has what comes next counted: the bytes there is no room for, if any.
+    pub(super) fn lacks(&mut self) -> Option<u64> {
+        let counted = usize::try_from(self.charge.bytes()).unwrap_or(usize::MAX);
+        if !self.is_counted || self.filled < counted || self.missing() == 0 {
+            return None;
+        }
+        // A large page takes memory as a whole.
+        let step = if self.size >= HUGE_PAGE { HUGE_PAGE } else { STEP };
+        let most = match &self.place {
+            Place::Pages(Pages { room, .. }) => *room,
+            Place::Heap { .. } => self.size,
+        };
+        let step = step.min(most.saturating_sub(counted)) as u64;
+        (!self.charge.grow(step)).then_some(step)
+    }
+
     /// Takes what it needs from the front of `bytes`; says how much that was.
     pub(super) fn fill(&mut self, bytes: &[u8]) -> usize {
-        let count = bytes.len().min(self.missing());
+        let mut count = bytes.len().min(self.missing());
+        if self.is_counted {
+            let counted = usize::try_from(self.charge.bytes()).unwrap_or(usize::MAX);
+            count = count.min(counted.saturating_sub(self.filled));
+            self.charge.fill(count);
+        }
         match &mut self.place {
             Place::Heap { bytes: to, .. } => to.extend_from_slice(&bytes[..count]),
             Place::Pages(Pages { pages: Some(pages), .. }) => {
@@ -326,37 +450,51 @@ impl Body {
     /// The whole body, which nothing is missing of.
     pub(super) fn finish(self) -> Bytes {
         debug_assert_eq!(self.missing(), 0);
-        match self.place {
-            Place::Heap { bytes, start } => Bytes::from(bytes).slice(start..),
-            Place::Pages(pages) => Bytes::from_owner(Whole { pages, size: self.size }),
+        let Body { charge, place, size, is_counted, .. } = self;
+        let charge = charge.whole().filter(|_| is_counted && size > COUNTED_ON);
+        let at = |bytes: &[u8]| (bytes.as_ptr().addr(), size);
+        match (place, charge) {
+            (Place::Heap { bytes, start }, None) => Bytes::from(bytes).slice(start..),
+            (place, charge) => {
+                let mut whole = Whole { _counted: None, place, size };
+                whole._counted = charge.map(|charge| charge.into_piece(at(whole.as_ref())));
+                Bytes::from_owner(whole)
+            }
         }
     }
 }
 
 /// Owner of a received body: its pages are used again once no slice of it is left.
 struct Whole {
-    pages: Pages,
+    /// Given before the pages are, as that of [`Body`].
+    _counted: Option<Counted>,
+    place: Place,
     size: usize,
 }
 
 impl AsRef<[u8]> for Whole {
     fn as_ref(&self) -> &[u8] {
-        self.pages.pages.as_deref().map_or(&[], |pages| &pages[..self.size])
+        match &self.place {
+            Place::Heap { bytes, start } => &bytes[*start..],
+            Place::Pages(pages) => pages.pages.as_deref().map_or(&[], |pages| &pages[..self.size]),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU64, Ordering};
-
     use sheaf_retry::{ManualClock, SystemClock, Timestamp};
 
     use super::*;
+    use crate::budget::Budget;
 
     fn receive(memory: &Memory, sent: &[u8], piece: usize) -> Bytes {
-        let mut body = memory.body(sent.len()).unwrap();
-        for piece in sent.chunks(piece) {
-            assert_eq!(body.fill(piece), piece.len());
+        let mut body = memory.receiving().body(sent.len()).unwrap();
+        for mut piece in sent.chunks(piece) {
+            while !piece.is_empty() {
+                assert_eq!(body.lacks(), None);
+                piece = &piece[body.fill(piece)..];
+            }
         }
         assert_eq!(body.fill(b"more"), 0);
         body.finish()
@@ -413,19 +551,19 @@ mod tests {
     #[test]
     fn a_server_keeps_what_is_spare_and_for_a_while() {
         let clock = ManualClock::new(Timestamp::EPOCH);
-        let spare = Arc::new(AtomicU64::new(60 << 20));
-        let told = Arc::clone(&spare);
-        let told: Spare = Arc::new(move || told.load(Ordering::Relaxed));
-        let memory = Memory::of_server(Some(told), clock.clone());
+        let budget: Arc<dyn MemoryBudget> = Budget::new(100 << 20);
+        let memory = Memory::of_server(Some(Arc::clone(&budget)), clock.clone());
         receive_many(&memory);
-        assert_eq!(memory.idle_bytes(), 60 << 20);
-        // Other sizes need room, and there is less of it.
-        spare.store(50 << 20, Ordering::Relaxed);
+        assert_eq!((memory.idle_bytes(), budget.spare()), (80 << 20, 100 << 20));
+        // Others need memory: what is kept goes first.
+        assert!(budget.try_take(50 << 20));
+        assert_eq!(memory.idle_bytes(), 50 << 20);
+        // So do other sizes.
         let other = receive(&memory, &vec![1; 1_000_000], 1_000_000);
-        assert!(memory.idle_bytes() <= 50 << 20);
+        assert!(memory.idle_bytes() as u64 <= budget.spare());
         drop(other);
         memory.give_back_old();
-        assert!(memory.idle_bytes() > 48 << 20);
+        assert!(memory.idle_bytes() > 40 << 20);
         clock.advance(IDLE_TIME);
         memory.give_back_old();
         assert!(memory.idle_bytes() <= IDLE_AT_REST);
@@ -455,5 +593,37 @@ mod tests {
             let room = room(size);
             assert!(room >= size && room <= size + size / STEPS + (4 << 10), "{size} {room}");
         }
+    }
+
+    #[test]
+    fn a_body_is_counted_as_it_comes_and_once_for_all_who_hold_it() {
+        let budget: Arc<dyn MemoryBudget> = Budget::new(16 << 20);
+        let memory = Memory::of_server(Some(Arc::clone(&budget)), SystemClock::shared());
+        let used = || (16 << 20) - budget.spare();
+        let receiving = memory.receiving();
+        let mut body = receiving.body(8 << 20).unwrap();
+        assert_eq!(used(), 0, "a length is only a claim");
+        assert_eq!((body.lacks(), used()), (None, 2 << 20));
+        assert_eq!(body.fill(&vec![1; 9 << 20]), 2 << 20, "no more than is counted");
+        drop(body);
+        assert_eq!(used(), 0);
+        let body = receive(&memory, &vec![1; 8 << 20], 1 << 20);
+        let slice = body.slice(..1);
+        drop(body);
+        assert_eq!(used(), 8 << 20, "a slice keeps all of it");
+        drop(slice);
+        assert_eq!(used(), 0);
+        // What was used before takes its memory at once, unless there is too little.
+        let again = receiving.body(8 << 20).unwrap();
+        assert_eq!(used(), 8 << 20);
+        drop(again);
+        assert!(budget.try_take(9 << 20));
+        let mut fresh = receiving.body(8 << 20).unwrap();
+        assert_eq!((used(), memory.idle_bytes()), (9 << 20, 0));
+        for piece in [2 << 20, 2 << 20, 2 << 20] {
+            assert_eq!(fresh.lacks(), None);
+            assert_eq!(fresh.fill(&vec![0; piece]), piece);
+        }
+        assert_eq!(fresh.lacks(), Some(2 << 20));
     }
 }

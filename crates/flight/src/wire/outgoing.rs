@@ -1,7 +1,7 @@
 //! The body of a request or an answer, as messages come.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use arrow_flight::FlightDescriptor;
 use bytes::Bytes;
@@ -11,6 +11,7 @@ use sheaf_retry::Code;
 use tokio::sync::oneshot;
 use tonic::Status;
 
+use super::Sending;
 use super::encode::Encoder;
 use crate::error::Error;
 use crate::handler::MessageStream;
@@ -32,17 +33,16 @@ pub(super) struct Outgoing {
 
 impl Outgoing {
     /// An answer: its trailers say how it ended.
-    pub(super) fn answer(messages: MessageStream, copies: Copies) -> Self {
-        Self::new(messages, None, copies, true)
+    pub(super) fn answer(messages: MessageStream, copies: Copies, sending: Sending) -> Self {
+        Self::new(messages, None, Encoder::new(copies, sending), true)
     }
 
     fn new(
         messages: MessageStream,
         descriptor: Option<Vec<u8>>,
-        copies: Copies,
+        encoder: Encoder,
         is_answer: bool,
     ) -> Self {
-        let encoder = Encoder::new(copies);
         Outgoing { messages, encoder, descriptor, is_answer, ended: None, over: false }
     }
 
@@ -76,6 +76,10 @@ impl Body for Outgoing {
         if let Some(piece) = this.encoder.pop() {
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
+        let gathered = this.encoder.gathered();
+        if let Err(error) = ready!(this.encoder.sending.poll_counted(gathered, context)) {
+            this.ended = Some(Err(error));
+        }
         this.gather(context);
         // What was gathered goes out before more is waited for.
         if let Some(piece) = this.encoder.pop().or_else(|| this.encoder.cut()) {
@@ -104,7 +108,8 @@ pub(crate) fn requests(
     copies: Copies,
 ) -> tonic::body::Body {
     let descriptor = Some(prost::Message::encode_to_vec(descriptor));
-    tonic::body::Body::new(Outgoing::new(messages, descriptor, copies, false))
+    let encoder = Encoder::new(copies, Sending::new(None));
+    tonic::body::Body::new(Outgoing::new(messages, descriptor, encoder, false))
 }
 
 /// The messages of a source up to its first error, and where that turns up; one
@@ -180,7 +185,7 @@ mod tests {
     async fn an_answer_ends_with_its_status() {
         for (last, code) in [(None, "0"), (Some(Err(invalid("broken"))), "3")] {
             let messages = stream::iter([Some(Ok(message())), last].into_iter().flatten()).boxed();
-            let mut body = Outgoing::answer(messages, Copies::default());
+            let mut body = Outgoing::answer(messages, Copies::default(), Sending::new(None));
             assert!(body.frame().await.unwrap().unwrap().is_data());
             let trailers = body.frame().await.unwrap().unwrap().into_trailers().unwrap();
             assert_eq!(trailers["grpc-status"], code);
@@ -191,7 +196,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_gathered_goes_out_before_more_is_waited_for() {
         let messages = stream::iter([Ok(message())]).chain(stream::pending()).boxed();
-        let mut body = Outgoing::answer(messages, Copies::default());
+        let mut body = Outgoing::answer(messages, Copies::default(), Sending::new(None));
         assert!(body.frame().now_or_never().unwrap().unwrap().unwrap().is_data());
         assert!(body.frame().now_or_never().is_none());
     }

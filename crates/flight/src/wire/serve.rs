@@ -17,7 +17,7 @@ use tonic::transport::server::TcpConnectInfo;
 
 use super::incoming::{Failure, Incoming};
 use super::outgoing::Outgoing;
-use super::{PREFIX, framed};
+use super::{PREFIX, Sending, framed};
 use crate::error::{Error, invalid};
 use crate::handler::{CallContext, MessageStream};
 use crate::plain::{FLIGHT_SERVICE, asked};
@@ -72,11 +72,12 @@ async fn answer(router: &FlightRouter, call: Data, request: Request<Body>) -> Re
     let peer = parts.extensions.get::<TcpConnectInfo>().and_then(|info| info.remote_addr);
     let context = context(router, &parts.headers, peer);
     let copies = router.core.metrics.copies.sent.clone();
+    let sending = Sending::new(router.core.memory.budget());
     match call {
         Data::Get => {
             let ticket = ticket(body).await?;
             let messages = router.get(&context, &ticket.ticket).await?;
-            Ok(Body::new(Outgoing::answer(messages, copies)))
+            Ok(Body::new(Outgoing::answer(messages, copies, sending)))
         }
         Data::Put => {
             let (asked, messages) = incoming(router, body).await?;
@@ -86,7 +87,7 @@ async fn answer(router: &FlightRouter, call: Data, request: Request<Body>) -> Re
         Data::Exchange => {
             let (asked, messages) = incoming(router, body).await?;
             let messages = router.exchange(&context, asked, messages).await?;
-            Ok(Body::new(Outgoing::answer(messages, copies)))
+            Ok(Body::new(Outgoing::answer(messages, copies, sending)))
         }
     }
 }
@@ -167,8 +168,10 @@ async fn incoming(router: &FlightRouter, body: Body) -> Result<(Asked, MessageSt
                 "the stream ends within a message; send it again whole",
             ),
             Failure::Wrong(error) => {
-                if error.code() == Code::LimitExceeded {
-                    metrics.rejected("message");
+                match error.code() {
+                    Code::LimitExceeded => metrics.rejected("message"),
+                    Code::MemoryFull => metrics.rejected("memory"),
+                    _ => {}
                 }
                 error
             }

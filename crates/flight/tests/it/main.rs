@@ -1,6 +1,7 @@
 //! Router, server and client over real gRPC on loopback.
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
+mod bounded;
 mod compression;
 mod drain;
 mod errors;

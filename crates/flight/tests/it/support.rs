@@ -11,8 +11,8 @@ use futures::stream;
 use prometheus_client::registry::Registry;
 use sheaf_flight::ipc::encode_batches;
 use sheaf_flight::{
-    ChannelPool, ClientConfig, Error, Exposure, FlightConnection, FlightRouter, Limits, Listener,
-    LocalListener, Message, MessageStream, Server, ServerHandle,
+    Budget, ChannelPool, ClientConfig, Error, Exposure, FlightConnection, FlightRouter, Limits,
+    Listener, LocalListener, Message, MessageStream, RouterBuilder, Server, ServerHandle,
 };
 use sheaf_retry::{RetryPolicy, SharedClock, SystemClock};
 use tonic::transport::Channel;
@@ -41,6 +41,11 @@ impl World {
         Self::serving(clock, limits, |server| server).await
     }
 
+    /// The same, with memory that is counted.
+    pub(crate) async fn within(clock: SharedClock, budget: Arc<Budget>) -> Self {
+        Self::build(clock, Limits::default(), |router| router.memory(budget), |server| server).await
+    }
+
     /// A server that has gRPC's own codec do everything.
     pub(crate) async fn plain() -> Self {
         Self::serving(SystemClock::shared(), Limits::default(), Server::plain).await
@@ -57,6 +62,15 @@ impl World {
         limits: Limits,
         with: impl FnOnce(Server) -> Server,
     ) -> Self {
+        Self::build(clock, limits, |router| router, with).await
+    }
+
+    async fn build(
+        clock: SharedClock,
+        limits: Limits,
+        more: impl FnOnce(RouterBuilder) -> RouterBuilder,
+        with: impl FnOnce(Server) -> Server,
+    ) -> Self {
         let (memory, echo) = (Memory::new("batches"), Arc::new(Echo::default()));
         let mut registry = Registry::default();
         let router = FlightRouter::builder()
@@ -65,9 +79,8 @@ impl World {
             .actions(echo.clone())
             .limits(limits)
             .clock(clock)
-            .metrics(&mut registry)
-            .build()
-            .unwrap();
+            .metrics(&mut registry);
+        let router = more(router).build().unwrap();
         let listener = Listener::bind("127.0.0.1:0", "--flight-addr", Exposure::Loopback).unwrap();
         let handle = with(Server::new(router)).serve(listener).await.unwrap();
         let connection = connect(&handle.uri());

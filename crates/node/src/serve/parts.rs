@@ -70,9 +70,11 @@ impl Parts {
         });
         if let Some(store) = &self.store {
             builder = builder.actions(Arc::new(StoreActions::new(store.clone())));
-            let budget = store.budget();
-            builder = builder.spare_memory(Arc::new(move || budget.spare()));
         }
+        builder = builder.memory(match &self.store {
+            Some(store) => store.memory(),
+            None => Budget::new(config.memory_limit()),
+        });
         if let Some(embedded) = &self.embedded {
             embedded.register_metrics(&mut registry);
         }

@@ -7,6 +7,7 @@ use sheaf_flight::Message;
 use sheaf_flight::ipc::{Compression, Kind, StreamValidator};
 use sheaf_proto::storage::v1::PayloadRecord;
 
+use super::memory::Movable;
 use super::recode::Shrinker;
 use super::spill::Reserved;
 use super::{Inner, room};
@@ -28,6 +29,8 @@ pub(crate) struct Intake {
     /// Bytes of the messages as they are kept.
     stored_bytes: u64,
     held: Held,
+    /// Before what it counts is dropped, others are to know that it is less.
+    pub(super) movable: Movable,
     /// Messages that are in memory: all of them, or those after the last that
     /// was written where there is a writer.
     pub(crate) waiting: Vec<Checked>,
@@ -68,6 +71,7 @@ impl Intake {
             validator: StreamValidator::new(bounds),
             content: ContentHasher::default(),
             held: Held::new(&inner.account),
+            movable: Movable::new(inner),
             waiting: Vec::new(),
             writer: None,
             reserved: Reserved::new(inner),
@@ -87,6 +91,7 @@ impl Intake {
         let kept = self.shrink(inner, message).await?;
         self.stored_bytes += kept.sent_len();
         let crc = crc_of(&kept.message);
+        self.movable.grow(kept.message.len() as u64 + MESSAGE_OVERHEAD);
         self.waiting.push(Checked { kept, kind: outline.kind, rows: outline.rows, crc });
         if self.writer.is_some() {
             self.write_on(inner).await?;
@@ -126,7 +131,7 @@ impl Intake {
     }
 
     /// Moves what is in memory to a file under a temporary name.
-    async fn write_on(&mut self, inner: &Arc<Inner>) -> Result<(), Error> {
+    pub(super) async fn write_on(&mut self, inner: &Arc<Inner>) -> Result<(), Error> {
         let Some(directory) = &inner.directory else { return Err(Error::NoDirectory) };
         let bytes = |checked: &Checked| checked.kept.message.len() as u64;
         self.reserved.grow(self.waiting.iter().map(bytes).sum())?;
@@ -151,6 +156,7 @@ impl Intake {
             })
             .await?;
         (self.writer, self.reserved) = (Some(writer), reserved);
+        self.movable.clear();
         Ok(())
     }
 

@@ -72,8 +72,14 @@ impl Store {
         let id = id.unwrap_or_else(|| BatchId::generate(inner.now().as_millis()));
         let compression = options.compression.unwrap_or(inner.options.compression);
         let mut intake = Intake::new(inner, compression);
-        while let Some(message) = messages.next().await {
-            intake.push(inner, message?).await?;
+        loop {
+            tokio::select! {
+                message = messages.next() => match message {
+                    Some(message) => intake.push(inner, message?).await?,
+                    None => break,
+                },
+                () = intake.movable.asked() => intake.give_way(inner).await?,
+            }
         }
         let taken = intake.finish()?;
         // By itself from here on: a caller that goes away leaves no file

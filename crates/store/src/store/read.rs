@@ -11,7 +11,7 @@ use sheaf_flight::ipc::{Kind, inspect};
 use sheaf_proto::BatchId;
 
 use super::entry::{Entry, Resident};
-use super::{Inner, Store, recode, select};
+use super::{Inner, Store, memory, recode, select};
 use crate::bodies::Bodies;
 use crate::disk::{Broken, MappedFile, OpenError};
 use crate::error::{Error, io_error};
@@ -53,8 +53,10 @@ impl Store {
             let text = "from_message cannot be combined with columns, offset or limit";
             return Err(Error::Invalid(text.to_owned()));
         }
-        let turns = Arc::clone(&inner.turns);
-        select::select(source, options, inner.decode_bounds(), turns)
+        let mut bounds = inner.decode_bounds();
+        let most = inner.unfolding.limit() / memory::COPIES;
+        bounds.max_decoded_bytes = bounds.max_decoded_bytes.min(most);
+        select::select(inner, source, options, bounds)
     }
 }
 

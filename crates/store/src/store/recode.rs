@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use sheaf_flight::ipc::{Bounds, Compression, Recoder, compression_of};
+use sheaf_flight::ipc::{Bounds, Compression, Recoder, compression_of, unfolded_bytes};
 use sheaf_flight::{Message, MessageStream};
 use tokio::sync::Semaphore;
 
-use super::Inner;
 use super::read::KeptStream;
+use super::{Inner, memory};
 use crate::bodies::Bodies;
-use crate::budget::compact;
+use crate::budget::{Held, compact};
 use crate::error::Error;
 use crate::kept::Kept;
 
@@ -85,7 +85,9 @@ pub(super) fn recoded(inner: &Arc<Inner>, messages: KeptStream, wanted: &Bodies)
         own: Recoder::new(inner.options.bounds.clone()),
         foreign: Recoder::new(inner.decode_bounds()),
     };
-    let reader = Reader { turns: Arc::clone(&inner.turns), wanted: wanted.clone(), recoders };
+    let held = || Held::new(&inner.unfolding);
+    let made = [held(), held()];
+    let reader = Reader { inner: Arc::clone(inner), wanted: wanted.clone(), recoders, made };
     let stream = stream::try_unfold((messages, reader), |(mut messages, reader)| async move {
         let Some(kept) = messages.try_next().await? else {
             return Ok::<_, sheaf_flight::Error>(None);
@@ -97,9 +99,11 @@ pub(super) fn recoded(inner: &Arc<Inner>, messages: KeptStream, wanted: &Bodies)
 }
 
 struct Reader {
-    turns: Arc<Semaphore>,
+    inner: Arc<Inner>,
     wanted: Bodies,
     recoders: Recoders,
+    /// Memory of what was made last, and of what was before it.
+    made: [Held; 2],
 }
 
 #[derive(Default)]
@@ -122,12 +126,18 @@ impl Reader {
         let is_small = !kept.is_shrunk()
             && kept.message.len() <= SMALL
             && compression_of(&kept.message.header)? == Compression::None;
+        let message = &kept.message;
+        let bytes = unfolded_bytes(message)?.max(message.body_len() as u64);
+        self.made.swap(0, 1);
+        self.made[0] = Held::new(&self.inner.unfolding);
+        self.made[0] = memory::unfold(&self.inner, bytes).await?;
         let mut recoders = std::mem::take(&mut self.recoders);
         let work = move || {
             let made = recoders.run(&kept, &step);
             (recoders, made)
         };
-        let (recoders, made) = if is_small { work() } else { in_turn(&self.turns, work).await? };
+        let (recoders, made) =
+            if is_small { work() } else { in_turn(&self.inner.turns, work).await? };
         self.recoders = recoders;
         Ok((made?, self))
     }

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use sheaf_flight::Full;
+
 use super::Inner;
 use super::entry::Entry;
 use super::index::Claim;
 use super::spill;
-use crate::budget::Full;
 use crate::error::Error;
 
 pub(crate) fn refusal(full: Full) -> Error {

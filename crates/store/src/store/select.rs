@@ -6,24 +6,29 @@ use arrow_schema::SchemaRef;
 use futures::StreamExt as _;
 use futures::stream;
 use sheaf_flight::ipc::{
-    Bounds, Compression, Decoded, Decoder, Encoder, Kind, compression_of, inspect,
+    Bounds, Compression, Decoded, Decoder, Encoder, Kind, compression_of, inspect, unfolded_bytes,
 };
 use sheaf_flight::{Message, MessageStream};
-use tokio::sync::Semaphore;
 
 use super::read::Source;
-use super::recode;
+use super::{Inner, memory, recode};
+use crate::budget::Held;
 use crate::error::Error;
 use crate::kept::Kept;
 use crate::options::ReadOptions;
 
 struct Selection {
+    inner: Arc<Inner>,
+    /// Memory of dictionaries, which the decoder keeps.
+    kept: Held,
+    /// Memory of what was encoded last, and of what was before it.
+    encoded: [Held; 2],
     source: Source,
     next: usize,
     /// Up to which number messages were read from the disk.
     loaded: usize,
-    decoder: Decoder,
-    encoder: Encoder,
+    /// Elsewhere while a message is worked on.
+    coder: Option<Coder>,
     compression: Compression,
     /// Rows yet to be left out.
     skip: u64,
@@ -31,11 +36,16 @@ struct Selection {
     left: u64,
 }
 
+struct Coder {
+    decoder: Decoder,
+    encoder: Encoder,
+}
+
 pub(super) fn select(
+    inner: &Arc<Inner>,
     source: Source,
     options: &ReadOptions,
     bounds: Bounds,
-    turns: Arc<Semaphore>,
 ) -> Result<MessageStream, Error> {
     if options.columns.as_ref().is_some_and(Vec::is_empty) {
         return Err(Error::Invalid("columns must name one column at least".to_owned()));
@@ -60,84 +70,103 @@ pub(super) fn select(
         Some(columns) => decoder.project(columns)?,
     };
     let (encoder, first) = Encoder::try_new(Arc::clone(&schema), compression)?;
-    let (skip, left) = (options.offset, options.limit.unwrap_or(u64::MAX));
-    let loaded = next;
-    let selection = Selection { source, next, loaded, decoder, encoder, compression, skip, left };
-    let rest = stream::try_unfold((selection, turns), |(selection, turns)| async move {
-        let (messages, selection) = next_of(selection, &turns).await?;
-        Ok::<_, sheaf_flight::Error>(messages.map(|messages| (messages, (selection, turns))))
-    });
+    let held = || Held::new(&inner.unfolding);
+    let selection = Selection {
+        inner: Arc::clone(inner),
+        kept: held(),
+        encoded: [held(), held()],
+        source,
+        next,
+        loaded: next,
+        coder: Some(Coder { decoder, encoder }),
+        compression,
+        skip: options.offset,
+        left: options.limit.unwrap_or(u64::MAX),
+    };
+    let rest = stream::try_unfold(selection, Selection::step);
     let rest = rest.flat_map(|result| {
         stream::iter(match result {
             Ok(messages) => messages.into_iter().map(Ok).collect::<Vec<_>>(),
-            Err(error) => vec![Err(error)],
+            Err(error) => vec![Err(error.into())],
         })
     });
     Ok(stream::once(async move { Ok(first) }).chain(rest).boxed())
 }
 
-/// The next messages, made on a thread for that where it takes compressing or
-/// decompressing.
-async fn next_of(
-    mut selection: Selection,
-    turns: &Arc<Semaphore>,
-) -> Result<(Option<Vec<Message>>, Selection), Error> {
-    let is_heavy = selection.is_heavy()?;
-    let work = move || {
-        let messages = selection.step();
-        (messages, selection)
-    };
-    let (messages, selection) = if is_heavy { recode::in_turn(turns, work).await? } else { work() };
-    Ok((messages?, selection))
-}
-
 impl Selection {
-    /// Whether the next record batch takes compressing, or it or a dictionary
-    /// before it decompressing.
-    fn is_heavy(&mut self) -> Result<bool, sheaf_flight::Error> {
-        if self.compression != Compression::None {
-            return Ok(true);
-        }
-        for number in self.next.. {
-            let Some(kept) = self.look(number)? else { break };
-            let header = &kept.message.header;
-            if compression_of(header)? != Compression::None {
-                return Ok(true);
-            }
-            if inspect(header)?.kind == Kind::RecordBatch {
-                break;
-            }
-        }
-        Ok(false)
-    }
-
-    /// A message that can be touched.
-    fn look(&mut self, number: usize) -> Result<Option<Kept>, Error> {
-        if number >= self.loaded {
-            self.loaded = self.source.load(number)?;
-        }
-        Ok(self.source.get(number))
-    }
-
     /// The messages of the next record batch that has rows to send.
-    fn step(&mut self) -> Result<Option<Vec<Message>>, sheaf_flight::Error> {
+    async fn step(mut self) -> Result<Option<(Vec<Message>, Self)>, Error> {
         while self.left > 0 {
-            let Some(Kept { message, .. }) = self.look(self.next)? else { return Ok(None) };
+            let Some(Kept { message, .. }) = self.look()? else { return Ok(None) };
             self.next += 1;
             let outline = inspect(&message.header)?;
-            if outline.kind == Kind::RecordBatch && outline.rows <= self.skip && self.skip > 0 {
+            let is_batch = outline.kind == Kind::RecordBatch;
+            if is_batch && outline.rows <= self.skip && self.skip > 0 {
                 self.skip -= outline.rows;
                 continue;
             }
-            let Decoded::Batch(batch) = self.decoder.push(&message)? else { continue };
-            // Both are less than the rows of one batch.
-            let skip = usize::try_from(self.skip).unwrap_or(usize::MAX).min(batch.num_rows());
-            let left = usize::try_from(self.left).unwrap_or(usize::MAX);
-            let rows = left.min(batch.num_rows() - skip);
+            let unfolded = unfolded_bytes(&message)?;
+            // What is not compressed is decoded where it lies.
+            let decoded = memory::unfold(&self.inner, unfolded).await?;
+            if is_batch {
+                self.encoded.swap(0, 1);
+                self.encoded[0] = Held::new(&self.inner.unfolding);
+                let bytes = unfolded.max(message.body_len() as u64);
+                self.encoded[0] = memory::unfold(&self.inner, bytes).await?;
+            }
+            let Some((rows, messages)) = self.code(message, is_batch).await? else {
+                self.kept.absorb(decoded);
+                continue;
+            };
             self.skip = 0;
-            self.left -= rows as u64;
-            return self.encoder.encode(&batch.slice(skip, rows)).map(Some);
+            self.left -= rows;
+            return Ok(Some((messages, self)));
         }
         Ok(None)
+    }
+
+    /// The next message, which can be touched.
+    fn look(&mut self) -> Result<Option<Kept>, Error> {
+        if self.next >= self.loaded {
+            self.loaded = self.source.load(self.next)?;
+        }
+        Ok(self.source.get(self.next))
+    }
+
+    /// Decodes a message and encodes what is wanted of it, on a thread for that
+    /// where it takes compressing or decompressing; how many rows that are.
+    async fn code(
+        &mut self,
+        message: Message,
+        is_batch: bool,
+    ) -> Result<Option<(u64, Vec<Message>)>, Error> {
+        let is_shrunk = compression_of(&message.header)? != Compression::None;
+        let is_heavy = is_shrunk || (is_batch && self.compression != Compression::None);
+        let mut coder = self.coder.take().ok_or(Error::TaskLost)?;
+        let (skip, left) = (self.skip, self.left);
+        let work = move || {
+            let made = coder.run(&message, skip, left);
+            (coder, made)
+        };
+        let turns = &self.inner.turns;
+        let (coder, made) = if is_heavy { recode::in_turn(turns, work).await? } else { work() };
+        self.coder = Some(coder);
+        Ok(made?)
+    }
+}
+
+impl Coder {
+    fn run(
+        &mut self,
+        message: &Message,
+        skip: u64,
+        left: u64,
+    ) -> Result<Option<(u64, Vec<Message>)>, sheaf_flight::Error> {
+        let Decoded::Batch(batch) = self.decoder.push(message)? else { return Ok(None) };
+        // Both are less than the rows of one batch.
+        let skip = usize::try_from(skip).unwrap_or(usize::MAX).min(batch.num_rows());
+        let left = usize::try_from(left).unwrap_or(usize::MAX);
+        let rows = left.min(batch.num_rows() - skip);
+        Ok(Some((rows as u64, self.encoder.encode(&batch.slice(skip, rows))?)))
     }
 }

@@ -143,7 +143,7 @@ async fn room_for(inner: &Arc<Inner>, entry: &Entry) -> Result<Held, Error> {
     };
     loop {
         let mut held = Held::new(&inner.account);
-        let Err(full) = held.add_overhead(bytes) else { return Ok(held) };
+        let Err(full) = held.add_bytes(bytes) else { return Ok(held) };
         let possible = inner.account.can_ever_hold(bytes);
         if !possible || !room::make(inner, full).await? {
             return Err(room::refusal(full));

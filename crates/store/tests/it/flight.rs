@@ -8,8 +8,8 @@ use sheaf_flight::ipc::{Compression, compression_of};
 use sheaf_flight::{CallOptions, Exposure, FlightRouter, Limits, Listener, Server, ServerHandle};
 use sheaf_retry::{Code, Retryable as _, SystemClock};
 use sheaf_store::{
-    ClientPut, Durability, FlightClient, NAMESPACE, Options, PutOptions, ReadOptions, Store,
-    StoreActions, StoreHandler,
+    Budget, ClientPut, Durability, FlightClient, NAMESPACE, Options, PutOptions, ReadOptions,
+    Store, StoreActions, StoreHandler,
 };
 use sheaf_testkit::TempDir;
 
@@ -38,12 +38,36 @@ async fn start_with(durability: Durability, options: Options) -> Running {
         .actions(Arc::new(StoreActions::new(store.clone())))
         .limits(Limits::for_memory(1 << 30))
         .clock(SystemClock::shared())
+        .memory(store.memory())
         .build()
         .unwrap();
     let listener = Listener::bind("127.0.0.1:0", "--flight-addr", Exposure::Loopback).unwrap();
     let server = Server::new(router).serve(listener).await.unwrap();
     let client = FlightClient::connect(&server.uri(), SystemClock::shared()).unwrap();
     Running { server, folder, store, client }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn puts_that_are_larger_than_memory_make_room_for_each_other() {
+    let options = Options::new(SystemClock::shared()).with_budget(Budget::new(8 << 20));
+    let running = start_with(Durability::Disk, options).await;
+    let Running { client, store, .. } = &running;
+    // 12 batches of about 1 MiB each, four times at once.
+    let batches: Vec<_> = (0..12).map(|seed| batch(seed, 16_000)).collect();
+    let put = |name: &'static str| {
+        let batches = &batches;
+        async move {
+            let options = ClientPut::default();
+            client.put(Some(&id(name)), batches[0].schema(), batches, options).await.unwrap()
+        }
+    };
+    let receipts = futures::future::join_all(["a", "b", "c", "d"].map(put)).await;
+    assert!(receipts.iter().all(|receipt| receipt.bytes > 8 << 20), "{receipts:?}");
+    let whole = arrow_select::concat::concat_batches(&batches[0].schema(), &batches).unwrap();
+    for name in ["a", "d"] {
+        assert_eq!(client.get_batch(&id(name)).await.unwrap(), whole);
+    }
+    assert!(store.budget().used() <= 8 << 20);
 }
 
 #[tokio::test(flavor = "multi_thread")]

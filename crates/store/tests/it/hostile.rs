@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow_array::{Int64Array, RecordBatch};
 use bytes::Bytes;
 use flatbuffers::FlatBufferBuilder;
+use futures::StreamExt as _;
 use sheaf_flight::Message;
 use sheaf_flight::ipc::{Compression, Encoder};
 use sheaf_retry::{Code, Retryable as _, SystemClock};
@@ -47,6 +48,38 @@ async fn a_small_payload_that_unfolds_beyond_the_budget_is_not_decoded() {
     let error = read.await.unwrap_err();
     assert_eq!(error.code(), Code::LimitExceeded, "{error}");
     assert_eq!(get(&store, "bomb").await.unwrap(), sent);
+}
+
+#[tokio::test]
+async fn reads_that_unfold_messages_are_counted_and_have_a_part_of_the_memory() {
+    let store = in_memory(16 << 20).await;
+    // 3 MiB once they are unfolded, less than a quarter of the memory.
+    let column = Arc::new(Int64Array::from(vec![0; 3 << 17])) as _;
+    let zeros = RecordBatch::try_from_iter([("n", column)]).unwrap();
+    let (mut encoder, schema) = Encoder::try_new(zeros.schema(), Compression::Zstd).unwrap();
+    let mut sent = vec![schema];
+    sent.extend(encoder.encode(&zeros).unwrap());
+    put(&store, "small", &sent, PutOptions::MEMORY).await.unwrap();
+    let before = store.budget().used();
+    let part = ReadOptions::default().with_columns(["n"]);
+    let mut open = Vec::new();
+    let refused = loop {
+        let mut stream = store.read(&id("small"), &part).await.unwrap();
+        stream.next().await.unwrap().unwrap();
+        match stream.next().await.unwrap() {
+            Ok(_) => open.push(stream),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!((open.len(), refused.code()), (3, Code::MemoryFull), "{refused}");
+    assert!(refused.retry_after().is_some(), "{refused}");
+    assert!(store.budget().used() >= before + (9 << 20));
+    put(&store, "other", &messages(&[batch(1, 1_000)]), PutOptions::MEMORY).await.unwrap();
+    drop(open);
+    let mut stream = store.read(&id("small"), &part).await.unwrap();
+    while let Some(message) = stream.next().await {
+        message.unwrap();
+    }
 }
 
 /// A schema of one union with so many members, without numbers for them.
