@@ -35,7 +35,9 @@ pub fn ticket(bytes: &[u8]) -> Result<(&str, &str), Error> {
 pub async fn put(router: &FlightRouter, messages: Vec<FlightData>) -> Result<Bytes, Error> {
     let plain = Plain::new(router.clone());
     let messages = stream::iter(messages.into_iter().map(Ok));
-    plain.put(&CallContext::default(), messages).await
+    let results: Vec<Bytes> =
+        plain.put(&CallContext::default(), messages).await?.try_collect().await?;
+    Ok(results.concat().into())
 }
 
 /// The messages of a gRPC stream that comes in these pieces.

@@ -21,6 +21,8 @@ pub struct CallContext {
     pub headers: Vec<(String, String)>,
     /// The Arrow session of the caller, where it has one.
     pub session: Option<String>,
+    /// The name of the token or login that let the call in, where one was needed.
+    pub identity: Option<String>,
 }
 
 impl CallContext {
@@ -39,11 +41,25 @@ pub struct Descriptor {
     pub is_command: bool,
 }
 
-/// One stream that a namespace offers.
+/// A Flight descriptor as a client sent it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RawDescriptor {
+    /// A path, which may be empty.
+    Path(Vec<String>),
+    /// A command: any bytes.
+    Command(Bytes),
+}
+
+/// URI by which an endpoint names the connection that asked.
+pub const SAME_CONNECTION: &str = "arrow-flight-reuse-connection://?";
+
+/// One stream that a server offers.
 #[derive(Clone, Debug)]
 pub struct FlightEntry {
-    /// Path of its descriptor.
+    /// Path of its descriptor; empty where that is a command.
     pub path: Vec<String>,
+    /// The command of its descriptor, where that is no path.
+    pub command: Option<Bytes>,
     /// Flatbuffer of its schema message, as in [`Message::header`].
     pub schema: Bytes,
     /// Rows in all, -1 where unknown.
@@ -61,12 +77,48 @@ pub struct FlightEntry {
 /// One part of a stream.
 #[derive(Clone, Debug)]
 pub struct EndpointEntry {
-    /// UTF-8 ticket, beginning with the namespace.
-    pub ticket: String,
-    /// URIs of servers that answer it; empty means the connection that asked.
+    /// The ticket: of a namespace it is UTF-8 and begins with its name, of a
+    /// [`Fallback`](crate::Fallback) it is any bytes.
+    pub ticket: Bytes,
+    /// URIs of servers that answer it; empty means the connection that asked,
+    /// which [`SAME_CONNECTION`] says too.
     pub locations: Vec<String>,
     /// When the ticket is not good any more, microseconds since 1970.
     pub expires_at_micros: Option<u64>,
+    /// The application's own bytes.
+    pub app_metadata: Bytes,
+}
+
+impl EndpointEntry {
+    /// A part that whoever asked gets over the same connection, at any time.
+    pub fn new(ticket: impl Into<Bytes>) -> Self {
+        EndpointEntry {
+            ticket: ticket.into(),
+            locations: Vec::new(),
+            expires_at_micros: None,
+            app_metadata: Bytes::new(),
+        }
+    }
+}
+
+/// How far the work is that makes a stream, as PollFlightInfo tells it.
+#[derive(Clone, Debug)]
+pub struct Progress {
+    /// What is known so far; endpoints that are there can be read.
+    pub entry: FlightEntry,
+    /// What to ask for next time; `None` where all is done.
+    pub next: Option<RawDescriptor>,
+    /// How much is done, from 0 to 1, where that is known.
+    pub fraction: Option<f64>,
+    /// When `next` is not good any more, microseconds since 1970.
+    pub expires_at_micros: Option<u64>,
+}
+
+impl From<FlightEntry> for Progress {
+    /// All is done.
+    fn from(entry: FlightEntry) -> Self {
+        Progress { entry, next: None, fraction: Some(1.0), expires_at_micros: None }
+    }
 }
 
 /// Serves one namespace (`batches`, `topics`, `shuffle`) of a Flight port.
@@ -101,6 +153,11 @@ pub trait Handler: Send + Sync + 'static {
         context: &CallContext,
         descriptor: Descriptor,
     ) -> Result<FlightEntry, Error>;
+
+    /// How far the work is that makes a stream; by default all of it is done.
+    async fn poll(&self, context: &CallContext, descriptor: Descriptor) -> Result<Progress, Error> {
+        self.info(context, descriptor).await.map(Progress::from)
+    }
 
     /// A conversation; by default there is none.
     async fn exchange(

@@ -72,7 +72,8 @@
 //! | Where? | [`Listener`], [`Server`], [`ServerHandle`]; [`Health`] shows whether it takes work |
 //! | How much? | [`Limits`] |
 //! | Who asks? | [`ChannelPool`], [`FlightConnection`] |
-//! | Who may? | [`Security`] on the serving side, [`ClientSecurity`] on the calling side |
+//! | Who may? | [`Security`] and [`Logins`] on the serving side, [`ClientSecurity`] on the calling side |
+//! | What else? | [`Fallback`] serves what no namespace claims, [`Middleware`] looks at every call |
 //! | What went wrong? | [`Error`]; [`grpc_code`] has the table of codes |
 //!
 //! # What holds
@@ -86,6 +87,7 @@
 
 mod client;
 mod error;
+mod fallback;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -95,6 +97,7 @@ pub mod ipc;
 mod limits;
 mod message;
 mod metrics;
+mod middleware;
 mod plain;
 mod router;
 mod security;
@@ -107,16 +110,19 @@ pub use client::{
     Target, TokenSource,
 };
 pub use error::{Error, invalid};
+pub use fallback::{Fallback, PutResults};
 pub use handler::{
     ActionHandler, CallContext, Descriptor, EndpointEntry, FlightEntry, Handler, MessageStream,
+    Progress, RawDescriptor, SAME_CONNECTION,
 };
 pub use health::Health;
 pub use limits::{Limits, MAX_MESSAGE_BYTES};
 pub use message::Message;
-pub use router::{FlightRouter, RouterBuilder};
+pub use middleware::{AnswerHeaders, Middleware};
+pub use router::{FlightRouter, RouterBuilder, SessionCheck, SessionProblem, SessionValue};
 pub use security::{
-    CertificateFacts, Grant, Protocol, RELOAD_INTERVAL, Secret, SecureStream, Security,
-    SecurityFiles, TlsFiles, TokenFacts, read_secret_file,
+    CertificateFacts, Grant, Logins, Passwords, Protocol, RELOAD_INTERVAL, Secret, SecureStream,
+    Security, SecurityFiles, TlsFiles, TokenFacts, read_secret_file,
 };
 pub use server::{CutCall, Drained, Exposure, Listener, LocalListener, Server, ServerHandle};
 pub use status::{CODE_TRAILER, RETRY_AFTER_TRAILER, grpc_code};

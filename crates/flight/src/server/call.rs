@@ -20,6 +20,7 @@ use tower::Service;
 use super::body::{CallBody, RequestBody};
 use super::gate::{CallGuard, Gate};
 use crate::error::{Error, invalid};
+use crate::middleware::AnswerHeaders;
 use crate::plain::FLIGHT_SERVICE;
 use crate::router::FlightRouter;
 use crate::security::Grant;
@@ -40,20 +41,39 @@ impl CallService {
         CallService { routes, data, gate }
     }
 
-    async fn run(mut self, mut request: Request<Body>) -> Response<Body> {
-        let peer = request.extensions().get::<TcpConnectInfo>().and_then(|info| info.remote_addr);
+    /// Lets in who may call.
+    async fn run(self, mut request: Request<Body>) -> Response<Body> {
         let path = request.uri().path().to_owned();
         let grant = match self.gate.authorize(&path, request.headers_mut()) {
             Ok(grant) => grant,
             Err(refusal) => return refuse(refusal),
         };
-        let mut guard = match self.gate.admit(&path, peer) {
+        request.extensions_mut().insert(grant.clone());
+        if let Some(logins) = self.gate.security.logins() {
+            request.extensions_mut().insert(logins.clone());
+        }
+        let mut headers = AnswerHeaders::default();
+        let mut response = self.admitted(&path, grant, request, &mut headers).await;
+        headers.put_on(response.headers_mut());
+        response
+    }
+
+    /// Counts the call and answers it.
+    async fn admitted(
+        mut self,
+        path: &str,
+        grant: Grant,
+        request: Request<Body>,
+        headers: &mut AnswerHeaders,
+    ) -> Response<Body> {
+        let peer = request.extensions().get::<TcpConnectInfo>().and_then(|info| info.remote_addr);
+        let mut guard = match self.gate.admit(path, peer) {
             Ok(guard) => guard,
             Err(refusal) => return refuse(refusal),
         };
         let request = self.watch(request);
         let end = End { cut: self.gate.cut_token(), grant };
-        let answer = AssertUnwindSafe(self.answer(&path, request)).catch_unwind();
+        let answer = AssertUnwindSafe(self.answer(path, request, headers)).catch_unwind();
         let answer = tokio::select! {
             biased;
             answer = answer => answer,
@@ -76,7 +96,11 @@ impl CallService {
         &mut self,
         path: &str,
         request: Request<Body>,
+        headers: &mut AnswerHeaders,
     ) -> Result<Response<Body>, Infallible> {
+        if let Err(refusal) = self.gate.begin(path, &request, headers) {
+            return Ok(refuse(refusal));
+        }
         match (Data::of(path), &self.data) {
             (Some(call), Some(router)) => Ok(wire::serve(router, call, request).await),
             _ => self.routes.call(request).await,
@@ -144,19 +168,13 @@ pub(super) struct End {
 impl End {
     /// Why it ends, once it does.
     pub(super) async fn come(self) -> Error {
-        let over = async {
-            match self.grant.over() {
-                Some(over) => over.cancelled_owned().await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             biased;
             () = self.cut.cancelled() => Error::new(
                 Code::Draining,
                 "the server is shutting down and did not wait for this call",
             ),
-            () = over => self.grant.ended(),
+            error = self.grant.lapsed() => error,
         }
     }
 }

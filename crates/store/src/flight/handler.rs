@@ -120,6 +120,7 @@ fn entry(store: &Store, info: PayloadInfo) -> FlightEntry {
     });
     FlightEntry {
         path: vec![NAMESPACE.to_owned(), info.id.to_string()],
+        command: None,
         schema: info.schema,
         total_records: i64::try_from(info.rows).unwrap_or(i64::MAX),
         total_bytes: i64::try_from(info.bytes).unwrap_or(i64::MAX),
@@ -131,7 +132,7 @@ fn entry(store: &Store, info: PayloadInfo) -> FlightEntry {
 
 fn endpoint(store: &Store, info: &PayloadInfo, ticket: String) -> EndpointEntry {
     let expires_at_micros = Some(store.expires_at(info).as_micros());
-    EndpointEntry { ticket, locations: Vec::new(), expires_at_micros }
+    EndpointEntry { expires_at_micros, ..EndpointEntry::new(ticket) }
 }
 
 fn with_checksum(mut message: Message) -> Message {
