@@ -2,11 +2,13 @@
 
 use std::net::SocketAddr;
 
+use arrow_schema::Schema;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 
 use crate::error::Error;
+use crate::ipc::encode_schema;
 use crate::message::Message;
 
 /// A stream of messages: the schema first, then dictionaries and record batches in order.
@@ -72,6 +74,26 @@ pub struct FlightEntry {
     pub ordered: bool,
     /// The application's own bytes.
     pub app_metadata: Bytes,
+}
+
+impl FlightEntry {
+    /// An entry of which nothing is known but its schema, without endpoints.
+    pub fn new(descriptor: RawDescriptor, schema: &Schema) -> Self {
+        let (path, command) = match descriptor {
+            RawDescriptor::Path(path) => (path, None),
+            RawDescriptor::Command(command) => (Vec::new(), Some(command)),
+        };
+        FlightEntry {
+            path,
+            command,
+            schema: encode_schema(schema).header,
+            total_records: -1,
+            total_bytes: -1,
+            endpoints: Vec::new(),
+            ordered: false,
+            app_metadata: Bytes::new(),
+        }
+    }
 }
 
 /// One part of a stream.
