@@ -19,6 +19,8 @@ use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use sheaf_retry::Code;
 use tonic::{Request, Response, Status, Streaming};
 
+pub(crate) use login::Handshake;
+
 pub(crate) use convert::{
     asked, descriptor_to_wire, endpoint_to_wire, info_from_wire, info_to_wire, message_from_wire,
     message_to_wire, progress_to_wire,
@@ -28,15 +30,15 @@ use crate::error::{Error, invalid};
 use crate::fallback::PutResults;
 use crate::handler::{CallContext, MessageStream};
 use crate::router::{Asked, FlightRouter};
-use crate::security::Logins;
 use crate::status::inbound;
 use crate::wire;
 
 /// What gRPC framing, descriptor and field tags may add to a message: the
 /// exact limit is checked on the message itself.
 pub(crate) const FRAMING_BYTES: usize = 64 << 10;
-/// Largest payload of a handshake message that is echoed.
-const MAX_HANDSHAKE: usize = 64 << 10;
+/// Largest payload of a handshake message that is echoed; with names and
+/// passwords to check, all bytes of a handshake.
+pub(crate) const MAX_HANDSHAKE: usize = 64 << 10;
 
 /// The name of Flight's gRPC service.
 pub(crate) const FLIGHT_SERVICE: &str = "arrow.flight.protocol.FlightService";
@@ -123,8 +125,8 @@ impl FlightService for Plain {
         &self,
         request: Request<Streaming<HandshakeRequest>>,
     ) -> Answer<HandshakeResponse> {
-        if let Some(logins) = request.extensions().get::<Logins>().cloned() {
-            return login::login(&logins, request).await;
+        if let Some(handshake) = request.extensions().get::<Handshake>().cloned() {
+            return handshake.answer(request.into_inner()).await;
         }
         let echo = request.into_inner().map(|request| {
             let HandshakeRequest { protocol_version, payload } = request?;

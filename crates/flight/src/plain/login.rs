@@ -4,55 +4,80 @@ use arrow_flight::{BasicAuth, HandshakeRequest, HandshakeResponse};
 use base64::Engine as _;
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
+use http::HeaderValue;
+use http_body_util::LengthLimitError;
 use prost::Message as _;
 use sheaf_retry::Code;
 use tonic::metadata::MetadataValue;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Response, Status, Streaming};
 
+use super::MAX_HANDSHAKE;
 use crate::error::{Error, invalid};
 use crate::security::{BASE64, Logins};
 
-const HEADER: &str = "authorization";
+/// Who checks names and passwords, and the credentials of the call's headers,
+/// which nobody else sees.
+#[derive(Clone)]
+pub(crate) struct Handshake {
+    pub(crate) logins: Logins,
+    pub(crate) header: Option<HeaderValue>,
+}
 
 type Answers = BoxStream<'static, Result<HandshakeResponse, Status>>;
 
-/// Answers with a token: to who sends a header at once, since such a client
-/// may send nothing else, to others after their first message.
-pub(super) async fn login(
-    logins: &Logins,
-    request: Request<Streaming<HandshakeRequest>>,
-) -> Result<Response<Answers>, Status> {
-    let header = request.metadata().get(HEADER).map(|value| value.as_bytes().to_vec());
-    let (token, answers): (String, Answers) = match header {
-        Some(header) => {
-            let (name, password) = basic(&header)?;
-            (logins.login(&name, &password).await?, stream::empty().boxed())
-        }
-        None => {
-            let HandshakeRequest { protocol_version, payload } = first(request).await?;
-            let BasicAuth { username, password } = BasicAuth::decode(payload)
-                .map_err(|error| invalid(format!("the handshake has no BasicAuth: {error}")))?;
-            let token = logins.login(&username, &password).await?;
-            let payload = token.clone().into();
-            let answer = HandshakeResponse { protocol_version, payload };
-            (token, stream::iter([Ok(answer)]).boxed())
-        }
-    };
-    let mut response = Response::new(answers);
-    let value = MetadataValue::try_from(format!("Bearer {token}"))
-        .map_err(|_| Error::new(Code::Internal, "a token has characters that no header takes"))?;
-    response.metadata_mut().insert(HEADER, value);
-    Ok(response)
+impl Handshake {
+    /// Answers with a token: to who sends a header at once, since such a client
+    /// may send nothing else, to others after their first message.
+    pub(super) async fn answer(
+        self,
+        requests: Streaming<HandshakeRequest>,
+    ) -> Result<Response<Answers>, Status> {
+        let (token, answers): (String, Answers) = match &self.header {
+            Some(header) => {
+                let (name, password) = basic(header.as_bytes())?;
+                (self.logins.login(&name, &password).await?, stream::empty().boxed())
+            }
+            None => {
+                let HandshakeRequest { protocol_version, payload } = first(requests).await?;
+                let BasicAuth { username, password } = BasicAuth::decode(payload)
+                    .map_err(|error| invalid(format!("the handshake has no BasicAuth: {error}")))?;
+                let token = self.logins.login(&username, &password).await?;
+                let payload = token.clone().into();
+                let answer = HandshakeResponse { protocol_version, payload };
+                (token, stream::iter([Ok(answer)]).boxed())
+            }
+        };
+        let mut response = Response::new(answers);
+        let value = MetadataValue::try_from(format!("Bearer {token}"))
+            .map_err(|_| Error::new(Code::Internal, "a token has characters no header takes"))?;
+        response.metadata_mut().insert("authorization", value);
+        Ok(response)
+    }
 }
 
-async fn first(request: Request<Streaming<HandshakeRequest>>) -> Result<HandshakeRequest, Status> {
-    let message = request.into_inner().message().await?;
-    message.ok_or_else(|| {
-        Status::from(Error::new(
-            Code::Unauthenticated,
-            "the handshake has neither the header `authorization: Basic …` nor a BasicAuth message",
-        ))
-    })
+async fn first(mut requests: Streaming<HandshakeRequest>) -> Result<HandshakeRequest, Status> {
+    const NOTHING: &str =
+        "the handshake has neither the header `authorization: Basic …` nor a BasicAuth message";
+    match requests.message().await {
+        Ok(Some(first)) => Ok(first),
+        Ok(None) => Err(Error::new(Code::Unauthenticated, NOTHING).into()),
+        Err(status) if is_too_long(&status) => {
+            let text = format!("the handshake has more than the {MAX_HANDSHAKE} bytes allowed");
+            Err(Error::new(Code::LimitExceeded, text).into())
+        }
+        Err(status) => Err(status),
+    }
+}
+
+fn is_too_long(status: &Status) -> bool {
+    let mut cause = std::error::Error::source(status);
+    while let Some(inner) = cause {
+        if inner.is::<LengthLimitError>() {
+            return true;
+        }
+        cause = inner.source();
+    }
+    false
 }
 
 /// Name and password of `Basic BASE64(NAME:PASSWORD)`.

@@ -129,8 +129,10 @@ impl Logins {
             if text.len() > MAX_CREDENTIAL {
                 return Err(Error::new(
                     Code::LimitExceeded,
-                    format!("the {what} has {} bytes, at most {MAX_CREDENTIAL} are", text.len())
-                        + " allowed",
+                    format!(
+                        "the {what} has {} bytes, at most {MAX_CREDENTIAL} are allowed",
+                        text.len()
+                    ),
                 ));
             }
         }
@@ -176,7 +178,7 @@ impl Logins {
             Some(value) => BASE64
                 .decode(value.as_bytes())
                 .map_err(|_| refused(format!("the header `{TOKEN_HEADER}` is no base64")))?,
-            None => bearer(headers)?.to_vec(),
+            None => bearer(headers).map_err(|error| without(&error))?.to_vec(),
         };
         let found = self.table().get(&digest(&presented)).cloned();
         let entry = found.ok_or_else(|| {
@@ -191,6 +193,11 @@ impl std::fmt::Debug for Logins {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Logins").field("open", &self.table().len()).finish_non_exhaustive()
     }
+}
+
+/// Says how a token is had.
+fn without(error: &Error) -> Error {
+    refused(format!("{}; Flight's Handshake has one for a name and a password", error.message()))
 }
 
 fn random_token() -> Result<String, Error> {

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use http::{HeaderMap, Request, Response};
+use http_body_util::Limited;
 use prost::Message as _;
 use sheaf_retry::{Code, Retryable as _};
 use tokio_util::sync::CancellationToken;
@@ -21,7 +22,7 @@ use super::body::{CallBody, RequestBody};
 use super::gate::{CallGuard, Gate};
 use crate::error::{Error, invalid};
 use crate::middleware::AnswerHeaders;
-use crate::plain::FLIGHT_SERVICE;
+use crate::plain::{FLIGHT_SERVICE, MAX_HANDSHAKE};
 use crate::router::FlightRouter;
 use crate::security::Grant;
 use crate::status::{CODE_TRAILER, inbound};
@@ -44,13 +45,16 @@ impl CallService {
     /// Lets in who may call.
     async fn run(self, mut request: Request<Body>) -> Response<Body> {
         let path = request.uri().path().to_owned();
+        let handshake = self.gate.handshake(&path, request.headers());
         let grant = match self.gate.authorize(&path, request.headers_mut()) {
             Ok(grant) => grant,
             Err(refusal) => return refuse(refusal),
         };
         request.extensions_mut().insert(grant.clone());
-        if let Some(logins) = self.gate.security.logins() {
-            request.extensions_mut().insert(logins.clone());
+        if let Some(handshake) = handshake {
+            request.extensions_mut().insert(handshake);
+            // Nobody knows yet who it is.
+            request = request.map(|body| Body::new(Limited::new(body, MAX_HANDSHAKE)));
         }
         let mut headers = AnswerHeaders::default();
         let mut response = self.admitted(&path, grant, request, &mut headers).await;

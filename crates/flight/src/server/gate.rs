@@ -15,6 +15,7 @@ use tonic::body::Body;
 
 use crate::error::Error;
 use crate::middleware::{AnswerHeaders, Middleware};
+use crate::plain::Handshake;
 use crate::router::{Core, FlightRouter};
 use crate::security::{Grant, Security, TOKEN_HEADER};
 use crate::wire::context;
@@ -107,10 +108,8 @@ impl Gate {
     /// stops servers can ask for it, and a handshake is what a token is had by.
     /// The token goes no further than this.
     pub(super) fn authorize(&self, path: &str, headers: &mut HeaderMap) -> Result<Grant, Error> {
-        if path == HANDSHAKE && self.security.logins().is_some() {
-            return Ok(Grant::default());
-        }
-        let checked = match path.starts_with("/grpc.health.v1.Health/") {
+        let is_handshake = path == HANDSHAKE && self.security.logins().is_some();
+        let checked = match is_handshake || path.starts_with("/grpc.health.v1.Health/") {
             true => Ok(Grant::default()),
             false => self.security.authorize(headers),
         };
@@ -119,6 +118,12 @@ impl Gate {
         checked.inspect_err(|error| {
             self.core.metrics.ended(&self.label(path), error.code().as_str());
         })
+    }
+
+    /// What a handshake is answered with, and the credentials of its headers.
+    pub(super) fn handshake(&self, path: &str, headers: &HeaderMap) -> Option<Handshake> {
+        let logins = self.security.logins().filter(|_| path == HANDSHAKE)?;
+        Some(Handshake { logins: logins.clone(), header: headers.get(AUTHORIZATION).cloned() })
     }
 
     /// Has middleware look at a call that was let in.

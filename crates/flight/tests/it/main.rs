@@ -3,7 +3,9 @@
 
 mod drain;
 mod errors;
+mod fallback;
 mod limits;
+mod logins;
 mod memory;
 mod paths;
 mod round_trip;
