@@ -76,6 +76,22 @@ pub async fn action(router: &FlightRouter, name: &str, body: Bytes) -> Result<Ve
     Ok(router.action(&CallContext::default(), name, body).await?.results)
 }
 
+/// Name and password of a handshake's header.
+///
+/// # Errors
+/// As of the handshake.
+pub fn basic(header: &[u8]) -> Result<(String, String), Error> {
+    crate::plain::basic(header)
+}
+
+/// Name and password of a handshake's message.
+///
+/// # Errors
+/// As of the handshake.
+pub fn basic_auth(payload: Bytes) -> Result<(String, String), Error> {
+    crate::plain::basic_auth(payload)
+}
+
 /// Names of all actions.
 pub fn actions(router: &FlightRouter) -> Vec<&'static str> {
     router.actions().into_iter().map(|(name, _)| name).collect()

@@ -20,6 +20,8 @@ use sheaf_retry::Code;
 use tonic::{Request, Response, Status, Streaming};
 
 pub(crate) use login::Handshake;
+#[cfg(feature = "fuzzing")]
+pub(crate) use login::{basic, basic_auth};
 
 pub(crate) use convert::{
     asked, descriptor_to_wire, endpoint_to_wire, info_from_wire, info_to_wire, message_from_wire,

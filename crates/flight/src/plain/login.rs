@@ -2,6 +2,7 @@
 
 use arrow_flight::{BasicAuth, HandshakeRequest, HandshakeResponse};
 use base64::Engine as _;
+use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
 use http::HeaderValue;
@@ -39,9 +40,8 @@ impl Handshake {
             }
             None => {
                 let HandshakeRequest { protocol_version, payload } = first(requests).await?;
-                let BasicAuth { username, password } = BasicAuth::decode(payload)
-                    .map_err(|error| invalid(format!("the handshake has no BasicAuth: {error}")))?;
-                let token = self.logins.login(&username, &password).await?;
+                let (name, password) = basic_auth(payload)?;
+                let token = self.logins.login(&name, &password).await?;
                 let payload = token.clone().into();
                 let answer = HandshakeResponse { protocol_version, payload };
                 (token, stream::iter([Ok(answer)]).boxed())
@@ -80,8 +80,15 @@ fn is_too_long(status: &Status) -> bool {
     false
 }
 
+/// Name and password of a message.
+pub(crate) fn basic_auth(payload: Bytes) -> Result<(String, String), Error> {
+    let BasicAuth { username, password } = BasicAuth::decode(payload)
+        .map_err(|error| invalid(format!("the handshake has no BasicAuth: {error}")))?;
+    Ok((username, password))
+}
+
 /// Name and password of `Basic BASE64(NAME:PASSWORD)`.
-fn basic(header: &[u8]) -> Result<(String, String), Error> {
+pub(crate) fn basic(header: &[u8]) -> Result<(String, String), Error> {
     const FORM: &str = "the header `authorization` of the handshake is not \
                         `Basic ` and base64 of `NAME:PASSWORD`";
     let encoded = match header.split_at_checked(6) {
