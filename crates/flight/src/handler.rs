@@ -1,6 +1,7 @@
 //! What a namespace of the Flight service implements.
 
 use std::net::SocketAddr;
+use std::sync::Weak;
 
 use arrow_schema::Schema;
 use async_trait::async_trait;
@@ -10,6 +11,7 @@ use futures::stream::BoxStream;
 use crate::error::Error;
 use crate::ipc::encode_schema;
 use crate::message::Message;
+use crate::router::{Core, SessionValue};
 
 /// A stream of messages: the schema first, then dictionaries and record batches in order.
 pub type MessageStream = BoxStream<'static, Result<Message, Error>>;
@@ -25,12 +27,20 @@ pub struct CallContext {
     pub session: Option<String>,
     /// The name of the token or login that let the call in, where one was needed.
     pub identity: Option<String>,
+    /// Who has the session's options; a context that is kept keeps no server.
+    pub(crate) core: Weak<Core>,
 }
 
 impl CallContext {
     /// The first header of this (lower-case) name.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// An option that the caller has set in its session, as it is now.
+    pub fn session_option(&self, name: &str) -> Option<SessionValue> {
+        let core = self.core.upgrade()?;
+        core.sessions.option(self.session.as_deref()?, name).map(SessionValue::from)
     }
 }
 

@@ -209,6 +209,13 @@ impl Sessions {
         Ok(pb::Options { options })
     }
 
+    /// One option of an open session.
+    pub(crate) fn option(&self, id: &str, name: &str) -> Option<pb::Value> {
+        let table = self.table();
+        let session = table.get(id).filter(|session| self.live(session))?;
+        session.options.get(name)?.value.clone()
+    }
+
     /// Closes a session.
     pub(crate) fn close(&self, id: &str) -> Result<(), Error> {
         self.table().remove(id).map(|_| ()).ok_or_else(|| unknown(id))

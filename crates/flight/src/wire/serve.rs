@@ -1,5 +1,7 @@
 //! The serving side of the data calls.
 
+use std::sync::Arc;
+
 use arrow_flight::{PutResult, Ticket};
 use bytes::BytesMut;
 use futures::stream::{self, StreamExt as _};
@@ -105,7 +107,7 @@ pub(crate) fn context(
         })
         .collect();
     let session = router.session_of(&headers);
-    CallContext { peer, headers, session, identity }
+    CallContext { peer, headers, session, identity, core: Arc::downgrade(&router.core) }
 }
 
 /// gRPC's own compression is not offered, so nobody should use it.
