@@ -35,7 +35,9 @@ pub fn ticket(bytes: &[u8]) -> Result<(&str, &str), Error> {
 pub async fn put(router: &FlightRouter, messages: Vec<FlightData>) -> Result<Bytes, Error> {
     let plain = Plain::new(router.clone());
     let messages = stream::iter(messages.into_iter().map(Ok));
-    plain.put(&CallContext::default(), messages).await
+    let results: Vec<Bytes> =
+        plain.put(&CallContext::default(), messages).await?.try_collect().await?;
+    Ok(results.concat().into())
 }
 
 /// The messages of a gRPC stream that comes in these pieces.
@@ -72,6 +74,22 @@ pub async fn info(
 /// As of the call.
 pub async fn action(router: &FlightRouter, name: &str, body: Bytes) -> Result<Vec<Bytes>, Error> {
     Ok(router.action(&CallContext::default(), name, body).await?.results)
+}
+
+/// Name and password of a handshake's header.
+///
+/// # Errors
+/// As of the handshake.
+pub fn basic(header: &[u8]) -> Result<(String, String), Error> {
+    crate::plain::basic(header)
+}
+
+/// Name and password of a handshake's message.
+///
+/// # Errors
+/// As of the handshake.
+pub fn basic_auth(payload: Bytes) -> Result<(String, String), Error> {
+    crate::plain::basic_auth(payload)
 }
 
 /// Names of all actions.

@@ -1,13 +1,17 @@
 //! What a namespace of the Flight service implements.
 
 use std::net::SocketAddr;
+use std::sync::Weak;
 
+use arrow_schema::Schema;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 
 use crate::error::Error;
+use crate::ipc::encode_schema;
 use crate::message::Message;
+use crate::router::{Core, SessionValue};
 
 /// A stream of messages: the schema first, then dictionaries and record batches in order.
 pub type MessageStream = BoxStream<'static, Result<Message, Error>>;
@@ -21,12 +25,22 @@ pub struct CallContext {
     pub headers: Vec<(String, String)>,
     /// The Arrow session of the caller, where it has one.
     pub session: Option<String>,
+    /// The name of the token or login that let the call in, where one was needed.
+    pub identity: Option<String>,
+    /// Who has the session's options; a context that is kept keeps no server.
+    pub(crate) core: Weak<Core>,
 }
 
 impl CallContext {
     /// The first header of this (lower-case) name.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// An option that the caller has set in its session, as it is now.
+    pub fn session_option(&self, name: &str) -> Option<SessionValue> {
+        let core = self.core.upgrade()?;
+        core.sessions.option(self.session.as_deref()?, name).map(SessionValue::from)
     }
 }
 
@@ -39,11 +53,25 @@ pub struct Descriptor {
     pub is_command: bool,
 }
 
-/// One stream that a namespace offers.
+/// A Flight descriptor as a client sent it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RawDescriptor {
+    /// A path, which may be empty.
+    Path(Vec<String>),
+    /// A command: any bytes.
+    Command(Bytes),
+}
+
+/// URI by which an endpoint names the connection that asked.
+pub const SAME_CONNECTION: &str = "arrow-flight-reuse-connection://?";
+
+/// One stream that a server offers.
 #[derive(Clone, Debug)]
 pub struct FlightEntry {
-    /// Path of its descriptor.
+    /// Path of its descriptor; empty where that is a command.
     pub path: Vec<String>,
+    /// The command of its descriptor, where that is no path.
+    pub command: Option<Bytes>,
     /// Flatbuffer of its schema message, as in [`Message::header`].
     pub schema: Bytes,
     /// Rows in all, -1 where unknown.
@@ -58,18 +86,71 @@ pub struct FlightEntry {
     pub app_metadata: Bytes,
 }
 
-/// The location of what the connection itself serves, as the Arrow format names it.
-pub const REUSE_CONNECTION: &str = "arrow-flight-reuse-connection://?";
+impl FlightEntry {
+    /// An entry of which nothing is known but its schema, without endpoints.
+    pub fn new(descriptor: RawDescriptor, schema: &Schema) -> Self {
+        let (path, command) = match descriptor {
+            RawDescriptor::Path(path) => (path, None),
+            RawDescriptor::Command(command) => (Vec::new(), Some(command)),
+        };
+        FlightEntry {
+            path,
+            command,
+            schema: encode_schema(schema).header,
+            total_records: -1,
+            total_bytes: -1,
+            endpoints: Vec::new(),
+            ordered: false,
+            app_metadata: Bytes::new(),
+        }
+    }
+}
 
 /// One part of a stream.
 #[derive(Clone, Debug)]
 pub struct EndpointEntry {
-    /// UTF-8 ticket, beginning with the namespace.
-    pub ticket: String,
-    /// URIs of servers that answer it; empty means the connection that asked.
+    /// The ticket: of a namespace it is UTF-8 and begins with its name, of a
+    /// [`Fallback`](crate::Fallback) it is any bytes.
+    pub ticket: Bytes,
+    /// URIs of servers that answer it; empty means the connection that asked,
+    /// which [`SAME_CONNECTION`] says too.
     pub locations: Vec<String>,
     /// When the ticket is not good any more, microseconds since 1970.
     pub expires_at_micros: Option<u64>,
+    /// The application's own bytes.
+    pub app_metadata: Bytes,
+}
+
+impl EndpointEntry {
+    /// A part that whoever asked gets over the same connection, at any time.
+    pub fn new(ticket: impl Into<Bytes>) -> Self {
+        EndpointEntry {
+            ticket: ticket.into(),
+            locations: Vec::new(),
+            expires_at_micros: None,
+            app_metadata: Bytes::new(),
+        }
+    }
+}
+
+/// How far the work is that makes a stream, as PollFlightInfo tells it.
+#[derive(Clone, Debug)]
+pub struct Progress {
+    /// What is known so far; endpoints that are there can be read.
+    pub entry: FlightEntry,
+    /// What to ask for next time; `None` where all is done.
+    pub next: Option<RawDescriptor>,
+    /// How much is done, from 0 to 1, where that is known.
+    pub fraction: Option<f64>,
+    /// When `next` is not good any more, microseconds since 1970.
+    pub expires_at_micros: Option<u64>,
+}
+
+impl From<FlightEntry> for Progress {
+    /// All is done.
+    fn from(entry: FlightEntry) -> Self {
+        Progress { entry, next: None, fraction: Some(1.0), expires_at_micros: None }
+    }
 }
 
 /// Serves one namespace (`batches`, `topics`, `shuffle`) of a Flight port.
@@ -104,6 +185,11 @@ pub trait Handler: Send + Sync + 'static {
         context: &CallContext,
         descriptor: Descriptor,
     ) -> Result<FlightEntry, Error>;
+
+    /// How far the work is that makes a stream; by default all of it is done.
+    async fn poll(&self, context: &CallContext, descriptor: Descriptor) -> Result<Progress, Error> {
+        self.info(context, descriptor).await.map(Progress::from)
+    }
 
     /// A conversation; by default there is none.
     async fn exchange(

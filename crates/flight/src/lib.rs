@@ -73,7 +73,8 @@
 //! | Without the wire? | [`SegmentServer`] hands files to programs of this machine, which map them |
 //! | How much? | [`Limits`] |
 //! | Who asks? | [`ChannelPool`], [`FlightConnection`] |
-//! | Who may? | [`Security`] on the serving side, [`ClientSecurity`] on the calling side |
+//! | Who may? | [`Security`] and [`Logins`] on the serving side, [`ClientSecurity`] on the calling side |
+//! | What else? | [`Fallback`] serves what no namespace claims, [`Middleware`] looks at every call |
 //! | What went wrong? | [`Error`]; [`grpc_code`] has the table of codes |
 //!
 //! # What holds
@@ -88,6 +89,7 @@
 mod budget;
 mod client;
 mod error;
+mod fallback;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -97,6 +99,7 @@ pub mod ipc;
 mod limits;
 mod message;
 mod metrics;
+mod middleware;
 mod plain;
 mod router;
 mod security;
@@ -111,17 +114,19 @@ pub use client::{
     FlightConnection, Target, TokenSource,
 };
 pub use error::{Error, invalid};
+pub use fallback::{Fallback, PutResults};
 pub use handler::{
     ActionHandler, CallContext, Descriptor, EndpointEntry, FlightEntry, Handler, MessageStream,
-    REUSE_CONNECTION,
+    Progress, RawDescriptor, SAME_CONNECTION,
 };
 pub use health::Health;
 pub use limits::{Limits, MAX_MESSAGE_BYTES};
 pub use message::Message;
-pub use router::{FlightRouter, RouterBuilder};
+pub use middleware::{AnswerHeaders, Middleware};
+pub use router::{FlightRouter, RouterBuilder, SessionCheck, SessionProblem, SessionValue};
 pub use security::{
-    CertificateFacts, Grant, Protocol, RELOAD_INTERVAL, Secret, SecureStream, Security,
-    SecurityFiles, TlsFiles, TokenFacts, read_secret_file,
+    CertificateFacts, Grant, Logins, Passwords, Protocol, RELOAD_INTERVAL, Secret, SecureStream,
+    Security, SecurityFiles, TlsFiles, TokenFacts, read_secret_file,
 };
 pub use segment::{Received, Segment, SegmentLocation, SegmentServer, SegmentSource};
 pub use server::{CutCall, Drained, Exposure, Listener, LocalListener, Server, ServerHandle};

@@ -4,6 +4,7 @@
 //! told to do without; all others are served here.
 
 mod convert;
+mod login;
 
 use std::sync::Arc;
 
@@ -13,18 +14,22 @@ use arrow_flight::{
     HandshakeRequest, HandshakeResponse, PollInfo, PutResult, SchemaResult, Ticket,
 };
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use sheaf_retry::Code;
 use tonic::{Request, Response, Status, Streaming};
 
+pub(crate) use login::Handshake;
+#[cfg(feature = "fuzzing")]
+pub(crate) use login::{basic, basic_auth};
+
 pub(crate) use convert::{
     asked, descriptor_to_wire, endpoint_to_wire, info_from_wire, info_to_wire, message_from_wire,
-    message_to_wire,
+    message_to_wire, progress_to_wire,
 };
 
 use crate::error::{Error, invalid};
+use crate::fallback::PutResults;
 use crate::handler::{CallContext, MessageStream};
 use crate::router::{Asked, FlightRouter};
 use crate::status::inbound;
@@ -33,8 +38,9 @@ use crate::wire;
 /// What gRPC framing, descriptor and field tags may add to a message: the
 /// exact limit is checked on the message itself.
 pub(crate) const FRAMING_BYTES: usize = 64 << 10;
-/// Largest payload of a handshake message that is echoed.
-const MAX_HANDSHAKE: usize = 64 << 10;
+/// Largest payload of a handshake message that is echoed; with names and
+/// passwords to check, all bytes of a handshake.
+pub(crate) const MAX_HANDSHAKE: usize = 64 << 10;
 
 /// The name of Flight's gRPC service.
 pub(crate) const FLIGHT_SERVICE: &str = "arrow.flight.protocol.FlightService";
@@ -60,7 +66,7 @@ impl Plain {
     }
 
     /// Stores a stream of which gRPC has made messages.
-    pub(crate) async fn put<S>(&self, context: &CallContext, stream: S) -> Result<Bytes, Error>
+    pub(crate) async fn put<S>(&self, context: &CallContext, stream: S) -> Result<PutResults, Error>
     where
         S: Stream<Item = Result<FlightData, Status>> + Send + Unpin + 'static,
     {
@@ -70,7 +76,7 @@ impl Plain {
 
     /// Peer, headers and session of a call.
     fn context<T>(&self, request: &Request<T>) -> CallContext {
-        wire::context(&self.router, request.metadata().as_ref(), request.remote_addr())
+        wire::context(&self.router, request.metadata().as_ref(), request.extensions())
     }
 
     /// The messages of a stream, and the descriptor that its first one carries.
@@ -116,11 +122,14 @@ impl FlightService for Plain {
     type DoActionStream = BoxStream<'static, Result<arrow_flight::Result, Status>>;
     type ListActionsStream = BoxStream<'static, Result<ActionType, Status>>;
 
-    /// There are no credentials to check: what comes is sent back.
+    /// Without names and passwords to check, what comes is sent back.
     async fn handshake(
         &self,
         request: Request<Streaming<HandshakeRequest>>,
     ) -> Answer<HandshakeResponse> {
+        if let Some(handshake) = request.extensions().get::<Handshake>().cloned() {
+            return handshake.answer(request.into_inner()).await;
+        }
         let echo = request.into_inner().map(|request| {
             let HandshakeRequest { protocol_version, payload } = request?;
             if payload.len() > MAX_HANDSHAKE {
@@ -152,14 +161,13 @@ impl FlightService for Plain {
         Ok(Response::new(info_to_wire(entry)))
     }
 
-    /// Everything here is complete at once: there is nothing to poll for.
     async fn poll_flight_info(
         &self,
         request: Request<FlightDescriptor>,
     ) -> Result<Response<PollInfo>, Status> {
-        let info = self.get_flight_info(request).await?.into_inner();
-        let info = PollInfo { info: Some(info), progress: Some(1.0), ..PollInfo::default() };
-        Ok(Response::new(info))
+        let context = self.context(&request);
+        let progress = self.router.poll(&context, asked(Some(request.into_inner()))).await?;
+        Ok(Response::new(progress_to_wire(progress)?))
     }
 
     async fn get_schema(
@@ -178,9 +186,9 @@ impl FlightService for Plain {
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Answer<PutResult> {
         let context = self.context(&request);
-        let app_metadata = self.put(&context, request.into_inner()).await?;
-        let result = PutResult { app_metadata };
-        Ok(Response::new(stream::once(async { Ok(result) }).boxed()))
+        let results = self.put(&context, request.into_inner()).await?;
+        let results = results.map_ok(|app_metadata| PutResult { app_metadata });
+        Ok(Response::new(results.map_err(Status::from).boxed()))
     }
 
     async fn do_exchange(&self, request: Request<Streaming<FlightData>>) -> Answer<FlightData> {

@@ -4,6 +4,8 @@ mod actions;
 mod builder;
 mod inbound;
 pub(crate) mod resolve;
+mod route;
+mod session_options;
 pub(crate) mod sessions;
 
 use std::collections::BTreeMap;
@@ -17,9 +19,11 @@ use sheaf_retry::{Code, Retryable as _, SharedClock};
 pub(crate) use actions::Reply;
 pub use builder::RouterBuilder;
 pub(crate) use resolve::Asked;
+pub use session_options::{SessionCheck, SessionProblem, SessionValue};
 
 use crate::error::Error;
-use crate::handler::{ActionHandler, CallContext, Descriptor, FlightEntry, Handler, MessageStream};
+use crate::fallback::{Fallback, PutResults};
+use crate::handler::{ActionHandler, CallContext, FlightEntry, Handler, MessageStream, Progress};
 use crate::health::Health;
 use crate::limits::Limits;
 use crate::message::Message;
@@ -39,6 +43,8 @@ pub struct FlightRouter {
 /// What all clones of a router share.
 pub(crate) struct Core {
     namespaces: BTreeMap<String, Namespace>,
+    /// Serves what no namespace claims.
+    fallback: Option<Arc<dyn Fallback>>,
     actions: BTreeMap<&'static str, Action>,
     pub(crate) limits: Limits,
     pub(crate) clock: SharedClock,
@@ -86,17 +92,17 @@ impl FlightRouter {
         self.core.health.clone()
     }
 
-    /// A stream of messages to store; answers the `app_metadata` of the PutResult.
+    /// A stream of messages to store; answers the `app_metadata` of every PutResult.
     pub(crate) async fn put(
         &self,
         context: &CallContext,
         asked: Asked,
         messages: MessageStream,
-    ) -> Result<Bytes, Error> {
-        let (namespace, descriptor) = self.by_descriptor(asked)?;
-        let messages = self.inbound(messages, namespace.max_message_bytes);
-        let messages = self.schema_first(messages).await?;
-        namespace.handler.put(context, descriptor, messages).await
+    ) -> Result<PutResults, Error> {
+        let route = self.by_descriptor(asked)?;
+        let limit = route.max_message_bytes(self.core.limits.max_message_bytes);
+        let messages = self.schema_first(self.inbound(messages, limit)).await?;
+        route.put(context, messages).await
     }
 
     /// The stream of a ticket.
@@ -105,8 +111,7 @@ impl FlightRouter {
         context: &CallContext,
         ticket: &[u8],
     ) -> Result<MessageStream, Error> {
-        let (handler, ticket) = self.by_ticket(ticket)?;
-        Ok(self.outbound(handler.get(context, ticket).await?))
+        Ok(self.outbound(self.by_ticket(ticket)?.get(context).await?))
     }
 
     /// A conversation.
@@ -116,10 +121,10 @@ impl FlightRouter {
         asked: Asked,
         messages: MessageStream,
     ) -> Result<MessageStream, Error> {
-        let (namespace, descriptor) = self.by_descriptor(asked)?;
-        let messages = self.inbound(messages, namespace.max_message_bytes);
-        let answers = namespace.handler.exchange(context, descriptor, messages).await?;
-        Ok(self.outbound(answers))
+        let route = self.by_descriptor(asked)?;
+        let limit = route.max_message_bytes(self.core.limits.max_message_bytes);
+        let messages = self.inbound(messages, limit);
+        Ok(self.outbound(route.exchange(context, messages).await?))
     }
 
     /// What one descriptor names.
@@ -128,33 +133,33 @@ impl FlightRouter {
         context: &CallContext,
         asked: Asked,
     ) -> Result<FlightEntry, Error> {
-        let (namespace, descriptor) = self.by_descriptor(asked)?;
-        namespace.handler.info(context, descriptor).await
+        self.by_descriptor(asked)?.info(context).await
     }
 
-    /// The entries of every namespace, one namespace after the other; those
-    /// that cannot list are passed over.
-    pub(crate) fn list(
+    /// How far the work is that one descriptor names.
+    pub(crate) async fn poll(
         &self,
-        context: CallContext,
-        criteria: Bytes,
-    ) -> BoxStream<'static, Result<FlightEntry, Error>> {
+        context: &CallContext,
+        asked: Asked,
+    ) -> Result<Progress, Error> {
+        self.by_descriptor(asked)?.poll(context).await
+    }
+
+    /// The entries of every namespace, one namespace after the other, and of
+    /// the fallback; those that cannot list are passed over.
+    pub(crate) fn list(&self, context: CallContext, criteria: Bytes) -> Entries {
         let handlers: Vec<_> =
             self.core.namespaces.values().map(|one| Arc::clone(&one.handler)).collect();
-        stream::iter(handlers)
-            .then(move |handler| {
-                let (context, criteria) = (context.clone(), criteria.clone());
-                async move {
-                    match handler.list(&context, &criteria).await {
-                        Err(error) if error.code() == Code::Unimplemented => {
-                            Ok(stream::empty().boxed())
-                        }
-                        other => other,
-                    }
-                }
-            })
-            .try_flatten()
-            .boxed()
+        let (asked, fallback) = ((context.clone(), criteria.clone()), self.core.fallback.clone());
+        let named = stream::iter(handlers).then(move |handler| {
+            let (context, criteria) = (context.clone(), criteria.clone());
+            async move { passed_over(handler.list(&context, &criteria).await) }
+        });
+        let others = stream::iter(fallback).then(move |fallback| {
+            let (context, criteria) = asked.clone();
+            async move { passed_over(fallback.list(&context, &criteria).await) }
+        });
+        named.chain(others).try_flatten().boxed()
     }
 
     /// Runs an action.
@@ -207,27 +212,6 @@ impl FlightRouter {
         self.core.actions.keys().copied().collect::<Vec<_>>().join(", ")
     }
 
-    fn by_descriptor(&self, asked: Asked) -> Result<(&Namespace, Descriptor), Error> {
-        let descriptor = resolve::descriptor(asked)?;
-        Ok((self.namespace(&descriptor.path[0])?, descriptor))
-    }
-
-    fn by_ticket<'a>(&self, ticket: &'a [u8]) -> Result<(&dyn Handler, &'a str), Error> {
-        let (namespace, text) = resolve::ticket(ticket)?;
-        Ok((self.namespace(namespace)?.handler.as_ref(), text))
-    }
-
-    fn namespace(&self, name: &str) -> Result<&Namespace, Error> {
-        self.core.namespaces.get(name).ok_or_else(|| {
-            let there: Vec<&str> = self.core.namespaces.keys().map(String::as_str).collect();
-            let there = match there.as_slice() {
-                [] => "this server serves actions only".to_owned(),
-                names => format!("there are: {}", names.join(", ")),
-            };
-            Error::new(Code::NotFound, format!("no namespace {:?} here; {there}", clip(name)))
-        })
-    }
-
     /// Counts what is sent, and refuses what no client would take.
     fn outbound(&self, messages: MessageStream) -> MessageStream {
         let core = Arc::clone(&self.core);
@@ -240,6 +224,16 @@ impl FlightRouter {
                 Ok(message)
             })
             .boxed()
+    }
+}
+
+type Entries = BoxStream<'static, Result<FlightEntry, Error>>;
+
+/// No entries in place of the error that there is no listing.
+fn passed_over(listed: Result<Entries, Error>) -> Result<Entries, Error> {
+    match listed {
+        Err(error) if error.code() == Code::Unimplemented => Ok(stream::empty().boxed()),
+        other => other,
     }
 }
 

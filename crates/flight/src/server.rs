@@ -34,6 +34,7 @@ pub(crate) use local::SocketFile;
 pub(crate) use call::trailers;
 
 use crate::error::{Error, invalid};
+use crate::middleware::Middleware;
 use crate::plain::{FLIGHT_SERVICE, Plain};
 use crate::router::{self, FlightRouter};
 use crate::security::Security;
@@ -79,6 +80,7 @@ pub struct Server {
     services: Vec<&'static str>,
     descriptors: Vec<&'static [u8]>,
     security: Security,
+    middleware: Vec<Arc<dyn Middleware>>,
     is_plain: bool,
     local: Option<LocalListener>,
     wrong: Vec<String>,
@@ -95,6 +97,7 @@ impl Server {
             services: vec![FLIGHT_SERVICE],
             descriptors: vec![FLIGHT_DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET],
             security: Security::none(),
+            middleware: Vec::new(),
             is_plain: false,
             local: None,
             wrong: Vec::new(),
@@ -158,6 +161,14 @@ impl Server {
         self
     }
 
+    /// Has it look at every call; may be called for several, which look in
+    /// this order until one refuses.
+    #[must_use]
+    pub fn middleware(mut self, middleware: Arc<dyn Middleware>) -> Self {
+        self.middleware.push(middleware);
+        self
+    }
+
     /// Begins to serve; returns at once. Call it on a tokio runtime.
     ///
     /// # Errors
@@ -173,7 +184,7 @@ impl Server {
         listener.check(&self.security)?;
         let routes = self.routes.add_service(v1).add_service(v1alpha).prepare();
         let core = Arc::clone(&self.router.core);
-        let gate = Arc::new(Gate::new(&core, methods, self.security));
+        let gate = Arc::new(Gate::new(&core, methods, self.security, self.middleware));
         for service in self.services {
             core.health.set(service, true).await;
         }

@@ -3,10 +3,14 @@
 
 #[path = "../../custom_processor/commit_log.rs"]
 mod commit_log;
+#[path = "../../flight_integration/expiration/endpoints.rs"]
+mod endpoints;
 mod files;
+mod integration;
 #[path = "../../custom_processor/json_lines.rs"]
 mod json_lines;
 mod python;
 mod run;
 mod server;
+mod sessions;
 mod sink;

@@ -24,12 +24,12 @@ use crate::server::Server;
 /// Only bounds how long a broken example hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn script(name: &str) -> PathBuf {
+pub(crate) fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
 /// Waits for its end, which must be a good one; gives what it printed.
-async fn finish(mut process: Process) -> String {
+pub(crate) async fn finish(mut process: Process) -> String {
     let ended = tokio::task::spawn_blocking(move || {
         let status = process.wait_exit(PATIENCE).unwrap();
         (status, process.stdout(), process.stderr())

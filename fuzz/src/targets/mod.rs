@@ -8,6 +8,7 @@ pub(crate) mod coordinator_record;
 pub(crate) mod descriptor;
 pub(crate) mod format;
 pub(crate) mod frames;
+pub(crate) mod handshake;
 pub(crate) mod journal;
 pub(crate) mod put;
 pub(crate) mod samples;
@@ -41,12 +42,13 @@ macro_rules! targets {
 }
 
 /// All of them.
-pub(crate) const TARGETS: [Target; 9] = targets!(
+pub(crate) const TARGETS: [Target; 10] = targets!(
     actions,
     coordinator_record,
     descriptor,
     format,
     frames,
+    handshake,
     journal,
     put,
     store_file,

@@ -19,7 +19,7 @@ use tonic_health::pb::health_client::HealthClient;
 
 use super::{CallOptions, Channel, ClientConfig, Target, Transfer};
 use crate::error::{Error, invalid};
-use crate::handler::{FlightEntry, MessageStream};
+use crate::handler::{FlightEntry, MessageStream, RawDescriptor};
 use crate::limits::MAX_MESSAGE_BYTES;
 use crate::plain::{FRAMING_BYTES, descriptor_to_wire, info_from_wire};
 use crate::wire::{self, Failure, Opened};
@@ -111,8 +111,12 @@ impl FlightConnection {
     /// # Errors
     /// Those of the server, `unavailable`, `deadline_exceeded`; the stream
     /// itself may end with an error too.
-    pub async fn get(&self, ticket: &str, options: &CallOptions) -> Result<MessageStream, Error> {
-        let ticket = Ticket { ticket: Bytes::copy_from_slice(ticket.as_bytes()) };
+    pub async fn get(
+        &self,
+        ticket: impl AsRef<[u8]> + Send,
+        options: &CallOptions,
+    ) -> Result<MessageStream, Error> {
+        let ticket = Ticket { ticket: Bytes::copy_from_slice(ticket.as_ref()) };
         let answer = self.read("DoGet", ticket, options, async |stubs, request| {
             let request = request.map(|ticket| wire::one(&ticket));
             wire::open(stubs.channel, wire::GET, request).await.map(Response::new)
@@ -352,7 +356,7 @@ impl std::fmt::Debug for FlightConnection {
 }
 
 fn descriptor(path: &[&str]) -> FlightDescriptor {
-    descriptor_to_wire(path.iter().map(|&element| element.to_owned()).collect())
+    descriptor_to_wire(RawDescriptor::Path(path.iter().map(|&one| one.to_owned()).collect()))
 }
 
 /// The end of the answers, as an item: it ends the conversation.

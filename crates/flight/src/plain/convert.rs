@@ -1,11 +1,13 @@
 //! Between Flight's protobuf messages and what handlers see.
 
 use arrow_flight::flight_descriptor::DescriptorType;
-use arrow_flight::{FlightData, FlightDescriptor, FlightEndpoint, FlightInfo, Location, Ticket};
+use arrow_flight::{
+    FlightData, FlightDescriptor, FlightEndpoint, FlightInfo, Location, PollInfo, Ticket,
+};
 use bytes::{BufMut as _, Bytes, BytesMut};
 
-use crate::error::{Error, invalid};
-use crate::handler::{EndpointEntry, FlightEntry, REUSE_CONNECTION};
+use crate::error::Error;
+use crate::handler::{EndpointEntry, FlightEntry, Progress, RawDescriptor, SAME_CONNECTION};
 use crate::message::Message;
 use crate::router::Asked;
 
@@ -30,26 +32,41 @@ pub(crate) fn message_to_wire(message: Message) -> FlightData {
 /// A descriptor as the router reads it. One without a type is read by the
 /// field that is set.
 pub(crate) fn asked(descriptor: Option<FlightDescriptor>) -> Asked {
-    let Some(descriptor) = descriptor else { return Asked::Nothing };
+    let descriptor = descriptor?;
     match descriptor.r#type() {
-        DescriptorType::Path => Asked::Path(descriptor.path),
-        DescriptorType::Cmd => Asked::Command(descriptor.cmd),
-        DescriptorType::Unknown if !descriptor.path.is_empty() => Asked::Path(descriptor.path),
-        DescriptorType::Unknown if !descriptor.cmd.is_empty() => Asked::Command(descriptor.cmd),
-        DescriptorType::Unknown => Asked::Nothing,
+        DescriptorType::Path => Some(RawDescriptor::Path(descriptor.path)),
+        DescriptorType::Cmd => Some(RawDescriptor::Command(descriptor.cmd)),
+        DescriptorType::Unknown if !descriptor.path.is_empty() => {
+            Some(RawDescriptor::Path(descriptor.path))
+        }
+        DescriptorType::Unknown if !descriptor.cmd.is_empty() => {
+            Some(RawDescriptor::Command(descriptor.cmd))
+        }
+        DescriptorType::Unknown => None,
     }
 }
 
-/// The descriptor of a path.
-pub(crate) fn descriptor_to_wire(path: Vec<String>) -> FlightDescriptor {
-    FlightDescriptor { r#type: DescriptorType::Path.into(), cmd: Bytes::new(), path }
+/// A descriptor as it goes over the wire.
+pub(crate) fn descriptor_to_wire(descriptor: RawDescriptor) -> FlightDescriptor {
+    match descriptor {
+        RawDescriptor::Path(path) => {
+            FlightDescriptor { r#type: DescriptorType::Path.into(), cmd: Bytes::new(), path }
+        }
+        RawDescriptor::Command(cmd) => {
+            FlightDescriptor { r#type: DescriptorType::Cmd.into(), cmd, path: Vec::new() }
+        }
+    }
 }
 
 /// An entry as clients of any language read it.
 pub(crate) fn info_to_wire(entry: FlightEntry) -> FlightInfo {
+    let descriptor = match entry.command {
+        Some(command) => RawDescriptor::Command(command),
+        None => RawDescriptor::Path(entry.path),
+    };
     FlightInfo {
         schema: encapsulate(&entry.schema),
-        flight_descriptor: Some(descriptor_to_wire(entry.path)),
+        flight_descriptor: Some(descriptor_to_wire(descriptor)),
         endpoint: entry.endpoints.into_iter().map(endpoint_to_wire).collect(),
         total_records: entry.total_records,
         total_bytes: entry.total_bytes,
@@ -58,46 +75,58 @@ pub(crate) fn info_to_wire(entry: FlightEntry) -> FlightInfo {
     }
 }
 
-/// One endpoint; a time beyond the year 294,000 is left out.
+/// One endpoint.
 pub(crate) fn endpoint_to_wire(endpoint: EndpointEntry) -> FlightEndpoint {
-    let expiration_time = endpoint.expires_at_micros.and_then(|micros| {
-        let seconds = i64::try_from(micros / 1_000_000).ok()?;
-        let nanos = i32::try_from(micros % 1_000_000 * 1_000).ok()?;
-        Some(prost_types::Timestamp { seconds, nanos })
-    });
     FlightEndpoint {
-        ticket: Some(Ticket { ticket: endpoint.ticket.into() }),
+        ticket: Some(Ticket { ticket: endpoint.ticket }),
         location: endpoint.locations.into_iter().map(|uri| Location { uri }).collect(),
-        expiration_time,
-        app_metadata: Bytes::new(),
+        expiration_time: endpoint.expires_at_micros.and_then(time_to_wire),
+        app_metadata: endpoint.app_metadata,
     }
+}
+
+/// Microseconds since 1970; a time beyond the year 294,000 is left out.
+fn time_to_wire(micros: u64) -> Option<prost_types::Timestamp> {
+    let seconds = i64::try_from(micros / 1_000_000).ok()?;
+    let nanos = i32::try_from(micros % 1_000_000 * 1_000).ok()?;
+    Some(prost_types::Timestamp { seconds, nanos })
+}
+
+/// How far the work is, as clients of any language read it.
+pub(crate) fn progress_to_wire(progress: Progress) -> Result<PollInfo, Error> {
+    if let Some(fraction) = progress.fraction.filter(|part| !(0.0..=1.0).contains(part)) {
+        let text = format!("the handler says that {fraction} is done, which is not from 0 to 1");
+        return Err(Error::new(sheaf_retry::Code::Internal, text));
+    }
+    Ok(PollInfo {
+        info: Some(info_to_wire(progress.entry)),
+        flight_descriptor: progress.next.map(descriptor_to_wire),
+        progress: progress.fraction,
+        expiration_time: progress.expires_at_micros.and_then(time_to_wire),
+    })
 }
 
 /// An entry as a server described it.
 pub(crate) fn info_from_wire(info: FlightInfo) -> Result<FlightEntry, Error> {
-    let path = match info.flight_descriptor {
-        Some(descriptor) => match asked(Some(descriptor)) {
-            Asked::Path(path) => path,
-            Asked::Command(command) => vec![String::from_utf8_lossy(&command).into_owned()],
-            Asked::Nothing => Vec::new(),
-        },
-        None => Vec::new(),
+    let (path, command) = match asked(info.flight_descriptor) {
+        Some(RawDescriptor::Path(path)) => (path, None),
+        Some(RawDescriptor::Command(command)) => (Vec::new(), Some(command)),
+        None => (Vec::new(), None),
     };
     Ok(FlightEntry {
         path,
+        command,
         schema: unwrap_schema(info.schema)?,
         total_records: info.total_records,
         total_bytes: info.total_bytes,
-        endpoints: info.endpoint.into_iter().map(endpoint_from_wire).collect::<Result<_, _>>()?,
+        endpoints: info.endpoint.into_iter().map(endpoint_from_wire).collect(),
         ordered: info.ordered,
         app_metadata: info.app_metadata,
     })
 }
 
-fn endpoint_from_wire(endpoint: FlightEndpoint) -> Result<EndpointEntry, Error> {
+fn endpoint_from_wire(endpoint: FlightEndpoint) -> EndpointEntry {
     let ticket = endpoint.ticket.map(|ticket| ticket.ticket).unwrap_or_default();
-    let ticket = String::from_utf8(ticket.into())
-        .map_err(|_| invalid("the server offers a ticket that is not UTF-8"))?;
     let expires_at_micros = endpoint.expiration_time.and_then(|time| {
         let seconds = u64::try_from(time.seconds).ok()?;
         let micros = u64::try_from(time.nanos).ok()? / 1_000;
@@ -107,9 +136,9 @@ fn endpoint_from_wire(endpoint: FlightEndpoint) -> Result<EndpointEntry, Error> 
         .location
         .into_iter()
         .map(|location| location.uri)
-        .filter(|uri| !uri.is_empty() && uri != REUSE_CONNECTION)
+        .filter(|uri| !uri.is_empty() && uri != SAME_CONNECTION)
         .collect();
-    Ok(EndpointEntry { ticket, locations, expires_at_micros })
+    EndpointEntry { ticket, locations, expires_at_micros, app_metadata: endpoint.app_metadata }
 }
 
 /// A schema message in its IPC form: continuation, length, flatbuffer padded to 8.
@@ -162,12 +191,14 @@ mod tests {
     #[test]
     fn an_entry_goes_there_and_back_whole() {
         let endpoint = EndpointEntry {
-            ticket: "batches/a".to_owned(),
             locations: vec!["grpc://127.0.0.1:1".to_owned()],
             expires_at_micros: Some(1_700_000_000_123_456),
+            app_metadata: Bytes::from_static(b"part"),
+            ..EndpointEntry::new(&b"batches/\xff"[..])
         };
         let entry = FlightEntry {
-            path: vec!["batches".to_owned(), "a".to_owned()],
+            path: Vec::new(),
+            command: Some(Bytes::from_static(b"SELECT \xff")),
             schema: Bytes::from_static(b"12345678abcdefgh"),
             total_records: 3,
             total_bytes: -1,
@@ -177,6 +208,23 @@ mod tests {
         };
         let back = info_from_wire(info_to_wire(entry.clone())).unwrap();
         assert_eq!(format!("{back:?}"), format!("{entry:?}"));
+        let path = vec!["batches".to_owned(), "a".to_owned()];
+        let entry = FlightEntry { path, command: None, ..entry };
+        let back = info_from_wire(info_to_wire(entry.clone())).unwrap();
+        assert_eq!(format!("{back:?}"), format!("{entry:?}"));
+    }
+
+    #[test]
+    fn progress_is_from_0_to_1() {
+        let entry = || info_from_wire(FlightInfo::default()).unwrap();
+        for fraction in [0.0, 0.1, 1.0] {
+            let progress = Progress { fraction: Some(fraction), ..Progress::from(entry()) };
+            assert_eq!(progress_to_wire(progress).unwrap().progress, Some(fraction));
+        }
+        for fraction in [-0.1, 1.1, f64::NAN, f64::INFINITY] {
+            let progress = Progress { fraction: Some(fraction), ..Progress::from(entry()) };
+            assert!(progress_to_wire(progress).is_err(), "{fraction}");
+        }
     }
 
     #[test]

@@ -66,8 +66,7 @@ impl FlightRouter {
         }
         let mut all = true;
         for ticket in endpoints.into_iter().filter_map(|endpoint| endpoint.ticket) {
-            let (handler, ticket) = self.by_ticket(&ticket.ticket)?;
-            all &= handler.cancel(context, ticket).await?;
+            all &= self.by_ticket(&ticket.ticket)?.cancel(context).await?;
         }
         let status = if all { CancelStatus::Cancelled } else { CancelStatus::NotCancellable };
         let result = CancelFlightInfoResult { status: status.into() };
@@ -81,8 +80,7 @@ impl FlightRouter {
     ) -> Result<Reply, Error> {
         let ticket = request.endpoint.and_then(|endpoint| endpoint.ticket);
         let ticket = ticket.ok_or_else(|| invalid("the endpoint to renew has no ticket"))?;
-        let (handler, ticket) = self.by_ticket(&ticket.ticket)?;
-        let renewed = handler.renew(context, ticket).await?;
+        let renewed = self.by_ticket(&ticket.ticket)?.renew(context).await?;
         Ok(vec![endpoint_to_wire(renewed).encode_to_vec().into()].into())
     }
 

@@ -7,10 +7,12 @@ use std::sync::Arc;
 use prometheus_client::registry::Registry;
 use sheaf_retry::{SharedClock, SystemClock};
 
+use super::session_options::SessionCheck;
 use super::sessions::Sessions;
 use super::{Action, Core, FlightRouter, Namespace, actions};
 use crate::budget::MemoryBudget;
 use crate::error::{Error, invalid};
+use crate::fallback::Fallback;
 use crate::handler::{ActionHandler, Handler};
 use crate::health::Health;
 use crate::limits::Limits;
@@ -24,7 +26,10 @@ const MAX_NAMESPACE: usize = 64;
 #[derive(Default)]
 pub struct RouterBuilder {
     handlers: Vec<(String, Arc<dyn Handler>, Option<usize>)>,
+    fallback: Option<Arc<dyn Fallback>>,
     actions: Vec<Arc<dyn ActionHandler>>,
+    standard: Option<Vec<&'static str>>,
+    session_check: Option<SessionCheck>,
     limits: Limits,
     clock: Option<SharedClock>,
     memory: Option<Arc<dyn MemoryBudget>>,
@@ -49,6 +54,30 @@ impl RouterBuilder {
         max_message_bytes: usize,
     ) -> Self {
         self.handlers.push((namespace.into(), handler, Some(max_message_bytes)));
+        self
+    }
+
+    /// Serves what no namespace claims, instead of refusing it.
+    #[must_use]
+    pub fn fallback(mut self, fallback: Arc<dyn Fallback>) -> Self {
+        self.fallback = Some(fallback);
+        self
+    }
+
+    /// Answers only these of the standard actions: `CancelFlightInfo`,
+    /// `CloseSession`, `GetSessionOptions`, `HealthCheck`,
+    /// `RenewFlightEndpoint`, `SetSessionOptions`. By default all of them.
+    #[must_use]
+    pub fn standard_actions(mut self, names: impl IntoIterator<Item = &'static str>) -> Self {
+        self.standard = Some(names.into_iter().collect());
+        self
+    }
+
+    /// Decides which options a session may have; by default any. It is not
+    /// asked when an option is taken away.
+    #[must_use]
+    pub fn session_check(mut self, check: SessionCheck) -> Self {
+        self.session_check = Some(check);
         self
     }
 
@@ -100,23 +129,27 @@ impl RouterBuilder {
     ///
     /// # Errors
     /// `invalid_argument`: limits that refuse everything, a bad or duplicate
-    /// namespace, or an action that two handlers claim; all of it at once.
+    /// namespace, a standard action that there is not, or an action that two
+    /// handlers claim; all of it at once.
     pub fn build(self) -> Result<FlightRouter, Error> {
         let mut wrong = Vec::new();
         if let Err(error) = self.limits.validate() {
             wrong.push(error.message().to_owned());
         }
         let namespaces = namespaces(self.handlers, self.limits.max_message_bytes, &mut wrong);
-        let actions = table(self.actions, &mut wrong);
+        let standard = standard(self.standard, &mut wrong);
+        let actions = table(standard, self.actions, &mut wrong);
         if !wrong.is_empty() {
             return Err(invalid(wrong.join("; ")));
         }
         let clock = self.clock.unwrap_or_else(SystemClock::shared);
         let sessions =
-            Sessions::new(clock.clone(), self.limits.max_sessions, self.limits.session_idle);
+            Sessions::new(clock.clone(), self.limits.max_sessions, self.limits.session_idle)
+                .checked(self.session_check);
         let memory = Memory::of_server(self.memory, clock.clone());
         let core = Core {
             namespaces,
+            fallback: self.fallback,
             actions,
             limits: self.limits,
             clock,
@@ -163,11 +196,26 @@ fn namespaces(
     namespaces
 }
 
+/// The standard actions that are answered.
+fn standard(
+    names: Option<Vec<&'static str>>,
+    wrong: &mut Vec<String>,
+) -> Vec<(&'static str, &'static str)> {
+    let Some(names) = names else { return actions::STANDARD.to_vec() };
+    let known = |name: &str| actions::STANDARD.iter().any(|(known, _)| *known == name);
+    for name in names.iter().filter(|name| !known(name)) {
+        let all = actions::STANDARD.map(|(name, _)| name).join(", ");
+        wrong.push(format!("{name:?} is no standard action; there are: {all}"));
+    }
+    actions::STANDARD.into_iter().filter(|(name, _)| names.contains(name)).collect()
+}
+
 fn table(
+    standard: Vec<(&'static str, &'static str)>,
     handlers: Vec<Arc<dyn ActionHandler>>,
     wrong: &mut Vec<String>,
 ) -> BTreeMap<&'static str, Action> {
-    let mut table: BTreeMap<_, _> = actions::STANDARD
+    let mut table: BTreeMap<_, _> = standard
         .into_iter()
         .map(|(name, description)| (name, Action { description, handler: None }))
         .collect();

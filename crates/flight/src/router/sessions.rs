@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use sheaf_retry::{Code, SharedClock};
 
+use super::session_options::SessionCheck;
 use crate::error::Error;
 
 /// The cookie that names a session.
@@ -94,17 +95,24 @@ struct Session {
 }
 
 /// The sessions of one server: at most so many, each until it is idle too long.
-#[derive(Debug)]
 pub(crate) struct Sessions {
     clock: SharedClock,
     max: usize,
     idle: Duration,
+    /// Which options there may be; without it any.
+    check: Option<SessionCheck>,
     table: Mutex<HashMap<String, Session>>,
 }
 
 impl Sessions {
     pub(crate) fn new(clock: SharedClock, max: usize, idle: Duration) -> Self {
-        Sessions { clock, max, idle, table: Mutex::default() }
+        Sessions { clock, max, idle, check: None, table: Mutex::default() }
+    }
+
+    /// Has options checked before they are set.
+    pub(crate) fn checked(mut self, check: Option<SessionCheck>) -> Self {
+        self.check = check;
+        self
     }
 
     fn table(&self) -> MutexGuard<'_, HashMap<String, Session>> {
@@ -153,20 +161,23 @@ impl Sessions {
 
     /// Sets options of an open session; one without a value is taken away.
     pub(crate) fn set(&self, id: &str, options: pb::Options) -> Result<pb::SetResult, Error> {
-        use prost::Message as _;
-        let mut table = self.table();
-        let session = table.get_mut(id).ok_or_else(|| unknown(id))?;
+        // An embedder's check may take its time: nothing is locked meanwhile.
         let mut errors = BTreeMap::new();
         let mut refuse = |name: String, problem: pb::Problem| {
             errors.insert(name, pb::OptionError { value: problem as i32 });
         };
+        let mut sound = Vec::new();
         for (name, value) in options.options {
+            match self.problem(&name, &value) {
+                Some(problem) => refuse(name.chars().take(MAX_NAME).collect(), problem),
+                None => sound.push((name, value)),
+            }
+        }
+        let mut table = self.table();
+        let session = table.get_mut(id).ok_or_else(|| unknown(id))?;
+        for (name, value) in sound {
             let known = session.options.contains_key(&name);
-            if name.is_empty() || name.len() > MAX_NAME {
-                refuse(name.chars().take(MAX_NAME).collect(), pb::Problem::InvalidName);
-            } else if value.encoded_len() > MAX_VALUE {
-                refuse(name, pb::Problem::InvalidValue);
-            } else if value.value.is_none() {
+            if value.value.is_none() {
                 session.options.remove(&name);
             } else if !known && session.options.len() >= MAX_OPTIONS {
                 refuse(name, pb::Problem::Refused);
@@ -177,12 +188,32 @@ impl Sessions {
         Ok(pb::SetResult { errors })
     }
 
+    /// What is wrong with an option, whatever else the session has.
+    fn problem(&self, name: &str, value: &pb::OptionValue) -> Option<pb::Problem> {
+        use prost::Message as _;
+        if name.is_empty() || name.len() > MAX_NAME {
+            return Some(pb::Problem::InvalidName);
+        }
+        if value.encoded_len() > MAX_VALUE {
+            return Some(pb::Problem::InvalidValue);
+        }
+        let (check, value) = (self.check.as_ref()?, value.value.clone()?);
+        check(name, &value.into()).err().map(pb::Problem::from)
+    }
+
     /// The options of an open session.
     pub(crate) fn get(&self, id: &str) -> Result<pb::Options, Error> {
         let table = self.table();
         let session = table.get(id).filter(|session| self.live(session));
         let options = session.ok_or_else(|| unknown(id))?.options.clone();
         Ok(pb::Options { options })
+    }
+
+    /// One option of an open session.
+    pub(crate) fn option(&self, id: &str, name: &str) -> Option<pb::Value> {
+        let table = self.table();
+        let session = table.get(id).filter(|session| self.live(session))?;
+        session.options.get(name)?.value.clone()
     }
 
     /// Closes a session.
@@ -241,5 +272,36 @@ mod tests {
         clock.advance(Duration::from_secs(2));
         sessions.open().unwrap();
         assert!(sessions.touch(&used) && !sessions.touch(&old));
+    }
+
+    #[test]
+    fn an_embedder_decides_which_options_there_are() {
+        use super::super::session_options::{SessionProblem, SessionValue};
+        let check = |name: &str, value: &SessionValue| match (name, value) {
+            ("limit", SessionValue::Int64(1..)) | ("tags", SessionValue::StringList(_)) => Ok(()),
+            ("limit", _) => Err(SessionProblem::InvalidValue),
+            ("locked", _) => Err(SessionProblem::Refused),
+            _ => Err(SessionProblem::InvalidName),
+        };
+        let sessions =
+            Sessions::new(ManualClock::new(Timestamp::EPOCH), 2, Duration::from_secs(10))
+                .checked(Some(std::sync::Arc::new(check)));
+        let id = sessions.open().unwrap();
+        let number = |n| pb::OptionValue { value: Some(pb::Value::Int64(n)) };
+        let list = pb::StringList { values: vec!["a".to_owned(), "b".to_owned()] };
+        let tags = pb::OptionValue { value: Some(pb::Value::StringList(list)) };
+        let set = options([("limit", number(5)), ("tags", tags.clone()), ("locked", text("x"))]);
+        let refused = sessions.set(&id, set).unwrap().errors;
+        assert_eq!(refused.len(), 1);
+        assert_eq!(refused["locked"].value, pb::Problem::Refused as i32);
+        let set = options([("limit", number(0)), ("color", text("red"))]);
+        let refused = sessions.set(&id, set).unwrap().errors;
+        assert_eq!(refused["limit"].value, pb::Problem::InvalidValue as i32);
+        assert_eq!(refused["color"].value, pb::Problem::InvalidName as i32);
+        assert_eq!(sessions.get(&id).unwrap(), options([("limit", number(5)), ("tags", tags)]));
+        // What is taken away is not asked about.
+        let unset = options([("limit", pb::OptionValue { value: None })]);
+        assert!(sessions.set(&id, unset).unwrap().errors.is_empty());
+        assert_eq!(sessions.get(&id).unwrap().options.len(), 1);
     }
 }

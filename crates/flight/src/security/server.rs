@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use super::accept::{Protocol, SecureStream, handshake};
 use super::certificates::{Pem, ServerSide, Time, server_side};
 use super::clients::Clients;
+use super::logins::Logins;
 use super::token_file;
 use super::tokens::{Grant, Tokens};
 use crate::error::{Error, invalid};
@@ -46,6 +47,7 @@ pub struct SecurityFiles {
 #[derive(Clone, Debug, Default)]
 pub struct Security {
     inner: Option<Arc<Inner>>,
+    logins: Option<Logins>,
 }
 
 #[derive(Debug)]
@@ -126,7 +128,19 @@ impl Security {
         };
         let inner = Arc::new(inner);
         runtime.spawn(keep_current(Arc::downgrade(&inner), clock));
-        Ok(Security { inner: Some(inner) })
+        Ok(Security { inner: Some(inner), logins: None })
+    }
+
+    /// Lets in who logs in too, beside who has a token of the file.
+    #[must_use]
+    pub fn with_logins(mut self, logins: Logins) -> Self {
+        self.logins = Some(logins);
+        self
+    }
+
+    /// Who gives out tokens for names and passwords.
+    pub(crate) fn logins(&self) -> Option<&Logins> {
+        self.logins.as_ref()
     }
 
     /// Whether connections are encrypted.
@@ -134,9 +148,13 @@ impl Security {
         self.inner.as_ref().is_some_and(|inner| inner.tls.is_some())
     }
 
-    /// Whether calls need a token.
+    /// Whether calls need a token, of the file or of a login.
     pub fn has_tokens(&self) -> bool {
-        self.inner.as_ref().is_some_and(|inner| inner.tokens.is_some())
+        self.tokens().is_some() || self.logins.is_some()
+    }
+
+    fn tokens(&self) -> Option<&Tokens> {
+        self.inner.as_ref()?.tokens.as_ref()
     }
 
     /// Reads the files again now. Blocks for as long as that takes.
@@ -151,9 +169,13 @@ impl Security {
     /// # Errors
     /// `unauthenticated`, saying whether the token is missing, wrong or expired.
     pub fn authorize(&self, headers: &HeaderMap) -> Result<Grant, Error> {
-        match self.inner.as_ref().and_then(|inner| inner.tokens.as_ref()) {
-            Some(tokens) => tokens.authorize(headers),
-            None => Ok(Grant::default()),
+        match (self.tokens(), &self.logins) {
+            (None, None) => Ok(Grant::default()),
+            (Some(tokens), None) => tokens.authorize(headers),
+            (None, Some(logins)) => logins.authorize(headers),
+            (Some(tokens), Some(logins)) => {
+                logins.authorize(headers).or_else(|_| tokens.authorize(headers))
+            }
         }
     }
 

@@ -20,13 +20,14 @@ pub(super) struct Tokens {
     table: RwLock<Vec<Arc<Entry>>>,
 }
 
+/// A token of the file, or of a login.
 #[derive(Debug)]
-struct Entry {
-    name: String,
-    digest: [u8; 32],
-    expires: Option<Timestamp>,
+pub(super) struct Entry {
+    pub(super) name: String,
+    pub(super) digest: [u8; 32],
+    pub(super) expires: Option<Timestamp>,
     /// Ends what was opened with it; goes on where a new file has the same token.
-    over: CancellationToken,
+    pub(super) over: CancellationToken,
 }
 
 /// What let a call in, and whether it still does.
@@ -37,14 +38,39 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// The name of the token; `None` where none was needed.
+    pub(super) fn new(entry: Arc<Entry>, clock: SharedClock) -> Self {
+        Grant { entry: Some(entry), clock: Some(clock) }
+    }
+
+    /// The name of the token or login; `None` where none was needed.
     pub fn name(&self) -> Option<&str> {
         self.entry.as_ref().map(|entry| entry.name.as_str())
     }
 
-    /// Is cancelled when the token has expired or was taken out.
-    pub(crate) fn over(&self) -> Option<CancellationToken> {
-        self.entry.as_ref().map(|entry| entry.over.clone())
+    /// Resolves when the token has expired or was taken out, with the reason.
+    pub(crate) async fn lapsed(&self) -> Error {
+        let (Some(entry), Some(clock)) = (&self.entry, &self.clock) else {
+            return std::future::pending().await;
+        };
+        let expired = async {
+            let Some(at) = entry.expires else { return std::future::pending().await };
+            while !self.has_expired() {
+                clock.sleep(at.since(clock.now())).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = entry.over.cancelled() => {}
+            () = expired => {}
+        }
+        self.ended()
+    }
+
+    pub(super) fn has_expired(&self) -> bool {
+        match (&self.entry, &self.clock) {
+            (Some(entry), Some(clock)) => entry.expired(clock.now()),
+            _ => false,
+        }
     }
 
     /// Why the call ends that the token had let in.
@@ -64,7 +90,7 @@ impl Entry {
         Arc::new(Entry { name: line.name, digest: line.digest, expires: line.expires, over })
     }
 
-    fn expired(&self, now: Timestamp) -> bool {
+    pub(super) fn expired(&self, now: Timestamp) -> bool {
         self.expires.is_some_and(|at| at <= now)
     }
 }
@@ -125,12 +151,13 @@ impl Tokens {
         match found {
             None => Err(refused("the token is not accepted here: it is wrong, or was taken back")),
             Some(entry) if entry.expired(self.clock.now()) => Err(expired(&entry)),
-            Some(entry) => Ok(Grant { entry: Some(entry), clock: Some(Arc::clone(&self.clock)) }),
+            Some(entry) => Ok(Grant::new(entry, Arc::clone(&self.clock))),
         }
     }
 }
 
-fn bearer(headers: &HeaderMap) -> Result<&[u8], Error> {
+/// The token of the header `authorization`.
+pub(super) fn bearer(headers: &HeaderMap) -> Result<&[u8], Error> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let Some(value) = values.next() else {
         return Err(refused("there is no token: send the header `authorization: Bearer TOKEN`"));
@@ -156,7 +183,7 @@ fn expired(entry: &Entry) -> Error {
     refused(format!("the token {:?} has expired at {time}", entry.name))
 }
 
-fn refused(message: impl Into<String>) -> Error {
+pub(super) fn refused(message: impl Into<String>) -> Error {
     Error::new(Code::Unauthenticated, message)
 }
 
@@ -224,7 +251,7 @@ mod tests {
         let (tokens, clock, folder) = tokens(&format!("{A}\nb {B} expires=1970-01-01T00:00:10Z\n"));
         let a = tokens.authorize(&bearer_of(A)).unwrap();
         let b = tokens.authorize(&bearer_of(B)).unwrap();
-        let over = |grant: &Grant| grant.over().unwrap().is_cancelled();
+        let over = |grant: &Grant| grant.entry.as_ref().unwrap().over.is_cancelled();
         // The same token with a later end goes on.
         let later = format!("{A}\nb {B} expires=1970-01-01T00:00:20Z\n");
         tokens.replace(token_file::read(&write(&folder, &later)).unwrap());

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use http::{HeaderMap, Request, Response};
+use http_body_util::Limited;
 use prost::Message as _;
 use sheaf_retry::{Code, Retryable as _};
 use tokio_util::sync::CancellationToken;
@@ -20,7 +21,8 @@ use super::body::{CallBody, RequestBody};
 use super::deadline;
 use super::gate::{CallGuard, Gate};
 use crate::error::{Error, invalid};
-use crate::plain::FLIGHT_SERVICE;
+use crate::middleware::AnswerHeaders;
+use crate::plain::{FLIGHT_SERVICE, MAX_HANDSHAKE};
 use crate::router::FlightRouter;
 use crate::security::Grant;
 use crate::status::{CODE_TRAILER, inbound};
@@ -42,17 +44,39 @@ impl CallService {
 
     /// The answer to a call.
     pub(super) fn run(self, request: Request<Body>) -> BoxFuture<'static, Response<Body>> {
-        Box::pin(self.serve(request))
+        Box::pin(self.let_in(request))
     }
 
-    async fn serve(mut self, mut request: Request<Body>) -> Response<Body> {
-        let peer = request.extensions().get::<TcpConnectInfo>().and_then(|info| info.remote_addr);
+    /// Lets in who may call.
+    async fn let_in(self, mut request: Request<Body>) -> Response<Body> {
         let path = request.uri().path().to_owned();
+        let handshake = self.gate.handshake(&path, request.headers());
         let grant = match self.gate.authorize(&path, request.headers_mut()) {
             Ok(grant) => grant,
             Err(refusal) => return refuse(refusal),
         };
-        let mut guard = match self.gate.admit(&path, peer) {
+        request.extensions_mut().insert(grant.clone());
+        if let Some(handshake) = handshake {
+            request.extensions_mut().insert(handshake);
+            // Nobody knows yet who it is.
+            request = request.map(|body| Body::new(Limited::new(body, MAX_HANDSHAKE)));
+        }
+        let mut headers = AnswerHeaders::default();
+        let mut response = self.admitted(&path, grant, request, &mut headers).await;
+        headers.put_on(response.headers_mut());
+        response
+    }
+
+    /// Counts the call and answers it.
+    async fn admitted(
+        mut self,
+        path: &str,
+        grant: Grant,
+        request: Request<Body>,
+        headers: &mut AnswerHeaders,
+    ) -> Response<Body> {
+        let peer = request.extensions().get::<TcpConnectInfo>().and_then(|info| info.remote_addr);
+        let mut guard = match self.gate.admit(path, peer) {
             Ok(guard) => guard,
             Err(refusal) => return refuse(refusal),
         };
@@ -69,7 +93,7 @@ impl CallService {
                 None => std::future::pending().await,
             }
         };
-        let answer = AssertUnwindSafe(self.answer(&path, request)).catch_unwind();
+        let answer = AssertUnwindSafe(self.answer(path, request, headers)).catch_unwind();
         let answer = tokio::select! {
             biased;
             answer = answer => answer,
@@ -90,7 +114,7 @@ impl CallService {
         if let Some(code) = ended(response.headers()) {
             guard.end(code);
         }
-        let is_ours = Data::of(&path).is_some() && self.data.is_some();
+        let is_ours = Data::of(path).is_some() && self.data.is_some();
         let sending = (!is_ours).then(|| Sending::new(self.gate.core.memory.budget()));
         response.map(|body| Body::new(CallBody::new(body, guard, end, sending)))
     }
@@ -99,7 +123,11 @@ impl CallService {
         &mut self,
         path: &str,
         request: Request<Body>,
+        headers: &mut AnswerHeaders,
     ) -> Result<Response<Body>, Infallible> {
+        if let Err(refusal) = self.gate.begin(path, &request, headers) {
+            return Ok(refuse(refusal));
+        }
         match (Data::of(path), &self.data) {
             (Some(call), Some(router)) => Ok(wire::serve(router, call, request).await),
             _ => self.routes.call(request).await,
@@ -156,19 +184,13 @@ pub(super) struct End {
 impl End {
     /// Why it ends, once it does.
     pub(super) async fn come(self) -> Error {
-        let over = async {
-            match self.grant.over() {
-                Some(over) => over.cancelled_owned().await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             biased;
             () = self.cut.cancelled() => Error::new(
                 Code::Draining,
                 "the server is shutting down and did not wait for this call",
             ),
-            () = over => self.grant.ended(),
+            error = self.grant.lapsed() => error,
         }
     }
 }

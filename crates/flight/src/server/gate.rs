@@ -6,18 +6,25 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use http::{HeaderMap, Request};
 use sheaf_retry::{Code, Retryable as _};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
 
 use super::places::Places;
 use super::windows::Windows;
 use crate::budget::Charge;
 use crate::error::Error;
-use crate::router::Core;
-use crate::security::{Grant, Security};
+use crate::middleware::{AnswerHeaders, Middleware};
+use crate::plain::Handshake;
+use crate::router::{Core, FlightRouter};
+use crate::security::{Grant, Security, TOKEN_HEADER};
+use crate::wire::context;
+
+/// Flight's Handshake, by its path.
+const HANDSHAKE: &str = "/arrow.flight.protocol.FlightService/Handshake";
 
 /// When a client that found the server full may come back.
 const FULL_RETRY: Duration = Duration::from_millis(100);
@@ -43,6 +50,7 @@ pub struct CutCall {
 pub(super) struct Gate {
     pub(super) core: Arc<Core>,
     pub(super) security: Security,
+    middleware: Vec<Arc<dyn Middleware>>,
     /// Methods known by name: only they become metric labels.
     methods: BTreeSet<String>,
     pub(super) connections: Arc<Semaphore>,
@@ -70,10 +78,16 @@ struct Running {
 }
 
 impl Gate {
-    pub(super) fn new(core: &Arc<Core>, methods: Vec<String>, security: Security) -> Self {
+    pub(super) fn new(
+        core: &Arc<Core>,
+        methods: Vec<String>,
+        security: Security,
+        middleware: Vec<Arc<dyn Middleware>>,
+    ) -> Self {
         Gate {
             core: Arc::clone(core),
             security,
+            middleware,
             methods: methods.into_iter().collect(),
             connections: Arc::new(Semaphore::new(
                 core.limits.max_connections.min(Semaphore::MAX_PERMITS),
@@ -103,16 +117,41 @@ impl Gate {
     }
 
     /// What lets a call in; health needs nothing, so that whoever starts and
-    /// stops servers can ask for it. The token goes no further than this.
+    /// stops servers can ask for it, and a handshake is what a token is had by.
+    /// The token goes no further than this.
     pub(super) fn authorize(&self, path: &str, headers: &mut HeaderMap) -> Result<Grant, Error> {
-        let checked = match path.starts_with("/grpc.health.v1.Health/") {
+        let is_handshake = path == HANDSHAKE && self.security.logins().is_some();
+        let checked = match is_handshake || path.starts_with("/grpc.health.v1.Health/") {
             true => Ok(Grant::default()),
             false => self.security.authorize(headers),
         };
         headers.remove(AUTHORIZATION);
+        headers.remove(TOKEN_HEADER);
         checked.inspect_err(|error| {
             self.core.metrics.ended(&self.label(path), error.code().as_str());
         })
+    }
+
+    /// What a handshake is answered with, and the credentials of its headers.
+    pub(super) fn handshake(&self, path: &str, headers: &HeaderMap) -> Option<Handshake> {
+        let logins = self.security.logins().filter(|_| path == HANDSHAKE)?;
+        Some(Handshake { logins: logins.clone(), header: headers.get(AUTHORIZATION).cloned() })
+    }
+
+    /// Has middleware look at a call that was let in.
+    pub(super) fn begin(
+        &self,
+        path: &str,
+        request: &Request<Body>,
+        answer: &mut AnswerHeaders,
+    ) -> Result<(), Error> {
+        if self.middleware.is_empty() {
+            return Ok(());
+        }
+        let router = FlightRouter { core: Arc::clone(&self.core) };
+        let context = context(&router, request.headers(), request.extensions());
+        let method = self.label(path);
+        self.middleware.iter().try_for_each(|one| one.begin(&method, &context, answer))
     }
 
     /// Lets a call in, or says why not.

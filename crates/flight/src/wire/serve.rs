@@ -1,14 +1,14 @@
 //! The serving side of the data calls.
 
-use std::net::SocketAddr;
+use std::sync::Arc;
 
 use arrow_flight::{PutResult, Ticket};
 use bytes::BytesMut;
 use futures::stream::{self, StreamExt as _};
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{Extensions, HeaderMap, HeaderValue, Request, Response};
 use http_body::Frame;
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, StreamBody};
 use prost::Message as _;
 use sheaf_retry::{Code, Retryable as _};
 use tonic::Status;
@@ -19,9 +19,11 @@ use super::incoming::{Failure, Incoming};
 use super::outgoing::Outgoing;
 use super::{PREFIX, Sending, framed};
 use crate::error::{Error, invalid};
+use crate::fallback::PutResults;
 use crate::handler::{CallContext, MessageStream};
 use crate::plain::{FLIGHT_SERVICE, asked};
 use crate::router::{Asked, FlightRouter};
+use crate::security::Grant;
 use crate::server::trailers;
 use crate::status::inbound;
 
@@ -69,8 +71,7 @@ pub(crate) async fn serve(
 async fn answer(router: &FlightRouter, call: Data, request: Request<Body>) -> Result<Body, Error> {
     let (parts, body) = request.into_parts();
     uncompressed(&parts.headers)?;
-    let peer = parts.extensions.get::<TcpConnectInfo>().and_then(|info| info.remote_addr);
-    let context = context(router, &parts.headers, peer);
+    let context = context(router, &parts.headers, &parts.extensions);
     let copies = router.core.metrics.copies.sent.clone();
     let sending = Sending::new(router.core.memory.budget());
     match call {
@@ -81,8 +82,7 @@ async fn answer(router: &FlightRouter, call: Data, request: Request<Body>) -> Re
         }
         Data::Put => {
             let (asked, messages) = incoming(router, body).await?;
-            let app_metadata = router.put(&context, asked, messages).await?;
-            Ok(only(&PutResult { app_metadata }))
+            Ok(results(router.put(&context, asked, messages).await?))
         }
         Data::Exchange => {
             let (asked, messages) = incoming(router, body).await?;
@@ -92,12 +92,14 @@ async fn answer(router: &FlightRouter, call: Data, request: Request<Body>) -> Re
     }
 }
 
-/// Peer, headers and session of a call.
+/// Peer, headers, session and identity of a call.
 pub(crate) fn context(
     router: &FlightRouter,
     headers: &HeaderMap,
-    peer: Option<SocketAddr>,
+    extensions: &Extensions,
 ) -> CallContext {
+    let peer = extensions.get::<TcpConnectInfo>().and_then(|info| info.remote_addr);
+    let identity = extensions.get::<Grant>().and_then(Grant::name).map(str::to_owned);
     let headers: Vec<(String, String)> = headers
         .iter()
         .filter(|(name, _)| !name.as_str().ends_with("-bin"))
@@ -106,7 +108,7 @@ pub(crate) fn context(
         })
         .collect();
     let session = router.session_of(&headers);
-    CallContext { peer, headers, session }
+    CallContext { peer, headers, session, identity, core: Arc::downgrade(&router.core) }
 }
 
 /// gRPC's own compression is not offered, so nobody should use it.
@@ -189,8 +191,20 @@ async fn incoming(router: &FlightRouter, body: Body) -> Result<(Asked, MessageSt
     Ok((asked(first.descriptor), stream::iter(first_message).chain(rest).boxed()))
 }
 
-/// An answer of one message, which went well.
-fn only(message: &PutResult) -> Body {
-    let ended = async { Some(Ok(trailers(Status::ok("")))) };
-    Body::new(Full::new(framed(message)).with_trailers(ended))
+/// The answers of a put; trailers say how they ended.
+fn results(results: PutResults) -> Body {
+    let state = Some(results);
+    let frames = stream::unfold(state, |results| async move {
+        let mut results = results?;
+        let ended = match results.next().await {
+            Some(Ok(app_metadata)) => {
+                let frame = Frame::data(framed(&PutResult { app_metadata }));
+                return Some((Ok::<_, Status>(frame), Some(results)));
+            }
+            Some(Err(error)) => Status::from(error),
+            None => Status::ok(""),
+        };
+        Some((Ok(Frame::trailers(trailers(ended))), None))
+    });
+    Body::new(StreamBody::new(frames))
 }

@@ -49,13 +49,13 @@ impl Memory {
     fn entry(&self, id: &str, messages: &[Message]) -> FlightEntry {
         FlightEntry {
             path: vec![self.namespace.to_owned(), id.to_owned()],
+            command: None,
             schema: messages[0].header.clone(),
             total_records: -1,
             total_bytes: messages.iter().map(|message| message.len() as i64).sum(),
             endpoints: vec![EndpointEntry {
-                ticket: format!("{}/{id}", self.namespace),
-                locations: Vec::new(),
                 expires_at_micros: Some(1_700_000_000_000_000),
+                ..EndpointEntry::new(format!("{}/{id}", self.namespace))
             }],
             ordered: true,
             app_metadata: Bytes::new(),

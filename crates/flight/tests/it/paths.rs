@@ -1,6 +1,8 @@
 //! The fast path and the plain path, ours and that of any gRPC implementation,
 //! carry the same bytes.
 
+use std::cell::RefCell;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
@@ -8,7 +10,7 @@ use arrow_flight::{FlightData, FlightDescriptor, Ticket};
 use bytes::Bytes;
 use futures::{TryStreamExt as _, stream};
 use proptest::test_runner::{Config, TestRunner};
-use sheaf_flight::ipc::{Bounds, Decoded, Decoder, encode_batches};
+use sheaf_flight::ipc::{Bounds, Decoded, Decoder, Kind, encode_batches, inspect};
 use sheaf_flight::{CallOptions, LocalListener, Message};
 
 use crate::support::{World, connect, stream_of};
@@ -63,9 +65,27 @@ async fn get_ours(world: &World, id: &str) -> Vec<Message> {
     messages.unwrap().try_collect().await.unwrap()
 }
 
-async fn check(fast: &World, plain: &World, batches: &[RecordBatch], numbers: &mut Numbers) {
-    let mut sent = encode_batches(types::schema(), batches).unwrap();
-    for message in &mut sent {
+/// What the messages of all cases were.
+#[derive(Default)]
+struct Seen {
+    deltas: usize,
+    replaced: usize,
+    with_metadata: usize,
+}
+
+/// Gives some of the messages metadata, and cuts some.
+fn vary(sent: &mut [Message], numbers: &mut Numbers, seen: &mut Seen) {
+    let mut known = HashSet::new();
+    for message in sent {
+        match inspect(&message.header).unwrap().kind {
+            Kind::Dictionary { is_delta: true, .. } => seen.deltas += 1,
+            Kind::Dictionary { id, .. } if !known.insert(id) => seen.replaced += 1,
+            Kind::RecordBatch if numbers.below(4) == 0 => {
+                *message = types::with_metadata(message, "batch", &seen.with_metadata.to_string());
+                seen.with_metadata += 1;
+            }
+            _ => {}
+        }
         if numbers.below(4) == 0 {
             message.app_metadata = vec![7; numbers.below(300)].into();
         }
@@ -76,11 +96,17 @@ async fn check(fast: &World, plain: &World, batches: &[RecordBatch], numbers: &m
             message.body = vec![body.slice(..at), body.slice(at..)];
         }
     }
-    let expected = bytes_of(&sent);
+}
+
+async fn check(fast: &World, plain: &World, sent: &[Message], batches: &[RecordBatch]) {
+    let expected = bytes_of(sent);
+    let metadata = |messages: &[Message]| -> Vec<_> {
+        messages.iter().map(|message| types::metadata_of(message, "batch")).collect()
+    };
     for world in [fast, plain] {
         let (path, options) = (["batches", "ours"], CallOptions::default());
-        world.connection.put(&path, &options, stream_of(sent.clone())).await.unwrap();
-        put_raw(world, "raw", &sent).await;
+        world.connection.put(&path, &options, stream_of(sent.to_vec())).await.unwrap();
+        put_raw(world, "raw", sent).await;
         for id in ["ours", "raw"] {
             let kept = world.memory.streams.lock().unwrap()[id].clone();
             assert!(bytes_of(&kept) == expected, "kept of {id}");
@@ -88,6 +114,7 @@ async fn check(fast: &World, plain: &World, batches: &[RecordBatch], numbers: &m
             let got = get_ours(world, id).await;
             assert!(bytes_of(&got) == expected, "got of {id}");
             assert_eq!(decode(&got), batches);
+            assert_eq!(metadata(&got), metadata(sent));
         }
     }
 }
@@ -100,14 +127,19 @@ fn every_type_has_the_same_bytes_on_every_path() {
     let mut runner = TestRunner::new(Config { cases: 40, ..Config::default() });
     let rows = proptest::collection::vec(0_usize..60, 0..4);
     let strategy = (proptest::prelude::any::<u64>(), rows);
+    let seen = RefCell::new(Seen::default());
     let done = runner.run(&strategy, |(seed, rows)| {
         let mut numbers = Numbers(seed);
         let batches: Vec<RecordBatch> =
             rows.iter().map(|rows| types::batch(&schema, *rows, &mut numbers)).collect();
-        runtime.block_on(check(&fast, &plain, &batches, &mut numbers));
+        let mut sent = encode_batches(types::schema(), &batches).unwrap();
+        vary(&mut sent, &mut numbers, &mut seen.borrow_mut());
+        runtime.block_on(check(&fast, &plain, &sent, &batches));
         Ok(())
     });
     done.unwrap();
+    let Seen { deltas, replaced, with_metadata } = seen.into_inner();
+    assert!(deltas > 0 && replaced > 0 && with_metadata > 0, "{deltas} {replaced} {with_metadata}");
 }
 
 /// The counters say what was done with the bytes of a large stream.

@@ -4,13 +4,17 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::{Action, CancelFlightInfoRequest, FlightEndpoint, FlightInfo, Ticket};
+use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::future::{Ready, ready};
 use futures::stream;
 use prost::Message as _;
-use sheaf_flight::{CallOptions, Error, Exposure, FlightRouter, Listener, Server};
+use sheaf_flight::{
+    ActionHandler, CallContext, CallOptions, Error, Exposure, FlightRouter, Listener, Server,
+};
 use sheaf_retry::{Code, Retryable as _};
 use tonic::body::Body;
 use tonic::{Request, Status};
@@ -75,12 +79,22 @@ async fn act(
     body: Vec<u8>,
     cookie: Option<&str>,
 ) -> Result<(Bytes, Option<String>), Status> {
+    act_by(world.raw().await, name, body, cookie).await
+}
+
+/// The first result of an action, and the cookie of its answer.
+async fn act_by(
+    mut client: FlightServiceClient<tonic::transport::Channel>,
+    name: &str,
+    body: Vec<u8>,
+    cookie: Option<&str>,
+) -> Result<(Bytes, Option<String>), Status> {
     let action = Action { r#type: name.to_owned(), body: body.into() };
     let mut request = Request::new(action);
     if let Some(cookie) = cookie {
         request.metadata_mut().insert("cookie", cookie.parse().unwrap());
     }
-    let response = world.raw().await.do_action(request).await?;
+    let response = client.do_action(request).await?;
     let cookie = response.metadata().get("set-cookie");
     let cookie = cookie.map(|cookie| cookie.to_str().unwrap().to_owned());
     let body = response.into_inner().message().await?.unwrap().body;
@@ -108,6 +122,45 @@ async fn a_session_keeps_options_until_it_is_closed() {
     assert_eq!(Error::from(status).code(), Code::InvalidArgument);
     let status = act(&world, "SetSessionOptions", vec![0xff], None).await.unwrap_err();
     assert_eq!(Error::from(status).code(), Code::InvalidArgument);
+}
+
+/// Tells what option `zone` is, in the words of `Debug`.
+struct Zone;
+
+#[async_trait]
+impl ActionHandler for Zone {
+    fn actions(&self) -> Vec<(&'static str, &'static str)> {
+        vec![("Zone", "Tell an option")]
+    }
+
+    async fn call(&self, context: &CallContext, _: &str, _: Bytes) -> Result<Vec<Bytes>, Error> {
+        Ok(vec![format!("{:?}", context.session_option("zone")).into()])
+    }
+}
+
+#[tokio::test]
+async fn handlers_read_options_of_the_callers_session() {
+    let router = FlightRouter::builder().actions(Arc::new(Zone)).build().unwrap();
+    let listener = Listener::bind("127.0.0.1:0", "--x", Exposure::Loopback).unwrap();
+    let handle = Server::new(router).serve(listener).await.unwrap();
+    let uri = format!("http://{}", handle.local_addr());
+    let channel = tonic::transport::Channel::from_shared(uri).unwrap().connect().await.unwrap();
+    let client = FlightServiceClient::new(channel);
+    let act = async |name: &str, body: &[u8], cookie: Option<&str>| {
+        act_by(client.clone(), name, body.to_vec(), cookie).await.unwrap()
+    };
+    let text = async |cookie: Option<&str>| act("Zone", b"", cookie).await.0;
+    assert_eq!(text(None).await, "None");
+    // { "zone": { string_list_value: { "a", "b" } } }, { "zone": { bool_value: true } }, unset
+    let list = b"\x0a\x10\x0a\x04zone\x12\x08\x2a\x06\x0a\x01a\x0a\x01b";
+    let (_, cookie) = act("SetSessionOptions", list, None).await;
+    let cookie = cookie.unwrap();
+    assert_eq!(text(Some(&cookie)).await, "Some(StringList([\"a\", \"b\"]))");
+    assert_eq!(text(None).await, "None");
+    act("SetSessionOptions", b"\x0a\x0a\x0a\x04zone\x12\x02\x10\x01", Some(&cookie)).await;
+    assert_eq!(text(Some(&cookie)).await, "Some(Bool(true))");
+    act("SetSessionOptions", b"\x0a\x06\x0a\x04zone", Some(&cookie)).await;
+    assert_eq!(text(Some(&cookie)).await, "None");
 }
 
 #[tokio::test]

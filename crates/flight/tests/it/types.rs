@@ -6,10 +6,14 @@ use std::sync::Arc;
 use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions, make_array, new_empty_array};
 use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer};
 use arrow_data::{ArrayData, ArrayDataBuilder};
+use arrow_ipc::{KeyValue, KeyValueArgs, MessageArgs, RecordBatchArgs};
 use arrow_schema::{
     DataType, Field, FieldRef, Fields, IntervalUnit, Schema, SchemaRef, TimeUnit, UnionFields,
     UnionMode,
 };
+use bytes::Bytes;
+use flatbuffers::FlatBufferBuilder;
+use sheaf_flight::Message;
 
 /// Numbers from a seed: splitmix64.
 pub(crate) struct Numbers(pub(crate) u64);
@@ -299,17 +303,22 @@ fn child(field: &Field, rows: usize, numbers: &mut Numbers) -> ArrayData {
 }
 
 fn strings(data_type: &DataType, rows: usize, numbers: &mut Numbers) -> ArrayRef {
-    let words: Vec<String> = (0..rows).map(|_| text(numbers)).collect();
+    let data = words(data_type, (0..rows).map(|_| text(numbers)).collect());
+    let data = data.to_data().into_builder().nulls(nulls(rows, numbers));
+    make_array(data.build().unwrap())
+}
+
+/// Text or bytes without nulls.
+fn words(data_type: &DataType, words: Vec<String>) -> ArrayRef {
     let lengths: Vec<usize> = words.iter().map(String::len).collect();
     let offsets = match data_type {
         DataType::Utf8 | DataType::Binary => offsets::<i32>(&lengths),
         _ => offsets::<i64>(&lengths),
     };
     let data = ArrayData::builder(data_type.clone())
-        .len(rows)
+        .len(words.len())
         .add_buffer(offsets)
-        .add_buffer(words.concat().into_bytes().into())
-        .nulls(nulls(rows, numbers));
+        .add_buffer(words.concat().into_bytes().into());
     make_array(data.build().unwrap())
 }
 
@@ -341,7 +350,14 @@ fn dictionary(
     rows: usize,
     numbers: &mut Numbers,
 ) -> ArrayRef {
-    let values = array(value, 3, numbers);
+    let values = match value {
+        // The first of the same words: those of the next batch are more, so that
+        // they are sent as a delta, or fewer.
+        DataType::Utf8 | DataType::LargeUtf8 => {
+            words(value, (0..numbers.below(6)).map(|at| format!("word {at}")).collect())
+        }
+        _ => array(value, 3, numbers),
+    };
     let width = key.primitive_width().unwrap();
     let mut keys = vec![0; rows * width];
     for key in keys.chunks_mut(width) {
@@ -358,4 +374,43 @@ fn dictionary(
         .nulls(nulls)
         .align_buffers(true);
     make_array(data.build().unwrap())
+}
+
+/// The same message with metadata of its own in its header, as some writers
+/// give it to a record batch.
+pub(crate) fn with_metadata(message: &Message, key: &str, value: &str) -> Message {
+    let old = arrow_ipc::root_as_message(&message.header).unwrap();
+    let batch = old.header_as_record_batch().unwrap();
+    let mut fbb = FlatBufferBuilder::new();
+    let nodes: Vec<_> = batch.nodes().unwrap().iter().copied().collect();
+    let buffers: Vec<_> = batch.buffers().unwrap().iter().copied().collect();
+    let counts: Vec<_> = batch.variadicBufferCounts().into_iter().flatten().collect();
+    let header = RecordBatchArgs {
+        length: batch.length(),
+        nodes: Some(fbb.create_vector(&nodes)),
+        buffers: Some(fbb.create_vector(&buffers)),
+        compression: None,
+        variadicBufferCounts: Some(fbb.create_vector(&counts)),
+    };
+    let header = arrow_ipc::RecordBatch::create(&mut fbb, &header);
+    let pair = [Some(fbb.create_string(key)), Some(fbb.create_string(value))];
+    let pair = KeyValue::create(&mut fbb, &KeyValueArgs { key: pair[0], value: pair[1] });
+    let metadata = fbb.create_vector(&[pair]);
+    let new = MessageArgs {
+        version: old.version(),
+        header_type: old.header_type(),
+        header: Some(header.as_union_value()),
+        bodyLength: old.bodyLength(),
+        custom_metadata: Some(metadata),
+    };
+    let new = arrow_ipc::Message::create(&mut fbb, &new);
+    fbb.finish(new, None);
+    Message { header: Bytes::copy_from_slice(fbb.finished_data()), ..message.clone() }
+}
+
+/// The metadata of [`with_metadata`], where a message has it.
+pub(crate) fn metadata_of(message: &Message, key: &str) -> Option<String> {
+    let parsed = arrow_ipc::root_as_message(&message.header).unwrap();
+    let mut pairs = parsed.custom_metadata().into_iter().flatten();
+    Some(pairs.find(|pair| pair.key() == Some(key))?.value()?.to_owned())
 }

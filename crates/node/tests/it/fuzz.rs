@@ -68,6 +68,11 @@ fn fuzz_ticket() {
 }
 
 #[test]
+fn fuzz_handshake() {
+    exercise("handshake", 20_000);
+}
+
+#[test]
 fn fuzz_descriptor() {
     exercise("descriptor", 5_000);
 }

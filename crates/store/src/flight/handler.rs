@@ -9,7 +9,7 @@ use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use sheaf_flight::{
     COMPRESSION, CallContext, Descriptor, EndpointEntry, Error, FlightEntry, Handler, Message,
-    MessageStream, REUSE_CONNECTION, invalid,
+    MessageStream, SAME_CONNECTION, invalid,
 };
 use sheaf_proto::BatchId;
 use sheaf_retry::{Code, Retryable as _, Throttle};
@@ -143,6 +143,7 @@ fn entry(store: &Store, info: PayloadInfo) -> FlightEntry {
     });
     FlightEntry {
         path: vec![NAMESPACE.to_owned(), info.id.to_string()],
+        command: None,
         schema: info.schema,
         total_records: i64::try_from(info.rows).unwrap_or(i64::MAX),
         // Of what a get without headers sends.
@@ -164,7 +165,7 @@ fn is_set(context: &CallContext, name: &str) -> Result<bool, Error> {
 
 fn endpoint(store: &Store, info: &PayloadInfo, ticket: String) -> EndpointEntry {
     let expires_at_micros = Some(store.expires_at(info).as_micros());
-    EndpointEntry { ticket, locations: Vec::new(), expires_at_micros }
+    EndpointEntry { expires_at_micros, ..EndpointEntry::new(ticket) }
 }
 
 /// What the header `sheaf-compression` says, of a put or of a get.
@@ -260,7 +261,7 @@ impl Handler for StoreHandler {
         let mut entry = self.entry(self.store.info(&id)?);
         let offer = self.shared.as_ref().filter(|_| is_near).and_then(|shared| shared.offer(&id));
         if let (Some(endpoint), Some(location)) = (entry.endpoints.first_mut(), offer) {
-            endpoint.locations = vec![REUSE_CONNECTION.to_owned(), location];
+            endpoint.locations = vec![SAME_CONNECTION.to_owned(), location];
         }
         Ok(entry)
     }
