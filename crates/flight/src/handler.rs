@@ -6,8 +6,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 
+use crate::caller::Caller;
 use crate::error::Error;
 use crate::message::Message;
+use crate::security::Need;
 
 /// A stream of messages: the schema first, then dictionaries and record batches in order.
 pub type MessageStream = BoxStream<'static, Result<Message, Error>>;
@@ -21,6 +23,8 @@ pub struct CallContext {
     pub headers: Vec<(String, String)>,
     /// The Arrow session of the caller, where it has one.
     pub session: Option<String>,
+    /// What let the call in.
+    pub(crate) caller: Caller,
 }
 
 impl CallContext {
@@ -136,6 +140,13 @@ pub trait Handler: Send + Sync + 'static {
 pub trait ActionHandler: Send + Sync + 'static {
     /// Names and descriptions, for ListActions.
     fn actions(&self) -> Vec<(&'static str, &'static str)>;
+
+    /// What one of its actions needs of the caller's token; by default
+    /// everything, so that an action of which nobody thought is open to none
+    /// whose rights are limited.
+    fn needs(&self, _action: &str) -> Need {
+        Need::Everything
+    }
 
     /// Runs one of its actions; each item of the answer is one Result message.
     async fn call(

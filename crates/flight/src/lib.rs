@@ -72,7 +72,7 @@
 //! | Where? | [`Listener`], [`Server`], [`ServerHandle`]; [`Health`] shows whether it takes work |
 //! | How much? | [`Limits`] |
 //! | Who asks? | [`ChannelPool`], [`FlightConnection`] |
-//! | Who may? | [`Security`] on the serving side, [`ClientSecurity`] on the calling side |
+//! | Who may? | [`Security`] on the serving side, [`ClientSecurity`] on the calling side; what a token may: [`Right`], [`Need`] |
 //! | What went wrong? | [`Error`]; [`grpc_code`] has the table of codes |
 //!
 //! # What holds
@@ -81,9 +81,12 @@
 //!   end or one error: a stream that was broken off never looks complete.
 //! - Every limit has a metric, a code and a message that names it.
 //! - A panic in a handler ends its call with `internal` and nothing else.
+//! - Every call to a namespace, an action or another service is held against the
+//!   rights of its token; what does not say which it needs, needs all of them.
 //! - Nothing listens beyond loopback unless it is told to, and no token goes
 //!   there readable.
 
+mod caller;
 mod client;
 mod error;
 #[cfg(feature = "fuzzing")]
@@ -115,7 +118,7 @@ pub use limits::{Limits, MAX_MESSAGE_BYTES};
 pub use message::Message;
 pub use router::{FlightRouter, RouterBuilder};
 pub use security::{
-    CertificateFacts, Grant, Protocol, RELOAD_INTERVAL, Secret, SecureStream, Security,
+    CertificateFacts, Grant, Need, Protocol, RELOAD_INTERVAL, Right, Secret, SecureStream, Security,
     SecurityFiles, TlsFiles, TokenFacts, read_secret_file,
 };
 pub use server::{CutCall, Drained, Exposure, Listener, LocalListener, Server, ServerHandle};

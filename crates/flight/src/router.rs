@@ -16,6 +16,7 @@ use sheaf_retry::{Code, Retryable as _, SharedClock};
 
 pub(crate) use actions::Reply;
 pub use builder::RouterBuilder;
+pub(crate) use builder::is_namespace;
 pub(crate) use resolve::Asked;
 
 use crate::error::Error;
@@ -24,6 +25,7 @@ use crate::health::Health;
 use crate::limits::Limits;
 use crate::message::Message;
 use crate::metrics::Metrics;
+use crate::security::Right;
 use crate::wire::Memory;
 use sessions::{COOKIE, Sessions};
 
@@ -93,7 +95,7 @@ impl FlightRouter {
         asked: Asked,
         messages: MessageStream,
     ) -> Result<Bytes, Error> {
-        let (namespace, descriptor) = self.by_descriptor(asked)?;
+        let (namespace, descriptor) = self.by_descriptor(context, asked, Right::Write)?;
         let messages = self.inbound(messages, namespace.max_message_bytes);
         let messages = self.schema_first(messages).await?;
         namespace.handler.put(context, descriptor, messages).await
@@ -105,7 +107,7 @@ impl FlightRouter {
         context: &CallContext,
         ticket: &[u8],
     ) -> Result<MessageStream, Error> {
-        let (handler, ticket) = self.by_ticket(ticket)?;
+        let (handler, ticket) = self.by_ticket(context, ticket, Right::Read)?;
         Ok(self.outbound(handler.get(context, ticket).await?))
     }
 
@@ -116,7 +118,7 @@ impl FlightRouter {
         asked: Asked,
         messages: MessageStream,
     ) -> Result<MessageStream, Error> {
-        let (namespace, descriptor) = self.by_descriptor(asked)?;
+        let (namespace, descriptor) = self.by_descriptor(context, asked, Right::Write)?;
         let messages = self.inbound(messages, namespace.max_message_bytes);
         let answers = namespace.handler.exchange(context, descriptor, messages).await?;
         Ok(self.outbound(answers))
@@ -128,19 +130,20 @@ impl FlightRouter {
         context: &CallContext,
         asked: Asked,
     ) -> Result<FlightEntry, Error> {
-        let (namespace, descriptor) = self.by_descriptor(asked)?;
+        let (namespace, descriptor) = self.by_descriptor(context, asked, Right::Read)?;
         namespace.handler.info(context, descriptor).await
     }
 
-    /// The entries of every namespace, one namespace after the other; those
-    /// that cannot list are passed over.
+    /// The entries of every namespace that the caller may read, one namespace
+    /// after the other; those that cannot list are passed over.
     pub(crate) fn list(
         &self,
         context: CallContext,
         criteria: Bytes,
     ) -> BoxStream<'static, Result<FlightEntry, Error>> {
-        let handlers: Vec<_> =
-            self.core.namespaces.values().map(|one| Arc::clone(&one.handler)).collect();
+        let namespaces = self.core.namespaces.iter();
+        let readable = namespaces.filter(|(name, _)| context.caller.may(name, Right::Read));
+        let handlers: Vec<_> = readable.map(|(_, one)| Arc::clone(&one.handler)).collect();
         stream::iter(handlers)
             .then(move |handler| {
                 let (context, criteria) = (context.clone(), criteria.clone());
@@ -177,6 +180,7 @@ impl FlightRouter {
         }
         match self.core.actions.get_key_value(name) {
             Some((known, Action { handler: Some(handler), .. })) => {
+                context.caller.require(handler.needs(known))?;
                 Ok(handler.call(context, known, body).await?.into())
             }
             Some((known, _)) => self.standard_action(context, known, body).await,
@@ -207,25 +211,49 @@ impl FlightRouter {
         self.core.actions.keys().copied().collect::<Vec<_>>().join(", ")
     }
 
-    fn by_descriptor(&self, asked: Asked) -> Result<(&Namespace, Descriptor), Error> {
+    fn by_descriptor(
+        &self,
+        context: &CallContext,
+        asked: Asked,
+        right: Right,
+    ) -> Result<(&Namespace, Descriptor), Error> {
         let descriptor = resolve::descriptor(asked)?;
-        Ok((self.namespace(&descriptor.path[0])?, descriptor))
+        Ok((self.namespace(context, &descriptor.path[0], right)?, descriptor))
     }
 
-    fn by_ticket<'a>(&self, ticket: &'a [u8]) -> Result<(&dyn Handler, &'a str), Error> {
+    fn by_ticket<'a>(
+        &self,
+        context: &CallContext,
+        ticket: &'a [u8],
+        right: Right,
+    ) -> Result<(&dyn Handler, &'a str), Error> {
         let (namespace, text) = resolve::ticket(ticket)?;
-        Ok((self.namespace(namespace)?.handler.as_ref(), text))
+        Ok((self.namespace(context, namespace, right)?.handler.as_ref(), text))
     }
 
-    fn namespace(&self, name: &str) -> Result<&Namespace, Error> {
-        self.core.namespaces.get(name).ok_or_else(|| {
-            let there: Vec<&str> = self.core.namespaces.keys().map(String::as_str).collect();
-            let there = match there.as_slice() {
-                [] => "this server serves actions only".to_owned(),
-                names => format!("there are: {}", names.join(", ")),
-            };
-            Error::new(Code::NotFound, format!("no namespace {:?} here; {there}", clip(name)))
-        })
+    /// The namespace of this name, if the caller may do this there. Who may not
+    /// does not learn whether it exists.
+    fn namespace(
+        &self,
+        context: &CallContext,
+        name: &str,
+        right: Right,
+    ) -> Result<&Namespace, Error> {
+        let Some(found) = self.core.namespaces.get(name) else {
+            context.caller.check(name, right)?;
+            return Err(self.no_namespace(name));
+        };
+        context.require(name, right)?;
+        Ok(found)
+    }
+
+    fn no_namespace(&self, name: &str) -> Error {
+        let there: Vec<&str> = self.core.namespaces.keys().map(String::as_str).collect();
+        let there = match there.as_slice() {
+            [] => "this server serves actions only".to_owned(),
+            names => format!("there are: {}", names.join(", ")),
+        };
+        Error::new(Code::NotFound, format!("no namespace {:?} here; {there}", clip(name)))
     }
 
     /// Counts what is sent, and refuses what no client would take.

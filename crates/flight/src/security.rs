@@ -6,7 +6,8 @@
 //! - A file that cannot be used never replaces one that could; the error names
 //!   the file and is logged once.
 //! - A token that was taken out or has expired ends the calls that it opened,
-//!   one [`RELOAD_INTERVAL`] later at most.
+//!   one [`RELOAD_INTERVAL`] later at most; so does a right that was taken back,
+//!   but only the calls that needed it.
 
 mod accept;
 mod certificates;
@@ -15,10 +16,13 @@ mod der;
 mod explain;
 mod facts;
 mod file;
+mod grant;
+mod rights;
 mod secret;
 mod server;
 mod tls_files;
 mod token_file;
+mod token_words;
 mod tokens;
 
 pub use accept::{Protocol, SecureStream};
@@ -26,8 +30,10 @@ pub(crate) use certificates::client_config;
 pub(crate) use explain::explain;
 pub use facts::{CertificateFacts, TokenFacts};
 pub use file::read_secret_file;
+pub(crate) use grant::CallSlot;
+pub use grant::Grant;
+pub use rights::{Need, Right};
 pub use secret::Secret;
 pub use server::{RELOAD_INTERVAL, Security, SecurityFiles};
 pub use tls_files::TlsFiles;
 pub(crate) use token_file::{first_usable, read as read_tokens};
-pub use tokens::Grant;

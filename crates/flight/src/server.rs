@@ -1,5 +1,6 @@
 //! One gRPC port: Flight, health, reflection, and what else is added to it.
 
+mod audit;
 mod authority;
 mod body;
 mod call;
@@ -8,6 +9,7 @@ mod gate;
 mod handle;
 mod listener;
 mod local;
+mod services;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -24,6 +26,7 @@ pub use handle::{Drained, ServerHandle};
 pub use listener::{Exposure, Listener};
 pub use local::LocalListener;
 
+pub(crate) use audit::{Audit, Refused};
 pub(crate) use call::trailers;
 
 use crate::error::{Error, invalid};
@@ -32,6 +35,7 @@ use crate::router::{self, FlightRouter};
 use crate::security::Security;
 use crate::wire::IDLE_TIME;
 use gate::Gate;
+use services::{Access, Services};
 
 /// Descriptors of Flight's own service, for reflection.
 const FLIGHT_DESCRIPTORS: &[u8] = include_bytes!("flight_descriptor.bin");
@@ -68,6 +72,7 @@ pub struct Server {
     router: FlightRouter,
     routes: Routes,
     services: Vec<&'static str>,
+    access: Services,
     descriptors: Vec<&'static [u8]>,
     security: Security,
     is_plain: bool,
@@ -84,6 +89,7 @@ impl Server {
             router,
             routes,
             services: vec![FLIGHT_SERVICE],
+            access: Services::default(),
             descriptors: vec![FLIGHT_DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET],
             security: Security::none(),
             is_plain: false,
@@ -93,9 +99,45 @@ impl Server {
     }
 
     /// Serves another gRPC service on the same port; its calls count against
-    /// the same limits and are drained with the others.
+    /// the same limits and are drained with the others. Tokens whose rights are
+    /// limited have none to it: [`Server::add_service_in`] says which they need.
     #[must_use]
-    pub fn add_service<S>(mut self, service: S) -> Self
+    pub fn add_service<S>(self, service: S) -> Self
+    where
+        S: tower::Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+            + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send + 'static,
+    {
+        self.add(service, Access::Everything)
+    }
+
+    /// As [`Server::add_service`]; its calls need rights in `namespace`: those to
+    /// the methods of `reads` [`Right::Read`](crate::Right::Read), all others
+    /// [`Right::Change`](crate::Right::Change).
+    #[must_use]
+    pub fn add_service_in<S>(
+        self,
+        namespace: &'static str,
+        reads: &'static [&'static str],
+        service: S,
+    ) -> Self
+    where
+        S: tower::Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+            + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send + 'static,
+    {
+        self.add(service, Access::In { namespace, reads })
+    }
+
+    fn add<S>(mut self, service: S, access: Access) -> Self
     where
         S: tower::Service<Request<Body>, Response = Response<Body>, Error = Infallible>
             + NamedService
@@ -113,6 +155,7 @@ impl Server {
             return self;
         }
         self.services.push(S::NAME);
+        self.access.add(S::NAME, access);
         self.routes = self.routes.add_service(service);
         self
     }
@@ -164,7 +207,7 @@ impl Server {
         listener.check(&self.security)?;
         let routes = self.routes.add_service(v1).add_service(v1alpha).prepare();
         let core = Arc::clone(&self.router.core);
-        let gate = Arc::new(Gate::new(&core, methods, self.security));
+        let gate = Arc::new(Gate::new(&core, methods, self.access, self.security));
         for service in self.services {
             core.health.set(service, true).await;
         }

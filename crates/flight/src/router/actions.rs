@@ -11,6 +11,7 @@ use super::sessions::{COOKIE, pb};
 use crate::error::{Error, invalid};
 use crate::handler::CallContext;
 use crate::plain::endpoint_to_wire;
+use crate::security::Right;
 
 /// Names and descriptions of the standard actions.
 pub(super) const STANDARD: [(&str, &str); 6] = [
@@ -38,7 +39,8 @@ impl From<Vec<Bytes>> for Reply {
 }
 
 impl FlightRouter {
-    /// Runs a standard action.
+    /// Runs a standard action. Those of the caller's own session, and health,
+    /// need no right.
     pub(super) async fn standard_action(
         &self,
         context: &CallContext,
@@ -66,7 +68,7 @@ impl FlightRouter {
         }
         let mut all = true;
         for ticket in endpoints.into_iter().filter_map(|endpoint| endpoint.ticket) {
-            let (handler, ticket) = self.by_ticket(&ticket.ticket)?;
+            let (handler, ticket) = self.by_ticket(context, &ticket.ticket, Right::Change)?;
             all &= handler.cancel(context, ticket).await?;
         }
         let status = if all { CancelStatus::Cancelled } else { CancelStatus::NotCancellable };
@@ -81,7 +83,8 @@ impl FlightRouter {
     ) -> Result<Reply, Error> {
         let ticket = request.endpoint.and_then(|endpoint| endpoint.ticket);
         let ticket = ticket.ok_or_else(|| invalid("the endpoint to renew has no ticket"))?;
-        let (handler, ticket) = self.by_ticket(&ticket.ticket)?;
+        // It counts as a use, as reading does.
+        let (handler, ticket) = self.by_ticket(context, &ticket.ticket, Right::Read)?;
         let renewed = handler.renew(context, ticket).await?;
         Ok(vec![endpoint_to_wire(renewed).encode_to_vec().into()].into())
     }

@@ -43,14 +43,15 @@ impl CallService {
     async fn run(mut self, mut request: Request<Body>) -> Response<Body> {
         let peer = request.extensions().get::<TcpConnectInfo>().and_then(|info| info.remote_addr);
         let path = request.uri().path().to_owned();
-        let grant = match self.gate.authorize(&path, request.headers_mut()) {
+        let grant = match self.gate.authorize(&path, request.headers_mut(), peer) {
             Ok(grant) => grant,
             Err(refusal) => return refuse(refusal),
         };
-        let mut guard = match self.gate.admit(&path, peer) {
-            Ok(guard) => guard,
+        let (mut guard, caller) = match self.gate.admit(&path, peer, &grant) {
+            Ok(admitted) => admitted,
             Err(refusal) => return refuse(refusal),
         };
+        request.extensions_mut().insert(caller);
         let request = self.watch(request);
         let end = End { cut: self.gate.cut_token(), grant };
         let answer = AssertUnwindSafe(self.answer(&path, request)).catch_unwind();
@@ -144,19 +145,13 @@ pub(super) struct End {
 impl End {
     /// Why it ends, once it does.
     pub(super) async fn come(self) -> Error {
-        let over = async {
-            match self.grant.over() {
-                Some(over) => over.cancelled_owned().await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             biased;
             () = self.cut.cancelled() => Error::new(
                 Code::Draining,
                 "the server is shutting down and did not wait for this call",
             ),
-            () = over => self.grant.ended(),
+            error = self.grant.lost() => error,
         }
     }
 }

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::stream::{self, Stream};
+use sheaf_retry::Code;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::OwnedSemaphorePermit;
@@ -15,9 +16,11 @@ use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
+use super::audit::Refused;
 use super::authority::Authorities;
 use super::gate::Gate;
 use super::local::SocketFile;
+use crate::error::Error;
 use crate::security::{Protocol, SecureStream};
 
 /// How long to wait when the system has no file descriptors left, instead of
@@ -105,9 +108,7 @@ pub(super) fn incoming(
                 },
             };
             let Ok(permit) = Arc::clone(&gate.connections).try_acquire_owned() else {
-                gate.core.metrics.rejected("connections");
-                let limit = gate.core.limits.max_connections;
-                tracing::warn!(limit, "max_connections reached, connection closed");
+                refuse(&gate, &arrived);
                 continue;
             };
             match arrived {
@@ -127,6 +128,19 @@ pub(super) fn incoming(
             }
         }
     })
+}
+
+/// Tells of one over the limit, which is closed.
+fn refuse(gate: &Gate, arrived: &Arrived) {
+    gate.core.metrics.rejected("connections");
+    let peer = match arrived {
+        Arrived::Network(_, peer) => Some(*peer),
+        Arrived::Local(_) => None,
+    };
+    let limit = gate.core.limits.max_connections;
+    let text = format!("{limit} connections are open, max_connections allows no more");
+    let who = Refused { method: "connect", peer, ..Refused::default() };
+    gate.audit.refused(who, &Error::new(Code::Overloaded, text));
 }
 
 /// The connection of what was accepted, unless its handshake fails.

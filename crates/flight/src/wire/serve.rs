@@ -1,12 +1,10 @@
 //! The serving side of the data calls.
 
-use std::net::SocketAddr;
-
 use arrow_flight::{PutResult, Ticket};
 use bytes::BytesMut;
 use futures::stream::{self, StreamExt as _};
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{Extensions, HeaderMap, HeaderValue, Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, Full};
 use prost::Message as _;
@@ -18,6 +16,7 @@ use tonic::transport::server::TcpConnectInfo;
 use super::incoming::{Failure, Incoming};
 use super::outgoing::Outgoing;
 use super::{PREFIX, framed};
+use crate::caller::Caller;
 use crate::error::{Error, invalid};
 use crate::handler::{CallContext, MessageStream};
 use crate::plain::{FLIGHT_SERVICE, asked};
@@ -69,8 +68,7 @@ pub(crate) async fn serve(
 async fn answer(router: &FlightRouter, call: Data, request: Request<Body>) -> Result<Body, Error> {
     let (parts, body) = request.into_parts();
     uncompressed(&parts.headers)?;
-    let peer = parts.extensions.get::<TcpConnectInfo>().and_then(|info| info.remote_addr);
-    let context = context(router, &parts.headers, peer);
+    let context = context(router, &parts.headers, &parts.extensions);
     let copies = router.core.metrics.copies.sent.clone();
     match call {
         Data::Get => {
@@ -91,12 +89,14 @@ async fn answer(router: &FlightRouter, call: Data, request: Request<Body>) -> Re
     }
 }
 
-/// Peer, headers and session of a call.
+/// Peer, headers, session and token of a call.
 pub(crate) fn context(
     router: &FlightRouter,
     headers: &HeaderMap,
-    peer: Option<SocketAddr>,
+    extensions: &Extensions,
 ) -> CallContext {
+    let peer = extensions.get::<TcpConnectInfo>().and_then(|info| info.remote_addr);
+    let caller = extensions.get::<Caller>().cloned().unwrap_or_default();
     let headers: Vec<(String, String)> = headers
         .iter()
         .filter(|(name, _)| !name.as_str().ends_with("-bin"))
@@ -105,7 +105,7 @@ pub(crate) fn context(
         })
         .collect();
     let session = router.session_of(&headers);
-    CallContext { peer, headers, session }
+    CallContext { peer, headers, session, caller }
 }
 
 /// gRPC's own compression is not offered, so nobody should use it.
