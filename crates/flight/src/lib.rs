@@ -118,8 +118,10 @@ pub use limits::{Limits, MAX_MESSAGE_BYTES};
 pub use message::Message;
 pub use router::{FlightRouter, RouterBuilder};
 pub use security::{
-    CertificateFacts, Grant, Need, Protocol, RELOAD_INTERVAL, Right, Secret, SecureStream, Security,
-    SecurityFiles, TlsFiles, TokenFacts, read_secret_file,
+    CertificateFacts, Grant, Need, Protocol, RELOAD_INTERVAL, Right, Secret, SecureStream,
+    Security, SecurityFiles, TlsFiles, TokenFacts, read_secret_file,
 };
-pub use server::{CutCall, Drained, Exposure, Listener, LocalListener, Server, ServerHandle};
+pub use server::{
+    Audit, CutCall, Drained, Exposure, Listener, LocalListener, Server, ServerHandle,
+};
 pub use status::{CODE_TRAILER, RETRY_AFTER_TRAILER, grpc_code};

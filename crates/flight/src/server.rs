@@ -26,7 +26,8 @@ pub use handle::{Drained, ServerHandle};
 pub use listener::{Exposure, Listener};
 pub use local::LocalListener;
 
-pub(crate) use audit::{Audit, Refused};
+pub use audit::Audit;
+pub(crate) use audit::Refused;
 pub(crate) use call::trailers;
 
 use crate::error::{Error, invalid};

@@ -80,11 +80,9 @@ impl Grant {
         match need {
             Need::Nothing => Ok(()),
             Need::One(namespace, right) => self.require(namespace, right),
-            Need::Everything => {
-                [Right::Read, Right::Write, Right::Change]
-                    .into_iter()
-                    .try_for_each(|right| self.require("*", right))
-            }
+            Need::Everything => [Right::Read, Right::Write, Right::Change]
+                .into_iter()
+                .try_for_each(|right| self.require("*", right)),
         }
     }
 

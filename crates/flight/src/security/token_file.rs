@@ -102,7 +102,9 @@ fn parse_line(line: &str, number: usize) -> Result<Line, String> {
         _ => return Err(token_words::FORM.to_owned()),
     };
     if limits.quota_bytes.is_some() && !is_named {
-        return Err("quota= counts by the name of the token: write NAME TOKEN quota=SIZE".to_owned());
+        return Err(
+            "quota= counts by the name of the token: write NAME TOKEN quota=SIZE".to_owned()
+        );
     }
     if let Some(hex) = token.strip_prefix(HASHED) {
         let digest = unhex(hex).ok_or("after sha256: stand 64 hexadecimal digits")?;

@@ -3,14 +3,18 @@
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 
+use http::HeaderMap;
 use sheaf_retry::{Code, Retryable as _, SharedClock, Throttle};
 
 use crate::error::Error;
+use crate::security::{Right, Security};
 
 /// Lines of one code in a second; the others are counted.
 const LINES: u32 = 20;
 /// Longest reason: it may name what a client sent.
 const MAX_REASON: usize = 500;
+/// Longest path of a request.
+const MAX_METHOD: usize = 100;
 /// Codes that have a count of their own, so that a flood of one hides none of
 /// the others.
 const CODES: [Code; 4] =
@@ -18,8 +22,12 @@ const CODES: [Code; 4] =
 
 /// Writes refusals to the log, target `sheaf::audit`, level WARN: at most 20
 /// lines a second of each code; the next one says how many were left out.
+///
+/// Fields: `method`, `peer`, `token` (its name), `namespace`, `code`, `reason`,
+/// `left_out`; those that are not known are left out. A server has its own;
+/// this is for ports that speak something else.
 #[derive(Debug)]
-pub(crate) struct Audit {
+pub struct Audit {
     clock: SharedClock,
     /// Of the codes above, and of all others together.
     throttles: Mutex<[Throttle; CODES.len() + 1]>,
@@ -37,9 +45,36 @@ pub(crate) struct Refused<'a> {
 }
 
 impl Audit {
-    pub(crate) fn new(clock: SharedClock) -> Self {
+    /// An audit whose seconds are those of `clock`.
+    pub fn new(clock: SharedClock) -> Self {
         let throttles = std::array::from_fn(|_| Throttle::new(LINES));
         Audit { clock, throttles: Mutex::new(throttles) }
+    }
+
+    /// Whether the headers of a request that is no gRPC call let it in, and its
+    /// token has this right in this namespace.
+    ///
+    /// # Errors
+    /// `unauthenticated` or `permission_denied`, in the log already.
+    pub fn authorize(
+        &self,
+        security: &Security,
+        headers: &HeaderMap,
+        path: &str,
+        (namespace, right): (&str, Right),
+    ) -> Result<(), Error> {
+        let granted = security.authorize(headers);
+        let (token, error) = match &granted {
+            Ok(grant) => match grant.require(namespace, right) {
+                Ok(()) => return Ok(()),
+                Err(error) => (grant.name(), error),
+            },
+            Err(error) => (None, Error::new(error.code(), error.message())),
+        };
+        let namespace = Some(namespace);
+        let method = shortened(path, MAX_METHOD);
+        self.refused(Refused { method, token, namespace, peer: None }, &error);
+        Err(error)
     }
 
     pub(crate) fn refused(&self, who: Refused<'_>, error: &Error) {
@@ -61,14 +96,14 @@ impl Audit {
             token,
             namespace,
             code = code.as_str(),
-            reason = shortened(error.message()),
+            reason = shortened(error.message(), MAX_REASON),
             left_out,
             "a call is refused"
         );
     }
 }
 
-fn shortened(text: &str) -> &str {
-    let end = (0..=MAX_REASON.min(text.len())).rev().find(|&at| text.is_char_boundary(at));
+fn shortened(text: &str, most: usize) -> &str {
+    let end = (0..=most.min(text.len())).rev().find(|&at| text.is_char_boundary(at));
     &text[..end.unwrap_or(0)]
 }
