@@ -117,6 +117,9 @@ pub struct PayloadRecord {
     pub descriptor_metadata: ::prost::bytes::Bytes,
     #[prost(message, repeated, tag = "11")]
     pub messages: ::prost::alloc::vec::Vec<MessageRecord>,
+    /// Name of the token that it was put with; empty where there was none.
+    #[prost(string, tag = "12")]
+    pub put_by: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct MessageRecord {

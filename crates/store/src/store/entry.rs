@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use sheaf_flight::Message;
 use sheaf_retry::Timestamp;
 
+use super::ledger::Share;
 use crate::budget::Held;
 use crate::disk::MappedFile;
 use crate::payload::{Durability, PayloadInfo};
@@ -62,6 +63,8 @@ pub(crate) struct Entry {
     /// Whether the file's checksums were compared.
     pub(crate) verified: AtomicBool,
     place: Mutex<Place>,
+    /// Of its bytes; gone when it is.
+    share: Mutex<Option<Share>>,
     /// Memory of a large schema.
     _schema_held: Held,
 }
@@ -71,7 +74,7 @@ impl Entry {
         info: PayloadInfo,
         place: Place,
         replaced: bool,
-        schema_held: Held,
+        (schema_held, share): (Held, Option<Share>),
     ) -> Arc<Self> {
         Arc::new(Entry {
             replaced_dictionaries: replaced,
@@ -81,6 +84,7 @@ impl Entry {
             due_at: AtomicU64::new(0),
             verified: AtomicBool::new(false),
             place: Mutex::new(place),
+            share: Mutex::new(share),
             _schema_held: schema_held,
             info,
         })
@@ -144,6 +148,11 @@ impl Entry {
     pub(crate) fn set_mark(&self, mark: Option<Noted>) -> Option<Noted> {
         let mut place = self.mark.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::replace(&mut *place, mark)
+    }
+
+    /// Its bytes count for nobody any more, whoever still reads it.
+    pub(crate) fn give_back(&self) {
+        drop(self.share.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     pub(crate) fn is_pinned(&self) -> bool {

@@ -173,6 +173,7 @@ impl Inner {
         if let Some(file) = file {
             self.release_disk(file.length);
         }
+        entry.give_back();
         self.measure();
         true
     }

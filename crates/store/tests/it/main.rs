@@ -8,6 +8,7 @@ mod flight;
 mod hold;
 mod hostile;
 mod model;
+mod quota;
 mod races;
 mod retention;
 mod room;
