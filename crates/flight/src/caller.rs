@@ -49,14 +49,30 @@ impl Caller {
         inner.grant.check(namespace, right).inspect_err(|error| self.refused(namespace, error))
     }
 
+    /// Why the call ends, once it has to; that is in the audit log then.
+    pub(crate) async fn lost(self) -> Error {
+        let Some(inner) = &self.inner else { return std::future::pending().await };
+        let error = inner.grant.clone().lost().await;
+        inner.refused(None, &error);
+        error
+    }
+
     pub(crate) fn may(&self, namespace: &str, right: Right) -> bool {
         self.inner.as_ref().is_none_or(|inner| inner.grant.require(namespace, right).is_ok())
     }
 
     pub(crate) fn refused(&self, namespace: &str, error: &Error) {
-        let Some(Inner { method, peer, grant, audit }) = self.inner.as_deref() else { return };
+        if let Some(inner) = &self.inner {
+            inner.refused(Some(namespace), error);
+        }
+    }
+}
+
+impl Inner {
+    fn refused(&self, namespace: Option<&str>, error: &Error) {
+        let Inner { method, peer, grant, audit } = self;
         let (peer, token) = (*peer, grant.name());
-        audit.refused(Refused { method, peer, token, namespace: Some(namespace) }, error);
+        audit.refused(Refused { method, peer, token, namespace }, error);
     }
 }
 

@@ -13,8 +13,8 @@ use crate::security::{Right, Security};
 const LINES: u32 = 20;
 /// Longest reason: it may name what a client sent.
 const MAX_REASON: usize = 500;
-/// Longest path of a request.
-const MAX_METHOD: usize = 100;
+/// Longest namespace or path, which a client may have made up.
+const MAX_NAME: usize = 100;
 /// Codes that have a count of their own, so that a flood of one hides none of
 /// the others.
 const CODES: [Code; 4] =
@@ -72,7 +72,7 @@ impl Audit {
             Err(error) => (None, Error::new(error.code(), error.message())),
         };
         let namespace = Some(namespace);
-        let method = shortened(path, MAX_METHOD);
+        let method = shortened(path, MAX_NAME);
         self.refused(Refused { method, token, namespace, peer: None }, &error);
         Err(error)
     }
@@ -88,6 +88,7 @@ impl Audit {
         let Some(left_out) = admitted else { return };
         let Refused { method, peer, token, namespace } = who;
         let peer = peer.map(tracing::field::display);
+        let namespace = namespace.map(|name| shortened(name, MAX_NAME));
         // Texts are shown quoted, so that none of a client's begins a line.
         tracing::warn!(
             target: "sheaf::audit",

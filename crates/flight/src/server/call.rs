@@ -19,10 +19,10 @@ use tower::Service;
 
 use super::body::{CallBody, RequestBody};
 use super::gate::{CallGuard, Gate};
+use crate::caller::Caller;
 use crate::error::{Error, invalid};
 use crate::plain::FLIGHT_SERVICE;
 use crate::router::FlightRouter;
-use crate::security::Grant;
 use crate::status::{CODE_TRAILER, inbound};
 use crate::wire::{self, Data};
 
@@ -51,9 +51,9 @@ impl CallService {
             Ok(admitted) => admitted,
             Err(refusal) => return refuse(refusal),
         };
-        request.extensions_mut().insert(caller);
+        request.extensions_mut().insert(caller.clone());
         let request = self.watch(request);
-        let end = End { cut: self.gate.cut_token(), grant };
+        let end = End { cut: self.gate.cut_token(), caller };
         let answer = AssertUnwindSafe(self.answer(&path, request)).catch_unwind();
         let answer = tokio::select! {
             biased;
@@ -139,7 +139,7 @@ fn refuse(error: Error) -> Response<Body> {
 #[derive(Clone)]
 pub(super) struct End {
     cut: CancellationToken,
-    grant: Grant,
+    caller: Caller,
 }
 
 impl End {
@@ -151,7 +151,7 @@ impl End {
                 Code::Draining,
                 "the server is shutting down and did not wait for this call",
             ),
-            error = self.grant.lost() => error,
+            error = self.caller.lost() => error,
         }
     }
 }

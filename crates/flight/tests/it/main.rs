@@ -1,11 +1,14 @@
 //! Router, server and client over real gRPC on loopback.
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
+mod audit;
 mod drain;
 mod errors;
+mod guarded;
 mod limits;
 mod memory;
 mod paths;
+mod rights;
 mod round_trip;
 mod services;
 mod support;

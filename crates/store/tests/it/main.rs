@@ -13,3 +13,4 @@ mod races;
 mod retention;
 mod room;
 mod support;
+mod tokens;
