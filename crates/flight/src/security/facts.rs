@@ -7,7 +7,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use sheaf_retry::Timestamp;
 
-use super::{der, file, token_file};
+use super::{der, file, token_file, token_words};
 use crate::error::{Error, invalid};
 
 /// One certificate of a file.
@@ -70,6 +70,9 @@ pub struct TokenFacts {
 }
 
 impl TokenFacts {
+    /// How a line of a token file is written.
+    pub const FORM: &'static str = token_words::FORM;
+
     /// The tokens of a file, in its order.
     ///
     /// # Errors

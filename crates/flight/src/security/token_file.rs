@@ -99,7 +99,7 @@ fn parse_line(line: &str, number: usize) -> Result<Line, String> {
     let (name, is_named, token) = match words.as_slice() {
         [token] => (format!("line {number}"), false, *token),
         [name, token] => (checked_name(name)?, true, *token),
-        _ => return Err(token_words::FORM.to_owned()),
+        _ => return Err(format!("write {}", token_words::FORM)),
     };
     if limits.quota_bytes.is_some() && !is_named {
         return Err(

@@ -5,8 +5,8 @@ use sheaf_retry::{HumanBytes, Timestamp};
 use super::rights::Allowed;
 
 /// How a line of a token file is written.
-pub(super) const FORM: &str = "write [NAME] TOKEN [expires=TIME] \
-                               [allow=NAMESPACE:RIGHTS,…] [calls=N] [quota=SIZE]";
+pub(super) const FORM: &str =
+    "[NAME] TOKEN [expires=TIME] [allow=NAMESPACE:RIGHTS,…] [calls=N] [quota=SIZE]";
 const WORDS: [&str; 4] = ["expires=", "allow=", "calls=", "quota="];
 
 /// What a token may do, and how much of it.

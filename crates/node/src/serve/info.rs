@@ -39,7 +39,7 @@ pub struct ServerInfo {
 }
 
 /// Where a token needs the right to read for it.
-const NAMESPACE: &str = "server";
+pub(super) const NAMESPACE: &str = "server";
 
 /// Name of the action.
 pub(crate) const SERVER_INFO: &str = "ServerInfo";

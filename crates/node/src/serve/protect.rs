@@ -9,7 +9,7 @@ use super::error::Error;
 use crate::config::Config;
 
 /// Where a token needs the right to read for the admin port.
-const NAMESPACE: &str = "admin";
+pub(super) const NAMESPACE: &str = "admin";
 
 /// Reads certificates and tokens.
 pub(super) fn open(config: &Config, clock: &SharedClock) -> Result<Security, Error> {
