@@ -160,6 +160,37 @@ fn commands_tell_what_is_refused_and_the_log_has_it() {
     assert!(!server.process.stderr().contains("0123456789abcdef"), "no token is logged");
 }
 
+/// As the README says.
+#[test]
+fn a_worker_needs_to_read_payloads_and_to_change_work() {
+    let (server, folder, path) = start();
+    let worker_token = "of-a-worker-0123456789abcdef";
+    let with = |allow: &str| {
+        write(&path, &format!("main {RIGHT}\nw {worker_token} allow={allow}\n"));
+    };
+    with("batches:r,coordinator:rx");
+    let file = folder.path().join("worker").to_str().unwrap().to_owned();
+    write(&file, worker_token);
+    let uri = server.ready.url("flight").unwrap();
+    let flags = ["--mode", "worker", "--workers", "1", "--coordinator", uri, "--flight-addr", uri];
+    let mut worker = crate::harness::serve(&flags, &["--client-token-file", &file]);
+    worker.wait_ready(PATIENCE).unwrap();
+    let csv = server.csv("rows.csv", 5);
+    let main = folder.path().join("main").to_str().unwrap().to_owned();
+    write(&main, RIGHT);
+    let run = |words: &[&str]| {
+        let mut command = command();
+        command.env("SHEAF_SERVER", uri).env("SHEAF_TOKEN_FILE", &main).args(words);
+        Ran(command.output().unwrap()).json().remove(0)
+    };
+    let put = run(&["put", &csv, "--register", "--json"]);
+    let id = put["batch_id"].as_str().unwrap();
+    sheaf_testkit::wait_until(PATIENCE, "the worker to be done", || {
+        run(&["batches", "show", id, "--json"])["state"] == "completed"
+    })
+    .unwrap();
+}
+
 #[test]
 fn pyarrow_with_a_read_only_token_reads_and_is_told_what_it_may_not() {
     let Some(python) = sheaf_testkit::python() else { return };
