@@ -1,5 +1,7 @@
 //! Every call with every right, on the fast and on the plain path.
 
+use std::time::Duration;
+
 use arrow_flight::{
     Action, CancelFlightInfoRequest, Criteria, Empty, FlightData, FlightDescriptor, FlightEndpoint,
     FlightInfo, HandshakeRequest, RenewFlightEndpointRequest, Ticket,
@@ -90,6 +92,11 @@ async fn other(channel: Intercepted, method: &'static str) -> Result<(), Status>
     let codec = tonic_prost::ProstCodec::<(), ()>::default();
     let path = http::uri::PathAndQuery::from_static(method);
     grpc.server_streaming(Request::new(()), path, codec).await.map(drop)
+}
+
+/// What comes within a time that is long enough on any machine.
+async fn within<F: Future>(what: F) -> F::Output {
+    tokio::time::timeout(Duration::from_secs(20), what).await.unwrap()
 }
 
 async fn whole<T>(answer: tonic::Response<tonic::Streaming<T>>) -> Result<(), Status> {
@@ -225,7 +232,7 @@ async fn a_right_taken_back_ends_the_calls_that_needed_it_and_no_others() {
         until("its schema is read", || server.metric("sheaf_flight_received_bytes_total") > 0)
             .await;
         server.exchange(&[("a", "allow=batches:r")]);
-        let error = writing.await.unwrap().unwrap_err();
+        let error = within(writing).await.unwrap().unwrap_err();
         assert_eq!(error.code(), Code::PermissionDenied, "{error}");
         assert!(error.message().contains("lacks w"), "{error}");
         reading.next().await.unwrap().unwrap();
@@ -236,12 +243,8 @@ async fn a_right_taken_back_ends_the_calls_that_needed_it_and_no_others() {
         assert_eq!(put().await.unwrap_err().code(), Code::PermissionDenied);
         // And given again, to the next call.
         server.exchange(&[("a", "allow=batches:w")]);
-        let error = loop {
-            match reading.next().await.unwrap() {
-                Ok(_) => {}
-                Err(error) => break error,
-            }
-        };
+        let mut ends = reading.filter_map(|item| async { item.err() }).boxed();
+        let error = within(ends.next()).await.unwrap();
         assert_eq!(error.code(), Code::PermissionDenied, "{error}");
         put().await.unwrap();
     }

@@ -128,6 +128,7 @@ fn entry(store: &Store, info: PayloadInfo) -> FlightEntry {
         "schema_fingerprint": info.schema_fingerprint,
         "messages": info.messages,
         "durability": info.durability,
+        "put_by": info.put_by.as_deref(),
     });
     FlightEntry {
         path: vec![NAMESPACE.to_owned(), info.id.to_string()],

@@ -63,8 +63,9 @@ pub(crate) struct Entry {
     /// Whether the file's checksums were compared.
     pub(crate) verified: AtomicBool,
     place: Mutex<Place>,
-    /// Of its bytes; gone when it is.
-    share: Mutex<Option<Share>>,
+    /// Its bytes count for whoever put it for as long as it is here; readers
+    /// hold its messages and not this.
+    _share: Option<Share>,
     /// Memory of a large schema.
     _schema_held: Held,
 }
@@ -84,7 +85,7 @@ impl Entry {
             due_at: AtomicU64::new(0),
             verified: AtomicBool::new(false),
             place: Mutex::new(place),
-            share: Mutex::new(share),
+            _share: share,
             _schema_held: schema_held,
             info,
         })
@@ -148,11 +149,6 @@ impl Entry {
     pub(crate) fn set_mark(&self, mark: Option<Noted>) -> Option<Noted> {
         let mut place = self.mark.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::replace(&mut *place, mark)
-    }
-
-    /// Its bytes count for nobody any more, whoever still reads it.
-    pub(crate) fn give_back(&self) {
-        drop(self.share.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     pub(crate) fn is_pinned(&self) -> bool {

@@ -173,7 +173,6 @@ impl Inner {
         if let Some(file) = file {
             self.release_disk(file.length);
         }
-        entry.give_back();
         self.measure();
         true
     }

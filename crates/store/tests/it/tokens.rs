@@ -95,6 +95,9 @@ async fn a_quota_holds_under_eight_puts_and_over_a_restart() {
     let (held, stored) = (served.store.bytes_put_by("ci"), served.store.stats());
     assert_eq!((held, stored.payloads), (stored.bytes, 3));
     put(&served.client("free"), "other", 9).await.unwrap();
+    let told: serde_json::Value =
+        serde_json::from_slice(&client.info(&id("other")).await.unwrap().app_metadata).unwrap();
+    assert_eq!(told["put_by"], "free");
     served.stop().await;
 
     let served = serve(folder.path(), &lines).await;
