@@ -118,7 +118,7 @@ pub struct PayloadRecord {
     #[prost(message, repeated, tag = "11")]
     pub messages: ::prost::alloc::vec::Vec<MessageRecord>,
     /// Name of the token that it was put with; empty where there was none.
-    #[prost(string, tag = "12")]
+    #[prost(string, tag = "13")]
     pub put_by: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

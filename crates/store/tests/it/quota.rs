@@ -172,6 +172,6 @@ fn a_record_without_an_owner_is_the_same_as_before() {
     // Field 2 alone: id.
     assert_eq!(record.encode_to_vec(), [0x12, 1, b'a']);
     let named = PayloadRecord { put_by: "ci".to_owned(), ..record };
-    // And field 12.
-    assert_eq!(named.encode_to_vec(), [0x12, 1, b'a', 0x62, 2, b'c', b'i']);
+    // And field 13.
+    assert_eq!(named.encode_to_vec(), [0x12, 1, b'a', 0x6a, 2, b'c', b'i']);
 }
