@@ -22,7 +22,6 @@
 //! - Colour, box drawing and moving progress appear on terminals only.
 //! - A reader that goes away (`| head`) ends a command quietly.
 
-mod bytes;
 mod console;
 mod exit;
 mod failure;
@@ -34,7 +33,6 @@ mod rows;
 mod table;
 mod time;
 
-pub use bytes::{BytesError, HumanBytes};
 pub use console::Console;
 pub use exit::{exit_code_help, exit_code_table};
 pub use failure::Failure;
@@ -42,5 +40,6 @@ pub use format::{OutputFormat, UnknownFormat};
 pub use number::{count, counted, rate};
 pub use progress::Progress;
 pub use rows::{Destination, Error, MAX_TABLE_ROWS, RowWriter, Written};
+pub use sheaf_retry::{BytesError, HumanBytes};
 pub use table::Table;
 pub use time::{ParseTimeError, compact, parse_rfc3339, relative, rfc3339};

@@ -8,10 +8,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 
+use crate::caller::Caller;
 use crate::error::Error;
 use crate::ipc::encode_schema;
 use crate::message::Message;
 use crate::router::{Core, SessionValue};
+use crate::security::Need;
 
 /// A stream of messages: the schema first, then dictionaries and record batches in order.
 pub type MessageStream = BoxStream<'static, Result<Message, Error>>;
@@ -27,6 +29,8 @@ pub struct CallContext {
     pub session: Option<String>,
     /// The name of the token or login that let the call in, where one was needed.
     pub identity: Option<String>,
+    /// What let the call in.
+    pub(crate) caller: Caller,
     /// Who has the session's options; a context that is kept keeps no server.
     pub(crate) core: Weak<Core>,
 }
@@ -225,6 +229,13 @@ pub trait Handler: Send + Sync + 'static {
 pub trait ActionHandler: Send + Sync + 'static {
     /// Names and descriptions, for ListActions.
     fn actions(&self) -> Vec<(&'static str, &'static str)>;
+
+    /// What one of its actions needs of the caller's token; by default
+    /// everything, so that an action of which nobody thought is open to none
+    /// whose rights are limited.
+    fn needs(&self, _action: &str) -> Need {
+        Need::Everything
+    }
 
     /// Runs one of its actions; each item of the answer is one Result message.
     async fn call(

@@ -73,7 +73,7 @@
 //! | Without the wire? | [`SegmentServer`] hands files to programs of this machine, which map them |
 //! | How much? | [`Limits`] |
 //! | Who asks? | [`ChannelPool`], [`FlightConnection`] |
-//! | Who may? | [`Security`] and [`Logins`] on the serving side, [`ClientSecurity`] on the calling side |
+//! | Who may? | [`Security`] and [`Logins`] on the serving side, [`ClientSecurity`] on the calling side; what a token may: [`Right`], [`Need`] |
 //! | What else? | [`Fallback`] serves what no namespace claims, [`Middleware`] looks at every call |
 //! | What went wrong? | [`Error`]; [`grpc_code`] has the table of codes |
 //!
@@ -83,10 +83,13 @@
 //!   end or one error: a stream that was broken off never looks complete.
 //! - Every limit has a metric, a code and a message that names it.
 //! - A panic in a handler ends its call with `internal` and nothing else.
+//! - Every call to a namespace, an action or another service is held against the
+//!   rights of its token; what does not say which it needs, needs all of them.
 //! - Nothing listens beyond loopback unless it is told to, and no token goes
 //!   there readable.
 
 mod budget;
+mod caller;
 mod client;
 mod error;
 mod fallback;
@@ -125,9 +128,11 @@ pub use message::Message;
 pub use middleware::{AnswerHeaders, Middleware};
 pub use router::{FlightRouter, RouterBuilder, SessionCheck, SessionProblem, SessionValue};
 pub use security::{
-    CertificateFacts, Grant, Logins, Passwords, Protocol, RELOAD_INTERVAL, Secret, SecureStream,
-    Security, SecurityFiles, TlsFiles, TokenFacts, read_secret_file,
+    CertificateFacts, Grant, Logins, Need, Passwords, Protocol, RELOAD_INTERVAL, Right, Secret,
+    SecureStream, Security, SecurityFiles, TlsFiles, TokenFacts, read_secret_file,
 };
 pub use segment::{Received, Segment, SegmentLocation, SegmentServer, SegmentSource};
-pub use server::{CutCall, Drained, Exposure, Listener, LocalListener, Server, ServerHandle};
+pub use server::{
+    Audit, CutCall, Drained, Exposure, Listener, LocalListener, Server, ServerHandle,
+};
 pub use status::{CODE_TRAILER, RETRY_AFTER_TRAILER, grpc_code};

@@ -19,6 +19,7 @@ pub const MAX_MESSAGE_BYTES: usize = (1 << 31) - 1;
 /// | `max_schema_bytes` | `limit_exceeded` | `schema` |
 /// | `max_action_bytes` | `limit_exceeded` | `action` |
 /// | `max_calls`, `max_calls_per_peer` | `overloaded`, try again in 100 ms | `calls`, `calls_per_peer` |
+/// | `calls=` of a token, by its line in the token file | `overloaded`, try again in 100 ms | `calls_per_token` |
 /// | `max_connections` | the connection that made no call for longest goes, if for ten seconds; otherwise the new one is closed | `connections` |
 /// | ten seconds for a TLS handshake, which also has to succeed | closed | `handshake` |
 /// | `put_idle_timeout` | `deadline_exceeded` | `idle` |

@@ -74,7 +74,7 @@ impl Plain {
         self.router.put(context, descriptor, messages).await
     }
 
-    /// Peer, headers and session of a call.
+    /// Peer, headers, session and token of a call.
     fn context<T>(&self, request: &Request<T>) -> CallContext {
         wire::context(&self.router, request.metadata().as_ref(), request.extensions())
     }

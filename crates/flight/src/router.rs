@@ -18,6 +18,7 @@ use sheaf_retry::{Code, Retryable as _, SharedClock};
 
 pub(crate) use actions::Reply;
 pub use builder::RouterBuilder;
+pub(crate) use builder::is_namespace;
 pub(crate) use resolve::Asked;
 pub use session_options::{SessionCheck, SessionProblem, SessionValue};
 
@@ -28,8 +29,12 @@ use crate::health::Health;
 use crate::limits::Limits;
 use crate::message::Message;
 use crate::metrics::Metrics;
+use crate::security::Right;
 use crate::wire::Memory;
 use sessions::{COOKIE, Sessions};
+
+/// What a token needs a right to that calls a fallback: all namespaces.
+const EVERYWHERE: &str = "*";
 
 /// Sends each call of a Flight port to the handler of its namespace.
 ///
@@ -99,7 +104,7 @@ impl FlightRouter {
         asked: Asked,
         messages: MessageStream,
     ) -> Result<PutResults, Error> {
-        let route = self.by_descriptor(asked)?;
+        let route = self.by_descriptor(context, asked, Right::Write)?;
         let limit = route.max_message_bytes(self.core.limits.max_message_bytes);
         let messages = self.schema_first(self.inbound(messages, limit)).await?;
         route.put(context, messages).await
@@ -111,7 +116,7 @@ impl FlightRouter {
         context: &CallContext,
         ticket: &[u8],
     ) -> Result<MessageStream, Error> {
-        Ok(self.outbound(self.by_ticket(ticket)?.get(context).await?))
+        Ok(self.outbound(self.by_ticket(context, ticket, Right::Read)?.get(context).await?))
     }
 
     /// A conversation.
@@ -121,7 +126,7 @@ impl FlightRouter {
         asked: Asked,
         messages: MessageStream,
     ) -> Result<MessageStream, Error> {
-        let route = self.by_descriptor(asked)?;
+        let route = self.by_descriptor(context, asked, Right::Write)?;
         let limit = route.max_message_bytes(self.core.limits.max_message_bytes);
         let messages = self.inbound(messages, limit);
         Ok(self.outbound(route.exchange(context, messages).await?))
@@ -133,7 +138,7 @@ impl FlightRouter {
         context: &CallContext,
         asked: Asked,
     ) -> Result<FlightEntry, Error> {
-        self.by_descriptor(asked)?.info(context).await
+        self.by_descriptor(context, asked, Right::Read)?.info(context).await
     }
 
     /// How far the work is that one descriptor names.
@@ -142,15 +147,17 @@ impl FlightRouter {
         context: &CallContext,
         asked: Asked,
     ) -> Result<Progress, Error> {
-        self.by_descriptor(asked)?.poll(context).await
+        self.by_descriptor(context, asked, Right::Read)?.poll(context).await
     }
 
-    /// The entries of every namespace, one namespace after the other, and of
-    /// the fallback; those that cannot list are passed over.
+    /// The entries of every namespace that the caller may read, one namespace
+    /// after the other, and of the fallback; those that cannot list are passed over.
     pub(crate) fn list(&self, context: CallContext, criteria: Bytes) -> Entries {
-        let handlers: Vec<_> =
-            self.core.namespaces.values().map(|one| Arc::clone(&one.handler)).collect();
-        let (asked, fallback) = ((context.clone(), criteria.clone()), self.core.fallback.clone());
+        let may = |name: &str| context.caller.may(name, Right::Read);
+        let namespaces = self.core.namespaces.iter().filter(|(name, _)| may(name));
+        let handlers: Vec<_> = namespaces.map(|(_, one)| Arc::clone(&one.handler)).collect();
+        let fallback = self.core.fallback.clone().filter(|_| may(EVERYWHERE));
+        let asked = (context.clone(), criteria.clone());
         let named = stream::iter(handlers).then(move |handler| {
             let (context, criteria) = (context.clone(), criteria.clone());
             async move { passed_over(handler.list(&context, &criteria).await) }
@@ -182,6 +189,7 @@ impl FlightRouter {
         }
         match self.core.actions.get_key_value(name) {
             Some((known, Action { handler: Some(handler), .. })) => {
+                context.caller.require(handler.needs(known))?;
                 Ok(handler.call(context, known, body).await?.into())
             }
             Some((known, _)) => self.standard_action(context, known, body).await,

@@ -1,5 +1,6 @@
 //! One gRPC port: Flight, health, reflection, and what else is added to it.
 
+mod audit;
 mod authority;
 mod body;
 mod call;
@@ -12,6 +13,7 @@ mod listener;
 mod local;
 mod outflow;
 mod places;
+mod services;
 mod transport;
 mod windows;
 
@@ -31,6 +33,8 @@ pub use listener::{Exposure, Listener};
 pub use local::LocalListener;
 pub(crate) use local::SocketFile;
 
+pub use audit::Audit;
+pub(crate) use audit::Refused;
 pub(crate) use call::trailers;
 
 use crate::error::{Error, invalid};
@@ -40,6 +44,7 @@ use crate::router::{self, FlightRouter};
 use crate::security::Security;
 use crate::wire::IDLE_TIME;
 use gate::Gate;
+use services::{Access, Services};
 
 /// Descriptors of Flight's own service, for reflection.
 const FLIGHT_DESCRIPTORS: &[u8] = include_bytes!("flight_descriptor.bin");
@@ -78,6 +83,7 @@ pub struct Server {
     router: FlightRouter,
     routes: Routes,
     services: Vec<&'static str>,
+    access: Services,
     descriptors: Vec<&'static [u8]>,
     security: Security,
     middleware: Vec<Arc<dyn Middleware>>,
@@ -95,6 +101,7 @@ impl Server {
             router,
             routes,
             services: vec![FLIGHT_SERVICE],
+            access: Services::default(),
             descriptors: vec![FLIGHT_DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET],
             security: Security::none(),
             middleware: Vec::new(),
@@ -105,9 +112,45 @@ impl Server {
     }
 
     /// Serves another gRPC service on the same port; its calls count against
-    /// the same limits and are drained with the others.
+    /// the same limits and are drained with the others. Tokens whose rights are
+    /// limited have none to it: [`Server::add_service_in`] says which they need.
     #[must_use]
-    pub fn add_service<S>(mut self, service: S) -> Self
+    pub fn add_service<S>(self, service: S) -> Self
+    where
+        S: tower::Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+            + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send + 'static,
+    {
+        self.add(service, Access::Everything)
+    }
+
+    /// As [`Server::add_service`]; its calls need rights in `namespace`: those to
+    /// the methods of `reads` [`Right::Read`](crate::Right::Read), all others
+    /// [`Right::Change`](crate::Right::Change).
+    #[must_use]
+    pub fn add_service_in<S>(
+        self,
+        namespace: &'static str,
+        reads: &'static [&'static str],
+        service: S,
+    ) -> Self
+    where
+        S: tower::Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+            + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send + 'static,
+    {
+        self.add(service, Access::In { namespace, reads })
+    }
+
+    fn add<S>(mut self, service: S, access: Access) -> Self
     where
         S: tower::Service<Request<Body>, Response = Response<Body>, Error = Infallible>
             + NamedService
@@ -125,6 +168,7 @@ impl Server {
             return self;
         }
         self.services.push(S::NAME);
+        self.access.add(S::NAME, access);
         self.routes = self.routes.add_service(service);
         self
     }
@@ -184,7 +228,8 @@ impl Server {
         listener.check(&self.security)?;
         let routes = self.routes.add_service(v1).add_service(v1alpha).prepare();
         let core = Arc::clone(&self.router.core);
-        let gate = Arc::new(Gate::new(&core, methods, self.security, self.middleware));
+        let gate = Gate::new(&core, methods, self.access, self.security, self.middleware);
+        let gate = Arc::new(gate);
         for service in self.services {
             core.health.set(service, true).await;
         }

@@ -38,6 +38,7 @@ const MAX_TEXT: usize = 2_000;
 /// | `processor_failed` | `FAILED_PRECONDITION` | permanent | 5 | `pyarrow.lib.ArrowInvalid` | read the error of the batch, mend the data or the processor, and requeue it |
 /// | `memory_full` | `RESOURCE_EXHAUSTED` | transient | 6 | `pyarrow.lib.ArrowInvalid` | wait for work to finish, add a data directory to spill to, or raise --memory-limit |
 /// | `disk_full` | `RESOURCE_EXHAUSTED` | transient | 6 | `pyarrow.lib.ArrowInvalid` | free disk space under --data-dir |
+/// | `quota_full` | `RESOURCE_EXHAUSTED` | transient | 6 | `pyarrow.lib.ArrowInvalid` | delete payloads that were put with this token, wait until some expire, or raise its quota= in the token file |
 /// | `overloaded` | `RESOURCE_EXHAUSTED` | transient | 6 | `pyarrow.lib.ArrowInvalid` | slow down; the server says when to come back |
 /// | `unavailable` | `UNAVAILABLE` | transient | 7 | `pyarrow.flight.FlightUnavailableError` | check that the server runs and that the address is right |
 /// | `draining` | `UNAVAILABLE` | transient | 7 | `pyarrow.flight.FlightUnavailableError` | try again on the restarted server |
@@ -66,7 +67,9 @@ pub fn grpc_code(code: Code) -> Grpc {
         | Code::DirectoryLocked
         | Code::AddressInUse => Grpc::FailedPrecondition,
         Code::PayloadLost | Code::Corrupt => Grpc::DataLoss,
-        Code::MemoryFull | Code::DiskFull | Code::Overloaded => Grpc::ResourceExhausted,
+        Code::MemoryFull | Code::DiskFull | Code::QuotaFull | Code::Overloaded => {
+            Grpc::ResourceExhausted
+        }
         // A failing disk is the server's trouble and may pass: the gRPC world
         // knows no closer word than UNAVAILABLE.
         Code::Unavailable | Code::Draining | Code::Io => Grpc::Unavailable,

@@ -42,6 +42,15 @@ pub use signals::die_with_parent;
 pub(crate) use valkey::builder as valkey_builder;
 pub use workers::RemoteWorkers;
 
+/// Where a token may have rights.
+pub(crate) const NAMESPACES: [&str; 5] = [
+    sheaf_store::NAMESPACE,
+    sheaf_rpc::CoordinatorService::NAMESPACE,
+    crate::backup::wire::NAMESPACE,
+    info::NAMESPACE,
+    protect::NAMESPACE,
+];
+
 /// Serves until a signal ends it, then drains.
 ///
 /// Prints one line on standard output when it is up; logs go wherever the

@@ -84,6 +84,8 @@ codes! {
     MemoryFull = "memory_full", Transient, 6, "wait for work to finish, add a data directory to spill to, or raise --memory-limit";
     /// The disk is full or over its quota.
     DiskFull = "disk_full", Transient, 6, "free disk space under --data-dir";
+    /// What one token may have stored is full.
+    QuotaFull = "quota_full", Transient, 6, "delete payloads that were put with this token, wait until some expire, or raise its quota= in the token file";
     /// A bounded queue is full, or a rate limit is reached.
     Overloaded = "overloaded", Transient, 6, "slow down; the server says when to come back";
     /// The peer cannot be reached, or the connection broke.

@@ -56,6 +56,7 @@
 //! maintained any more (RUSTSEC-2025-0012): it is a bridge for programs that
 //! have it already, and no reason to take it up.
 
+mod bytes;
 mod clock;
 mod code;
 mod error;
@@ -73,6 +74,7 @@ mod schedule;
 mod throttle;
 mod timestamp;
 
+pub use bytes::{BytesError, HumanBytes};
 pub use clock::{Clock, SharedClock, Sleep, SystemClock};
 pub use code::{Class, Code, UnknownCode};
 pub use error::Error;

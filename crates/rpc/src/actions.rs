@@ -15,12 +15,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use sheaf_coordinator::Coordinator;
-use sheaf_flight::{ActionHandler, CallContext, Error};
+use sheaf_flight::{ActionHandler, CallContext, Error, Need, Right};
 use sheaf_retry::{Code, SharedClock};
 
 use crate::{PayloadDirectory, Waits};
 pub use none::NoCoordinator;
 use watch::Watches;
+
+/// The namespace in which a token needs rights to the coordinator.
+pub(crate) const NAMESPACE: &str = "coordinator";
 
 /// How long a lease lasts when a claim does not say.
 pub const DEFAULT_LEASE: Duration = Duration::from_secs(30);
@@ -31,6 +34,9 @@ pub const DEFAULT_LEASE: Duration = Duration::from_secs(30);
 /// in it at most 10,000 entries. Errors carry their code and name the action
 /// and the field. As the coordinator's own calls, every action may
 /// be sent again: a `Claim` with its `request_id`, `WatchEvents` with `seen`.
+///
+/// Those that change nothing need the right to read in the namespace
+/// `coordinator` from a token, all others the right to change there.
 ///
 /// A client that goes away while its `Claim` waits ends the wait: the call is
 /// dropped and takes nothing. Work that was claimed for it in that very moment
@@ -136,10 +142,24 @@ const ACTIONS: &[(&str, &str)] = &[
     ),
 ];
 
+/// Those of them that change nothing.
+const READS: [&str; 7] =
+    ["GetBatch", "ListBatches", "Lineage", "Stats", "CoordinatorInfo", "Recovery", "WatchEvents"];
+
+/// What an action needs of its caller's token.
+fn needs(action: &str) -> Need {
+    let right = if READS.contains(&action) { Right::Read } else { Right::Change };
+    Need::One(NAMESPACE, right)
+}
+
 #[async_trait]
 impl ActionHandler for CoordinatorActions {
     fn actions(&self) -> Vec<(&'static str, &'static str)> {
         ACTIONS.to_vec()
+    }
+
+    fn needs(&self, action: &str) -> Need {
+        needs(action)
     }
 
     async fn call(

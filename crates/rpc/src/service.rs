@@ -21,6 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::PayloadDirectory;
+use crate::actions::NAMESPACE;
 use crate::json::SpecInput;
 use crate::payloads::Payloads;
 use crate::waits::{Waits, closing};
@@ -62,6 +63,12 @@ pub struct CoordinatorService {
 }
 
 impl CoordinatorService {
+    /// The namespace in which a token needs rights for its calls.
+    pub const NAMESPACE: &'static str = NAMESPACE;
+    /// Its methods that change nothing: they need the right to read there, all
+    /// others the right to change.
+    pub const READS: &'static [&'static str] = &["Query", "Watch"];
+
     /// Serves `coordinator`.
     pub fn new(coordinator: Arc<dyn Coordinator>) -> Self {
         CoordinatorService {

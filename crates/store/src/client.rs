@@ -164,7 +164,8 @@ impl FlightClient {
     ///
     /// # Errors
     /// `already_exists` where the id was used for other content,
-    /// `memory_full`, `disk_full`, `limit_exceeded`, `unavailable`.
+    /// `memory_full`, `disk_full`, `quota_full`, `permission_denied`,
+    /// `limit_exceeded`, `unavailable`.
     pub async fn put(
         &self,
         id: Option<&BatchId>,

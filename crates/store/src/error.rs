@@ -116,6 +116,20 @@ pub enum Error {
         /// The limit.
         limit: u64,
     },
+    /// What one token may have stored is used up.
+    #[error(
+        "the quota of token {name:?} is full: {needed} bytes do not fit, {used} of {quota} bytes are in use or on their way; delete payloads of this token, wait until some expire, or raise quota= in the token file"
+    )]
+    QuotaFull {
+        /// The name of the token.
+        name: String,
+        /// Bytes of the payload as far as it had come.
+        needed: u64,
+        /// Bytes that count for the name without it.
+        used: u64,
+        /// The limit.
+        quota: u64,
+    },
     /// A file could not be read or written.
     #[error("cannot {doing} {}", .path.display())]
     Io {
@@ -252,6 +266,7 @@ impl Retryable for Error {
             Error::AlreadyExists { .. } => Code::AlreadyExists,
             Error::MemoryFull { .. } => Code::MemoryFull,
             Error::DiskFull { .. } | Error::DiskQuota { .. } => Code::DiskFull,
+            Error::QuotaFull { .. } => Code::QuotaFull,
             Error::Io { .. } | Error::NotWritable { .. } => Code::Io,
             Error::DirectoryLocked { .. } => Code::DirectoryLocked,
             Error::FormatNewer { .. } => Code::FormatNewer,

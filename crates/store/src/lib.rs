@@ -91,7 +91,7 @@ pub use disk::{
 pub use error::Error;
 pub use flight::{NAMESPACE, SharedMemory, StoreActions, StoreHandler, Ticket};
 pub use metrics::Metrics;
-pub use options::{Filter, Options, Page, PutOptions, PutReceipt, ReadOptions, Status};
+pub use options::{Filter, Options, Page, PutBy, PutOptions, PutReceipt, ReadOptions, Status};
 pub use payload::{Durability, PayloadInfo};
 pub use retention::{Asked, Mark, PayloadOwner, Place, Standing, Unowned};
 pub use sheaf_flight::Budget;

@@ -15,6 +15,9 @@ use crate::error::Error;
 /// are logged, and counted from 0 on, so that an alert sees the first.
 const OURS: [Code; 4] = [Code::DiskFull, Code::Io, Code::Corrupt, Code::Internal];
 
+/// Bytes of payloads by the name of the token that they were put with.
+pub(crate) type OwnerBytes = Family<[(&'static str, String); 1], Gauge>;
+
 /// Counters of a store, all with the prefix `sheaf_store_`. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -39,6 +42,7 @@ pub struct Metrics {
     pub(crate) disk_bytes: Gauge,
     pub(crate) holds: Gauge,
     pub(crate) shared_now: Gauge,
+    pub(crate) owner_bytes: OwnerBytes,
 }
 
 impl Default for Metrics {
@@ -69,6 +73,7 @@ impl Default for Metrics {
             disk_bytes: Gauge::default(),
             holds: Gauge::default(),
             shared_now: Gauge::default(),
+            owner_bytes: OwnerBytes::default(),
         }
     }
 }
@@ -113,6 +118,8 @@ impl Metrics {
         for (name, help, gauge) in gauges {
             store.register(name, help, gauge.clone());
         }
+        let help = "Bytes of payloads, those on their way in too, by the name of their token";
+        store.register("owner_bytes", help, self.owner_bytes.clone());
     }
 
     /// Counts a put that failed.

@@ -126,6 +126,15 @@ impl PutOptions {
     }
 }
 
+/// In whose name a payload is put: its bytes count for that name until it goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PutBy {
+    /// The name of a token.
+    pub name: Arc<str>,
+    /// Bytes that all payloads of the name may have; `None` is any number.
+    pub quota_bytes: Option<u64>,
+}
+
 /// What a put answers; as JSON the PutResult of Flight.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct PutReceipt {

@@ -1,5 +1,7 @@
 //! What the store knows of a payload.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use sheaf_proto::BatchId;
 use sheaf_retry::Timestamp;
@@ -41,4 +43,6 @@ pub struct PayloadInfo {
     pub created_at: Timestamp,
     /// When it was last read or put.
     pub used_at: Timestamp,
+    /// Name of the token that it was put with, where that has one.
+    pub put_by: Option<Arc<str>>,
 }

@@ -8,6 +8,7 @@ mod export;
 mod hold;
 mod index;
 mod intake;
+mod ledger;
 mod list;
 mod manage;
 mod marks;
@@ -37,6 +38,7 @@ use crate::options::Options;
 use crate::payload::{Durability, PayloadInfo};
 use entry::{Entry, Place, Stored};
 use index::{Index, LARGE_SCHEMA};
+use ledger::{Ledger, Share};
 use marks::Marks;
 
 /// The part of the memory limit that reads which unfold messages may have
@@ -79,7 +81,10 @@ pub(crate) struct Inner {
     account: Arc<Account>,
     /// What readers unfold that ask for some columns or rows.
     unfolding: Arc<Account>,
+    /// For a reader that finds no memory to unfold anything into.
+    alone: Arc<tokio::sync::Semaphore>,
     pressure: memory::Pressure,
+    ledger: Arc<Ledger>,
     committer: Committer,
     index: Arc<Index>,
     marks: Marks,
@@ -124,6 +129,7 @@ impl Store {
         });
         let (directory, marks, found, broken) = opened.await.map_err(|_| Error::TaskLost)??;
         let (committer, _ends_with_the_store) = Committer::start(Arc::clone(&options.disk));
+        let metrics = Metrics::default();
         let inner = Arc::new(Inner {
             clock: Arc::clone(&options.clock),
             disk: Arc::clone(&options.disk),
@@ -140,9 +146,11 @@ impl Store {
             holds: hold::Holds::default(),
             evicting: tokio::sync::Mutex::new(()),
             turns: recode::turns(),
+            alone: Arc::new(tokio::sync::Semaphore::new(1)),
             disk_used: AtomicU64::new(0),
             quarantined: AtomicU64::new(broken),
-            metrics: Metrics::default(),
+            ledger: Ledger::new(metrics.owner_bytes.clone()),
+            metrics,
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
             options,
@@ -207,6 +215,8 @@ impl Inner {
     fn adopt(&self, found: Vec<Recovered>) {
         let now = self.now();
         for Recovered { id, record, schema, path, length, pinned, mark } in found {
+            let by = Some(record.put_by).filter(|name| !name.is_empty());
+            let share = by.map(|name| Share::stored(&self.ledger, name.into(), record.bytes));
             let info = PayloadInfo {
                 id: id.clone(),
                 rows: record.rows,
@@ -222,6 +232,7 @@ impl Inner {
                 durability: Durability::Disk,
                 created_at: Timestamp::from_micros(record.created_at),
                 used_at: now,
+                put_by: share.as_ref().map(|share| Arc::clone(share.name())),
             };
             let file = Some(Stored { path, length, durable: true });
             let mut schema_held = Held::new(&self.account);
@@ -230,7 +241,7 @@ impl Inner {
                 tracing::warn!(payload = %id, ?full, "no memory is left for a large schema");
             }
             let place = Place { file, ..Place::default() };
-            let entry = Entry::new(info, place, false, schema_held);
+            let entry = Entry::new(info, place, false, (schema_held, share));
             entry.pinned.store(pinned, Ordering::Relaxed);
             entry.set_mark(mark);
             self.disk_used.fetch_add(length, Ordering::Relaxed);

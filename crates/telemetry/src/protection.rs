@@ -20,7 +20,16 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 pub type Accepting = Pin<Box<dyn Future<Output = Option<Box<dyn Stream>>> + Send>>;
 
 type Accept = dyn Fn(TcpStream) -> Accepting + Send + Sync;
-type Authorize = dyn Fn(&HeaderMap) -> Result<(), String> + Send + Sync;
+type Authorize = dyn Fn(&str, &HeaderMap) -> Result<(), Refusal> + Send + Sync;
+
+/// Why a request is not let in, in words for whoever sent it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Nobody knows who asks: answered with 401.
+    Unauthenticated(String),
+    /// Who asks may not: answered with 403.
+    Forbidden(String),
+}
 
 /// How the admin port is protected.
 #[derive(Clone)]
@@ -38,15 +47,15 @@ impl std::fmt::Debug for Protection {
 impl Protection {
     /// Nothing is encrypted, and whoever reaches the port may use it.
     pub fn none() -> Self {
-        Protection::new(|stream| Box::pin(async { Some(Box::new(stream) as _) }), |_| Ok(()))
+        Protection::new(|stream| Box::pin(async { Some(Box::new(stream) as _) }), |_, _| Ok(()))
     }
 
     /// `accept` performs the handshake of a connection, in limited time, and
-    /// gives `None` where it failed; `authorize` says by the headers of a
-    /// request why it is not let in.
+    /// gives `None` where it failed; `authorize` says by the path and the
+    /// headers of a request why it is not let in.
     pub fn new(
         accept: impl Fn(TcpStream) -> Accepting + Send + Sync + 'static,
-        authorize: impl Fn(&HeaderMap) -> Result<(), String> + Send + Sync + 'static,
+        authorize: impl Fn(&str, &HeaderMap) -> Result<(), Refusal> + Send + Sync + 'static,
     ) -> Self {
         Protection { accept: Arc::new(accept), authorize: Arc::new(authorize) }
     }
@@ -62,12 +71,16 @@ pub(crate) async fn guard(
     request: Request,
     next: Next,
 ) -> Response {
-    let open = matches!(request.uri().path(), "/health" | "/healthz" | "/readyz");
-    match (open, (protection.authorize)(request.headers())) {
-        (true, _) | (_, Ok(())) => next.run(request).await,
-        (false, Err(why)) => {
+    let path = request.uri().path();
+    if matches!(path, "/health" | "/healthz" | "/readyz") {
+        return next.run(request).await;
+    }
+    match (protection.authorize)(path, request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(Refusal::Unauthenticated(why)) => {
             let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
             (StatusCode::UNAUTHORIZED, challenge, why + "\n").into_response()
         }
+        Err(Refusal::Forbidden(why)) => (StatusCode::FORBIDDEN, why + "\n").into_response(),
     }
 }

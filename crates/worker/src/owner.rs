@@ -219,6 +219,7 @@ mod tests {
             schema: bytes::Bytes::new(),
             durability: Durability::Memory,
             created_at: Timestamp::EPOCH,
+            put_by: None,
             used_at: Timestamp::EPOCH,
         }
     }

@@ -6,5 +6,6 @@ mod capture;
 mod certificates;
 mod doctor;
 mod files;
+mod rights;
 mod secrets;
 mod tokens;

@@ -11,6 +11,7 @@ use super::sessions::{COOKIE, pb};
 use crate::error::{Error, invalid};
 use crate::handler::CallContext;
 use crate::plain::endpoint_to_wire;
+use crate::security::Right;
 
 /// Names and descriptions of the standard actions.
 pub(super) const STANDARD: [(&str, &str); 6] = [
@@ -38,7 +39,8 @@ impl From<Vec<Bytes>> for Reply {
 }
 
 impl FlightRouter {
-    /// Runs a standard action.
+    /// Runs a standard action. Those of the caller's own session, and health,
+    /// need no right.
     pub(super) async fn standard_action(
         &self,
         context: &CallContext,
@@ -66,7 +68,8 @@ impl FlightRouter {
         }
         let mut all = true;
         for ticket in endpoints.into_iter().filter_map(|endpoint| endpoint.ticket) {
-            all &= self.by_ticket(&ticket.ticket)?.cancel(context).await?;
+            let route = self.by_ticket(context, &ticket.ticket, Right::Change)?;
+            all &= route.cancel(context).await?;
         }
         let status = if all { CancelStatus::Cancelled } else { CancelStatus::NotCancellable };
         let result = CancelFlightInfoResult { status: status.into() };
@@ -80,7 +83,9 @@ impl FlightRouter {
     ) -> Result<Reply, Error> {
         let ticket = request.endpoint.and_then(|endpoint| endpoint.ticket);
         let ticket = ticket.ok_or_else(|| invalid("the endpoint to renew has no ticket"))?;
-        let renewed = self.by_ticket(&ticket.ticket)?.renew(context).await?;
+        // It counts as a use, as reading does.
+        let route = self.by_ticket(context, &ticket.ticket, Right::Read)?;
+        let renewed = route.renew(context).await?;
         Ok(vec![endpoint_to_wire(renewed).encode_to_vec().into()].into())
     }
 

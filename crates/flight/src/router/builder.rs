@@ -172,6 +172,12 @@ impl std::fmt::Debug for RouterBuilder {
     }
 }
 
+/// Whether a text can be the name of a namespace.
+pub(crate) fn is_namespace(name: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_-".contains(c);
+    (1..=MAX_NAMESPACE).contains(&name.len()) && name.chars().all(allowed)
+}
+
 fn namespaces(
     handlers: Vec<(String, Arc<dyn Handler>, Option<usize>)>,
     server_limit: usize,
@@ -179,8 +185,7 @@ fn namespaces(
 ) -> BTreeMap<String, Namespace> {
     let mut namespaces = BTreeMap::new();
     for (name, handler, limit) in handlers {
-        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_-".contains(c);
-        if name.is_empty() || name.len() > MAX_NAMESPACE || !name.chars().all(allowed) {
+        if !is_namespace(&name) {
             wrong.push(format!("namespace {name:?} is not 1 to {MAX_NAMESPACE} of [a-z0-9_-]"));
         }
         let max_message_bytes = limit.unwrap_or(server_limit).min(server_limit);

@@ -5,13 +5,14 @@ use futures::stream::{self, StreamExt as _};
 use sheaf_retry::Code;
 
 use super::resolve::{self, COMMAND_NAMESPACE};
-use super::{Asked, FlightRouter, Namespace, clip};
+use super::{Asked, EVERYWHERE, FlightRouter, Namespace, clip};
 use crate::error::Error;
 use crate::fallback::{Fallback, PutResults};
 use crate::handler::{
     CallContext, Descriptor, EndpointEntry, FlightEntry, Handler, MessageStream, Progress,
     RawDescriptor,
 };
+use crate::security::Right;
 
 /// Who answers for a descriptor.
 pub(super) enum ByDescriptor<'a> {
@@ -26,27 +27,41 @@ pub(super) enum ByTicket<'a> {
 }
 
 impl FlightRouter {
-    pub(super) fn by_descriptor(&self, asked: Asked) -> Result<ByDescriptor<'_>, Error> {
+    pub(super) fn by_descriptor(
+        &self,
+        context: &CallContext,
+        asked: Asked,
+        right: Right,
+    ) -> Result<ByDescriptor<'_>, Error> {
         if let Some(fallback) = self.core.fallback.as_deref()
             && let Some(descriptor) = &asked
             && !self.is_claimed(descriptor)
         {
+            context.require(EVERYWHERE, right)?;
             return Ok(ByDescriptor::Fallback(fallback, resolve::bounded(descriptor.clone())?));
         }
         let descriptor = resolve::descriptor(asked)?;
-        Ok(ByDescriptor::Namespace(self.namespace(&descriptor.path[0])?, descriptor))
+        let namespace = self.namespace(context, &descriptor.path[0], right)?;
+        Ok(ByDescriptor::Namespace(namespace, descriptor))
     }
 
-    pub(super) fn by_ticket<'a>(&'a self, ticket: &'a [u8]) -> Result<ByTicket<'a>, Error> {
+    pub(super) fn by_ticket<'a>(
+        &'a self,
+        context: &CallContext,
+        ticket: &'a [u8],
+        right: Right,
+    ) -> Result<ByTicket<'a>, Error> {
         let named = resolve::ticket(ticket);
         if let Some(fallback) = self.core.fallback.as_deref()
             && !named.as_ref().is_ok_and(|(name, _)| self.core.namespaces.contains_key(*name))
         {
+            context.require(EVERYWHERE, right)?;
             let ticket = resolve::bounded_ticket(ticket)?;
             return Ok(ByTicket::Fallback(fallback, Bytes::copy_from_slice(ticket)));
         }
         let (namespace, text) = named?;
-        Ok(ByTicket::Namespace(self.namespace(namespace)?.handler.as_ref(), text))
+        let namespace = self.namespace(context, namespace, right)?;
+        Ok(ByTicket::Namespace(namespace.handler.as_ref(), text))
     }
 
     /// Whether a namespace answers for a descriptor where there is a fallback too.
@@ -60,15 +75,29 @@ impl FlightRouter {
         name.is_some_and(|name| self.core.namespaces.contains_key(name))
     }
 
-    fn namespace(&self, name: &str) -> Result<&Namespace, Error> {
-        self.core.namespaces.get(name).ok_or_else(|| {
-            let there: Vec<&str> = self.core.namespaces.keys().map(String::as_str).collect();
-            let there = match there.as_slice() {
-                [] => "this server serves actions only".to_owned(),
-                names => format!("there are: {}", names.join(", ")),
-            };
-            Error::new(Code::NotFound, format!("no namespace {:?} here; {there}", clip(name)))
-        })
+    /// The namespace of this name, if the caller may do this there. Who may not
+    /// does not learn whether it exists.
+    fn namespace(
+        &self,
+        context: &CallContext,
+        name: &str,
+        right: Right,
+    ) -> Result<&Namespace, Error> {
+        let Some(found) = self.core.namespaces.get(name) else {
+            context.caller.check(name, right)?;
+            return Err(self.no_namespace(name));
+        };
+        context.require(name, right)?;
+        Ok(found)
+    }
+
+    fn no_namespace(&self, name: &str) -> Error {
+        let there: Vec<&str> = self.core.namespaces.keys().map(String::as_str).collect();
+        let there = match there.as_slice() {
+            [] => "this server serves actions only".to_owned(),
+            names => format!("there are: {}", names.join(", ")),
+        };
+        Error::new(Code::NotFound, format!("no namespace {:?} here; {there}", clip(name)))
     }
 }
 

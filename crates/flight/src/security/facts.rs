@@ -7,7 +7,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use sheaf_retry::Timestamp;
 
-use super::{der, file, token_file};
+use super::{der, file, token_file, token_words};
 use crate::error::{Error, invalid};
 
 /// One certificate of a file.
@@ -59,9 +59,20 @@ pub struct TokenFacts {
     pub expires: Option<Timestamp>,
     /// Whether a client can send it: the file has the token and not only its SHA-256.
     pub can_be_sent: bool,
+    /// Whether it may do everything.
+    pub may_do_all: bool,
+    /// The namespaces that its `allow=` names, `*` apart.
+    pub namespaces: Vec<String>,
+    /// Calls that it may have under way at once; `None` is any number.
+    pub calls: Option<usize>,
+    /// Bytes of payloads that it may have stored; `None` is any number.
+    pub quota_bytes: Option<u64>,
 }
 
 impl TokenFacts {
+    /// How a line of a token file is written.
+    pub const FORM: &'static str = token_words::FORM;
+
     /// The tokens of a file, in its order.
     ///
     /// # Errors
@@ -70,6 +81,10 @@ impl TokenFacts {
         let lines = token_file::read(path)?;
         let facts = lines.into_iter().map(|line| TokenFacts {
             can_be_sent: line.token.is_some(),
+            may_do_all: line.limits.allowed.has_all(),
+            namespaces: line.limits.allowed.namespaces().map(str::to_owned).collect(),
+            calls: line.limits.calls,
+            quota_bytes: line.limits.quota_bytes,
             name: line.name,
             expires: line.expires,
         });
@@ -124,5 +139,10 @@ mod tests {
         assert_eq!(found[0].expires, Some(Timestamp::from_millis(10_000)));
         assert_eq!((found[1].expires, found[1].can_be_sent), (None, false));
         assert!(!format!("{found:?}").contains("0123456789abcdef"));
+        assert!(found[0].may_do_all && found[0].namespaces.is_empty());
+        write(&path, "ci 0123456789abcdef allow=*:r,batches:w calls=3 quota=1KB\n");
+        let found = TokenFacts::read(&path).unwrap().remove(0);
+        assert_eq!((found.may_do_all, found.namespaces), (false, vec!["batches".to_owned()]));
+        assert_eq!((found.calls, found.quota_bytes), (Some(3), Some(1_000)));
     }
 }

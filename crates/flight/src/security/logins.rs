@@ -10,8 +10,9 @@ use http::HeaderMap;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use sheaf_retry::{Code, SharedClock};
 
+use super::grant::Grant;
 use super::token_file::digest;
-use super::tokens::{Entry, Grant, bearer, refused};
+use super::tokens::{Entry, bearer, expired, refused};
 use crate::error::{Error, invalid};
 
 /// Header with the token of a handshake, as Arrow's own clients send it.
@@ -112,7 +113,7 @@ impl Logins {
         self.table().retain(|_, entry| {
             let stays = entry.name != name;
             if !stays {
-                entry.over.cancel();
+                entry.shared.over.cancel();
             }
             stays
         });
@@ -160,15 +161,9 @@ impl Logins {
                 let text = format!("{MAX_LOGINS} logins are open, no more are allowed");
                 Error::new(Code::Overloaded, text).with_retry_after(Duration::from_secs(1))
             })?;
-            removed.over.cancel();
+            removed.shared.over.cancel();
         }
-        let entry = Entry {
-            name: name.to_owned(),
-            digest,
-            expires: Some(now.plus(self.lifetime)),
-            over: Default::default(),
-        };
-        table.insert(digest, Arc::new(entry));
+        table.insert(digest, Entry::of_login(name, digest, now.plus(self.lifetime)));
         Ok(())
     }
 
@@ -184,8 +179,10 @@ impl Logins {
         let entry = found.ok_or_else(|| {
             refused("the token is not accepted here: it is of no login, or of one that has ended")
         })?;
-        let grant = Grant::new(entry, Arc::clone(&self.clock));
-        if grant.has_expired() { Err(grant.ended()) } else { Ok(grant) }
+        match entry.expired(self.clock.now()) {
+            true => Err(expired(&entry)),
+            false => Ok(Grant::new(entry, Arc::clone(&self.clock))),
+        }
     }
 }
 
@@ -278,9 +275,9 @@ mod tests {
         };
         let (ada, bob) = (grant("ada").await, grant("bob").await);
         logins.end("ada");
-        assert!(ada.lapsed().await.message().contains("taken back"));
-        assert!(futures::FutureExt::now_or_never(bob.lapsed()).is_none());
-        let lapsed = tokio::spawn(async move { bob.lapsed().await });
+        assert!(ada.lost().await.message().contains("taken back"));
+        assert!(futures::FutureExt::now_or_never(bob.clone().lost()).is_none());
+        let lapsed = tokio::spawn(async move { bob.lost().await });
         while clock.sleepers() == 0 {
             tokio::task::yield_now().await;
         }

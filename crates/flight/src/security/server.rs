@@ -12,9 +12,11 @@ use tokio::net::TcpStream;
 use super::accept::{Protocol, SecureStream, handshake};
 use super::certificates::{Pem, ServerSide, Time, server_side};
 use super::clients::Clients;
+use super::grant::Grant;
 use super::logins::Logins;
-use super::token_file;
-use super::tokens::{Grant, Tokens};
+use super::token_file::{self, Line};
+use super::token_words::TokenLimits;
+use super::tokens::Tokens;
 use crate::error::{Error, invalid};
 
 /// How often files and expiries are looked at: what was taken back counts no
@@ -32,8 +34,9 @@ pub struct SecurityFiles {
     pub key: Option<PathBuf>,
     /// CA certificates in PEM: clients must have a certificate of one of them.
     pub client_ca: Option<PathBuf>,
-    /// Tokens, one a line: `[NAME] TOKEN [expires=TIME]`, with `sha256:HEX` in
-    /// place of a token that is not to stand there; `#` begins a comment line.
+    /// Tokens, one a line: `[NAME] TOKEN [expires=TIME] [allow=NAMESPACE:RIGHTS,…]
+    /// [calls=N] [quota=SIZE]`, with `sha256:HEX` in place of a token that is not
+    /// to stand there; `#` begins a comment line. Rights are those of [`Right`](super::Right).
     pub tokens: Option<PathBuf>,
 }
 
@@ -42,8 +45,8 @@ pub struct SecurityFiles {
 /// The files are read again every [`RELOAD_INTERVAL`]. A file that cannot be
 /// used leaves what was there and is logged once, by its name. Connections go
 /// on when certificates change, but for those whose client certificate is not
-/// accepted any more; calls go on but for those whose token was taken out or
-/// has expired.
+/// accepted any more; calls go on but for those whose token was taken out, has
+/// expired or lost a right that they needed.
 #[derive(Clone, Debug, Default)]
 pub struct Security {
     inner: Option<Arc<Inner>>,
@@ -60,8 +63,8 @@ struct Inner {
     seen: Mutex<Seen>,
 }
 
-/// What counts of a line of the token file: digest, expiry and name.
-type Facts = ([u8; 32], Option<Timestamp>, String);
+/// What counts of a line of the token file: digest, expiry, name and limits.
+type Facts = ([u8; 32], Option<Timestamp>, String, TokenLimits);
 
 /// What the last look at the files found.
 #[derive(Default)]
@@ -297,8 +300,9 @@ impl Inner {
         // Whatever is wrong with the file, what has expired ends.
         tokens.expire();
         let lines = token_file::read(&tokens.path)?;
-        let now: Vec<_> =
-            lines.iter().map(|line| (line.digest, line.expires, line.name.clone())).collect();
+        let facts =
+            |line: &Line| (line.digest, line.expires, line.name.clone(), line.limits.clone());
+        let now: Vec<_> = lines.iter().map(facts).collect();
         if seen.tokens.as_ref() == Some(&now) {
             return Ok(());
         }

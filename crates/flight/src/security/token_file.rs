@@ -1,13 +1,13 @@
 //! The format of token files.
 //!
-//! One token a line, with an optional name before it and an optional expiry
-//! after it; `#` begins a comment line.
+//! One token a line, with an optional name before it and optional words after
+//! it, in any order; `#` begins a comment line.
 //!
 //! ```text
 //! # made with: openssl rand -hex 32
 //! 6f0c…e1
 //! worker-a 93ab…07 expires=2027-01-31T00:00:00Z
-//! laptop sha256:5e88…d8
+//! laptop sha256:5e88…d8 allow=batches:rw,coordinator:r calls=16 quota=10GiB
 //! ```
 
 use std::collections::HashSet;
@@ -17,6 +17,7 @@ use sheaf_retry::Timestamp;
 
 use super::file;
 use super::secret::Secret;
+use super::token_words::{self, TokenLimits};
 use crate::error::{Error, invalid};
 
 /// Shortest token that is accepted: a shorter one can be guessed.
@@ -29,18 +30,20 @@ const MAX_TOKENS: usize = 1_000;
 const MAX_NAME: usize = 100;
 /// How a line says that it holds no token but its SHA-256.
 const HASHED: &str = "sha256:";
-const EXPIRES: &str = "expires=";
 
 /// One line of a token file.
 #[derive(Clone, Debug)]
 pub(crate) struct Line {
     /// Its name, or `line N`.
     pub(crate) name: String,
+    /// Whether it has a name: lines move.
+    pub(crate) is_named: bool,
     /// SHA-256 of the token.
     pub(crate) digest: [u8; 32],
     /// The token itself, where the file has it.
     pub(crate) token: Option<Secret>,
     pub(crate) expires: Option<Timestamp>,
+    pub(crate) limits: TokenLimits,
 }
 
 /// SHA-256.
@@ -92,22 +95,20 @@ fn parse(bytes: &[u8]) -> Result<Vec<Line>, String> {
 
 fn parse_line(line: &str, number: usize) -> Result<Line, String> {
     let mut words: Vec<&str> = line.split_whitespace().collect();
-    let last = words.last().copied().unwrap_or_default();
-    let expires = match last.strip_prefix(EXPIRES) {
-        Some(time) => {
-            words.pop();
-            Some(timestamp(time)?)
-        }
-        None => None,
+    let token_words::Words { expires, limits } = token_words::take(&mut words)?;
+    let (name, is_named, token) = match words.as_slice() {
+        [token] => (format!("line {number}"), false, *token),
+        [name, token] => (checked_name(name)?, true, *token),
+        _ => return Err(format!("write {}", token_words::FORM)),
     };
-    let (name, token) = match words.as_slice() {
-        [token] => (format!("line {number}"), *token),
-        [name, token] => (checked_name(name)?, *token),
-        _ => return Err("write [NAME] TOKEN [expires=TIME]".to_owned()),
-    };
+    if limits.quota_bytes.is_some() && !is_named {
+        return Err(
+            "quota= counts by the name of the token: write NAME TOKEN quota=SIZE".to_owned()
+        );
+    }
     if let Some(hex) = token.strip_prefix(HASHED) {
         let digest = unhex(hex).ok_or("after sha256: stand 64 hexadecimal digits")?;
-        return Ok(Line { name, digest, token: None, expires });
+        return Ok(Line { name, is_named, digest, token: None, expires, limits });
     }
     if !(MIN_TOKEN..=MAX_TOKEN).contains(&token.len()) {
         let length = token.len();
@@ -120,7 +121,7 @@ fn parse_line(line: &str, number: usize) -> Result<Line, String> {
         return Err("a token is made of visible ASCII characters".to_owned());
     }
     let digest = digest(token.as_bytes());
-    Ok(Line { name, digest, token: Some(Secret::new(token)), expires })
+    Ok(Line { name, is_named, digest, token: Some(Secret::new(token)), expires, limits })
 }
 
 /// A name is shown in messages; a token put in its place would be too.
@@ -132,13 +133,6 @@ fn checked_name(name: &str) -> Result<String, String> {
         ));
     }
     Ok(name.to_owned())
-}
-
-fn timestamp(text: &str) -> Result<Timestamp, String> {
-    let time = chrono::DateTime::parse_from_rfc3339(text)
-        .map_err(|_| "after expires= stands a time such as 2027-01-31T00:00:00Z")?;
-    // A time before 1970 has passed like any other.
-    Ok(Timestamp::from_micros(u64::try_from(time.timestamp_micros()).unwrap_or(0)))
 }
 
 fn unhex(text: &str) -> Option<[u8; 32]> {
@@ -188,6 +182,25 @@ mod tests {
     }
 
     #[test]
+    fn words_after_the_token_come_in_any_order() {
+        let text = format!(
+            "a {TOKEN}1 calls=2 expires=1970-01-01T00:00:01Z quota=1.5MiB allow=batches:r,*:x\n\
+             allow=x {TOKEN}2 allow=*:rwx quota=7\n{TOKEN}3\n{TOKEN}4 calls=1 allow=b:w\n"
+        );
+        // What looks like a word before the token is no name.
+        let problem = parse(text.as_bytes()).unwrap_err();
+        assert!(problem.contains("line 2: the name before the token"), "{problem}");
+        let lines = parse(text.replace("allow=x", "b").as_bytes()).unwrap();
+        let first = &lines[0].limits;
+        assert_eq!((first.calls, first.quota_bytes), (Some(2), Some(1_572_864)));
+        assert_eq!(first.allowed.to_string(), "*:x,batches:r");
+        assert_eq!(lines[0].expires, Some(Timestamp::from_millis(1_000)));
+        assert_eq!(lines[1].limits.quota_bytes, Some(7));
+        assert_eq!(lines[2].limits, TokenLimits::default());
+        assert!(!lines[3].is_named && lines[3].limits.calls == Some(1));
+    }
+
+    #[test]
     fn problems_name_the_line_and_not_the_token() {
         let long = format!("name {}", "x".repeat(MAX_TOKEN + 1));
         let twice = format!("{TOKEN}\nb {TOKEN}");
@@ -197,6 +210,21 @@ mod tests {
             ("short-secret", "line 1: a token of 12 characters"),
             (long.as_str(), "line 1: a token of 513"),
             ("a 0123456789secretx extra", "line 1: write [NAME]"),
+            ("a b 0123456789secretx", "line 1: write [NAME]"),
+            ("a 0123456789secretx calls=1 extra", "line 1: write [NAME]"),
+            ("a 0123456789secretx rights=all", "line 1: write [NAME]"),
+            ("allow=batches:r", "line 1: a token of 15 characters"),
+            ("a 0123456789secretx allow=", "line 1: after allow= stand NAMESPACE:RIGHTS"),
+            ("a 0123456789secretx allow=batches", "such as batches:rw"),
+            ("a 0123456789secretx allow=B:r", "a namespace is 1 to 64 of [a-z0-9_-]"),
+            ("a 0123456789secretx allow=b:r,b:w", "line 1: allow= names b twice"),
+            ("a 0123456789secretx allow=b:r allow=c:r", "line 1: allow= is there twice"),
+            ("a 0123456789secretx calls=1 calls=1", "line 1: calls= is there twice"),
+            ("a 0123456789secretx calls=0", "line 1: after calls= stands a number"),
+            ("a 0123456789secretx calls=many", "such as 16"),
+            ("a 0123456789secretx quota=0", "line 1: after quota= stands a size above 0"),
+            ("a 0123456789secretx quota=10Gi", "such as 10GiB"),
+            ("0123456789secretx quota=10GiB", "line 1: quota= counts by the name"),
             ("\n0123456789secretx expires=tomorrow", "line 2: after expires="),
             ("sha256:secretx", "line 1: after sha256:"),
             ("näme 0123456789secretx", "line 1: the name"),

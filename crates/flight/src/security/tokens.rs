@@ -1,15 +1,19 @@
 //! The tokens that a server accepts now.
 
 use std::path::PathBuf;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use sheaf_retry::{Code, SharedClock, Timestamp};
 use subtle::ConstantTimeEq as _;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::grant::Grant;
 use super::token_file::{self, Line, digest};
+use super::token_words::TokenLimits;
 use crate::error::Error;
 
 /// The tokens of one file, by their digests: the tokens themselves are not kept.
@@ -24,70 +28,58 @@ pub(super) struct Tokens {
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) name: String,
-    pub(super) digest: [u8; 32],
+    /// Whether it has a name, and not only a place in the file.
+    pub(super) is_named: bool,
+    digest: [u8; 32],
     pub(super) expires: Option<Timestamp>,
-    /// Ends what was opened with it; goes on where a new file has the same token.
+    pub(super) shared: Arc<Shared>,
+}
+
+/// What goes on where a new file has the same token.
+#[derive(Debug)]
+pub(super) struct Shared {
+    /// Ends what was opened with it.
     pub(super) over: CancellationToken,
-}
-
-/// What let a call in, and whether it still does.
-#[derive(Clone, Debug, Default)]
-pub struct Grant {
-    entry: Option<Arc<Entry>>,
-    clock: Option<SharedClock>,
-}
-
-impl Grant {
-    pub(super) fn new(entry: Arc<Entry>, clock: SharedClock) -> Self {
-        Grant { entry: Some(entry), clock: Some(clock) }
-    }
-
-    /// The name of the token or login; `None` where none was needed.
-    pub fn name(&self) -> Option<&str> {
-        self.entry.as_ref().map(|entry| entry.name.as_str())
-    }
-
-    /// Resolves when the token has expired or was taken out, with the reason.
-    pub(crate) async fn lapsed(&self) -> Error {
-        let (Some(entry), Some(clock)) = (&self.entry, &self.clock) else {
-            return std::future::pending().await;
-        };
-        let expired = async {
-            let Some(at) = entry.expires else { return std::future::pending().await };
-            while !self.has_expired() {
-                clock.sleep(at.since(clock.now())).await;
-            }
-        };
-        tokio::select! {
-            biased;
-            () = entry.over.cancelled() => {}
-            () = expired => {}
-        }
-        self.ended()
-    }
-
-    pub(super) fn has_expired(&self) -> bool {
-        match (&self.entry, &self.clock) {
-            (Some(entry), Some(clock)) => entry.expired(clock.now()),
-            _ => false,
-        }
-    }
-
-    /// Why the call ends that the token had let in.
-    pub(crate) fn ended(&self) -> Error {
-        match (&self.entry, &self.clock) {
-            (Some(entry), Some(clock)) if entry.expired(clock.now()) => expired(entry),
-            (Some(entry), _) => {
-                refused(format!("the token {:?} was taken back while the call ran", entry.name))
-            }
-            (None, _) => refused("the call has no token any more"),
-        }
-    }
+    /// Calls under way.
+    pub(super) calls: AtomicUsize,
+    /// As the file has them now.
+    pub(super) limits: watch::Sender<TokenLimits>,
 }
 
 impl Entry {
-    fn new(line: Line, over: CancellationToken) -> Arc<Self> {
-        Arc::new(Entry { name: line.name, digest: line.digest, expires: line.expires, over })
+    fn new(line: Line, shared: Option<Arc<Shared>>) -> Arc<Self> {
+        let Line { name, is_named, digest, expires, limits, token: _ } = line;
+        let shared = match shared {
+            Some(shared) => {
+                shared.limits.send_if_modified(|old| {
+                    let is_changed = *old != limits;
+                    *old = limits;
+                    is_changed
+                });
+                shared
+            }
+            None => Arc::new(Shared {
+                over: CancellationToken::new(),
+                calls: AtomicUsize::new(0),
+                limits: watch::Sender::new(limits),
+            }),
+        };
+        Arc::new(Entry { name, is_named, digest, expires, shared })
+    }
+
+    /// That of a login, which may do everything.
+    pub(super) fn of_login(name: &str, digest: [u8; 32], expires: Timestamp) -> Arc<Self> {
+        Arc::new(Entry {
+            name: name.to_owned(),
+            is_named: true,
+            digest,
+            expires: Some(expires),
+            shared: Arc::new(Shared {
+                over: CancellationToken::new(),
+                calls: AtomicUsize::new(0),
+                limits: watch::Sender::new(TokenLimits::default()),
+            }),
+        })
     }
 
     pub(super) fn expired(&self, now: Timestamp) -> bool {
@@ -98,7 +90,7 @@ impl Entry {
 impl Tokens {
     pub(super) fn open(path: PathBuf, clock: SharedClock) -> Result<Self, Error> {
         let lines = token_file::read(&path)?.into_iter();
-        let table = lines.map(|line| Entry::new(line, CancellationToken::new())).collect();
+        let table = lines.map(|line| Entry::new(line, None)).collect();
         Ok(Tokens { path, clock, table: RwLock::new(table) })
     }
 
@@ -107,15 +99,16 @@ impl Tokens {
         let old = self.table();
         let same = |line: &Line| {
             let found = old.iter().find(|entry| entry.digest == line.digest);
-            found.map(|entry| entry.over.clone()).filter(|over| !over.is_cancelled())
+            let shared = found.map(|entry| Arc::clone(&entry.shared));
+            shared.filter(|shared| !shared.over.is_cancelled())
         };
         let new = lines.into_iter().map(|line| {
-            let over = same(&line).unwrap_or_default();
-            Entry::new(line, over)
+            let shared = same(&line);
+            Entry::new(line, shared)
         });
         let new: Vec<Arc<Entry>> = new.collect();
         for entry in old.iter().filter(|old| !new.iter().any(|new| new.digest == old.digest)) {
-            entry.over.cancel();
+            entry.shared.over.cancel();
         }
         *self.table.write().unwrap_or_else(PoisonError::into_inner) = new;
         self.expire();
@@ -125,7 +118,7 @@ impl Tokens {
     pub(super) fn expire(&self) {
         let now = self.clock.now();
         for entry in self.table().iter().filter(|entry| entry.expired(now)) {
-            entry.over.cancel();
+            entry.shared.over.cancel();
         }
     }
 
@@ -174,7 +167,8 @@ pub(super) fn bearer(headers: &HeaderMap) -> Result<&[u8], Error> {
     }
 }
 
-fn expired(entry: &Entry) -> Error {
+/// The token was good until a while ago.
+pub(super) fn expired(entry: &Entry) -> Error {
     let time = entry.expires.and_then(|at| i64::try_from(at.as_micros()).ok());
     let time = time
         .and_then(chrono::DateTime::from_timestamp_micros)
@@ -183,14 +177,17 @@ fn expired(entry: &Entry) -> Error {
     refused(format!("the token {:?} has expired at {time}", entry.name))
 }
 
+/// No token that counts.
 pub(super) fn refused(message: impl Into<String>) -> Error {
     Error::new(Code::Unauthenticated, message)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::rights::Right;
     use super::*;
-    use sheaf_retry::ManualClock;
+    use futures::FutureExt as _;
+    use sheaf_retry::{ManualClock, Retryable as _};
     use std::time::Duration;
 
     const A: &str = "0123456789abcdef-a";
@@ -230,7 +227,7 @@ mod tests {
         assert!(tokens.authorize(&headers(&[format!("bearer  {B} ")])).is_ok());
         let text = |headers: &HeaderMap| {
             let error = tokens.authorize(headers).unwrap_err();
-            assert_eq!(sheaf_retry::Retryable::code(&error), Code::Unauthenticated);
+            assert_eq!(error.code(), Code::Unauthenticated);
             error.message().to_owned()
         };
         assert!(text(&HeaderMap::new()).contains("there is no token"));
@@ -251,7 +248,8 @@ mod tests {
         let (tokens, clock, folder) = tokens(&format!("{A}\nb {B} expires=1970-01-01T00:00:10Z\n"));
         let a = tokens.authorize(&bearer_of(A)).unwrap();
         let b = tokens.authorize(&bearer_of(B)).unwrap();
-        let over = |grant: &Grant| grant.entry.as_ref().unwrap().over.is_cancelled();
+        let over = |grant: &Grant| grant.is_over();
+        let why = |grant: &Grant| grant.clone().lost().now_or_never().unwrap();
         // The same token with a later end goes on.
         let later = format!("{A}\nb {B} expires=1970-01-01T00:00:20Z\n");
         tokens.replace(token_file::read(&write(&folder, &later)).unwrap());
@@ -261,11 +259,73 @@ mod tests {
         clock.advance(Duration::from_secs(5));
         tokens.expire();
         assert!(!over(&a) && over(&b));
-        assert!(b.ended().message().contains("has expired"), "{}", b.ended());
+        assert!(why(&b).message().contains("has expired"), "{}", why(&b));
         tokens.replace(token_file::read(&write(&folder, &format!("b {B}\n"))).unwrap());
         assert!(over(&a));
-        assert!(a.ended().message().contains("taken back"), "{}", a.ended());
+        assert!(why(&a).message().contains("taken back"), "{}", why(&a));
         // Renewed after it had expired: new calls are let in.
         assert!(!over(&tokens.authorize(&bearer_of(B)).unwrap()));
+    }
+
+    #[test]
+    fn a_changed_right_counts_at_once_and_ends_only_what_it_had_opened() {
+        let (tokens, _, folder) = tokens(&format!("a {A} allow=b:rw\n"));
+        let exchange = |text: &str| {
+            tokens.replace(token_file::read(&write(&folder, text)).unwrap());
+        };
+        let grant = || tokens.authorize(&bearer_of(A)).unwrap();
+        let (reads, writes) = (grant(), grant());
+        reads.require("b", Right::Read).unwrap();
+        writes.require("b", Right::Write).unwrap();
+        let denied = reads.require("b", Right::Change).unwrap_err();
+        assert_eq!(denied.code(), Code::PermissionDenied);
+        for part in ["\"a\"", "\"b\"", "lacks x", "allow=b:rw"] {
+            assert!(denied.message().contains(part), "{part} in {denied}");
+        }
+        let lost = |grant: &Grant| grant.clone().lost().now_or_never();
+        assert!(lost(&reads).is_none(), "what was refused is not lost later");
+        exchange(&format!("a {A} allow=b:r\n"));
+        let error = lost(&writes).unwrap();
+        assert_eq!(error.code(), Code::PermissionDenied);
+        assert!(error.message().contains("lacks w"), "{error}");
+        assert!(lost(&reads).is_none());
+        // Of calls under way and of new ones alike.
+        for grant in [&reads, &grant()] {
+            assert!(grant.require("b", Right::Write).is_err());
+        }
+        exchange(&format!("a {A}\n"));
+        for grant in [&reads, &grant()] {
+            grant.require("c", Right::Change).unwrap();
+        }
+        exchange(&format!("a {A} allow=b:r\n"));
+        assert!(lost(&reads).unwrap().message().contains("namespace \"c\""));
+    }
+
+    #[tokio::test]
+    async fn a_call_that_waits_hears_of_a_right_taken_back() {
+        let (tokens, _, folder) = tokens(&format!("a {A} allow=b:rw\n"));
+        let grant = tokens.authorize(&bearer_of(A)).unwrap();
+        grant.require("b", Right::Write).unwrap();
+        let mut lost = std::pin::pin!(grant.lost());
+        assert!(lost.as_mut().now_or_never().is_none());
+        tokens.replace(token_file::read(&write(&folder, &format!("a {A} allow=b:r\n"))).unwrap());
+        assert_eq!(lost.await.code(), Code::PermissionDenied);
+    }
+
+    #[test]
+    fn calls_of_one_token_are_counted_together_and_over_a_new_file() {
+        let (tokens, _, folder) = tokens(&format!("a {A} calls=2\n{B}\n"));
+        let grant = || tokens.authorize(&bearer_of(A)).unwrap();
+        let (one, two) = (grant().begin().unwrap(), grant().begin().unwrap());
+        assert_eq!(grant().begin().err(), Some(2));
+        assert!(tokens.authorize(&bearer_of(B)).unwrap().begin().is_ok());
+        drop(one);
+        tokens.replace(token_file::read(&write(&folder, &format!("a {A} calls=1\n"))).unwrap());
+        assert_eq!(grant().begin().err(), Some(1), "the other call goes on");
+        drop(two);
+        let again = grant().begin().unwrap();
+        assert!(grant().begin().is_err());
+        drop(again);
+        assert!(Grant::default().begin().is_ok());
     }
 }

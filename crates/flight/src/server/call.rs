@@ -1,6 +1,7 @@
 //! What happens to every call of a port, whichever service it is for.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ use tower::Service as _;
 use super::body::{CallBody, RequestBody};
 use super::deadline;
 use super::gate::{CallGuard, Gate};
+use crate::caller::Caller;
 use crate::error::{Error, invalid};
 use crate::middleware::AnswerHeaders;
 use crate::plain::{FLIGHT_SERVICE, MAX_HANDSHAKE};
@@ -50,19 +52,19 @@ impl CallService {
     /// Lets in who may call.
     async fn let_in(self, mut request: Request<Body>) -> Response<Body> {
         let path = request.uri().path().to_owned();
+        let peer = request.extensions().get::<TcpConnectInfo>().and_then(|info| info.remote_addr);
         let handshake = self.gate.handshake(&path, request.headers());
-        let grant = match self.gate.authorize(&path, request.headers_mut()) {
+        let grant = match self.gate.authorize(&path, request.headers_mut(), peer) {
             Ok(grant) => grant,
             Err(refusal) => return refuse(refusal),
         };
-        request.extensions_mut().insert(grant.clone());
         if let Some(handshake) = handshake {
             request.extensions_mut().insert(handshake);
             // Nobody knows yet who it is.
             request = request.map(|body| Body::new(Limited::new(body, MAX_HANDSHAKE)));
         }
         let mut headers = AnswerHeaders::default();
-        let mut response = self.admitted(&path, grant, request, &mut headers).await;
+        let mut response = self.admitted(&path, peer, grant, request, &mut headers).await;
         headers.put_on(response.headers_mut());
         response
     }
@@ -71,21 +73,22 @@ impl CallService {
     async fn admitted(
         mut self,
         path: &str,
+        peer: Option<SocketAddr>,
         grant: Grant,
-        request: Request<Body>,
+        mut request: Request<Body>,
         headers: &mut AnswerHeaders,
     ) -> Response<Body> {
-        let peer = request.extensions().get::<TcpConnectInfo>().and_then(|info| info.remote_addr);
-        let mut guard = match self.gate.admit(path, peer) {
-            Ok(guard) => guard,
+        let (mut guard, caller) = match self.gate.admit(path, peer, &grant) {
+            Ok(admitted) => admitted,
             Err(refusal) => return refuse(refusal),
         };
         if let Err(refusal) = guard.count(request.headers()).await {
             return refuse(refusal);
         }
+        request.extensions_mut().insert(caller.clone());
         let wait = deadline::of(request.headers());
         let request = self.watch(request);
-        let end = End { cut: self.gate.cut_token(), grant };
+        let end = End { cut: self.gate.cut_token(), caller };
         let clock = Arc::clone(&self.gate.core.clock);
         let over = async move {
             match wait {
@@ -178,7 +181,7 @@ fn refuse(error: Error) -> Response<Body> {
 #[derive(Clone)]
 pub(super) struct End {
     cut: CancellationToken,
-    grant: Grant,
+    caller: Caller,
 }
 
 impl End {
@@ -190,7 +193,7 @@ impl End {
                 Code::Draining,
                 "the server is shutting down and did not wait for this call",
             ),
-            error = self.grant.lapsed() => error,
+            error = self.caller.lost() => error,
         }
     }
 }

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures::stream::{self, Stream};
+use sheaf_retry::Code;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::OwnedSemaphorePermit;
@@ -15,11 +16,13 @@ use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::TcpConnectInfo;
 
+use super::audit::Refused;
 use super::authority::Authorities;
 use super::gate::Gate;
 use super::local::SocketFile;
 use super::places::Place;
 use super::windows::Share;
+use crate::error::Error;
 use crate::security::{Protocol, SecureStream};
 
 /// How long to wait when the system has no file descriptors left, instead of
@@ -66,6 +69,15 @@ struct Doors {
 enum Arrived {
     Network(TcpStream, SocketAddr),
     Local(UnixStream),
+}
+
+impl Arrived {
+    fn peer(&self) -> Option<SocketAddr> {
+        match self {
+            Arrived::Network(_, peer) => Some(*peer),
+            Arrived::Local(_) => None,
+        }
+    }
 }
 
 impl Doors {
@@ -121,14 +133,14 @@ pub(super) fn incoming(
             };
             let permit = Arc::clone(&gate.connections).try_acquire_owned().ok();
             if permit.is_none() && !gate.places.end_idlest() {
-                full(&gate);
+                full(&gate, arrived.peer());
                 continue;
             }
             let (gate, kill) = (Arc::clone(&gate), kill.clone());
             shaking.spawn(async move {
                 let permit = match permit {
                     Some(permit) => permit,
-                    None => left(&gate).await?,
+                    None => left(&gate, arrived.peer()).await?,
                 };
                 match arrived {
                     Arrived::Network(stream, peer) => shake(stream, peer, gate, kill, permit).await,
@@ -139,21 +151,24 @@ pub(super) fn incoming(
     })
 }
 
-fn full(gate: &Gate) {
+/// Tells of one over the limit, which is closed.
+fn full(gate: &Gate, peer: Option<SocketAddr>) {
     gate.core.metrics.rejected("connections");
     let limit = gate.core.limits.max_connections;
-    tracing::warn!(limit, "max_connections reached, connection closed");
+    let text = format!("{limit} connections are open, max_connections allows no more");
+    let who = Refused { method: "connect", peer, ..Refused::default() };
+    gate.audit.refused(who, &Error::new(Code::Overloaded, text));
 }
 
 /// The place of a connection that was told to leave.
-async fn left(gate: &Gate) -> Option<OwnedSemaphorePermit> {
+async fn left(gate: &Gate, peer: Option<SocketAddr>) -> Option<OwnedSemaphorePermit> {
     let permit = tokio::select! {
         biased;
         permit = Arc::clone(&gate.connections).acquire_owned() => permit.ok(),
         () = gate.core.clock.sleep(2 * LEAVE_TIME) => None,
     };
     if permit.is_none() {
-        full(gate);
+        full(gate, peer);
     }
     permit
 }

@@ -13,14 +13,17 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 
+use super::audit::{Audit, Refused};
 use super::places::Places;
+use super::services::Services;
 use super::windows::Windows;
 use crate::budget::Charge;
+use crate::caller::Caller;
 use crate::error::Error;
 use crate::middleware::{AnswerHeaders, Middleware};
 use crate::plain::Handshake;
 use crate::router::{Core, FlightRouter};
-use crate::security::{Grant, Security, TOKEN_HEADER};
+use crate::security::{CallSlot, Grant, Security, TOKEN_HEADER};
 use crate::wire::context;
 
 /// Flight's Handshake, by its path.
@@ -53,6 +56,8 @@ pub(super) struct Gate {
     middleware: Vec<Arc<dyn Middleware>>,
     /// Methods known by name: only they become metric labels.
     methods: BTreeSet<String>,
+    services: Services,
+    pub(super) audit: Arc<Audit>,
     pub(super) connections: Arc<Semaphore>,
     pub(super) places: Arc<Places>,
     pub(super) windows: Arc<Windows>,
@@ -81,6 +86,7 @@ impl Gate {
     pub(super) fn new(
         core: &Arc<Core>,
         methods: Vec<String>,
+        services: Services,
         security: Security,
         middleware: Vec<Arc<dyn Middleware>>,
     ) -> Self {
@@ -89,6 +95,8 @@ impl Gate {
             security,
             middleware,
             methods: methods.into_iter().collect(),
+            services,
+            audit: Arc::new(Audit::new(Arc::clone(&core.clock))),
             connections: Arc::new(Semaphore::new(
                 core.limits.max_connections.min(Semaphore::MAX_PERMITS),
             )),
@@ -119,7 +127,12 @@ impl Gate {
     /// What lets a call in; health needs nothing, so that whoever starts and
     /// stops servers can ask for it, and a handshake is what a token is had by.
     /// The token goes no further than this.
-    pub(super) fn authorize(&self, path: &str, headers: &mut HeaderMap) -> Result<Grant, Error> {
+    pub(super) fn authorize(
+        &self,
+        path: &str,
+        headers: &mut HeaderMap,
+        peer: Option<SocketAddr>,
+    ) -> Result<Grant, Error> {
         let is_handshake = path == HANDSHAKE && self.security.logins().is_some();
         let checked = match is_handshake || path.starts_with("/grpc.health.v1.Health/") {
             true => Ok(Grant::default()),
@@ -128,7 +141,9 @@ impl Gate {
         headers.remove(AUTHORIZATION);
         headers.remove(TOKEN_HEADER);
         checked.inspect_err(|error| {
-            self.core.metrics.ended(&self.label(path), error.code().as_str());
+            let method = self.label(path);
+            self.core.metrics.ended(&method, error.code().as_str());
+            self.audit.refused(Refused { method: &method, peer, ..Refused::default() }, error);
         })
     }
 
@@ -154,11 +169,33 @@ impl Gate {
         self.middleware.iter().try_for_each(|one| one.begin(&method, &context, answer))
     }
 
-    /// Lets a call in, or says why not.
+    /// Lets a call in, or says why not: within the limits of the server and of
+    /// its token, and with the rights that its service needs.
     pub(super) fn admit(
         self: &Arc<Self>,
         path: &str,
         peer: Option<SocketAddr>,
+        grant: &Grant,
+    ) -> Result<(CallGuard, Caller), Error> {
+        let mut guard = self.place(path, peer, grant)?;
+        let method = guard.method.clone();
+        let caller = Caller::new(method, peer, grant.clone(), Arc::clone(&self.audit));
+        let refused = caller.require(self.services.need(path)).err();
+        match refused {
+            None => Ok((guard, caller)),
+            Some(error) => {
+                guard.end(error.code().as_str());
+                Err(error)
+            }
+        }
+    }
+
+    /// A place among the calls under way.
+    fn place(
+        self: &Arc<Self>,
+        path: &str,
+        peer: Option<SocketAddr>,
+        grant: &Grant,
     ) -> Result<CallGuard, Error> {
         let background = path.starts_with("/grpc.health.") || path.starts_with("/grpc.reflection.");
         let method = self.label(path);
@@ -178,11 +215,23 @@ impl Gate {
                 self.full("calls_per_peer", "max_calls_per_peer", limits.max_calls_per_peer)
             })
         };
-        if let Some(refusal) = refusal {
-            drop(state);
-            self.core.metrics.ended(&method, refusal.code().as_str());
-            return Err(refusal);
-        }
+        let slot = match refusal {
+            Some(refusal) => Err(refusal),
+            None => grant.begin().map_err(|limit| self.full_of_token(limit)),
+        };
+        let slot = match slot {
+            Ok(slot) => slot,
+            Err(refusal) => {
+                drop(state);
+                self.core.metrics.ended(&method, refusal.code().as_str());
+                if refusal.code() != Code::Draining {
+                    let token = grant.name();
+                    let who = Refused { method: &method, peer, token, namespace: None };
+                    self.audit.refused(who, &refusal);
+                }
+                return Err(refusal);
+            }
+        };
         let id = state.next;
         state.next += 1;
         let since = self.core.clock.elapsed();
@@ -193,7 +242,7 @@ impl Gate {
         drop(state);
         self.core.metrics.active.inc();
         let charge = Charge::new(self.core.memory.budget());
-        Ok(CallGuard { gate: Arc::clone(self), id, method, code: None, charge })
+        Ok(CallGuard { gate: Arc::clone(self), id, method, code: None, charge, _slot: slot })
     }
 
     fn full(&self, label: &'static str, field: &str, limit: usize) -> Error {
@@ -203,6 +252,15 @@ impl Gate {
             format!("{limit} calls are under way, {field} allows no more; try again"),
         )
         .with_retry_after(FULL_RETRY)
+    }
+
+    fn full_of_token(&self, limit: usize) -> Error {
+        self.core.metrics.rejected("calls_per_token");
+        let text = format!(
+            "{limit} calls are under way with this token, calls= of its line in the token file \
+             allows no more; try again"
+        );
+        Error::new(Code::Overloaded, text).with_retry_after(FULL_RETRY)
     }
 
     /// Refuses new calls from now on.
@@ -271,6 +329,8 @@ pub(super) struct CallGuard {
     code: Option<String>,
     /// Memory of the call itself.
     charge: Charge,
+    /// Of its token.
+    _slot: CallSlot,
 }
 
 impl CallGuard {

@@ -18,12 +18,12 @@ use tonic::transport::server::TcpConnectInfo;
 use super::incoming::{Failure, Incoming};
 use super::outgoing::Outgoing;
 use super::{PREFIX, Sending, framed};
+use crate::caller::Caller;
 use crate::error::{Error, invalid};
 use crate::fallback::PutResults;
 use crate::handler::{CallContext, MessageStream};
 use crate::plain::{FLIGHT_SERVICE, asked};
 use crate::router::{Asked, FlightRouter};
-use crate::security::Grant;
 use crate::server::trailers;
 use crate::status::inbound;
 
@@ -92,14 +92,15 @@ async fn answer(router: &FlightRouter, call: Data, request: Request<Body>) -> Re
     }
 }
 
-/// Peer, headers, session and identity of a call.
+/// Peer, headers, session and token of a call.
 pub(crate) fn context(
     router: &FlightRouter,
     headers: &HeaderMap,
     extensions: &Extensions,
 ) -> CallContext {
     let peer = extensions.get::<TcpConnectInfo>().and_then(|info| info.remote_addr);
-    let identity = extensions.get::<Grant>().and_then(Grant::name).map(str::to_owned);
+    let caller = extensions.get::<Caller>().cloned().unwrap_or_default();
+    let identity = caller.name().map(str::to_owned);
     let headers: Vec<(String, String)> = headers
         .iter()
         .filter(|(name, _)| !name.as_str().ends_with("-bin"))
@@ -108,7 +109,8 @@ pub(crate) fn context(
         })
         .collect();
     let session = router.session_of(&headers);
-    CallContext { peer, headers, session, identity, core: Arc::downgrade(&router.core) }
+    let core = Arc::downgrade(&router.core);
+    CallContext { peer, headers, session, identity, caller, core }
 }
 
 /// gRPC's own compression is not offered, so nobody should use it.

@@ -92,7 +92,8 @@ pub const SETTINGS: &[Setting] = &[
         "token-file",
         "FILE",
         "",
-        "Tokens that are accepted, one a line: [NAME] TOKEN [expires=TIME]",
+        "Tokens that are accepted, one a line: [NAME] TOKEN [expires=TIME] \
+         [allow=NAMESPACE:RIGHTS,…] [calls=N] [quota=SIZE]",
     ),
     Setting::new(
         "client-token-file",

@@ -10,6 +10,7 @@ use sheaf_terminal::{counted, rfc3339};
 use super::check::Check;
 use super::disk::Failed;
 use crate::config::SecurityConfig;
+use crate::serve::NAMESPACES;
 
 /// A certificate or token that ends sooner is to be exchanged now.
 const SOON: Duration = Duration::from_secs(14 * 86_400);
@@ -93,10 +94,10 @@ impl SecurityFacts {
                         Code::FailedPrecondition => {
                             check.advise("run the command that the message names")
                         }
-                        _ => check.advise(
-                            "write one token a line: [NAME] TOKEN [expires=TIME]; `openssl rand \
-                             -hex 32` makes one",
-                        ),
+                        _ => check.advise(format!(
+                            "write one token a line: {}; `openssl rand -hex 32` makes one",
+                            TokenFacts::FORM
+                        )),
                     }
                 }
             });
@@ -163,10 +164,24 @@ fn accepted(path: &Path, found: &[TokenFacts], now: Timestamp) -> Check {
     } else if !soon.is_empty() {
         let text = format!("{text}, within 14 days expire: {}", soon.join(", "));
         Check::warning(name, text, "hand out new ones now, then take the old ones out")
+    } else if let Some((token, namespace)) = nowhere(found) {
+        let text = format!("{text}; allow= of {token} names {namespace}, which is nowhere here");
+        let action = format!("write one of {}, or *", NAMESPACES.join(", "));
+        Check::warning(name, text, action)
     } else {
         Check::ok(name, text)
     };
-    check.figure("tokens", found.len()).figure("expired", expired.len())
+    let limited = found.iter().filter(|one| !one.may_do_all).count();
+    let check = check.figure("tokens", found.len()).figure("expired", expired.len());
+    check.figure("limited", limited)
+}
+
+/// The first token with a right in a namespace that no server of this build has.
+fn nowhere(found: &[TokenFacts]) -> Option<(&str, &str)> {
+    found.iter().find_map(|one| {
+        let mut named = one.namespaces.iter().map(String::as_str);
+        Some((one.name.as_str(), named.find(|name| !NAMESPACES.contains(name))?))
+    })
 }
 
 fn sent(path: &Path, found: &[TokenFacts], now: Timestamp) -> Check {
@@ -224,8 +239,15 @@ mod tests {
 
     #[test]
     fn tokens_that_have_expired_are_named_and_not_shown() {
-        let token =
-            |name: &str, expires| TokenFacts { name: name.to_owned(), expires, can_be_sent: true };
+        let token = |name: &str, expires| TokenFacts {
+            name: name.to_owned(),
+            expires,
+            can_be_sent: true,
+            may_do_all: true,
+            namespaces: Vec::new(),
+            calls: None,
+            quota_bytes: None,
+        };
         let (past, future) = (Some(Timestamp::EPOCH), Some(now().plus(DAY)));
         let of = |found: &[TokenFacts]| accepted(Path::new("t"), found, now());
         assert_eq!(of(&[token("a", None)]).verdict, Verdict::Ok);
@@ -233,6 +255,15 @@ mod tests {
         assert!(check.verdict == Verdict::Warning && check.found.contains("expired: old"));
         assert!(of(&[token("a", future)]).found.contains("14 days"));
         assert_eq!(of(&[token("old", past)]).verdict, Verdict::Problem);
+        let limited = |namespace: &str| {
+            let namespaces = vec![namespace.to_owned()];
+            TokenFacts { may_do_all: false, namespaces, ..token("ci", None) }
+        };
+        let check = of(&[token("a", None), limited("batches")]);
+        assert_eq!((check.verdict, &check.figures["limited"]), (Verdict::Ok, &1.into()));
+        let check = of(&[limited("batch")]);
+        assert!(check.found.contains("allow= of ci names batch,"), "{check:?}");
+        assert!(check.verdict == Verdict::Warning && check.action.contains("batches"));
         let of = |found: &[TokenFacts]| sent(Path::new("t"), found, now()).verdict;
         assert_eq!(of(&[token("old", past), token("a", None)]), Verdict::Ok);
         assert_eq!(of(&[token("old", past)]), Verdict::Problem);

@@ -195,6 +195,12 @@ impl PeerFacts {
                  next refuses"
             )));
         }
+        if let Some(Err((Code::PermissionDenied, why))) = &answers.coordinator {
+            let check = Check::problem(name, Code::PermissionDenied, why.clone());
+            return Some(check.advise(
+                "have coordinator:rx added to allow= of that token in the server's token file",
+            ));
+        }
         if let Some(Err((code, why))) = &answers.coordinator {
             let text = format!("no coordinator answers at {address}: {why}");
             let check = Check::problem(name, *code, text);

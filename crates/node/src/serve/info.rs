@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use sheaf_flight::{ActionHandler, CallContext, Error, invalid};
+use sheaf_flight::{ActionHandler, CallContext, Error, Need, Right, invalid};
 use sheaf_retry::{Code, SharedClock};
 use sheaf_terminal::rfc3339;
 
@@ -37,6 +37,9 @@ pub struct ServerInfo {
     #[serde(default)]
     pub coordinator: String,
 }
+
+/// Where a token needs the right to read for it.
+pub(super) const NAMESPACE: &str = "server";
 
 /// Name of the action.
 pub(crate) const SERVER_INFO: &str = "ServerInfo";
@@ -82,6 +85,10 @@ struct Nothing {}
 impl ActionHandler for InfoActions {
     fn actions(&self) -> Vec<(&'static str, &'static str)> {
         vec![(SERVER_INFO, "Version, mode, time of day and formats of the server, as JSON")]
+    }
+
+    fn needs(&self, _action: &str) -> Need {
+        Need::One(NAMESPACE, Right::Read)
     }
 
     async fn call(&self, _: &CallContext, action: &str, body: Bytes) -> Result<Vec<Bytes>, Error> {

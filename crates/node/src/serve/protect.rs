@@ -1,12 +1,15 @@
 //! One security for all ports of a process.
 
-use sheaf_flight::{ClientConfig, Protocol, Security};
-use sheaf_retry::SharedClock;
-use sheaf_telemetry::{AdminServer, Health, Protection, SharedRegistry};
+use sheaf_flight::{Audit, ClientConfig, Protocol, Right, Security};
+use sheaf_retry::{Code, Retryable as _, SharedClock};
+use sheaf_telemetry::{AdminServer, Health, Protection, Refusal, SharedRegistry};
 use tokio::net::TcpListener;
 
 use super::error::Error;
 use crate::config::Config;
+
+/// Where a token needs the right to read for the admin port.
+pub(super) const NAMESPACE: &str = "admin";
 
 /// Reads certificates and tokens.
 pub(super) fn open(config: &Config, clock: &SharedClock) -> Result<Security, Error> {
@@ -20,12 +23,14 @@ pub(super) fn serve_admin(
     registry: &SharedRegistry,
     health: &Health,
     security: &Security,
+    clock: &SharedClock,
 ) -> Result<AdminServer, Error> {
     let (registry, health) = (registry.clone(), health.clone());
-    Ok(AdminServer::start_protected(listener, registry, health, protection(security))?)
+    Ok(AdminServer::start_protected(listener, registry, health, protection(security, clock))?)
 }
 
-fn protection(security: &Security) -> Protection {
+fn protection(security: &Security, clock: &SharedClock) -> Protection {
+    let audit = Audit::new(clock.clone());
     let (accepting, asking) = (security.clone(), security.clone());
     Protection::new(
         move |stream| {
@@ -40,9 +45,12 @@ fn protection(security: &Security) -> Protection {
                 }
             })
         },
-        move |headers| {
-            let granted = asking.authorize(headers);
-            granted.map(|_| ()).map_err(|error| error.message().to_owned())
+        move |path, headers| {
+            let let_in = audit.authorize(&asking, headers, path, (NAMESPACE, Right::Read));
+            let_in.map_err(|error| match error.code() {
+                Code::PermissionDenied => Refusal::Forbidden(error.message().to_owned()),
+                _ => Refusal::Unauthenticated(error.message().to_owned()),
+            })
         },
     )
 }

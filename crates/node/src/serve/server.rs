@@ -7,7 +7,7 @@ use std::time::Duration;
 use sheaf_coordinator::Coordinator;
 use sheaf_flight::{LocalListener, Security, SegmentServer, ServerHandle};
 use sheaf_retry::{RetryPolicy, SharedClock};
-use sheaf_rpc::Waits;
+use sheaf_rpc::{CoordinatorService, Waits};
 use sheaf_store::{FlightClient, PayloadOwner, SharedMemory, Store, Unowned, check_data_format};
 use sheaf_telemetry::{AdminServer, Health, SharedRegistry, Status};
 use sheaf_worker::{CoordinatorOwner, LocalPayloads, Worker};
@@ -107,7 +107,7 @@ impl Server {
         let security = protect::open(&config, &clock)?;
         let (registry, health) = (SharedRegistry::default(), Health::new());
         // From here on the admin port says that the server is starting.
-        let admin = protect::serve_admin(ports.admin, &registry, &health, &security)?;
+        let admin = protect::serve_admin(ports.admin, &registry, &health, &security, &clock)?;
         let locations = locations::own(&config, ports.flight.local_addr());
         let mut parts = open(&config, &clock, locations).await?;
         let segments = ports.segments.map(|listener| hand_over(&mut parts, listener, &clock));
@@ -122,7 +122,11 @@ impl Server {
                 Backend::Embedded | Backend::Valkey(_) | Backend::Absent => service,
             };
             server = server
-                .add_service(service.into_server())
+                .add_service_in(
+                    CoordinatorService::NAMESPACE,
+                    CoordinatorService::READS,
+                    service.into_server(),
+                )
                 .descriptors(sheaf_proto::FILE_DESCRIPTOR_SET);
         }
         let local_uri = ports.local.as_ref().map(LocalListener::uri);

@@ -128,7 +128,7 @@ impl RemoteWorkers {
         let worker = Arc::new(worker);
         let stop = CancellationToken::new();
         let guard = stop.clone().drop_guard();
-        let admin = protect::serve_admin(admin, &registry, &health, &security)?;
+        let admin = protect::serve_admin(admin, &registry, &health, &security, &clock)?;
         // An unreachable server is waited for: it shows in the health, not here.
         let pulse = Pulse::follow(coordinator, clock.clone(), stop.clone());
         health.register("coordinator", move || pulse.status());

@@ -121,6 +121,9 @@ pub struct PayloadRecord {
     /// them; `bytes` and `checksum` are of what was put. Version 2.
     #[prost(uint64, tag = "12")]
     pub stored_bytes: u64,
+    /// Name of the token that it was put with; empty where there was none.
+    #[prost(string, tag = "13")]
+    pub put_by: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct MessageRecord {

@@ -2,10 +2,10 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use sheaf_flight::{ActionHandler, CallContext, Error};
+use sheaf_flight::{ActionHandler, CallContext, Error, Need};
 use sheaf_retry::Code;
 
-use super::ACTIONS;
+use super::{ACTIONS, needs};
 
 /// Refuses every action of a coordinator as `failed_precondition`, and says
 /// what to do: a client that asks the wrong server learns more than that the
@@ -17,6 +17,10 @@ pub struct NoCoordinator;
 impl ActionHandler for NoCoordinator {
     fn actions(&self) -> Vec<(&'static str, &'static str)> {
         ACTIONS.iter().map(|(name, _)| (*name, "this server has no coordinator")).collect()
+    }
+
+    fn needs(&self, action: &str) -> Need {
+        needs(action)
     }
 
     async fn call(

@@ -3,10 +3,11 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use sheaf_flight::{ActionHandler, CallContext, Error, invalid};
+use sheaf_flight::{ActionHandler, CallContext, Error, Need, Right, invalid};
 use sheaf_proto::BatchId;
 use sheaf_retry::Code;
 
+use super::NAMESPACE;
 use crate::store::Store;
 
 /// Serves `StoreStats`, `DeleteBatch`, `PinBatch` and `UnpinBatch`.
@@ -64,6 +65,11 @@ impl ActionHandler for StoreActions {
             ("PinBatch", "Keeps a payload whatever its age: {\"batch_id\"}"),
             ("UnpinBatch", "Lets a payload expire again: {\"batch_id\"}"),
         ]
+    }
+
+    fn needs(&self, action: &str) -> Need {
+        let right = if action == "StoreStats" { Right::Read } else { Right::Change };
+        Need::One(NAMESPACE, right)
     }
 
     async fn call(

@@ -9,7 +9,7 @@ use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use sheaf_flight::{
     COMPRESSION, CallContext, Descriptor, EndpointEntry, Error, FlightEntry, Handler, Message,
-    MessageStream, SAME_CONNECTION, invalid,
+    MessageStream, Right, SAME_CONNECTION, invalid,
 };
 use sheaf_proto::BatchId;
 use sheaf_retry::{Code, Retryable as _, Throttle};
@@ -18,12 +18,16 @@ use super::shared::SharedMemory;
 use super::ticket::Ticket;
 use crate::disk::crc_of;
 use crate::metrics::is_ours;
-use crate::options::{Filter, PutOptions};
+use crate::options::{Filter, PutBy, PutOptions};
 use crate::payload::{Durability, PayloadInfo};
 use crate::store::Store;
 
 /// First element of the paths and tickets of payloads.
 pub const NAMESPACE: &str = "batches";
+
+/// Where a token needs the right to change for a put that registers, as for any
+/// other way to register: the namespace of the coordinator.
+const COORDINATOR: &str = "coordinator";
 
 /// Refused puts that are logged in a second; the others are counted.
 const REFUSALS: u32 = 20;
@@ -49,6 +53,10 @@ const PAGE: usize = 1_000;
 /// header and body as they are, without the frame around them. A message that
 /// was put with `app_metadata` comes with that, unchanged, and without a
 /// checksum.
+///
+/// What is put counts for the caller's token by its name, and against the quota
+/// that this has. A put that registers needs the right to change in the
+/// namespace `coordinator` besides.
 ///
 /// With `sheaf-shared-memory: true` the endpoint of a GetFlightInfo names, after
 /// the connection itself, where a program of this machine gets the payload as
@@ -95,9 +103,12 @@ impl StoreHandler {
     }
 
     /// Whoever runs the server is to know that there is no room, or that it fails.
-    fn refused(&self, id: Option<&BatchId>, error: crate::Error) -> Error {
+    fn refused(&self, context: &CallContext, id: Option<&BatchId>, error: crate::Error) -> Error {
         let is_told = is_ours(&error) || error.code() == Code::MemoryFull;
         let error = Error::from(error);
+        if error.code() == Code::QuotaFull {
+            context.refused(NAMESPACE, &error);
+        }
         if is_told {
             self.warn(id, &error);
         }
@@ -140,6 +151,7 @@ fn entry(store: &Store, info: PayloadInfo) -> FlightEntry {
         "schema_fingerprint": info.schema_fingerprint,
         "messages": info.messages,
         "durability": info.durability,
+        "put_by": info.put_by.as_deref(),
     });
     FlightEntry {
         path: vec![NAMESPACE.to_owned(), info.id.to_string()],
@@ -185,6 +197,12 @@ fn with_checksum(mut message: Message) -> Message {
     message
 }
 
+/// In whose name a caller puts.
+fn owner(context: &CallContext) -> Option<PutBy> {
+    let name = context.owner()?.into();
+    Some(PutBy { name, quota_bytes: context.quota_bytes() })
+}
+
 /// The id in a path; `None` for the namespace alone.
 fn named(descriptor: &Descriptor) -> Result<Option<BatchId>, Error> {
     match descriptor.path.as_slice() {
@@ -206,8 +224,12 @@ impl Handler for StoreHandler {
     ) -> Result<Bytes, Error> {
         let id = named(&descriptor)?;
         let options = self.put_options(context)?;
-        let put = Box::pin(self.store.put(id.clone(), messages, options)).await;
-        let receipt = put.map_err(|error| self.refused(id.as_ref(), error))?;
+        if options.register {
+            context.require(COORDINATOR, Right::Change)?;
+        }
+        let put = self.store.put_by(id.clone(), messages, options, owner(context));
+        let receipt =
+            Box::pin(put).await.map_err(|error| self.refused(context, id.as_ref(), error))?;
         serde_json::to_vec(&receipt)
             .map(Bytes::from)
             .map_err(|error| Error::new(Code::Internal, format!("no receipt: {error}")))

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use sheaf_retry::Timestamp;
 
+use super::ledger::Share;
 use crate::budget::Held;
 use crate::disk::MappedFile;
 use crate::kept::Kept;
@@ -64,6 +65,9 @@ pub(crate) struct Entry {
     /// Whether the file's checksums were compared.
     pub(crate) verified: AtomicBool,
     place: Mutex<Place>,
+    /// Its bytes count for whoever put it for as long as it is here; readers
+    /// hold its messages and not this.
+    _share: Option<Share>,
     /// Memory of a large schema.
     _schema_held: Held,
 }
@@ -73,7 +77,7 @@ impl Entry {
         info: PayloadInfo,
         place: Place,
         replaced: bool,
-        schema_held: Held,
+        (schema_held, share): (Held, Option<Share>),
     ) -> Arc<Self> {
         Arc::new(Entry {
             replaced_dictionaries: replaced,
@@ -83,6 +87,7 @@ impl Entry {
             due_at: AtomicU64::new(0),
             verified: AtomicBool::new(false),
             place: Mutex::new(place),
+            _share: share,
             _schema_held: schema_held,
             info,
         })

@@ -158,10 +158,11 @@ mod tests {
                 durability: crate::Durability::Memory,
                 created_at: at,
                 used_at: at,
+                put_by: None,
             };
             let account = crate::budget::Account::new(crate::Budget::new(1), None);
             let held = crate::budget::Held::new(&account);
-            let entry = Entry::new(info, Default::default(), false, held);
+            let entry = Entry::new(info, Default::default(), false, (held, None));
             state.schedule(&entry, at);
         }
         assert!(state.cold.len() <= SLACK && state.deadlines.len() <= SLACK);

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use sheaf_flight::Message;
 use sheaf_flight::ipc::{Compression, Kind, StreamValidator};
-use sheaf_proto::storage::v1::PayloadRecord;
 
+use super::ledger::Share;
 use super::memory::Movable;
 use super::recode::Shrinker;
 use super::spill::Reserved;
@@ -38,6 +38,11 @@ pub(crate) struct Intake {
     /// Room on disk for what was written, given back after the file is gone.
     reserved: Reserved,
     schema: Bytes,
+    /// Of who puts it, where that is counted.
+    share: Option<Share>,
+    /// Bytes that are not reserved before the end: the name is taken, most
+    /// likely by the same.
+    unreserved: u64,
 }
 
 /// What is known of a stream once it is over.
@@ -60,10 +65,11 @@ pub(crate) struct Taken {
     pub(crate) held: Held,
     pub(crate) writer: Option<FileWriter>,
     pub(crate) reserved: Reserved,
+    pub(crate) share: Option<Share>,
 }
 
 impl Intake {
-    pub(crate) fn new(inner: &Arc<Inner>, compression: Compression) -> Self {
+    pub(crate) fn new(inner: &Arc<Inner>, compression: Compression, share: Option<Share>) -> Self {
         let bounds = inner.options.bounds.clone();
         Intake {
             shrinker: Shrinker::new(compression, bounds.clone()),
@@ -76,7 +82,15 @@ impl Intake {
             writer: None,
             reserved: Reserved::new(inner),
             schema: Bytes::new(),
+            share,
+            unreserved: 0,
         }
+    }
+
+    /// The name is taken by so many bytes: a put of the same takes no room, and
+    /// is not refused for want of it.
+    pub(crate) fn may_repeat(&mut self, bytes: u64) {
+        self.unreserved = bytes;
     }
 
     /// The next message of the stream.
@@ -84,6 +98,10 @@ impl Intake {
         let outline = self.validator.check(&message)?;
         let message = compact(message);
         self.content.add(&message);
+        let bytes = self.content.bytes();
+        if let Some(share) = self.share.as_mut().filter(|_| bytes > self.unreserved) {
+            share.reach(bytes)?;
+        }
         if outline.kind == Kind::Schema {
             self.schema = Bytes::copy_from_slice(&message.header);
         }
@@ -173,25 +191,8 @@ impl Intake {
             messages: self.validator.messages() - 1,
             replaced: self.validator.has_replacement(),
         };
-        let Intake { waiting: messages, held, writer, reserved, .. } = self;
-        Ok(Taken { summary, messages, held, writer, reserved })
-    }
-}
-
-impl Summary {
-    pub(crate) fn record(&self, id: &str, created_at: u64) -> PayloadRecord {
-        let (version, stored_bytes) = recorded(self.bytes, self.stored_bytes);
-        PayloadRecord {
-            version,
-            id: id.to_owned(),
-            rows: self.rows,
-            bytes: self.bytes,
-            stored_bytes,
-            checksum: self.checksum.clone(),
-            schema_fingerprint: self.schema_fingerprint.clone(),
-            created_at,
-            ..PayloadRecord::default()
-        }
+        let Intake { waiting: messages, held, writer, reserved, share, .. } = self;
+        Ok(Taken { summary, messages, held, writer, reserved, share })
     }
 }
 

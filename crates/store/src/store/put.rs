@@ -8,11 +8,12 @@ use sheaf_proto::BatchId;
 
 use super::entry::{Entry, Place, Resident, Stored};
 use super::intake::{Intake, Taken};
+use super::ledger::Share;
 use super::{Inner, Store, room};
 use crate::budget::Held;
 use crate::disk::Checked;
 use crate::error::Error;
-use crate::options::{PutOptions, PutReceipt};
+use crate::options::{PutBy, PutOptions, PutReceipt};
 use crate::payload::{Durability, PayloadInfo};
 
 impl Store {
@@ -38,9 +39,26 @@ impl Store {
         messages: MessageStream,
         options: PutOptions,
     ) -> Result<PutReceipt, Error> {
+        self.put_by(id, messages, options, None).await
+    }
+
+    /// As [`Store::put`], in the name of `by`: what is received counts for it
+    /// from the first message on, so that puts at the same time do not exceed
+    /// its quota together. A put of what is there already takes nothing of it,
+    /// in whosever name that was put.
+    ///
+    /// # Errors
+    /// As [`Store::put`]; [`Error::QuotaFull`].
+    pub async fn put_by(
+        &self,
+        id: Option<BatchId>,
+        messages: MessageStream,
+        options: PutOptions,
+        by: Option<PutBy>,
+    ) -> Result<PutReceipt, Error> {
         let inner = &self.inner;
         let start = inner.clock.elapsed();
-        let result = self.put_unmetered(id, messages, options).await;
+        let result = self.put_unmetered(id, messages, options, by).await;
         match &result {
             Ok(receipt) if receipt.created => {
                 inner.metrics.puts.inc();
@@ -58,11 +76,18 @@ impl Store {
         result
     }
 
+    /// Bytes of payloads that count for the name of a token, those on their way
+    /// in among them.
+    pub fn bytes_put_by(&self, name: &str) -> u64 {
+        self.inner.ledger.of(name)
+    }
+
     async fn put_unmetered(
         &self,
         id: Option<BatchId>,
         mut messages: MessageStream,
         options: PutOptions,
+        by: Option<PutBy>,
     ) -> Result<PutReceipt, Error> {
         let inner = &self.inner;
         inner.check_open()?;
@@ -71,7 +96,11 @@ impl Store {
         }
         let id = id.unwrap_or_else(|| BatchId::generate(inner.now().as_millis()));
         let compression = options.compression.unwrap_or(inner.options.compression);
-        let mut intake = Intake::new(inner, compression);
+        let share = by.map(|by| Share::new(&inner.ledger, by));
+        let mut intake = Intake::new(inner, compression, share);
+        if let Some(entry) = inner.index.get(&id) {
+            intake.may_repeat(entry.as_put().bytes);
+        }
         loop {
             tokio::select! {
                 message = messages.next() => match message {
@@ -101,7 +130,7 @@ impl Store {
 async fn publish(
     inner: Arc<Inner>,
     id: BatchId,
-    taken: Taken,
+    mut taken: Taken,
     durability: Durability,
 ) -> Result<(PutReceipt, PayloadInfo), Error> {
     let (_claim, existing) = inner.index.claim(&id).await;
@@ -111,6 +140,10 @@ async fn publish(
     }
     let now = inner.now();
     let summary = taken.summary.clone();
+    let mut share = taken.share.take();
+    if let Some(share) = &mut share {
+        share.reach(summary.bytes)?;
+    }
     let info = PayloadInfo {
         id: id.clone(),
         rows: summary.rows,
@@ -123,6 +156,7 @@ async fn publish(
         durability,
         created_at: now,
         used_at: now,
+        put_by: share.as_ref().map(|share| Arc::clone(share.name())),
     };
     let replaced = summary.replaced;
     let mut schema_held = Held::new(&inner.account);
@@ -133,7 +167,7 @@ async fn publish(
         }
     }
     let place = store(&inner, &info, taken, durability).await?;
-    let entry = Entry::new(info.clone(), place, replaced, schema_held);
+    let entry = Entry::new(info.clone(), place, replaced, (schema_held, share));
     inner.insert(id, entry);
     Ok((receipt(&info, true), info))
 }
@@ -171,7 +205,7 @@ async fn store(
     taken: Taken,
     durability: Durability,
 ) -> Result<Place, Error> {
-    let Taken { summary, messages, held, writer, reserved } = taken;
+    let Taken { summary, messages, held, writer, reserved, share: _ } = taken;
     if durability == Durability::Memory && writer.is_none() {
         let memory = Some(resident(messages, held));
         return Ok(Place { memory, ..Place::default() });
@@ -179,10 +213,9 @@ async fn store(
     let durable = durability == Durability::Disk;
     // What was written on before is not in memory any more.
     let whole = writer.is_none();
-    let record = summary.record(info.id.as_str(), info.created_at.as_micros());
     let new = super::spill::NewFile {
         id: info.id.clone(),
-        record,
+        record: super::spill::record_of(info),
         schema: summary.schema,
         replaced: summary.replaced,
         durable,

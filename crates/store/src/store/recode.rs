@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use sheaf_flight::ipc::{Bounds, Compression, Recoder, compression_of, unfolded_bytes};
 use sheaf_flight::{Message, MessageStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::read::KeptStream;
 use super::{Inner, memory};
@@ -87,7 +87,8 @@ pub(super) fn recoded(inner: &Arc<Inner>, messages: KeptStream, wanted: &Bodies)
     };
     let held = || Held::new(&inner.unfolding);
     let made = [held(), held()];
-    let reader = Reader { inner: Arc::clone(inner), wanted: wanted.clone(), recoders, made };
+    let reader =
+        Reader { inner: Arc::clone(inner), wanted: wanted.clone(), recoders, made, alone: None };
     let stream = stream::try_unfold((messages, reader), |(mut messages, reader)| async move {
         let Some(kept) = messages.try_next().await? else {
             return Ok::<_, sheaf_flight::Error>(None);
@@ -104,6 +105,8 @@ struct Reader {
     recoders: Recoders,
     /// Memory of what was made last, and of what was before it.
     made: [Held; 2],
+    /// It is the one that need not have its memory counted.
+    alone: Option<OwnedSemaphorePermit>,
 }
 
 #[derive(Default)]
@@ -130,7 +133,16 @@ impl Reader {
         let bytes = unfolded_bytes(message)?.max(message.body_len() as u64);
         self.made.swap(0, 1);
         self.made[0] = Held::new(&self.inner.unfolding);
-        self.made[0] = memory::unfold(&self.inner, bytes).await?;
+        match memory::unfold(&self.inner, bytes).await {
+            Ok(held) => self.made[0] = held,
+            // Who reads may be a worker, and its work what makes room: one reader
+            // goes on without any.
+            Err(_) if self.alone.is_none() => {
+                let alone = Arc::clone(&self.inner.alone).acquire_owned().await;
+                self.alone = Some(alone.map_err(|_| Error::TaskLost)?);
+            }
+            Err(_) => {}
+        }
         let mut recoders = std::mem::take(&mut self.recoders);
         let work = move || {
             let made = recoders.run(&kept, &step);

@@ -17,6 +17,24 @@ use crate::disk::{
     seal,
 };
 use crate::error::{Error, io_error};
+use crate::payload::PayloadInfo;
+
+/// What the file of a payload says of it.
+pub(crate) fn record_of(info: &PayloadInfo) -> PayloadRecord {
+    let (version, stored_bytes) = recorded(info.bytes, info.stored_bytes);
+    PayloadRecord {
+        version,
+        stored_bytes,
+        id: info.id.to_string(),
+        rows: info.rows,
+        bytes: info.bytes,
+        checksum: info.checksum.clone(),
+        schema_fingerprint: info.schema_fingerprint.clone(),
+        created_at: info.created_at.as_micros(),
+        put_by: info.put_by.as_deref().unwrap_or_default().to_owned(),
+        ..PayloadRecord::default()
+    }
+}
 
 /// A file to be.
 pub(crate) struct NewFile {
@@ -197,21 +215,9 @@ async fn described(
     // Reads every byte: nothing for a thread that others wait on.
     let messages = tokio::task::spawn_blocking(check).await.map_err(|_| Error::TaskLost)??;
     let info = entry.as_put();
-    let (version, stored_bytes) = recorded(info.bytes, info.stored_bytes);
-    let record = PayloadRecord {
-        version,
-        stored_bytes,
-        id: info.id.to_string(),
-        rows: info.rows,
-        bytes: info.bytes,
-        checksum: info.checksum.clone(),
-        schema_fingerprint: info.schema_fingerprint.clone(),
-        created_at: info.created_at.as_micros(),
-        ..PayloadRecord::default()
-    };
     let new = NewFile {
         id: info.id.clone(),
-        record,
+        record: record_of(info),
         schema: info.schema.clone(),
         replaced: entry.replaced_dictionaries,
         durable,

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use sheaf_retry::{Code, Retryable};
+use crate::{Code, Retryable};
 
 /// A size that reads as `4096`, `64KB`, `100MB`, `1.5GiB` and prints as `1.5 MB`.
 ///
@@ -12,7 +12,7 @@ use sheaf_retry::{Code, Retryable};
 /// are not; a number alone is bytes. Printing rounds to three digits.
 ///
 /// ```
-/// use sheaf_terminal::HumanBytes;
+/// use sheaf_retry::HumanBytes;
 ///
 /// assert_eq!("100MB".parse(), Ok(HumanBytes(100_000_000)));
 /// assert_eq!("1.5 GiB".parse(), Ok(HumanBytes(1_610_612_736)));
