@@ -1,6 +1,8 @@
 //! Servers with TLS, and certificates for them.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -89,7 +91,11 @@ fn write_all(folder: &Path) -> Result<(), Error> {
     let made = |error: rcgen::Error| Error::io("make certificates")(std::io::Error::other(error));
     let write = |name: &str, text: String| {
         let path = folder.join(name);
-        std::fs::write(&path, text).map_err(Error::io(format!("write {}", path.display())))
+        let told = format!("write {}", path.display());
+        // A key that others can read is refused by servers of ours.
+        let mut options = std::fs::OpenOptions::new();
+        let file = options.write(true).create(true).truncate(true).mode(0o600).open(&path);
+        file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(Error::io(told))
     };
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, "test authority");
