@@ -12,7 +12,9 @@ use crate::bad_input::sound;
 
 /// Just under the largest message of a server with 256 MB.
 const LARGE: usize = 60_000_000;
-/// What of it is sent before the client falls silent.
+/// What of a body is sent before the client falls silent.
+const BODY_PART: usize = 10_000_000;
+/// What is sent of other messages.
 const PART: usize = 3_000_000;
 /// Header fields of a call that is heavy by them alone.
 const HEAVY: usize = 900;
@@ -87,7 +89,7 @@ fn large_body() -> Vec<u8> {
     let header = &sound[2].header;
     let batch = [field(2, header.len(), header), field(1_000, LARGE, &[])].concat();
     let length = u32::try_from(batch.len() + LARGE).unwrap();
-    [message(&schema), prefix(length), batch, vec![7; PART]].concat()
+    [message(&schema), prefix(length), batch, vec![7; BODY_PART]].concat()
 }
 
 /// The same of an action, which is one message of gRPC's own codec.
