@@ -66,6 +66,13 @@ impl Caller {
         self.inner.as_ref().is_none_or(|inner| inner.grant.require(namespace, right).is_ok())
     }
 
+    /// Writes into the audit log that the call is refused, whatever it is for.
+    pub(crate) fn refused_at_all(&self, error: &Error) {
+        if let Some(inner) = &self.inner {
+            inner.refused(None, error);
+        }
+    }
+
     pub(crate) fn refused(&self, namespace: &str, error: &Error) {
         if let Some(inner) = &self.inner {
             inner.refused(Some(namespace), error);

@@ -28,6 +28,7 @@ pub(crate) use convert::{
     message_to_wire, progress_to_wire,
 };
 
+use crate::caller::Caller;
 use crate::error::{Error, invalid};
 use crate::fallback::PutResults;
 use crate::handler::{CallContext, MessageStream};
@@ -128,7 +129,9 @@ impl FlightService for Plain {
         request: Request<Streaming<HandshakeRequest>>,
     ) -> Answer<HandshakeResponse> {
         if let Some(handshake) = request.extensions().get::<Handshake>().cloned() {
-            return handshake.answer(request.into_inner()).await;
+            let caller = request.extensions().get::<Caller>().cloned().unwrap_or_default();
+            let answer = handshake.answer(request.into_inner()).await;
+            return answer.inspect_err(|status| caller.refused_at_all(&status.clone().into()));
         }
         let echo = request.into_inner().map(|request| {
             let HandshakeRequest { protocol_version, payload } = request?;

@@ -96,6 +96,13 @@ pub trait PayloadOwner: Send + Sync + 'static {
 
     /// Registers a payload that was put with the header `sheaf-register: true`.
     async fn register(&self, payload: &PayloadInfo) -> Result<Option<Mark>, Error>;
+
+    /// The checksum of the content with which a batch of this name is
+    /// registered, wherever its payload is; `None` where it is not, or without
+    /// content. By default nothing is known of other places.
+    async fn checksum(&self, _id: &BatchId) -> Result<Option<String>, Error> {
+        Ok(None)
+    }
 }
 
 /// A store by itself: nothing is ever registered, and what was once registered

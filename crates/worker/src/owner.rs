@@ -167,6 +167,11 @@ impl PayloadOwner for CoordinatorOwner {
         let registered = registered.map_err(Error::from_error)?;
         Ok(registered.first().and_then(|one| Self::mark(&spec, one)))
     }
+
+    async fn checksum(&self, id: &BatchId) -> Result<Option<String>, Error> {
+        let batch = self.coordinator()?.get(id).await.map_err(Error::from_error)?;
+        Ok(batch.map(|batch| batch.spec.checksum).filter(|checksum| !checksum.is_empty()))
+    }
 }
 
 /// Where a registration stands, in terms of the coordinator.

@@ -1,10 +1,11 @@
 //! Modes `flight`, `coordinator` and `worker`: many processes as one system.
 
+use arrow_array::RecordBatch;
 use sheaf_coordinator::State;
 use sheaf_flight::CallOptions;
 use sheaf_flight::ipc::{Compression, compression_of};
 use sheaf_retry::{Code, Jitter, Retryable as _, SystemClock};
-use sheaf_store::FlightClient;
+use sheaf_store::{ClientPut, FlightClient};
 use sheaf_testkit::{TempDir, wait_for_async};
 
 use crate::harness::{PATIENCE, Server, sheaf};
@@ -118,6 +119,23 @@ async fn every_flight_server_answers_for_every_batch() {
     assert!(String::from_utf8_lossy(&got[0]).contains("\"state\":\"pending\""), "{got:?}");
     let (_worker, _) = worker(&coordinator, &second, &[]);
     Remote::at(&coordinator).completes(1).await;
+}
+
+/// Otherwise what is put at one server would hide the registered batch there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_is_registered_takes_no_other_content_at_any_server() {
+    let folder = TempDir::new().unwrap();
+    let (_parts, [_, first, second]) = servers(folder.path());
+    Remote::at(&first).put(0..1).await;
+    let held = FlightClient::connect(&first, SystemClock::shared()).unwrap();
+    let held = held.get_batch(&id(0)).await.unwrap();
+    let there = FlightClient::connect(&second, SystemClock::shared()).unwrap();
+    let put = async |rows: RecordBatch| {
+        there.put(Some(&id(0)), rows.schema(), &[rows], ClientPut::default()).await
+    };
+    let refused = put(held.slice(0, 3)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::AlreadyExists, "{refused}");
+    assert_eq!(there.get_batch(&id(0)).await.unwrap(), held, "as the first server has it");
 }
 
 #[tokio::test(flavor = "multi_thread")]

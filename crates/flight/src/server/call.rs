@@ -83,6 +83,7 @@ impl CallService {
             Err(refusal) => return refuse(refusal),
         };
         if let Err(refusal) = guard.count(request.headers()).await {
+            caller.refused_at_all(&refusal);
             return refuse(refusal);
         }
         request.extensions_mut().insert(caller.clone());

@@ -20,6 +20,7 @@ use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
+use crate::guarded::AuditLog;
 use crate::memory::{Echo, Memory};
 
 /// Only bounds how long a broken server hangs.
@@ -142,6 +143,7 @@ async fn a_token_of_either_handshake_lets_in_by_either_header() {
 #[tokio::test]
 async fn a_handshake_without_credentials_says_what_is_missing() {
     let home = home(Security::none()).await;
+    let (log, _guard) = AuditLog::capture();
     let basic = |text: &str| format!("Basic {}", STANDARD_NO_PAD.encode(text));
     let long = basic_auth(&"x".repeat(70_000), "p:w");
     for (payload, header, code, part) in [
@@ -158,6 +160,11 @@ async fn a_handshake_without_credentials_says_what_is_missing() {
         let error = home.handshake(payload, header.as_deref()).await.unwrap_err();
         assert_eq!(error.code(), code, "{error}");
         assert!(error.message().contains(part), "no {part:?} in {error}");
+        // Who guesses passwords is seen; what was guessed is not.
+        let lines = log.take();
+        assert!(lines.len() == 1 && lines[0]["method"] == "Handshake", "{lines:?}");
+        assert_eq!(lines[0]["code"], code.as_str());
+        assert!(!lines[0].to_string().contains("ada"), "{lines:?}");
     }
     for (name, value) in [("authorization", "Bearer x"), ("authorization", "Basic YWRhOnA6dw==")] {
         let status = home.list(Some((name, value))).await.unwrap_err();

@@ -1,10 +1,12 @@
 //! Storing a stream.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt as _;
 use sheaf_flight::MessageStream;
 use sheaf_proto::BatchId;
+use tokio::task::JoinHandle;
 
 use super::entry::{Entry, Place, Resident, Stored};
 use super::intake::{Intake, Taken};
@@ -15,6 +17,10 @@ use crate::disk::Checked;
 use crate::error::Error;
 use crate::options::{PutBy, PutOptions, PutReceipt};
 use crate::payload::{Durability, PayloadInfo};
+
+/// How long a put waits, once its stream is complete, to hear of the same name
+/// elsewhere.
+const ASKED: Duration = Duration::from_millis(500);
 
 impl Store {
     /// Stores a stream to its end; without `id` under a new name, a version 7
@@ -94,6 +100,8 @@ impl Store {
         if options.durability == Durability::Disk && inner.directory.is_none() {
             return Err(Error::NoDirectory);
         }
+        // A name that was just made is nobody else's.
+        let known = id.as_ref().map(|id| Elsewhere::ask(inner, id));
         let id = id.unwrap_or_else(|| BatchId::generate(inner.now().as_millis()));
         let compression = options.compression.unwrap_or(inner.options.compression);
         let share = by.map(|by| Share::new(&inner.ledger, by));
@@ -111,6 +119,9 @@ impl Store {
             }
         }
         let taken = intake.finish()?;
+        if let Some(known) = known {
+            known.check(inner, &id, &taken.summary.checksum).await?;
+        }
         // By itself from here on: a caller that goes away leaves no file
         // without a payload, and no payload without its file.
         let publish = publish(Arc::clone(inner), id.clone(), taken, options.durability);
@@ -124,6 +135,41 @@ impl Store {
             }
         }
         Ok(receipt)
+    }
+}
+
+/// Whether a batch of the same name, whose payload is at another server, is
+/// registered with other content: it would be hidden here by what is put.
+struct Elsewhere(JoinHandle<Result<Option<String>, sheaf_flight::Error>>);
+
+impl Elsewhere {
+    /// Asks while the stream comes in.
+    fn ask(inner: &Arc<Inner>, id: &BatchId) -> Self {
+        let (owner, id) = (Arc::clone(&inner.options.owner), id.clone());
+        Elsewhere(tokio::spawn(async move { owner.checksum(&id).await }))
+    }
+
+    /// A coordinator that does not answer keeps no payload from being stored:
+    /// it refuses the registration later.
+    async fn check(mut self, inner: &Inner, id: &BatchId, offered: &str) -> Result<(), Error> {
+        let asked = tokio::select! {
+            biased;
+            asked = &mut self.0 => asked.ok().and_then(Result::ok).flatten(),
+            () = inner.clock.sleep(ASKED) => None,
+        };
+        match asked {
+            Some(stored) if stored != offered => {
+                let (id, offered) = (id.clone(), offered.to_owned());
+                Err(Error::AlreadyExists { id, stored, offered })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for Elsewhere {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
