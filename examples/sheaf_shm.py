@@ -1,7 +1,6 @@
 """Reads batches of a Sheaf server on this machine without copying them.
 
-The server has to serve Flight on a socket too: `sheaf serve --flight-uds PATH`.
-Copy this file beside your own; it needs nothing but pyarrow on Linux.
+Start it with `sheaf serve --flight-uds PATH`, and copy this file beside your own.
 
     import pyarrow.flight as flight
     import sheaf_shm
@@ -22,6 +21,7 @@ import json
 import mmap
 import os
 import socket
+import struct
 import sys
 
 import pyarrow as pa
@@ -89,7 +89,9 @@ def _fetch(path, lease):
             raise NotShared(answer.get("error", "nothing was handed over"))
         if answer.get("format") != FORMAT:
             raise NotShared(f"the batch replaces dictionaries: {answer.get('format')}")
-        size = answer["bytes"]
+        size = os.fstat(descriptors[0]).st_size
+        if size != answer["bytes"] or _owner(connection) not in (0, os.geteuid()):
+            raise NotShared("what was handed over is not of this user, or was changed")
         mapping = _Mapping(descriptors[0], size, mmap.MAP_SHARED, mmap.PROT_READ)
         _load(mapping)
         mapping.lease, connection = connection, None
@@ -101,6 +103,11 @@ def _fetch(path, lease):
             os.close(descriptor)
         if connection is not None:
             connection.close()
+
+
+def _owner(connection):
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    return struct.unpack("3i", credentials)[1]
 
 
 def _load(mapping):

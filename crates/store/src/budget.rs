@@ -123,7 +123,8 @@ impl Held {
         let mut new = pieces_of(&kept.message);
         new.extend(piece_of(&kept.put_header));
         for piece in &gone {
-            self.charged -= own.release(*piece);
+            // Who gives a shared piece up last need not be who it was charged to.
+            self.charged = self.charged.saturating_sub(own.release(*piece));
         }
         for piece in &new {
             self.charged += own.hold(*piece);

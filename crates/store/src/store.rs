@@ -202,7 +202,8 @@ impl Inner {
     /// What one message may unfold to: it has to fit into memory too.
     fn decode_bounds(&self) -> Bounds {
         let mut bounds = self.options.bounds.clone();
-        bounds.max_decoded_bytes = bounds.max_decoded_bytes.min(self.account.limit());
+        let most = self.account.limit().min(self.unfolding.limit() / memory::COPIES);
+        bounds.max_decoded_bytes = bounds.max_decoded_bytes.min(most);
         bounds
     }
 
@@ -215,8 +216,9 @@ impl Inner {
     fn adopt(&self, found: Vec<Recovered>) {
         let now = self.now();
         for Recovered { id, record, schema, path, length, pinned, mark } in found {
+            let counted = ledger::counted_of(&record);
             let by = Some(record.put_by).filter(|name| !name.is_empty());
-            let share = by.map(|name| Share::stored(&self.ledger, name.into(), record.bytes));
+            let share = by.map(|name| Share::stored(&self.ledger, name.into(), counted));
             let info = PayloadInfo {
                 id: id.clone(),
                 rows: record.rows,
@@ -241,7 +243,7 @@ impl Inner {
                 tracing::warn!(payload = %id, ?full, "no memory is left for a large schema");
             }
             let place = Place { file, ..Place::default() };
-            let entry = Entry::new(info, place, false, (schema_held, share));
+            let entry = Entry::new(info, place, false, (schema_held, share, counted));
             entry.pinned.store(pinned, Ordering::Relaxed);
             entry.set_mark(mark);
             self.disk_used.fetch_add(length, Ordering::Relaxed);

@@ -68,6 +68,9 @@ impl Grant {
     /// Whether it may do this, now.
     pub(crate) fn check(&self, namespace: &str, right: Right) -> Result<(), Error> {
         let Some(opened) = &self.opened else { return Ok(()) };
+        if opened.entry.shared.over.is_cancelled() {
+            return Err(opened.ended());
+        }
         let limits = opened.entry.shared.limits.borrow();
         match limits.allowed.has(namespace, right) {
             true => Ok(()),

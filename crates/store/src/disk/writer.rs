@@ -4,6 +4,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use sheaf_flight::ipc::Kind;
 use sheaf_proto::storage::v1::{MessageRecord, PayloadRecord};
 
@@ -65,7 +66,8 @@ impl FileWriter {
             header_length,
             body_length: message.body_len() as u64,
             crc32c: *crc,
-            app_metadata: message.app_metadata.clone(),
+            // A part of the message's memory would keep all of it.
+            app_metadata: Bytes::copy_from_slice(&message.app_metadata),
             rows: *rows,
             put_header: put_header.clone(),
         };

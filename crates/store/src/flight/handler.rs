@@ -281,7 +281,8 @@ impl Handler for StoreHandler {
         let id = named(&descriptor)?
             .ok_or_else(|| invalid("path [\"batches\"] names no payload: add its id"))?;
         let mut entry = self.entry(self.store.info(&id)?);
-        let offer = self.shared.as_ref().filter(|_| is_near).and_then(|shared| shared.offer(&id));
+        let offer =
+            self.shared.as_ref().filter(|_| is_near).and_then(|shared| shared.offer(context, &id));
         if let (Some(endpoint), Some(location)) = (entry.endpoints.first_mut(), offer) {
             endpoint.locations = vec![SAME_CONNECTION.to_owned(), location];
         }

@@ -5,10 +5,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sheaf_flight::{Error, Segment, SegmentSource};
+use sheaf_flight::{CallContext, Error, Right, Segment, SegmentSource};
 use sheaf_proto::BatchId;
 use sheaf_retry::Code;
 
+use super::handler::NAMESPACE;
 use crate::store::Store;
 
 /// How long an offer stands.
@@ -25,8 +26,16 @@ const MAX_OFFERS: usize = 4_096;
 pub struct SharedMemory {
     store: Store,
     uri: String,
-    /// What each lease is for, and until when it is good.
-    offers: Mutex<HashMap<String, (BatchId, Duration)>>,
+    /// By leases.
+    offers: Mutex<HashMap<String, Offer>>,
+}
+
+/// What a lease is for.
+struct Offer {
+    id: BatchId,
+    until: Duration,
+    /// Who asked, and has to have the right still.
+    context: CallContext,
 }
 
 impl std::fmt::Debug for SharedMemory {
@@ -42,40 +51,42 @@ impl SharedMemory {
         SharedMemory { store, uri: uri.into(), offers: Mutex::default() }
     }
 
-    fn offers(&self) -> MutexGuard<'_, HashMap<String, (BatchId, Duration)>> {
+    fn offers(&self) -> MutexGuard<'_, HashMap<String, Offer>> {
         // Nothing that can panic runs between two changes that belong together.
         self.offers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The location of a payload; `None` where too many wait to be picked up.
-    pub(super) fn offer(&self, id: &BatchId) -> Option<String> {
+    pub(super) fn offer(&self, context: &CallContext, id: &BatchId) -> Option<String> {
         let now = self.store.elapsed();
         let mut offers = self.offers();
         if offers.len() >= MAX_OFFERS {
-            offers.retain(|_, (_, until)| *until > now);
+            offers.retain(|_, offer| offer.until > now);
             if offers.len() >= MAX_OFFERS {
                 return None;
             }
         }
         let lease = uuid::Uuid::new_v4().simple().to_string();
         let location = format!("{}?lease={lease}", self.uri);
-        offers.insert(lease, (id.clone(), now + PICK_UP));
+        let (id, until) = (id.clone(), now + PICK_UP);
+        offers.insert(lease, Offer { id, until, context: context.clone() });
         Some(location)
     }
 
-    fn take(&self, lease: &str) -> Option<BatchId> {
-        let (id, until) = self.offers().remove(lease)?;
-        (until > self.store.elapsed()).then_some(id)
+    fn take(&self, lease: &str) -> Option<Offer> {
+        let offer = self.offers().remove(lease)?;
+        (offer.until > self.store.elapsed()).then_some(offer)
     }
 }
 
 #[async_trait]
 impl SegmentSource for SharedMemory {
     async fn open(&self, lease: &str) -> Result<Segment, Error> {
-        let id = self.take(lease).ok_or_else(|| {
+        let Offer { id, context, .. } = self.take(lease).ok_or_else(|| {
             let text = "the lease is not known here: it was used, or is older than 30 seconds";
             Error::new(Code::NotFound, text)
         })?;
+        context.require(NAMESPACE, Right::Read)?;
         let shared = self.store.share(&id).await?;
         let format = if shared.is_ipc_file() { IPC_FILE } else { MESSAGES };
         Ok(Segment { file: shared.file(), format, keep: Box::new(shared) })

@@ -68,6 +68,8 @@ pub(crate) struct Entry {
     /// Its bytes count for whoever put it for as long as it is here; readers
     /// hold its messages and not this.
     _share: Option<Share>,
+    /// Bytes that it counts against a quota.
+    pub(crate) counted: u64,
     /// Memory of a large schema.
     _schema_held: Held,
 }
@@ -77,7 +79,7 @@ impl Entry {
         info: PayloadInfo,
         place: Place,
         replaced: bool,
-        (schema_held, share): (Held, Option<Share>),
+        (schema_held, share, counted): (Held, Option<Share>, u64),
     ) -> Arc<Self> {
         Arc::new(Entry {
             replaced_dictionaries: replaced,
@@ -88,6 +90,7 @@ impl Entry {
             verified: AtomicBool::new(false),
             place: Mutex::new(place),
             _share: share,
+            counted,
             _schema_held: schema_held,
             info,
         })

@@ -162,7 +162,7 @@ mod tests {
             };
             let account = crate::budget::Account::new(crate::Budget::new(1), None);
             let held = crate::budget::Held::new(&account);
-            let entry = Entry::new(info, Default::default(), false, (held, None));
+            let entry = Entry::new(info, Default::default(), false, (held, None, 0));
             state.schedule(&entry, at);
         }
         assert!(state.cold.len() <= SLACK && state.deadlines.len() <= SLACK);

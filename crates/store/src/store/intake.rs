@@ -6,7 +6,7 @@ use bytes::Bytes;
 use sheaf_flight::Message;
 use sheaf_flight::ipc::{Compression, Kind, StreamValidator};
 
-use super::ledger::Share;
+use super::ledger::{Share, counted};
 use super::memory::Movable;
 use super::recode::Shrinker;
 use super::spill::Reserved;
@@ -28,7 +28,11 @@ pub(crate) struct Intake {
     shrinker: Shrinker,
     /// Bytes of the messages as they are kept.
     stored_bytes: u64,
+    /// Bytes of metadata of applications.
+    metadata_bytes: u64,
     held: Held,
+    /// Of what the writer keeps of messages that were written.
+    records: Held,
     /// Before what it counts is dropped, others are to know that it is less.
     pub(super) movable: Movable,
     /// Messages that are in memory: all of them, or those after the last that
@@ -51,6 +55,8 @@ pub(crate) struct Summary {
     pub(crate) schema: Bytes,
     pub(crate) schema_fingerprint: String,
     pub(crate) checksum: String,
+    /// Bytes that count against a quota.
+    pub(crate) counted: u64,
     pub(crate) rows: u64,
     pub(crate) bytes: u64,
     pub(crate) stored_bytes: u64,
@@ -74,9 +80,11 @@ impl Intake {
         Intake {
             shrinker: Shrinker::new(compression, bounds.clone()),
             stored_bytes: 0,
+            metadata_bytes: 0,
             validator: StreamValidator::new(bounds),
             content: ContentHasher::default(),
             held: Held::new(&inner.account),
+            records: Held::new(&inner.account),
             movable: Movable::new(inner),
             waiting: Vec::new(),
             writer: None,
@@ -98,7 +106,8 @@ impl Intake {
         let outline = self.validator.check(&message)?;
         let message = compact(message);
         self.content.add(&message);
-        let bytes = self.content.bytes();
+        self.metadata_bytes += message.app_metadata.len() as u64;
+        let bytes = self.counted();
         if let Some(share) = self.share.as_mut().filter(|_| bytes > self.unreserved) {
             share.reach(bytes)?;
         }
@@ -115,6 +124,11 @@ impl Intake {
             self.write_on(inner).await?;
         }
         Ok(())
+    }
+
+    /// Bytes that count against a quota so far.
+    fn counted(&self) -> u64 {
+        counted(self.content.bytes(), self.metadata_bytes, self.validator.messages())
     }
 
     /// Compresses a message that is counted, where that is wanted and pays.
@@ -151,8 +165,8 @@ impl Intake {
     /// Moves what is in memory to a file under a temporary name.
     pub(super) async fn write_on(&mut self, inner: &Arc<Inner>) -> Result<(), Error> {
         let Some(directory) = &inner.directory else { return Err(Error::NoDirectory) };
-        let bytes = |checked: &Checked| checked.kept.message.len() as u64;
-        self.reserved.grow(self.waiting.iter().map(bytes).sum())?;
+        self.reserved.grow(self.waiting.iter().map(file_bytes).sum())?;
+        let records = self.waiting.iter().map(record_bytes).sum();
         let (disk, path) = (inner.disk.clone(), directory.temporary());
         let reserved = std::mem::replace(&mut self.reserved, Reserved::new(inner));
         let (writer, waiting) = (self.writer.take(), std::mem::take(&mut self.waiting));
@@ -174,17 +188,31 @@ impl Intake {
             })
             .await?;
         (self.writer, self.reserved) = (Some(writer), reserved);
+        self.hold_records(inner, records).await?;
         self.movable.clear();
+        Ok(())
+    }
+
+    /// What the writer keeps of each message until the end of the file.
+    async fn hold_records(&mut self, inner: &Arc<Inner>, bytes: u64) -> Result<(), Error> {
+        while let Err(full) = self.records.add_bytes(bytes) {
+            if !room::make(inner, full).await? {
+                inner.metrics.refused.inc();
+                return Err(room::refusal(full));
+            }
+        }
         Ok(())
     }
 
     /// The end of the stream.
     pub(crate) fn finish(self) -> Result<Taken, Error> {
         self.validator.finish()?;
+        let counted = self.counted();
         let summary = Summary {
             schema: self.schema,
             schema_fingerprint: self.content.schema_fingerprint(),
             checksum: self.content.checksum(),
+            counted,
             rows: self.validator.rows(),
             bytes: self.content.bytes(),
             stored_bytes: self.stored_bytes,
@@ -194,6 +222,20 @@ impl Intake {
         let Intake { waiting: messages, held, writer, reserved, share, .. } = self;
         Ok(Taken { summary, messages, held, writer, reserved, share })
     }
+}
+
+/// What is kept of a message that was written: its place, and its metadata.
+fn record_bytes(checked: &Checked) -> u64 {
+    MESSAGE_OVERHEAD + beside(checked)
+}
+
+/// What a message takes in a file; metadata is text in its footer.
+pub(super) fn file_bytes(checked: &Checked) -> u64 {
+    checked.kept.sent_len() + 2 * beside(checked) + MESSAGE_OVERHEAD
+}
+
+fn beside(checked: &Checked) -> u64 {
+    (checked.kept.message.app_metadata.len() + checked.kept.put_header.len()) as u64
 }
 
 /// Format and `stored_bytes` of a record. Compressed messages are shorter, so

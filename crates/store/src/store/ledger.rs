@@ -3,9 +3,27 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use sheaf_proto::storage::v1::PayloadRecord;
+
 use crate::error::Error;
 use crate::metrics::OwnerBytes;
 use crate::options::PutBy;
+
+/// What one message counts beside its bytes: its record in the file, and in
+/// memory.
+const PER_MESSAGE: u64 = 64;
+
+/// Bytes that count against a quota: those of headers and bodies, and whatever
+/// else is stored of each message.
+pub(crate) fn counted(bytes: u64, metadata_bytes: u64, messages: u64) -> u64 {
+    bytes + metadata_bytes + messages * PER_MESSAGE
+}
+
+/// The same of what is stored.
+pub(crate) fn counted_of(record: &PayloadRecord) -> u64 {
+    let metadata = record.messages.iter().map(|message| message.app_metadata.len() as u64);
+    counted(record.bytes, metadata.sum(), record.messages.len() as u64)
+}
 
 /// Who has how much. A name is here only while it has something.
 #[derive(Debug, Default)]

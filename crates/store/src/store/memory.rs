@@ -94,6 +94,13 @@ pub(super) async fn unfold(inner: &Arc<Inner>, bytes: u64) -> Result<Held, Error
     Ok(held)
 }
 
+/// The same, where there is room without anybody's making it: a put that waited
+/// for others to make way could wait for itself.
+pub(super) fn unfold_now(inner: &Arc<Inner>, bytes: u64) -> Option<Held> {
+    let mut held = Held::new(&inner.unfolding);
+    held.add_bytes(bytes).is_ok().then_some(held)
+}
+
 /// Has puts under way move to disk what they have in memory.
 #[derive(Debug, Default)]
 pub(super) struct Pressure {

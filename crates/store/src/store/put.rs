@@ -107,7 +107,7 @@ impl Store {
         let share = by.map(|by| Share::new(&inner.ledger, by));
         let mut intake = Intake::new(inner, compression, share);
         if let Some(entry) = inner.index.get(&id) {
-            intake.may_repeat(entry.as_put().bytes);
+            intake.may_repeat(entry.counted);
         }
         loop {
             tokio::select! {
@@ -188,7 +188,7 @@ async fn publish(
     let summary = taken.summary.clone();
     let mut share = taken.share.take();
     if let Some(share) = &mut share {
-        share.reach(summary.bytes)?;
+        share.reach(summary.counted)?;
     }
     let info = PayloadInfo {
         id: id.clone(),
@@ -213,7 +213,7 @@ async fn publish(
         }
     }
     let place = store(&inner, &info, taken, durability).await?;
-    let entry = Entry::new(info.clone(), place, replaced, (schema_held, share));
+    let entry = Entry::new(info.clone(), place, replaced, (schema_held, share, summary.counted));
     inner.insert(id, entry);
     Ok((receipt(&info, true), info))
 }

@@ -11,7 +11,7 @@ use sheaf_flight::ipc::{Kind, inspect};
 use sheaf_proto::BatchId;
 
 use super::entry::{Entry, Resident};
-use super::{Inner, Store, memory, recode, select};
+use super::{Inner, Store, recode, select};
 use crate::bodies::Bodies;
 use crate::disk::{Broken, MappedFile, OpenError};
 use crate::error::{Error, io_error};
@@ -53,10 +53,7 @@ impl Store {
             let text = "from_message cannot be combined with columns, offset or limit";
             return Err(Error::Invalid(text.to_owned()));
         }
-        let mut bounds = inner.decode_bounds();
-        let most = inner.unfolding.limit() / memory::COPIES;
-        bounds.max_decoded_bytes = bounds.max_decoded_bytes.min(most);
-        select::select(inner, source, options, bounds)
+        select::select(inner, source, options).await
     }
 }
 
@@ -104,6 +101,16 @@ impl Source {
     }
 }
 
+/// As [`Source::load`]; pages that come from the disk keep no other call waiting.
+pub(super) async fn loaded(source: &Source, number: usize) -> Result<usize, Error> {
+    if let Source::Memory(_) = source {
+        return source.load(number);
+    }
+    let source = source.clone();
+    let load = tokio::task::spawn_blocking(move || source.load(number));
+    load.await.map_err(|_| Error::TaskLost)?
+}
+
 /// Messages as they are kept.
 pub(super) type KeptStream = BoxStream<'static, Result<Kept, Error>>;
 
@@ -132,10 +139,7 @@ impl Verbatim {
     }
 
     async fn load(self) -> Result<Self, Error> {
-        let (source, number) = (self.source.clone(), self.next);
-        // Pages that come from the disk keep no other call waiting.
-        let load = tokio::task::spawn_blocking(move || source.load(number));
-        let loaded = load.await.map_err(|_| Error::TaskLost)??;
+        let loaded = loaded(&self.source, self.next).await?;
         Ok(Verbatim { loaded, ..self })
     }
 }

@@ -2,6 +2,7 @@
 //! off the threads that others wait on.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -18,6 +19,9 @@ use crate::kept::Kept;
 
 /// What is compressed where it is: handing it to another thread takes as long.
 const SMALL: usize = 16 << 10;
+
+/// How often who found no memory looks again.
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// Turns to compute: as many as there are processors. Each has one message and
 /// what becomes of it, so this bounds the memory too.
@@ -53,7 +57,19 @@ impl Shrinker {
     }
 
     /// The message compressed, where it comes uncompressed and that pays.
-    pub(super) async fn shrink(&mut self, inner: &Inner, message: Message) -> Result<Kept, Error> {
+    pub(super) async fn shrink(
+        &mut self,
+        inner: &Arc<Inner>,
+        message: Message,
+    ) -> Result<Kept, Error> {
+        if self.recoder.is_none() {
+            return Ok(Kept::as_put(message));
+        }
+        // What it becomes is in memory beside it for a moment. Without room for
+        // that it stays as it is.
+        let Some(_beside) = memory::unfold_now(inner, message.len() as u64) else {
+            return Ok(Kept::as_put(message));
+        };
         let Some(mut recoder) = self.recoder.take() else { return Ok(Kept::as_put(message)) };
         let (to, whole) = (self.to, message.clone());
         let work = move || {
@@ -87,8 +103,14 @@ pub(super) fn recoded(inner: &Arc<Inner>, messages: KeptStream, wanted: &Bodies)
     };
     let held = || Held::new(&inner.unfolding);
     let made = [held(), held()];
-    let reader =
-        Reader { inner: Arc::clone(inner), wanted: wanted.clone(), recoders, made, alone: None };
+    let reader = Reader {
+        inner: Arc::clone(inner),
+        wanted: wanted.clone(),
+        recoders,
+        made,
+        alone: None,
+        is_before_uncounted: false,
+    };
     let stream = stream::try_unfold((messages, reader), |(mut messages, reader)| async move {
         let Some(kept) = messages.try_next().await? else {
             return Ok::<_, sheaf_flight::Error>(None);
@@ -107,6 +129,8 @@ struct Reader {
     made: [Held; 2],
     /// It is the one that need not have its memory counted.
     alone: Option<OwnedSemaphorePermit>,
+    /// What it made last is not counted.
+    is_before_uncounted: bool,
 }
 
 #[derive(Default)]
@@ -133,16 +157,9 @@ impl Reader {
         let bytes = unfolded_bytes(message)?.max(message.body_len() as u64);
         self.made.swap(0, 1);
         self.made[0] = Held::new(&self.inner.unfolding);
-        match memory::unfold(&self.inner, bytes).await {
-            Ok(held) => self.made[0] = held,
-            // Who reads may be a worker, and its work what makes room: one reader
-            // goes on without any.
-            Err(_) if self.alone.is_none() => {
-                let alone = Arc::clone(&self.inner.alone).acquire_owned().await;
-                self.alone = Some(alone.map_err(|_| Error::TaskLost)?);
-            }
-            Err(_) => {}
-        }
+        // From one codec to another there is a moment with all three.
+        let is_recoded = matches!(step, Step::Recode(to) if to != Compression::None);
+        self.hold(if is_recoded { 2 * bytes } else { bytes }).await?;
         let mut recoders = std::mem::take(&mut self.recoders);
         let work = move || {
             let made = recoders.run(&kept, &step);
@@ -152,6 +169,34 @@ impl Reader {
             if is_small { work() } else { in_turn(&self.inner.turns, work).await? };
         self.recoders = recoders;
         Ok((made?, self))
+    }
+}
+
+impl Reader {
+    /// Has memory counted for one message. Who reads may be a worker, and its
+    /// work what makes room: so one reader at a time goes on without any.
+    async fn hold(&mut self, bytes: u64) -> Result<(), Error> {
+        loop {
+            match memory::unfold(&self.inner, bytes).await {
+                Ok(held) => {
+                    self.made[0] = held;
+                    // What was made before is counted too, or gone.
+                    self.alone = self.alone.take().filter(|_| self.is_before_uncounted);
+                    self.is_before_uncounted = false;
+                    return Ok(());
+                }
+                Err(_) if self.alone.is_some() => {
+                    self.is_before_uncounted = true;
+                    return Ok(());
+                }
+                Err(_) => {}
+            }
+            let alone = Arc::clone(&self.inner.alone).acquire_owned();
+            tokio::select! {
+                alone = alone => self.alone = Some(alone.map_err(|_| Error::TaskLost)?),
+                () = self.inner.clock.sleep(AGAIN) => {}
+            }
+        }
     }
 }
 

@@ -1,16 +1,18 @@
 //! Some columns or rows of a payload.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use arrow_schema::SchemaRef;
 use futures::StreamExt as _;
 use futures::stream;
 use sheaf_flight::ipc::{
-    Bounds, Compression, Decoded, Decoder, Encoder, Kind, compression_of, inspect, unfolded_bytes,
+    Compression, Decoded, Decoder, Encoder, Kind, compression_of, inspect, unfolded_bytes,
 };
 use sheaf_flight::{Message, MessageStream};
 
-use super::read::Source;
+use super::read::{self, Source};
 use super::{Inner, memory, recode};
 use crate::budget::Held;
 use crate::error::Error;
@@ -19,8 +21,9 @@ use crate::options::ReadOptions;
 
 struct Selection {
     inner: Arc<Inner>,
-    /// Memory of dictionaries, which the decoder keeps.
-    kept: Held,
+    /// Memory of dictionaries by their numbers, which the decoder keeps until
+    /// they are replaced.
+    kept: HashMap<i64, Held>,
     /// Memory of what was encoded last, and of what was before it.
     encoded: [Held; 2],
     source: Source,
@@ -41,11 +44,10 @@ struct Coder {
     encoder: Encoder,
 }
 
-pub(super) fn select(
+pub(super) async fn select(
     inner: &Arc<Inner>,
     source: Source,
     options: &ReadOptions,
-    bounds: Bounds,
 ) -> Result<MessageStream, Error> {
     if options.columns.as_ref().is_some_and(Vec::is_empty) {
         return Err(Error::Invalid("columns must name one column at least".to_owned()));
@@ -54,11 +56,11 @@ pub(super) fn select(
         let text = "as-put cannot be combined with columns, offset or limit";
         return Err(Error::Invalid(text.to_owned()));
     };
-    let mut decoder = Decoder::new(bounds);
+    let mut decoder = Decoder::new(inner.decode_bounds());
     let mut next = 0;
     let schema: SchemaRef = loop {
         // A stored payload has a schema: it was checked when it was put.
-        source.load(next)?;
+        read::loaded(&source, next).await?;
         let message = source.get(next).ok_or(Error::TaskLost)?.message;
         next += 1;
         if let Decoded::Schema(schema) = decoder.push(&message)? {
@@ -73,7 +75,7 @@ pub(super) fn select(
     let held = || Held::new(&inner.unfolding);
     let selection = Selection {
         inner: Arc::clone(inner),
-        kept: held(),
+        kept: HashMap::new(),
         encoded: [held(), held()],
         source,
         next,
@@ -97,7 +99,7 @@ impl Selection {
     /// The messages of the next record batch that has rows to send.
     async fn step(mut self) -> Result<Option<(Vec<Message>, Self)>, Error> {
         while self.left > 0 {
-            let Some(Kept { message, .. }) = self.look()? else { return Ok(None) };
+            let Some(Kept { message, .. }) = self.look().await? else { return Ok(None) };
             self.next += 1;
             let outline = inspect(&message.header)?;
             let is_batch = outline.kind == Kind::RecordBatch;
@@ -115,7 +117,7 @@ impl Selection {
                 self.encoded[0] = memory::unfold(&self.inner, bytes).await?;
             }
             let Some((rows, messages)) = self.code(message, is_batch).await? else {
-                self.kept.absorb(decoded);
+                self.keep(outline.kind, decoded);
                 continue;
             };
             self.skip = 0;
@@ -125,10 +127,22 @@ impl Selection {
         Ok(None)
     }
 
+    /// What a dictionary was decoded into; it replaces the one there was.
+    fn keep(&mut self, kind: Kind, decoded: Held) {
+        let Kind::Dictionary { id, is_delta } = kind else { return };
+        match self.kept.entry(id) {
+            Entry::Occupied(mut known) if is_delta => known.get_mut().absorb(decoded),
+            Entry::Occupied(mut known) => *known.get_mut() = decoded,
+            Entry::Vacant(free) => {
+                free.insert(decoded);
+            }
+        }
+    }
+
     /// The next message, which can be touched.
-    fn look(&mut self) -> Result<Option<Kept>, Error> {
+    async fn look(&mut self) -> Result<Option<Kept>, Error> {
         if self.next >= self.loaded {
-            self.loaded = self.source.load(self.next)?;
+            self.loaded = read::loaded(&self.source, self.next).await?;
         }
         Ok(self.source.get(self.next))
     }

@@ -16,8 +16,12 @@ use crate::budget::Held;
 use crate::disk::MappedFile;
 use crate::error::Error;
 
-/// What a message may add to a file: padding, and its record in the footer.
-const PER_MESSAGE: u64 = 320;
+/// What a message may add to a file: padding, and its record in the footer,
+/// which is in memory once more.
+const PER_MESSAGE: u64 = 480;
+/// How often metadata of a message is there: as text in the footer, and in the
+/// record that is read from it.
+const METADATA: u64 = 3;
 /// The same for a file as a whole.
 const PER_FILE: u64 = 4 << 10;
 
@@ -136,11 +140,15 @@ async fn move_to_segment(inner: &Arc<Inner>, id: &BatchId) -> Result<(), Error> 
 
 /// Counts what the segment is going to take, beside what the payload has now.
 async fn room_for(inner: &Arc<Inner>, entry: &Entry) -> Result<Held, Error> {
-    let info = entry.as_put();
-    let bytes = info.stored_bytes + (info.messages + 1) * PER_MESSAGE + PER_FILE + {
-        // Once as the first message, once in the footer.
-        2 * info.schema.len() as u64
-    };
+    let resident = entry.place().memory.clone();
+    let messages = resident.as_ref().map_or(&[][..], |resident| &resident.messages);
+    let sizes = messages.iter().map(|kept| {
+        let beside = (kept.message.app_metadata.len() + kept.put_header.len()) as u64;
+        kept.sent_len() + METADATA * beside + PER_MESSAGE
+    });
+    // The schema once more, in the footer.
+    let bytes = sizes.sum::<u64>() + entry.as_put().schema.len() as u64 + PER_FILE;
+    drop(resident);
     loop {
         let mut held = Held::new(&inner.account);
         let Err(full) = held.add_bytes(bytes) else { return Ok(held) };

@@ -10,7 +10,7 @@ use sheaf_proto::BatchId;
 use sheaf_proto::storage::v1::PayloadRecord;
 
 use super::entry::{Entry, Stored};
-use super::intake::recorded;
+use super::intake::{file_bytes, recorded};
 use super::{Inner, read};
 use crate::disk::{
     AnonymousMemory, Checked, FileWriter, MappedFile, Names, OpenError, crc_of, remove_quietly,
@@ -54,11 +54,7 @@ pub(crate) async fn write(
     messages: Vec<Checked>,
 ) -> Result<(Stored, Vec<Checked>), Error> {
     let Some(directory) = &inner.directory else { return Err(Error::NoDirectory) };
-    let bytes = match new.record.stored_bytes {
-        0 => new.record.bytes,
-        stored => stored,
-    };
-    reserved.grow(bytes.saturating_sub(reserved.bytes))?;
+    reserved.grow(messages.iter().map(file_bytes).sum())?;
     let result = write_reserved(inner, directory, new, writer, messages).await;
     if let Ok((stored, _)) = &result {
         reserved.becomes(stored.length);

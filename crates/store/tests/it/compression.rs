@@ -165,12 +165,12 @@ async fn a_restart_and_a_spill_find_what_was_put() {
     assert_eq!(read(&store, "x", Bodies::AsPut).await.unwrap(), sent);
     assert!(!put(&store, "x", &sent, PutOptions::DISK).await.unwrap().created);
 
-    for number in 0..8 {
+    for number in 0..16 {
         let how = PutOptions::MEMORY.compressed(Compression::Zstd);
         put(&store, &format!("s{number}"), &sent, how).await.unwrap();
     }
     assert!(store.stats().spilled > 0, "{:?}", store.stats());
-    for number in 0..8 {
+    for number in 0..16 {
         let name = format!("s{number}");
         assert_eq!(read(&store, &name, Bodies::AsPut).await.unwrap(), sent);
         assert_eq!(rows(&get(&store, &name).await.unwrap()).await, rows(&sent).await);
@@ -352,7 +352,7 @@ async fn a_bomb_is_stored_and_sent_but_not_unfolded() {
     let folder = TempDir::new().unwrap();
     let store =
         Store::open(options(folder.path()).with_budget(Budget::new(4 << 20))).await.unwrap();
-    let column = Arc::new(Int64Array::from(vec![0; 1 << 20])) as ArrayRef;
+    let column = Arc::new(Int64Array::from(vec![0; 1 << 18])) as ArrayRef;
     let bomb =
         compressed(&[RecordBatch::try_from_iter([("n", column)]).unwrap()], Compression::Lz4);
     put(&store, "bomb", &bomb, PutOptions::MEMORY).await.unwrap();
@@ -360,7 +360,7 @@ async fn a_bomb_is_stored_and_sent_but_not_unfolded() {
     for wanted in [Compression::None, Compression::Zstd] {
         let error = read(&store, "bomb", only(wanted)).await.unwrap_err();
         assert_eq!(error.code(), Code::LimitExceeded, "{error}");
-        assert!(error.to_string().contains("the limit is 4194304"), "{error}");
+        assert!(error.to_string().contains("the limit is 1048576"), "{error}");
     }
 }
 

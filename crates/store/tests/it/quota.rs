@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 use sheaf_flight::{Message, MessageStream};
 use sheaf_proto::storage::v1::PayloadRecord;
@@ -20,6 +21,11 @@ fn size(messages: &[Message]) -> u64 {
     messages.iter().map(|message| message.len() as u64).sum()
 }
 
+/// What counts: every byte, and something for each message.
+fn counted(messages: &[Message]) -> u64 {
+    size(messages) + 64 * messages.len() as u64
+}
+
 async fn put(
     store: &Store,
     name: &str,
@@ -33,11 +39,11 @@ async fn put(
 async fn a_quota_is_kept_over_a_restart_and_freed_by_a_delete() {
     let folder = TempDir::new().unwrap();
     let sent = messages(&[batch(1, 50)]);
-    let (one, quota) = (size(&sent), size(&sent) * 2 + 10);
+    let (one, quota) = (counted(&sent), counted(&sent) * 2 + 10);
     let store = Store::open(options(folder.path())).await.unwrap();
     for name in ["a", "b"] {
         let receipt = put(&store, name, stream_of(&sent), by("ci", quota)).await.unwrap();
-        assert_eq!(receipt.bytes, one);
+        assert_eq!(receipt.bytes, size(&sent));
     }
     let spilled = PutOptions::MEMORY;
     store.put_by(Some(id("c")), stream_of(&sent), spilled, by("other", one)).await.unwrap();
@@ -67,7 +73,7 @@ async fn a_quota_is_kept_over_a_restart_and_freed_by_a_delete() {
 async fn puts_at_the_same_time_do_not_exceed_it_together() {
     let store = Store::open(Options::new(clock())).await.unwrap();
     let sent: Vec<Vec<Message>> = (0..8).map(|seed| messages(&[batch(seed, 200)])).collect();
-    let one = sent.iter().map(|sent| size(sent)).max().unwrap();
+    let one = sent.iter().map(|sent| counted(sent)).max().unwrap();
     let quota = one * 3 + one / 2;
     // Each waits before its end until all have come so far.
     let barrier = Arc::new(tokio::sync::Barrier::new(8));
@@ -90,8 +96,9 @@ async fn puts_at_the_same_time_do_not_exceed_it_together() {
     let stored = store.stats();
     assert!(refused.iter().all(|error| error.code() == Code::QuotaFull), "{refused:?}");
     assert_eq!(stored.payloads, 3, "three fit: {refused:?}");
-    assert_eq!(store.bytes_put_by("ci"), stored.bytes);
-    assert!(stored.bytes <= quota);
+    let counted = stored.bytes + 64 * 3 * sent[0].len() as u64;
+    assert_eq!(store.bytes_put_by("ci"), counted);
+    assert!(counted <= quota);
 }
 
 #[tokio::test]
@@ -99,7 +106,7 @@ async fn a_put_that_is_repeated_is_not_refused_for_want_of_room() {
     let store = Store::open(Options::new(clock())).await.unwrap();
     let memory = PutOptions::MEMORY;
     let sent = messages(&[batch(1, 50)]);
-    let quota = size(&sent);
+    let quota = counted(&sent);
     let again = || store.put_by(Some(id("a")), stream_of(&sent), memory, by("ci", quota));
     assert!(again().await.unwrap().created);
     assert!(!again().await.unwrap().created);
@@ -143,7 +150,7 @@ async fn what_expires_or_breaks_off_is_given_back() {
     let put = tokio::spawn(async move {
         putting.put_by(Some(id("y")), slow, PutOptions::MEMORY, by("ci", 1 << 20)).await
     });
-    wait_until_async(LONG, "it to come", || async { store.bytes_put_by("ci") == size(&sent) })
+    wait_until_async(LONG, "it to come", || async { store.bytes_put_by("ci") == counted(&sent) })
         .await
         .unwrap();
     put.abort();
@@ -174,4 +181,27 @@ fn a_record_without_an_owner_is_the_same_as_before() {
     let named = PayloadRecord { put_by: "ci".to_owned(), ..record };
     // And field 13.
     assert_eq!(named.encode_to_vec(), [0x12, 1, b'a', 0x6a, 2, b'c', b'i']);
+}
+
+/// Metadata of the application, and messages of nothing else, count too.
+#[tokio::test]
+async fn nothing_that_is_stored_is_free() {
+    let folder = TempDir::new().unwrap();
+    let store = Store::open(options(folder.path())).await.unwrap();
+    let mut long = messages(&[batch(1, 1)]);
+    long[1].app_metadata = vec![7; 100_000].into();
+    let empty =
+        |_| Message { app_metadata: vec![7].into(), ..Message::new(Bytes::new(), Bytes::new()) };
+    let many: Vec<_> = messages(&[batch(1, 1)]).into_iter().chain((0..2_000).map(empty)).collect();
+    for (name, sent) in [("long", long), ("many", many)] {
+        let count = counted(&sent);
+        let refused = put(&store, name, stream_of(&sent), by("ci", count - 1)).await.unwrap_err();
+        assert_eq!(refused.code(), Code::QuotaFull, "{name}: {refused}");
+        put(&store, name, stream_of(&sent), by(name, count)).await.unwrap();
+        assert_eq!(store.bytes_put_by(name), count);
+    }
+    store.close().await;
+    drop(store);
+    let store = Store::open(options(folder.path())).await.unwrap();
+    assert!(store.bytes_put_by("long") > 100_000 && store.bytes_put_by("many") > 128_000);
 }
