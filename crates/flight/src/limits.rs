@@ -25,7 +25,9 @@ pub const MAX_MESSAGE_BYTES: usize = (1 << 31) - 1;
 /// | `put_idle_timeout` | `deadline_exceeded` | `idle` |
 /// | `get_idle_timeout` | the stream is reset, in metrics `deadline_exceeded` | `reader` |
 /// | the memory budget | `memory_full`, try again in 1 s; a connection is closed | `memory` |
-/// | `max_sessions` | `overloaded` | `sessions` |
+/// | `max_sessions`, and a quarter of it for one token, or one address without | `overloaded` | `sessions` |
+/// | 64 calls of health and reflection, 16 from one address, beside `max_calls` | `overloaded`, try again in 100 ms | `background_calls` |
+/// | 64 KiB for a request that moves no data, and for the body of a standard action | `limit_exceeded` | `message`, `action` |
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of one message, header, metadata and body, in both directions.

@@ -110,6 +110,15 @@ impl FlightRouter {
         route.put(context, messages).await
     }
 
+    /// Whether a caller may write what a descriptor names: said before all of the
+    /// first message is there.
+    ///
+    /// # Errors
+    /// Those of [`FlightRouter::put`] that the descriptor decides.
+    pub(crate) fn may_write(&self, context: &CallContext, asked: Asked) -> Result<(), Error> {
+        self.by_descriptor(context, asked, Right::Write).map(drop)
+    }
+
     /// The stream of a ticket.
     pub(crate) async fn get(
         &self,

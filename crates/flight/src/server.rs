@@ -175,6 +175,10 @@ impl Server {
 
     /// Shows services added to whoever asks by gRPC reflection; `encoded` is a
     /// `FileDescriptorSet` with its imports.
+    ///
+    /// Only of methods that are named here the server knows that their client
+    /// sends one message, and ends calls whose message does not come in
+    /// `put_idle_timeout`.
     #[must_use]
     pub fn descriptors(mut self, encoded: &'static [u8]) -> Self {
         self.descriptors.push(encoded);
@@ -260,7 +264,7 @@ impl Server {
             tonic_reflection::server::v1alpha::ServerReflectionServer<
                 impl tonic_reflection::server::v1alpha::ServerReflection + use<>,
             >,
-            Vec<String>,
+            gate::Methods,
         ),
         Error,
     > {

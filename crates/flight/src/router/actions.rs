@@ -2,9 +2,11 @@
 
 use arrow_flight::{
     CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, RenewFlightEndpointRequest,
+    Ticket,
 };
 use bytes::Bytes;
 use prost::Message as _;
+use sheaf_retry::Code;
 
 use super::FlightRouter;
 use super::sessions::{COOKIE, pb};
@@ -12,6 +14,10 @@ use crate::error::{Error, invalid};
 use crate::handler::CallContext;
 use crate::plain::endpoint_to_wire;
 use crate::security::Right;
+
+/// Bytes of the body of a standard action: decoded it may take dozens of times
+/// as much, and rights are only known by what it holds.
+const MAX_BODY: usize = 64 << 10;
 
 /// Names and descriptions of the standard actions.
 pub(super) const STANDARD: [(&str, &str); 6] = [
@@ -48,9 +54,9 @@ impl FlightRouter {
         body: Bytes,
     ) -> Result<Reply, Error> {
         match action {
-            "CancelFlightInfo" => self.cancel(context, decode(action, body)?).await,
-            "RenewFlightEndpoint" => self.renew(context, decode(action, body)?).await,
-            "SetSessionOptions" => self.set_session_options(context, decode(action, body)?),
+            "CancelFlightInfo" => self.cancel(context, self.decode(action, body)?).await,
+            "RenewFlightEndpoint" => self.renew(context, self.decode(action, body)?).await,
+            "SetSessionOptions" => self.set_session_options(context, self.decode(action, body)?),
             "GetSessionOptions" => self.session_options(context),
             "CloseSession" => self.close_session(context),
             _ => Ok(vec![Bytes::from(self.core.health.to_json().to_string())].into()),
@@ -66,8 +72,12 @@ impl FlightRouter {
         if endpoints.is_empty() {
             return Err(invalid("the FlightInfo to cancel has no endpoints"));
         }
+        let tickets: Option<Vec<Ticket>> =
+            endpoints.into_iter().map(|endpoint| endpoint.ticket).collect();
+        let tickets = tickets
+            .ok_or_else(|| invalid("an endpoint of the FlightInfo to cancel has no ticket"))?;
         let mut all = true;
-        for ticket in endpoints.into_iter().filter_map(|endpoint| endpoint.ticket) {
+        for ticket in tickets {
             let route = self.by_ticket(context, &ticket.ticket, Right::Change)?;
             all &= route.cancel(context).await?;
         }
@@ -98,7 +108,10 @@ impl FlightRouter {
         let (id, set_cookie) = match &context.session {
             Some(id) => (id.clone(), None),
             None => {
-                let id = sessions.open().inspect_err(|_| self.core.metrics.rejected("sessions"))?;
+                let id = sessions.open(&owner(context)).inspect_err(|error| {
+                    self.core.metrics.rejected("sessions");
+                    context.caller.refused_at_all(error);
+                })?;
                 let cookie = format!("{COOKIE}={id}");
                 (id, Some(cookie))
             }
@@ -127,9 +140,28 @@ impl FlightRouter {
             set_cookie: Some(format!("{COOKIE}=; Max-Age=0")),
         })
     }
+
+    /// Reads the body of a standard action, if it is short enough for that.
+    fn decode<M: prost::Message + Default>(&self, action: &str, body: Bytes) -> Result<M, Error> {
+        if body.len() > MAX_BODY {
+            self.core.metrics.rejected("action");
+            let text = format!(
+                "the body of action {action} has {} bytes, at most {MAX_BODY} are allowed",
+                body.len()
+            );
+            return Err(Error::new(Code::LimitExceeded, text));
+        }
+        M::decode(body).map_err(|error| {
+            invalid(format!("the body of action {action} cannot be read: {error}"))
+        })
+    }
 }
 
-fn decode<M: prost::Message + Default>(action: &str, body: Bytes) -> Result<M, Error> {
-    M::decode(body)
-        .map_err(|error| invalid(format!("the body of action {action} cannot be read: {error}")))
+/// Whose a new session is: of its token, or of who calls without one.
+fn owner(context: &CallContext) -> String {
+    match (&context.identity, context.peer) {
+        (Some(token), _) => format!("token {token:?}"),
+        (None, Some(peer)) => peer.ip().to_string(),
+        (None, None) => "this machine".to_owned(),
+    }
 }

@@ -10,7 +10,7 @@ pub(super) const COMMAND_NAMESPACE: &str = "batches";
 /// Longest ticket, and longest descriptor, in bytes.
 const MAX_NAME_BYTES: usize = 16 << 10;
 /// Most elements of a path.
-const MAX_PATH: usize = 16;
+pub(crate) const MAX_PATH: usize = 16;
 /// Longest id of a batch, in bytes.
 const MAX_ID: usize = 200;
 

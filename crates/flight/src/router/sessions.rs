@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
+use prost::Message as _;
 use sheaf_retry::{Code, SharedClock};
 
 use super::session_options::SessionCheck;
@@ -21,6 +23,10 @@ const MAX_OPTIONS: usize = 64;
 const MAX_NAME: usize = 256;
 /// Largest value of an option, in encoded bytes.
 const MAX_VALUE: usize = 4 << 10;
+/// Bytes of all names and encoded values of one session.
+const MAX_BYTES: usize = 64 << 10;
+/// One owner may have this part of all sessions.
+const SHARE: usize = 4;
 
 /// The protobuf messages of the session actions.
 pub(crate) mod pb {
@@ -90,8 +96,19 @@ pub(crate) mod pb {
 
 #[derive(Debug)]
 struct Session {
-    options: BTreeMap<String, pb::OptionValue>,
+    /// Encoded: decoded a value may take a dozen times as much.
+    options: BTreeMap<String, Bytes>,
+    /// Who opened it.
+    owner: String,
     used: Duration,
+}
+
+impl Session {
+    /// Bytes of its options but for that of this name.
+    fn bytes_without(&self, name: &str) -> usize {
+        let others = self.options.iter().filter(|(other, _)| *other != name);
+        others.map(|(name, value)| name.len() + value.len()).sum()
+    }
 }
 
 /// The sessions of one server: at most so many, each until it is idle too long.
@@ -140,10 +157,15 @@ impl Sessions {
         }
     }
 
-    /// Opens a session and returns its id, which cannot be guessed.
-    pub(crate) fn open(&self) -> Result<String, Error> {
+    /// Opens a session and returns its id, which cannot be guessed. No owner has
+    /// more than a quarter of all, so that there are some left for others.
+    pub(crate) fn open(&self, owner: &str) -> Result<String, Error> {
+        let share = (self.max / SHARE).max(1);
         let mut table = self.table();
-        if table.len() >= self.max {
+        let owned = |table: &HashMap<String, Session>| {
+            table.values().filter(|session| session.owner == owner).count()
+        };
+        if table.len() >= self.max || owned(&table) >= share {
             table.retain(|_, session| self.live(session));
         }
         if table.len() >= self.max {
@@ -153,8 +175,15 @@ impl Sessions {
             )
             .with_retry_after(Duration::from_secs(1)));
         }
+        if owned(&table) >= share {
+            let text = format!(
+                "{share} sessions of {owner} are open, no more than a quarter of max_sessions may be"
+            );
+            return Err(Error::new(Code::Overloaded, text).with_retry_after(Duration::from_secs(1)));
+        }
         let id = uuid::Uuid::new_v4().to_string();
-        let session = Session { options: BTreeMap::new(), used: self.clock.elapsed() };
+        let (owner, used) = (owner.to_owned(), self.clock.elapsed());
+        let session = Session { options: BTreeMap::new(), owner, used };
         table.insert(id.clone(), session);
         Ok(id)
     }
@@ -176,13 +205,17 @@ impl Sessions {
         let mut table = self.table();
         let session = table.get_mut(id).ok_or_else(|| unknown(id))?;
         for (name, value) in sound {
-            let known = session.options.contains_key(&name);
             if value.value.is_none() {
                 session.options.remove(&name);
-            } else if !known && session.options.len() >= MAX_OPTIONS {
+                continue;
+            }
+            let is_many =
+                session.options.len() >= MAX_OPTIONS && !session.options.contains_key(&name);
+            let bytes = session.bytes_without(&name) + name.len() + value.encoded_len();
+            if is_many || bytes > MAX_BYTES {
                 refuse(name, pb::Problem::Refused);
             } else {
-                session.options.insert(name, value);
+                session.options.insert(name, value.encode_to_vec().into());
             }
         }
         Ok(pb::SetResult { errors })
@@ -190,7 +223,6 @@ impl Sessions {
 
     /// What is wrong with an option, whatever else the session has.
     fn problem(&self, name: &str, value: &pb::OptionValue) -> Option<pb::Problem> {
-        use prost::Message as _;
         if name.is_empty() || name.len() > MAX_NAME {
             return Some(pb::Problem::InvalidName);
         }
@@ -206,20 +238,30 @@ impl Sessions {
         let table = self.table();
         let session = table.get(id).filter(|session| self.live(session));
         let options = session.ok_or_else(|| unknown(id))?.options.clone();
-        Ok(pb::Options { options })
+        drop(table);
+        let decoded = options.into_iter().map(|(name, value)| Ok((name, decoded(value)?)));
+        Ok(pb::Options { options: decoded.collect::<Result<_, Error>>()? })
     }
 
     /// One option of an open session.
     pub(crate) fn option(&self, id: &str, name: &str) -> Option<pb::Value> {
         let table = self.table();
         let session = table.get(id).filter(|session| self.live(session))?;
-        session.options.get(name)?.value.clone()
+        let value = session.options.get(name)?.clone();
+        drop(table);
+        decoded(value).ok()?.value
     }
 
     /// Closes a session.
     pub(crate) fn close(&self, id: &str) -> Result<(), Error> {
         self.table().remove(id).map(|_| ()).ok_or_else(|| unknown(id))
     }
+}
+
+/// An option as it was set.
+fn decoded(value: Bytes) -> Result<pb::OptionValue, Error> {
+    pb::OptionValue::decode(value)
+        .map_err(|error| Error::new(Code::Internal, format!("an option of a session: {error}")))
 }
 
 fn unknown(id: &str) -> Error {
@@ -247,7 +289,7 @@ mod tests {
     fn options_are_set_read_and_taken_away() {
         let sessions =
             Sessions::new(ManualClock::new(Timestamp::EPOCH), 2, Duration::from_secs(10));
-        let id = sessions.open().unwrap();
+        let id = sessions.open("a").unwrap();
         let set =
             options([("tz", text("UTC")), ("", text("x")), ("big", text(&"x".repeat(5_000)))]);
         let result = sessions.set(&id, set).unwrap();
@@ -265,13 +307,50 @@ mod tests {
     fn the_table_is_bounded_and_idle_sessions_make_room() {
         let clock = ManualClock::new(Timestamp::EPOCH);
         let sessions = Sessions::new(clock.clone(), 2, Duration::from_secs(10));
-        let (old, used) = (sessions.open().unwrap(), sessions.open().unwrap());
-        assert_eq!(sessions.open().unwrap_err().code(), Code::Overloaded);
+        let (old, used) = (sessions.open("a").unwrap(), sessions.open("b").unwrap());
+        assert_eq!(sessions.open("c").unwrap_err().code(), Code::Overloaded);
         clock.advance(Duration::from_secs(9));
         assert!(sessions.touch(&used));
         clock.advance(Duration::from_secs(2));
-        sessions.open().unwrap();
+        sessions.open("c").unwrap();
         assert!(sessions.touch(&used) && !sessions.touch(&old));
+    }
+
+    #[test]
+    fn one_owner_has_a_quarter_of_all_sessions_at_most() {
+        let clock = ManualClock::new(Timestamp::EPOCH);
+        let sessions = Sessions::new(clock.clone(), 8, Duration::from_secs(10));
+        let first = sessions.open("a").unwrap();
+        sessions.open("a").unwrap();
+        let error = sessions.open("a").unwrap_err();
+        assert_eq!(error.code(), Code::Overloaded);
+        assert!(error.message().contains("2 sessions of a are open"), "{error}");
+        sessions.open("b").unwrap();
+        sessions.close(&first).unwrap();
+        sessions.open("a").unwrap();
+        clock.advance(Duration::from_secs(10));
+        sessions.open("a").unwrap();
+    }
+
+    #[test]
+    fn all_options_of_a_session_are_bounded_together_and_kept_encoded() {
+        let sessions =
+            Sessions::new(ManualClock::new(Timestamp::EPOCH), 2, Duration::from_secs(10));
+        let id = sessions.open("a").unwrap();
+        let list = pb::StringList { values: vec![String::new(); 2_000] };
+        let list = pb::OptionValue { value: Some(pb::Value::StringList(list)) };
+        let names: Vec<String> = (0..MAX_OPTIONS).map(|number| format!("n{number}")).collect();
+        let all = names.iter().map(|name| (name.clone(), list.clone())).collect();
+        let refused = sessions.set(&id, pb::Options { options: all }).unwrap().errors;
+        assert!(refused.values().all(|error| error.value == pb::Problem::Refused as i32));
+        let kept = sessions.table()[&id].bytes_without("");
+        assert!(kept <= MAX_BYTES && kept > MAX_BYTES - MAX_VALUE - MAX_NAME, "{kept}");
+        // One that takes the place of another of its name still fits.
+        let got = sessions.get(&id).unwrap().options;
+        assert_eq!(got.len(), MAX_OPTIONS - refused.len());
+        let again = pb::Options { options: got.clone() };
+        assert!(sessions.set(&id, again).unwrap().errors.is_empty());
+        assert_eq!(sessions.get(&id).unwrap().options, got);
     }
 
     #[test]
@@ -286,7 +365,7 @@ mod tests {
         let sessions =
             Sessions::new(ManualClock::new(Timestamp::EPOCH), 2, Duration::from_secs(10))
                 .checked(Some(std::sync::Arc::new(check)));
-        let id = sessions.open().unwrap();
+        let id = sessions.open("a").unwrap();
         let number = |n| pb::OptionValue { value: Some(pb::Value::Int64(n)) };
         let list = pb::StringList { values: vec!["a".to_owned(), "b".to_owned()] };
         let tags = pb::OptionValue { value: Some(pb::Value::StringList(list)) };

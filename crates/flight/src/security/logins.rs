@@ -30,6 +30,8 @@ pub(crate) const BASE64: base64::engine::GeneralPurpose = base64::engine::Genera
 const LIFETIME: Duration = Duration::from_secs(12 * 60 * 60);
 /// Most logins at once.
 const MAX_LOGINS: usize = 10_000;
+/// Most logins of one name.
+const MAX_LOGINS_OF_NAME: usize = 100;
 /// Longest name and longest password, in bytes.
 const MAX_CREDENTIAL: usize = 4 << 10;
 /// Random bytes of a token: nobody guesses it.
@@ -57,9 +59,10 @@ pub trait Passwords: Send + Sync + 'static {
 /// protobuf message `BasicAuth`. Its answer has a token, in the header
 /// `authorization: Bearer …` and for `BasicAuth` as a message too. The client
 /// sends it with every call in `authorization: Bearer …` or in
-/// `auth-token-bin`. Only digests of tokens are kept. At most 10,000 logins
-/// are kept; who logs in beyond that displaces its own oldest one. Cheap to
-/// clone; clones share everything.
+/// `auth-token-bin`. Only digests of tokens are kept. At most 100 logins
+/// of one name are kept, and 10,000 in all: who logs in beyond the one
+/// displaces its own oldest login, beyond the other the oldest of the name that
+/// has most. Cheap to clone; clones share everything.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -144,27 +147,27 @@ impl Logins {
             return Err(refused("the name or the password is wrong"));
         }
         let token = random_token()?;
-        self.keep(name, digest(token.as_bytes()))?;
+        self.keep(name, digest(token.as_bytes()));
         Ok(token)
     }
 
-    fn keep(&self, name: &str, digest: [u8; 32]) -> Result<(), Error> {
+    fn keep(&self, name: &str, digest: [u8; 32]) {
         let now = self.clock.now();
         let mut table = self.table();
         if table.len() >= MAX_LOGINS {
             table.retain(|_, entry| !entry.expired(now));
         }
-        if table.len() >= MAX_LOGINS {
-            let own = table.iter().filter(|(_, entry)| entry.name == name);
-            let oldest = own.min_by_key(|(_, entry)| entry.expires).map(|(digest, _)| *digest);
-            let removed = oldest.and_then(|digest| table.remove(&digest)).ok_or_else(|| {
-                let text = format!("{MAX_LOGINS} logins are open, no more are allowed");
-                Error::new(Code::Overloaded, text).with_retry_after(Duration::from_secs(1))
-            })?;
-            removed.shared.over.cancel();
+        if table.values().filter(|entry| entry.name == name).count() >= MAX_LOGINS_OF_NAME {
+            displace(&mut table, name);
+        } else if table.len() >= MAX_LOGINS {
+            let mut counts: HashMap<&str, usize> = HashMap::new();
+            table.values().for_each(|entry| *counts.entry(&entry.name).or_default() += 1);
+            let most = counts.into_iter().max_by_key(|&(_, count)| count);
+            if let Some(most) = most.map(|(name, _)| name.to_owned()) {
+                displace(&mut table, &most);
+            }
         }
         table.insert(digest, Entry::of_login(name, digest, now.plus(self.lifetime)));
-        Ok(())
     }
 
     /// Whether the headers carry the token of a login that counts.
@@ -189,6 +192,15 @@ impl Logins {
 impl std::fmt::Debug for Logins {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Logins").field("open", &self.table().len()).finish_non_exhaustive()
+    }
+}
+
+/// Ends the oldest login of a name.
+fn displace(table: &mut Table, name: &str) {
+    let own = table.iter().filter(|(_, entry)| entry.name == name);
+    let oldest = own.min_by_key(|(_, entry)| entry.expires).map(|(digest, _)| *digest);
+    if let Some(removed) = oldest.and_then(|digest| table.remove(&digest)) {
+        removed.shared.over.cancel();
     }
 }
 
@@ -288,17 +300,38 @@ mod tests {
     #[tokio::test]
     async fn who_logs_in_for_ever_displaces_itself() {
         let (logins, clock) = logins();
+        let bob = logins.login("bob", "right").await.unwrap();
         let first = logins.login("ada", "right").await.unwrap();
         clock.advance(Duration::from_secs(1));
         let second = logins.login("ada", "right").await.unwrap();
-        for number in 2..MAX_LOGINS {
-            logins.keep("bob", digest(&number.to_le_bytes())).unwrap();
+        for number in 2..MAX_LOGINS_OF_NAME {
+            logins.keep("ada", digest(&number.to_le_bytes()));
         }
-        assert_eq!(logins.login("eve", "right").await.unwrap_err().code(), Code::Overloaded);
-        let third = logins.login("ada", "right").await.unwrap();
+        let grant = logins.authorize(&both_ways(&first)[0]).unwrap();
+        clock.advance(Duration::from_secs(1));
+        let last = logins.login("ada", "right").await.unwrap();
+        assert_eq!(logins.table().len(), MAX_LOGINS_OF_NAME + 1);
+        assert!(logins.authorize(&both_ways(&first)[0]).is_err() && grant.is_over());
+        for token in [bob, second, last] {
+            assert!(logins.authorize(&both_ways(&token)[0]).is_ok());
+        }
+    }
+
+    #[tokio::test]
+    async fn where_there_is_no_more_room_the_name_with_most_logins_loses_one() {
+        let (logins, clock) = logins();
+        let bob = logins.login("bob", "right").await.unwrap();
+        let first = logins.login("ada", "right").await.unwrap();
+        clock.advance(Duration::from_secs(1));
+        let second = logins.login("ada", "right").await.unwrap();
+        // Names of one login each.
+        let full = MAX_LOGINS - 3;
+        (0..full)
+            .for_each(|number| logins.keep(&format!("n{number}"), digest(&number.to_le_bytes())));
+        let eve = logins.login("eve", "right").await.unwrap();
         assert_eq!(logins.table().len(), MAX_LOGINS);
         assert!(logins.authorize(&both_ways(&first)[0]).is_err());
-        for token in [second, third] {
+        for token in [bob, second, eve] {
             assert!(logins.authorize(&both_ways(&token)[0]).is_ok());
         }
         clock.advance(LIFETIME);

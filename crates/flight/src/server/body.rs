@@ -160,9 +160,10 @@ impl RequestBody {
         RequestBody { inner, core, patience, silence, counting, waiting, over: false }
     }
 
-    /// Has what comes counted, as messages of gRPC's own codec.
-    pub(super) fn counted(self) -> Self {
-        let counting = Some(Counting::new(&self.core.memory));
+    /// Has what comes counted, as messages of gRPC's own codec of at most
+    /// `limit` bytes.
+    pub(super) fn counted(self, limit: usize) -> Self {
+        let counting = Some(Counting::new(&self.core.memory, limit));
         RequestBody { counting, ..self }
     }
 
@@ -186,7 +187,11 @@ impl RequestBody {
         let counted = counting.check(context).map(|()| counting.poll_counted(context));
         match counted {
             Err(error) | Ok(Poll::Ready(Err(error))) => {
-                self.core.metrics.rejected("memory");
+                let label = match error.code() {
+                    Code::LimitExceeded => "message",
+                    _ => "memory",
+                };
+                self.core.metrics.rejected(label);
                 (self.over, self.counting, self.waiting) = (true, None, None);
                 Poll::Ready(Some(Err(Status::from(error))))
             }

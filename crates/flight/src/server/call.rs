@@ -20,15 +20,20 @@ use tower::Service as _;
 
 use super::body::{CallBody, RequestBody};
 use super::deadline;
-use super::gate::{CallGuard, Gate};
+use super::gate::{CallGuard, Gate, Methods, is_background};
 use crate::caller::Caller;
 use crate::error::{Error, invalid};
+use crate::limits::Limits;
 use crate::middleware::AnswerHeaders;
-use crate::plain::{FLIGHT_SERVICE, MAX_HANDSHAKE};
+use crate::plain::{FLIGHT_SERVICE, FRAMING_BYTES, MAX_HANDSHAKE};
 use crate::router::FlightRouter;
 use crate::security::Grant;
 use crate::status::{CODE_TRAILER, inbound};
 use crate::wire::{self, Data, Sending};
+
+/// Bytes of a request that is a descriptor, a ticket, criteria, or the name of a
+/// service; the router allows less.
+const MAX_REQUEST: usize = 64 << 10;
 
 /// Admits, counts and contains calls on their way to the routes.
 #[derive(Clone)]
@@ -130,6 +135,9 @@ impl CallService {
         headers: &mut AnswerHeaders,
     ) -> Result<Response<Body>, Infallible> {
         if let Err(refusal) = self.gate.begin(path, &request, headers) {
+            if let Some(caller) = request.extensions().get::<Caller>() {
+                caller.refused_at_all(&refusal);
+            }
             return Ok(refuse(refusal));
         }
         match (Data::of(path), &self.data) {
@@ -156,20 +164,36 @@ impl CallService {
         }
     }
 
-    /// A client that owes bytes may not be silent for ever; in an exchange it
-    /// may, since there the server can be the one who talks.
+    /// A client that owes bytes may not be silent for ever; in an exchange and in
+    /// streams to other services it may, since there the server can be the one
+    /// who talks.
     fn watch(&self, request: Request<Body>) -> Request<Body> {
         let path = request.uri().path().trim_start_matches('/');
         let core = Arc::clone(&self.gate.core);
+        let limit = max_request(path, &core.limits);
         let patience = match path.strip_prefix(FLIGHT_SERVICE) {
-            Some(method) if method != "/DoExchange" => Some(core.limits.put_idle_timeout),
-            _ => None,
+            Some("/DoExchange") => None,
+            Some(_) => Some(core.limits.put_idle_timeout),
+            None => self.gate.is_unary(path).then_some(core.limits.put_idle_timeout),
         };
         let is_ours = Data::of(request.uri().path()).is_some() && self.data.is_some();
         request.map(|body| {
             let body = RequestBody::new(body, core, patience);
-            Body::new(if is_ours { body } else { body.counted() })
+            Body::new(if is_ours { body } else { body.counted(limit) })
         })
+    }
+}
+
+/// Bytes of one message of a request that gRPC's own codec reads. Decoded it
+/// may take a dozen times as much, and nobody has looked at rights yet.
+fn max_request(path: &str, limits: &Limits) -> usize {
+    match path.strip_prefix(FLIGHT_SERVICE) {
+        // The handlers of these see to their limits.
+        Some("/DoPut" | "/DoExchange" | "/Handshake") => usize::MAX,
+        Some("/DoAction") => limits.max_action_bytes.saturating_add(FRAMING_BYTES),
+        Some(_) => MAX_REQUEST,
+        None if is_background(path) => MAX_REQUEST,
+        None => usize::MAX,
     }
 }
 
@@ -213,17 +237,18 @@ pub(super) fn ended(headers: &HeaderMap) -> Option<String> {
     Some(code.as_str().to_owned())
 }
 
-/// `SERVICE/METHOD` of everything that the descriptors name.
-pub(super) fn method_names(sets: &[&[u8]]) -> Result<Vec<String>, Error> {
-    let mut names = Vec::new();
+/// Everything that the descriptors name.
+pub(super) fn method_names(sets: &[&[u8]]) -> Result<Methods, Error> {
+    let mut names = Methods::new();
     for &set in sets {
         let set = prost_types::FileDescriptorSet::decode(set)
             .map_err(|error| invalid(format!("descriptors of a gRPC service: {error}")))?;
         for file in &set.file {
             for service in &file.service {
                 for method in &service.method {
+                    let is_stream = method.client_streaming();
                     let (service, method) = (service.name(), method.name());
-                    names.push(format!("{}.{service}/{method}", file.package()));
+                    names.insert(format!("{}.{service}/{method}", file.package()), is_stream);
                 }
             }
         }
@@ -272,7 +297,9 @@ mod tests {
     #[test]
     fn flights_methods_are_known_by_their_descriptors() {
         let names = method_names(&[super::super::FLIGHT_DESCRIPTORS]).unwrap();
-        assert!(names.contains(&format!("{FLIGHT_SERVICE}/PollFlightInfo")), "{names:?}");
+        let is_stream = |method: &str| names.get(&format!("{FLIGHT_SERVICE}/{method}"));
+        assert_eq!(is_stream("PollFlightInfo"), Some(&false), "{names:?}");
+        assert_eq!(is_stream("DoPut"), Some(&true), "{names:?}");
         assert!(method_names(&[b"\xff"]).is_err());
     }
 }

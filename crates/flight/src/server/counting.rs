@@ -3,6 +3,7 @@
 use std::task::{Context, Poll, ready};
 
 use futures::future::BoxFuture;
+use sheaf_retry::Code;
 
 use crate::budget::Charge;
 use crate::error::Error;
@@ -24,10 +25,15 @@ pub(super) struct Counting {
     /// Of the message that is whole, which its service has now.
     _whole: Option<Charge>,
     room: Option<(u64, BoxFuture<'static, bool>)>,
+    /// Bytes of one message.
+    limit: usize,
+    /// The length of a message that is over the limit.
+    too_long: Option<usize>,
 }
 
 impl Counting {
-    pub(super) fn new(memory: &Memory) -> Self {
+    /// For messages of at most `limit` bytes.
+    pub(super) fn new(memory: &Memory, limit: usize) -> Self {
         Counting {
             receiving: memory.receiving(),
             prefix: [0; PREFIX],
@@ -37,11 +43,21 @@ impl Counting {
             coming: None,
             _whole: None,
             room: None,
+            limit,
+            too_long: None,
         }
     }
 
-    /// Whether the request is to end so that others find memory.
+    /// Whether the request is to end: so that others find memory, or for a
+    /// message of it that says to be too long, before any of that is read.
     pub(super) fn check(&self, context: &mut Context<'_>) -> Result<(), Error> {
+        if let Some(length) = self.too_long {
+            let limit = self.limit;
+            return Err(Error::new(
+                Code::LimitExceeded,
+                format!("the request has {length} bytes, at most {limit} are allowed in this call"),
+            ));
+        }
         if self.receiving.is_ended(context) { Err(too_slow()) } else { Ok(()) }
     }
 
@@ -65,6 +81,9 @@ impl Counting {
             if self.filled == PREFIX {
                 let [_, length @ ..] = self.prefix;
                 self.left = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+                if self.left > self.limit {
+                    self.too_long.get_or_insert(self.left);
+                }
                 (self.filled, self.received) = (0, 0);
                 (self.coming, self._whole) = (None, None);
             }
@@ -118,7 +137,7 @@ mod tests {
     fn a_message_is_counted_as_it_comes_and_until_the_next() {
         let budget: Arc<dyn MemoryBudget> = Budget::new(1 << 20);
         let memory = Memory::of_server(Some(Arc::clone(&budget)), SystemClock::shared());
-        let mut counting = Counting::new(&memory);
+        let mut counting = Counting::new(&memory, usize::MAX);
         let mut context = Context::from_waker(Waker::noop());
         let mut pass = |bytes: &[u8]| {
             counting.pass(bytes);
@@ -137,7 +156,18 @@ mod tests {
         let Poll::Ready(Err(error)) = pass(&[prefix(2 << 20), vec![1; 2_000_000]].concat()) else {
             panic!("it has no room")
         };
-        assert_eq!(error.code(), sheaf_retry::Code::MemoryFull);
+        assert_eq!(error.code(), Code::MemoryFull);
         assert!(error.retry_after().is_some());
+    }
+
+    #[test]
+    fn a_message_over_the_limit_is_known_by_its_length_alone() {
+        let mut counting = Counting::new(&Memory::of_client(SystemClock::shared()), 10);
+        let mut context = Context::from_waker(Waker::noop());
+        counting.pass(&[&[0, 0, 0, 0, 10][..], &[1; 10], &[0, 0, 0]].concat());
+        counting.check(&mut context).unwrap();
+        counting.pass(&[0, 11]);
+        let error = counting.check(&mut context).unwrap_err();
+        assert_eq!(error.code(), Code::LimitExceeded, "{error}");
     }
 }

@@ -1,6 +1,6 @@
 //! Who may call: counts calls by peer, refuses over the limit and while draining.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -39,6 +39,16 @@ const HEADER_BYTES: usize = 256;
 /// When a client that found the server draining may come back.
 const DRAIN_RETRY: Duration = Duration::from_secs(1);
 
+/// Calls of health and reflection at once, which anybody may make and leave open.
+const MAX_BACKGROUND: usize = 64;
+/// The same from one IP address.
+const MAX_BACKGROUND_PER_PEER: usize = 16;
+
+/// Whether a path, without its slash, is one of health or reflection.
+pub(super) fn is_background(path: &str) -> bool {
+    path.starts_with("grpc.health.") || path.starts_with("grpc.reflection.")
+}
+
 /// A call that a drain did not wait for any longer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CutCall {
@@ -50,12 +60,15 @@ pub struct CutCall {
     pub running: Duration,
 }
 
+/// Methods by `SERVICE/METHOD`, and whether the client sends a stream.
+pub(super) type Methods = BTreeMap<String, bool>;
+
 pub(super) struct Gate {
     pub(super) core: Arc<Core>,
     pub(super) security: Security,
     middleware: Vec<Arc<dyn Middleware>>,
     /// Methods known by name: only they become metric labels.
-    methods: BTreeSet<String>,
+    methods: Methods,
     services: Services,
     pub(super) audit: Arc<Audit>,
     pub(super) connections: Arc<Semaphore>,
@@ -71,21 +84,37 @@ struct State {
     draining: bool,
     next: u64,
     calls: HashMap<u64, Running>,
-    peers: HashMap<IpAddr, usize>,
+    /// Those of them in the background.
+    background: usize,
+    peers: HashMap<IpAddr, OfPeer>,
+}
+
+/// Calls of one address.
+#[derive(Clone, Copy, Default)]
+struct OfPeer {
+    calls: usize,
+    background: usize,
+}
+
+impl OfPeer {
+    fn count(&mut self, background: bool) -> &mut usize {
+        if background { &mut self.background } else { &mut self.calls }
+    }
 }
 
 struct Running {
     method: String,
     peer: Option<SocketAddr>,
     since: Duration,
-    /// Health and reflection: admitted while draining, never waited for.
+    /// Health and reflection: admitted while draining, never waited for, and
+    /// not counted among the others.
     background: bool,
 }
 
 impl Gate {
     pub(super) fn new(
         core: &Arc<Core>,
-        methods: Vec<String>,
+        methods: Methods,
         services: Services,
         security: Security,
         middleware: Vec<Arc<dyn Middleware>>,
@@ -94,7 +123,7 @@ impl Gate {
             core: Arc::clone(core),
             security,
             middleware,
-            methods: methods.into_iter().collect(),
+            methods,
             services,
             audit: Arc::new(Audit::new(Arc::clone(&core.clock))),
             connections: Arc::new(Semaphore::new(
@@ -118,10 +147,15 @@ impl Gate {
     pub(super) fn label(&self, path: &str) -> String {
         let name = path.trim_start_matches('/');
         match name.strip_prefix(crate::plain::FLIGHT_SERVICE) {
-            _ if !self.methods.contains(name) => "other".to_owned(),
+            _ if !self.methods.contains_key(name) => "other".to_owned(),
             Some(method) => method.trim_start_matches('/').to_owned(),
             None => name.to_owned(),
         }
+    }
+
+    /// Whether the client of a call sends one message, as far as descriptors tell.
+    pub(super) fn is_unary(&self, path: &str) -> bool {
+        self.methods.get(path.trim_start_matches('/')).is_some_and(|is_stream| !is_stream)
     }
 
     /// What lets a call in; health needs nothing, so that whoever starts and
@@ -197,23 +231,16 @@ impl Gate {
         peer: Option<SocketAddr>,
         grant: &Grant,
     ) -> Result<CallGuard, Error> {
-        let background = path.starts_with("/grpc.health.") || path.starts_with("/grpc.reflection.");
+        let background = is_background(path.trim_start_matches('/'));
         let method = self.label(path);
-        let limits = &self.core.limits;
         let mut state = self.state();
         let refusal = if state.draining && !background {
             Some(
                 Error::new(Code::Draining, "the server is shutting down and takes no new calls")
                     .with_retry_after(DRAIN_RETRY),
             )
-        } else if state.calls.len() >= limits.max_calls {
-            Some(self.full("calls", "max_calls", limits.max_calls))
         } else {
-            let ip = peer.map(|peer| peer.ip());
-            let of_peer = ip.map_or(0, |ip| state.peers.get(&ip).copied().unwrap_or(0));
-            (of_peer >= limits.max_calls_per_peer).then(|| {
-                self.full("calls_per_peer", "max_calls_per_peer", limits.max_calls_per_peer)
-            })
+            self.over_limit(&state, peer, background)
         };
         let slot = match refusal {
             Some(refusal) => Err(refusal),
@@ -236,13 +263,46 @@ impl Gate {
         state.next += 1;
         let since = self.core.clock.elapsed();
         state.calls.insert(id, Running { method: method.clone(), peer, since, background });
+        state.background += usize::from(background);
         if let Some(peer) = peer {
-            *state.peers.entry(peer.ip()).or_default() += 1;
+            *state.peers.entry(peer.ip()).or_default().count(background) += 1;
         }
         drop(state);
         self.core.metrics.active.inc();
         let charge = Charge::new(self.core.memory.budget());
         Ok(CallGuard { gate: Arc::clone(self), id, method, code: None, charge, _slot: slot })
+    }
+
+    /// Why there are too many calls for one more, in all or from one address.
+    fn over_limit(
+        &self,
+        state: &State,
+        peer: Option<SocketAddr>,
+        background: bool,
+    ) -> Option<Error> {
+        let limits = &self.core.limits;
+        let of_peer = peer.and_then(|peer| state.peers.get(&peer.ip()).copied());
+        let of_peer = *of_peer.unwrap_or_default().count(background);
+        if background {
+            let full = |limit: usize| {
+                self.core.metrics.rejected("background_calls");
+                let text = format!(
+                    "{limit} calls of health and reflection are under way, no more are allowed; \
+                     try again"
+                );
+                Error::new(Code::Overloaded, text).with_retry_after(FULL_RETRY)
+            };
+            return match state.background {
+                MAX_BACKGROUND.. => Some(full(MAX_BACKGROUND)),
+                _ if of_peer >= MAX_BACKGROUND_PER_PEER => Some(full(MAX_BACKGROUND_PER_PEER)),
+                _ => None,
+            };
+        }
+        if state.calls.len() - state.background >= limits.max_calls {
+            return Some(self.full("calls", "max_calls", limits.max_calls));
+        }
+        (of_peer >= limits.max_calls_per_peer)
+            .then(|| self.full("calls_per_peer", "max_calls_per_peer", limits.max_calls_per_peer))
     }
 
     fn full(&self, label: &'static str, field: &str, limit: usize) -> Error {
@@ -307,11 +367,12 @@ impl Gate {
     fn leave(&self, id: u64) {
         let mut state = self.state();
         let Some(call) = state.calls.remove(&id) else { return };
+        state.background -= usize::from(call.background);
         if let Some(ip) = call.peer.map(|peer| peer.ip())
-            && let Some(count) = state.peers.get_mut(&ip)
+            && let Some(of_peer) = state.peers.get_mut(&ip)
         {
-            *count -= 1;
-            if *count == 0 {
+            *of_peer.count(call.background) -= 1;
+            if of_peer.calls + of_peer.background == 0 {
                 state.peers.remove(&ip);
             }
         }

@@ -75,6 +75,14 @@ impl Place {
         self.leave.clone()
     }
 
+    /// Whether no call was under way on it for so long.
+    pub(super) fn is_idle_for(&self, time: Duration) -> bool {
+        let now = self.places.clock.elapsed();
+        let state = self.places.state();
+        let known = state.all.get(&self.id);
+        known.is_none_or(|one| one.calls == 0 && now.saturating_sub(one.since) >= time)
+    }
+
     /// Says that a call is under way on it.
     pub(super) fn call(&self) -> Busy {
         let busy = Busy { places: Arc::clone(&self.places), id: self.id };

@@ -11,6 +11,7 @@ use hyper::rt::Executor;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use sheaf_retry::SharedClock;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
@@ -56,7 +57,7 @@ async fn one(
 ) {
     let (place, clock) = (connection.place(), Arc::clone(&gate.core.clock));
     let leave = place.leave();
-    let streams = Streams { gate, place, end: connection.end() };
+    let streams = Streams { gate, place: Arc::clone(&place), end: connection.end() };
     let builder = builder(&connection, streams);
     let info = connection.info();
     let calls = service_fn(move |mut request: Request<Incoming>| {
@@ -76,12 +77,23 @@ async fn one(
             serving.as_mut().graceful_shutdown();
             tokio::select! {
                 ended = serving => ended,
-                () = clock.sleep(LEAVE_TIME) => Ok(()),
+                () = left_alone(&place, &clock) => Ok(()),
             }
         }
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended");
+    }
+}
+
+/// Resolves when a connection that is to leave had its time without a call: one
+/// may still have come before its client learnt that it is to leave.
+async fn left_alone(place: &Place, clock: &SharedClock) {
+    loop {
+        clock.sleep(LEAVE_TIME).await;
+        if place.is_idle_for(LEAVE_TIME) {
+            return;
+        }
     }
 }
 
@@ -132,5 +144,31 @@ where
                 end.cancel();
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+    use sheaf_retry::{ManualClock, Timestamp};
+
+    use super::super::places::Places;
+    use super::*;
+
+    #[test]
+    fn who_has_to_leave_may_end_its_calls() {
+        let clock = ManualClock::new(Timestamp::EPOCH);
+        let place = Places::new(clock.clone()).add();
+        let shared: SharedClock = clock.clone();
+        let mut left = Box::pin(left_alone(&place, &shared));
+        assert!(left.as_mut().now_or_never().is_none());
+        let mut is_left = || {
+            clock.advance(LEAVE_TIME);
+            left.as_mut().now_or_never().is_some()
+        };
+        let call = place.call();
+        assert!(!is_left() && !is_left(), "its call goes on");
+        drop(call);
+        assert!(is_left());
     }
 }

@@ -5,15 +5,20 @@ use bytes::{Buf as _, Bytes};
 use prost::Message as _;
 use sheaf_retry::Code;
 
+use super::coming::Coming;
 use super::memory::{Body, COUNTED, Memory, Receiving};
 use super::{PREFIX, field, varint};
 use crate::error::Error;
 use crate::message::Message;
 use crate::metrics::Copies;
 use crate::plain::FRAMING_BYTES;
+use crate::router::resolve::MAX_PATH;
 
 /// Bytes of a descriptor; the router allows less.
 const MAX_DESCRIPTOR: usize = 64 << 10;
+
+/// Field of `FlightDescriptor`: an element of its path.
+const PATH: u32 = 3;
 
 /// Tag and length, or tag and number, of a field.
 const MAX_HEAD: usize = 20;
@@ -40,6 +45,10 @@ pub(super) struct Decoder {
     /// Bytes of one message, without framing.
     limit: usize,
     state: State,
+    /// Of parts that are whole, until their message is.
+    pending: Vec<(u32, Coming)>,
+    /// Bytes of parts that are not counted.
+    small: usize,
     /// A message is whole already.
     has_begun: bool,
     received: Received,
@@ -80,6 +89,8 @@ impl Decoder {
             copies,
             limit,
             state: START,
+            pending: Vec::new(),
+            small: 0,
             has_begun: false,
             received: Received::default(),
         }
@@ -95,9 +106,20 @@ impl Decoder {
         &self.receiving
     }
 
+    /// What the first message is for, as soon as that is known.
+    pub(super) fn descriptor(&self) -> Option<&FlightDescriptor> {
+        self.received.descriptor.as_ref()
+    }
+
     /// Lets go what it has of a message that will not be whole.
     pub(super) fn give_up(&mut self) {
-        self.state = START;
+        self.begin_message();
+        self.received = Received::default();
+    }
+
+    fn begin_message(&mut self) {
+        (self.state, self.small) = (START, 0);
+        self.pending.clear();
     }
 
     /// Bytes of memory without which nothing more is taken.
@@ -115,7 +137,7 @@ impl Decoder {
         self.lacking = None;
         loop {
             if let State::Field { left: 0, filled: 0, .. } = self.state {
-                self.state = START;
+                self.begin_message();
                 self.has_begun = true;
                 return Ok(Some(std::mem::take(&mut self.received)));
             }
@@ -202,6 +224,7 @@ impl Decoder {
     fn begin(&mut self, head: Head, left: usize) -> Result<(), Error> {
         let size = usize::try_from(head.value).unwrap_or(usize::MAX);
         let left = left.checked_sub(size).ok_or_else(cut)?;
+        let small = self.small.saturating_add(size);
         let value = match head.field {
             // Only that of the first message counts.
             field::DESCRIPTOR if head.is_bytes && self.has_begun => Value::Unknown(size),
@@ -213,15 +236,16 @@ impl Decoder {
                     ),
                 ));
             }
-            field @ (field::HEADER | field::APP_METADATA) if head.is_bytes && size < COUNTED => {
+            field @ (field::DESCRIPTOR | field::HEADER | field::APP_METADATA)
+                if head.is_bytes && small < COUNTED =>
+            {
+                self.small = small;
                 Value::Small { field, size, bytes: Vec::with_capacity(size) }
             }
-            field::DESCRIPTOR if head.is_bytes => {
-                let field = field::DESCRIPTOR;
-                Value::Small { field, size, bytes: Vec::new() }
-            }
-            field @ (field::HEADER | field::APP_METADATA | field::BODY) if head.is_bytes => {
-                let body = self.receiving.body(size);
+            field @ (field::DESCRIPTOR | field::HEADER | field::APP_METADATA | field::BODY)
+                if head.is_bytes =>
+            {
+                let body = self.receiving.body(size, small >= COUNTED);
                 let body = body.map_err(|error| no_memory(size, &error))?;
                 Value::Large { field, body }
             }
@@ -269,19 +293,20 @@ impl Decoder {
             Value::Small { field: field::APP_METADATA, bytes, .. } => {
                 message.app_metadata = bytes.into();
             }
-            Value::Small { bytes, .. } => {
-                let descriptor = FlightDescriptor::decode(bytes.as_slice());
-                let descriptor = descriptor.map_err(|error| {
-                    malformed(format!("its descriptor cannot be read: {error}"))
-                })?;
-                self.received.descriptor = Some(descriptor);
+            Value::Small { bytes, .. } => self.received.descriptor = Some(descriptor(&bytes)?),
+            Value::Large { field, body } => {
+                let (value, pending) = body.finish();
+                // Of a field that comes twice the last one counts.
+                self.pending.retain(|(other, _)| *other != field);
+                self.pending.extend(pending.map(|pending| (field, pending)));
+                match field {
+                    field::DESCRIPTOR => self.received.descriptor = Some(descriptor(&value)?),
+                    field::HEADER => message.header = value,
+                    field::APP_METADATA => message.app_metadata = value,
+                    _ if value.is_empty() => message.body = Vec::new(),
+                    _ => message.body = vec![value],
+                }
             }
-            Value::Large { field, body } => match (field, body.finish()) {
-                (field::HEADER, value) => message.header = value,
-                (field::APP_METADATA, value) => message.app_metadata = value,
-                (_, body) if body.is_empty() => message.body = Vec::new(),
-                (_, body) => message.body = vec![body],
-            },
             Value::Unknown(_) => {}
         }
         Ok(())
@@ -335,6 +360,30 @@ impl Head {
     }
 }
 
+/// Reads a descriptor. Decoded an empty element of its path takes a dozen times
+/// as much, so that they are counted before.
+fn descriptor(bytes: &[u8]) -> Result<FlightDescriptor, Error> {
+    let unreadable = |error: &dyn std::fmt::Display| {
+        malformed(format!("its descriptor cannot be read: {error}"))
+    };
+    let (mut rest, mut elements) = (bytes, 0);
+    while !rest.is_empty() {
+        let head = Head::read(&rest[..rest.len().min(MAX_HEAD)])?;
+        let head = head.ok_or_else(|| unreadable(&"it is cut short"))?;
+        elements += usize::from(head.field == PATH);
+        let value = usize::try_from(head.value).unwrap_or(usize::MAX);
+        let end = head.size.saturating_add(value);
+        rest = rest.get(end..).ok_or_else(|| unreadable(&"it is cut short"))?;
+    }
+    if elements > MAX_PATH {
+        let text = format!(
+            "the path of the descriptor has {elements} elements, at most {MAX_PATH} are allowed"
+        );
+        return Err(Error::new(Code::LimitExceeded, text));
+    }
+    FlightDescriptor::decode(bytes).map_err(|error| unreadable(&error))
+}
+
 fn no_memory(size: usize, error: &std::io::Error) -> Error {
     Error::new(Code::MemoryFull, format!("no memory for a message of {size} bytes: {error}"))
 }
@@ -349,11 +398,14 @@ fn cut() -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use arrow_flight::FlightData;
     use bytes::{BufMut as _, BytesMut};
     use sheaf_retry::{Retryable as _, SystemClock};
 
     use super::*;
+    use crate::budget::{Budget, MemoryBudget};
 
     const LIMIT: usize = 8 << 20;
 
@@ -434,12 +486,55 @@ mod tests {
     }
 
     #[test]
+    fn what_is_whole_of_a_message_counts_until_all_of_it_is() {
+        let budget: Arc<dyn MemoryBudget> = Budget::new(1 << 20);
+        let memory = Memory::of_server(Some(Arc::clone(&budget)), SystemClock::shared());
+        let mut decoder = Decoder::new(LIMIT, &memory, Copies::default());
+        let used = || (1 << 20) - budget.spare();
+        let long = "x".repeat(COUNTED);
+        let data = FlightData {
+            flight_descriptor: Some(FlightDescriptor::new_cmd(long.clone())),
+            data_header: long.clone().into(),
+            app_metadata: long.into(),
+            data_body: vec![1; 10].into(),
+        };
+        let mut message = framed(&data.encode_to_vec()).freeze();
+        let mut last = message.split_off(message.len() - 1);
+        assert!(decoder.next(&mut message).unwrap().is_none());
+        assert!(used() >= 3 * COUNTED as u64, "{}", used());
+        assert!(decoder.next(&mut last).unwrap().is_some());
+        assert_eq!(used(), 0);
+        // Short parts count once they are many.
+        let short = vec![1; COUNTED - 1];
+        let data = FlightData {
+            data_header: short.clone().into(),
+            app_metadata: short.clone().into(),
+            data_body: short.into(),
+            ..FlightData::default()
+        };
+        let mut message = framed(&data.encode_to_vec()).freeze();
+        let mut last = message.split_off(message.len() - 1);
+        assert!(decoder.next(&mut message).unwrap().is_none());
+        assert_eq!(used(), 2 * (COUNTED - 1) as u64);
+        assert!(decoder.next(&mut last).unwrap().is_some());
+        assert_eq!(used(), 0);
+    }
+
+    #[test]
     fn what_is_no_message_is_refused_by_kind() {
         let long = [&[0_u8][..], &u32::try_from(LIMIT + FRAMING_BYTES + 1).unwrap().to_be_bytes()]
             .concat();
         let descriptor =
             framed(&[&[0x0a, 0x81, 0x80, 0x04][..], &vec![0; MAX_DESCRIPTOR + 1]].concat());
-        let cases: [(&[u8], Code); 11] = [
+        // Sixteen elements of nothing are a path, one more is too long.
+        let path = |elements: usize| {
+            let path = [0x1a, 0].repeat(elements);
+            framed(&[&[0x0a, u8::try_from(path.len()).unwrap()][..], &path].concat())
+        };
+        decode(&path(MAX_PATH), 1).unwrap();
+        let path = path(MAX_PATH + 1);
+        let cases: [(&[u8], Code); 12] = [
+            (&path, Code::LimitExceeded),
             (&[7, 0, 0, 0, 0], Code::MalformedData),
             (&descriptor, Code::LimitExceeded),
             (&[1, 0, 0, 0, 0], Code::Unimplemented),

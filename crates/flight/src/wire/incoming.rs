@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use arrow_flight::FlightDescriptor;
 use bytes::Bytes;
 use futures::Stream;
 use futures::future::BoxFuture;
@@ -28,6 +29,9 @@ pub(crate) enum Failure {
     Cut,
 }
 
+/// Whether a stream with this descriptor may go on.
+pub(super) type Admit = Box<dyn FnOnce(&FlightDescriptor) -> Result<(), Error> + Send>;
+
 /// Reads the messages of a body, and its trailers.
 pub(crate) struct Incoming {
     body: Body,
@@ -35,6 +39,8 @@ pub(crate) struct Incoming {
     piece: Bytes,
     /// While room is made for so many bytes more of a message.
     room: Option<(u64, BoxFuture<'static, bool>)>,
+    /// Says whether a stream with this descriptor may go on.
+    admit: Option<Admit>,
     /// What came behind the messages.
     trailers: Option<HeaderMap>,
     over: bool,
@@ -44,7 +50,20 @@ impl Incoming {
     /// The messages of `body`, each of at most `limit` bytes.
     pub(crate) fn new(body: Body, limit: usize, memory: Memory, copies: Copies) -> Self {
         let decoder = Decoder::new(limit, &memory, copies);
-        Incoming { body, decoder, piece: Bytes::new(), room: None, trailers: None, over: false }
+        let (piece, room, admit, trailers) = (Bytes::new(), None, None, None);
+        Incoming { body, decoder, piece, room, admit, trailers, over: false }
+    }
+
+    /// Has the descriptor looked at as soon as it is there: what comes behind it
+    /// may be long.
+    pub(super) fn admitting(self, admit: Admit) -> Self {
+        Incoming { admit: Some(admit), ..self }
+    }
+
+    /// Looks at the descriptor, if it is there and nobody has.
+    fn check_descriptor(&mut self) -> Result<(), Error> {
+        let Some(descriptor) = self.decoder.descriptor() else { return Ok(()) };
+        self.admit.take().map_or(Ok(()), |admit| admit(descriptor))
     }
 
     /// What came behind the messages, once they are over.
@@ -97,6 +116,9 @@ impl Stream for Incoming {
                 Ok(Some(received)) => return Poll::Ready(Some(Ok(received))),
                 Ok(None) => {}
                 Err(error) => return Poll::Ready(Some(Err(this.fail(error)))),
+            }
+            if let Err(error) = this.check_descriptor() {
+                return Poll::Ready(Some(Err(this.fail(error))));
             }
             if let Some(bytes) = this.decoder.lacking()
                 && this.room.is_none()

@@ -46,7 +46,7 @@ const HUGE_PAGE: usize = 2 << 20;
 /// what was one body fits another, and at most a sixteenth is lost.
 const STEPS: usize = 16;
 
-/// From this size on a value is counted against the budget while it comes;
+/// From this size on a message is counted against the budget while it comes;
 /// what is shorter is part of what each call is counted with.
 pub(crate) const COUNTED: usize = 16 << 10;
 
@@ -197,6 +197,8 @@ impl Memory {
     /// that come more slowly are ended where there is no other room.
     async fn make_room(&self, own: &Receiver, bytes: u64) -> bool {
         let Some(budget) = &self.budget else { return true };
+        // It cannot take anything while it waits here.
+        let asked = self.clock.elapsed();
         loop {
             if budget.make_room(bytes).await {
                 return true;
@@ -206,7 +208,7 @@ impl Memory {
             if budget.spare() >= bytes {
                 return true;
             }
-            if !self.receivers.end_slowest(own, self.clock.elapsed()) {
+            if !self.receivers.end_slowest(own, asked, self.clock.elapsed()) {
                 return false;
             }
             tokio::select! {
@@ -251,14 +253,14 @@ impl Memory {
 }
 
 impl Receiving {
-    /// Room for a body of so many bytes; of large ones only what is written to
-    /// takes memory, and is counted.
+    /// Room for a body of so many bytes, which are counted or not; of large ones
+    /// only what is written to takes memory, and is counted.
     ///
     /// # Errors
     /// What the system says where it has no more.
-    pub(super) fn body(&self, size: usize) -> io::Result<Body> {
+    pub(super) fn body(&self, size: usize, is_counted: bool) -> io::Result<Body> {
         self.receiver.begin(self.memory.clock.elapsed());
-        let budget = self.memory.budget().filter(|_| size >= COUNTED);
+        let budget = self.memory.budget().filter(|_| is_counted);
         let is_counted = budget.is_some();
         let mut charge = Charge::new(budget);
         let pages = if size < OWN_PAGES { None } else { self.memory.pages(size, &mut charge) };
@@ -447,20 +449,26 @@ impl Body {
         count
     }
 
-    /// The whole body, which nothing is missing of.
-    pub(super) fn finish(self) -> Bytes {
+    /// The whole body, which nothing is missing of, and what is counted of it
+    /// where it does not count itself: until its message is whole that is to be
+    /// kept, since another part of it may be a long time coming.
+    pub(super) fn finish(self) -> (Bytes, Option<Coming>) {
         debug_assert_eq!(self.missing(), 0);
         let Body { charge, place, size, is_counted, .. } = self;
-        let charge = charge.whole().filter(|_| is_counted && size > COUNTED_ON);
+        let (charge, pending) = match is_counted && size > COUNTED_ON {
+            true => (charge.whole(), None),
+            false => (None, Some(charge).filter(|charge| charge.bytes() > 0)),
+        };
         let at = |bytes: &[u8]| (bytes.as_ptr().addr(), size);
-        match (place, charge) {
+        let body = match (place, charge) {
             (Place::Heap { bytes, start }, None) => Bytes::from(bytes).slice(start..),
             (place, charge) => {
                 let mut whole = Whole { _counted: None, place, size };
                 whole._counted = charge.map(|charge| charge.into_piece(at(whole.as_ref())));
                 Bytes::from_owner(whole)
             }
-        }
+        };
+        (body, pending)
     }
 }
 
@@ -489,7 +497,7 @@ mod tests {
     use crate::budget::Budget;
 
     fn receive(memory: &Memory, sent: &[u8], piece: usize) -> Bytes {
-        let mut body = memory.receiving().body(sent.len()).unwrap();
+        let mut body = memory.receiving().body(sent.len(), sent.len() >= COUNTED).unwrap();
         for mut piece in sent.chunks(piece) {
             while !piece.is_empty() {
                 assert_eq!(body.lacks(), None);
@@ -497,7 +505,7 @@ mod tests {
             }
         }
         assert_eq!(body.fill(b"more"), 0);
-        body.finish()
+        body.finish().0
     }
 
     #[test]
@@ -601,7 +609,7 @@ mod tests {
         let memory = Memory::of_server(Some(Arc::clone(&budget)), SystemClock::shared());
         let used = || (16 << 20) - budget.spare();
         let receiving = memory.receiving();
-        let mut body = receiving.body(8 << 20).unwrap();
+        let mut body = receiving.body(8 << 20, true).unwrap();
         assert_eq!(used(), 0, "a length is only a claim");
         assert_eq!((body.lacks(), used()), (None, 2 << 20));
         assert_eq!(body.fill(&vec![1; 9 << 20]), 2 << 20, "no more than is counted");
@@ -614,11 +622,11 @@ mod tests {
         drop(slice);
         assert_eq!(used(), 0);
         // What was used before takes its memory at once, unless there is too little.
-        let again = receiving.body(8 << 20).unwrap();
+        let again = receiving.body(8 << 20, true).unwrap();
         assert_eq!(used(), 8 << 20);
         drop(again);
         assert!(budget.try_take(9 << 20));
-        let mut fresh = receiving.body(8 << 20).unwrap();
+        let mut fresh = receiving.body(8 << 20, true).unwrap();
         assert_eq!((used(), memory.idle_bytes()), (9 << 20, 0));
         for piece in [2 << 20, 2 << 20, 2 << 20] {
             assert_eq!(fresh.lacks(), None);

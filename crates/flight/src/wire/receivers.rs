@@ -10,6 +10,9 @@ use std::time::Duration;
 /// just have begun.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// What is at hand of a message for which room is asked: a frame of HTTP/2.
+const PIECE: u64 = 16 << 10;
+
 /// All streams that are being received.
 #[derive(Default)]
 pub(super) struct Receivers(Mutex<State>);
@@ -59,12 +62,14 @@ impl Receivers {
     }
 
     /// Ends the stream whose message comes slowest, so that those that come
-    /// faster find room; whether there is one, but for `own`.
-    pub(super) fn end_slowest(&self, own: &Receiver, now: Duration) -> bool {
+    /// faster find room; whether there is one that comes more slowly than that
+    /// of `own`, which asked at `asked`.
+    pub(super) fn end_slowest(&self, own: &Receiver, asked: Duration, now: Duration) -> bool {
+        let own_rate = own.rate_of_asking(asked);
         let slowest = {
             let state = self.state();
             let rated = state.all.values().filter(|one| one.id != own.id).filter_map(|one| {
-                let rate = one.rate(now)?;
+                let rate = one.rate(now).filter(|rate| *rate < own_rate)?;
                 Some((rate, one.id, one))
             });
             rated.min_by_key(|(rate, id, _)| (*rate, *id)).map(|(_, _, one)| Arc::clone(one))
@@ -97,11 +102,20 @@ impl Receiver {
         if self.counted.load(Ordering::Relaxed) == 0 || self.is_ended.load(Ordering::Relaxed) {
             return None;
         }
-        let since = Duration::from_micros(self.since.load(Ordering::Relaxed));
-        let age = now.saturating_sub(since);
-        let millis = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
-        let filled = self.filled.load(Ordering::Relaxed);
-        (age >= PATIENCE).then(|| filled.saturating_mul(1_000) / millis.max(1))
+        let age = self.age(now);
+        (age >= PATIENCE).then(|| per_second(self.filled.load(Ordering::Relaxed), age))
+    }
+
+    /// The same of a message for which room is asked now: while it is young, a
+    /// piece counts that waits for this room.
+    fn rate_of_asking(&self, now: Duration) -> u64 {
+        let age = self.age(now);
+        let waiting = if age < PATIENCE { PIECE } else { 0 };
+        per_second(self.filled.load(Ordering::Relaxed).saturating_add(waiting), age)
+    }
+
+    fn age(&self, now: Duration) -> Duration {
+        now.saturating_sub(Duration::from_micros(self.since.load(Ordering::Relaxed)))
     }
 
     /// Whether the stream was ended for others; wakes the caller once it is.
@@ -119,6 +133,11 @@ impl Receiver {
     }
 }
 
+fn per_second(bytes: u64, age: Duration) -> u64 {
+    let millis = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+    bytes.saturating_mul(1_000) / millis.max(1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,7 +150,7 @@ mod tests {
     fn the_slowest_that_had_its_time_is_ended() {
         let receivers = Receivers::default();
         let [own, quick, slow, young, small] = std::array::from_fn(|_| receivers.add());
-        for (one, since, filled) in [(&own, 0, 0), (&quick, 0, 1 << 20), (&slow, 1, 9)] {
+        for (one, since, filled) in [(&own, 0, 2 << 20), (&quick, 0, 1 << 20), (&slow, 1, 9)] {
             one.begin(second(since));
             one.fill(filled);
             one.counted.store(1 << 20, Ordering::Relaxed);
@@ -140,10 +159,32 @@ mod tests {
         young.counted.store(1 << 20, Ordering::Relaxed);
         small.begin(second(0));
         let mut context = Context::from_waker(Waker::noop());
-        assert!(receivers.end_slowest(&own, second(10)));
+        let end_slowest = |own| receivers.end_slowest(own, second(10), second(10));
+        assert!(end_slowest(&own));
         assert!(slow.is_ended(&mut context) && !quick.is_ended(&mut context));
-        assert!(receivers.end_slowest(&own, second(10)) && quick.is_ended(&mut context));
-        assert!(!receivers.end_slowest(&own, second(10)), "none is left that had its time");
+        assert!(end_slowest(&own) && quick.is_ended(&mut context));
+        assert!(!end_slowest(&own), "none is left that had its time");
         assert!([own, young, small].iter().all(|one| !one.is_ended(&mut context)));
+    }
+
+    #[test]
+    fn who_asks_ends_nobody_that_comes_as_fast() {
+        let receivers = Receivers::default();
+        let [quick, slow, young] = std::array::from_fn(|_| receivers.add());
+        for (one, since, filled) in [(&quick, 0, 10 << 20), (&slow, 0, 10 << 10)] {
+            one.begin(second(since));
+            one.fill(filled);
+            one.counted.store(1 << 20, Ordering::Relaxed);
+        }
+        let mut context = Context::from_waker(Waker::noop());
+        let now = second(10);
+        assert!(!receivers.end_slowest(&slow, now, now), "it is the slowest itself");
+        // Half a second for one piece: faster than the slow one, not than the quick.
+        young.begin(now);
+        let asked = now + Duration::from_millis(500);
+        assert!(receivers.end_slowest(&young, asked, second(60)));
+        assert!(slow.is_ended(&mut context));
+        assert!(!receivers.end_slowest(&young, asked, asked), "the other one is faster");
+        assert!(!quick.is_ended(&mut context));
     }
 }

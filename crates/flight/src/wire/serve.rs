@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow_flight::{PutResult, Ticket};
+use arrow_flight::{FlightDescriptor, PutResult, Ticket};
 use bytes::BytesMut;
 use futures::stream::{self, StreamExt as _};
 use http::header::CONTENT_TYPE;
@@ -81,11 +81,11 @@ async fn answer(router: &FlightRouter, call: Data, request: Request<Body>) -> Re
             Ok(Body::new(Outgoing::answer(messages, copies, sending)))
         }
         Data::Put => {
-            let (asked, messages) = incoming(router, body).await?;
+            let (asked, messages) = incoming(router, &context, body).await?;
             Ok(results(router.put(&context, asked, messages).await?))
         }
         Data::Exchange => {
-            let (asked, messages) = incoming(router, body).await?;
+            let (asked, messages) = incoming(router, &context, body).await?;
             let messages = router.exchange(&context, asked, messages).await?;
             Ok(Body::new(Outgoing::answer(messages, copies, sending)))
         }
@@ -158,13 +158,26 @@ async fn ticket(mut body: Body) -> Result<Ticket, Error> {
     }
 }
 
-/// The messages of a request, and the descriptor that its first one carries.
-async fn incoming(router: &FlightRouter, body: Body) -> Result<(Asked, MessageStream), Error> {
+/// The messages of a request, and the descriptor that its first one carries: the
+/// call ends with that where it may not write there, before the rest of the
+/// message has come.
+async fn incoming(
+    router: &FlightRouter,
+    context: &CallContext,
+    body: Body,
+) -> Result<(Asked, MessageStream), Error> {
     let core = &router.core;
     let limit = core.limits.max_message_bytes;
     let copies = core.metrics.copies.received.clone();
     let metrics = core.metrics.clone();
-    let mut messages = Incoming::new(body, limit, core.memory.clone(), copies).map(move |item| {
+    let admit = {
+        let (router, context) = (router.clone(), context.clone());
+        Box::new(move |descriptor: &FlightDescriptor| {
+            router.may_write(&context, asked(Some(descriptor.clone())))
+        })
+    };
+    let messages = Incoming::new(body, limit, core.memory.clone(), copies).admitting(admit);
+    let mut messages = messages.map(move |item| {
         item.map_err(|failure| match failure {
             Failure::Status(status) => inbound(status, limit),
             Failure::Cut => Error::new(

@@ -5,6 +5,7 @@ mod audit;
 mod bounded;
 mod compression;
 mod drain;
+mod early;
 mod errors;
 mod fallback;
 mod guarded;
