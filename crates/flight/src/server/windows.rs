@@ -11,8 +11,14 @@ const POOL: u64 = 512 << 20;
 /// The part of the memory, as a divisor, that is the pool's.
 const POOL_PART: u64 = 8;
 /// The part of what is left of the pool, as a divisor, that a connection gets: the
-/// first ones as much as they can use, later ones less, and none of them nothing.
-const SHARE: u64 = 8;
+/// first ones as much as they can use, later ones less.
+const SHARE: u64 = 64;
+/// The part of the whole pool, as a divisor, that each gets while there is so
+/// much, up to [`ENOUGH`]: clients hold many connections of which few are busy,
+/// and the last to come are as good as the first.
+const LEAST_SHARE: u64 = 128;
+/// Beyond this, a connection on one machine is hardly any faster.
+const ENOUGH: u64 = 1 << 20;
 
 /// What a connection is counted with whatever it gets of the pool: the window
 /// that HTTP/2 gives to everyone (64 KiB), the smallest frame (16 KiB), and what
@@ -33,6 +39,8 @@ pub(super) struct Windows {
     max_streams: u64,
     /// Counted for as long as there is a pool.
     _pool: Charge,
+    /// What a connection gets where it would be less by its part of what is left.
+    least: u64,
     left: Mutex<u64>,
 }
 
@@ -43,7 +51,8 @@ impl Windows {
         let part = budget.as_ref().map_or(POOL, |budget| (budget.spare() / POOL_PART).min(POOL));
         let left = if pool.grow(part) { part } else { 0 };
         let max_streams = u64::try_from(max_streams).unwrap_or(u64::MAX);
-        Windows { budget, max_streams, _pool: pool, left: Mutex::new(left) }
+        let least = (left / LEAST_SHARE).min(ENOUGH);
+        Windows { budget, max_streams, _pool: pool, least, left: Mutex::new(left) }
     }
 
     fn left(&self) -> MutexGuard<'_, u64> {
@@ -59,7 +68,7 @@ impl Windows {
         let base_of_pool = if is_counted { 0 } else { BASE };
         let rest = left.checked_sub(base_of_pool)?;
         let most = u64::from(CONNECTION_WINDOW) + u64::from(FRAME_BYTES);
-        let more = (rest / SHARE).min(most);
+        let more = (rest / SHARE).max(self.least.min(rest)).min(most);
         *left -= base_of_pool + more;
         drop(left);
         Some(Share { pool: Arc::clone(self), of_pool: base_of_pool + more, more, _base: base })
@@ -118,12 +127,14 @@ mod tests {
     async fn first_connections_get_all_they_can_use_and_the_last_what_everyone_has() {
         let windows = Arc::new(Windows::new(None, 2_048));
         let first = windows.share().await.unwrap();
-        assert_eq!((first.stream(), first.frame()), (STREAM_WINDOW, FRAME_BYTES));
-        assert!(first.connection() > 60 << 20 && first.streams() == 2_048);
+        assert_eq!((first.frame(), first.streams()), (FRAME_BYTES / 2, 1_088));
+        assert!(first.connection() > 7 << 20 && first.stream() == first.connection());
         let mut shares = vec![first];
         for _ in 0..1_023 {
             shares.push(windows.share().await.unwrap());
         }
+        // Enough for many clients with many connections each.
+        assert!(shares[189].connection() > 900 << 10, "{}", shares[189].connection());
         let counted: u64 = shares
             .iter()
             .map(|share| u64::from(share.connection()) + u64::from(share.frame()))
