@@ -70,9 +70,9 @@ const HEADER_BYTES: u32 = 64 << 10;
 ///
 /// # Memory
 /// Under a [budget](crate::RouterBuilder::memory) all that the server holds is
-/// counted: the windows of HTTP/2, which come out of one pool (at most 64 MiB
-/// that a connection received and nobody read yet, 16 MiB of it for one stream;
-/// less where there are many connections), and the messages that streams are
+/// counted: the windows of HTTP/2, which come out of one pool (at most 8 MiB
+/// that a connection received and nobody read yet, less where there are many
+/// connections), and the messages that streams are
 /// putting together. Where it is used up, the message that comes slowest is
 /// ended first. Streams, connections and the time that a client keeps a stream
 /// without sending or reading are limited; what a handler keeps is counted for
