@@ -162,7 +162,7 @@ def actions(sheaf, batch_id):
         for body in (b"{", b"\xff", b'{"nope": 1}', b"[" * 100_000, b'"text"', b"1e999"):
             refused(INVALID, "invalid_argument", name, lambda: sheaf.act(name, body))
     for size, limit in ((17 << 20, "max_action_bytes is 16777216"),
-                        (33 << 20, "max_message_bytes is 32000000")):
+                        (33 << 20, "max_action_bytes is 16777216")):
         refused(INVALID, "limit_exceeded", limit, lambda: sheaf.act("GetBatch", b" " * size))
     for name in ("GetBatch", "CancelBatch", "RequeueBatch", "RegisterBatch", "PinBatch"):
         refused(MISSING, "not_found", "nobody", lambda: sheaf.act(name, {"batch_id": "nobody"}))

@@ -161,9 +161,9 @@ impl RequestBody {
     }
 
     /// Has what comes counted, as messages of gRPC's own codec of at most
-    /// `limit` bytes.
-    pub(super) fn counted(self, limit: usize) -> Self {
-        let counting = Some(Counting::new(&self.core.memory, limit));
+    /// `limit` bytes, told as `told`.
+    pub(super) fn counted(self, limit: usize, told: String) -> Self {
+        let counting = Some(Counting::new(&self.core.memory, limit, told));
         RequestBody { counting, ..self }
     }
 

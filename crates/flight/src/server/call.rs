@@ -170,7 +170,7 @@ impl CallService {
     fn watch(&self, request: Request<Body>) -> Request<Body> {
         let path = request.uri().path().trim_start_matches('/');
         let core = Arc::clone(&self.gate.core);
-        let limit = max_request(path, &core.limits);
+        let (limit, told) = max_request(path, &core.limits);
         let patience = match path.strip_prefix(FLIGHT_SERVICE) {
             Some("/DoExchange") => None,
             Some(_) => Some(core.limits.put_idle_timeout),
@@ -179,22 +179,28 @@ impl CallService {
         let is_ours = Data::of(request.uri().path()).is_some() && self.data.is_some();
         request.map(|body| {
             let body = RequestBody::new(body, core, patience);
-            Body::new(if is_ours { body } else { body.counted(limit) })
+            Body::new(if is_ours { body } else { body.counted(limit, told) })
         })
     }
 }
 
 /// Bytes of one message of a request that gRPC's own codec reads. Decoded it
-/// may take a dozen times as much, and nobody has looked at rights yet.
-fn max_request(path: &str, limits: &Limits) -> usize {
-    match path.strip_prefix(FLIGHT_SERVICE) {
+/// may take a dozen times as much, and nobody has looked at rights yet. Also
+/// how the limit is told.
+fn max_request(path: &str, limits: &Limits) -> (usize, String) {
+    let action = limits.max_action_bytes;
+    let limit = match path.strip_prefix(FLIGHT_SERVICE) {
+        Some("/DoAction") => {
+            let told = format!("max_action_bytes is {action}");
+            return (action.saturating_add(FRAMING_BYTES), told);
+        }
         // The handlers of these see to their limits.
         Some("/DoPut" | "/DoExchange" | "/Handshake") => usize::MAX,
-        Some("/DoAction") => limits.max_action_bytes.saturating_add(FRAMING_BYTES),
         Some(_) => MAX_REQUEST,
         None if is_background(path) => MAX_REQUEST,
         None => usize::MAX,
-    }
+    };
+    (limit, format!("at most {limit} are allowed in this call"))
 }
 
 /// An answer of nothing but an error.

@@ -27,13 +27,15 @@ pub(super) struct Counting {
     room: Option<(u64, BoxFuture<'static, bool>)>,
     /// Bytes of one message.
     limit: usize,
+    /// How that is told, such as `max_action_bytes is 10`.
+    told: String,
     /// The length of a message that is over the limit.
     too_long: Option<usize>,
 }
 
 impl Counting {
-    /// For messages of at most `limit` bytes.
-    pub(super) fn new(memory: &Memory, limit: usize) -> Self {
+    /// For messages of at most `limit` bytes, told as `told`.
+    pub(super) fn new(memory: &Memory, limit: usize, told: String) -> Self {
         Counting {
             receiving: memory.receiving(),
             prefix: [0; PREFIX],
@@ -44,6 +46,7 @@ impl Counting {
             _whole: None,
             room: None,
             limit,
+            told,
             too_long: None,
         }
     }
@@ -52,11 +55,8 @@ impl Counting {
     /// message of it that says to be too long, before any of that is read.
     pub(super) fn check(&self, context: &mut Context<'_>) -> Result<(), Error> {
         if let Some(length) = self.too_long {
-            let limit = self.limit;
-            return Err(Error::new(
-                Code::LimitExceeded,
-                format!("the request has {length} bytes, at most {limit} are allowed in this call"),
-            ));
+            let text = format!("the request has {length} bytes, {}", self.told);
+            return Err(Error::new(Code::LimitExceeded, text));
         }
         if self.receiving.is_ended(context) { Err(too_slow()) } else { Ok(()) }
     }
@@ -137,7 +137,7 @@ mod tests {
     fn a_message_is_counted_as_it_comes_and_until_the_next() {
         let budget: Arc<dyn MemoryBudget> = Budget::new(1 << 20);
         let memory = Memory::of_server(Some(Arc::clone(&budget)), SystemClock::shared());
-        let mut counting = Counting::new(&memory, usize::MAX);
+        let mut counting = Counting::new(&memory, usize::MAX, String::new());
         let mut context = Context::from_waker(Waker::noop());
         let mut pass = |bytes: &[u8]| {
             counting.pass(bytes);
@@ -162,7 +162,8 @@ mod tests {
 
     #[test]
     fn a_message_over_the_limit_is_known_by_its_length_alone() {
-        let mut counting = Counting::new(&Memory::of_client(SystemClock::shared()), 10);
+        let mut counting =
+            Counting::new(&Memory::of_client(SystemClock::shared()), 10, "told".to_owned());
         let mut context = Context::from_waker(Waker::noop());
         counting.pass(&[&[0, 0, 0, 0, 10][..], &[1; 10], &[0, 0, 0]].concat());
         counting.check(&mut context).unwrap();
