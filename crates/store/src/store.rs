@@ -169,7 +169,7 @@ impl Store {
     /// The same for a Flight server: where there is no room in it, payloads are
     /// moved to disk.
     pub fn memory(&self) -> Arc<dyn MemoryBudget> {
-        Arc::new(memory::StoreMemory(Arc::clone(&self.inner)))
+        Arc::new(memory::StoreMemory::new(&self.inner))
     }
 
     /// What the store counts.

@@ -1,6 +1,6 @@
 //! Memory that others need: payloads make room for it, and so do puts under way.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
@@ -14,42 +14,51 @@ use crate::budget::Held;
 use crate::error::Error;
 
 /// The budget of a store for whoever receives what it is to keep.
-pub(super) struct StoreMemory(pub(super) Arc<Inner>);
+///
+/// Bodies that are kept have it, to be counted until they go: so it must not
+/// keep the store that keeps them.
+pub(super) struct StoreMemory {
+    budget: Arc<Budget>,
+    inner: Weak<Inner>,
+}
 
 impl StoreMemory {
-    fn budget(&self) -> Arc<Budget> {
-        self.0.account.budget()
+    pub(super) fn new(inner: &Arc<Inner>) -> Self {
+        StoreMemory { budget: inner.account.budget(), inner: Arc::downgrade(inner) }
     }
 }
 
 #[async_trait]
 impl MemoryBudget for StoreMemory {
     fn spare(&self) -> u64 {
-        self.budget().spare()
+        self.budget.spare()
     }
 
     fn try_take(&self, bytes: u64) -> bool {
-        self.budget().try_take(bytes)
+        self.budget.try_take(bytes)
     }
 
     fn give(&self, bytes: u64) {
-        self.budget().give(bytes);
+        self.budget.give(bytes);
     }
 
     fn becomes(&self, piece: Piece) {
-        self.budget().becomes(piece);
+        self.budget.becomes(piece);
     }
 
     fn give_piece(&self, piece: Piece) {
-        self.budget().give_piece(piece);
+        self.budget.give_piece(piece);
     }
 
     fn when_taken(&self, told: Told) {
-        self.budget().when_taken(told);
+        self.budget.when_taken(told);
     }
 
     async fn make_room(&self, bytes: u64) -> bool {
-        make(&self.0, bytes).await
+        match self.inner.upgrade() {
+            Some(inner) => make(&inner, bytes).await,
+            None => self.budget.make_room(bytes).await,
+        }
     }
 }
 

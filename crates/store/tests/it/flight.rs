@@ -11,9 +11,9 @@ use sheaf_store::{
     Budget, ClientPut, Durability, FlightClient, NAMESPACE, Options, PutOptions, ReadOptions,
     Store, StoreActions, StoreHandler,
 };
-use sheaf_testkit::TempDir;
+use sheaf_testkit::{TempDir, wait_until_async};
 
-use crate::support::{batch, id, messages, rows, stream_of};
+use crate::support::{LONG, batch, id, messages, rows, stream_of};
 
 struct Running {
     server: ServerHandle,
@@ -320,4 +320,22 @@ async fn compression_is_asked_for_in_both_directions() {
         assert!(error.message().contains("header sheaf-compression: "), "{error}");
         assert!(error.message().contains(says), "{error}");
     }
+}
+
+/// What it received is counted until it goes, and must not keep it for that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_dropped_is_gone_with_what_it_received() {
+    let running = start_with(Durability::Disk, Options::new(SystemClock::shared())).await;
+    let rows = batch(1, 100_000);
+    running.client.store_batch(rows).await.unwrap();
+    let Running { server, folder, store, client } = running;
+    drop(client);
+    server.drain(LONG).await;
+    drop(store);
+    // The lock of the directory goes with the last of it.
+    let again = || async {
+        let options = Options::new(SystemClock::shared()).with_data_dir(folder.path());
+        Store::open(options).await.is_ok()
+    };
+    wait_until_async(LONG, "the directory to be free", again).await.unwrap();
 }
