@@ -1,7 +1,7 @@
 //! Memory that others need: payloads make room for it, and so do puts under way.
 
-use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use sheaf_flight::{Budget, Full, MemoryBudget, Piece, Told};
