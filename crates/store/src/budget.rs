@@ -104,9 +104,7 @@ impl Held {
         self.pieces.extend(pieces);
         Ok(())
     }
-}
 
-impl Held {
     /// Counts what is kept of a message in place of the message itself, which
     /// was counted and is larger, so that there is room.
     pub(crate) fn exchange(&mut self, message: &Message, kept: &Kept) {

@@ -195,13 +195,12 @@ impl Intake {
 
     /// What the writer keeps of each message until the end of the file.
     async fn hold_records(&mut self, inner: &Arc<Inner>, bytes: u64) -> Result<(), Error> {
-        while let Err(full) = self.records.add_bytes(bytes) {
-            if !room::make(inner, full).await? {
+        let held = room::hold(inner, &mut self.records, bytes).await;
+        held.inspect_err(|error| {
+            if matches!(error, Error::MemoryFull { .. }) {
                 inner.metrics.refused.inc();
-                return Err(room::refusal(full));
             }
-        }
-        Ok(())
+        })
     }
 
     /// The end of the stream.

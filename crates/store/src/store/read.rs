@@ -102,7 +102,7 @@ impl Source {
 }
 
 /// As [`Source::load`]; pages that come from the disk keep no other call waiting.
-pub(super) async fn loaded(source: &Source, number: usize) -> Result<usize, Error> {
+async fn loaded(source: &Source, number: usize) -> Result<usize, Error> {
     if let Source::Memory(_) = source {
         return source.load(number);
     }
@@ -114,33 +114,29 @@ pub(super) async fn loaded(source: &Source, number: usize) -> Result<usize, Erro
 /// Messages as they are kept.
 pub(super) type KeptStream = BoxStream<'static, Result<Kept, Error>>;
 
-/// Where a reader of a file is.
-struct Verbatim {
+/// Where a reader is.
+pub(super) struct Cursor {
     source: Source,
-    from_message: u64,
     next: usize,
     /// Up to which number messages were read from the disk.
     loaded: usize,
 }
 
-impl Verbatim {
-    async fn step(mut self) -> Result<Option<(Kept, Self)>, Error> {
-        loop {
-            let number = self.next;
-            if number >= self.loaded {
-                self = self.load().await?;
-            }
-            let Some(kept) = self.source.get(number) else { return Ok(None) };
-            self.next += 1;
-            if is_wanted(number, &kept, self.from_message) {
-                return Ok(Some((kept, self)));
-            }
-        }
+impl Cursor {
+    /// Before the first message.
+    pub(super) fn new(source: Source) -> Self {
+        Cursor { source, next: 0, loaded: 0 }
     }
 
-    async fn load(self) -> Result<Self, Error> {
-        let loaded = loaded(&self.source, self.next).await?;
-        Ok(Verbatim { loaded, ..self })
+    /// The next message and its number, which can be touched.
+    pub(super) async fn next(&mut self) -> Result<Option<(usize, Kept)>, Error> {
+        let number = self.next;
+        if number >= self.loaded {
+            self.loaded = loaded(&self.source, number).await?;
+        }
+        let kept = self.source.get(number);
+        self.next += usize::from(kept.is_some());
+        Ok(kept.map(|kept| (number, kept)))
     }
 }
 
@@ -164,8 +160,13 @@ fn messages_after(source: Source, from_message: u64) -> KeptStream {
             stream::iter(wanted.map(|(_, kept)| Ok(kept))).boxed()
         }
         Source::File(_) => {
-            let reader = Verbatim { source, from_message, next: 0, loaded: 0 };
-            stream::try_unfold(reader, Verbatim::step).boxed()
+            let all = stream::try_unfold(Cursor::new(source), |mut cursor| async move {
+                Ok(cursor.next().await?.map(|found| (found, cursor)))
+            });
+            let wanted = all.try_filter(move |(number, kept)| {
+                std::future::ready(is_wanted(*number, kept, from_message))
+            });
+            wanted.map_ok(|(_, kept)| kept).boxed()
         }
     }
 }

@@ -170,9 +170,7 @@ impl Reader {
         self.recoders = recoders;
         Ok((made?, self))
     }
-}
 
-impl Reader {
     /// Has memory counted for one message. Who reads may be a worker, and its
     /// work what makes room: so one reader at a time goes on without any.
     async fn hold(&mut self, bytes: u64) -> Result<(), Error> {

@@ -8,10 +8,21 @@ use super::Inner;
 use super::entry::Entry;
 use super::index::Claim;
 use super::spill;
+use crate::budget::Held;
 use crate::error::Error;
 
 pub(crate) fn refusal(full: Full) -> Error {
     Error::MemoryFull { needed: full.needed, used: full.used, limit: full.limit }
+}
+
+/// Has so many bytes more counted, after room was made for them.
+pub(crate) async fn hold(inner: &Arc<Inner>, held: &mut Held, bytes: u64) -> Result<(), Error> {
+    while let Err(full) = held.add_bytes(bytes) {
+        if !make(inner, full).await? {
+            return Err(refusal(full));
+        }
+    }
+    Ok(())
 }
 
 /// Frees at least what `full` lacks, if it can; whether it freed anything.

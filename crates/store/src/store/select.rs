@@ -12,7 +12,7 @@ use sheaf_flight::ipc::{
 };
 use sheaf_flight::{Message, MessageStream};
 
-use super::read::{self, Source};
+use super::read::{Cursor, Source};
 use super::{Inner, memory, recode};
 use crate::budget::Held;
 use crate::error::Error;
@@ -26,10 +26,7 @@ struct Selection {
     kept: HashMap<i64, Held>,
     /// Memory of what was encoded last, and of what was before it.
     encoded: [Held; 2],
-    source: Source,
-    next: usize,
-    /// Up to which number messages were read from the disk.
-    loaded: usize,
+    cursor: Cursor,
     /// Elsewhere while a message is worked on.
     coder: Option<Coder>,
     compression: Compression,
@@ -57,12 +54,10 @@ pub(super) async fn select(
         return Err(Error::Invalid(text.to_owned()));
     };
     let mut decoder = Decoder::new(inner.decode_bounds());
-    let mut next = 0;
+    let mut cursor = Cursor::new(source);
     let schema: SchemaRef = loop {
         // A stored payload has a schema: it was checked when it was put.
-        read::loaded(&source, next).await?;
-        let message = source.get(next).ok_or(Error::TaskLost)?.message;
-        next += 1;
+        let (_, Kept { message, .. }) = cursor.next().await?.ok_or(Error::TaskLost)?;
         if let Decoded::Schema(schema) = decoder.push(&message)? {
             break schema;
         }
@@ -77,9 +72,7 @@ pub(super) async fn select(
         inner: Arc::clone(inner),
         kept: HashMap::new(),
         encoded: [held(), held()],
-        source,
-        next,
-        loaded: next,
+        cursor,
         coder: Some(Coder { decoder, encoder }),
         compression,
         skip: options.offset,
@@ -99,8 +92,9 @@ impl Selection {
     /// The messages of the next record batch that has rows to send.
     async fn step(mut self) -> Result<Option<(Vec<Message>, Self)>, Error> {
         while self.left > 0 {
-            let Some(Kept { message, .. }) = self.look().await? else { return Ok(None) };
-            self.next += 1;
+            let Some((_, Kept { message, .. })) = self.cursor.next().await? else {
+                return Ok(None);
+            };
             let outline = inspect(&message.header)?;
             let is_batch = outline.kind == Kind::RecordBatch;
             if is_batch && outline.rows <= self.skip && self.skip > 0 {
@@ -137,14 +131,6 @@ impl Selection {
                 free.insert(decoded);
             }
         }
-    }
-
-    /// The next message, which can be touched.
-    async fn look(&mut self) -> Result<Option<Kept>, Error> {
-        if self.next >= self.loaded {
-            self.loaded = read::loaded(&self.source, self.next).await?;
-        }
-        Ok(self.source.get(self.next))
     }
 
     /// Decodes a message and encodes what is wanted of it, on a thread for that

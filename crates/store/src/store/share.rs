@@ -8,6 +8,7 @@
 use std::fs::File;
 use std::sync::Arc;
 
+use sheaf_flight::Full;
 use sheaf_proto::BatchId;
 
 use super::entry::{Entry, Resident};
@@ -149,12 +150,11 @@ async fn room_for(inner: &Arc<Inner>, entry: &Entry) -> Result<Held, Error> {
     // The schema once more, in the footer.
     let bytes = sizes.sum::<u64>() + entry.as_put().schema.len() as u64 + PER_FILE;
     drop(resident);
-    loop {
-        let mut held = Held::new(&inner.account);
-        let Err(full) = held.add_bytes(bytes) else { return Ok(held) };
-        let possible = inner.account.can_ever_hold(bytes);
-        if !possible || !room::make(inner, full).await? {
-            return Err(room::refusal(full));
-        }
+    let (account, mut held) = (&inner.account, Held::new(&inner.account));
+    if !account.can_ever_hold(bytes) {
+        let full = Full { needed: bytes, used: account.used(), limit: account.limit() };
+        return Err(room::refusal(full));
     }
+    room::hold(inner, &mut held, bytes).await?;
+    Ok(held)
 }
