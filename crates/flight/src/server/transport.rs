@@ -103,7 +103,7 @@ fn builder(connection: &Connection, streams: Streams) -> http2::Builder<Streams>
     builder
         .timer(TokioTimer::new())
         .max_frame_size(share.frame())
-        .initial_stream_window_size(share.stream())
+        .initial_stream_window_size(share.connection())
         .initial_connection_window_size(share.connection())
         .max_concurrent_streams(share.streams())
         .max_header_list_size(HEADER_BYTES)

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{CONNECTION_WINDOW, FRAME_BYTES, STREAM_WINDOW};
+use super::{CONNECTION_WINDOW, FRAME_BYTES};
 use crate::budget::{Charge, MemoryBudget};
 
 /// Bytes that all connections together may have under way at most, however
@@ -67,8 +67,7 @@ impl Windows {
         let mut left = self.left();
         let base_of_pool = if is_counted { 0 } else { BASE };
         let rest = left.checked_sub(base_of_pool)?;
-        let most = u64::from(CONNECTION_WINDOW) + u64::from(FRAME_BYTES);
-        let more = (rest / SHARE).max(self.least.min(rest)).min(most);
+        let more = (rest / SHARE).max(self.least.min(rest));
         *left -= base_of_pool + more;
         drop(left);
         Some(Share { pool: Arc::clone(self), of_pool: base_of_pool + more, more, _base: base })
@@ -90,15 +89,10 @@ impl Share {
         clamp(self.more / 16, LEAST_FRAME, FRAME_BYTES)
     }
 
-    /// Bytes of all streams.
+    /// Bytes of all streams, and of each of them.
     pub(super) fn connection(&self) -> u32 {
         let frame = u64::from(self.frame() - LEAST_FRAME);
         clamp(self.more.saturating_sub(frame), LEAST_WINDOW, CONNECTION_WINDOW)
-    }
-
-    /// Bytes of one stream.
-    pub(super) fn stream(&self) -> u32 {
-        self.connection().min(STREAM_WINDOW)
     }
 
     /// Streams at once.
@@ -128,7 +122,7 @@ mod tests {
         let windows = Arc::new(Windows::new(None, 2_048));
         let first = windows.share().await.unwrap();
         assert_eq!((first.frame(), first.streams()), (FRAME_BYTES / 2, 1_088));
-        assert!(first.connection() > 7 << 20 && first.stream() == first.connection());
+        assert!(first.connection() > 7 << 20, "{}", first.connection());
         let mut shares = vec![first];
         for _ in 0..1_023 {
             shares.push(windows.share().await.unwrap());
