@@ -80,6 +80,7 @@ mod options;
 mod payload;
 mod retention;
 mod store;
+mod turn;
 
 pub use bodies::Bodies;
 pub use client::{ClientPut, FlightClient};

@@ -88,7 +88,7 @@ impl Incoming {
 
     /// It ends with this error, and what it held is free.
     fn fail(&mut self, error: Error) -> Failure {
-        self.over = true;
+        (self.over, self.room) = (true, None);
         self.decoder.give_up();
         Failure::Wrong(error)
     }

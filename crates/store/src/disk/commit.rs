@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use super::io::Disk;
 use super::writer::{Written, remove_quietly};
 use crate::error::{Error, io_error};
+use crate::turn::in_turn;
 
 /// Files written and synced at the same time.
 const FILE_SYNCS: usize = 16;
@@ -59,14 +60,7 @@ impl Committer {
         &self,
         work: impl FnOnce() -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let permit = Arc::clone(&self.file_syncs).acquire_owned().await;
-        let permit = permit.map_err(|_| Error::Closed)?;
-        let run = move || {
-            let result = work();
-            drop(permit);
-            result
-        };
-        tokio::task::spawn_blocking(run).await.map_err(|_| Error::TaskLost)?
+        in_turn(&self.file_syncs, work).await?
     }
 
     /// Changes a name, durably.

@@ -268,7 +268,11 @@ impl Inner {
         if let Keeper::File { waiting, .. } = &self.marks.keeper
             && !lock(waiting).is_empty()
         {
-            self.write().await;
+            let inner = Arc::clone(self);
+            // By itself: whoever goes away takes nothing of what others brought.
+            if self.tasks.spawn(async move { inner.write().await }).await.is_err() {
+                tracing::error!("storing marks of registered payloads panicked");
+            }
         }
     }
 

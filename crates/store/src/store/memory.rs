@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use sheaf_flight::{Budget, Full, MemoryBudget, Piece, Told};
@@ -110,6 +111,9 @@ pub(super) fn unfold_now(inner: &Arc<Inner>, bytes: u64) -> Option<Held> {
     held.add_bytes(bytes).is_ok().then_some(held)
 }
 
+/// How long who needs memory waits for a put to move what it has.
+const MOVE_TIME: Duration = Duration::from_secs(5);
+
 /// Has puts under way move to disk what they have in memory.
 #[derive(Debug, Default)]
 pub(super) struct Pressure {
@@ -122,7 +126,7 @@ pub(super) struct Pressure {
 }
 
 impl Pressure {
-    /// Whether a put made room.
+    /// Whether a put made room, or may have.
     async fn ask(&self, inner: &Arc<Inner>, bytes: u64) -> bool {
         let mut moved = std::pin::pin!(self.moved.notified());
         moved.as_mut().enable();
@@ -130,8 +134,11 @@ impl Pressure {
             return false;
         }
         self.needed.send_replace(bytes);
-        moved.await;
-        true
+        // A put whose client does not let it go on moves nothing.
+        tokio::select! {
+            () = moved => true,
+            () = inner.clock.sleep(MOVE_TIME) => false,
+        }
     }
 }
 

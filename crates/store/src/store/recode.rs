@@ -16,6 +16,7 @@ use crate::bodies::Bodies;
 use crate::budget::{Held, compact};
 use crate::error::Error;
 use crate::kept::Kept;
+use crate::turn;
 
 /// What is compressed where it is: handing it to another thread takes as long.
 const SMALL: usize = 16 << 10;
@@ -27,21 +28,6 @@ const AGAIN: Duration = Duration::from_millis(100);
 /// what becomes of it, so this bounds the memory too.
 pub(super) fn turns() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)))
-}
-
-/// Runs `work` when it is its turn, on a thread for that.
-pub(super) async fn in_turn<T, W>(turns: &Arc<Semaphore>, work: W) -> Result<T, Error>
-where
-    T: Send + 'static,
-    W: FnOnce() -> T + Send + 'static,
-{
-    // Never closed. Of the work, not of its caller, which may go away.
-    let turn = Arc::clone(turns).acquire_owned().await.map_err(|_| Error::TaskLost)?;
-    let work = move || {
-        let _until_the_end = turn;
-        work()
-    };
-    tokio::task::spawn_blocking(work).await.map_err(|_| Error::TaskLost)
 }
 
 /// Compresses the messages of one put.
@@ -78,7 +64,7 @@ impl Shrinker {
         };
         let (recoder, smaller) = match message.len() {
             ..=SMALL => work(),
-            _ => in_turn(&inner.turns, work).await?,
+            _ => turn::in_turn(&inner.turns, work).await?,
         };
         self.recoder = Some(recoder);
         Ok(match smaller? {
@@ -166,7 +152,7 @@ impl Reader {
             (recoders, made)
         };
         let (recoders, made) =
-            if is_small { work() } else { in_turn(&self.inner.turns, work).await? };
+            if is_small { work() } else { turn::in_turn(&self.inner.turns, work).await? };
         self.recoders = recoders;
         Ok((made?, self))
     }

@@ -10,6 +10,7 @@ use super::index::Claim;
 use super::spill;
 use crate::budget::Held;
 use crate::error::Error;
+use crate::turn::by_itself;
 
 pub(crate) fn refusal(full: Full) -> Error {
     Error::MemoryFull { needed: full.needed, used: full.used, limit: full.limit }
@@ -27,6 +28,11 @@ pub(crate) async fn hold(inner: &Arc<Inner>, held: &mut Held, bytes: u64) -> Res
 
 /// Frees at least what `full` lacks, if it can; whether it freed anything.
 pub(crate) async fn make(inner: &Arc<Inner>, full: Full) -> Result<bool, Error> {
+    let inner = Arc::clone(inner);
+    by_itself(async move { make_in_turn(&inner, full).await }).await?
+}
+
+async fn make_in_turn(inner: &Arc<Inner>, full: Full) -> Result<bool, Error> {
     let _one_at_a_time = inner.evicting.lock().await;
     let lacking = (full.used + full.needed).saturating_sub(full.limit);
     let mut freed = 0;

@@ -13,11 +13,12 @@ use sheaf_flight::ipc::{
 use sheaf_flight::{Message, MessageStream};
 
 use super::read::{Cursor, Source};
-use super::{Inner, memory, recode};
+use super::{Inner, memory};
 use crate::budget::Held;
 use crate::error::Error;
 use crate::kept::Kept;
 use crate::options::ReadOptions;
+use crate::turn;
 
 struct Selection {
     inner: Arc<Inner>,
@@ -149,7 +150,7 @@ impl Selection {
             (coder, made)
         };
         let turns = &self.inner.turns;
-        let (coder, made) = if is_heavy { recode::in_turn(turns, work).await? } else { work() };
+        let (coder, made) = if is_heavy { turn::in_turn(turns, work).await? } else { work() };
         self.coder = Some(coder);
         Ok(made?)
     }

@@ -142,6 +142,30 @@ async fn a_put_that_is_still_open_counts_against_the_limit_of_the_disk() {
     wait_until_async(LONG, "its part to be free", free).await.unwrap();
 }
 
+/// A call is polled while its client reads: where it waited itself for its turn
+/// to make room, everybody behind it would wait for that client.
+#[tokio::test]
+async fn who_asked_for_room_and_looks_no_more_keeps_nobody_waiting() {
+    let folder = TempDir::new().unwrap();
+    let store = Store::open(options(folder.path()).with_budget(Budget::new(60_000))).await.unwrap();
+    let sent = messages(&[batch(1, 30), batch(2, 3)]);
+    let memory = store.memory();
+    for number in 0..40 {
+        put(&store, &number.to_string(), &sent, PutOptions::MEMORY).await.unwrap();
+    }
+    let mut unseen: Vec<_> = (0..3).map(|_| memory.make_room(60_000)).collect();
+    for room in &mut unseen {
+        assert!(futures::poll!(room).is_pending());
+    }
+    for number in 40..80 {
+        let name = number.to_string();
+        let put = put(&store, &name, &sent, PutOptions::MEMORY);
+        tokio::time::timeout(LONG, put).await.expect("nobody to wait for").unwrap();
+    }
+    let made = tokio::time::timeout(LONG, memory.make_room(60_000)).await;
+    assert!(made.expect("nobody to wait for"));
+}
+
 #[tokio::test]
 async fn a_mark_of_a_payload_that_is_gone_does_not_pin_the_next() {
     let folder = TempDir::new().unwrap();
