@@ -17,7 +17,7 @@ use sheaf_retry::{RetryPolicy, Retryable as _, SharedClock, SystemClock};
 use sheaf_testkit::wait_until_async;
 use tokio::task::JoinSet;
 
-use crate::harness::{PATIENCE, Server};
+use crate::harness::Server;
 use crate::parts::connection;
 use crate::remote::sized;
 use gauge::{Gauge, Holdings};
@@ -26,6 +26,9 @@ use gauge::{Gauge, Holdings};
 const LIMIT: u64 = 256 << 20;
 /// What a server may take beyond it.
 const BEYOND: u64 = 64 << 20;
+/// How long memory that was received into is kept for what comes next, and time
+/// to notice.
+const SETTLED: Duration = Duration::from_secs(150);
 /// Mappings of the allocator may come and go.
 const MAPPINGS: usize = 64;
 /// How long a call may be refused before it has to succeed.
@@ -163,7 +166,7 @@ async fn soak_hostile_clients_take_no_memory_and_keep_nobody_waiting() {
             }
         }
     }
-    let settled = wait_until_async(PATIENCE, "the server to be as it was", || {
+    let settled = wait_until_async(SETTLED, "the server to be as it was", || {
         let now = Holdings::of(pid, &data);
         let is_as_before = now.descriptors <= before.descriptors
             && now.mappings <= before.mappings + MAPPINGS

@@ -32,8 +32,10 @@ const IDLE_AT_WORK: usize = 48 << 20;
 const IDLE_IN_CLIENT: usize = 144 << 20;
 
 /// Pages beyond those kept at rest go back to the system when they were not
-/// needed for so long.
-pub(crate) const IDLE_TIME: Duration = Duration::from_secs(10);
+/// needed for so long. New ones cost up to ten times what is copied into them, so
+/// that a put after a pause would be that much slower than the one before it;
+/// whoever else needs memory of the limit gets it at once.
+pub(crate) const IDLE_TIME: Duration = Duration::from_secs(60);
 
 /// Bodies with pages of their own at once. Linux allows a process 65,530
 /// mappings, and a body can take two; beyond this the allocator has the others.
