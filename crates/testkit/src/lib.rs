@@ -26,34 +26,40 @@
 //! it is until the test has done what it wants to do just then. Of a Valkey's
 //! replies, [`FaultProxy::lose_replies`] loses those of the requests named.
 //!
-//! Servers that the machine may lack ([`Valkey`], [`python`]) are provisioned
+//! Servers that the machine may lack ([`Valkey`], [`KafkaBroker`], [`python`],
+//! [`libduckdb`]; a [`SchemaRegistry`] is part of this crate) are provisioned
 //! by `cargo xtask services`. Where one is missing, its finder prints a `SKIP`
 //! line that the test harness does not swallow and gives `None`; with
 //! `SHEAF_REQUIRE_SERVERS=1` it panics instead. Redis ([`Flavour::Redis`]) is
 //! optional even then. [`Sentinels`] and [`Cluster`] are the larger topologies.
 
+mod background;
 mod command;
 mod error;
+mod kafka;
 mod output;
 mod port;
 mod process;
 mod proxy;
 mod ready;
+mod schema_registry;
 mod services;
 mod valkey;
 mod wait;
 
 pub use command::ProcessCommand;
 pub use error::Error;
+pub use kafka::{ApiVersion, KafkaBroker};
 pub use port::{ReservedPort, free_port};
 pub use process::Process;
 pub use proxy::{
     Call, CallFault, CallProxy, Fault, FaultProxy, Loss, ReplyFault, ReplyLoss, RequestHold,
 };
 pub use ready::Ready;
+pub use schema_registry::{Reference, RegisteredSchema, RegistryFault, SchemaKind, SchemaRegistry};
 pub use services::{
-    PYTHON, REDIS_SERVER, REQUIRE_SERVERS, SERVICES_DIR, SOAK, faketime, python, services_dir,
-    soak, workspace_root,
+    PYTHON, REDIS_SERVER, REQUIRE_SERVERS, SERVICES_DIR, SOAK, TEST_KAFKA, TEST_POSTGRES, faketime,
+    libduckdb, postgres, python, services_dir, soak, sqlite_driver, workspace_root,
 };
 pub use tempfile::TempDir;
 pub use valkey::{

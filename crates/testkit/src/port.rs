@@ -2,6 +2,8 @@
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
+use sheaf_retry::{RetryPolicy, SystemClock, retry_blocking_if};
+
 use crate::Error;
 
 /// A free port of 127.0.0.1, held by a listener until it is handed over.
@@ -55,4 +57,13 @@ impl ReservedPort {
     pub fn release(self) -> SocketAddr {
         self.addr
     }
+}
+
+/// Starts something on a free port, which another process may take between its
+/// release and its use: then again.
+pub(crate) fn again_if_taken<T>(mut start: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
+    let policy = RetryPolicy { base_ms: 10, ..RetryPolicy::default() };
+    let taken = |error: &Error| error.to_string().contains("in use");
+    let started = retry_blocking_if(&policy, 0, SystemClock::shared(), |_| start(), taken);
+    started.map_err(sheaf_retry::Error::into_last)
 }

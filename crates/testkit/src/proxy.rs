@@ -1,6 +1,5 @@
 //! What stands between a client and a server, and fails on command.
 
-mod background;
 mod calls;
 mod frames;
 mod holds;

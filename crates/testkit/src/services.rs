@@ -14,6 +14,13 @@ pub const PYTHON: &str = "SHEAF_TEST_PYTHON";
 /// Names another Redis server than the provisioned one.
 pub const REDIS_SERVER: &str = "SHEAF_REDIS_SERVER";
 
+/// Names a Kafka broker, as `host:port`, to be used instead of the provisioned one.
+pub const TEST_KAFKA: &str = "SHEAF_TEST_KAFKA";
+
+/// Names a PostgreSQL server for tests, as a URI such as
+/// `postgresql://user@host:port/database`; there is no other one.
+pub const TEST_POSTGRES: &str = "SHEAF_TEST_POSTGRES";
+
 /// `1` makes a missing service a failure; Redis, which is optional, never is one.
 pub const REQUIRE_SERVERS: &str = "SHEAF_REQUIRE_SERVERS";
 
@@ -63,6 +70,56 @@ pub fn faketime() -> Option<PathBuf> {
     let path = services_dir().join("faketime/libfaketimeMT.so.1");
     let there = path.is_file();
     found("libfaketime", path, there)
+}
+
+/// DuckDB's library, by the same rule.
+///
+/// # Panics
+/// As [`python`].
+pub fn libduckdb() -> Option<PathBuf> {
+    use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
+
+    let path = services_dir().join("duckdb").join(format!("{DLL_PREFIX}duckdb{DLL_SUFFIX}"));
+    let there = path.is_file();
+    found("libduckdb", path, there)
+}
+
+/// The ADBC driver of SQLite, by the same rule.
+///
+/// # Panics
+/// As [`python`].
+pub fn sqlite_driver() -> Option<PathBuf> {
+    let path = services_dir().join("sqlite/libadbc_driver_sqlite.so");
+    let there = path.is_file();
+    found("ADBC driver of SQLite", path, there)
+}
+
+/// The ADBC driver of PostgreSQL, and the URI of the server that
+/// [`TEST_POSTGRES`] names; `None`, after a `SKIP` line, where it names none.
+///
+/// # Panics
+/// Where it names one, there is no driver and [`REQUIRE_SERVERS`] is `1`.
+pub fn postgres() -> Option<(PathBuf, String)> {
+    let Some(uri) = variable(TEST_POSTGRES) else {
+        say(&format!("SKIP PostgreSQL: {TEST_POSTGRES} names no server"));
+        return None;
+    };
+    let path = services_dir().join("postgresql/libadbc_driver_postgresql.so");
+    let there = path.is_file();
+    let driver = found("ADBC driver of PostgreSQL", path, there)?;
+    Some((driver, uri.to_string_lossy().into_owned()))
+}
+
+/// The Kafka-compatible broker's binary, by the same rule.
+pub(crate) fn kafka_binary() -> Option<PathBuf> {
+    let path = services_dir().join("kafka/tansu");
+    let there = path.is_file();
+    found("Kafka broker", path, there)
+}
+
+/// The broker that [`TEST_KAFKA`] names, if it names one.
+pub(crate) fn named_kafka() -> Option<String> {
+    variable(TEST_KAFKA).map(|name| name.to_string_lossy().into_owned())
 }
 
 /// Where the Valkey server's binary is, or would be.

@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{Services, debian, on_path, remove_if_there};
+use super::{Services, debian, on_path, remove_if_there, wheel::fresh_folder};
 use crate::error::{Error, Result};
 use crate::process;
 
@@ -26,10 +26,7 @@ impl Services {
         let folder = self.folder.join("redis");
         let server = folder.join(SERVER);
         let installed = self.once("redis", SERVER, &server, || {
-            if folder.exists() {
-                fs::remove_dir_all(&folder).map_err(Error::io("remove", &folder))?;
-            }
-            fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+            fresh_folder(&folder)?;
             if let Some(found) = on_path(SERVER).filter(|path| check(path).is_ok()) {
                 return symlink(&found, &server).map_err(Error::io("link", &server));
             }

@@ -66,13 +66,14 @@ const ROOMS: [Room; 19] = [
 const GROUND: [&str; 2] = ["retry", "proto"];
 
 /// Dependencies that are kept in one room: the reason why the room exists.
-const HEAVY: [(&str, &[&str]); 6] = [
+const HEAVY: [(&str, &[&str]); 7] = [
     ("redb", &["coordinator", "raft"]),
     ("fred", &["valkey"]),
     ("openraft", &["raft"]),
     ("rdkafka", &["kafka"]),
     ("object_store", &["connectors"]),
-    ("axum", &["telemetry"]),
+    ("adbc_driver_manager", &["connectors"]),
+    ("axum", &["telemetry", "testkit"]),
 ];
 
 /// Checks the manifests of all packages of the workspace.

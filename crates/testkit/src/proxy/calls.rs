@@ -17,9 +17,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::background::Background;
 use super::rule::{Call, CallFault, DO_ACTION, Effect, Loss, Rule, action_type};
 use crate::Error;
+use crate::background::Background;
 
 /// Connections at a time; one more waits.
 const MAX_CONNECTIONS: usize = 1_024;

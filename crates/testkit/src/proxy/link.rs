@@ -9,11 +9,11 @@ use sheaf_retry::{SharedClock, SystemClock};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use super::background::Background;
 use super::holds::{Holds, RequestHold};
 use super::pump::{self, Filter};
 use super::replies::{Losses, ReplyFault, ReplyLoss};
 use crate::Error;
+use crate::background::Background;
 
 /// Connections at a time; one more is closed at once.
 const MAX_CONNECTIONS: u64 = 1_024;

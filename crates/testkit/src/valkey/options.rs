@@ -3,9 +3,8 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use sheaf_retry::{RetryPolicy, SystemClock, retry_blocking_if};
-
 use super::{Flavour, TlsFiles, Valkey, launch};
+use crate::port::again_if_taken;
 use crate::{Error, free_port};
 
 /// A server to be.
@@ -130,15 +129,6 @@ fn base(addr: SocketAddr, data: &Path) -> Vec<String> {
     let here = ["--bind", &ip, "--port", &port, "--dir"];
     let args = here.into_iter().map(str::to_owned).chain([data.to_string_lossy().into_owned()]);
     args.chain(fixed.into_iter().chain(quick).map(str::to_owned)).collect()
-}
-
-/// Starts something on a free port, which another process may take between its
-/// release and its use: then again.
-pub(super) fn again_if_taken<T>(mut start: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
-    let policy = RetryPolicy { base_ms: 10, ..RetryPolicy::default() };
-    let taken = |error: &Error| error.to_string().contains("already in use");
-    let started = retry_blocking_if(&policy, 0, SystemClock::shared(), |_| start(), taken);
-    started.map_err(sheaf_retry::Error::into_last)
 }
 
 /// The password that these arguments ask for, if they do.

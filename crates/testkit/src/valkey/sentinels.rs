@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::options::{again_if_taken, password};
+use super::options::password;
 use super::{Flavour, Reply, START_TIMEOUT, Valkey, client, with_output};
+use crate::port::again_if_taken;
 use crate::{Error, Process, free_port, wait_for, wait_until};
 
 const SENTINELS: usize = 3;

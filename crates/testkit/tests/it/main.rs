@@ -4,10 +4,11 @@
 mod call_proxy;
 mod cluster;
 mod fault_proxy;
+mod kafka;
 mod process;
 mod replica;
 mod reply_loss;
-
+mod schema_registry;
 mod sentinels;
 mod server;
 mod tls;

@@ -11,9 +11,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{Error, free_port};
 
-/// A running proxy; dropping it ends it with all of its connections.
+/// A running server; dropping it ends it with all of its connections.
 #[derive(Debug)]
-pub(super) struct Background {
+pub(crate) struct Background {
     addr: SocketAddr,
     stop: Option<DropGuard>,
     thread: Option<JoinHandle<()>>,
@@ -21,12 +21,24 @@ pub(super) struct Background {
 
 impl Background {
     /// Listens on a free port of 127.0.0.1 and runs `serve` until dropped.
-    pub(super) fn start<F, Fut>(name: &str, serve: F) -> Result<Self, Error>
+    pub(crate) fn start<F, Fut>(name: &str, serve: F) -> Result<Self, Error>
     where
         F: FnOnce(TcpListener) -> Fut + Send + 'static,
         Fut: Future<Output = ()>,
     {
-        let listener = free_port()?.into_listener();
+        Self::start_on(name, free_port()?.into_listener(), serve)
+    }
+
+    /// The same on a listener that there is already.
+    pub(crate) fn start_on<F, Fut>(
+        name: &str,
+        listener: std::net::TcpListener,
+        serve: F,
+    ) -> Result<Self, Error>
+    where
+        F: FnOnce(TcpListener) -> Fut + Send + 'static,
+        Fut: Future<Output = ()>,
+    {
         let addr = listener.local_addr().map_err(Error::io("read the address of a listener"))?;
         listener.set_nonblocking(true).map_err(Error::io("prepare a listener"))?;
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -49,7 +61,7 @@ impl Background {
         Ok(Background { addr, stop: Some(stop.drop_guard()), thread: Some(thread) })
     }
 
-    pub(super) fn addr(&self) -> SocketAddr {
+    pub(crate) fn addr(&self) -> SocketAddr {
         self.addr
     }
 }
