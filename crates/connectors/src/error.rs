@@ -59,6 +59,24 @@ pub enum Error {
         /// What to do about it.
         advice: &'static str,
     },
+    /// Another writer has moved a partition on: what is stored is not what this
+    /// one has read or written.
+    #[error(
+        "group {group}: {topic}, partition {partition}: expected {}, found {}: another writer has it",
+        offset(*.expected), offset(*.found)
+    )]
+    Fenced {
+        /// The consumer group.
+        group: String,
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// The next offset that this writer believes in.
+        expected: Option<i64>,
+        /// The one that is stored, where it was seen.
+        found: Option<i64>,
+    },
     /// The external program failed.
     #[error("{command}: {problem}")]
     Process {
@@ -69,6 +87,10 @@ pub enum Error {
         /// No retry would help (exit code 65).
         permanent: bool,
     },
+}
+
+fn offset(offset: Option<i64>) -> String {
+    offset.map_or_else(|| "no offset".into(), |offset| format!("offset {offset}"))
 }
 
 impl Error {
@@ -125,6 +147,7 @@ impl Retryable for Error {
             Error::Malformed { .. } => Code::MalformedData,
             Error::Invalid(_) | Error::Unsupported { .. } => Code::InvalidArgument,
             Error::Limit { .. } => Code::LimitExceeded,
+            Error::Fenced { .. } => Code::StaleFence,
             Error::Process { permanent: true, .. } => Code::ProcessorFailed,
             Error::Process { permanent: false, .. } => Code::Unavailable,
         }

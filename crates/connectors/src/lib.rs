@@ -4,7 +4,8 @@
 //! batch exactly once, whatever crashes; an [`ExecCommand`] turns one into the
 //! other outside of this process. Files are here ([`FileSource`],
 //! [`FileSink`]: Parquet, Arrow IPC, CSV, JSON); other systems implement the
-//! same traits and run the same `conformance` suite (a feature).
+//! same traits and run the same `conformance` suite (a feature). Tables of an
+//! [`AdbcDatabase`] take rows and the offsets up to which they reach at once.
 //!
 //! ```
 //! use futures::StreamExt as _;
@@ -55,6 +56,7 @@
 //! A sink refuses a column that its format cannot hold when the write is
 //! opened ([`Error::Unsupported`], permanent).
 
+mod adbc;
 mod blocking;
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -67,6 +69,10 @@ mod sink;
 mod source;
 mod spec;
 
+pub use adbc::{
+    AdbcDatabase, AdbcSpec, AdbcTables, Appended, DriverPaths, Position, TableNames, TableRows,
+    sanitise,
+};
 pub use error::Error;
 pub use exec::{EXIT_PERMANENT, ExecCommand, ExecLimits, ExecOutput};
 pub use file_sink::{FileSink, SinkOptions};

@@ -1,55 +1,18 @@
 //! Workers killed with SIGKILL at each step, and at any.
 
 use std::collections::HashMap;
-use std::io::{BufRead as _, BufReader, Lines, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
 
 use sheaf_connectors::conformance::{rows, schema};
 use sheaf_connectors::{CommitKey, FileFormat, Sink as _};
 
 use crate::common::{self, FORMATS, key, leftovers, options_for, parts};
+use crate::worker::{self, Worker, say};
 
 const STEPS: [&str; 4] = ["prepared", "written", "finished", "committed"];
 
-/// This test binary again, running [`child`].
-struct Worker {
-    process: Child,
-    lines: Lines<BufReader<ChildStdout>>,
-}
-
-impl Worker {
-    fn start(dir: &Path, format: FileFormat, until: &str, fence: u64) -> Self {
-        let mut process = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "crash::child", "--ignored", "--nocapture", "--quiet"])
-            .env("SHEAF_TEST_CHILD", format!("{format} {until} {fence} {}", dir.display()))
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        Worker { process, lines }
-    }
-
-    /// The next line that the child says; none at its end.
-    fn said(&mut self) -> Option<String> {
-        loop {
-            let line = self.lines.next()?.unwrap();
-            if let Some((_, said)) = line.split_once("@@") {
-                return Some(said.to_owned());
-            }
-        }
-    }
-
-    fn kill(mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-    }
-}
-
-fn say(line: &str) {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "@@{line}").unwrap();
-    out.flush().unwrap();
+fn start(dir: &Path, format: FileFormat, until: &str, fence: u64) -> Worker {
+    Worker::start("crash::child", &format!("{format} {until} {fence} {}", dir.display()))
 }
 
 fn stop_at(step: &str, until: &str) {
@@ -64,7 +27,7 @@ fn stop_at(step: &str, until: &str) {
 #[test]
 #[ignore = "the other tests here run and kill it"]
 fn child() {
-    let Ok(task) = std::env::var("SHEAF_TEST_CHILD") else { return };
+    let Some(task) = worker::task() else { return };
     let mut words = task.splitn(4, ' ');
     let mut word = || words.next().unwrap().to_owned();
     let (format, until, fence) = (word().parse().unwrap(), word(), word().parse().unwrap());
@@ -115,7 +78,7 @@ async fn commit_many(sink: std::sync::Arc<sheaf_connectors::FileSink>, count: u3
 /// A directory as a worker leaves it that was killed at `step`.
 fn killed_at(step: &str, format: FileFormat) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    let mut worker = Worker::start(dir.path(), format, step, 1);
+    let mut worker = start(dir.path(), format, step, 1);
     assert_eq!(worker.said().as_deref(), Some(step));
     worker.kill();
     dir
@@ -203,7 +166,7 @@ async fn any_number_of_kills_loses_and_doubles_nothing() {
         loop {
             fence += 1;
             let task = format!("batches={BATCHES}");
-            let mut worker = Worker::start(dir.path(), format, &task, fence);
+            let mut worker = start(dir.path(), format, &task, fence);
             // What is answered again needs no time: count what is new.
             let new_until_kill = 3 + fence * 7 % 11;
             let mut new = 0;
@@ -243,7 +206,7 @@ async fn any_number_of_kills_loses_and_doubles_nothing() {
 async fn recover_keeps_what_a_living_process_writes() {
     for format in FORMATS {
         let dir = tempfile::tempdir().unwrap();
-        let mut worker = Worker::start(dir.path(), format, "finished", 1);
+        let mut worker = start(dir.path(), format, "finished", 1);
         assert_eq!(worker.said().as_deref(), Some("finished"));
         let sink = common::sink(dir.path(), format).await;
         // Replaced by a newer attempt, and still alive.

@@ -7,16 +7,17 @@ use sheaf_connectors::Sink as _;
 use sheaf_connectors::conformance::{rows, schema};
 use sheaf_retry::{Code, Disposition, Retryable as _};
 
+use crate::adbc::{at, duckdb, number, numbers, rows as table_rows, sqlite};
 use crate::common::{self, FORMATS, key, leftovers, options_for};
 
-/// A file system of one megabyte, where this user may mount one.
+/// A file system of few megabytes, where this user may mount one.
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    fn mount(at: &Path) -> Option<Self> {
+    fn mount(at: &Path, megabytes: u32) -> Option<Self> {
         let at = at.to_owned();
         let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=1m", "sheaf-test"])
+            .args(["-t", "tmpfs", "-o", &format!("size={megabytes}m"), "sheaf-test"])
             .arg(&at)
             .output()
             .is_ok_and(|output| output.status.success());
@@ -34,7 +35,7 @@ impl Drop for SmallDisk {
 async fn a_full_disk_is_transient_and_leaves_nothing() {
     for format in FORMATS {
         let dir = tempfile::tempdir().unwrap();
-        let Some(disk) = SmallDisk::mount(dir.path()) else {
+        let Some(disk) = SmallDisk::mount(dir.path(), 1) else {
             println!("SKIP: no file system can be mounted here");
             return;
         };
@@ -53,6 +54,45 @@ async fn a_full_disk_is_transient_and_leaves_nothing() {
         assert!(again.created, "{format}: there is room again");
         assert_eq!(sink.committed(&key("small", 0).id).await.unwrap().unwrap().rows, small.rows);
         assert_eq!(common::visible_rows(dir.path(), options_for(format)).await, 20, "{format}");
+        drop(disk);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_on_a_full_disk_keeps_what_it_has_and_goes_on_later() {
+    for kind in ["duckdb", "sqlite"] {
+        let dir = tempfile::tempdir().unwrap();
+        let Some(disk) = SmallDisk::mount(dir.path(), 16) else {
+            println!("SKIP: no file system can be mounted here");
+            return;
+        };
+        let path = dir.path().join("a");
+        let opened = if kind == "duckdb" { duckdb(&path).await } else { sqlite(&path).await };
+        let Some(database) = opened else { continue };
+        let tables = database.tables("g").await.unwrap();
+        let append = async |next: i64| {
+            let rows = table_rows("t", [numbers(next - 1_000..next)]);
+            tables.append(&[rows], &[at("t", 0, next)]).await
+        };
+        append(1_000).await.unwrap();
+        let filler = dir.path().join("filler");
+        // As much as there is room for; that it does not all fit is the point.
+        drop(std::fs::write(&filler, vec![1; 32 << 20]));
+        let mut next = 1_000;
+        let full = loop {
+            match append(next + 1_000).await {
+                Ok(_) => next += 1_000,
+                Err(error) => break error,
+            }
+            assert!(next < 1_000_000, "{kind}: the disk never gets full");
+        };
+        assert_eq!(full.code(), Code::DiskFull, "{kind}: {full:?}");
+        std::fs::remove_file(filler).unwrap();
+        append(next + 1_000).await.unwrap();
+        assert_eq!(tables.positions().await.unwrap(), [at("t", 0, next + 1_000)], "{kind}");
+        let count = number(&database, "SELECT count(DISTINCT n) FROM t").await;
+        assert_eq!(count, next + 1_000, "{kind}");
+        drop((tables, database));
         drop(disk);
     }
 }

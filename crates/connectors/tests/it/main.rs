@@ -1,6 +1,9 @@
 //! Sources, sinks and external programs from outside.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs, reason = "tests")]
 
+mod adbc;
+mod adbc_kill;
+mod adbc_types;
 mod common;
 mod conformance;
 mod crash;
@@ -10,3 +13,4 @@ mod recovery;
 mod sources;
 mod speed;
 mod types;
+mod worker;
