@@ -29,6 +29,22 @@ use crate::{Error, ProcessMetrics};
 /// Most connections at once; further ones wait in the backlog of the listener.
 pub const MAX_CONNECTIONS: usize = 64;
 
+/// Which pages a port has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pages {
+    metrics: bool,
+    profiles: bool,
+}
+
+impl Pages {
+    /// Every page.
+    pub const ALL: Pages = Pages { metrics: true, profiles: true };
+    /// Metrics and health.
+    pub const METRICS: Pages = Pages { metrics: true, profiles: false };
+    /// Profiles.
+    pub const PROFILES: Pages = Pages { metrics: false, profiles: true };
+}
+
 #[derive(Clone)]
 struct Admin {
     registry: SharedRegistry,
@@ -68,13 +84,29 @@ impl AdminServer {
         health: Health,
         protection: Protection,
     ) -> Result<Self, Error> {
+        Self::start_pages(listener, registry, health, protection, Pages::ALL)
+    }
+
+    /// The same with some of the pages only.
+    ///
+    /// # Errors
+    /// As [`AdminServer::start`].
+    pub fn start_pages(
+        listener: TcpListener,
+        registry: SharedRegistry,
+        health: Health,
+        protection: Protection,
+        pages: Pages,
+    ) -> Result<Self, Error> {
         let local_addr = listener.local_addr().map_err(Error::Listener)?;
-        registry
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .register_collector(Box::new(ProcessMetrics));
+        if pages.metrics {
+            registry
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
+                .register_collector(Box::new(ProcessMetrics));
+        }
         let shutdown = CancellationToken::new();
-        let app = router(Admin { registry, health, shutdown: shutdown.clone() });
+        let app = router(Admin { registry, health, shutdown: shutdown.clone() }, pages);
         let app = app.layer(middleware::from_fn_with_state(protection.clone(), guard));
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let listener = Bounded { listener, places, protection, shaking: JoinSet::new() };
@@ -117,22 +149,32 @@ impl fmt::Debug for AdminServer {
     }
 }
 
-fn router(admin: Admin) -> Router {
-    Router::new()
-        .route("/", get(|| async { Html(INDEX) }))
-        .route("/metrics", get(metrics))
-        .route("/health", get(health))
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(readyz))
-        .route("/debug/pprof/", get(profiles))
-        .route("/debug/pprof/profile", get(profile))
-        .with_state(admin)
+fn router(admin: Admin, pages: Pages) -> Router {
+    let mut router = Router::new().route("/", get(move || async move { Html(index(pages)) }));
+    if pages.metrics {
+        router = router
+            .route("/metrics", get(metrics))
+            .route("/health", get(health))
+            .route("/healthz", get(|| async { "ok\n" }))
+            .route("/readyz", get(readyz));
+    }
+    if pages.profiles {
+        router = router
+            .route("/debug/pprof/", get(profiles))
+            .route("/debug/pprof/profile", get(profile));
+    }
+    router.with_state(admin)
 }
 
-const INDEX: &str = "<!doctype html><title>sheaf admin</title><ul>\
-<li><a href=\"/metrics\">/metrics</a><li><a href=\"/health\">/health</a>\
-<li><a href=\"/healthz\">/healthz</a><li><a href=\"/readyz\">/readyz</a>\
-<li><a href=\"/debug/pprof/\">/debug/pprof/</a></ul>";
+/// Links to what there is.
+fn index(pages: Pages) -> String {
+    let metrics = ["/metrics", "/health", "/healthz", "/readyz"];
+    let metrics = metrics.into_iter().filter(|_| pages.metrics);
+    let profiles = ["/debug/pprof/"].into_iter().filter(|_| pages.profiles);
+    let links: String =
+        metrics.chain(profiles).map(|path| format!("<li><a href=\"{path}\">{path}</a>")).collect();
+    format!("<!doctype html><title>sheaf admin</title><ul>{links}</ul>")
+}
 
 async fn metrics(State(admin): State<Admin>) -> Response {
     match exposition(&admin.registry) {

@@ -44,7 +44,7 @@ mod profile;
 mod profile_proto;
 mod protection;
 
-pub use admin::{AdminServer, MAX_CONNECTIONS};
+pub use admin::{AdminServer, MAX_CONNECTIONS, Pages};
 pub use error::Error;
 pub use health::{Component, Health, Phase, Report, Status};
 pub use logs::{LogFormat, LogOptions, init_logs};
