@@ -1,0 +1,32 @@
+//! What reading needs besides Kafka, and its start.
+
+use std::sync::Arc;
+
+use sheaf_connectors::AdbcDatabase;
+use sheaf_flight::Budget;
+use sheaf_kafka::{Gateway, Metrics, Registry};
+use sheaf_retry::SharedClock;
+use sheaf_terminal::Failure;
+
+use super::settings::Settings;
+
+/// Reads Kafka once it, and the database, have answered.
+pub(super) async fn start(
+    settings: &Settings,
+    memory: &Arc<Budget>,
+    metrics: Metrics,
+    clock: &SharedClock,
+) -> Result<Gateway, Failure> {
+    let mut options = settings.gateway.clone();
+    if let Some(database) = &settings.persist {
+        let opened = AdbcDatabase::open(database, &settings.drivers).await;
+        options.persist = Some(opened.map_err(|error| Failure::from_error(&error))?);
+    }
+    if let Some(registry) = &settings.registry {
+        let opened = Registry::open(registry.clone(), Arc::clone(clock)).await;
+        let opened = opened.map_err(|error| Failure::from_error(&error))?;
+        options.registry = Some(Arc::new(opened));
+    }
+    let started = Gateway::start(options, Arc::clone(memory), metrics, Arc::clone(clock)).await;
+    started.map_err(|error| Failure::from_error(&error))
+}

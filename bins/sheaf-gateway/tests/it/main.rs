@@ -1,0 +1,8 @@
+//! The gateway as a process, in front of a real broker.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs, reason = "tests")]
+
+mod harness;
+mod persist;
+mod pyarrow;
+mod registry;
+mod serve;
