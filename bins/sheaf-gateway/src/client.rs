@@ -1,5 +1,6 @@
 //! `sheaf-gateway client`: lists topics, or reads one.
 
+mod ask;
 mod list;
 mod read;
 

@@ -33,7 +33,7 @@ pub enum Error {
     /// A stream has one schema; from here on the topic has another one.
     #[error(
         "the columns of topic {topic} changed at offset {offset} of partition {partition} \
-         (schema {version}); ask again from there"
+         (schema {version}); ask again with from=~{place}"
     )]
     SchemaChanged {
         /// The topic.
@@ -44,6 +44,18 @@ pub enum Error {
         offset: i64,
         /// Number of the new schema.
         version: u32,
+        /// Where to go on, in all partitions: see [`Start::Place`](crate::Start::Place).
+        place: u64,
+    },
+    /// Where a reader was to go on is not in memory any more.
+    #[error(
+        "rows of topic {topic} from place ~{place} on are gone; ask by offset, or from the oldest"
+    )]
+    PlaceGone {
+        /// The topic.
+        topic: String,
+        /// What was asked for.
+        place: u64,
     },
     /// A request that cannot be understood.
     #[error("{0}")]
@@ -100,7 +112,9 @@ impl Retryable for Error {
     fn code(&self) -> Code {
         match self {
             Error::NoRows { .. } | Error::UnknownTopic { .. } => Code::NotFound,
-            Error::OffsetGone { .. } | Error::SchemaChanged { .. } => Code::FailedPrecondition,
+            Error::OffsetGone { .. } | Error::PlaceGone { .. } | Error::SchemaChanged { .. } => {
+                Code::FailedPrecondition
+            }
             Error::Invalid(_) => Code::InvalidArgument,
             Error::Kafka { code, .. } => *code,
             Error::Arrow { .. } => Code::MalformedData,

@@ -31,8 +31,8 @@ pub use actions::TopicActions;
 /// A snapshot ends where the stream ended when it was asked for; with
 /// `follow=true` it goes on as long as the client reads. A stream has one
 /// schema: where that of the topic changes, a follower is told so with
-/// `failed_precondition` after the last rows of the old one, and asks again from
-/// the offset that the message names. Nothing can be put.
+/// `failed_precondition` after the last rows of the old one, and asks again with
+/// the `from=~N` that the message ends with. Nothing can be put.
 #[derive(Clone)]
 pub struct TopicHandler {
     streams: Arc<Streams>,

@@ -68,6 +68,8 @@ pub struct TopicStream {
 #[derive(Default)]
 struct State {
     next: u64,
+    /// The number behind the last part that went.
+    gone: u64,
     parts: BTreeMap<u64, Stored>,
     /// The schema that rows have which come now.
     schema: Option<(SchemaRef, u32)>,
@@ -348,6 +350,7 @@ impl State {
 
     fn remove(&mut self, number: u64) -> u64 {
         let Some(Stored { part, .. }) = self.parts.remove(&number) else { return 0 };
+        self.gone = self.gone.max(number + 1);
         let rows = part.rows.num_rows() as u64;
         if let Some(known) = self.partitions.get_mut(&part.partition) {
             known.rows = known.rows.saturating_sub(rows);

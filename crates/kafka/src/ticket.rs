@@ -103,12 +103,17 @@ impl FromStr for Start {
     type Err = Error;
 
     /// A place in a stream as people write it: an offset, a time in RFC 3339,
-    /// `oldest` or `newest`.
+    /// `oldest` or `newest`; or `~N` as an error has named it.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "oldest" => return Ok(Start::Oldest),
             "newest" => return Ok(Start::Newest),
             _ => {}
+        }
+        if let Some(place) = text.strip_prefix('~') {
+            let place =
+                place.parse().map_err(|_| Error::Invalid(format!("{text:?} is no place")))?;
+            return Ok(Start::Place(place));
         }
         if let Ok(offset) = text.parse::<i64>() {
             let why = || Error::Invalid(format!("offset {offset} is below 0"));
@@ -161,6 +166,7 @@ impl fmt::Display for Ticket {
         match start {
             Start::Oldest => {}
             Start::Newest => parts.push("from=newest".to_owned()),
+            Start::Place(place) => parts.push(format!("from=~{place}")),
             Start::Offset(offset) => parts.push(format!("from={offset}")),
             Start::Time(millis) => {
                 let time = DateTime::from_timestamp_millis(millis).unwrap_or_default();

@@ -1,15 +1,11 @@
 //! The rows of a topic.
 
 use futures::StreamExt as _;
-use sheaf_flight::ipc;
-use sheaf_kafka::{Filter, Ticket};
 use sheaf_retry::Code;
 use sheaf_terminal::{Console, Destination, Failure, OutputFormat, RowWriter, count, counted};
 
-use super::{ClientArgs, Connection, failed, options};
-
-/// Rows that are shown where nothing else is said.
-const LIMIT: u64 = 10;
+use super::ask::{LIMIT, next_place, open, ticket};
+use super::{ClientArgs, Connection, failed};
 
 pub(super) async fn read(
     args: &ClientArgs,
@@ -31,19 +27,28 @@ pub(super) async fn read(
             Failure::new(Code::InvalidArgument, text).help("add --output json, csv or arrow")
         );
     }
-    let ticket = ticket(args, topic)?;
-    let messages = connection.get(&ticket.to_string(), &options()).await;
-    let messages = messages.map_err(|error| failed(args, &error))?;
-    let decoded = ipc::decode_stream(messages, ipc::Bounds::default()).await;
-    let (schema, mut batches) = decoded.map_err(|error| failed(args, &error))?;
+    let mut ticket = ticket(args, topic)?;
+    let (schema, mut batches) = open(args, &ticket, connection).await?;
     let destination = width.map_or(Destination::Pipe, Destination::Terminal);
     let out = console.take_data();
     let writer = RowWriter::try_new(args.output, &schema, out, destination);
     let mut writer = writer.map_err(|error| rows(&error))?;
     while let Some(batch) = batches.next().await {
-        match batch {
-            Ok(batch) => writer.write(&batch).map_err(|error| rows(&error))?,
-            Err(error) => {
+        let error = match batch {
+            Ok(batch) => {
+                writer.write(&batch).map_err(|error| rows(&error))?;
+                ticket.limit = ticket.limit.map(|left| left - batch.num_rows() as u64);
+                continue;
+            }
+            Err(error) => error,
+        };
+        match next_place(&error).filter(|_| args.output == OutputFormat::Json) {
+            // Each line says its columns itself.
+            Some(place) => {
+                ticket.selection.start = place;
+                batches = open(args, &ticket, connection).await?.1;
+            }
+            None => {
                 // What came is shown whatever comes after it.
                 writer.finish().map_err(|error| rows(&error))?;
                 return Err(failed(args, &error));
@@ -66,25 +71,6 @@ pub(super) async fn read(
         console.note("no rows");
     }
     Ok(())
-}
-
-fn ticket(args: &ClientArgs, topic: &str) -> Result<Ticket, Failure> {
-    let invalid = |error: &sheaf_kafka::Error| Failure::from_error(error);
-    let mut ticket = Ticket::whole(topic);
-    ticket.selection.follow = args.follow;
-    ticket.selection.partition = args.partition;
-    if let Some(from) = &args.from {
-        ticket.selection.start = from.parse().map_err(|error| invalid(&error))?;
-    }
-    if !args.columns.is_empty() {
-        ticket.columns = Some(args.columns.clone());
-    }
-    if let Some(text) = &args.condition {
-        let filter: Filter = text.parse().map_err(|error| invalid(&error))?;
-        ticket.filter = Some((text.clone(), filter));
-    }
-    ticket.limit = args.limit.or((!args.follow).then_some(LIMIT));
-    Ok(ticket)
 }
 
 fn rows(error: &sheaf_terminal::Error) -> Failure {

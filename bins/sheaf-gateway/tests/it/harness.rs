@@ -89,6 +89,13 @@ impl Gateway {
         self.ready.url("flight").unwrap().to_owned()
     }
 
+    /// A client that runs beside the test and prints JSON.
+    pub(crate) fn client(&self, arguments: &[&str]) -> Process {
+        let uri = self.uri();
+        let first = ["client", "--server", &uri, "--output", "json"];
+        Process::command(GATEWAY).args(first).args(arguments).spawn().unwrap()
+    }
+
     /// Rows of a topic as JSON objects; none where it has none yet.
     pub(crate) fn rows(&self, topic: &str, more: &[&str]) -> Vec<serde_json::Value> {
         let uri = self.uri();

@@ -66,6 +66,32 @@ async fn a_restart_goes_on_where_rows_were_in_their_stream() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_follower_goes_on_when_the_columns_change() {
+    let Some(kafka) = Kafka::start() else { return };
+    kafka.create("grows", 2).await;
+    let message = |n: i32| {
+        let more = if n < 100 { String::new() } else { format!(r#","more":"{n}""#) };
+        (n % 2, String::new(), Some(format!(r#"{{"n":{n}{more}}}"#)))
+    };
+    kafka.produce("grows", (0..100).map(message));
+    let gateway = kafka.gateway("grows", &[]);
+    wait_until(PATIENCE, "all rows", || gateway.rows("grows", &[]).len() == 100).unwrap();
+    let mut follower = gateway.client(&["--topic", "grows", "--follow", "--limit", "150"]);
+    let has_begun = || follower.stdout().lines().count() == 100;
+    wait_until(PATIENCE, "the follower", has_begun).unwrap();
+    kafka.produce("grows", (100..150).map(message));
+    assert!(follower.wait_exit(PATIENCE).unwrap().success(), "{}", follower.stderr());
+    let out = follower.stdout();
+    let rows: Vec<serde_json::Value> =
+        out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let mut numbers: Vec<_> = rows.iter().map(|row| row["n"].as_i64().unwrap()).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..150).collect::<Vec<_>>());
+    let more = rows.iter().filter(|row| row["more"].is_string()).count();
+    assert_eq!(more, 50);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_start_says_why() {
     let port = sheaf_testkit::free_port().unwrap().port();
     let nobody = format!("127.0.0.1:{port}");

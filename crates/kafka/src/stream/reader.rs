@@ -19,6 +19,9 @@ pub enum Start {
     Newest,
     /// In each partition with this offset.
     Offset(i64),
+    /// Where a reader was that was told of other columns, in all partitions at once.
+    /// Good for as long as the rows from there on are kept.
+    Place(u64),
     /// In each partition with the first row of this time or later, milliseconds
     /// since 1970.
     Time(i64),
@@ -70,7 +73,14 @@ impl TopicStream {
                 return Err(Error::OffsetGone { topic, partition, offset, oldest });
             }
         }
-        let next = if selection.start == Start::Newest { state.next } else { 0 };
+        let next = match selection.start {
+            Start::Newest => state.next,
+            Start::Place(place) if place < state.gone => {
+                return Err(Error::PlaceGone { topic: self.topic.to_string(), place });
+            }
+            Start::Place(place) => place,
+            Start::Oldest | Start::Offset(_) | Start::Time(_) => 0,
+        };
         let end = (!selection.follow).then_some(state.next);
         let id = state.next_reader;
         state.next_reader += 1;
@@ -139,8 +149,14 @@ impl Reader {
                     if part.schema_version > self.version {
                         let topic = stream.topic.to_string();
                         let (partition, version) = (part.partition, part.schema_version);
-                        let offset = part.start;
-                        return Err(Error::SchemaChanged { topic, partition, offset, version });
+                        let (offset, place) = (part.start, number);
+                        return Err(Error::SchemaChanged {
+                            topic,
+                            partition,
+                            offset,
+                            version,
+                            place,
+                        });
                     }
                     let rows = self.trimmed(&part);
                     let is_whole = rows.num_rows() == part.rows.num_rows();
@@ -190,7 +206,7 @@ impl Reader {
     /// The rows of a part that are not before the start.
     fn trimmed(&mut self, part: &Part) -> RecordBatch {
         match self.selection.start {
-            Start::Oldest | Start::Newest => part.rows.clone(),
+            Start::Oldest | Start::Newest | Start::Place(_) => part.rows.clone(),
             Start::Offset(offset) => part.rows_from_offset(offset),
             Start::Time(_) if self.begun.contains_key(&part.partition) => part.rows.clone(),
             Start::Time(millis) => {

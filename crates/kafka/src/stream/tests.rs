@@ -191,8 +191,15 @@ fn another_schema_is_told_before_its_first_row() {
     assert_eq!(follower.next().now_or_never().unwrap().unwrap().unwrap().num_rows(), 10);
     let error = follower.next().now_or_never().unwrap().unwrap_err();
     assert!(error.to_string().contains("offset 10 of partition 2"), "{error}");
+    let place: Start = error.to_string().rsplit_once("from=").unwrap().1.parse().unwrap();
+    let mut on = under.stream.read(Selection { start: place, ..Selection::default() }).unwrap();
+    assert_eq!((all(&mut on), on.schema_version()), ((10..20).collect::<Vec<_>>(), 2));
     // A new reader has the columns of now, and gets all of it.
     let mut again = under.stream.read(Selection::default()).unwrap();
     assert_eq!((again.schema().fields().len(), again.schema_version()), (3, 2));
     assert_eq!(all(&mut again).len(), 20);
+    under.clock.advance(TTL);
+    under.stream.expire();
+    let gone = under.stream.read(Selection { start: place, ..Selection::default() });
+    assert_eq!(gone.err().unwrap().code(), Code::FailedPrecondition);
 }
