@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sheaf_connectors::AdbcDatabase;
 use sheaf_flight::Budget;
 use sheaf_kafka::{Gateway, Metrics, Registry};
-use sheaf_retry::SharedClock;
+use sheaf_retry::{Code, SharedClock};
 use sheaf_terminal::Failure;
 
 use super::settings::Settings;
@@ -20,7 +20,13 @@ pub(super) async fn start(
     let mut options = settings.gateway.clone();
     if let Some(database) = &settings.persist {
         let opened = AdbcDatabase::open(database, &settings.drivers).await;
-        options.persist = Some(opened.map_err(|error| Failure::from_error(&error))?);
+        options.persist = Some(opened.map_err(|error| {
+            let failure = Failure::from_error(&error);
+            match failure.code() {
+                Code::NotFound => failure.help("name its path with --libduckdb FILE"),
+                _ => failure,
+            }
+        })?);
     }
     if let Some(registry) = &settings.registry {
         let opened = Registry::open(registry.clone(), Arc::clone(clock)).await;
@@ -28,5 +34,12 @@ pub(super) async fn start(
         options.registry = Some(Arc::new(opened));
     }
     let started = Gateway::start(options, Arc::clone(memory), metrics, Arc::clone(clock)).await;
-    started.map_err(|error| Failure::from_error(&error))
+    started.map_err(|error| {
+        let failure = Failure::from_error(&error);
+        match failure.code() {
+            Code::NotFound => failure.help("create the topic, or correct --topics"),
+            Code::Unavailable => failure.help("check --brokers, and whether Kafka runs there"),
+            _ => failure,
+        }
+    })
 }

@@ -106,6 +106,12 @@ async fn what_cannot_start_says_why() {
     let (code, _, error) = start(&["logs", "--kafka-option", "no.such=1"]);
     assert_eq!(code, Some(2), "{error}");
     assert!(error.contains("no.such"), "{error}");
+    let (code, _, error) = start(&["logs", "--persist", "--libduckdb", "/nowhere/libduckdb.so"]);
+    assert_eq!(code, Some(3), "{error}");
+    assert!(error.contains("/nowhere/libduckdb.so") && error.contains("release page"), "{error}");
+    let (code, _, error) = start(&["logs", "--kafka-option", "enable.auto.commit=true"]);
+    assert_eq!(code, Some(2), "{error}");
+    assert!(error.contains("stays off"), "{error}");
     let Some(kafka) = Kafka::start() else { return };
     let (code, _, error) = start(&["missing", "--brokers", kafka.broker.bootstrap()]);
     assert_eq!(code, Some(3), "{error}");
