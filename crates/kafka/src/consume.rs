@@ -364,11 +364,13 @@ impl Loop {
     }
 
     fn resume(&mut self) {
-        if !self.pausing.has_paused() {
+        let ready = self.pausing.ready();
+        if ready.is_empty() {
             return;
         }
         let assigned = self.tracker.assigned();
-        for topic in self.pausing.resume(&self.consumer, &assigned) {
+        for topic in ready {
+            self.pausing.resume(&self.consumer, &topic, &assigned);
             self.show_paused(&topic, &assigned);
         }
     }

@@ -23,11 +23,7 @@ pub(super) fn committed(
     let committed = consumer
         .committed_offsets(list.clone(), ASK)
         .map_err(|source| refused("ask for the offsets of the group".to_owned(), source))?;
-    let known = committed.to_topic_map().into_iter().filter_map(|((topic, partition), offset)| {
-        let Offset::Offset(offset) = offset else { return None };
-        Some((TopicPartition { topic: topic.into(), partition }, offset))
-    });
-    Ok(known.collect())
+    Ok(numbers(&committed))
 }
 
 /// Where they begin that do not begin with the oldest message, as numbers: with
@@ -71,9 +67,14 @@ fn at_time(
     let found = consumer
         .offsets_for_times(times, ASK)
         .map_err(|source| refused(asking.to_owned(), source))?;
-    let known = found.to_topic_map().into_iter().filter_map(|((topic, partition), offset)| {
+    Ok(numbers(&found))
+}
+
+/// Offsets that are numbers, not words such as the end.
+fn numbers(list: &TopicPartitionList) -> BTreeMap<TopicPartition, i64> {
+    let known = list.to_topic_map().into_iter().filter_map(|((topic, partition), offset)| {
         let Offset::Offset(offset) = offset else { return None };
         Some((TopicPartition { topic: topic.into(), partition }, offset))
     });
-    Ok(known.collect())
+    known.collect()
 }

@@ -110,26 +110,27 @@ impl Pausing {
         }
     }
 
-    /// Resumes topics of which little waits; which ones.
-    pub(super) fn resume(
-        &mut self,
-        consumer: &BaseConsumer<GroupContext>,
-        assigned: &[TopicPartition],
-    ) -> Vec<Arc<str>> {
+    /// Topics that are paused and of which little waits.
+    pub(super) fn ready(&self) -> Vec<Arc<str>> {
         let is_ready = |topic: &&Arc<str>| {
             self.waiting.get(*topic).is_none_or(|waiting| waiting.len() <= MOST_WAITING / 8)
         };
-        let ready: Vec<_> = self.paused.iter().filter(is_ready).cloned().collect();
-        for topic in &ready {
-            match consumer.resume(&of_topic(topic, assigned)) {
-                Ok(()) => {
-                    tracing::debug!(%topic, "resumed");
-                    self.paused.remove(topic);
-                }
-                Err(error) => tracing::warn!(%error, %topic, "cannot be resumed"),
+        self.paused.iter().filter(is_ready).cloned().collect()
+    }
+
+    pub(super) fn resume(
+        &mut self,
+        consumer: &BaseConsumer<GroupContext>,
+        topic: &Arc<str>,
+        assigned: &[TopicPartition],
+    ) {
+        match consumer.resume(&of_topic(topic, assigned)) {
+            Ok(()) => {
+                tracing::debug!(%topic, "resumed");
+                self.paused.remove(topic);
             }
+            Err(error) => tracing::warn!(%error, %topic, "cannot be resumed"),
         }
-        ready
     }
 
     /// Pauses again what is paused, after partitions came anew.
