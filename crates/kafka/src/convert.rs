@@ -6,8 +6,6 @@ mod schemas;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use arrow_array::cast::AsArray as _;
-use arrow_array::types::Int64Type;
 use arrow_select::concat::concat_batches;
 use arrow_select::filter::filter_record_batch;
 use tokio::sync::mpsc;
@@ -17,7 +15,7 @@ use crate::decode::{DecodedBatch, Decoder, Rejected};
 use crate::error::Error;
 use crate::messages::Messages;
 use crate::persist::{Converted, Persister};
-use crate::stream::{OFFSET, Part, Refused, TopicStream};
+use crate::stream::{self, Part, Refused, TopicStream};
 use crate::tracker::{SpanId, Tracker};
 
 pub(crate) use self::schemas::Schemas;
@@ -162,10 +160,7 @@ fn without(rows: RecordBatch, offsets: &[i64]) -> Result<RecordBatch, Error> {
     if offsets.is_empty() {
         return Ok(rows);
     }
-    let known = rows.column_by_name(OFFSET);
-    let Some(known) = known.and_then(|column| column.as_primitive_opt::<Int64Type>()) else {
-        return Ok(rows);
-    };
+    let Some(known) = stream::offsets(&rows) else { return Ok(rows) };
     let is_kept = known.iter().map(|at| at.map(|at| !offsets.contains(&at)));
     filter_record_batch(&rows, &is_kept.collect())
         .map_err(|source| Error::Arrow { operation: "leave rows out", source })
@@ -173,8 +168,7 @@ fn without(rows: RecordBatch, offsets: &[i64]) -> Result<RecordBatch, Error> {
 
 /// The offset of the first row.
 fn offset_of(row: &RecordBatch) -> Option<i64> {
-    let offsets = row.column_by_name(OFFSET)?.as_primitive_opt::<Int64Type>()?;
-    offsets.iter().next().flatten()
+    stream::offsets(row)?.iter().next().flatten()
 }
 
 /// Rows with memory of their own.

@@ -84,6 +84,21 @@ impl From<(RecordBatch, Vec<u32>)> for Group {
     }
 }
 
+/// Rows that arrow-json and arrow-csv decode at once: they make room for as many
+/// times the columns before they have seen any.
+const PIECE: usize = 8_192;
+
+fn in_pieces(
+    values: &[Value<'_>],
+    mut decode: impl FnMut(&[Value<'_>]) -> Result<Option<Group>, Error>,
+) -> Result<Vec<Group>, Error> {
+    let mut groups = Vec::new();
+    for some in values.chunks(PIECE) {
+        groups.extend(decode(some)?);
+    }
+    Ok(groups)
+}
+
 /// Decodes the messages of one stream, which is a topic.
 ///
 /// ```
@@ -285,14 +300,17 @@ impl Decoder {
             }
             Some(Format::String) => text::strings(values, rejected),
             Some(Format::Bytes) => text::bytes(values),
-            Some(Format::Csv) => return csv::decode(values, schema, sample, rejected),
+            Some(Format::Csv) => {
+                return in_pieces(values, |some| csv::decode(some, schema, sample, rejected));
+            }
             Some(Format::Arrow) => return ipc::decode(values, messages, schema, rejected),
             Some(format @ (Format::Avro | Format::Protobuf)) => {
                 return registered::decode(values, format, &mut self.registry, schema, rejected);
             }
             Some(Format::Auto | Format::Json) => {
                 let values = framing::without_header(values);
-                return self.json.decode(&values, schema, sample, rejected);
+                let json = &mut self.json;
+                return in_pieces(&values, |some| json.decode(some, schema, sample, rejected));
             }
         };
         Ok(one.into_iter().collect())

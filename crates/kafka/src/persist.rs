@@ -12,15 +12,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arrow_array::RecordBatch;
-use arrow_array::cast::AsArray as _;
-use arrow_array::types::Int64Type;
 use sheaf_connectors::{AdbcDatabase, AdbcTables, Position, TableNames, TableRows};
 use sheaf_retry::{Class, Code, RetryPolicy, Retryable as _, SharedClock};
 use tokio::sync::mpsc;
 
 use crate::error::Error;
 use crate::metrics::Metrics;
-use crate::stream::OFFSET;
+use crate::stream::rows_from_offset;
 use crate::streams::Streams;
 use crate::tracker::{SpanId, TopicPartition, Tracker};
 
@@ -55,11 +53,7 @@ impl Converted {
     /// What is not stored yet where all before the offset `stored` is.
     fn beyond(mut self, stored: i64) -> Self {
         for (_, rows) in &mut self.rows {
-            let offsets = rows.column_by_name(OFFSET);
-            let offsets = offsets.and_then(|column| column.as_primitive_opt::<Int64Type>());
-            let known =
-                offsets.map_or(0, |known| known.values().partition_point(|at| *at < stored));
-            *rows = rows.slice(known, rows.num_rows() - known);
+            *rows = rows_from_offset(rows, stored);
         }
         self.rows.retain(|(_, rows)| rows.num_rows() > 0);
         self

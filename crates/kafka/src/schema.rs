@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arrow_schema::{FieldRef, Fields, Schema, SchemaRef};
 
-pub(crate) use columns::{Rows, message_columns};
+pub(crate) use columns::{OFFSET, Rows, TIMESTAMP, message_columns, message_fields};
 pub use conform::conform;
 pub(crate) use conform::conform_columns;
 pub(crate) use widen::{distinct, fields as widen_fields, nullable_fields, widen};

@@ -15,8 +15,8 @@ use sheaf_retry::SharedClock;
 use tokio::sync::Notify;
 
 use crate::metrics::StreamMetrics;
-pub(crate) use part::OFFSET;
 pub use part::Part;
+pub(crate) use part::{offsets, rows_from_offset};
 pub use reader::{Reader, Selection, Start};
 
 /// What happens when a stream has no room for more.

@@ -2,40 +2,24 @@
 
 use std::sync::Arc;
 
-use arrow_array::builder::{BinaryBuilder, ListBuilder, StringBuilder, StructBuilder};
-use arrow_array::{
-    ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray,
-};
-use arrow_schema::{DataType, Field, Fields, Schema, TimeUnit};
+use arrow_array::builder::{BinaryBuilder, StringBuilder};
+use arrow_array::{ArrayRef, RecordBatch};
+use arrow_schema::{DataType, Field, Fields, Schema};
 
 use crate::decode::Rejected;
 use crate::error::Error;
-use crate::messages::{MessageRef, Messages};
+use crate::messages::Messages;
+use crate::schema::{Rows, message_columns, message_fields};
 
 /// Number of their schema, which is the only one.
 pub(crate) const VERSION: u32 = 1;
 
-fn header_fields() -> Fields {
-    Fields::from(vec![
-        Field::new("key", DataType::Utf8, false),
-        Field::new("value", DataType::Binary, true),
-    ])
-}
-
-/// The columns of dead letters: the message as it came, and why it is one.
+/// The columns of dead letters: why the message is one, its value, and the columns
+/// that every stream has.
 pub(crate) fn schema() -> Schema {
-    let item = Field::new_list_field(DataType::Struct(header_fields()), true);
-    let time = DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
-    Schema::new(vec![
-        Field::new("error", DataType::Utf8, false),
-        Field::new("value", DataType::Binary, true),
-        Field::new("_topic", DataType::Utf8, false),
-        Field::new("_partition", DataType::Int32, false),
-        Field::new("_offset", DataType::Int64, false),
-        Field::new("_timestamp", time, true),
-        Field::new("_key", DataType::Binary, true),
-        Field::new("_headers", DataType::List(Arc::new(item)), true),
-    ])
+    let own =
+        [Field::new("error", DataType::Utf8, false), Field::new("value", DataType::Binary, true)];
+    Schema::new(own.into_iter().map(Arc::new).chain(message_fields()).collect::<Fields>())
 }
 
 /// One row for each message that was rejected: its bytes, its place, its fault.
@@ -46,45 +30,23 @@ pub(super) fn letters(
     rejected: &[Rejected],
     most: usize,
 ) -> Result<RecordBatch, Error> {
-    let known = |one: &Rejected| {
-        let message = messages.get(one.index)?;
-        let length = message.value().map_or(0, <[u8]>::len);
-        let error = match length > most {
-            true => format!("{}; of its {length} bytes the first {most} are kept", one.error),
-            false => one.error.clone(),
-        };
-        Some((message, error))
-    };
-    let letters: Vec<(MessageRef<'_>, String)> = rejected.iter().filter_map(known).collect();
+    let mut errors = StringBuilder::new();
     let mut values = BinaryBuilder::new();
-    let mut keys = BinaryBuilder::new();
-    let mut headers = ListBuilder::new(StructBuilder::from_fields(header_fields(), 0));
-    for (message, _) in &letters {
-        values.append_option(message.value().map(|value| &value[..value.len().min(most)]));
-        keys.append_option(message.key().map(|key| &key[..key.len().min(most)]));
-        for (key, value) in message.headers() {
-            let entry = headers.values();
-            if let Some(builder) = entry.field_builder::<StringBuilder>(0) {
-                builder.append_value(key);
-            }
-            if let Some(builder) = entry.field_builder::<BinaryBuilder>(1) {
-                builder.append_option(value);
-            }
-            entry.append(true);
-        }
-        headers.append(message.header_count() > 0);
+    let mut positions = Vec::with_capacity(rejected.len());
+    for Rejected { index, error } in rejected {
+        let (Some(message), Ok(position)) = (messages.get(*index), u32::try_from(*index)) else {
+            continue;
+        };
+        let length = message.value().map_or(0, <[u8]>::len);
+        errors.append_value(match length > most {
+            true => format!("{error}; of its {length} bytes the first {most} are kept"),
+            false => error.clone(),
+        });
+        values.append_option(message.value().map(|value| &value[..length.min(most)]));
+        positions.push(position);
     }
-    let times = letters.iter().map(|(message, _)| message.timestamp_ms());
-    let columns: Vec<ArrayRef> = vec![
-        Arc::new(StringArray::from_iter_values(letters.iter().map(|(_, error)| error))),
-        Arc::new(values.finish()),
-        Arc::new(StringArray::from_iter_values(letters.iter().map(|_| topic))),
-        Arc::new(Int32Array::from_iter_values(letters.iter().map(|_| partition))),
-        Arc::new(Int64Array::from_iter_values(letters.iter().map(|(one, _)| one.offset()))),
-        Arc::new(TimestampMillisecondArray::from_iter(times).with_timezone("UTC")),
-        Arc::new(keys.finish()),
-        Arc::new(headers.finish()),
-    ];
-    RecordBatch::try_new(Arc::new(schema()), columns)
+    let own: [ArrayRef; 2] = [Arc::new(errors.finish()), Arc::new(values.finish())];
+    let place = message_columns(topic, partition, messages, Rows::At(&positions), most);
+    RecordBatch::try_new(Arc::new(schema()), own.into_iter().chain(place).collect())
         .map_err(|source| Error::Arrow { operation: "write dead letters", source })
 }

@@ -52,7 +52,7 @@ pub(super) fn assemble(
     }
     let whole = order.rows.len() == messages.len() && order.one_each;
     let rows = if whole { Rows::All } else { Rows::At(&order.rows) };
-    columns.extend(message_columns(topic, partition, messages, rows));
+    columns.extend(message_columns(topic, partition, messages, rows, usize::MAX));
     let options = RecordBatchOptions::new().with_row_count(Some(count));
     RecordBatch::try_new_with_options(Arc::clone(schema.output()), columns, &options)
         .map(Some)

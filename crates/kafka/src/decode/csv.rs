@@ -19,25 +19,8 @@ use super::{Group, Rejected, Value};
 use crate::decode::Error;
 use crate::schema::StreamSchema;
 
-/// Rows that are decoded at once: arrow-csv makes room for as many times the
-/// columns before it has seen any.
-const MAX_ROWS: usize = 8_192;
-
 /// Decodes values; the schema gets its columns from the first `sample` ones.
 pub(super) fn decode(
-    values: &[Value<'_>],
-    schema: &mut StreamSchema,
-    sample: usize,
-    rejected: &mut Vec<Rejected>,
-) -> Result<Vec<Group>, Error> {
-    let mut groups = Vec::new();
-    for values in values.chunks(MAX_ROWS) {
-        groups.extend(some(values, schema, sample, rejected)?);
-    }
-    Ok(groups)
-}
-
-fn some(
     values: &[Value<'_>],
     schema: &mut StreamSchema,
     sample: usize,

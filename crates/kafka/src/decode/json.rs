@@ -21,9 +21,6 @@ use crate::schema::StreamSchema;
 
 /// Rows that a decoder has room for at least.
 const MIN_ROWS: usize = 1_024;
-/// Rows that are decoded at once: arrow-json makes room for as many times the
-/// columns before it has seen any.
-const MAX_ROWS: usize = 8_192;
 
 /// Decodes JSON; keeps its decoder, and the memory of that, between batches.
 #[derive(Debug, Default)]
@@ -41,20 +38,6 @@ struct Ready {
 impl Json {
     /// Decodes values under the schema, which may widen for them.
     pub(super) fn decode(
-        &mut self,
-        values: &[Value<'_>],
-        schema: &mut StreamSchema,
-        sample: usize,
-        rejected: &mut Vec<Rejected>,
-    ) -> Result<Vec<Group>, Error> {
-        let mut groups = Vec::new();
-        for values in values.chunks(MAX_ROWS) {
-            groups.extend(self.some(values, schema, sample, rejected)?);
-        }
-        Ok(groups)
-    }
-
-    fn some(
         &mut self,
         values: &[Value<'_>],
         schema: &mut StreamSchema,

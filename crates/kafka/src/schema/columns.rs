@@ -6,16 +6,26 @@ use arrow_array::builder::{
     BinaryBuilder, ListBuilder, StringBuilder, StructBuilder, TimestampMillisecondBuilder,
 };
 use arrow_array::{ArrayRef, Int32Array, Int64Array, StringArray, new_null_array};
-use arrow_schema::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
+use arrow_schema::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
 
 use crate::messages::{MessageRef, Messages};
 
+/// Name of the column that has the offset of each message.
+pub(crate) const OFFSET: &str = "_offset";
+/// Name of the column that has the time of each message.
+pub(crate) const TIMESTAMP: &str = "_timestamp";
+
 /// Their names, in their order.
-const NAMES: [&str; 6] = ["_topic", "_partition", "_offset", "_timestamp", "_key", "_headers"];
+const NAMES: [&str; 6] = ["_topic", "_partition", OFFSET, TIMESTAMP, "_key", "_headers"];
 
 /// The schema of a stream: the columns of its messages, then ours.
 pub(super) fn output(fields: &Fields, names: &[String]) -> SchemaRef {
     let own = fields.iter().zip(names).map(|(field, name)| super::renamed(field, name));
+    Arc::new(Schema::new(own.chain(message_fields()).collect::<Fields>()))
+}
+
+/// The fields of [`message_columns`].
+pub(crate) fn message_fields() -> impl Iterator<Item = FieldRef> {
     let types = [
         (DataType::Utf8, false),
         (DataType::Int32, false),
@@ -24,11 +34,10 @@ pub(super) fn output(fields: &Fields, names: &[String]) -> SchemaRef {
         (DataType::Binary, true),
         (headers_type(), true),
     ];
-    let ours = NAMES
-        .iter()
+    NAMES
+        .into_iter()
         .zip(types)
-        .map(|(name, (of, nullable))| Arc::new(Field::new(*name, of, nullable)));
-    Arc::new(Schema::new(own.chain(ours).collect::<Fields>()))
+        .map(|(name, (of, is_nullable))| Arc::new(Field::new(name, of, is_nullable)))
 }
 
 fn headers_type() -> DataType {
@@ -57,18 +66,20 @@ pub(super) fn free_name(name: &str, taken: &[String], all: &Fields) -> String {
     free
 }
 
-/// Our columns for rows that come from the messages at these positions.
+/// Our columns for rows that come from the messages at these positions. Of a key
+/// of more than `most_key` bytes the first ones are there.
 pub(crate) fn message_columns(
     topic: &str,
     partition: i32,
     messages: &Messages,
     rows: Rows<'_>,
+    most_key: usize,
 ) -> [ArrayRef; 6] {
     let count = match rows {
         Rows::All => messages.len(),
         Rows::At(positions) => positions.len(),
     };
-    let mut build = Build::new(count, messages.has_headers());
+    let mut build = Build::new(count, messages.has_headers(), most_key);
     match rows {
         Rows::All => messages.iter().for_each(|message| build.push(&message)),
         Rows::At(positions) => {
@@ -100,17 +111,19 @@ struct Build {
     offsets: Vec<i64>,
     timestamps: TimestampMillisecondBuilder,
     keys: BinaryBuilder,
+    most_key: usize,
     /// None if no message has any.
     headers: Option<ListBuilder<StructBuilder>>,
 }
 
 impl Build {
-    fn new(rows: usize, headers: bool) -> Self {
+    fn new(rows: usize, headers: bool, most_key: usize) -> Self {
         let pairs = || StructBuilder::from_fields(pair(), 0);
         Build {
             offsets: Vec::with_capacity(rows),
             timestamps: TimestampMillisecondBuilder::with_capacity(rows).with_timezone("UTC"),
             keys: BinaryBuilder::with_capacity(rows, rows * 16),
+            most_key,
             headers: headers.then(|| ListBuilder::with_capacity(pairs(), rows)),
         }
     }
@@ -118,7 +131,8 @@ impl Build {
     fn push(&mut self, message: &MessageRef<'_>) {
         self.offsets.push(message.offset());
         self.timestamps.append_option(message.timestamp_ms());
-        self.keys.append_option(message.key());
+        let key = message.key().map(|key| &key[..key.len().min(self.most_key)]);
+        self.keys.append_option(key);
         let Some(headers) = &mut self.headers else { return };
         let pairs = headers.values();
         for (name, value) in message.headers() {

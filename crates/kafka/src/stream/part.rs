@@ -5,14 +5,11 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::{Int64Type, TimestampMillisecondType};
-use arrow_array::{Array as _, RecordBatch};
+use arrow_array::{Array as _, Int64Array, RecordBatch};
 use arrow_data::ArrayData;
 use sheaf_flight::{Budget, Full, Piece};
 
-/// Name of the column that has the offset of each message.
-pub(crate) const OFFSET: &str = "_offset";
-/// Name of the column that has the time of each message.
-pub(super) const TIMESTAMP: &str = "_timestamp";
+use crate::schema::{OFFSET, TIMESTAMP};
 
 /// What a record batch takes besides its buffers.
 const OVERHEAD: u64 = 1_024;
@@ -75,17 +72,6 @@ impl Part {
         self.pieces.iter().map(|piece| piece.1 as u64).sum::<u64>() + self.overhead
     }
 
-    /// Its rows from an offset on.
-    pub(super) fn rows_from_offset(&self, offset: i64) -> RecordBatch {
-        let offsets = self.rows.column_by_name(OFFSET);
-        let Some(offsets) = offsets.and_then(|column| column.as_primitive_opt::<Int64Type>())
-        else {
-            return self.rows.clone();
-        };
-        let skipped = offsets.values().partition_point(|known| *known < offset);
-        self.rows.slice(skipped, self.rows.num_rows() - skipped)
-    }
-
     /// Its rows from the first on whose time is not before this.
     pub(super) fn rows_from_time(&self, millis: i64) -> RecordBatch {
         let times = self.rows.column_by_name(TIMESTAMP);
@@ -96,6 +82,18 @@ impl Part {
         let skipped = (0..rows).find(|row| is_late(*row)).unwrap_or(rows);
         self.rows.slice(skipped, rows - skipped)
     }
+}
+
+/// The offset of each row.
+pub(crate) fn offsets(rows: &RecordBatch) -> Option<&Int64Array> {
+    rows.column_by_name(OFFSET)?.as_primitive_opt::<Int64Type>()
+}
+
+/// Rows of one partition from an offset on.
+pub(crate) fn rows_from_offset(rows: &RecordBatch, offset: i64) -> RecordBatch {
+    let offsets = offsets(rows).map_or(&[][..], |offsets| offsets.values());
+    let skipped = offsets.partition_point(|known| *known < offset);
+    rows.slice(skipped, rows.num_rows() - skipped)
 }
 
 /// Memory that is counted for as long as this lives.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 
-use super::{Part, TopicStream, Waiting};
+use super::{Part, TopicStream, Waiting, rows_from_offset};
 use crate::error::Error;
 
 /// Where a reader begins.
@@ -207,7 +207,7 @@ impl Reader {
     fn trimmed(&mut self, part: &Part) -> RecordBatch {
         match self.selection.start {
             Start::Oldest | Start::Newest | Start::Place(_) => part.rows.clone(),
-            Start::Offset(offset) => part.rows_from_offset(offset),
+            Start::Offset(offset) => rows_from_offset(&part.rows, offset),
             Start::Time(_) if self.begun.contains_key(&part.partition) => part.rows.clone(),
             Start::Time(millis) => {
                 let rows = part.rows_from_time(millis);

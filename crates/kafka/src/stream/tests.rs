@@ -8,8 +8,8 @@ use arrow_array::{ArrayRef, Int64Array, RecordBatch, TimestampMillisecondArray};
 use futures::FutureExt as _;
 use sheaf_retry::{Code, ManualClock, Retryable as _, Timestamp};
 
-use super::part::TIMESTAMP;
 use super::*;
+use crate::schema::{OFFSET, TIMESTAMP};
 
 const TTL: Duration = Duration::from_secs(60);
 
