@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sheaf_coordinator::Batch;
 use sheaf_testkit::wait_for_async;
 
 use super::{Site, results, run, wait_for_results};
@@ -88,10 +89,11 @@ async fn batches_without_an_address_wait_for_the_server_that_has_them() {
     let words = ["--sink", &sink, "--workers", "2"];
     let (_other, at) = site.serve("other", &words);
     let remote = Remote::at(&at);
-    let is_left = |batch: &sheaf_coordinator::Batch| batch.error.is_some();
-    remote.wait_for_batch(7, "a worker without the payload to leave it", is_left).await;
+    // While one is held an attempt is charged; it is given back with the lease.
+    let is_left = |batch: &Batch| batch.error.is_some() && batch.lease.is_none();
     for number in 0..20 {
-        let batch = remote.batch(number).await;
+        let what = "a worker without the payload to leave it";
+        let batch = remote.wait_for_batch(number, what, is_left).await;
         assert!(!batch.state.is_terminal() && batch.attempts == 0, "{batch:?}");
     }
     drop(owner);
