@@ -37,7 +37,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             when_full: WhenFull::Block,
         },
         registry: None,
-        persist: None,
+        sink: None,
     };
     let memory = Budget::new(MEMORY);
     let metrics = Metrics::new(MEMORY);

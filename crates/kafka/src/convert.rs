@@ -15,6 +15,7 @@ use crate::decode::{DecodedBatch, Decoder, Rejected};
 use crate::error::Error;
 use crate::messages::Messages;
 use crate::persist::{Converted, Persister};
+use crate::sink::TopicRows;
 use crate::stream::{self, Part, Refused, TopicStream};
 use crate::tracker::{SpanId, Tracker};
 
@@ -72,7 +73,7 @@ impl Converter {
         let rows = way.take_in(&span, &messages, end, decoded).await?;
         match &way.persister {
             None => way.tracker.done(&span),
-            Some(persister) => persister.write(Converted { span, rows, end }).await?,
+            Some(persister) => persister.write(Converted { span, rows }).await?,
         }
         Ok(())
     }
@@ -87,19 +88,20 @@ impl Way {
         messages: &Messages,
         end: i64,
         decoded: DecodedBatch,
-    ) -> Result<Vec<(Arc<str>, RecordBatch)>, Error> {
+    ) -> Result<TopicRows, Error> {
         let DecodedBatch { batch, schema_version, mut rejected } = decoded;
         let (stream, dead) = (&self.stream, &self.dead);
         let (partition, start) = (span.of().partition, messages.first_offset().unwrap_or(end));
         let is_wanted = || self.tracker.is_current(span);
         let metrics = stream.metrics();
-        let mut kept = Vec::new();
+        let of = span.of().clone();
+        let mut kept = TopicRows { of, rows: None, dead_letters: None, end };
         if let Some(rows) = batch {
             metrics.batches.inc();
             metrics.processed.inc_by(rows.num_rows() as u64);
             let part = Part::new(partition, rows.clone(), schema_version, start..end);
             let too_large = append(stream, part, is_wanted).await?;
-            kept.push((Arc::clone(stream.topic()), without(rows, &too_large)?));
+            kept.rows = Some(without(rows, &too_large)?).filter(|rows| rows.num_rows() > 0);
             let limit = stream.limit_bytes();
             rejected.extend(messages.iter().enumerate().filter_map(|(index, message)| {
                 let is_one = too_large.contains(&message.offset());
@@ -111,7 +113,7 @@ impl Way {
             metrics.dead_letters.inc_by(rejected.len() as u64);
             let most = usize::try_from(dead.limit_bytes() / 4).unwrap_or(usize::MAX);
             let rows = dead::letters((stream.topic(), partition), messages, &rejected, most)?;
-            kept.push((Arc::clone(dead.topic()), rows.clone()));
+            kept.dead_letters = Some(rows.clone());
             let part = Part::new(partition, rows, dead::VERSION, start..end);
             let lost = append(dead, part, is_wanted).await?;
             if !lost.is_empty() {

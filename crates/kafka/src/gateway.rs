@@ -1,10 +1,8 @@
 //! A gateway: what reads Kafka, what it is read into, and what serves that.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sheaf_connectors::AdbcDatabase;
 use sheaf_flight::Budget;
 use sheaf_retry::SharedClock;
 use tokio_util::sync::CancellationToken;
@@ -15,12 +13,13 @@ use crate::convert::{Converter, Schemas, Way, dead};
 use crate::decode::{Decoder, DecoderOptions};
 use crate::error::Error;
 use crate::metrics::Metrics;
-use crate::persist::{Persister, Writer};
+use crate::persist::{Persister, Stored, Writer};
 use crate::registry::Registry;
 use crate::serve::{TopicActions, TopicHandler};
+use crate::sink::TopicSink;
 use crate::stream::{StreamOptions, TopicStream};
 use crate::streams::Streams;
-use crate::tracker::{TopicPartition, Tracker};
+use crate::tracker::Tracker;
 
 /// What is added to the name of a topic for the stream of its dead letters.
 pub(crate) const DEAD_LETTERS: &str = ".dead-letters";
@@ -40,7 +39,7 @@ pub struct GatewayOptions {
     /// How each topic is kept.
     pub stream: StreamOptions,
     /// Where rows are written besides.
-    pub persist: Option<AdbcDatabase>,
+    pub sink: Option<Arc<dyn TopicSink>>,
 }
 
 /// A running gateway: reads topics into streams, which [`Gateway::handler`]
@@ -48,8 +47,8 @@ pub struct GatewayOptions {
 /// `.dead-letters` behind it.
 ///
 /// An offset is committed once all rows before it are in their streams, and
-/// dead letters in theirs; with a database, once they are in its tables. There
-/// the offsets are too, in the same transaction, and a start goes on from them.
+/// dead letters in theirs; with a [`TopicSink`], once they are there too. It knows
+/// how far each partition is, and a start goes on from that.
 ///
 /// While a schema registry is down, topics wait whose messages name schemas that
 /// are not known yet; nothing of them is committed. Messages become dead letters
@@ -75,7 +74,7 @@ impl Gateway {
         metrics: Metrics,
         clock: SharedClock,
     ) -> Result<Self, Error> {
-        let GatewayOptions { consumer, decoder, registry, stream, persist } = options;
+        let GatewayOptions { consumer, decoder, registry, stream, sink } = options;
         // Before anything runs: an option that is none is an error now.
         drop(Decoder::try_new("", decoder.clone())?);
         let streams = Streams::new(stream, memory, metrics.clone(), Arc::clone(&clock));
@@ -89,28 +88,29 @@ impl Gateway {
         }
         let (tasks, end) = (TaskTracker::new(), CancellationToken::new());
         let tracker = Arc::new(Tracker::default());
-        let persister = match &persist {
+        let runtime = tokio::runtime::Handle::current();
+        let persister = match &sink {
             None => None,
-            Some(database) => {
-                let (persister, jobs) = Persister::open(database, &consumer.group, &clock).await?;
+            Some(sink) => {
                 for stream in streams.all() {
-                    let table = persister.tables().name(stream.topic())?;
-                    tracing::info!(topic = %stream.topic(), table, "persisted");
+                    let place = sink.place_of(stream.topic())?;
+                    tracing::info!(topic = %stream.topic(), place, "persisted");
                 }
                 let writer = Writer {
-                    tables: persister.tables().clone(),
+                    sink: Arc::clone(sink),
                     tracker: Arc::clone(&tracker),
                     streams: Arc::clone(&streams),
                     metrics: metrics.clone(),
                     clock: Arc::clone(&clock),
                 };
+                let (persister, jobs) = Persister::channel();
                 tasks.spawn(writer.run(jobs));
                 Some(persister)
             }
         };
-        let runtime = tokio::runtime::Handle::current();
-        let places = persister.clone().map(|persister| {
-            Box::new(Stored { persister, runtime: runtime.clone() }) as Box<dyn Places>
+        let places = sink.map(|sink| {
+            let (runtime, clock) = (runtime.clone(), Arc::clone(&clock));
+            Box::new(Stored { sink, runtime, clock }) as Box<dyn Places>
         });
         let opening = Opening {
             streams: Arc::clone(&streams),
@@ -183,22 +183,6 @@ fn dead_letters(streams: &Streams, topic: &str) -> Arc<TopicStream> {
     let stream = streams.open(&Arc::from(format!("{topic}{DEAD_LETTERS}")));
     stream.begin(&Arc::new(dead::schema()), dead::VERSION);
     stream
-}
-
-/// The database knows where partitions go on.
-struct Stored {
-    persister: Persister,
-    runtime: tokio::runtime::Handle,
-}
-
-impl Places for Stored {
-    fn claim(&self, partitions: &[TopicPartition]) -> Result<BTreeMap<TopicPartition, i64>, Error> {
-        self.persister.claim_blocking(&self.runtime, partitions)
-    }
-
-    fn begin(&self, places: &[(TopicPartition, i64)]) -> Result<(), Error> {
-        self.persister.begin_blocking(&self.runtime, places)
-    }
 }
 
 /// Makes the way of a topic's messages, when its first one comes.

@@ -62,6 +62,7 @@ mod persist;
 mod registry;
 mod schema;
 mod serve;
+mod sink;
 mod stream;
 mod streams;
 mod ticket;
@@ -82,6 +83,7 @@ pub use metrics::{Metrics, NAMESPACE as METRICS_NAMESPACE, StreamMetrics};
 pub use registry::{Error as RegistryError, Registry, RegistryOptions};
 pub use schema::conform;
 pub use serve::{TopicActions, TopicHandler};
+pub use sink::{Portion, TableSink, TopicRows, TopicSink};
 pub use stream::{
     Part, PartitionState, Reader, Refused, Selection, Start, StreamOptions, TopicStream, WhenFull,
 };

@@ -74,7 +74,7 @@ impl ServeArgs {
         let persist = self.persist_to.or(persist);
         let drivers = DriverPaths { flag: self.libduckdb, ..DriverPaths::default() };
         Ok(Settings {
-            gateway: GatewayOptions { consumer, decoder, registry: None, stream, persist: None },
+            gateway: GatewayOptions { consumer, decoder, registry: None, stream, sink: None },
             flight: format!("{bind}:{}", self.port),
             metrics: self.metrics.then(|| at(&self.metrics_addr)),
             pprof: self.pprof.then(|| at(&self.pprof_addr)),

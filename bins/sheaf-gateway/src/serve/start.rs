@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sheaf_connectors::AdbcDatabase;
 use sheaf_flight::Budget;
-use sheaf_kafka::{Gateway, Metrics, Registry};
+use sheaf_kafka::{Gateway, Metrics, Registry, TableSink};
 use sheaf_retry::{Code, SharedClock};
 use sheaf_terminal::Failure;
 
@@ -20,13 +20,15 @@ pub(super) async fn start(
     let mut options = settings.gateway.clone();
     if let Some(database) = &settings.persist {
         let opened = AdbcDatabase::open(database, &settings.drivers).await;
-        options.persist = Some(opened.map_err(|error| {
+        let database = opened.map_err(|error| {
             let failure = Failure::from_error(&error);
             match failure.code() {
                 Code::NotFound => failure.help("name its path with --libduckdb FILE"),
                 _ => failure,
             }
-        })?);
+        })?;
+        let tables = TableSink::open(&database, &options.consumer.group).await;
+        options.sink = Some(Arc::new(tables.map_err(|error| Failure::from_error(&error))?));
     }
     if let Some(registry) = &settings.registry {
         let opened = Registry::open(registry.clone(), Arc::clone(clock)).await;

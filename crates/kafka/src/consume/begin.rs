@@ -26,8 +26,8 @@ pub(super) fn committed(
     Ok(numbers(&committed))
 }
 
-/// Where they begin that do not begin with the oldest message, as numbers: with
-/// the first of the time that is asked for, else behind the last there is.
+/// Where they begin, as numbers: with the oldest message, with the first of the
+/// time that is asked for, else behind the last there is.
 pub(super) fn offsets(
     consumer: &BaseConsumer<GroupContext>,
     partitions: &[TopicPartition],
@@ -44,9 +44,9 @@ pub(super) fn offsets(
             return Ok((one.clone(), *offset));
         }
         let ends = consumer.fetch_watermarks(&one.topic, one.partition, ASK);
-        let (_, high) =
-            ends.map_err(|source| refused(format!("ask for the end of {one}"), source))?;
-        Ok((one.clone(), high))
+        let (low, high) =
+            ends.map_err(|source| refused(format!("ask for the ends of {one}"), source))?;
+        Ok((one.clone(), if start == From::Earliest { low } else { high }))
     };
     partitions.iter().map(begin).collect()
 }

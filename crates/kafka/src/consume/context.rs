@@ -49,8 +49,15 @@ struct State {
 
 /// Who knows where partitions go on, where that is not Kafka. Its calls block.
 pub(crate) trait Places: Send + Sync {
+    /// Whether it goes on from what the group committed.
+    fn needs_committed(&self) -> bool;
+
     /// Where these go on; those that are missing begin.
-    fn claim(&self, partitions: &[TopicPartition]) -> Result<BTreeMap<TopicPartition, i64>, Error>;
+    fn claim(
+        &self,
+        partitions: &[TopicPartition],
+        committed: &BTreeMap<TopicPartition, i64>,
+    ) -> Result<BTreeMap<TopicPartition, i64>, Error>;
 
     /// These begin there.
     fn begin(&self, places: &[(TopicPartition, i64)]) -> Result<(), Error>;
@@ -141,30 +148,37 @@ impl GroupContext {
         partitions: &[TopicPartition],
     ) -> Result<(), Error> {
         let known = match &self.places {
-            Some(places) => places.claim(partitions)?,
+            Some(places) if places.needs_committed() => {
+                places.claim(partitions, &begin::committed(consumer, list)?)?
+            }
+            Some(places) => places.claim(partitions, &BTreeMap::new())?,
             // Those of the list it looks up itself.
             None if self.start == From::Earliest => return Ok(()),
             None => begin::committed(consumer, list)?,
         };
         let is_new = |one: &&TopicPartition| !known.contains_key(*one);
         let new: Vec<TopicPartition> = partitions.iter().filter(is_new).cloned().collect();
-        if self.start == From::Earliest {
+        let is_written_down = self.start != From::Earliest
+            || self.places.as_ref().is_some_and(|places| places.needs_committed());
+        if !is_written_down {
             for TopicPartition { topic, partition } in &new {
                 list.set_partition_offset(topic, *partition, Offset::Beginning)
                     .map_err(|source| refused(format!("begin {topic}/{partition}"), source))?;
             }
         }
-        let begun = match self.start {
-            From::Earliest => Vec::new(),
-            start => begin::offsets(consumer, &new, start)?,
+        let begun = match is_written_down {
+            false => Vec::new(),
+            true => begin::offsets(consumer, &new, self.start)?,
         };
         if !begun.is_empty() {
             tracing::info!(partitions = begun.len(), start = ?self.start, "begun");
-            match &self.places {
-                Some(places) => places.begin(&begun)?,
-                None => consumer
+            if self.places.as_ref().is_none_or(|places| places.needs_committed()) {
+                consumer
                     .commit(&offset_list(&begun), CommitMode::Sync)
-                    .map_err(|source| refused("commit where to begin".to_owned(), source))?,
+                    .map_err(|source| refused("commit where to begin".to_owned(), source))?;
+            }
+            if let Some(places) = &self.places {
+                places.begin(&begun)?;
             }
         }
         for (TopicPartition { topic, partition }, offset) in known.into_iter().chain(begun) {

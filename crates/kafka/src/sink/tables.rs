@@ -1,0 +1,91 @@
+//! Rows and offsets into a database, in one transaction.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use arrow_array::RecordBatch;
+use async_trait::async_trait;
+use sheaf_connectors::{AdbcDatabase, AdbcTables, Position, TableNames, TableRows};
+
+use super::{Portion, TopicRows, TopicSink};
+use crate::error::Error;
+use crate::tracker::TopicPartition;
+
+/// What one transaction takes.
+const PORTION: Portion =
+    Portion { rows: 64 << 10, bytes: 32 << 20, linger: Duration::from_millis(250) };
+
+/// The tables of a database, one for each stream. The positions of the group are
+/// in the transaction of their rows.
+#[derive(Debug)]
+pub struct TableSink {
+    tables: AdbcTables,
+    names: Mutex<TableNames>,
+}
+
+impl TableSink {
+    /// Opens the tables of a consumer group.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn open(database: &AdbcDatabase, group: &str) -> Result<Self, Error> {
+        Ok(TableSink { tables: database.tables(group).await?, names: Mutex::default() })
+    }
+}
+
+#[async_trait]
+impl TopicSink for TableSink {
+    async fn claim(
+        &self,
+        partitions: &[TopicPartition],
+        _committed: &BTreeMap<TopicPartition, i64>,
+    ) -> Result<BTreeMap<TopicPartition, i64>, Error> {
+        let named: Vec<_> =
+            partitions.iter().map(|one| (one.topic.to_string(), one.partition)).collect();
+        let positions = self.tables.claim(&named).await?;
+        let known = positions.into_iter().map(|position| {
+            let Position { topic, partition, next_offset } = position;
+            (TopicPartition { topic: topic.into(), partition }, next_offset)
+        });
+        Ok(known.collect())
+    }
+
+    async fn begin(&self, places: &[(TopicPartition, i64)]) -> Result<(), Error> {
+        let positions = places.iter().map(|(of, offset)| position(of, *offset));
+        self.tables.append(&[], &positions.collect::<Vec<_>>()).await?;
+        Ok(())
+    }
+
+    async fn append(&self, chunks: &[TopicRows]) -> Result<u64, Error> {
+        let mut tables: BTreeMap<String, Vec<RecordBatch>> = BTreeMap::new();
+        let mut ends: BTreeMap<&TopicPartition, i64> = BTreeMap::new();
+        for chunk in chunks {
+            for (stream, rows) in chunk.by_stream() {
+                tables.entry(self.place_of(&stream)?).or_default().push(rows.clone());
+            }
+            ends.insert(&chunk.of, chunk.end);
+        }
+        let rows = tables.into_iter().map(|(table, batches)| TableRows { table, batches });
+        let positions = ends.into_iter().map(|(of, end)| position(of, end));
+        let (rows, positions): (Vec<_>, Vec<_>) = (rows.collect(), positions.collect());
+        Ok(self.tables.append(&rows, &positions).await?.rows)
+    }
+
+    fn needs_committed(&self) -> bool {
+        false
+    }
+
+    fn portion(&self) -> Portion {
+        PORTION
+    }
+
+    fn place_of(&self, stream: &str) -> Result<String, Error> {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(names.name(stream)?)
+    }
+}
+
+fn position(of: &TopicPartition, next_offset: i64) -> Position {
+    Position { topic: of.topic.to_string(), partition: of.partition, next_offset }
+}
