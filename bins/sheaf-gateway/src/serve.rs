@@ -3,6 +3,7 @@
 mod args;
 mod ends;
 mod ports;
+mod register;
 mod registry;
 mod router;
 mod settings;

@@ -97,6 +97,17 @@ pub enum Error {
     /// A database did not do what it should.
     #[error(transparent)]
     Persist(#[from] sheaf_connectors::Error),
+    /// The coordinator did not do what it should.
+    #[error(transparent)]
+    Coordinator(#[from] sheaf_coordinator::Error),
+    /// Another member of the group has handed on what is to be handed on.
+    #[error("{of} is handed on by another member of the group from offset {offset}")]
+    Fenced {
+        /// The topic and partition.
+        of: String,
+        /// Where both wanted to go on.
+        offset: i64,
+    },
     /// The partition was taken away meanwhile.
     #[error("the partition is not this member's any more")]
     Revoked,
@@ -121,6 +132,8 @@ impl Retryable for Error {
             Error::Flight(error) => error.code(),
             Error::Decode(error) => error.code(),
             Error::Persist(error) => error.code(),
+            Error::Coordinator(error) => error.code(),
+            Error::Fenced { .. } => Code::StaleFence,
             Error::StreamOver => Code::Draining,
             Error::Revoked => Code::LeaseLost,
             Error::TaskLost => Code::Internal,

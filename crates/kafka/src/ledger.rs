@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 /// were read, and which of them are as durable as asked.
 ///
 /// 1. Committable is the offset behind the last span that is done and has none
-///    before it that is not: what comes after a span that failed is never
+///    before it that is not, or what others have reached if that is more: what comes after a span that failed is never
 ///    committed, however durable it is.
 /// 2. It never falls.
 /// 3. Offsets may have gaps (compaction, markers of transactions): a span says
@@ -48,6 +48,11 @@ impl Ledger {
         self.committable != before
     }
 
+    /// Somebody else has made durable what lies before this offset.
+    pub fn reached(&mut self, offset: i64) {
+        self.committable = self.committable.max(Some(offset));
+    }
+
     /// The offset to go on from after a restart; `None` where nothing is done.
     pub fn committable(&self) -> Option<i64> {
         self.committable
@@ -76,5 +81,17 @@ mod tests {
         assert_eq!(ledger.committable(), Some(30));
         assert!(ledger.done(last) && !ledger.done(last) && !ledger.done(99));
         assert_eq!(ledger.committable(), Some(31));
+    }
+
+    #[test]
+    fn what_others_have_reached_can_be_committed() {
+        let mut ledger = Ledger::default();
+        let [first, second] = [10, 20].map(|end| ledger.begin(end));
+        ledger.reached(14);
+        assert_eq!(ledger.committable(), Some(14));
+        ledger.done(first);
+        assert_eq!(ledger.committable(), Some(14), "it never falls");
+        ledger.done(second);
+        assert_eq!(ledger.committable(), Some(20));
     }
 }

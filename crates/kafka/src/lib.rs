@@ -83,7 +83,7 @@ pub use metrics::{Metrics, NAMESPACE as METRICS_NAMESPACE, StreamMetrics};
 pub use registry::{Error as RegistryError, Registry, RegistryOptions};
 pub use schema::conform;
 pub use serve::{TopicActions, TopicHandler};
-pub use sink::{Portion, TableSink, TopicRows, TopicSink};
+pub use sink::{BatchSink, BatchSinkOptions, Portion, TableSink, TopicRows, TopicSink};
 pub use stream::{
     Part, PartitionState, Reader, Refused, Selection, Start, StreamOptions, TopicStream, WhenFull,
 };

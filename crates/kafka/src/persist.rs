@@ -188,6 +188,10 @@ impl Writer {
                 Err(error) => return Err(error),
             }
         };
+        // Before any is done: what is committed is then where a sink goes on.
+        for (of, next) in &stored {
+            self.tracker.reached(of, *next);
+        }
         let mut left = Vec::new();
         for Converted { span, rows } in batch {
             match stored.get(&rows.of) {

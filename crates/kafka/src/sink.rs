@@ -1,5 +1,6 @@
 //! Where the rows of topics go beyond their streams, with their offsets.
 
+mod batches;
 mod tables;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use crate::gateway::DEAD_LETTERS;
 use crate::stream::rows_from_offset;
 use crate::tracker::TopicPartition;
 
+pub use batches::{BatchSink, BatchSinkOptions};
 pub use tables::TableSink;
 
 /// What came of consecutive messages of one partition.

@@ -106,6 +106,13 @@ impl Tracker {
         }
     }
 
+    /// Somebody else has made durable what lies before this offset of a partition.
+    pub fn reached(&self, partition: &TopicPartition, offset: i64) {
+        if let Some(assigned) = self.state().assigned.get_mut(partition) {
+            assigned.ledger.reached(offset);
+        }
+    }
+
     /// What can be committed and is not yet. It counts as committed from here on
     /// until [`Tracker::not_committed`] says otherwise.
     pub fn take_committable(&self) -> Vec<(TopicPartition, i64)> {

@@ -39,6 +39,8 @@ pub(crate) struct ServeArgs {
     /// Path of libduckdb.so, where it is not in a usual place
     #[arg(long, value_name = "FILE", env = "SHEAF_LIBDUCKDB")]
     pub(super) libduckdb: Option<std::path::PathBuf>,
+    #[command(flatten)]
+    pub(super) register: super::register::RegisterArgs,
     /// Serve Prometheus metrics and health
     #[arg(long)]
     pub(super) metrics: bool,

@@ -8,6 +8,7 @@ use sheaf_retry::Code;
 use sheaf_terminal::Failure;
 
 use super::args::ServeArgs;
+use super::register::RegisterArgs;
 use super::words::begin;
 
 /// What flags come to.
@@ -20,6 +21,7 @@ pub(super) struct Settings {
     pub(super) memory: u64,
     pub(super) insecure: bool,
     pub(super) persist: Option<AdbcSpec>,
+    pub(super) register: RegisterArgs,
     pub(super) drivers: DriverPaths,
     pub(super) registry: Option<RegistryOptions>,
 }
@@ -82,6 +84,7 @@ impl ServeArgs {
             memory: self.memory_limit.map_or(memory, |limit| limit.0),
             insecure: self.insecure,
             persist,
+            register: self.register,
             drivers,
             registry,
         })

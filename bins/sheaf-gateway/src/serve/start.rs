@@ -30,6 +30,10 @@ pub(super) async fn start(
         let tables = TableSink::open(&database, &options.consumer.group).await;
         options.sink = Some(Arc::new(tables.map_err(|error| Failure::from_error(&error))?));
     }
+    let group = options.consumer.group.clone();
+    if let Some(batches) = settings.register.open(&group, settings.insecure, clock)? {
+        options.sink = Some(batches);
+    }
     if let Some(registry) = &settings.registry {
         let opened = Registry::open(registry.clone(), Arc::clone(clock)).await;
         let opened = opened.map_err(|error| Failure::from_error(&error))?;

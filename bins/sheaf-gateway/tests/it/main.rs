@@ -4,5 +4,6 @@
 mod harness;
 mod persist;
 mod pyarrow;
+mod register;
 mod registry;
 mod serve;

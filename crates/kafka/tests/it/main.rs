@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs, reason = "tests")]
 
 mod avro;
+mod batches;
 mod common;
 mod csv;
 mod evolution;
