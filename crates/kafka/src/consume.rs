@@ -47,6 +47,8 @@ pub use options::{ConsumerOptions, From};
 const POLL: Duration = Duration::from_millis(20);
 /// The same while something waits for room.
 const POLL_WAITING: Duration = Duration::from_millis(2);
+/// Events that are looked at for why Kafka does not answer.
+const EVENTS: usize = 32;
 /// Messages between two looks at the clock.
 const LOOK: u32 = 256;
 /// How often offsets are committed.
@@ -195,11 +197,15 @@ fn client(options: &ConsumerOptions) -> ClientConfig {
 fn look(consumer: &BaseConsumer<GroupContext>, options: &ConsumerOptions) -> Result<(), Error> {
     let brokers = &options.brokers;
     let metadata = consumer.fetch_metadata(None, options.patience).map_err(|source| {
-        // What it complained about comes as an event.
-        drop(consumer.poll(Duration::ZERO));
-        let detail = consumer.context().last_error();
-        let detail = detail.map_or(String::new(), |detail| format!(" ({detail})"));
-        refused(format!("ask Kafka at {brokers} for its topics{detail}"), source)
+        // What it complained about comes as events, one with each poll.
+        for _ in 0..EVENTS {
+            drop(consumer.poll(Duration::from_millis(1)));
+        }
+        let operation = format!("ask Kafka at {brokers} for its topics");
+        match consumer.context().last_error() {
+            Some((cause, detail)) => refused(format!("{operation} ({detail})"), cause),
+            None => refused(operation, source),
+        }
     })?;
     let known: Vec<&str> = metadata.topics().iter().map(|topic| topic.name()).collect();
     for topic in options.topics.iter().filter(|topic| !topic.starts_with('^')) {
@@ -220,9 +226,11 @@ pub(crate) fn refused(operation: String, source: KafkaError) -> Error {
             | RDKafkaErrorCode::UnknownTopic
             | RDKafkaErrorCode::UnknownPartition,
         ) => Code::NotFound,
-        Some(RDKafkaErrorCode::SaslAuthenticationFailed | RDKafkaErrorCode::Authentication) => {
-            Code::Unauthenticated
-        }
+        Some(
+            RDKafkaErrorCode::SaslAuthenticationFailed
+            | RDKafkaErrorCode::Authentication
+            | RDKafkaErrorCode::SSL,
+        ) => Code::Unauthenticated,
         Some(
             RDKafkaErrorCode::TopicAuthorizationFailed
             | RDKafkaErrorCode::GroupAuthorizationFailed

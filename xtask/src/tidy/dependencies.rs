@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     Finding,
-    policy::{FILE, Policy},
+    policy::{Entry, FILE, Policy},
     spdx,
 };
 use crate::{error::Result, workspace::Workspace};
@@ -24,6 +24,8 @@ struct Package {
     licence: Option<String>,
     /// Absent for our own.
     source: Option<String>,
+    /// The packages that depend on it themselves.
+    brought_by: BTreeSet<String>,
 }
 
 /// Checks every package that the workspace brings in; gives the number of
@@ -41,19 +43,25 @@ pub(super) fn check(
     for package in &packages {
         check_licence(package, policy, findings);
         check_source(package, findings);
-        for entry in
-            policy.bans.deny.iter().filter(|entry| entry.matches(&package.name, &package.version))
-        {
-            let what = format!("{} {} is in the tree", package.name, package.version);
-            let todo = format!(
-                "{}; `cargo tree --workspace --all-features -i {}` shows who brings it",
-                entry.reason, package.name
-            );
-            findings.push(Finding::new("Cargo.lock", 1, what, todo));
-        }
+        check_bans(package, policy, findings);
     }
     check_reasons(policy, findings);
     Ok(check_duplicates(&packages, policy, findings))
+}
+
+fn check_bans(package: &Package, policy: &Policy, findings: &mut Vec<Finding>) {
+    let is_banned = |entry: &&Entry| {
+        entry.matches(&package.name, &package.version)
+            && !package.brought_by.iter().all(|by| entry.wrappers.contains(by))
+    };
+    for entry in policy.bans.deny.iter().filter(is_banned) {
+        let what = format!("{} {} is in the tree", package.name, package.version);
+        let todo = format!(
+            "{}; `cargo tree --workspace --all-features -i {}` shows who brings it",
+            entry.reason, package.name
+        );
+        findings.push(Finding::new("Cargo.lock", 1, what, todo));
+    }
 }
 
 fn packages(metadata: &Value) -> Vec<Package> {
@@ -65,6 +73,19 @@ fn packages(metadata: &Value) -> Vec<Package> {
         .filter_map(|node| node["id"].as_str())
         .collect();
     let all = metadata["packages"].as_array().map_or(&[][..], Vec::as_slice);
+    let names: BTreeMap<&str, &str> = all
+        .iter()
+        .filter_map(|package| Some((package["id"].as_str()?, package["name"].as_str()?)))
+        .collect();
+    let mut dependents: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    for node in metadata["resolve"]["nodes"].as_array().map_or(&[][..], Vec::as_slice) {
+        let by = node["id"].as_str().and_then(|id| names.get(id));
+        for on in node["dependencies"].as_array().map_or(&[][..], Vec::as_slice) {
+            if let (Some(by), Some(on)) = (by, on.as_str()) {
+                dependents.entry(on).or_default().insert((*by).to_owned());
+            }
+        }
+    }
     all.iter()
         .filter(|package| package["id"].as_str().is_some_and(|id| used.contains(id)))
         .filter_map(|package| {
@@ -73,6 +94,7 @@ fn packages(metadata: &Value) -> Vec<Package> {
                 version: text(&package["version"])?,
                 licence: text(&package["license"]),
                 source: text(&package["source"]),
+                brought_by: dependents.remove(package["id"].as_str()?).unwrap_or_default(),
             })
         })
         .collect()
@@ -172,7 +194,12 @@ fn check_duplicates(packages: &[Package], policy: &Policy, findings: &mut Vec<Fi
 
 #[cfg(test)]
 mod tests {
-    use super::{CRATES_IO, Package, check_duplicates, check_licence, check_reasons, check_source};
+    use std::collections::BTreeSet;
+
+    use super::{
+        CRATES_IO, Package, check_bans, check_duplicates, check_licence, check_reasons,
+        check_source,
+    };
     use crate::tidy::policy::Policy;
 
     fn policy() -> Policy {
@@ -184,7 +211,7 @@ mod tests {
             allow = ["MIT"]
             exceptions = [{ crate = "odd", allow = ["CC0-1.0"] }]
             [bans]
-            deny = [{ crate = "openssl-sys", reason = "ring only" }]
+            deny = [{ crate = "openssl-sys", reason = "ring only", wrappers = ["rdkafka-sys"] }]
             skip = [
               { crate = "rand@0.8", reason = "of proptest" },
               { crate = "gone@1", reason = "of nobody" },
@@ -201,7 +228,23 @@ mod tests {
             version: version.into(),
             licence: Some(licence.into()),
             source: Some(CRATES_IO.into()),
+            brought_by: BTreeSet::from(["sheaf-kafka".to_owned()]),
         }
+    }
+
+    #[test]
+    fn a_banned_crate_may_come_with_its_wrapper_only() {
+        let mut findings = Vec::new();
+        check_bans(&package("openssl-sys", "0.9.1", "MIT"), &policy(), &mut findings);
+        assert_eq!(findings.len(), 1);
+        let wrapped = |by: &[&str]| Package {
+            brought_by: by.iter().map(|by| (*by).to_owned()).collect(),
+            ..package("openssl-sys", "0.9.1", "MIT")
+        };
+        check_bans(&wrapped(&["rdkafka-sys"]), &policy(), &mut findings);
+        assert_eq!(findings.len(), 1);
+        check_bans(&wrapped(&["rdkafka-sys", "native-tls"]), &policy(), &mut findings);
+        assert_eq!(findings.len(), 2);
     }
 
     #[test]

@@ -67,6 +67,9 @@ pub(super) struct Entry {
     pub(super) package: String,
     #[serde(default)]
     pub(super) reason: String,
+    /// Crates that may bring it all the same.
+    #[serde(default)]
+    pub(super) wrappers: Vec<String>,
 }
 
 impl Entry {
@@ -117,7 +120,11 @@ mod tests {
 
     #[test]
     fn a_version_means_whole_parts() {
-        let entry = |package: &str| Entry { package: package.into(), reason: String::new() };
+        let entry = |package: &str| Entry {
+            package: package.into(),
+            reason: String::new(),
+            wrappers: Vec::new(),
+        };
         assert!(entry("rand@0.8").matches("rand", "0.8.8"));
         assert!(!entry("rand@0.8").matches("rand", "0.80.1"));
         assert!(!entry("rand@0.8").matches("rand_core", "0.8.8"));

@@ -10,6 +10,12 @@ use sheaf_terminal::Failure;
 
 use super::settings::Settings;
 
+/// Whether a build with OpenSSL would have done it.
+fn lacks_ssl(error: &dyn std::error::Error) -> bool {
+    let cause = error.source().map(|cause| cause.to_string().to_lowercase());
+    cfg!(not(feature = "ssl")) && cause.is_some_and(|cause| cause.contains("openssl"))
+}
+
 /// Reads Kafka once it, and the database, have answered.
 pub(super) async fn start(
     settings: &Settings,
@@ -45,6 +51,9 @@ pub(super) async fn start(
         match failure.code() {
             Code::NotFound => failure.help("create the topic, or correct --topics"),
             Code::Unavailable => failure.help("check --brokers, and whether Kafka runs there"),
+            Code::InvalidArgument if lacks_ssl(&error) => failure
+                .help("build sheaf-gateway with --features ssl, or ssl-vendored without OpenSSL's headers"),
+            Code::Unauthenticated => failure.help("check the sasl.* and ssl.* of --kafka-option"),
             _ => failure,
         }
     })

@@ -10,7 +10,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{
     BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance, RebalanceProtocol,
 };
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaRespErr;
@@ -40,7 +40,7 @@ pub(super) struct GroupContext {
 struct State {
     /// Partitions that came since somebody asked.
     came: Vec<TopicPartition>,
-    last_error: Option<String>,
+    last_error: Option<(KafkaError, String)>,
     /// Nothing more can be read.
     is_lost: bool,
     /// How far each partition reaches in Kafka.
@@ -110,8 +110,9 @@ impl GroupContext {
         self.state().is_lost
     }
 
-    /// What librdkafka complained about last.
-    pub(super) fn last_error(&self) -> Option<String> {
+    /// What librdkafka complained about last; why no broker can be had rather than
+    /// that none can.
+    pub(super) fn last_error(&self) -> Option<(KafkaError, String)> {
         self.state().last_error.clone()
     }
 
@@ -238,7 +239,12 @@ impl ClientContext for GroupContext {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.state().last_error = Some(reason.to_owned());
+        let says_little = error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown);
+        let mut state = self.state();
+        if !says_little || state.last_error.is_none() {
+            state.last_error = Some((error.clone(), reason.to_owned()));
+        }
+        drop(state);
         tracing::warn!(%error, "Kafka: {reason}");
     }
 
