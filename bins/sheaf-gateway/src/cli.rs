@@ -52,5 +52,5 @@ pub(crate) enum Command {
     Serve(Box<ServeArgs>),
     /// List the topics of a gateway, or read one
     #[command(after_help = CLIENT_EXAMPLES)]
-    Client(ClientArgs),
+    Client(Box<ClientArgs>),
 }

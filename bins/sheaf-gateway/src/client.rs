@@ -4,9 +4,9 @@ mod ask;
 mod list;
 mod read;
 
-use sheaf_flight::{CallOptions, ChannelPool, ClientConfig, Error, FlightConnection};
+use sheaf_flight::{CallOptions, ChannelPool, Error, FlightConnection};
 use sheaf_retry::{Code, Retryable as _, SharedClock};
-use sheaf_terminal::{Console, Failure, OutputFormat};
+use sheaf_terminal::{Console, Failure, OutputFormat, SecurityArgs};
 
 /// What to read, from where, and how to show it.
 #[derive(Clone, Debug, clap::Args)]
@@ -14,6 +14,8 @@ pub(crate) struct ClientArgs {
     /// Address of the gateway
     #[arg(long, value_name = "URI", default_value = "grpc://localhost:8080")]
     server: String,
+    #[command(flatten)]
+    security: SecurityArgs,
     /// Topic to read; without it, topics are listed
     #[arg(long, value_name = "TOPIC")]
     topic: Option<String>,
@@ -46,7 +48,7 @@ pub(crate) async fn run(
     clock: SharedClock,
     mut console: Console,
 ) -> Result<(), Failure> {
-    let pool = ChannelPool::new(ClientConfig::default(), clock);
+    let pool = ChannelPool::new(args.security.config()?, clock);
     let connection = pool.connection(&args.server).map_err(|error| failed(&args, &error))?;
     match &args.topic {
         None => list::list(&args, &connection, &mut console).await,

@@ -37,7 +37,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
                 .map_err(|error| Failure::from_error(&error))?;
             on_runtime(serve::serve(*args, clock, Console::stdio()))
         }
-        Command::Client(args) => on_runtime(client::run(args, clock, Console::stdio())),
+        Command::Client(args) => on_runtime(client::run(*args, clock, Console::stdio())),
     }
 }
 

@@ -6,6 +6,7 @@ mod ports;
 mod register;
 mod registry;
 mod router;
+mod security;
 mod settings;
 mod signals;
 mod start;
@@ -14,7 +15,7 @@ mod words;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use sheaf_flight::{Budget, Server};
+use sheaf_flight::{Budget, Security, Server};
 use sheaf_kafka::Metrics;
 use sheaf_retry::SharedClock;
 use sheaf_telemetry::{Health, SharedRegistry, Status};
@@ -40,7 +41,9 @@ pub(crate) async fn serve(
     let mut signals = Signals::listen()?;
     let mut ports = Ports::bind(&settings)?;
     let (registry, health) = (SharedRegistry::default(), Health::new());
-    let pages = ports.pages(&registry, &health)?;
+    let security = Security::open(settings.security.files(), clock.clone())
+        .map_err(|error| Failure::from_error(&error))?;
+    let pages = ports.pages(&registry, &health, (&security, &clock))?;
     let (memory, metrics) = (Budget::new(settings.memory), Metrics::new(settings.memory));
     {
         let mut registry = registry.lock().unwrap_or_else(PoisonError::into_inner);
@@ -51,7 +54,7 @@ pub(crate) async fn serve(
         signal = signals.next() => return Err(interrupted(signal)),
     };
     let router = router(&gateway, &settings, &memory, &registry, &clock)?;
-    let flight = Server::new(router).serve(ports.flight).await;
+    let flight = Server::new(router).security(security).serve(ports.flight).await;
     let flight = flight.map_err(|error| Failure::from_error(&error))?;
     let ended = gateway.ended();
     let reading = ended.clone();

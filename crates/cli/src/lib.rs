@@ -1,5 +1,5 @@
 //! What the binaries share for people: tables, output formats, human units,
-//! progress, errors and exit codes.
+//! progress, errors and exit codes, and how they show who they are.
 //!
 //! ```
 //! use sheaf_retry::Code;
@@ -30,6 +30,7 @@ mod format;
 mod number;
 mod progress;
 mod rows;
+mod security;
 mod table;
 mod time;
 
@@ -40,6 +41,7 @@ pub use format::{OutputFormat, UnknownFormat};
 pub use number::{count, counted, rate};
 pub use progress::Progress;
 pub use rows::{Destination, Error, MAX_TABLE_ROWS, RowWriter, Written};
+pub use security::SecurityArgs;
 pub use sheaf_retry::{BytesError, HumanBytes};
 pub use table::Table;
 pub use time::{ParseTimeError, compact, parse_rfc3339, relative, rfc3339};

@@ -52,4 +52,4 @@ pub use metrics::{SharedRegistry, exposition};
 pub use process::ProcessMetrics;
 pub use profile::{DEFAULT_PROFILE_SECONDS, MAX_PROFILE_SECONDS};
 pub use prometheus_client::registry::Registry;
-pub use protection::{Accepting, Protection, Refusal, Stream};
+pub use protection::{Accepting, Protection, Refusal, Stream, scheme};

@@ -1,5 +1,5 @@
-//! Who may use the admin port, and how connections to it are encrypted:
-//! decided elsewhere and handed over, since TLS and tokens have one home.
+//! Who may use the admin port, and how connections to it are encrypted: as the
+//! Flight ports have it, since TLS and tokens have one home, or as one says.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,6 +8,8 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+use sheaf_flight::{Audit, Protocol, Right, Security};
+use sheaf_retry::{Code, Retryable as _, SharedClock};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
@@ -60,9 +62,42 @@ impl Protection {
         Protection { accept: Arc::new(accept), authorize: Arc::new(authorize) }
     }
 
+    /// TLS and tokens as a Flight port has them: a token needs the right to read in
+    /// `namespace`. Calls that are refused are in the log.
+    pub fn by(security: &Security, namespace: &'static str, clock: &SharedClock) -> Self {
+        let audit = Audit::new(clock.clone());
+        let (accepting, asking) = (security.clone(), security.clone());
+        Protection::new(
+            move |stream| {
+                let security = accepting.clone();
+                Box::pin(async move {
+                    match security.accept(stream, Protocol::Http).await {
+                        Ok(stream) => Some(Box::new(stream) as _),
+                        Err(error) => {
+                            tracing::debug!(%error, "connection to the admin port refused");
+                            None
+                        }
+                    }
+                })
+            },
+            move |path, headers| {
+                let let_in = audit.authorize(&asking, headers, path, (namespace, Right::Read));
+                let_in.map_err(|error| match error.code() {
+                    Code::PermissionDenied => Refusal::Forbidden(error.message().to_owned()),
+                    _ => Refusal::Unauthenticated(error.message().to_owned()),
+                })
+            },
+        )
+    }
+
     pub(crate) fn accept(&self, stream: TcpStream) -> Accepting {
         (self.accept)(stream)
     }
+}
+
+/// `http`, or `https` where ports speak TLS.
+pub fn scheme(security: &Security) -> &'static str {
+    if security.has_tls() { "https" } else { "http" }
 }
 
 /// Lets probes of orchestrators in, and everybody else who is authorized.

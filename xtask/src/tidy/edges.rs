@@ -40,8 +40,8 @@ const ROOMS: [Room; 19] = [
     room("kafka", 3, &["coordinator", "store", "connectors"]),
     room("pipeline", 3, &["coordinator", "flight", "rpc"]),
     room("components", 4, &["pipeline", "worker", "connectors", "exchange", "kafka"]),
-    room("telemetry", 4, &[]),
-    room("cli", 4, &[]),
+    room("telemetry", 4, &["flight"]),
+    room("cli", 4, &["flight"]),
     room(
         "node",
         4,

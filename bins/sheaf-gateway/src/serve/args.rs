@@ -76,9 +76,8 @@ pub(crate) struct ServeArgs {
     /// Memory of all topics and calls together [default: twice what the topics may have, 512MB at least]
     #[arg(long, value_name = "SIZE")]
     pub(super) memory_limit: Option<HumanBytes>,
-    /// Allow addresses that other machines reach, without TLS and tokens
-    #[arg(long)]
-    pub(super) insecure: bool,
+    #[command(flatten)]
+    pub(super) security: super::security::ServerSecurityArgs,
     /// Log debug messages too
     #[arg(long, short)]
     pub(super) verbose: bool,

@@ -9,6 +9,7 @@ use sheaf_terminal::Failure;
 
 use super::args::ServeArgs;
 use super::register::RegisterArgs;
+use super::security::ServerSecurityArgs;
 use super::words::begin;
 
 /// What flags come to.
@@ -19,7 +20,7 @@ pub(super) struct Settings {
     pub(super) pprof: Option<String>,
     pub(super) metrics_namespace: String,
     pub(super) memory: u64,
-    pub(super) insecure: bool,
+    pub(super) security: ServerSecurityArgs,
     pub(super) persist: Option<AdbcSpec>,
     pub(super) register: RegisterArgs,
     pub(super) drivers: DriverPaths,
@@ -82,7 +83,7 @@ impl ServeArgs {
             pprof: self.pprof.then(|| at(&self.pprof_addr)),
             metrics_namespace: self.metrics_namespace,
             memory: self.memory_limit.map_or(memory, |limit| limit.0),
-            insecure: self.insecure,
+            security: self.security,
             persist,
             register: self.register,
             drivers,

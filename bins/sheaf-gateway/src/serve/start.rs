@@ -37,7 +37,7 @@ pub(super) async fn start(
         options.sink = Some(Arc::new(tables.map_err(|error| Failure::from_error(&error))?));
     }
     let group = options.consumer.group.clone();
-    if let Some(batches) = settings.register.open(&group, settings.insecure, clock)? {
+    if let Some(batches) = settings.register.open(&group, settings.security.insecure, clock)? {
         options.sink = Some(batches);
     }
     if let Some(registry) = &settings.registry {

@@ -6,4 +6,5 @@ mod persist;
 mod pyarrow;
 mod register;
 mod registry;
+mod security;
 mod serve;

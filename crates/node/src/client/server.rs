@@ -6,9 +6,7 @@ use sheaf_proto::BatchId;
 use sheaf_retry::{Code, RetryPolicy, Retryable, SharedClock};
 use sheaf_rpc::{RpcCoordinator, RpcOptions};
 use sheaf_store::FlightClient;
-use sheaf_terminal::{Console, Failure};
-
-use super::security::SecurityArgs;
+use sheaf_terminal::{Console, Failure, SecurityArgs};
 
 /// The server, and how to answer.
 #[derive(Clone, Debug, clap::Args)]

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
+use crate::failure::Failure;
 use sheaf_flight::{ClientConfig, ClientSecurity, TokenSource};
 use sheaf_retry::Code;
-use sheaf_terminal::Failure;
 
 /// Certificates and token of a command. A token is never a flag: it would show
 /// in the list of processes.
