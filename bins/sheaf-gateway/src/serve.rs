@@ -6,6 +6,7 @@ mod ports;
 mod register;
 mod registry;
 mod router;
+mod schemas;
 mod security;
 mod settings;
 mod signals;

@@ -7,6 +7,7 @@
 //! It counts what comes, while any Flight client can read the same rows from the
 //! address that it prints. Ctrl-C ends it: what was read is committed.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +32,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let options = GatewayOptions {
         consumer: ConsumerOptions::new(brokers, vec![topic.clone()], "embed-gateway"),
         decoder: DecoderOptions::default(),
+        decoders: BTreeMap::new(),
         stream: StreamOptions {
             limit_bytes: 100_000_000,
             ttl: Duration::from_secs(60),

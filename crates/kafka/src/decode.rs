@@ -19,7 +19,7 @@ use arrow_array::RecordBatch;
 use arrow_schema::{DataType, SchemaRef};
 
 pub use error::Error;
-pub use options::DecoderOptions;
+pub use options::{DecoderOptions, ValueSchema};
 pub use registry::{RegisteredKind, RegisteredSchema};
 
 use self::registry::Registry;
@@ -172,6 +172,15 @@ impl Decoder {
             json: json::Json::default(),
             options,
         };
+        if let Some(values) = &this.options.values {
+            let format = this.registry.take_own(values).map_err(Error::Schema)?;
+            if ![Format::Auto, format].contains(&this.options.format) {
+                let asked = this.options.format;
+                let why = format!("the schema is of {format}, and the format is to be {asked}");
+                return Err(Error::Schema(why));
+            }
+            this.options.format = format;
+        }
         if this.options.format != Format::Auto {
             this.settle(this.options.format)?;
         }
@@ -242,6 +251,9 @@ impl Decoder {
         self.registry.forget_refused();
         rejected.sort_by_key(|rejected| rejected.index);
         for one in &rejected {
+            if self.registry.own().is_some() {
+                break;
+            }
             let value = messages.get(one.index).and_then(|message| message.value());
             value.and_then(framing::schema_id).into_iter().for_each(|id| self.registry.doubt(id));
         }

@@ -1,5 +1,6 @@
 //! A gateway: what reads Kafka, what it is read into, and what serves that.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +35,8 @@ pub struct GatewayOptions {
     pub consumer: ConsumerOptions,
     /// How messages become columns.
     pub decoder: DecoderOptions,
+    /// The same of topics that differ, by their names.
+    pub decoders: BTreeMap<String, DecoderOptions>,
     /// Whom to ask for the schemas that messages name.
     pub registry: Option<Arc<Registry>>,
     /// How each topic is kept.
@@ -74,9 +77,11 @@ impl Gateway {
         metrics: Metrics,
         clock: SharedClock,
     ) -> Result<Self, Error> {
-        let GatewayOptions { consumer, decoder, registry, stream, sink } = options;
+        let GatewayOptions { consumer, decoder, decoders, registry, stream, sink } = options;
         // Before anything runs: an option that is none is an error now.
-        drop(Decoder::try_new("", decoder.clone())?);
+        for options in decoders.values().chain([&decoder]) {
+            drop(Decoder::try_new("", options.clone())?);
+        }
         let streams = Streams::new(stream, memory, metrics.clone(), Arc::clone(&clock));
         for topic in consumer.topics.iter().filter(|topic| !topic.starts_with('^')) {
             if topic.ends_with(DEAD_LETTERS) {
@@ -118,6 +123,7 @@ impl Gateway {
             tasks: tasks.clone(),
             runtime,
             decoder,
+            decoders,
             registry,
             end: end.clone(),
             clock: Arc::clone(&clock),
@@ -192,6 +198,7 @@ struct Opening {
     tasks: TaskTracker,
     runtime: tokio::runtime::Handle,
     decoder: DecoderOptions,
+    decoders: BTreeMap<String, DecoderOptions>,
     registry: Option<Arc<Registry>>,
     end: CancellationToken,
     clock: SharedClock,
@@ -203,7 +210,8 @@ impl Opening {
         let stream = self.streams.open(topic);
         let dead = dead_letters(&self.streams, topic);
         let (sender, chunks) = channel();
-        match Decoder::try_new(topic.as_ref(), self.decoder.clone()) {
+        let options = self.decoders.get(topic.as_ref()).unwrap_or(&self.decoder);
+        match Decoder::try_new(topic.as_ref(), options.clone()) {
             Ok(decoder) => {
                 let (stream, tracker) = (Arc::clone(&stream), Arc::clone(&self.tracker));
                 let persister = self.persister.clone();

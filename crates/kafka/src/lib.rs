@@ -61,6 +61,7 @@ mod metrics;
 mod persist;
 mod registry;
 mod schema;
+mod schema_file;
 mod serve;
 mod sink;
 mod stream;
@@ -71,7 +72,7 @@ mod tracker;
 pub use consume::{ConsumerOptions, From};
 pub use decode::{
     Decoded, DecodedBatch, Decoder, DecoderOptions, Error as DecodeError, RegisteredKind,
-    RegisteredSchema, Rejected,
+    RegisteredSchema, Rejected, ValueSchema,
 };
 pub use error::Error;
 pub use filter::Filter;
@@ -82,6 +83,7 @@ pub use messages::{MessageRef, Messages};
 pub use metrics::{Metrics, NAMESPACE as METRICS_NAMESPACE, StreamMetrics};
 pub use registry::{Error as RegistryError, Registry, RegistryOptions};
 pub use schema::conform;
+pub use schema_file::SchemaFile;
 pub use serve::{TopicActions, TopicHandler};
 pub use sink::{BatchSink, BatchSinkOptions, Portion, TableSink, TopicRows, TopicSink};
 pub use stream::{

@@ -48,7 +48,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "ADDR", default_value = ":9090", requires = "metrics")]
     pub(super) metrics_addr: String,
     /// Beginning of the names of metrics: sheaf, or roar for the names of that gateway
-    #[arg(long, value_name = "WORD", default_value = sheaf_kafka::METRICS_NAMESPACE)]
+    #[arg(long, value_name = "WORD", default_value = sheaf_kafka::METRICS_NAMESPACE, value_parser = super::words::namespace)]
     pub(super) metrics_namespace: String,
     /// Serve CPU profiles
     #[arg(long)]
@@ -65,6 +65,9 @@ pub(crate) struct ServeArgs {
     /// What messages are: auto, json, avro, protobuf, csv, string, bytes or arrow
     #[arg(long, value_name = "FORMAT", default_value = "auto")]
     pub(super) format: sheaf_kafka::Format,
+    /// Schema of messages that name none: an .avsc, .proto (also FILE#MESSAGE) or .arrow; TOPIC=FILE for one topic
+    #[arg(long, value_name = "[TOPIC=]FILE")]
+    pub(super) schema: Vec<sheaf_kafka::SchemaFile>,
     #[command(flatten)]
     pub(super) registry: super::registry::RegistryArgs,
     /// When a topic has no room: block (Kafka is read later) or drop-oldest (rows go unread)

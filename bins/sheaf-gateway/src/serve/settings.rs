@@ -9,6 +9,7 @@ use sheaf_terminal::Failure;
 
 use super::args::ServeArgs;
 use super::register::RegisterArgs;
+use super::schemas;
 use super::security::ServerSecurityArgs;
 use super::words::begin;
 
@@ -44,16 +45,13 @@ impl ServeArgs {
         if self.buffer_limit.0 < 1 << 20 {
             problems.push(format!("--buffer-limit is {}, at least 1MiB", self.buffer_limit));
         }
-        let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        let namespace = &self.metrics_namespace;
-        if namespace.is_empty() || !namespace.chars().all(word) {
-            problems.push(format!("--metrics-namespace is {namespace:?}: letters, digits and _"));
-        }
         let start = begin(&self.start).unwrap_or_else(|problem| {
             problems.push(problem);
             From::default()
         });
         let registry = self.registry.resolve(&mut problems);
+        let mut decoder = DecoderOptions { format: self.format, ..DecoderOptions::default() };
+        let decoders = schemas::resolve(&self.schema, (&topics, &mut decoder), &mut problems);
         if !problems.is_empty() {
             return Err(Failure::new(Code::InvalidArgument, problems.join("; "))
                 .help("see `sheaf-gateway serve --help` for every flag and its default"));
@@ -71,13 +69,19 @@ impl ServeArgs {
         // Several chunks are under way at once.
         let most = usize::try_from(limit / 8).unwrap_or(usize::MAX);
         consumer.batch_bytes = consumer.batch_bytes.min(most);
-        let decoder = DecoderOptions { format: self.format, ..DecoderOptions::default() };
         let stream = StreamOptions { limit_bytes: limit, ttl: self.ttl.0, when_full: self.full };
         let persist = self.persist.then(|| AdbcSpec::duckdb(self.db_path));
         let persist = self.persist_to.or(persist);
         let drivers = DriverPaths { flag: self.libduckdb, ..DriverPaths::default() };
         Ok(Settings {
-            gateway: GatewayOptions { consumer, decoder, registry: None, stream, sink: None },
+            gateway: GatewayOptions {
+                consumer,
+                decoder,
+                decoders,
+                registry: None,
+                stream,
+                sink: None,
+            },
             flight: format!("{bind}:{}", self.port),
             metrics: self.metrics.then(|| at(&self.metrics_addr)),
             pprof: self.pprof.then(|| at(&self.pprof_addr)),

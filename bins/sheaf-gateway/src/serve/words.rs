@@ -28,6 +28,15 @@ pub(super) fn when_full(text: &str) -> Result<WhenFull, String> {
     }
 }
 
+/// The beginning of the names of metrics.
+pub(super) fn namespace(text: &str) -> Result<String, String> {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    match !text.is_empty() && text.chars().all(is_word) {
+        true => Ok(text.to_owned()),
+        false => Err("write letters, digits and _".to_owned()),
+    }
+}
+
 /// Properties that nobody may set, and why.
 const OURS: [(&str, &str); 6] = [
     ("bootstrap.servers", "is what --brokers says"),

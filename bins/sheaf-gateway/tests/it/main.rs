@@ -6,5 +6,6 @@ mod persist;
 mod pyarrow;
 mod register;
 mod registry;
+mod schemas;
 mod security;
 mod serve;

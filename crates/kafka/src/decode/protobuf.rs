@@ -52,6 +52,15 @@ impl Protobuf {
         Ok(this)
     }
 
+    /// Where the message of this full name is in the file; the first one where none
+    /// is named.
+    pub(super) fn path_of(&self, name: Option<&str>) -> Result<Vec<usize>, String> {
+        match name {
+            None => Ok(vec![0]),
+            Some(name) => compile::path_of(&self.file, name),
+        }
+    }
+
     /// Whether the file has a message there.
     pub(super) fn check(&self, path: &[usize]) -> Result<(), String> {
         if self.messages.contains_key(path) {

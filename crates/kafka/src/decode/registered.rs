@@ -7,7 +7,7 @@ use arrow_array::{RecordBatch, RecordBatchOptions};
 use arrow_schema::{Fields, Schema};
 
 use super::framing::{self, HEADER_BYTES};
-use super::registry::{Known, MAX_SCHEMAS, Registry};
+use super::registry::{Known, MAX_SCHEMAS, OWN, Registry};
 use super::sieve::{Fault, sieve};
 use super::{Group, Rejected, Value, protobuf};
 use crate::decode::Error;
@@ -55,7 +55,10 @@ pub(super) fn decode(
                 groups.push(group);
             }
             Err(error) => {
-                let error = format!("schema {}: {error}", writer.id);
+                let error = match writer.id {
+                    OWN => error,
+                    id => format!("schema {id}: {error}"),
+                };
                 rejected.extend(
                     group
                         .rows
@@ -111,6 +114,9 @@ fn split<'v>(
     format: Format,
     registry: &Registry,
 ) -> Result<(Writer, Value<'v>), String> {
+    if let Some(path) = registry.own() {
+        return Ok((Writer { id: OWN, path: path.to_vec() }, *value));
+    }
     let id = framing::schema_id(value.bytes)
         .ok_or("no header of a schema registry: a zero byte and four of the schema id")?;
     let other = |of: Format| format!("schema {id} is {of}, the stream is {format}");

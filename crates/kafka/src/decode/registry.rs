@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::avro::Avro;
 use super::framing;
+use super::options::ValueSchema;
 use super::protobuf::Protobuf;
 use super::{Rejected, Value};
 use crate::format::Format;
@@ -37,6 +38,9 @@ pub struct RegisteredSchema {
     pub references: Vec<(String, String)>,
 }
 
+/// The number of the schema of values that name none. Registries give others.
+pub(super) const OWN: u32 = u32::MAX;
+
 /// What is known about a schema id.
 #[derive(Debug)]
 pub(super) enum Known {
@@ -67,6 +71,8 @@ pub(super) struct Registry {
     doubted: BTreeSet<u32>,
     /// There is nobody to ask.
     is_absent: bool,
+    /// Which message of it values are that name no schema.
+    own: Option<Vec<usize>>,
 }
 
 impl Registry {
@@ -76,6 +82,37 @@ impl Registry {
 
     pub(super) fn get_mut(&mut self, id: u32) -> Option<&mut Known> {
         self.known.get_mut(&id)
+    }
+
+    /// From now on values are those of this schema, and name none themselves; their
+    /// format.
+    pub(super) fn take_own(&mut self, values: &ValueSchema) -> Result<Format, String> {
+        let ValueSchema { schema, message } = values;
+        let (known, path) = match (schema.kind, message) {
+            (RegisteredKind::Avro, None) => {
+                (Known::Avro(Box::new(Avro::compile(schema)?)), Vec::new())
+            }
+            (RegisteredKind::Protobuf, message) => {
+                let protobuf = Protobuf::compile(schema)?;
+                let path = protobuf.path_of(message.as_deref())?;
+                (Known::Protobuf(Box::new(protobuf)), path)
+            }
+            (RegisteredKind::Avro, Some(name)) => {
+                return Err(format!("a schema of Avro has no message {name}"));
+            }
+            (RegisteredKind::Json, _) => {
+                return Err("JSON Schema does not say how to read values".to_owned());
+            }
+        };
+        let format = known.format().ok_or("it has no format")?;
+        self.known.insert(OWN, known);
+        self.own = Some(path);
+        Ok(format)
+    }
+
+    /// Which message all values are, where they name no schema.
+    pub(super) fn own(&self) -> Option<&[usize]> {
+        self.own.as_deref()
     }
 
     /// From now on no id is asked for.
@@ -145,6 +182,9 @@ impl Registry {
 
     /// The ids of these values that are not known, as many as there is room for.
     pub(super) fn unknown(&self, values: &[Value<'_>]) -> Vec<u32> {
+        if self.own.is_some() {
+            return Vec::new();
+        }
         let mut unknown = Vec::new();
         let mut last = None;
         for id in values.iter().filter_map(|value| framing::schema_id(value.bytes)) {

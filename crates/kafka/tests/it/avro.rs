@@ -5,7 +5,9 @@ use arrow_array::types::{Int32Type, Int64Type};
 use arrow_array::{Array, StringArray};
 use arrow_schema::DataType;
 use proptest::prelude::*;
-use sheaf_kafka::{Decoded, Decoder, Format, RegisteredKind, RegisteredSchema};
+use sheaf_kafka::{
+    Decoded, Decoder, DecoderOptions, Format, RegisteredKind, RegisteredSchema, ValueSchema,
+};
 
 use crate::common::{MANY, column, costs_one_row, decode, messages, of, offsets, own, varint};
 use crate::random::together_is_one_by_one;
@@ -358,4 +360,44 @@ proptest! {
             &values,
         );
     }
+}
+
+fn unframed() -> Decoder {
+    let values = Some(ValueSchema { schema: registered(SCHEMA), message: None });
+    let options = DecoderOptions { values, ..DecoderOptions::default() };
+    Decoder::try_new("topic", options).unwrap()
+}
+
+/// The bytes of a message without its header.
+fn bare(framed: &[u8]) -> Vec<u8> {
+    framed[5..].to_vec()
+}
+
+#[test]
+fn values_without_a_header_are_of_the_given_schema() {
+    let framed = decode(&mut decoder(), &messages((0..500).map(good).map(Some)));
+    let mut decoder = unframed();
+    assert_eq!(decoder.format(), Some(Format::Avro));
+    let values = (0..500).map(good).map(|value| Some(bare(&value)));
+    let decoded = decode(&mut decoder, &messages(values));
+    assert!(decoded.rejected.is_empty());
+    assert_eq!(own(&decoded.batch.unwrap()), own(&framed.batch.unwrap()));
+    let whole = bare(&good(1));
+    let long = [&whole[..], b"x"].concat();
+    let poisons = [(&whole[..7], ""), (&whole[..whole.len() - 1], ""), (&long, "are left after")];
+    costs_one_row(unframed, |i| bare(&good(i)), &poisons);
+}
+
+#[test]
+fn a_given_schema_that_is_none_is_named() {
+    let of = |schema, message, format| {
+        let values = Some(ValueSchema { schema, message });
+        let options = DecoderOptions { values, format, ..DecoderOptions::default() };
+        Decoder::try_new("topic", options).unwrap_err().to_string()
+    };
+    assert!(of(registered(SCHEMA), None, Format::Json).contains("json"));
+    assert!(of(registered("{}"), None, Format::Auto).len() > 10);
+    assert!(of(registered(SCHEMA), Some("M".to_owned()), Format::Auto).contains("no message M"));
+    let json = RegisteredSchema { kind: RegisteredKind::Json, ..registered("{}") };
+    assert!(of(json, None, Format::Auto).contains("JSON Schema"));
 }

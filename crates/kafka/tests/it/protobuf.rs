@@ -5,7 +5,7 @@ use arrow_array::types::{Int32Type, Int64Type, TimestampMicrosecondType};
 use arrow_array::{Array, StringArray};
 use arrow_schema::{DataType, TimeUnit};
 use proptest::prelude::*;
-use sheaf_kafka::{Decoder, Format, RegisteredKind, RegisteredSchema};
+use sheaf_kafka::{Decoder, DecoderOptions, Format, RegisteredKind, RegisteredSchema, ValueSchema};
 
 use crate::common::{MANY, column, costs_one_row, decode, messages, of, offsets, own, varint};
 use crate::random::together_is_one_by_one;
@@ -260,4 +260,29 @@ proptest! {
     fn protobuf_together_is_protobuf_one_by_one(values in prop::collection::vec(any_message(), 0..40)) {
         together_is_one_by_one(with_refused, &values);
     }
+}
+
+fn unframed(message: Option<&str>) -> Result<Decoder, sheaf_kafka::DecodeError> {
+    let message = message.map(str::to_owned);
+    let values = Some(ValueSchema { schema: registered(SCHEMA), message });
+    Decoder::try_new("topic", DecoderOptions { values, ..DecoderOptions::default() })
+}
+
+#[test]
+fn values_without_a_header_are_the_named_message() {
+    let framed = decode(&mut decoder(), &messages((0..500).map(good).map(Some)));
+    // Without the header and the path of the message.
+    let values = (0..500).map(|i| Some(good(i)[6..].to_vec()));
+    let decoded = decode(&mut unframed(None).unwrap(), &messages(values));
+    assert!(decoded.rejected.is_empty(), "{:?}", decoded.rejected.first());
+    assert_eq!(own(&decoded.batch.unwrap()), own(&framed.batch.unwrap()));
+    let mut other = unframed(Some("T.Other")).unwrap();
+    let decoded = decode(&mut other, &messages([Some(number(1, 7))]));
+    let batch = decoded.batch.unwrap();
+    assert_eq!(column(&batch, "x").as_primitive::<Int32Type>().value(0), 7);
+    let error = unframed(Some("Order")).unwrap_err().to_string();
+    assert!(error.contains("Order") && error.contains("T.Inner"), "{error}");
+    let cut = good(1)[6..20].to_vec();
+    let good = |i: usize| good(i)[6..].to_vec();
+    costs_one_row(|| unframed(None).unwrap(), good, &[(&cut, ""), (&[0xff; 3], "")]);
 }

@@ -48,6 +48,25 @@ pub(super) fn find(file: &FileDescriptor, path: &[usize]) -> Result<MessageDescr
     Ok(message)
 }
 
+/// The path of the message of this full name.
+pub(super) fn path_of(file: &FileDescriptor, name: &str) -> Result<Vec<usize>, String> {
+    let mut open: Vec<_> = file.messages().enumerate().map(|(at, one)| (vec![at], one)).collect();
+    let mut known = Vec::new();
+    while let Some((path, message)) = open.pop() {
+        if message.full_name() == name {
+            return Ok(path);
+        }
+        known.push(message.full_name().to_owned());
+        let children = message.child_messages().filter(|child| !child.is_map_entry());
+        open.extend(children.enumerate().map(|(at, child)| {
+            let path = path.iter().copied().chain([at]).collect();
+            (path, child)
+        }));
+    }
+    known.sort_unstable();
+    Err(format!("it has no message {name}; there are: {}", known.join(", ")))
+}
+
 /// Files that are in memory.
 struct Texts(HashMap<String, String>);
 
