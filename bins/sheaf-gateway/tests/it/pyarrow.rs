@@ -2,9 +2,9 @@
 
 use std::process::Command;
 
-use sheaf_testkit::{python, soak};
+use sheaf_testkit::{Process, python, soak, wait_until};
 
-use crate::harness::Kafka;
+use crate::harness::{Kafka, PATIENCE};
 
 /// A follower gets every message of four partitions once and in order, many
 /// more than the stream has room for.
@@ -46,4 +46,31 @@ async fn soak_pyarrow_reads_exactly_what_was_produced() {
     for (column, expected) in typed {
         assert_eq!(types[column].as_str(), Some(expected), "{types}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_example_follows_a_topic_whose_columns_change() {
+    let (Some(kafka), Some(python)) = (Kafka::start(), python()) else { return };
+    kafka.create("logs", 1).await;
+    let send = |values: &[&str]| {
+        kafka.produce("logs", values.iter().map(|value| (0, String::new(), Some(value))));
+    };
+    send(&[r#"{"n":1}"#, r#"{"n":2}"#]);
+    let gateway = kafka.gateway("logs", &[]);
+    wait_until(PATIENCE, "two rows", || gateway.rows("logs", &[]).len() == 2).unwrap();
+    let script =
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/gateway_clients/read_topic.py");
+    let uri = gateway.uri();
+    let reader = Process::command(python).args([script, "logs", &uri]).spawn().unwrap();
+    let has = |text: &str| reader.stdout().contains(text);
+    wait_until(PATIENCE, "what is there", || has("2 rows of logs: n, _topic")).unwrap();
+    // It says so before it follows: some may come too early for it.
+    let follows = || {
+        send(&[r#"{"n":3}"#]);
+        has("'n': 3")
+    };
+    wait_until(PATIENCE, "a follower", follows).unwrap();
+    send(&[r#"{"n":4,"more":"x"}"#]);
+    wait_until(PATIENCE, "the new column", || has("'more': 'x'")).unwrap();
+    assert!(!reader.stderr().contains("Traceback"), "{}", reader.stderr());
 }
