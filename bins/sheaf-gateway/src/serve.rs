@@ -3,6 +3,7 @@
 mod args;
 mod ends;
 mod ports;
+mod progress;
 mod register;
 mod registry;
 mod router;
@@ -69,7 +70,9 @@ pub(crate) async fn serve(
     if console.data(&format!("{}\n", line.join(" "))).is_err() {
         tracing::warn!("the ready line could not be printed");
     }
+    let is_watched = console.notes_on_terminal();
     let end = tokio::select! {
+        never = progress::show(&gateway, &clock), if is_watched => match never {},
         signal = signals.next() => {
             tracing::info!(signal, "draining; a second signal ends at once");
             Ok(())

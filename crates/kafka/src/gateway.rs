@@ -13,7 +13,7 @@ use crate::consume::{Consumer, ConsumerOptions, Outlet, Places, channel};
 use crate::convert::{Converter, Schemas, Way, dead};
 use crate::decode::{Decoder, DecoderOptions};
 use crate::error::Error;
-use crate::metrics::Metrics;
+use crate::metrics::{Figures, Metrics};
 use crate::persist::{Persister, Stored, Writer};
 use crate::registry::Registry;
 use crate::serve::{TopicActions, TopicHandler};
@@ -163,6 +163,13 @@ impl Gateway {
     /// which the log tells. What is in the streams is served nevertheless.
     pub fn ended(&self) -> CancellationToken {
         self.consumer.ended()
+    }
+
+    /// How far it is, in figures.
+    pub fn figures(&self) -> Figures {
+        let mut figures = Figures::default();
+        self.streams.all().iter().for_each(|stream| figures.add(stream.metrics()));
+        figures
     }
 
     /// How far each partition is.

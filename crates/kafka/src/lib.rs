@@ -80,7 +80,7 @@ pub use format::{Format, UnknownFormat};
 pub use gateway::{Gateway, GatewayOptions};
 pub use ledger::Ledger;
 pub use messages::{MessageRef, Messages};
-pub use metrics::{Metrics, NAMESPACE as METRICS_NAMESPACE, StreamMetrics};
+pub use metrics::{Figures, Metrics, NAMESPACE as METRICS_NAMESPACE, StreamMetrics};
 pub use registry::{Error as RegistryError, Registry, RegistryOptions};
 pub use schema::conform;
 pub use schema_file::SchemaFile;

@@ -180,6 +180,29 @@ impl StreamMetrics {
     }
 }
 
+/// How far a gateway is, all topics together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Messages that were read.
+    pub messages: u64,
+    /// Messages that are no rows.
+    pub dead_letters: u64,
+    /// Bytes in memory.
+    pub memory_bytes: u64,
+    /// Messages that are in Kafka and were not read yet, as it was some seconds ago.
+    pub lag: u64,
+}
+
+impl Figures {
+    pub(crate) fn add(&mut self, of: &StreamMetrics) {
+        let whole = |gauge: &Gauge| u64::try_from(gauge.get()).unwrap_or(0);
+        self.messages += of.messages.get();
+        self.dead_letters += of.dead_letters.get();
+        self.memory_bytes += whole(&of.memory_bytes);
+        self.lag += whole(&of.lag);
+    }
+}
+
 fn percent(part: u64, whole: u64) -> f64 {
     if whole == 0 {
         return 0.0;
