@@ -9,12 +9,14 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use cli::{Cli, Command};
+use mimalloc::MiMalloc;
 use sheaf_retry::{Code, SystemClock};
+use sheaf_telemetry::Sampled;
 use sheaf_terminal::{Console, Failure};
 
 /// Columns are built and dropped all the time, by threads that did not make them.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Sampled<MiMalloc> = Sampled::new(MiMalloc);
 
 fn main() -> ExitCode {
     match run(Cli::parse()) {

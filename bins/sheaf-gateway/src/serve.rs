@@ -40,6 +40,9 @@ pub(crate) async fn serve(
     mut console: Console,
 ) -> Result<(), Failure> {
     let settings = args.resolve()?;
+    if settings.pprof.is_some() {
+        sheaf_telemetry::profile_heap();
+    }
     let mut signals = Signals::listen()?;
     let mut ports = Ports::bind(&settings)?;
     let (registry, health) = (SharedRegistry::default(), Health::new());

@@ -21,6 +21,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::health::Health;
+use crate::heap::heap_profile;
 use crate::metrics::{OPEN_METRICS, SharedRegistry, exposition};
 use crate::profile::{DEFAULT_PROFILE_SECONDS, MAX_PROFILE_SECONDS, ProfileFormat, cpu_profile};
 use crate::protection::{Protection, Stream, guard};
@@ -161,6 +162,7 @@ fn router(admin: Admin, pages: Pages) -> Router {
     if pages.profiles {
         router = router
             .route("/debug/pprof/", get(profiles))
+            .route("/debug/pprof/heap", get(heap))
             .route("/debug/pprof/profile", get(profile));
     }
     router.with_state(admin)
@@ -211,8 +213,25 @@ async fn profiles() -> Html<String> {
          {MAX_PROFILE_SECONDS} seconds, {DEFAULT_PROFILE_SECONDS} by default; read it with \
          <code>go tool pprof</code>\
          <li><a href=\"profile?seconds=5&amp;format=folded\">profile?seconds=N&amp;format=folded</a>: \
-         the same as one stack a line, for flame graphs</ul>"
+         the same as one stack a line, for flame graphs\
+         <li><a href=\"heap\">heap</a>: memory in use, by who allocated it, where it is sampled</ul>"
     ))
+}
+
+async fn heap() -> Response {
+    match tokio::task::spawn_blocking(heap_profile).await {
+        Ok(Ok(bytes)) => attachment("application/octet-stream", "heap.pb", bytes),
+        Ok(Err(error)) => refuse(&error),
+        Err(_) => refuse(&Error::ProfileCut),
+    }
+}
+
+fn attachment(kind: &str, name: &str, bytes: Vec<u8>) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, kind.to_owned()),
+        (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{name}\"")),
+    ];
+    (headers, bytes).into_response()
 }
 
 #[derive(Deserialize)]
@@ -233,14 +252,7 @@ async fn profile(State(admin): State<Admin>, Query(query): Query<ProfileQuery>) 
     };
     let seconds = query.seconds.unwrap_or(DEFAULT_PROFILE_SECONDS);
     match cpu_profile(seconds, format, &admin.shutdown).await {
-        Ok(bytes) => {
-            let disposition = format!("attachment; filename=\"{name}\"");
-            let headers = [
-                (header::CONTENT_TYPE, kind.to_owned()),
-                (header::CONTENT_DISPOSITION, disposition),
-            ];
-            (headers, bytes).into_response()
-        }
+        Ok(bytes) => attachment(kind, name, bytes),
         Err(error) => refuse(&error),
     }
 }
@@ -249,6 +261,7 @@ fn refuse(error: &Error) -> Response {
     use sheaf_retry::Code;
     let status = match error.code() {
         Code::InvalidArgument => StatusCode::BAD_REQUEST,
+        Code::FailedPrecondition => StatusCode::CONFLICT,
         Code::Overloaded => StatusCode::TOO_MANY_REQUESTS,
         Code::Draining | Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::INTERNAL_SERVER_ERROR,

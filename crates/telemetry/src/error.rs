@@ -39,6 +39,11 @@ pub enum Error {
     /// The server shuts down.
     #[error("the profile was cut short: the process is shutting down")]
     ProfileCut,
+    /// Nobody has asked for it in time.
+    #[error(
+        "the memory of this process is not sampled; start it with --pprof, if it has that flag"
+    )]
+    HeapNotSampled,
     /// The profiler refused.
     #[error("the CPU profiler failed")]
     Profiler(#[source] pprof::Error),
@@ -48,7 +53,7 @@ impl Retryable for Error {
     fn code(&self) -> Code {
         match self {
             Error::Filter { .. } | Error::ProfileSeconds { .. } => Code::InvalidArgument,
-            Error::LogsTwice => Code::FailedPrecondition,
+            Error::LogsTwice | Error::HeapNotSampled => Code::FailedPrecondition,
             Error::Listener(source) => source.code(),
             Error::Exposition(_) => Code::Internal,
             Error::ProfileBusy => Code::Overloaded,

@@ -29,6 +29,7 @@
 //! | `/healthz` | `ok`: the process answers; for a liveness probe |
 //! | `/readyz` | 200 when it takes work; 503 with one reason a line while it starts, drains, or a component is down |
 //! | `/debug/pprof/` | which profiles there are |
+//! | `/debug/pprof/heap` | memory in use, by who allocated it, as `profile.proto`: after [`profile_heap`] |
 //! | `/debug/pprof/profile?seconds=N` | CPU profile as `profile.proto` for `go tool pprof`; `&format=folded` for flame graphs |
 //!
 //! Who may reach it, and whether it is encrypted, is up to the [`Protection`]
@@ -37,16 +38,19 @@
 mod admin;
 mod error;
 mod health;
+mod heap;
 mod logs;
 mod metrics;
 mod process;
 mod profile;
+mod profile_encoder;
 mod profile_proto;
 mod protection;
 
 pub use admin::{AdminServer, MAX_CONNECTIONS, Pages};
 pub use error::Error;
 pub use health::{Component, Health, Phase, Report, Status};
+pub use heap::{Sampled, profile_heap};
 pub use logs::{LogFormat, LogOptions, init_logs};
 pub use metrics::{SharedRegistry, exposition};
 pub use process::ProcessMetrics;

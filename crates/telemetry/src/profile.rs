@@ -1,16 +1,16 @@
 //! CPU profiles of the running process.
 
-use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
-use pprof::{Frames, ProfilerGuard, Report, Symbol};
+use pprof::{Frames, ProfilerGuard, Report};
 use prost::Message as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::Error;
-use crate::profile_proto::{Function, Label, Line, Location, Profile, Sample, ValueType};
+use crate::profile_encoder::{Encoder, Frame};
+use crate::profile_proto::{Profile, Sample};
 
 /// How long a profile takes where nothing is said.
 pub const DEFAULT_PROFILE_SECONDS: u64 = 10;
@@ -78,83 +78,13 @@ pub(crate) async fn cpu_profile(
     encoded.await.map_err(|_| Error::ProfileCut)?
 }
 
-/// The string table of a profile: each text once, 0 is the empty one.
-struct Strings {
-    index: HashMap<String, i64>,
-    table: Vec<String>,
-}
-
-impl Strings {
-    fn new() -> Self {
-        Strings { index: HashMap::from([(String::new(), 0)]), table: vec![String::new()] }
-    }
-
-    fn put(&mut self, text: &str) -> i64 {
-        if let Some(&known) = self.index.get(text) {
-            return known;
-        }
-        let next = i64::try_from(self.table.len()).unwrap_or(i64::MAX);
-        self.table.push(text.to_owned());
-        self.index.insert(text.to_owned(), next);
-        next
-    }
-}
-
-struct Encoder {
-    strings: Strings,
-    functions: HashMap<(i64, i64), u64>,
-    profile: Profile,
-}
-
-impl Encoder {
-    /// The number of a function, which is its position and begins at 1.
-    fn function(&mut self, symbol: &Symbol) -> u64 {
-        let name = self.strings.put(&symbol.name());
-        let filename = self.strings.put(&symbol.filename());
-        let system_name = self.strings.put(&symbol.sys_name());
-        let next = self.functions.len() as u64 + 1;
-        let id = *self.functions.entry((name, filename)).or_insert(next);
-        if id == next {
-            self.profile.function.push(Function { id, name, system_name, filename });
-        }
-        id
-    }
-
-    fn location(&mut self, inlined: &[Symbol]) -> u64 {
-        let line = inlined
-            .iter()
-            .map(|symbol| Line {
-                function_id: self.function(symbol),
-                line: i64::from(symbol.lineno()),
-            })
-            .collect::<Vec<_>>();
-        let id = self.profile.location.len() as u64 + 1;
-        self.profile.location.push(Location { id, line });
-        id
-    }
-
-    fn sample(&mut self, frames: &Frames, count: i64, period: i64) {
-        let location_id = frames.frames.iter().map(|inlined| self.location(inlined)).collect();
-        let label = Label {
-            key: self.strings.put("thread"),
-            str: self.strings.put(&frames.thread_name_or_id()),
-        };
-        let value = vec![count, count.saturating_mul(period)];
-        self.profile.sample.push(Sample { location_id, value, label: vec![label] });
-    }
-}
-
 fn encode(report: &Report) -> Profile {
-    let mut encoder =
-        Encoder { strings: Strings::new(), functions: HashMap::new(), profile: Profile::default() };
-    let mut kind = |name, unit| ValueType {
-        r#type: encoder.strings.put(name),
-        unit: encoder.strings.put(unit),
-    };
-    let (samples, cpu) = (kind("samples", "count"), kind("cpu", "nanoseconds"));
+    let mut encoder = Encoder::default();
+    let samples = encoder.value_type("samples", "count");
+    let cpu = encoder.value_type("cpu", "nanoseconds");
     let period = 1_000_000_000 / i64::from(FREQUENCY);
     for (frames, count) in &report.data {
-        encoder.sample(frames, i64::try_from(*count).unwrap_or(i64::MAX), period);
+        sample(&mut encoder, frames, i64::try_from(*count).unwrap_or(i64::MAX), period);
     }
     let nanos = |duration: Duration| i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
     let began = report.timing.start_time.duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -164,9 +94,24 @@ fn encode(report: &Report) -> Profile {
         period,
         time_nanos: nanos(began),
         duration_nanos: nanos(report.timing.duration),
-        string_table: encoder.strings.table,
-        ..encoder.profile
+        ..encoder.finish()
     }
+}
+
+fn sample(encoder: &mut Encoder, frames: &Frames, count: i64, period: i64) {
+    let stack = frames.frames.iter().map(|inlined| {
+        let inlined = inlined.iter().map(|symbol| Frame {
+            name: symbol.name(),
+            system_name: symbol.sys_name().into_owned(),
+            file: symbol.filename().into_owned(),
+            line: symbol.lineno(),
+        });
+        encoder.location(inlined)
+    });
+    let location_id = stack.collect();
+    let label = encoder.label("thread", &frames.thread_name_or_id());
+    let value = vec![count, count.saturating_mul(period)];
+    encoder.sample(Sample { location_id, value, label: vec![label] });
 }
 
 fn folded(report: &Report) -> String {
@@ -185,7 +130,12 @@ fn folded(report: &Report) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
+    use pprof::Symbol;
+
     use super::*;
+    use crate::profile_proto::Line;
 
     fn symbol(name: &str, line: u32) -> Symbol {
         let name = Some(name.as_bytes().to_vec());

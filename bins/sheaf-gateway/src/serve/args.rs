@@ -50,7 +50,7 @@ pub(crate) struct ServeArgs {
     /// Beginning of the names of metrics: sheaf, or roar for the names of that gateway
     #[arg(long, value_name = "WORD", default_value = sheaf_kafka::METRICS_NAMESPACE, value_parser = super::words::namespace)]
     pub(super) metrics_namespace: String,
-    /// Serve CPU profiles
+    /// Serve profiles of CPU time and memory
     #[arg(long)]
     pub(super) pprof: bool,
     /// Where; without a host, on that of --bind
