@@ -2,6 +2,7 @@
 
 mod coordinator;
 mod flight;
+mod kafka;
 mod valkey;
 
 use std::collections::BTreeMap;
@@ -26,12 +27,13 @@ struct Comparison {
     run: fn(&Setup) -> Result<Outcome>,
 }
 
-const ALL: [Comparison; 3] = [coordinator::COMPARISON, flight::COMPARISON, valkey::COMPARISON];
+const ALL: [Comparison; 4] =
+    [coordinator::COMPARISON, flight::COMPARISON, kafka::COMPARISON, valkey::COMPARISON];
 
 /// What a comparison works with.
 #[derive(Debug)]
 pub(crate) struct Setup {
-    /// The binary `sheaf`.
+    /// The binary `sheaf`; of Kafka, `sheaf-gateway`.
     pub(crate) sheaf: PathBuf,
     pub(crate) rounds: u32,
     /// Tiny sizes.
@@ -76,7 +78,7 @@ pub(crate) fn run(name: &str, rounds: u32, quick: bool, sheaf: PathBuf) -> Resul
     let outcome = (comparison.run)(&Setup { sheaf, rounds, quick })?;
     conditions.insert("load_after".to_owned(), conditions::load_average().into());
     let mut versions = outcome.versions;
-    let version = version.trim_start_matches("sheaf ").to_owned();
+    let version = version.rsplit(' ').next().unwrap_or_default().to_owned();
     versions.insert("sheaf".to_owned(), version.into());
     conditions.insert("versions".to_owned(), Value::Object(versions));
     for (subject, note) in outcome.notes {

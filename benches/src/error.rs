@@ -14,6 +14,14 @@ pub(crate) enum Error {
     /// A Flight server refused or could not be reached.
     #[error("the Flight server answers: {0}")]
     Flight(#[from] sheaf_flight::Error),
+    /// A topic could not be filled or read.
+    #[cfg(feature = "kafka")]
+    #[error("Kafka answers: {0}")]
+    Kafka(#[from] rdkafka::error::KafkaError),
+    /// Messages could not be decoded.
+    #[cfg(feature = "kafka")]
+    #[error(transparent)]
+    Decode(#[from] sheaf_kafka::DecodeError),
     /// The worker pool could not be made.
     #[error(transparent)]
     Worker(#[from] sheaf_worker::Error),

@@ -6,6 +6,8 @@
 mod claims;
 mod flight;
 mod jobs;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod pick_up;
 mod rows;
 pub(crate) mod socket;
@@ -73,6 +75,10 @@ pub(crate) enum Load {
     Stock,
     /// Our side of the comparison on Valkey: registers, claims or settles there.
     Claims(claims::Claims),
+    /// Topics: to fill, to read and do nothing with, or to decode without Kafka.
+    #[cfg(feature = "kafka")]
+    #[command(subcommand)]
+    Kafka(kafka::Kafka),
     /// Serves and takes bytes over raw TCP: as many as each connection says.
     Socket,
 }
@@ -81,6 +87,10 @@ pub(crate) enum Load {
 pub(crate) fn run(load: Load) -> Result<()> {
     if matches!(load, Load::Socket) {
         return socket::serve();
+    }
+    #[cfg(feature = "kafka")]
+    if let Load::Kafka(load) = load {
+        return kafka::run(&load);
     }
     if let Load::Claims(load) = load {
         // One thread, as the peers have: a core is the server's.
@@ -101,6 +111,8 @@ pub(crate) fn run(load: Load) -> Result<()> {
             }
             Load::Flight(load) => flight::run(load).await,
             Load::Stock => stock::serve().await,
+            #[cfg(feature = "kafka")]
+            Load::Kafka(_) => Ok(()),
             Load::Claims(_) | Load::Socket => Ok(()),
         }
     })

@@ -15,6 +15,10 @@ const START: Duration = Duration::from_secs(60);
 /// How long one load may take.
 const LOAD: Duration = Duration::from_secs(280);
 
+/// The system counts CPU in hundredths of a second: less than one is not zero.
+const TICKS: f64 = 100.0;
+pub(crate) const HALF_TICK: f64 = 0.005;
+
 /// Lines of a server's output in an error.
 const TAIL: usize = 15;
 
@@ -138,7 +142,7 @@ pub(crate) fn finish(load: &mut Process, servers: &mut [&mut Process]) -> Result
 }
 
 /// A problem with the last output of the servers, and whether they still run.
-fn explain(problem: &str, servers: &mut [&mut Process]) -> Error {
+pub(crate) fn explain(problem: &str, servers: &mut [&mut Process]) -> Error {
     let mut message = problem.to_owned();
     for server in servers {
         let state = match server.try_exit() {
@@ -166,6 +170,20 @@ pub(crate) fn number(object: &Value, key: &str) -> Result<f64> {
         .get(key)
         .and_then(Value::as_f64)
         .ok_or_else(|| Error::Message(format!("a load printed no number {key}: {object}")))
+}
+
+/// CPU that processes used up to now, threads that ended included.
+pub(crate) fn cpu_seconds(pids: &[String]) -> Result<f64> {
+    let mut ticks = 0_u64;
+    for pid in pids {
+        let path = format!("/proc/{pid}/stat");
+        let text = fs::read_to_string(&path).map_err(Error::io(format!("read {path}")))?;
+        // The name of the program may have spaces; what follows it has none.
+        let fields = text.rsplit(')').next().unwrap_or_default().split_whitespace();
+        let used = fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok());
+        ticks += used.sum::<u64>();
+    }
+    Ok(ticks as f64 / TICKS)
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ const PACKAGE: &str = "sheaf-bench";
 /// Which benchmark, and how.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// A comparison (coordinator, flight, valkey), else a bench of criterion (engine,
+    /// A comparison (coordinator, flight, kafka, valkey), else a bench of criterion (engine,
     /// retry, store); without a name, all of criterion's.
     name: Option<String>,
     /// Print the results as one line of JSON at the end.
@@ -68,7 +68,7 @@ fn refuse_comparison_options(options: &Options) -> Result<()> {
 }
 
 fn compare(workspace: &Workspace, name: &str, options: &Options) -> Result<()> {
-    let programs = Programs::build(workspace)?;
+    let programs = Programs::build(workspace, name)?;
     let list = process::capture(Command::new(&programs.bench).arg("list"))?;
     let list: Value = serde_json::from_str(&list)
         .map_err(|source| Error::Json { what: "`sheaf-bench list`".into(), source })?;
@@ -85,7 +85,7 @@ fn compare(workspace: &Workspace, name: &str, options: &Options) -> Result<()> {
     let mut command = Command::new(&programs.bench);
     command
         .args(["compare", name, "--sheaf"])
-        .arg(&programs.sheaf)
+        .arg(&programs.server)
         .env("SHEAF_SERVICES_DIR", workspace.services())
         .env("TMPDIR", &temporary);
     if let Some(rounds) = options.rounds {
@@ -101,18 +101,25 @@ fn compare(workspace: &Workspace, name: &str, options: &Options) -> Result<()> {
 
 /// What is measured and what measures, as users build it.
 struct Programs {
-    sheaf: PathBuf,
+    server: PathBuf,
     bench: PathBuf,
 }
 
 impl Programs {
-    fn build(workspace: &Workspace) -> Result<Self> {
+    fn build(workspace: &Workspace, name: &str) -> Result<Self> {
         let mut command = workspace.cargo();
-        command.args(["build", "--release", "--locked", "--bins"]);
-        command.args(["-p", "sheaf-cli", "-p", PACKAGE]);
+        command.args(["build", "--release", "--locked", "--bins", "-p", PACKAGE]);
+        // Of librdkafka only those know who measure Kafka.
+        let server = if name == "kafka" {
+            command.args(["-p", "sheaf-gateway", "--features", "sheaf-bench/kafka"]);
+            "sheaf-gateway"
+        } else {
+            command.args(["-p", "sheaf-cli"]);
+            "sheaf"
+        };
         process::run(&mut command)?;
         let program = |name| workspace.target.join("release").join(name);
-        Ok(Programs { sheaf: program("sheaf"), bench: program(PACKAGE) })
+        Ok(Programs { server: program(server), bench: program(PACKAGE) })
     }
 }
 
@@ -154,7 +161,7 @@ mod tests {
         ]);
         let found = needs(&list, "coordinator").unwrap();
         assert_eq!(found, Needs { peers: vec!["taskiq".into()], services: vec!["valkey".into()] });
-        let error = needs(&list, "kafka").unwrap_err().to_string();
-        assert!(error.contains("`kafka`") && error.contains("coordinator, flight"), "{error}");
+        let error = needs(&list, "nonsense").unwrap_err().to_string();
+        assert!(error.contains("`nonsense`") && error.contains("coordinator, flight"), "{error}");
     }
 }

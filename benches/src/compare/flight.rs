@@ -8,7 +8,6 @@
 mod scan;
 mod variants;
 
-use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
 use std::time::Instant;
@@ -18,7 +17,9 @@ use serde_json::{Map, Value, json};
 use super::{Comparison, Outcome, Samples, Setup};
 use crate::error::{Error, Result};
 use crate::load::socket;
-use crate::process::{Server, load, number, pinned, python, python_version, temporary};
+use crate::process::{
+    HALF_TICK, Server, cpu_seconds, load, number, pinned, python, python_version, temporary,
+};
 use crate::report::{Better, Case};
 
 pub(super) const COMPARISON: Comparison =
@@ -26,10 +27,6 @@ pub(super) const COMPARISON: Comparison =
 
 /// Microseconds for one row, at the median.
 const ONE_ROW: f64 = 200.0;
-
-/// The system counts CPU in hundredths of a second: less than one is not zero.
-const TICKS: f64 = 100.0;
-const HALF_TICK: f64 = 0.005;
 
 /// Shapes of rows with streams at once.
 const CASES: [(&str, u64); 9] = [
@@ -246,20 +243,6 @@ fn sockets(setup: &Setup, raw: &Server, stock: &[u8], samples: &mut Samples) -> 
     }
     samples.add("memcpy", copied as f64 / 1e9 / start.elapsed().as_secs_f64());
     Ok(())
-}
-
-/// CPU that processes used up to now, threads that ended included.
-fn cpu_seconds(pids: &[String]) -> Result<f64> {
-    let mut ticks = 0_u64;
-    for pid in pids {
-        let path = format!("/proc/{pid}/stat");
-        let text = fs::read_to_string(&path).map_err(Error::io(format!("read {path}")))?;
-        // The name of the program may have spaces; what follows it has none.
-        let fields = text.rsplit(')').next().unwrap_or_default().split_whitespace();
-        let used = fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok());
-        ticks += used.sum::<u64>();
-    }
-    Ok(ticks as f64 / TICKS)
 }
 
 const RATE: (&str, Better) = ("GB/s", Better::Higher);

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
+#[cfg(feature = "kafka")]
+use sheaf_testkit::KafkaBroker;
 use sheaf_testkit::{Process, TempDir, services_dir};
 
 /// Only bounds how long a broken comparison hangs.
@@ -12,8 +14,12 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The server's binary stands beside ours once the workspace is built.
 fn sheaf() -> Option<PathBuf> {
-    let path = PathBuf::from(env!("CARGO_BIN_EXE_sheaf-bench")).with_file_name("sheaf");
-    present("a server", path, "cargo build --bin sheaf")
+    server("sheaf")
+}
+
+fn server(name: &str) -> Option<PathBuf> {
+    let path = PathBuf::from(env!("CARGO_BIN_EXE_sheaf-bench")).with_file_name(name);
+    present("a server", path, &format!("cargo build --bin {name}"))
 }
 
 /// Peers come from the network: `cargo xtask bench` installs them.
@@ -64,7 +70,7 @@ fn check(report: &Value, name: &str, cases: &[&str]) {
         }
         let median = |side: &str| figures[side]["median"].as_f64().unwrap();
         let (ours, peer, ratio) = (median("ours"), median("peer"), figures["ratio"].as_f64());
-        let lower = ["ms", "s", "us", "us/job", "reads/job", "CPU-s/GB", "bytes"]
+        let lower = ["ms", "s", "us", "us/job", "reads/job", "CPU-s/GB", "CPU-us/message", "bytes"]
             .contains(&figures["unit"].as_str().unwrap());
         let expected = if lower { peer / ours } else { ours / peer };
         assert!((ratio.unwrap() / expected - 1.0).abs() < 1e-3, "{case}: {figures}");
@@ -102,6 +108,27 @@ fn flight_is_compared() {
         "doput_pyarrow_tls_vs_no_tls",
     ];
     check(&quick("flight", &sheaf), "flight", &cases);
+}
+
+#[cfg(feature = "kafka")]
+#[test]
+fn kafka_is_compared() {
+    let (Some(gateway), Some(_)) = (server("sheaf-gateway"), peer("confluent")) else { return };
+    let Some(_broker) = KafkaBroker::start_own().unwrap() else { return };
+    let cases = [
+        "json_vs_raw_consumer",
+        "json_all_cores_vs_raw_consumer",
+        "json_1k_vs_raw_consumer",
+        "json_vs_python",
+        "json_1k_vs_python",
+        "avro_vs_raw_consumer",
+        "avro_1k_cpu_vs_raw_consumer",
+        "protobuf_vs_raw_consumer",
+        "protobuf_1k_vs_raw_consumer",
+        "json_decode_vs_python",
+        "avro_decode_vs_fastavro",
+    ];
+    check(&quick("kafka", &gateway), "kafka", &cases);
 }
 
 #[test]

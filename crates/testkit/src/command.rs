@@ -74,6 +74,26 @@ impl ProcessCommand {
         self
     }
 
+    /// Lets it run on these cores only, such as `1` or `0,2-3`, by the program
+    /// `taskset` of util-linux.
+    #[must_use]
+    pub fn on_cores(mut self, cores: &str) -> Self {
+        let mut command = Command::new("taskset");
+        command.args(["--cpu-list", cores]).arg(self.command.get_program());
+        command.args(self.command.get_args());
+        for (name, value) in self.command.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        if let Some(folder) = self.command.get_current_dir() {
+            command.current_dir(folder);
+        }
+        self.command = command;
+        self
+    }
+
     /// Starts it, with nothing to read on its standard input.
     ///
     /// # Errors
