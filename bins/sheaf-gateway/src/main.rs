@@ -37,9 +37,19 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Serve(args) => {
             sheaf_telemetry::init_logs(&args.logs())
                 .map_err(|error| Failure::from_error(&error))?;
+            refuse_huge_pages();
             on_runtime(serve::serve(*args, clock, Console::stdio()))
         }
         Command::Client(args) => on_runtime(client::run(*args, clock, Console::stdio())),
+    }
+}
+
+/// Rows come and go in pieces of some 100 KB. A huge page is cleared as a whole
+/// for the first of them in it: that took a third of all time here.
+fn refuse_huge_pages() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
+        tracing::debug!(%error, "huge pages cannot be refused");
     }
 }
 

@@ -14,6 +14,7 @@ mod buffers;
 mod context;
 mod options;
 mod pausing;
+mod pool;
 mod progress;
 
 use std::collections::HashMap;
@@ -35,9 +36,9 @@ use self::buffers::Buffers;
 use self::context::GroupContext;
 pub(crate) use self::context::Places;
 use self::pausing::Pausing;
+use self::pool::Pooled;
 use self::progress::Progress;
 use crate::error::Error;
-use crate::messages::Messages;
 use crate::metrics::Metrics;
 use crate::stream::TopicStream;
 use crate::tracker::{SpanId, TopicPartition, Tracker};
@@ -49,6 +50,12 @@ const POLL: Duration = Duration::from_millis(20);
 const POLL_WAITING: Duration = Duration::from_millis(2);
 /// Events that are looked at for why Kafka does not answer.
 const EVENTS: usize = 32;
+/// How long nothing is read where so much waits to be converted that it is enough.
+/// Only then its topic is paused: a pause throws away what was fetched ahead, and
+/// Kafka gives nothing for a while after it.
+const HOLD: Duration = Duration::from_millis(250);
+/// How often it is looked meanwhile whether less waits.
+const HOLD_LOOK: Duration = Duration::from_millis(1);
 /// Messages between two looks at the clock.
 const LOOK: u32 = 256;
 /// How often offsets are committed.
@@ -64,7 +71,7 @@ pub(crate) struct Chunk {
     /// To be reported when they are as durable as asked.
     pub(crate) span: SpanId,
     /// The messages.
-    pub(crate) messages: Messages,
+    pub(crate) messages: Pooled,
     /// The offset behind the last one.
     pub(crate) end: i64,
 }
@@ -129,6 +136,7 @@ impl Consumer {
             stop: Arc::clone(&stop),
             drain: options.drain,
             behind_since: None,
+            held_since: None,
             looked_at: Duration::ZERO,
             epoch: 0,
         };
@@ -185,6 +193,9 @@ fn client(options: &ConsumerOptions) -> ClientConfig {
         // In memory besides what the streams have.
         .set("queued.max.messages.kbytes", "16384")
         .set("fetch.message.max.bytes", "4194304")
+        // It asks for no more for a second where it has enough: too long for
+        // messages that are converted meanwhile.
+        .set("fetch.queue.backoff.ms", "50")
         // Kafka's own, which a regular expression could mean.
         .set("topic.blacklist", "^__,.*[.]dead-letters$");
     for (name, value) in &options.librdkafka {
@@ -263,6 +274,8 @@ struct Loop {
     drain: Duration,
     /// Since when offsets wait for Kafka to take them.
     behind_since: Option<Duration>,
+    /// Since when nothing is read, for enough waits to be converted.
+    held_since: Option<Duration>,
     /// When it was looked last at what is to be done once in a while.
     looked_at: Duration,
     /// Of the assignment that the buffers are of.
@@ -295,6 +308,10 @@ impl Loop {
 
     /// Takes messages until there is none, or it is time to look at the clock.
     fn read(&mut self) {
+        if self.held_since.is_some() {
+            std::thread::sleep(HOLD_LOOK);
+            return;
+        }
         let consumer = Arc::clone(&self.consumer);
         let is_held = self.pausing.is_waiting() || self.pausing.has_paused();
         let mut wait = if is_held { POLL_WAITING } else { POLL };
@@ -341,7 +358,7 @@ impl Loop {
     }
 
     /// Gives full buffers to those who convert them; where these have enough to
-    /// do, the topic is paused.
+    /// do, nothing is read, and where that lasts, the topic is paused.
     fn hand_on(&mut self) {
         for read in self.buffers.take_full() {
             let topic = &read.partition.topic;
@@ -362,8 +379,14 @@ impl Loop {
             Ok(())
         });
         if stuck.iter().all(|topic| self.pausing.is_paused(topic)) {
+            self.held_since = None;
             return;
         }
+        let now = self.clock.elapsed();
+        if now.saturating_sub(*self.held_since.get_or_insert(now)) < HOLD {
+            return;
+        }
+        self.held_since = None;
         let assigned = self.tracker.assigned();
         for topic in stuck {
             self.pausing.pause(&self.consumer, &topic, &assigned);

@@ -89,6 +89,13 @@ impl Messages {
             + self.headers.len() * size_of::<Header>()
     }
 
+    /// The bytes that it has room for.
+    pub(crate) fn room_bytes(&self) -> usize {
+        self.bytes.capacity()
+            + self.entries.capacity() * size_of::<Entry>()
+            + self.headers.capacity() * size_of::<Header>()
+    }
+
     /// The bytes of keys, values and headers alone.
     pub(crate) fn content_bytes(&self) -> usize {
         self.bytes.len()

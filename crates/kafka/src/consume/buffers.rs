@@ -7,6 +7,7 @@ use std::time::Duration;
 use sheaf_retry::SharedClock;
 
 use super::options::ConsumerOptions;
+use super::pool::{Pool, Pooled};
 use crate::messages::Messages;
 use crate::tracker::TopicPartition;
 
@@ -15,7 +16,11 @@ pub(super) struct Buffers {
     batch_size: usize,
     batch_bytes: usize,
     linger: Duration,
-    topics: HashMap<Arc<str>, HashMap<i32, Buffer>>,
+    buffers: HashMap<TopicPartition, Buffer>,
+    /// That of the last message, which is not above: many come of one partition
+    /// before one of another.
+    current: Option<(TopicPartition, Buffer)>,
+    pool: Arc<Pool>,
     full: Vec<Read>,
 }
 
@@ -23,16 +28,22 @@ pub(super) struct Buffers {
 #[derive(Debug)]
 pub(super) struct Read {
     pub(super) partition: TopicPartition,
-    pub(super) messages: Messages,
+    pub(super) messages: Pooled,
     /// The offset behind the last one.
     pub(super) end: i64,
 }
 
 struct Buffer {
-    messages: Messages,
+    messages: Pooled,
     /// The offset behind the last message.
     end: i64,
     since: Duration,
+}
+
+impl From<(TopicPartition, Buffer)> for Read {
+    fn from((partition, buffer): (TopicPartition, Buffer)) -> Self {
+        Read { partition, messages: buffer.messages, end: buffer.end }
+    }
 }
 
 impl Buffers {
@@ -41,7 +52,9 @@ impl Buffers {
             batch_size: options.batch_size.max(1),
             batch_bytes: options.batch_bytes,
             linger: options.linger,
-            topics: HashMap::new(),
+            buffers: HashMap::new(),
+            current: None,
+            pool: Arc::default(),
             full: Vec::new(),
         }
     }
@@ -53,33 +66,38 @@ impl Buffers {
         clock: &SharedClock,
         write: impl FnOnce(&mut Messages),
     ) {
-        if !self.topics.contains_key(topic) {
-            self.topics.insert(Arc::from(topic), HashMap::new());
-        }
-        let Some(partitions) = self.topics.get_mut(topic) else { return };
-        let buffer = partitions.entry(partition).or_insert_with(|| Buffer {
-            messages: Messages::default(),
-            end: offset,
-            since: clock.elapsed(),
-        });
+        let is_current = |(one, _): &(TopicPartition, Buffer)| {
+            one.partition == partition && *one.topic == *topic
+        };
+        let (one, mut buffer) = match self.current.take() {
+            Some(current) if is_current(&current) => current,
+            other => self.switch(other, (topic, partition), || clock.elapsed()),
+        };
         write(&mut buffer.messages);
         buffer.end = offset + 1;
         let is_full = buffer.messages.len() >= self.batch_size
             || buffer.messages.size_bytes() >= self.batch_bytes;
         if is_full {
-            let topic = self.topics.get_key_value(topic).map(|(topic, _)| Arc::clone(topic));
-            if let Some(topic) = topic {
-                self.seal(&TopicPartition { topic, partition });
-            }
+            self.full.push(Read::from((one, buffer)));
+        } else {
+            self.current = Some((one, buffer));
         }
     }
 
-    fn seal(&mut self, partition: &TopicPartition) {
-        let buffers = self.topics.get_mut(&partition.topic);
-        if let Some(buffer) = buffers.and_then(|buffers| buffers.remove(&partition.partition)) {
-            let Buffer { messages, end, .. } = buffer;
-            self.full.push(Read { partition: partition.clone(), messages, end });
+    /// The buffer of a partition in place of another one, which is put away.
+    fn switch(
+        &mut self,
+        other: Option<(TopicPartition, Buffer)>,
+        (topic, partition): (&str, i32),
+        now: impl FnOnce() -> Duration,
+    ) -> (TopicPartition, Buffer) {
+        if let Some((one, buffer)) = other {
+            self.buffers.insert(one, buffer);
         }
+        let one = TopicPartition { topic: Arc::from(topic), partition };
+        let buffer = self.buffers.remove(&one);
+        let new = || Buffer { messages: self.pool.take(), end: 0, since: now() };
+        (one, buffer.unwrap_or_else(new))
     }
 
     /// Waits no longer for those that have waited long enough.
@@ -94,15 +112,10 @@ impl Buffers {
     }
 
     fn seal_all_that(&mut self, is_due: impl Fn(&Buffer) -> bool) {
-        let mut due = Vec::new();
-        for (topic, buffers) in &self.topics {
-            let of_topic = buffers.iter().filter(|(_, buffer)| is_due(buffer));
-            due.extend(of_topic.map(|(partition, _)| TopicPartition {
-                topic: Arc::clone(topic),
-                partition: *partition,
-            }));
-        }
-        due.iter().for_each(|partition| self.seal(partition));
+        let due = self.buffers.extract_if(|_, buffer| is_due(buffer));
+        self.full.extend(due.map(Read::from));
+        let current = self.current.take_if(|(_, buffer)| is_due(buffer));
+        self.full.extend(current.map(Read::from));
     }
 
     /// Whether something can be handed on.
@@ -112,8 +125,8 @@ impl Buffers {
 
     /// Whether messages of this partition are here.
     pub(super) fn has(&self, one: &TopicPartition) -> bool {
-        let buffers = self.topics.get(&one.topic);
-        buffers.is_some_and(|buffers| buffers.contains_key(&one.partition))
+        self.buffers.contains_key(one)
+            || self.current.as_ref().is_some_and(|(current, _)| current == one)
     }
 
     /// What can be handed on.

@@ -1,5 +1,6 @@
 //! One JSON object per message.
 
+mod direct;
 mod number;
 mod shape;
 mod strict;
@@ -13,6 +14,7 @@ use arrow_json::ReaderBuilder;
 use arrow_json::reader::Decoder;
 use arrow_schema::{Fields, Schema};
 
+use self::direct::Direct;
 use self::strict::Strict;
 use super::sieve::{Fault, sieve};
 use super::{Group, Rejected, Value};
@@ -26,6 +28,7 @@ const MIN_ROWS: usize = 1_024;
 #[derive(Debug, Default)]
 pub(super) struct Json {
     ready: Option<Ready>,
+    direct: Option<Direct>,
 }
 
 #[derive(Debug)]
@@ -49,17 +52,28 @@ impl Json {
             let sieved = sieve(values, rejected, |v| self.attempt(v, &fields, Strict::Given))?;
             return Ok(sieved.map(Group::from));
         }
-        if !fields.is_empty()
-            && let Ok(batch) = self.attempt(values, &fields, Strict::Inferred)
-        {
-            let rows = values.iter().map(|value| value.index).collect();
-            return Ok(Some(Group { batch, rows }));
+        if !fields.is_empty() {
+            let direct = self.direct(&fields).read(values);
+            let all =
+                direct.ok_or(()).or_else(|()| self.attempt(values, &fields, Strict::Inferred));
+            if let Ok(batch) = all {
+                let rows = values.iter().map(|value| value.index).collect();
+                return Ok(Some(Group { batch, rows }));
+            }
         }
         let (good, fields) = survey::survey(values, schema, sample, rejected)
             .map_err(|e| Error::Inconsistent { count: values.len(), problem: e.to_string() })?;
         let sieved = sieve(&good, rejected, |v| self.attempt(v, &fields, Strict::Inferred))?;
         schema.adopt(fields);
         Ok(sieved.map(Group::from))
+    }
+
+    fn direct(&mut self, fields: &Fields) -> &mut Direct {
+        match &mut self.direct {
+            Some(direct) if direct.is_for(fields) => {}
+            other => *other = Some(Direct::new(fields)),
+        }
+        self.direct.get_or_insert_with(|| Direct::new(fields))
     }
 
     fn attempt(

@@ -60,7 +60,7 @@ impl Topic {
         let mut messages = Messages::default();
         messages.push(0, None, None, Some(self.value), []);
         let span = self.tracker.begin(&orders(), 1).unwrap();
-        let chunk = Chunk { span, messages, end: 1 };
+        let chunk = Chunk { span, messages: messages.into(), end: 1 };
         let decoder = self.decoder.take().unwrap();
         let (decoder, _, batch) = self.schemas.decode(decoder, chunk, &self.tracker).await?;
         self.decoder = Some(decoder);
