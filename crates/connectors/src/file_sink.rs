@@ -6,7 +6,7 @@ mod footer;
 mod layout;
 mod options;
 mod publish;
-mod supports;
+pub(crate) mod supports;
 mod write;
 
 use std::collections::HashMap;
@@ -24,10 +24,12 @@ use crate::blocking::blocking;
 use crate::error::Error;
 use crate::format::FileFormat;
 use crate::sink::{CommitKey, Committed, PreparedWrite, Sink};
-use dir_sync::DirSync;
+pub(crate) use dir_sync::DirSync;
+pub(crate) use encoder::parquet_writer;
 pub(crate) use footer::{Footer, RUNS_KEY};
 use layout::Layout;
 pub use options::SinkOptions;
+pub(crate) use publish::create_name;
 pub(crate) use supports::has_runs;
 use write::FileWrite;
 
@@ -202,7 +204,7 @@ impl Shared {
 }
 
 /// Locks a file whose writer is dead; nothing where it lives or the file is gone.
-fn lock_dead(path: &Path) -> io::Result<Option<File>> {
+pub(crate) fn lock_dead(path: &Path) -> io::Result<Option<File>> {
     let file = match OpenOptions::new().write(true).open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -230,7 +232,7 @@ fn names(dir: &Path) -> Result<Vec<String>, Error> {
 }
 
 /// Makes a directory and its name durable, with all that are missing above it.
-fn create_dir(dir: &Path) -> io::Result<()> {
+pub(crate) fn create_dir(dir: &Path) -> io::Result<()> {
     if dir.is_dir() {
         return Ok(());
     }

@@ -5,7 +5,8 @@
 //! other outside of this process. Files are here ([`FileSource`],
 //! [`FileSink`]: Parquet, Arrow IPC, CSV, JSON); other systems implement the
 //! same traits and run the same `conformance` suite (a feature). Tables of an
-//! [`AdbcDatabase`] take rows and the offsets up to which they reach at once.
+//! [`AdbcDatabase`] take rows and the offsets up to which they reach at once, and so
+//! do the files of [`TopicFiles`], in a directory or (feature `s3`) a bucket.
 //!
 //! ```
 //! use futures::StreamExt as _;
@@ -68,6 +69,7 @@ mod format;
 mod sink;
 mod source;
 mod spec;
+mod topic_files;
 
 pub use adbc::{
     AdbcDatabase, AdbcSpec, AdbcTables, Appended, DriverPaths, Position, TableNames, TableRows,
@@ -81,3 +83,4 @@ pub use format::{Compression, FileFormat};
 pub use sink::{CommitKey, Committed, PreparedWrite, Sink};
 pub use source::{BatchStream, Source};
 pub use spec::SinkSpec;
+pub use topic_files::{FilesSpec, Span, TopicFiles};

@@ -26,8 +26,8 @@
 //! it is until the test has done what it wants to do just then. Of a Valkey's
 //! replies, [`FaultProxy::lose_replies`] loses those of the requests named.
 //!
-//! Servers that the machine may lack ([`Valkey`], [`KafkaBroker`], [`python`],
-//! [`libduckdb`]; a [`SchemaRegistry`] is part of this crate) are provisioned
+//! Servers that the machine may lack ([`Valkey`], [`KafkaBroker`], [`S3Server`],
+//! [`python`], [`libduckdb`]; a [`SchemaRegistry`] is part of this crate) are provisioned
 //! by `cargo xtask services`. Where one is missing, its finder prints a `SKIP`
 //! line that the test harness does not swallow and gives `None`; with
 //! `SHEAF_REQUIRE_SERVERS=1` it panics instead. Redis ([`Flavour::Redis`]) is
@@ -42,6 +42,7 @@ mod port;
 mod process;
 mod proxy;
 mod ready;
+mod s3;
 mod schema_registry;
 mod services;
 mod valkey;
@@ -56,6 +57,7 @@ pub use proxy::{
     Call, CallFault, CallProxy, Fault, FaultProxy, Loss, ReplyFault, ReplyLoss, RequestHold,
 };
 pub use ready::Ready;
+pub use s3::S3Server;
 pub use schema_registry::{Reference, RegisteredSchema, RegistryFault, SchemaKind, SchemaRegistry};
 pub use services::{
     PYTHON, REDIS_SERVER, REQUIRE_SERVERS, SERVICES_DIR, SOAK, TEST_KAFKA, TEST_POSTGRES, faketime,

@@ -110,6 +110,15 @@ pub fn postgres() -> Option<(PathBuf, String)> {
     Some((driver, uri.to_string_lossy().into_owned()))
 }
 
+/// A Python, and the folder of packages with a server that speaks S3, by the same
+/// rule.
+pub(crate) fn s3_packages() -> Option<(PathBuf, PathBuf)> {
+    let packages = services_dir().join("s3");
+    let there = packages.join("moto/server.py").is_file();
+    let packages = found("S3 server", packages, there)?;
+    Some((services_dir().join("python/bin/python"), packages))
+}
+
 /// The Kafka-compatible broker's binary, by the same rule.
 pub(crate) fn kafka_binary() -> Option<PathBuf> {
     let path = services_dir().join("kafka/tansu");

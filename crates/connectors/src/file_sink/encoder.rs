@@ -145,19 +145,7 @@ fn open_kind(
 ) -> Result<Kind, Refused> {
     let buffered = |out| BufWriter::with_capacity(BUFFER, out);
     Ok(match format {
-        FileFormat::Parquet => {
-            let properties = WriterProperties::builder()
-                .set_compression(options.parquet_compression)
-                .set_max_row_group_row_count(Some(options.max_row_group_rows))
-                .set_created_by(concat!("sheaf ", env!("CARGO_PKG_VERSION")).to_owned())
-                .build();
-            let mut writer = ArrowWriter::try_new(out, Arc::clone(schema), Some(properties))?;
-            if schema.fields().iter().any(|field| has_runs(field.data_type())) {
-                let text = encode_arrow_schema(schema);
-                writer.append_key_value_metadata(KeyValue::new(RUNS_KEY.to_owned(), text));
-            }
-            Kind::Parquet(Box::new(writer))
-        }
+        FileFormat::Parquet => Kind::Parquet(Box::new(parquet_writer(out, schema, options)?)),
         FileFormat::Ipc => {
             let writer = Box::new(FileWriter::try_new(buffered(out), schema)?);
             let dictionaries = schema.fields().iter().any(|f| has_dictionary(f.data_type()));
@@ -172,6 +160,25 @@ fn open_kind(
         }
         FileFormat::Json => Kind::Json(LineDelimitedWriter::new(buffered(out))),
     })
+}
+
+/// What writes Parquet as all sinks do.
+pub(crate) fn parquet_writer<W: Write + Send>(
+    out: W,
+    schema: &SchemaRef,
+    options: &SinkOptions,
+) -> Result<ArrowWriter<W>, ParquetError> {
+    let properties = WriterProperties::builder()
+        .set_compression(options.parquet_compression)
+        .set_max_row_group_row_count(Some(options.max_row_group_rows))
+        .set_created_by(concat!("sheaf ", env!("CARGO_PKG_VERSION")).to_owned())
+        .build();
+    let mut writer = ArrowWriter::try_new(out, Arc::clone(schema), Some(properties))?;
+    if schema.fields().iter().any(|field| has_runs(field.data_type())) {
+        let text = encode_arrow_schema(schema);
+        writer.append_key_value_metadata(KeyValue::new(RUNS_KEY.to_owned(), text));
+    }
+    Ok(writer)
 }
 
 fn write_parquet(

@@ -121,7 +121,7 @@ impl Shared {
 /// A hard link, which is atomic and leaves the old name: a crash between the
 /// two names loses neither. Where a file system has no hard links, a rename
 /// that refuses to replace.
-fn create_name(from: &Path, to: &Path) -> Result<bool, Error> {
+pub(crate) fn create_name(from: &Path, to: &Path) -> Result<bool, Error> {
     let linked = match fs::hard_link(from, to) {
         Err(e) if no_links(&e) => rename_new(from, to),
         other => other,

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use sheaf_connectors::Sink as _;
 use sheaf_connectors::conformance::{rows, schema};
-use sheaf_retry::{Code, Disposition, Retryable as _};
+use sheaf_connectors::{FilesSpec, Sink as _, Span, TopicFiles};
+use sheaf_retry::{Code, Disposition, Retryable as _, SystemClock};
 
 use crate::adbc::{at, duckdb, number, numbers, rows as table_rows, sqlite};
 use crate::common::{self, FORMATS, key, leftovers, options_for};
@@ -95,4 +95,36 @@ async fn a_database_on_a_full_disk_keeps_what_it_has_and_goes_on_later() {
         drop((tables, database));
         drop(disk);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_on_a_full_disk_goes_on_when_there_is_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(_disk) = SmallDisk::mount(dir.path(), 1) else {
+        println!("SKIP: no file system can be mounted here");
+        return;
+    };
+    let spec: FilesSpec = format!("parquet:{}", dir.path().display()).parse().unwrap();
+    let files = TopicFiles::open(&spec, "group", SystemClock::shared()).await.unwrap();
+    let span = |first, end, count, beside| Span {
+        topic: "orders".to_owned(),
+        partition: 0,
+        first,
+        end,
+        rows: vec![rows(count)],
+        beside: Some(("orders.dead-letters".to_owned(), vec![rows(beside)])),
+    };
+    files.append(vec![span(0, 5, 4, 1)]).await.unwrap();
+    // The rows do not fit; then what is beside them does not.
+    for (count, beside) in [(1_000_000, 1), (1, 1_000_000)] {
+        let full = files.append(vec![span(5, 9, count, beside)]).await.unwrap_err();
+        assert_eq!(full.code(), Code::DiskFull, "{full:?}");
+    }
+    assert_eq!(std::fs::read_dir(dir.path().join("_sheaf/tmp")).unwrap().count(), 0);
+    assert_eq!(files.append(vec![span(5, 8, 2, 1)]).await.unwrap(), 3);
+    let again = TopicFiles::open(&spec, "group", SystemClock::shared()).await.unwrap();
+    let claimed = again.claim(&[("orders".to_owned(), 0)]).await.unwrap();
+    assert_eq!(claimed[0].next_offset, 8);
+    let pending = dir.path().join("_sheaf/pending/orders/partition-0");
+    assert_eq!(std::fs::read_dir(pending).unwrap().count(), 0);
 }

@@ -12,5 +12,6 @@ mod exec;
 mod recovery;
 mod sources;
 mod speed;
+mod topic_files;
 mod types;
 mod worker;
