@@ -16,6 +16,9 @@ const SERVE_EXAMPLES: &str = "Examples:
   sheaf-gateway serve --topics '^orders[.]' --group reports --start 2026-11-29T00:00:00Z --format json
   sheaf-gateway serve --topics logs --full drop-oldest --metrics --metrics-addr :9090 --metrics-namespace roar
   SHEAF_SCHEMA_REGISTRY_AUTH=me:secret sheaf-gateway serve --topics orders --schema-registry https://registry:8081
+  sheaf-gateway serve --topics logs --persist-to parquet:/data/topics --persist-every 30s
+  AWS_ACCESS_KEY_ID=me AWS_SECRET_ACCESS_KEY=secret sheaf-gateway serve --topics logs \\
+      --persist-to 's3://lake/topics?endpoint=http://minio:9000'
   sheaf-gateway serve --topics logs --kafka-option sasl.mechanism=PLAIN --kafka-option security.protocol=SASL_PLAINTEXT \\
       --kafka-option sasl.username=me --kafka-option sasl.password=secret
 

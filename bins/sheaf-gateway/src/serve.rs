@@ -2,6 +2,7 @@
 
 mod args;
 mod ends;
+mod persist;
 mod ports;
 mod progress;
 mod register;
@@ -12,6 +13,7 @@ mod security;
 mod settings;
 mod signals;
 mod start;
+mod target;
 mod words;
 
 use std::sync::PoisonError;

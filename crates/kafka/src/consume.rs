@@ -453,6 +453,8 @@ impl Loop {
     /// Has what was read converted, commits that, and leaves.
     fn finish(mut self) {
         let until = self.clock.elapsed() + self.drain;
+        let tracker = Arc::clone(&self.tracker);
+        let _hurry = tracker.hurry();
         self.buffers.seal_all();
         self.hand_on();
         while self.tracker.open_in_all() > 0 && self.clock.elapsed() < until {

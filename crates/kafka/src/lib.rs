@@ -38,11 +38,11 @@
 //! # What holds
 //!
 //! - No offset is committed before all messages up to it are rows of their
-//!   stream or dead letters in theirs, and in the database where there is one;
+//!   stream or dead letters in theirs, and in the sink where there is one;
 //!   none of a partition after that was taken away.
 //! - A message that cannot be decoded is a dead letter with its bytes, and the
 //!   others of its chunk are rows.
-//! - With a database every message is there once, whenever the process is
+//! - In a database or in files every message is there once, whenever the process is
 //!   killed. In memory alone it is at least once: what nobody has read when the
 //!   process dies is gone.
 //! - Memory is bounded: streams by their limit, chunks under way by their number
@@ -85,7 +85,7 @@ pub use registry::{Error as RegistryError, Registry, RegistryOptions};
 pub use schema::conform;
 pub use schema_file::SchemaFile;
 pub use serve::{TopicActions, TopicHandler};
-pub use sink::{BatchSink, BatchSinkOptions, Portion, TableSink, TopicRows, TopicSink};
+pub use sink::{BatchSink, BatchSinkOptions, FileSink, Portion, TableSink, TopicRows, TopicSink};
 pub use stream::{
     Part, PartitionState, Reader, Refused, Selection, Start, StreamOptions, TopicStream, WhenFull,
 };

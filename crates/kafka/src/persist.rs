@@ -124,6 +124,8 @@ impl Writer {
         let (mut rows, mut bytes) = first.rows.size();
         let mut batch = vec![first];
         let mut late = std::pin::pin!(self.clock.sleep(portion.linger));
+        // Partitions go, or all ends: that waits for these rows.
+        let mut hurried = std::pin::pin!(self.tracker.hurried());
         while rows < portion.rows && bytes < portion.bytes {
             tokio::select! {
                 biased;
@@ -134,6 +136,7 @@ impl Writer {
                     batch.push(next);
                 }
                 () = &mut late => break,
+                () = &mut hurried => break,
             }
         }
         batch

@@ -1,6 +1,8 @@
 //! Where the rows of topics go beyond their streams, with their offsets.
 
 mod batches;
+mod files;
+mod storable;
 mod tables;
 
 use std::collections::BTreeMap;
@@ -16,6 +18,7 @@ use crate::stream::rows_from_offset;
 use crate::tracker::TopicPartition;
 
 pub use batches::{BatchSink, BatchSinkOptions};
+pub use files::FileSink;
 pub use tables::TableSink;
 
 /// What came of consecutive messages of one partition.

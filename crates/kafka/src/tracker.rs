@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use crate::ledger::Ledger;
 
 /// One partition of one topic.
@@ -43,6 +45,17 @@ impl SpanId {
 pub struct Tracker {
     state: Mutex<State>,
     changed: Condvar,
+    /// How many wait for spans to be done.
+    waiting: watch::Sender<usize>,
+}
+
+/// Somebody waits for spans to be done, as long as this is there.
+pub(crate) struct Hurry<'a>(&'a Tracker);
+
+impl Drop for Hurry<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.send_modify(|waiting| *waiting = waiting.saturating_sub(1));
+    }
 }
 
 #[derive(Debug, Default)]
@@ -134,9 +147,22 @@ impl Tracker {
         }
     }
 
+    /// Has whoever waits for more to come with a span not do so.
+    pub(crate) fn hurry(&self) -> Hurry<'_> {
+        self.waiting.send_modify(|waiting| *waiting = waiting.saturating_add(1));
+        Hurry(self)
+    }
+
+    /// Waits until somebody is in a hurry.
+    pub(crate) async fn hurried(&self) {
+        // The sender is in here, so that it cannot be gone.
+        drop(self.waiting.subscribe().wait_for(|waiting| *waiting > 0).await);
+    }
+
     /// Waits so long at most until all spans of these partitions are done; whether
     /// they are.
     pub fn wait_blocking(&self, partitions: &[TopicPartition], limit: Duration) -> bool {
+        let _hurry = self.hurry();
         let open = |state: &mut State| {
             let of = |one: &TopicPartition| state.assigned.get(one).map(|one| one.ledger.open());
             partitions.iter().any(|partition| of(partition).is_some_and(|open| open > 0))

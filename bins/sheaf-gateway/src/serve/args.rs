@@ -27,18 +27,8 @@ pub(crate) struct ServeArgs {
     /// Address that ports are bound to
     #[arg(long, value_name = "HOST", default_value = "127.0.0.1")]
     pub(super) bind: String,
-    /// Write rows to DuckDB too, to the file of --db-path
-    #[arg(long)]
-    pub(super) persist: bool,
-    /// File of DuckDB, with a table for each topic
-    #[arg(long, value_name = "FILE", default_value = "roar.duckdb", requires = "persist")]
-    pub(super) db_path: std::path::PathBuf,
-    /// Database to write rows to: duckdb:PATH or adbc:DRIVER:URI
-    #[arg(long, value_name = "TARGET", conflicts_with = "persist")]
-    pub(super) persist_to: Option<sheaf_connectors::AdbcSpec>,
-    /// Path of libduckdb.so, where it is not in a usual place
-    #[arg(long, value_name = "FILE", env = "SHEAF_LIBDUCKDB")]
-    pub(super) libduckdb: Option<std::path::PathBuf>,
+    #[command(flatten)]
+    pub(super) persist: super::target::PersistArgs,
     #[command(flatten)]
     pub(super) register: super::register::RegisterArgs,
     /// Serve Prometheus metrics and health

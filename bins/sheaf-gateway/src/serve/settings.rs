@@ -1,6 +1,5 @@
 //! From flags to what the gateway is started with.
 
-use sheaf_connectors::{AdbcSpec, DriverPaths};
 use sheaf_kafka::{
     ConsumerOptions, DecoderOptions, From, GatewayOptions, RegistryOptions, StreamOptions,
 };
@@ -8,6 +7,7 @@ use sheaf_retry::Code;
 use sheaf_terminal::Failure;
 
 use super::args::ServeArgs;
+use super::persist::Persist;
 use super::register::RegisterArgs;
 use super::schemas;
 use super::security::ServerSecurityArgs;
@@ -22,9 +22,8 @@ pub(super) struct Settings {
     pub(super) metrics_namespace: String,
     pub(super) memory: u64,
     pub(super) security: ServerSecurityArgs,
-    pub(super) persist: Option<AdbcSpec>,
+    pub(super) persist: Option<Persist>,
     pub(super) register: RegisterArgs,
-    pub(super) drivers: DriverPaths,
     pub(super) registry: Option<RegistryOptions>,
 }
 
@@ -49,6 +48,7 @@ impl ServeArgs {
             problems.push(problem);
             From::default()
         });
+        let persist = self.persist.resolve(self.buffer_limit.0, &mut problems);
         let registry = self.registry.resolve(&mut problems);
         let mut decoder = DecoderOptions { format: self.format, ..DecoderOptions::default() };
         let decoders = schemas::resolve(&self.schema, (&topics, &mut decoder), &mut problems);
@@ -70,9 +70,6 @@ impl ServeArgs {
         let most = usize::try_from(limit / 8).unwrap_or(usize::MAX);
         consumer.batch_bytes = consumer.batch_bytes.min(most);
         let stream = StreamOptions { limit_bytes: limit, ttl: self.ttl.0, when_full: self.full };
-        let persist = self.persist.then(|| AdbcSpec::duckdb(self.db_path));
-        let persist = self.persist_to.or(persist);
-        let drivers = DriverPaths { flag: self.libduckdb, ..DriverPaths::default() };
         Ok(Settings {
             gateway: GatewayOptions {
                 consumer,
@@ -90,7 +87,6 @@ impl ServeArgs {
             security: self.security,
             persist,
             register: self.register,
-            drivers,
             registry,
         })
     }

@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use sheaf_connectors::AdbcDatabase;
 use sheaf_flight::Budget;
-use sheaf_kafka::{Gateway, Metrics, Registry, TableSink};
+use sheaf_kafka::{Gateway, Metrics, Registry};
 use sheaf_retry::{Code, SharedClock};
 use sheaf_terminal::Failure;
 
@@ -16,7 +15,7 @@ fn lacks_ssl(error: &dyn std::error::Error) -> bool {
     cfg!(not(feature = "ssl")) && cause.is_some_and(|cause| cause.contains("openssl"))
 }
 
-/// Reads Kafka once it, and the database, have answered.
+/// Reads Kafka once it, and what rows are written to, have answered.
 pub(super) async fn start(
     settings: &Settings,
     memory: &Arc<Budget>,
@@ -24,19 +23,10 @@ pub(super) async fn start(
     clock: &SharedClock,
 ) -> Result<Gateway, Failure> {
     let mut options = settings.gateway.clone();
-    if let Some(database) = &settings.persist {
-        let opened = AdbcDatabase::open(database, &settings.drivers).await;
-        let database = opened.map_err(|error| {
-            let failure = Failure::from_error(&error);
-            match failure.code() {
-                Code::NotFound => failure.help("name its path with --libduckdb FILE"),
-                _ => failure,
-            }
-        })?;
-        let tables = TableSink::open(&database, &options.consumer.group).await;
-        options.sink = Some(Arc::new(tables.map_err(|error| Failure::from_error(&error))?));
-    }
     let group = options.consumer.group.clone();
+    if let Some(persist) = &settings.persist {
+        options.sink = Some(persist.open(&group, clock).await?);
+    }
     if let Some(batches) = settings.register.open(&group, settings.security.insecure, clock)? {
         options.sink = Some(batches);
     }

@@ -3,6 +3,7 @@
 
 mod harness;
 mod persist;
+mod persist_files;
 mod pyarrow;
 mod register;
 mod registry;

@@ -11,7 +11,7 @@ use sheaf_testkit::{TempDir, libduckdb, soak, wait_until};
 use crate::harness::{Kafka, PATIENCE};
 
 /// Numbers that a query answers with, while no gateway has the file.
-async fn numbers(library: &Path, path: &Path, sql: &str) -> Vec<i64> {
+pub(crate) async fn numbers(library: &Path, path: &Path, sql: &str) -> Vec<i64> {
     let drivers = DriverPaths { flag: Some(library.into()), ..DriverPaths::default() };
     let database = AdbcDatabase::open(&AdbcSpec::duckdb(path), &drivers).await.unwrap();
     let rows = database.query(sql, 10_000).await.unwrap();

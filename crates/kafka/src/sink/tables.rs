@@ -22,6 +22,7 @@ const PORTION: Portion =
 pub struct TableSink {
     tables: AdbcTables,
     names: Mutex<TableNames>,
+    portion: Portion,
 }
 
 impl TableSink {
@@ -30,7 +31,15 @@ impl TableSink {
     /// # Errors
     /// What the database says.
     pub async fn open(database: &AdbcDatabase, group: &str) -> Result<Self, Error> {
-        Ok(TableSink { tables: database.tables(group).await?, names: Mutex::default() })
+        let (tables, names) = (database.tables(group).await?, Mutex::default());
+        Ok(TableSink { tables, names, portion: PORTION })
+    }
+
+    /// Has rows wait so long for others; a quarter of a second if nothing is said.
+    #[must_use]
+    pub fn with_linger(mut self, linger: Duration) -> Self {
+        self.portion.linger = linger;
+        self
     }
 }
 
@@ -77,7 +86,7 @@ impl TopicSink for TableSink {
     }
 
     fn portion(&self) -> Portion {
-        PORTION
+        self.portion
     }
 
     fn place_of(&self, stream: &str) -> Result<String, Error> {

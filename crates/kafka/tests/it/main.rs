@@ -12,3 +12,4 @@ mod plain;
 mod protobuf;
 mod random;
 mod registry;
+mod sinks;
