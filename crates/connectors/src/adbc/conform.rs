@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use arrow_array::builder::StringBuilder;
 use arrow_array::cast::AsArray as _;
 use arrow_array::{
     Array, ArrayRef, ListArray, MapArray, RecordBatch, RecordBatchOptions, StructArray,
     new_null_array,
 };
 use arrow_cast::{CastOptions, cast_with_options};
+use arrow_json::{EncoderOptions, writer::make_encoder};
 use arrow_schema::{ArrowError, DataType, Field, Fields, Schema, SchemaRef};
 
 use super::dialect::Dialect;
@@ -59,6 +61,7 @@ fn array(array: &ArrayRef, kept: &DataType) -> Result<ArrayRef, ArrowError> {
         (DataType::RunEndEncoded(_, values), _) => {
             self::array(&cast_with_options(array, values.data_type(), &STRICT)?, kept)
         }
+        (nested, DataType::Utf8) if nested.is_nested() => json(array),
         (_, DataType::Struct(fields)) => structure(array, fields),
         (_, DataType::List(item)) => list(array, item),
         (_, DataType::Map(entries, _)) => mapping(array, entries),
@@ -104,6 +107,26 @@ fn mapping(array: &ArrayRef, entries: &Arc<Field>) -> Result<ArrayRef, ArrowErro
     let inner = StructArray::try_new(fields.clone(), columns, None)?;
     let (offsets, nulls) = (own.offsets().clone(), own.nulls().cloned());
     Ok(Arc::new(MapArray::try_new(Arc::clone(entries), offsets, inner, nulls, false)?))
+}
+
+/// Each value as JSON, bytes in it as hexadecimal digits.
+fn json(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    let field = Arc::new(Field::new("", array.data_type().clone(), true));
+    let options = EncoderOptions::default().with_explicit_nulls(true);
+    let mut encoder = make_encoder(&field, array, &options)?;
+    let (mut texts, mut text) = (StringBuilder::new(), Vec::new());
+    for row in 0..array.len() {
+        if array.is_null(row) {
+            texts.append_null();
+            continue;
+        }
+        text.clear();
+        encoder.encode(row, &mut text);
+        texts.append_value(str::from_utf8(&text).map_err(|error| {
+            ArrowError::JsonError(format!("a value of {} as JSON: {error}", array.data_type()))
+        })?);
+    }
+    Ok(Arc::new(texts.finish()))
 }
 
 /// A cast that is an error where it would lose something of a point in time.

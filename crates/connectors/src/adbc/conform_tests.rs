@@ -2,9 +2,10 @@
 
 use arrow_array::types::{Int8Type, Int32Type, Int64Type};
 use arrow_array::{
-    DictionaryArray, FixedSizeListArray, Int8Array, Int64Array, NullArray, StringArray,
-    Time64NanosecondArray, UInt64Array,
+    BinaryArray, DictionaryArray, FixedSizeListArray, Int8Array, Int64Array, NullArray,
+    StringArray, Time64NanosecondArray, UInt64Array,
 };
+use arrow_buffer::OffsetBuffer;
 use arrow_schema::TimeUnit;
 
 use super::*;
@@ -64,6 +65,22 @@ fn nested_values_are_taken_apart_and_put_together() {
     assert_eq!((kept.is_null(0), kept.is_null(1)), (false, true));
     assert_eq!(kept.column(0).as_primitive::<Int64Type>().value(0), 2);
     assert_eq!(kept.column(1).null_count(), 2);
+}
+
+#[test]
+fn nested_values_are_json_where_they_are_text() {
+    let names: ArrayRef = Arc::new(StringArray::from(vec!["a \"b\"", "c"]));
+    let bytes: ArrayRef = Arc::new(BinaryArray::from(vec![Some(b"\x01\xff" as &[u8]), None]));
+    let fields = [("key", DataType::Utf8), ("value", DataType::Binary)];
+    let fields = fields.map(|(name, data_type)| Field::new(name, data_type, true));
+    let pairs = StructArray::try_new(fields.to_vec().into(), vec![names, bytes], None).unwrap();
+    let item = Arc::new(Field::new_list_field(pairs.data_type().clone(), true));
+    let offsets = OffsetBuffer::from_lengths([2, 0, 0]);
+    let nulls = Some(vec![true, false, true].into());
+    let list = ListArray::try_new(item, offsets, Arc::new(pairs), nulls).unwrap();
+    let kept = one(list, DataType::Utf8).unwrap();
+    let json = r#"[{"key":"a \"b\"","value":"01ff"},{"key":"c","value":null}]"#;
+    assert_eq!(kept.as_string::<i32>(), &StringArray::from(vec![Some(json), None, Some("[]")]));
 }
 
 #[test]

@@ -168,7 +168,7 @@ impl Dialect {
             | DataType::Float64
             | DataType::Date32
             | DataType::Decimal128(..) => Some(data_type.clone()),
-            _ => None,
+            _ => kept_as_json(data_type),
         }
     }
 
@@ -232,7 +232,7 @@ impl Dialect {
 }
 
 /// All numbers are of two kinds there, and what is neither number nor bytes is
-/// text; what is nested has no place.
+/// text.
 fn kept_by_sqlite(data_type: &DataType) -> Option<DataType> {
     match data_type {
         DataType::Boolean => Some(DataType::Int64),
@@ -243,8 +243,21 @@ fn kept_by_sqlite(data_type: &DataType) -> Option<DataType> {
         | DataType::Timestamp(..)
         | DataType::Decimal128(..)
         | DataType::Decimal256(..) => Some(DataType::Utf8),
-        _ => None,
+        _ => kept_as_json(data_type),
     }
+}
+
+/// What is nested is JSON where a database has no such types.
+fn kept_as_json(data_type: &DataType) -> Option<DataType> {
+    let is_nested = matches!(
+        data_type,
+        DataType::List(_)
+            | DataType::LargeList(_)
+            | DataType::FixedSizeList(..)
+            | DataType::Struct(_)
+            | DataType::Map(..)
+    );
+    is_nested.then_some(DataType::Utf8)
 }
 
 fn instant() -> DataType {

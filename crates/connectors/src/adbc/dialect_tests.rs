@@ -39,9 +39,9 @@ fn each_type_has_a_name_where_it_has_a_place() {
         (seconds, Some("TIMESTAMP_S"), Some("TEXT"), Some("TIMESTAMP")),
         (zoned, Some("TIMESTAMP WITH TIME ZONE"), Some("TEXT"), Some("TIMESTAMP WITH TIME ZONE")),
         (DataType::Duration(TimeUnit::Second), Some("INTERVAL"), None, None),
-        (list(DataType::Int64), Some("BIGINT[]"), None, Some("BIGINT[]")),
-        (nested, Some("STRUCT(\"a \"\"b\" TEXT, \"c\" UTINYINT)[]"), None, None),
-        (pairs, Some("MAP(TEXT, INTEGER)"), None, None),
+        (list(DataType::Int64), Some("BIGINT[]"), Some("TEXT"), Some("BIGINT[]")),
+        (nested, Some("STRUCT(\"a \"\"b\" TEXT, \"c\" UTINYINT)[]"), Some("TEXT"), Some("TEXT")),
+        (pairs, Some("MAP(TEXT, INTEGER)"), Some("TEXT"), Some("TEXT")),
         (union, None, None, None),
     ] {
         for (dialect, expected) in

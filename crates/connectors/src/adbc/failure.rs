@@ -30,6 +30,21 @@ impl Failure {
         &self.place
     }
 
+    /// Of rows that are written: one that is there already, by a key of the table,
+    /// is no transaction that was in the way.
+    pub(super) fn rows_error(&self, operation: &'static str) -> impl FnOnce(AdbcError) -> Error {
+        move |error| {
+            let is_twice = is_duplicate(&error);
+            match self.error(operation)(error) {
+                Error::Io { operation, place, source, .. } if is_twice => {
+                    let said = source.to_string();
+                    Error::external(operation, place, Code::AlreadyExists, said)
+                }
+                other => other,
+            }
+        }
+    }
+
     pub(super) fn error(&self, operation: &'static str) -> impl FnOnce(AdbcError) -> Error {
         move |error| {
             let (code, conflict) = (code(&error), is_conflict(&error));
@@ -50,19 +65,28 @@ pub(super) fn was_in_conflict(error: &Error) -> bool {
 }
 
 fn is_conflict(error: &AdbcError) -> bool {
-    const CONFLICTS: [&str; 7] = [
-        "conflict on ",           // DuckDB
-        "write-write conflict",   // DuckDB
-        "transaction conflict",   // DuckDB
+    const CONFLICTS: [&str; 4] = [
+        "conflict on ",         // DuckDB
+        "write-write conflict", // DuckDB
+        "transaction conflict", // DuckDB
+        "could not serialize",  // PostgreSQL
+    ];
+    let message = error.message.to_lowercase();
+    matches!(sqlstate(error).as_str(), "40001" | "40P01")
+        || CONFLICTS.iter().any(|text| message.contains(text))
+        || is_duplicate(error)
+        || is_busy(error)
+}
+
+/// A key is there already.
+fn is_duplicate(error: &AdbcError) -> bool {
+    const DUPLICATES: [&str; 3] = [
         "duplicate key",          // DuckDB, PostgreSQL
         "primary key constraint", // DuckDB
         "unique constraint",      // DuckDB, SQLite
-        "could not serialize",    // PostgreSQL
     ];
     let message = error.message.to_lowercase();
-    matches!(sqlstate(error).as_str(), "40001" | "40P01" | "23505")
-        || CONFLICTS.iter().any(|text| message.contains(text))
-        || is_busy(error)
+    sqlstate(error) == "23505" || DUPLICATES.iter().any(|text| message.contains(text))
 }
 
 /// SQLite: another connection is writing.

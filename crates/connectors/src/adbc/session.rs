@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
+use adbc_core::error::Error as AdbcError;
 use adbc_core::options::{InfoCode, IngestMode, OptionConnection, OptionStatement, OptionValue};
 use adbc_core::{Connection as _, Database as _, Optionable as _, Statement as _};
 use adbc_driver_manager::{ManagedConnection, ManagedDatabase};
 use arrow_array::cast::AsArray as _;
+use arrow_array::types::Int64Type;
 use arrow_array::{Array as _, ArrayRef, RecordBatch, RecordBatchIterator, StringArray};
 use arrow_cast::cast;
 use arrow_schema::{DataType, Field, SchemaRef};
 use sheaf_retry::Code;
 
-use super::dialect::Dialect;
+use super::dialect::{Dialect, identifier};
 use super::evolve::Column;
 use super::failure::Failure;
 use crate::error::Error;
@@ -47,12 +49,13 @@ impl Session {
         operation: &'static str,
         sql: &str,
     ) -> Result<Option<i64>, Error> {
-        let mut run = || {
-            let mut statement = self.connection.new_statement()?;
-            statement.set_sql_query(sql)?;
-            statement.execute_update()
-        };
-        run().map_err(self.failure.error(operation))
+        self.run(sql).map_err(self.failure.error(operation))
+    }
+
+    fn run(&mut self, sql: &str) -> Result<Option<i64>, AdbcError> {
+        let mut statement = self.connection.new_statement()?;
+        statement.set_sql_query(sql)?;
+        statement.execute_update()
     }
 
     /// The rows of a query, `max_rows` of them at most.
@@ -165,16 +168,63 @@ impl Session {
         schema: SchemaRef,
         batches: Vec<RecordBatch>,
     ) -> Result<(), Error> {
+        match self.dialect {
+            Dialect::DuckDb => self.ingest_twice(table, schema, batches),
+            _ => self.ingest_into(table, false, schema, batches),
+        }
+    }
+
+    /// DuckDB's driver says nothing of an error in its last rows: those against a
+    /// constraint are left out in silence. So they go into a table that has none, are
+    /// counted there, and are copied by a statement.
+    fn ingest_twice(
+        &mut self,
+        table: &str,
+        schema: SchemaRef,
+        batches: Vec<RecordBatch>,
+    ) -> Result<(), Error> {
+        const PASSING: &str = "_sheaf_rows";
+
+        let (own, table) = (identifier(PASSING)?, identifier(table)?);
+        let columns = schema.fields().iter().map(|field| identifier(field.name()));
+        let columns = columns.collect::<Result<Vec<_>, _>>()?.join(", ");
+        let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+        let sql = format!("CREATE TEMP TABLE {own} AS SELECT {columns} FROM {table} LIMIT 0");
+        self.update("make room for rows in", &sql)?;
+        self.ingest_into(PASSING, true, schema, batches)?;
+        let counted = self.query(&format!("SELECT count(*) FROM temp.{own}"), 1)?;
+        let counted = counted.first().map(|batch| self.column(batch, 0, &DataType::Int64));
+        let counted = counted.transpose()?.map(|n| n.as_primitive::<Int64Type>().value(0));
+        if counted.and_then(|counted| usize::try_from(counted).ok()) != Some(rows) {
+            let why = format!("{counted:?} of {rows} rows were taken");
+            return Err(Error::external("append to", self.place(), Code::Unavailable, why));
+        }
+        let copy = format!("INSERT INTO {table} ({columns}) SELECT {columns} FROM temp.{own}");
+        self.run(&copy).map_err(self.failure.rows_error("append to"))?;
+        self.update("give back the room for rows in", &format!("DROP TABLE temp.{own}")).map(drop)
+    }
+
+    fn ingest_into(
+        &mut self,
+        table: &str,
+        is_temporary: bool,
+        schema: SchemaRef,
+        batches: Vec<RecordBatch>,
+    ) -> Result<(), Error> {
         let run = || {
             let mut statement = self.connection.new_statement()?;
             let table = OptionValue::String(table.into());
             statement.set_option(OptionStatement::TargetTable, table)?;
             statement.set_option(OptionStatement::IngestMode, IngestMode::Append.into())?;
+            if is_temporary {
+                let yes = OptionValue::String("true".into());
+                statement.set_option(OptionStatement::Temporary, yes)?;
+            }
             let rows = RecordBatchIterator::new(batches.into_iter().map(Ok), schema);
             statement.bind_stream(Box::new(rows))?;
             statement.execute_update()
         };
-        run().map(drop).map_err(self.failure.error("append to"))
+        run().map(drop).map_err(self.failure.rows_error("append to"))
     }
 
     pub(super) fn commit(&mut self) -> Result<(), Error> {

@@ -66,7 +66,9 @@ pub struct Appended {
 /// - lists, structs (new fields are null in older rows) and maps by their parts.
 ///
 /// All else is [`Error::Unsupported`], and nothing is written. SQLite has four
-/// types: points in time and decimals become text, nested types have no place.
+/// types: points in time and decimals become text. Lists, structs and maps become
+/// JSON where a database has no such types (SQLite; PostgreSQL, lists of plain
+/// values apart).
 #[derive(Clone, Debug)]
 pub struct AdbcTables {
     state: Arc<Mutex<State>>,
@@ -101,6 +103,8 @@ impl AdbcTables {
     /// - [`Error::Fenced`] when another writer has a partition.
     /// - [`Error::Unsupported`] when a column has no place, [`Error::Malformed`]
     ///   when a value does not fit into its column.
+    /// - [`Error::Io`] with `already_exists` when a row's key is in the table, with
+    ///   `invalid_argument` for what else the table refuses.
     /// - [`Error::Invalid`] when a name cannot be used, or a partition has two
     ///   positions.
     /// - [`Error::Io`] with what the database says: `unavailable` when another

@@ -9,8 +9,8 @@ use arrow_array::cast::AsArray as _;
 use arrow_array::types::{Int32Type, Int64Type};
 use arrow_array::{
     Array as _, ArrayRef, BooleanArray, Date32Array, Decimal128Array, DictionaryArray,
-    Float64Array, Int32Array, Int64Array, ListArray, NullArray, RecordBatch, StringArray,
-    StructArray, TimestampMillisecondArray, TimestampNanosecondArray, UInt64Array,
+    DurationSecondArray, Float64Array, Int32Array, Int64Array, ListArray, NullArray, RecordBatch,
+    StringArray, StructArray, TimestampMillisecondArray, TimestampNanosecondArray, UInt64Array,
 };
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use arrow_schema::{DataType, Field};
@@ -306,11 +306,14 @@ async fn values_that_do_not_fit_are_refused_and_not_bent() {
         assert!(error.to_string().starts_with("t.c is not valid"), "{error}");
         if is_sqlite {
             let list = ListArray::from_iter_primitive::<Int32Type, _, _>([Some(vec![Some(1)])]);
-            let error = append(&tables, batch([("c", Arc::new(list))])).await.unwrap_err();
+            append(&tables, batch([("l", Arc::new(list))])).await.unwrap();
+            assert_eq!(read(&database, "SELECT l FROM t").await, [["[1]"]]);
+            let span = batch([("c", Arc::new(DurationSecondArray::from(vec![1])))]);
+            let error = append(&tables, span).await.unwrap_err();
             assert!(error.to_string().starts_with("column c: SQLite cannot hold"), "{error}");
             let day = batch([("d", Arc::new(Date32Array::from(vec![1])))]);
             append(&tables, day).await.unwrap();
-            assert_eq!(read(&database, "SELECT d FROM t").await, [["1970-01-02"]]);
+            assert_eq!(read(&database, "SELECT d FROM t WHERE d > ''").await, [["1970-01-02"]]);
         }
     }
 }
@@ -407,4 +410,27 @@ async fn what_cannot_be_opened_says_why() {
     let set = AdbcDatabase::open(&settings, &paths).await.unwrap();
     let threads = set.query("SELECT current_setting('threads')::BIGINT", 1).await.unwrap();
     assert_eq!(threads[0].column(0).as_primitive::<Int64Type>().values(), &[1]);
+}
+
+/// What a constraint of the table forbids is an error, and nothing is written.
+#[tokio::test]
+async fn rows_against_a_constraint_are_refused_as_a_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    for database in databases(dir.path()).await {
+        let tables = database.tables("g").await.unwrap();
+        let table = "CREATE TABLE t (n BIGINT PRIMARY KEY CHECK (n <> 100))";
+        database.execute(table).await.unwrap();
+        let append = async |values: std::ops::Range<i64>, next| {
+            tables.append(&[rows("t", [numbers(values)])], &[at("t", 0, next)]).await
+        };
+        append(0..50, 50).await.unwrap();
+        for (values, code) in [(50..150, Code::InvalidArgument), (49..60, Code::AlreadyExists)] {
+            let error = append(values.clone(), 150).await.unwrap_err();
+            assert_eq!(error.code(), code, "{values:?} in {database:?}: {error:?}");
+            assert_eq!(number(&database, "SELECT count(*) FROM t").await, 50);
+        }
+        append(50..100, 100).await.unwrap();
+        append(101..150, 150).await.unwrap();
+        assert_eq!(number(&database, "SELECT count(DISTINCT n) FROM t").await, 149);
+    }
 }
