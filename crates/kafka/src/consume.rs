@@ -11,7 +11,9 @@
 
 mod begin;
 mod buffers;
+mod commit;
 mod context;
+mod leave;
 mod options;
 mod pausing;
 mod pool;
@@ -24,7 +26,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -36,7 +38,7 @@ use self::buffers::Buffers;
 use self::context::GroupContext;
 pub(crate) use self::context::Places;
 use self::pausing::Pausing;
-use self::pool::Pooled;
+pub(crate) use self::pool::Pooled;
 use self::progress::Progress;
 use crate::error::Error;
 use crate::metrics::Metrics;
@@ -196,6 +198,9 @@ fn client(options: &ConsumerOptions) -> ClientConfig {
         // It asks for no more for a second where it has enough: too long for
         // messages that are converted meanwhile.
         .set("fetch.queue.backoff.ms", "50")
+        // Whatever a broker has, though a single message is more than one asks for:
+        // an answer that is not received is asked for again without end.
+        .set("receive.message.max.bytes", "2147483647")
         // Kafka's own, which a regular expression could mean.
         .set("topic.blacklist", "^__,.*[.]dead-letters$");
     for (name, value) in &options.librdkafka {
@@ -401,7 +406,7 @@ impl Loop {
         }
         let assigned = self.tracker.assigned();
         for topic in ready {
-            self.pausing.resume(&self.consumer, &topic, &assigned);
+            self.pausing.resume(&self.consumer, &topic);
             self.show_paused(&topic, &assigned);
         }
     }
@@ -422,7 +427,7 @@ impl Loop {
         if !offsets.is_empty() {
             self.behind_since.get_or_insert(now);
             let list = offset_list(&offsets);
-            if let Err(error) = self.consumer.commit(&list, CommitMode::Async) {
+            if let Err(error) = commit::commit(&self.consumer, &list) {
                 tracing::warn!(%error, "offsets cannot be committed");
                 offsets.iter().for_each(|(partition, _)| self.tracker.not_committed(partition));
             }
@@ -467,7 +472,8 @@ impl Loop {
         }
         let offsets = self.tracker.take_committable();
         if !offsets.is_empty() {
-            let done = self.consumer.commit(&offset_list(&offsets), CommitMode::Sync);
+            let offsets = offset_list(&offsets);
+            let done = commit::commit_within(&self.consumer, &offsets, self.drain);
             self.metrics.committed(done.is_ok());
             if let Err(error) = done {
                 tracing::warn!(%error, "the last offsets cannot be committed");
@@ -477,7 +483,9 @@ impl Loop {
         for partition in &assigned {
             self.tracker.revoke(partition);
         }
+        self.consumer.context().end();
         self.consumer.unsubscribe();
+        leave::leave(self.consumer);
     }
 }
 

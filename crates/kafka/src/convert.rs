@@ -5,9 +5,9 @@ mod schemas;
 
 use std::sync::Arc;
 
-use arrow_array::RecordBatch;
-use arrow_select::concat::concat_batches;
+use arrow_array::{RecordBatch, UInt64Array};
 use arrow_select::filter::filter_record_batch;
+use arrow_select::take::take_record_batch;
 use tokio::sync::mpsc;
 
 use crate::consume::Chunk;
@@ -44,7 +44,13 @@ pub(crate) struct Way {
 impl Converter {
     /// Goes on until no more can come, or the stream is over.
     pub(crate) async fn run(mut self, mut chunks: mpsc::Receiver<Chunk>) {
-        while let Some(chunk) = chunks.recv().await {
+        loop {
+            let next = tokio::select! {
+                next = chunks.recv() => next,
+                // Whoever reads is to learn of it though no message comes.
+                () = self.way.given_up() => return,
+            };
+            let Some(chunk) = next else { return };
             // Somebody else reads its partition by now.
             if !self.way.tracker.is_current(&chunk.span) {
                 continue;
@@ -73,13 +79,24 @@ impl Converter {
         let rows = way.take_in(&span, &messages, end, decoded).await?;
         match &way.persister {
             None => way.tracker.done(&span),
-            Some(persister) => persister.write(Converted { span, rows }).await?,
+            Some(persister) => {
+                let (messages, is_last) = (Arc::new(messages), true);
+                persister.write(Converted { span, rows, messages, is_last }).await?;
+            }
         }
         Ok(())
     }
 }
 
 impl Way {
+    /// Until the database takes nothing more.
+    async fn given_up(&self) {
+        match &self.persister {
+            Some(persister) => persister.given_up().await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Has the rows taken into their stream, and what is none into that of the dead
     /// letters; what is to be kept elsewhere too.
     async fn take_in(
@@ -111,7 +128,7 @@ impl Way {
         }
         if !rejected.is_empty() {
             metrics.dead_letters.inc_by(rejected.len() as u64);
-            let most = usize::try_from(dead.limit_bytes() / 4).unwrap_or(usize::MAX);
+            let most = dead::most_bytes(dead);
             let rows = dead::letters((stream.topic(), partition), messages, &rejected, most)?;
             kept.dead_letters = Some(rows.clone());
             let part = Part::new(partition, rows, dead::VERSION, start..end);
@@ -173,8 +190,9 @@ fn offset_of(row: &RecordBatch) -> Option<i64> {
     stream::offsets(row)?.iter().next().flatten()
 }
 
-/// Rows with memory of their own.
+/// Rows with memory of their own. (To concatenate a single batch copies nothing.)
 fn alone(rows: &RecordBatch) -> Result<RecordBatch, Error> {
-    concat_batches(rows.schema_ref(), [rows])
-        .map_err(|source| Error::Arrow { operation: "cut rows into pieces", source })
+    let failed = |source| Error::Arrow { operation: "cut rows into pieces", source };
+    let all = UInt64Array::from_iter_values(0..rows.num_rows() as u64);
+    take_record_batch(rows, &all).map_err(failed)
 }

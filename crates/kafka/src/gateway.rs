@@ -14,7 +14,7 @@ use crate::convert::{Converter, Schemas, Way, dead};
 use crate::decode::{Decoder, DecoderOptions};
 use crate::error::Error;
 use crate::metrics::{Figures, Metrics};
-use crate::persist::{Persister, Stored, Writer};
+use crate::persist::{Persister, Stored, Turn, Writer};
 use crate::registry::Registry;
 use crate::serve::{TopicActions, TopicHandler};
 use crate::sink::TopicSink;
@@ -93,7 +93,7 @@ impl Gateway {
         }
         let (tasks, end) = (TaskTracker::new(), CancellationToken::new());
         let tracker = Arc::new(Tracker::default());
-        let runtime = tokio::runtime::Handle::current();
+        let (runtime, turn) = (tokio::runtime::Handle::current(), Turn::default());
         let persister = match &sink {
             None => None,
             Some(sink) => {
@@ -103,6 +103,7 @@ impl Gateway {
                 }
                 let writer = Writer {
                     sink: Arc::clone(sink),
+                    turn: Arc::clone(&turn),
                     tracker: Arc::clone(&tracker),
                     streams: Arc::clone(&streams),
                     metrics: metrics.clone(),
@@ -115,7 +116,7 @@ impl Gateway {
         };
         let places = sink.map(|sink| {
             let (runtime, clock) = (runtime.clone(), Arc::clone(&clock));
-            Box::new(Stored { sink, runtime, clock }) as Box<dyn Places>
+            Box::new(Stored { sink, turn, runtime, clock }) as Box<dyn Places>
         });
         let opening = Opening {
             streams: Arc::clone(&streams),

@@ -4,6 +4,10 @@
 //! - Where a partition goes on after a start, the sink says, so that every row is
 //!   there once, whenever the gateway is killed.
 //! - Kafka is told of an offset after the sink has it, so that lag is true.
+//! - What was read of a partition before it went is not written once it is
+//!   claimed again: its rows would be there twice, and its position go back.
+
+mod refused;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,12 +16,13 @@ use std::time::Duration;
 use sheaf_retry::{Class, Code, RetryPolicy, Retryable as _, SharedClock};
 use tokio::sync::mpsc;
 
-use crate::consume::Places;
+use crate::consume::{Places, Pooled};
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::sink::{TopicRows, TopicSink};
 use crate::streams::Streams;
 use crate::tracker::{SpanId, TopicPartition, Tracker};
+use refused::Refusal;
 
 /// Chunks that wait to be written.
 const QUEUE: usize = 64;
@@ -30,11 +35,24 @@ const CLAIMS: u32 = 10;
 /// And when.
 const CLAIM_AGAIN: Duration = Duration::from_millis(500);
 
-/// What came of one chunk.
+/// An error as a field of a log line, with what caused it.
+fn why<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error::Error + 'static) {
+    error
+}
+
+/// Whose turn it is: somebody who claims partitions, or who looks whether they are
+/// still the same and writes.
+pub(crate) type Turn = Arc<tokio::sync::Mutex<()>>;
+
+/// What came of one chunk, or of a part of it.
 pub(crate) struct Converted {
     /// Of the chunk.
     pub(crate) span: SpanId,
     pub(crate) rows: TopicRows,
+    /// What they came of, for those that the sink refuses.
+    pub(crate) messages: Arc<Pooled>,
+    /// Whether nothing of the chunk comes after it.
+    pub(crate) is_last: bool,
 }
 
 /// The way to a sink. The writer ends once all of these are gone.
@@ -50,6 +68,11 @@ impl Persister {
         (Persister { queue }, jobs)
     }
 
+    /// Until nothing more is written, because it cannot be.
+    pub(crate) async fn given_up(&self) {
+        self.queue.closed().await;
+    }
+
     /// Has a chunk written; waits while others are.
     pub(crate) async fn write(&self, converted: Converted) -> Result<(), Error> {
         self.queue.send(converted).await.map_err(|_| Error::StreamOver)
@@ -59,6 +82,7 @@ impl Persister {
 /// The sink knows where partitions go on.
 pub(crate) struct Stored {
     pub(crate) sink: Arc<dyn TopicSink>,
+    pub(crate) turn: Turn,
     pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) clock: SharedClock,
 }
@@ -73,13 +97,14 @@ impl Places for Stored {
         partitions: &[TopicPartition],
         committed: &BTreeMap<TopicPartition, i64>,
     ) -> Result<BTreeMap<TopicPartition, i64>, Error> {
+        let _turn = self.runtime.block_on(self.turn.lock());
         let mut tries = 0;
         loop {
             match self.runtime.block_on(self.sink.claim(partitions, committed)) {
                 // A moment: who waits longer in here loses its partitions.
                 Err(error) if tries < CLAIMS && error.code().class() == Class::Transient => {
-                    tracing::warn!(%error, "it is not known yet where to go on");
-                    self.runtime.block_on(self.clock.sleep(CLAIM_AGAIN));
+                    tracing::warn!(error = why(&error), "it is not known yet where to go on");
+                    self.runtime.block_on(async { self.clock.sleep(CLAIM_AGAIN).await });
                     tries += 1;
                 }
                 done => return done,
@@ -95,6 +120,7 @@ impl Places for Stored {
 /// Writes what comes, until no more can.
 pub(crate) struct Writer {
     pub(crate) sink: Arc<dyn TopicSink>,
+    pub(crate) turn: Turn,
     pub(crate) tracker: Arc<Tracker>,
     pub(crate) streams: Arc<Streams>,
     pub(crate) metrics: Metrics,
@@ -107,7 +133,7 @@ impl Writer {
             let batch = self.collect(first, &mut jobs).await;
             if let Err(error) = self.write(batch).await {
                 // Nothing is committed from here on, and a restart reads it again.
-                tracing::error!(%error, "rows cannot be persisted; reading stops");
+                tracing::error!(error = why(&error), "rows cannot be persisted; reading stops");
                 self.metrics.persist_failed();
                 return;
             }
@@ -142,24 +168,35 @@ impl Writer {
         batch
     }
 
-    /// One call, tried until it succeeds where that may help.
-    async fn write(&self, mut batch: Vec<Converted>) -> Result<(), Error> {
+    /// One call, tried until it succeeds where that may help. Gives back what the sink
+    /// refuses, and why.
+    async fn write_whole(&self, mut batch: Vec<Converted>) -> Result<Option<Refusal>, Error> {
         let mut attempt = 0;
         loop {
+            let turn = self.turn.lock().await;
             // Partitions that went are somebody else's.
             batch.retain(|one| self.tracker.is_current(&one.span));
             if batch.is_empty() {
-                return Ok(());
+                return Ok(None);
             }
             let chunks: Vec<_> = batch.iter().map(|one| one.rows.clone()).collect();
-            let error = match self.sink.append(&chunks).await {
+            let appended = self.sink.append(&chunks).await;
+            drop(turn);
+            let error = match appended {
                 Ok(rows) => {
                     self.done(&batch, rows);
-                    return Ok(());
+                    return Ok(None);
                 }
                 Err(error) => error,
             };
             let is_fenced = error.code() == Code::StaleFence;
+            let error = match refused::of_rows(error) {
+                Ok(refused) => {
+                    self.metrics.persist_failed();
+                    return Ok(Some((batch, refused)));
+                }
+                Err(other) => other,
+            };
             if !is_fenced && error.code().class() != Class::Transient {
                 return Err(error);
             }
@@ -167,7 +204,7 @@ impl Writer {
                 batch = self.reconciled(batch).await?;
             }
             let wait = RetryPolicy::QUEUE.delay_seeded(attempt, 0).unwrap_or(LONGEST).min(LONGEST);
-            tracing::warn!(%error, ?wait, "rows are not persisted yet");
+            tracing::warn!(error = why(&error), ?wait, "rows are not persisted yet");
             self.metrics.persist_failed();
             attempt = attempt.saturating_add(1);
             self.clock.sleep(wait).await;
@@ -185,7 +222,7 @@ impl Writer {
             match self.sink.claim(&of, &BTreeMap::new()).await {
                 Ok(stored) => break stored,
                 Err(error) if error.code().class() == Class::Transient => {
-                    tracing::warn!(%error, "the sink does not say how far it is");
+                    tracing::warn!(error = why(&error), "the sink does not say how far it is");
                     self.clock.sleep(LONGEST).await;
                 }
                 Err(error) => return Err(error),
@@ -196,11 +233,11 @@ impl Writer {
             self.tracker.reached(of, *next);
         }
         let mut left = Vec::new();
-        for Converted { span, rows } in batch {
-            match stored.get(&rows.of) {
-                Some(next) if *next >= rows.end => self.done(&[Converted { span, rows }], 0),
-                Some(next) => left.push(Converted { span, rows: rows.beyond(*next) }),
-                None => left.push(Converted { span, rows }),
+        for one in batch {
+            match stored.get(&one.rows.of) {
+                Some(next) if *next >= one.rows.end => self.done(&[one], 0),
+                Some(next) => left.push(Converted { rows: one.rows.beyond(*next), ..one }),
+                None => left.push(one),
             }
         }
         Ok(left)
@@ -208,8 +245,10 @@ impl Writer {
 
     fn done(&self, batch: &[Converted], rows: u64) {
         self.metrics.persisted(rows);
-        for Converted { span, rows } in batch {
-            self.tracker.done(span);
+        for Converted { span, rows, is_last, .. } in batch {
+            if *is_last {
+                self.tracker.done(span);
+            }
             for (stream, _) in rows.by_stream() {
                 if let Ok(stream) = self.streams.get(&stream) {
                     stream.kept_elsewhere(rows.of.partition, rows.end);

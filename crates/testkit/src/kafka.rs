@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::port::again_if_taken;
 use crate::services::{TEST_KAFKA, kafka_binary, named_kafka};
-use crate::{Error, Process, free_port, wait_for};
+use crate::{Error, FaultProxy, Process, free_port, wait_for};
 
 pub use probe::ApiVersion;
 
@@ -39,6 +39,8 @@ pub struct KafkaBroker {
 struct Own {
     process: Process,
     binary: PathBuf,
+    /// What it tells clients of where it is.
+    advertised: SocketAddr,
 }
 
 impl KafkaBroker {
@@ -70,9 +72,30 @@ impl KafkaBroker {
         let Some(binary) = kafka_binary() else { return Ok(None) };
         again_if_taken(|| {
             let addr = free_port()?.release();
-            let process = launch(&binary, addr)?;
-            let own = Some(Own { process, binary: binary.clone() });
+            let process = launch(&binary, addr, addr)?;
+            let own = Some(Own { process, binary: binary.clone(), advertised: addr });
             Ok(Some(KafkaBroker { addr, bootstrap: addr.to_string(), own }))
+        })
+    }
+
+    /// A new one whose clients come to it through this proxy: the broker gives them
+    /// no other address.
+    ///
+    /// # Errors
+    /// As [`KafkaBroker::start`].
+    ///
+    /// # Panics
+    /// As [`KafkaBroker::start`].
+    pub fn start_behind_proxy() -> Result<Option<(KafkaBroker, FaultProxy)>, Error> {
+        let Some(binary) = kafka_binary() else { return Ok(None) };
+        again_if_taken(|| {
+            let addr = free_port()?.release();
+            let proxy = FaultProxy::start(addr)?;
+            let advertised = proxy.addr();
+            let process = launch(&binary, addr, advertised)?;
+            let own = Some(Own { process, binary: binary.clone(), advertised });
+            let broker = KafkaBroker { addr, bootstrap: advertised.to_string(), own };
+            Ok(Some((broker, proxy)))
         })
     }
 
@@ -91,7 +114,7 @@ impl KafkaBroker {
         self.addr
     }
 
-    /// The same as `bootstrap.servers` takes it.
+    /// Where clients find it, as `bootstrap.servers` takes it.
     pub fn bootstrap(&self) -> &str {
         &self.bootstrap
     }
@@ -139,7 +162,7 @@ impl KafkaBroker {
         let addr = self.addr;
         let own = self.own("restart")?;
         own.process.kill9()?;
-        own.process = launch(&own.binary, addr)?;
+        own.process = launch(&own.binary, addr, own.advertised)?;
         Ok(())
     }
 
@@ -150,10 +173,10 @@ impl KafkaBroker {
 }
 
 /// Starts it and waits until it answers a request.
-fn launch(binary: &Path, addr: SocketAddr) -> Result<Process, Error> {
-    let url = format!("tcp://{addr}");
+fn launch(binary: &Path, addr: SocketAddr, advertised: SocketAddr) -> Result<Process, Error> {
+    let [url, advertised] = [addr, advertised].map(|addr| format!("tcp://{addr}"));
     let mut process = Process::command(binary)
-        .args(["broker", "--listener-url", &url, "--advertised-listener-url", &url])
+        .args(["broker", "--listener-url", &url, "--advertised-listener-url", &advertised])
         .args(["--storage-engine", "memory://tansu/"])
         .spawn()?;
     // Its own line first: on a port that another has taken, that one answers.

@@ -8,18 +8,22 @@ use std::time::Duration;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{
-    BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance, RebalanceProtocol,
+    BaseConsumer, Consumer as _, ConsumerContext, Rebalance, RebalanceProtocol,
 };
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaRespErr;
 
+use super::commit::commit_within;
 use super::options::{ConsumerOptions, From};
 use super::{begin, offset_list, refused};
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::tracker::{TopicPartition, Tracker};
+
+/// How long Kafka may take to take where partitions begin.
+const PLACE: Duration = Duration::from_secs(30);
 
 /// Keeps the tracker true while partitions come and go.
 pub(super) struct GroupContext {
@@ -28,7 +32,7 @@ pub(super) struct GroupContext {
     start: From,
     drain: Duration,
     /// Where partitions go on, where Kafka is not who knows.
-    places: Option<Box<dyn Places>>,
+    places: Mutex<Option<Box<dyn Places>>>,
     /// Kafka took offsets since somebody asked.
     acknowledged: AtomicBool,
     /// Counts what came and went.
@@ -72,7 +76,7 @@ impl GroupContext {
     ) -> Self {
         let (start, drain) = (options.start, options.drain);
         let (acknowledged, epoch) = (AtomicBool::new(false), AtomicU64::new(0));
-        let state = Mutex::default();
+        let (state, places) = (Mutex::default(), Mutex::new(places));
         GroupContext { tracker, metrics, start, drain, places, acknowledged, epoch, state }
     }
 
@@ -105,6 +109,12 @@ impl GroupContext {
         self.state().is_lost = true;
     }
 
+    /// Nothing more is to be read, and nobody is asked any more where to go on.
+    pub(super) fn end(&self) {
+        self.lose();
+        drop(self.places.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
     /// Whether nothing more can be read.
     pub(super) fn is_lost(&self) -> bool {
         self.state().is_lost
@@ -117,6 +127,9 @@ impl GroupContext {
     }
 
     fn came(&self, consumer: &BaseConsumer<Self>, list: &mut TopicPartitionList) {
+        if self.is_lost() {
+            return;
+        }
         let partitions = partitions(list);
         for partition in &partitions {
             self.tracker.assign(partition.clone());
@@ -148,8 +161,10 @@ impl GroupContext {
         list: &mut TopicPartitionList,
         partitions: &[TopicPartition],
     ) -> Result<(), Error> {
-        let known = match &self.places {
-            Some(places) if places.needs_committed() => {
+        let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let needs_committed = places.as_ref().is_some_and(|places| places.needs_committed());
+        let known = match &*places {
+            Some(places) if needs_committed => {
                 places.claim(partitions, &begin::committed(consumer, list)?)?
             }
             Some(places) => places.claim(partitions, &BTreeMap::new())?,
@@ -157,10 +172,15 @@ impl GroupContext {
             None if self.start == From::Earliest => return Ok(()),
             None => begin::committed(consumer, list)?,
         };
+        if places.is_some() {
+            // Kafka may know less, where whoever had them could not tell it.
+            for (partition, offset) in &known {
+                self.tracker.reached(partition, *offset);
+            }
+        }
         let is_new = |one: &&TopicPartition| !known.contains_key(*one);
         let new: Vec<TopicPartition> = partitions.iter().filter(is_new).cloned().collect();
-        let is_written_down = self.start != From::Earliest
-            || self.places.as_ref().is_some_and(|places| places.needs_committed());
+        let is_written_down = self.start != From::Earliest || needs_committed;
         if !is_written_down {
             for TopicPartition { topic, partition } in &new {
                 list.set_partition_offset(topic, *partition, Offset::Beginning)
@@ -173,12 +193,11 @@ impl GroupContext {
         };
         if !begun.is_empty() {
             tracing::info!(partitions = begun.len(), start = ?self.start, "begun");
-            if self.places.as_ref().is_none_or(|places| places.needs_committed()) {
-                consumer
-                    .commit(&offset_list(&begun), CommitMode::Sync)
+            if places.is_none() || needs_committed {
+                commit_within(consumer, &offset_list(&begun), PLACE)
                     .map_err(|source| refused("commit where to begin".to_owned(), source))?;
             }
-            if let Some(places) = &self.places {
+            if let Some(places) = &*places {
                 places.begin(&begun)?;
             }
         }
@@ -201,7 +220,7 @@ impl GroupContext {
             .filter_map(|partition| Some((partition.clone(), self.tracker.revoke(partition)?)));
         let last: Vec<_> = last.collect();
         if !is_lost && !last.is_empty() {
-            let done = consumer.commit(&offset_list(&last), CommitMode::Sync);
+            let done = commit_within(consumer, &offset_list(&last), self.drain);
             self.metrics.committed(done.is_ok());
             if let Err(error) = done {
                 tracing::warn!(%error, "offsets of partitions that go cannot be committed");
@@ -288,6 +307,8 @@ impl ConsumerContext for GroupContext {
     }
 
     fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
+        let of_one = offsets.elements().into_iter().find_map(|one| one.error().err());
+        let result = result.and(of_one.map_or(Ok(()), Err));
         self.metrics.committed(result.is_ok());
         self.acknowledged.fetch_or(result.is_ok(), Ordering::AcqRel);
         if let Err(error) = result {

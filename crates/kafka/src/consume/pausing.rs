@@ -15,13 +15,14 @@ const MOST_WAITING: usize = 32;
 /// Bytes of them.
 const MOST_BYTES: usize = 8 << 20;
 
-/// librdkafka forgets what is paused when partitions come anew, and a resume of
-/// what is not paused has it read messages twice: so what is paused is known
-/// here, and told to it once.
+/// librdkafka keeps a partition paused that went, also when it comes anew, and
+/// older ones read messages twice where what is not paused is resumed: so what it
+/// has been told to pause is known here, and it is told to resume just that.
 #[derive(Default)]
 pub(super) struct Pausing {
     waiting: BTreeMap<Arc<str>, VecDeque<Read>>,
-    paused: BTreeSet<Arc<str>>,
+    /// Partitions that are paused, of topics that are, whosever they are now.
+    paused: BTreeMap<Arc<str>, BTreeSet<i32>>,
 }
 
 impl Pausing {
@@ -41,7 +42,7 @@ impl Pausing {
     }
 
     pub(super) fn is_paused(&self, topic: &Arc<str>) -> bool {
-        self.paused.contains(topic)
+        self.paused.contains_key(topic)
     }
 
     pub(super) fn push(&mut self, read: Read) {
@@ -86,13 +87,14 @@ impl Pausing {
         topic: &Arc<str>,
         assigned: &[TopicPartition],
     ) {
-        if self.paused.contains(topic) {
+        if self.paused.contains_key(topic) {
             return;
         }
-        match consumer.pause(&of_topic(topic, assigned)) {
+        let partitions = of_topic(topic, assigned);
+        match consumer.pause(&list(topic, &partitions)) {
             Ok(()) => {
                 tracing::debug!(%topic, "paused: its stream is full");
-                self.paused.insert(Arc::clone(topic));
+                self.paused.insert(Arc::clone(topic), partitions);
             }
             Err(error) => tracing::warn!(%error, %topic, "cannot be paused"),
         }
@@ -115,16 +117,12 @@ impl Pausing {
         let is_ready = |topic: &&Arc<str>| {
             self.waiting.get(*topic).is_none_or(|waiting| waiting.len() <= MOST_WAITING / 8)
         };
-        self.paused.iter().filter(is_ready).cloned().collect()
+        self.paused.keys().filter(is_ready).cloned().collect()
     }
 
-    pub(super) fn resume(
-        &mut self,
-        consumer: &BaseConsumer<GroupContext>,
-        topic: &Arc<str>,
-        assigned: &[TopicPartition],
-    ) {
-        match consumer.resume(&of_topic(topic, assigned)) {
+    pub(super) fn resume(&mut self, consumer: &BaseConsumer<GroupContext>, topic: &Arc<str>) {
+        let Some(partitions) = self.paused.get(topic) else { return };
+        match consumer.resume(&list(topic, partitions)) {
             Ok(()) => {
                 tracing::debug!(%topic, "resumed");
                 self.paused.remove(topic);
@@ -133,24 +131,31 @@ impl Pausing {
         }
     }
 
-    /// Pauses again what is paused, after partitions came anew.
+    /// Pauses of paused topics what came.
     pub(super) fn apply_again(
-        &self,
+        &mut self,
         consumer: &BaseConsumer<GroupContext>,
         assigned: &[TopicPartition],
     ) {
-        for topic in &self.paused {
-            if let Err(error) = consumer.pause(&of_topic(topic, assigned)) {
-                tracing::warn!(%error, %topic, "cannot be paused");
+        for (topic, paused) in &mut self.paused {
+            let partitions = of_topic(topic, assigned);
+            match consumer.pause(&list(topic, &partitions)) {
+                Ok(()) => paused.extend(partitions),
+                Err(error) => tracing::warn!(%error, %topic, "cannot be paused"),
             }
         }
     }
 }
 
-fn of_topic(topic: &Arc<str>, assigned: &[TopicPartition]) -> TopicPartitionList {
-    let mut list = TopicPartitionList::new();
-    for one in assigned.iter().filter(|one| one.topic == *topic) {
-        list.add_partition(topic, one.partition);
+fn of_topic(topic: &Arc<str>, assigned: &[TopicPartition]) -> BTreeSet<i32> {
+    let of_topic = assigned.iter().filter(|one| one.topic == *topic);
+    of_topic.map(|one| one.partition).collect()
+}
+
+fn list(topic: &Arc<str>, partitions: &BTreeSet<i32>) -> TopicPartitionList {
+    let mut list = TopicPartitionList::with_capacity(partitions.len());
+    for partition in partitions {
+        list.add_partition(topic, *partition);
     }
     list
 }

@@ -10,6 +10,7 @@ use crate::decode::Rejected;
 use crate::error::Error;
 use crate::messages::Messages;
 use crate::schema::{Rows, message_columns, message_fields};
+use crate::stream::TopicStream;
 
 /// Number of their schema, which is the only one.
 pub(crate) const VERSION: u32 = 1;
@@ -22,9 +23,14 @@ pub(crate) fn schema() -> Schema {
     Schema::new(own.into_iter().map(Arc::new).chain(message_fields()).collect::<Fields>())
 }
 
+/// Bytes that are kept of a value, in a stream of dead letters.
+pub(crate) fn most_bytes(stream: &TopicStream) -> usize {
+    usize::try_from(stream.limit_bytes() / 4).unwrap_or(usize::MAX)
+}
+
 /// One row for each message that was rejected: its bytes, its place, its fault.
 /// Of a value of more than `most` bytes the first ones are kept.
-pub(super) fn letters(
+pub(crate) fn letters(
     (topic, partition): (&str, i32),
     messages: &Messages,
     rejected: &[Rejected],
