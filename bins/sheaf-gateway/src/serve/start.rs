@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sheaf_flight::Budget;
-use sheaf_kafka::{Gateway, Metrics, Registry};
+use sheaf_kafka::{Error, Gateway, Metrics, Registry};
 use sheaf_retry::{Code, SharedClock};
 use sheaf_terminal::Failure;
 
@@ -39,11 +39,16 @@ pub(super) async fn start(
     started.map_err(|error| {
         let failure = Failure::from_error(&error);
         match failure.code() {
+            Code::Unavailable if matches!(error, Error::Persist(_)) => {
+                failure.help("check that the database runs, and that nobody else keeps it locked")
+            }
+            _ if matches!(error, Error::Persist(_)) => failure,
             Code::NotFound => failure.help("create the topic, or correct --topics"),
             Code::Unavailable => failure.help("check --brokers, and whether Kafka runs there"),
             Code::InvalidArgument if lacks_ssl(&error) => failure
                 .help("build sheaf-gateway with --features ssl, or ssl-vendored without OpenSSL's headers"),
-            Code::Unauthenticated => failure.help("check the sasl.* and ssl.* of --kafka-option"),
+            Code::Unauthenticated => failure
+                .help("correct ssl.*, sasl.username and sasl.password of --kafka-option"),
             _ => failure,
         }
     })

@@ -1,12 +1,14 @@
 //! A broker, what is produced to it, and a gateway that reads it.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
-use sheaf_testkit::{KafkaBroker, Process, Ready};
+use sheaf_testkit::{FaultProxy, KafkaBroker, Process, Ready};
 
 const GATEWAY: &str = env!("CARGO_BIN_EXE_sheaf-gateway");
 
@@ -25,7 +27,13 @@ impl Kafka {
         Some(Kafka { broker: KafkaBroker::start_own().unwrap()? })
     }
 
-    fn config(&self) -> ClientConfig {
+    /// One of its own behind a proxy.
+    pub(crate) fn start_behind_proxy() -> Option<(Self, FaultProxy)> {
+        let (broker, proxy) = KafkaBroker::start_behind_proxy().unwrap()?;
+        Some((Kafka { broker }, proxy))
+    }
+
+    pub(crate) fn config(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", self.broker.bootstrap());
         config
@@ -75,9 +83,12 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    fn start(brokers: &str, topics: &str, arguments: &[&str]) -> Self {
+    /// One that reads these brokers. They let a first member wait for others half as
+    /// long as its session lasts.
+    pub(crate) fn start(brokers: &str, topics: &str, arguments: &[&str]) -> Self {
         let mut process = Process::command(GATEWAY)
             .args(["serve", "--brokers", brokers, "--topics", topics, "--port", "0"])
+            .args(["--kafka-option", "session.timeout.ms=6000"])
             .args(arguments)
             .spawn()
             .unwrap();
@@ -94,6 +105,25 @@ impl Gateway {
         let uri = self.uri();
         let first = ["client", "--server", &uri, "--output", "json"];
         Process::command(GATEWAY).args(first).args(arguments).spawn().unwrap()
+    }
+
+    /// All metrics; it was started with `--metrics --metrics-addr :0`.
+    pub(crate) fn metrics(&self) -> String {
+        let url = self.ready.url("metrics").unwrap();
+        let host = url.trim_start_matches("http://");
+        let mut stream = TcpStream::connect(host).unwrap();
+        let request = format!("GET /metrics HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    /// One number of them, 0 where it is not there; `name` is with its labels.
+    pub(crate) fn metric(&self, name: &str) -> u64 {
+        let metrics = self.metrics();
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.map_or(0, |number| number.parse().unwrap())
     }
 
     /// Rows of a topic as JSON objects; none where it has none yet.

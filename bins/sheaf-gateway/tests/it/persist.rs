@@ -37,8 +37,7 @@ async fn soak_killed_gateways_persist_every_message_once() {
         let path = path.to_str().unwrap();
         let library = library.to_str().unwrap();
         let persist = ["--persist", "--db-path", path, "--libduckdb", library];
-        let session = ["--kafka-option", "session.timeout.ms=6000"];
-        kafka.gateway("orders", &[&persist[..], &session].concat())
+        kafka.gateway("orders", &persist)
     };
     let mut produced = 0;
     for number in 0..kills {

@@ -48,8 +48,7 @@ async fn soak_killed_gateways_write_every_message_into_one_file() {
     let target = format!("parquet:{}", folder.path().display());
     let start = |every: &str| -> Gateway {
         let persist = ["--persist-to", &target, "--persist-every", every];
-        let session = ["--kafka-option", "session.timeout.ms=6000"];
-        kafka.gateway("orders", &[&persist[..], &session].concat())
+        kafka.gateway("orders", &persist)
     };
     let mut produced = 0;
     for number in 0..kills {
@@ -153,8 +152,7 @@ async fn columns_that_come_later_are_in_later_files() {
     kafka.produce("logs", [(0, "old".to_owned(), Some("{\"a\":0}"))]);
     let target = format!("parquet:{}", folder.path().display());
     let persist = ["--persist-to", &target, "--persist-every", "100ms", "--start", "latest"];
-    let session = ["--kafka-option", "session.timeout.ms=6000"];
-    let start = || kafka.gateway("logs", &[&persist[..], &session].concat());
+    let start = || kafka.gateway("logs", &persist);
     let mut gateway = start();
     let begin = folder.path().join("logs/partition-0/_begin.json");
     wait_until(PATIENCE, "the partition to begin", || begin.is_file()).unwrap();

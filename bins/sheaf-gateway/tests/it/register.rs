@@ -85,8 +85,7 @@ async fn soak_killed_gateways_register_every_message_once() {
     let store = site.server.uri();
     let start = || {
         let register = ["--register", "--store", &store, "--batch-size", "100"];
-        let session = ["--kafka-option", "session.timeout.ms=6000"];
-        kafka.gateway("orders", &[&register[..], &session].concat())
+        kafka.gateway("orders", &register)
     };
     let is_poison = |n: i64| n % 500 == 13;
     let mut produced = 0;

@@ -119,13 +119,6 @@ async fn what_cannot_start_says_why() {
         assert!(error.contains("--features ssl"), "{error}");
     }
     let Some(kafka) = Kafka::start() else { return };
-    let login = ["security.protocol=SASL_PLAINTEXT", "sasl.mechanism=PLAIN", "sasl.username=me"];
-    let login = login.iter().chain(&["sasl.password=hunter2"]);
-    let login: Vec<&str> = login.flat_map(|option| ["--kafka-option", option]).collect();
-    let brokers = ["logs", "--brokers", kafka.broker.bootstrap()];
-    let (code, _, error) = start(&[&brokers[..], &login].concat());
-    assert_eq!(code, Some(8), "{error}");
-    assert!(error.contains("sasl.*") && !error.contains("hunter2"), "{error}");
     let (code, _, error) = start(&["missing", "--brokers", kafka.broker.bootstrap()]);
     assert_eq!(code, Some(3), "{error}");
     assert!(error.contains("missing") && error.contains("--topics"), "{error}");
