@@ -25,7 +25,7 @@ const SERVE_EXAMPLES: &str = "Examples:
 When it is up, one line on standard output says where:
   ready flight=grpc://127.0.0.1:8080
 
-Offsets are committed when the rows before them are in their stream. What cannot be read as a row is
+Offsets are committed when the rows before them are in their stream, and where else they go. What cannot be read as a row is
 in the stream of its topic's name with .dead-letters behind it: its bytes, its place and what is wrong.";
 
 const CLIENT_EXAMPLES: &str = "Examples:

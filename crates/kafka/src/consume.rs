@@ -288,6 +288,17 @@ impl Loop {
             let outlet = outlet.or_insert_with(|| (self.open)(topic));
             outlet.stream.metrics().messages.inc_by(read.messages.len() as u64);
             self.progress.came(&read.partition, read.end, self.clock.elapsed());
+            let first = read.messages.first_offset().unwrap_or(read.end);
+            if !self.tracker.follows(&read.partition, first, read.end) {
+                tracing::error!(
+                    partition = %read.partition,
+                    offset = first,
+                    "offsets went back: the topic was made anew or cut short; give it another \
+                     --group; reading stops"
+                );
+                self.consumer.context().lose();
+                continue;
+            }
             self.pausing.push(read);
         }
         let (outlets, tracker) = (&self.outlets, &self.tracker);

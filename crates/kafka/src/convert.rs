@@ -125,6 +125,7 @@ impl Way {
                 let error = format!("as a row it is larger than --buffer-limit ({limit} bytes)");
                 is_one.then_some(Rejected { index, error })
             }));
+            rejected.sort_by_key(|rejected| rejected.index);
         }
         if !rejected.is_empty() {
             metrics.dead_letters.inc_by(rejected.len() as u64);

@@ -176,6 +176,7 @@ impl Writer {
             let turn = self.turn.lock().await;
             // Partitions that went are somebody else's.
             batch.retain(|one| self.tracker.is_current(&one.span));
+            batch = self.left_to_do(batch);
             if batch.is_empty() {
                 return Ok(None);
             }
@@ -211,6 +212,20 @@ impl Writer {
         }
     }
 
+    /// Without what is stored already: where another member was ahead, what was on its
+    /// way here is done, in whole or in part.
+    fn left_to_do(&self, batch: Vec<Converted>) -> Vec<Converted> {
+        let mut left = Vec::with_capacity(batch.len());
+        for one in batch {
+            match self.tracker.committable(&one.rows.of) {
+                Some(stored) if stored >= one.rows.end => self.done(&[one], 0),
+                Some(stored) => left.push(Converted { rows: one.rows.beyond(stored), ..one }),
+                None => left.push(one),
+            }
+        }
+        left
+    }
+
     /// Somebody else wrote the same partitions: a member that was slow to let them
     /// go, or this one, whose answer was lost. Each write goes on from the position
     /// of the one before it, so what is stored is stored once, whoever did it; the
@@ -222,6 +237,9 @@ impl Writer {
             match self.sink.claim(&of, &BTreeMap::new()).await {
                 Ok(stored) => break stored,
                 Err(error) if error.code().class() == Class::Transient => {
+                    if !batch.iter().any(|one| self.tracker.is_current(&one.span)) {
+                        return Ok(Vec::new());
+                    }
                     tracing::warn!(error = why(&error), "the sink does not say how far it is");
                     self.clock.sleep(LONGEST).await;
                 }
@@ -232,15 +250,7 @@ impl Writer {
         for (of, next) in &stored {
             self.tracker.reached(of, *next);
         }
-        let mut left = Vec::new();
-        for one in batch {
-            match stored.get(&one.rows.of) {
-                Some(next) if *next >= one.rows.end => self.done(&[one], 0),
-                Some(next) => left.push(Converted { rows: one.rows.beyond(*next), ..one }),
-                None => left.push(one),
-            }
-        }
-        Ok(left)
+        Ok(batch)
     }
 
     fn done(&self, batch: &[Converted], rows: u64) {
@@ -257,3 +267,6 @@ impl Writer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -69,6 +69,8 @@ struct Assigned {
     assignment: u64,
     ledger: Ledger,
     committed: Option<i64>,
+    /// Where the next message is, or after it.
+    next: Option<i64>,
 }
 
 impl Tracker {
@@ -81,7 +83,8 @@ impl Tracker {
         let mut state = self.state();
         state.assignments += 1;
         let assignment = state.assignments;
-        let assigned = Assigned { assignment, ledger: Ledger::default(), committed: None };
+        let assigned =
+            Assigned { assignment, ledger: Ledger::default(), committed: None, next: None };
         state.assigned.insert(partition, assigned);
     }
 
@@ -99,6 +102,22 @@ impl Tracker {
         let assigned = state.assigned.get_mut(partition)?;
         let number = assigned.ledger.begin(end);
         Some(SpanId { of: partition.clone(), assignment: assigned.assignment, number })
+    }
+
+    /// The offset before which all of a partition is as durable as asked.
+    pub fn committable(&self, partition: &TopicPartition) -> Option<i64> {
+        self.state().assigned.get(partition)?.ledger.committable()
+    }
+
+    /// Notes where the next message of a partition is expected, or that some came up to
+    /// the offset `end`; whether they begin where they should, or after it. Offsets that
+    /// go back are of another topic of the same name, or were read before.
+    pub fn follows(&self, partition: &TopicPartition, first: i64, end: i64) -> bool {
+        let mut state = self.state();
+        let Some(assigned) = state.assigned.get_mut(partition) else { return true };
+        let follows = assigned.next.is_none_or(|next| first >= next);
+        assigned.next = assigned.next.max(Some(end));
+        follows
     }
 
     /// Whether a span is of an assignment that stands.

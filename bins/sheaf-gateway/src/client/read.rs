@@ -37,7 +37,8 @@ pub(super) async fn read(
         let error = match batch {
             Ok(batch) => {
                 writer.write(&batch).map_err(|error| rows(&error))?;
-                ticket.limit = ticket.limit.map(|left| left - batch.num_rows() as u64);
+                ticket.limit =
+                    ticket.limit.map(|left| left.saturating_sub(batch.num_rows() as u64));
                 continue;
             }
             Err(error) => error,

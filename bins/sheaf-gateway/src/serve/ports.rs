@@ -8,6 +8,10 @@ use tokio::net::TcpListener;
 
 use super::settings::Settings;
 
+/// How a port may be open to other machines.
+const SECURE: &str =
+    "use 127.0.0.1, give --tls-cert, --tls-key and --token-file, or allow it by --insecure";
+
 /// Where a token needs the right to read for metrics and profiles.
 const NAMESPACE: &str = "admin";
 
@@ -35,7 +39,7 @@ impl Ports {
     pub(super) fn bind(settings: &Settings) -> Result<Self, Failure> {
         let exposure = settings.security.exposure();
         let flight = Listener::bind(&settings.flight, "--port", exposure)
-            .map_err(|error| Failure::from_error(&error))?;
+            .map_err(|error| exposed(Failure::from_error(&error)))?;
         let page = |flag: &str, address: &Option<String>| match address {
             None => Ok(None),
             Some(address) => http(flag, address, exposure).map(Some),
@@ -69,6 +73,14 @@ impl Ports {
     }
 }
 
+/// What to do where a port is open to other machines.
+fn exposed(failure: Failure) -> Failure {
+    match failure.code() {
+        Code::FailedPrecondition => failure.help(SECURE),
+        _ => failure,
+    }
+}
+
 fn http(flag: &str, address: &str, exposure: Exposure) -> Result<TcpListener, Failure> {
     let bound = std::net::TcpListener::bind(address).and_then(|listener| {
         listener.set_nonblocking(true)?;
@@ -82,9 +94,7 @@ fn http(flag: &str, address: &str, exposure: Exposure) -> Result<TcpListener, Fa
     let is_local = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
     if !is_local && exposure == Exposure::Loopback {
         let text = format!("{flag} {address} is open to other machines");
-        return Err(Failure::new(Code::FailedPrecondition, text).help(
-            "use 127.0.0.1, give --tls-cert, --tls-key and --token-file, or allow it by --insecure",
-        ));
+        return Err(Failure::new(Code::FailedPrecondition, text).help(SECURE));
     }
     Ok(listener)
 }

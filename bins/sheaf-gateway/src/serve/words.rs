@@ -38,10 +38,11 @@ pub(super) fn namespace(text: &str) -> Result<String, String> {
 }
 
 /// Properties that nobody may set, and why.
-const OURS: [(&str, &str); 6] = [
+const OURS: [(&str, &str); 7] = [
+    ("metadata.broker.list", "is what --brokers says"),
     ("bootstrap.servers", "is what --brokers says"),
     ("group.id", "is what --group says"),
-    ("auto.offset.reset", "is what --start says"),
+    ("auto.offset.reset", "stays: where a group begins, --start says"),
     ("enable.auto.commit", "stays off: offsets are committed when their rows are safe"),
     ("enable.auto.offset.store", "stays off: offsets are committed when their rows are safe"),
     ("enable.partition.eof", "stays off: the end of a partition is no message"),

@@ -114,6 +114,16 @@ fn fenced(group: &str, place: &Place, expected: Option<i64>, found: Option<i64>)
     Error::Fenced { group, topic, partition, expected, found }
 }
 
+/// That rows are of what comes behind each place: those before it are there.
+pub(super) fn goes_on(group: &str, believed: &Positions, next: &Positions) -> Result<(), Error> {
+    for (place, next) in next {
+        if let Some(found) = believed.get(place).filter(|found| *found >= next) {
+            return Err(fenced(group, place, Some(*next), Some(*found)));
+        }
+    }
+    Ok(())
+}
+
 /// Replaces what is believed to be stored by `next`.
 pub(super) fn write(
     session: &mut Session,

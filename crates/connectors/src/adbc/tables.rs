@@ -214,12 +214,11 @@ impl State {
 
     fn claim(&mut self, places: &BTreeSet<Place>) -> Result<Vec<Position>, Error> {
         let stored = self.stored()?;
-        // What a lost commit has done is in what was read.
-        for (place, next) in self.pending.take().unwrap_or_default() {
-            if stored.get(&place) == Some(&next) {
-                self.believed.insert(place, next);
-            }
-        }
+        // Of these, what a lost commit has done is in what was read. Of others the same
+        // append may come again, which is to find it done.
+        let mut pending = self.pending.take().unwrap_or_default();
+        pending.retain(|place, _| !places.contains(place));
+        self.pending = Some(pending).filter(|pending| !pending.is_empty());
         for place in places {
             match stored.get(place) {
                 Some(&offset) => self.believed.insert(place.clone(), offset),
@@ -292,6 +291,9 @@ impl State {
     fn write(&mut self, rows: &[TableRows], next: &Positions) -> Result<(), Error> {
         let stored = self.stored()?;
         positions::check(&self.group, next.keys(), &self.believed, &stored)?;
+        if !rows.is_empty() {
+            positions::goes_on(&self.group, &self.believed, next)?;
+        }
         let (group, believed) = (self.group.clone(), self.believed.clone());
         // First: a second writer is stopped before it has written rows.
         positions::write(self.session()?, &group, &believed, next)?;

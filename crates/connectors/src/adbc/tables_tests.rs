@@ -63,6 +63,27 @@ fn another_append_is_fenced_until_it_is_claimed() {
 }
 
 #[test]
+fn a_claim_of_another_partition_leaves_a_lost_answer_to_be_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(mut state) = lost_answer(dir.path()) else { return };
+    state.claim(&BTreeSet::from([("t".to_owned(), 1)])).unwrap();
+    let again = state.append(&rows(), &next(1)).unwrap();
+    assert_eq!(again, Appended { rows: 3, created: false });
+    assert_eq!(count(&mut state), 3);
+}
+
+#[test]
+fn rows_before_the_place_are_not_written_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(mut state) = lost_answer(dir.path()) else { return };
+    state.claim(&next(1).into_keys().collect()).unwrap();
+    let error = state.append(&rows(), &next(1)).unwrap_err();
+    assert!(matches!(error, Error::Fenced { .. }), "{error}");
+    state.end_transaction();
+    assert_eq!(count(&mut state), 3);
+}
+
+#[test]
 fn what_was_not_committed_is_written() {
     let dir = tempfile::tempdir().unwrap();
     let Some(mut state) = lost_answer(dir.path()) else { return };

@@ -25,7 +25,9 @@ pub(super) fn client(options: &ConsumerOptions) -> ClientConfig {
         .set("enable.auto.offset.store", "false")
         .set("enable.partition.eof", "false")
         .set("allow.auto.create.topics", "false")
-        .set("auto.offset.reset", options.start.reset())
+        // Places are given where a partition begins: this is for one that Kafka has no
+        // more, whose oldest messages are the next then.
+        .set("auto.offset.reset", "earliest")
         .set("statistics.interval.ms", "5000")
         // In memory besides what the streams have.
         .set("queued.max.messages.kbytes", "16384")

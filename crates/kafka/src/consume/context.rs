@@ -168,14 +168,13 @@ impl GroupContext {
                 places.claim(partitions, &begin::committed(consumer, list)?)?
             }
             Some(places) => places.claim(partitions, &BTreeMap::new())?,
-            // Those of the list it looks up itself.
-            None if self.start == From::Earliest => return Ok(()),
             None => begin::committed(consumer, list)?,
         };
         if places.is_some() {
             // Kafka may know less, where whoever had them could not tell it.
             for (partition, offset) in &known {
                 self.tracker.reached(partition, *offset);
+                self.tracker.follows(partition, *offset, *offset);
             }
         }
         let is_new = |one: &&TopicPartition| !known.contains_key(*one);
@@ -264,7 +263,10 @@ impl ClientContext for GroupContext {
             state.last_error = Some((error.clone(), reason.to_owned()));
         }
         drop(state);
-        tracing::warn!(%error, "Kafka: {reason}");
+        match says_little {
+            true => tracing::debug!(%error, "Kafka: {reason}"),
+            false => tracing::warn!(%error, "Kafka: {reason}"),
+        }
     }
 
     fn stats(&self, statistics: Statistics) {

@@ -14,16 +14,6 @@ pub enum From {
     Time(i64),
 }
 
-impl From {
-    /// The word of librdkafka for it, where no time says more.
-    pub(super) fn reset(self) -> &'static str {
-        match self {
-            From::Latest => "latest",
-            From::Earliest | From::Time(_) => "earliest",
-        }
-    }
-}
-
 /// How Kafka is read.
 #[derive(Clone, Debug)]
 pub struct ConsumerOptions {

@@ -112,10 +112,12 @@ impl Writer {
     ) -> Result<Result<Converted, Converted>, Error> {
         let Some(rows) = &one.rows.rows else { return Ok(Err(one)) };
         let schema = rows.schema();
-        let mut names = schema.fields().iter().map(|field| field.name());
-        let Some(place) = names.position(|name| name.eq_ignore_ascii_case(column)) else {
-            return Ok(Err(one));
+        let find = |is_it: &dyn Fn(&str) -> bool| {
+            schema.fields().iter().position(|field| is_it(field.name()))
         };
+        let place = find(&|name| name == column)
+            .or_else(|| find(&|name| name.eq_ignore_ascii_case(column)));
+        let Some(place) = place else { return Ok(Err(one)) };
         let nulls = rows.column(place).logical_nulls();
         let is_filled = |row| nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row));
         let refused = one.offsets(is_filled);

@@ -10,8 +10,8 @@
 //! - Only ends of batches are committed, for a start looks for the chain there.
 //! - A payload whose writer died before it was registered is registered by the one
 //!   that finds it: what it holds is what that offset begins with.
-//! - Dead letters are registered before the batch of the chain that reaches over
-//!   them is stored. A chunk of dead letters alone is a batch of the chain itself.
+//! - Dead letters are batches beside the chain, registered before the batch of the
+//!   chain that reaches over them is stored; that of a chunk without rows is empty.
 
 mod chain;
 mod names;
@@ -130,15 +130,10 @@ impl BatchSink {
         let mut links = Vec::new();
         let nothing = RecordBatch::new_empty(Arc::new(dead::schema()));
         for chunk in chunks.into_iter().filter(|chunk| chunk.end > place.next) {
-            let (batch, is_dead) = match (&chunk.rows, &chunk.dead_letters) {
-                (Some(rows), letters) => {
-                    dead.extend(letters.as_ref().map(|letters| (letters, chunk.end)));
-                    (rows, false)
-                }
-                (None, Some(letters)) => (letters, true),
-                // Messages without rows: their end may be committed, so it is a link.
-                (None, None) => (&nothing, true),
-            };
+            dead.extend(chunk.dead_letters.as_ref().map(|letters| (letters, chunk.end)));
+            // Messages without rows: their end may be committed, so it is a link.
+            let batch = chunk.rows.as_ref().unwrap_or(&nothing);
+            let is_dead = chunk.rows.is_none();
             let extent = Extent { of: of.clone(), start: next, next: chunk.end, is_dead };
             links.push(Link { id: self.names.link(&extent)?, extent, batch: batch.clone() });
             next = chunk.end;
@@ -287,7 +282,7 @@ impl TopicSink for BatchSink {
     ) -> Result<BTreeMap<TopicPartition, i64>, Error> {
         let known = |one: &TopicPartition| {
             let before = self.state().get(one).map(|place| place.next);
-            Some((one.clone(), committed.get(one).copied().or(before)?))
+            Some((one.clone(), committed.get(one).copied().max(before)?))
         };
         let begun: Vec<_> = partitions.iter().filter_map(known).collect();
         let ends = self.ends_of_chains(begun).await?;
