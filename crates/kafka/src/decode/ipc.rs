@@ -8,6 +8,7 @@ use sheaf_flight::Message;
 use sheaf_flight::ipc::{Bounds, Decoded, Decoder, inspect};
 
 use super::assemble::{MAX_BYTES, MAX_ROWS};
+use super::sieve::{Fault, guarded};
 use super::{Group, Rejected, Value};
 use crate::decode::Error;
 use crate::messages::Messages;
@@ -31,22 +32,29 @@ pub(super) fn decode(
     let (mut rows, mut bytes) = (0, 0);
     for value in values {
         let repeated = messages.get(value.index as usize).map_or(0, |m| m.repeated_bytes());
-        match one(value, repeated, schema) {
-            Err(error) => rejected.push(value.rejected(error)),
-            Ok(batches) => {
-                for batch in batches {
-                    rows += batch.num_rows();
-                    bytes += size_of(&batch) + repeated * batch.num_rows();
-                    let of_message = vec![value.index; batch.num_rows()];
-                    groups.push(Group { batch, rows: of_message });
-                }
+        let batches = guarded(|| one(value, repeated, schema).map_err(Fault::somewhere));
+        let batches = match batches {
+            Ok(batches) => batches,
+            Err(fault) => {
+                rejected.push(value.rejected(fault.error));
+                continue;
             }
+        };
+        let more: usize = batches.iter().map(RecordBatch::num_rows).sum();
+        let size = batches.iter().map(size_of).sum::<usize>() + repeated * more;
+        if rows + more > MAX_ROWS || bytes + size > MAX_BYTES {
+            rejected.push(value.rejected(format!(
+                "with the messages before it in its batch it comes to {} rows and {} bytes, over \
+                 the limits of {MAX_ROWS} and {MAX_BYTES}; a smaller --batch-size helps",
+                rows + more,
+                bytes + size
+            )));
+            continue;
         }
-        if rows > MAX_ROWS {
-            return Err(Error::TooLarge { what: "rows", actual: rows, limit: MAX_ROWS });
-        }
-        if bytes > MAX_BYTES {
-            return Err(Error::TooLarge { what: "bytes", actual: bytes, limit: MAX_BYTES });
+        (rows, bytes) = (rows + more, bytes + size);
+        for batch in batches {
+            let of_message = vec![value.index; batch.num_rows()];
+            groups.push(Group { batch, rows: of_message });
         }
     }
     Ok(groups)

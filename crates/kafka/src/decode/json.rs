@@ -16,7 +16,7 @@ use arrow_schema::{Fields, Schema};
 
 use self::direct::Direct;
 use self::strict::Strict;
-use super::sieve::{Fault, sieve};
+use super::sieve::{Fault, guarded, sieve};
 use super::{Group, Rejected, Value};
 use crate::decode::Error;
 use crate::schema::StreamSchema;
@@ -54,8 +54,9 @@ impl Json {
         }
         if !fields.is_empty() {
             let direct = self.direct(&fields).read(values);
-            let all =
-                direct.ok_or(()).or_else(|()| self.attempt(values, &fields, Strict::Inferred));
+            let all = direct
+                .ok_or(())
+                .or_else(|()| guarded(|| self.attempt(values, &fields, Strict::Inferred)));
             if let Ok(batch) = all {
                 let rows = values.iter().map(|value| value.index).collect();
                 return Ok(Some(Group { batch, rows }));

@@ -4,7 +4,6 @@ mod compile;
 mod wire;
 
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use arrow_array::builder::BinaryBuilder;
 use arrow_array::{BinaryArray, RecordBatch};
@@ -14,7 +13,7 @@ use ptars_core::{EnumRepr, PtarsConfig, TimeUnit, binary_array_to_record_batch_d
 use self::wire::Shape;
 use super::Value;
 use super::registry::RegisteredSchema;
-use super::sieve::Fault;
+use super::sieve::{Fault, guarded};
 
 /// How deep messages are nested in a schema.
 const MAX_PATH: usize = 32;
@@ -96,10 +95,10 @@ impl Protobuf {
         // It unwraps what it builds, and has been seen to panic on bytes that
         // the check lets through no more. Were there others, they would take
         // the consumer of all partitions with them.
-        let decode = || binary_array_to_record_batch_direct(&array, &message.descriptor, &config);
-        let batch = catch_unwind(AssertUnwindSafe(decode))
-            .map_err(|_| Fault::somewhere("ptars panicked"))?
-            .map_err(Fault::somewhere)?;
+        let batch = guarded(|| {
+            binary_array_to_record_batch_direct(&array, &message.descriptor, &config)
+                .map_err(Fault::somewhere)
+        })?;
         if batch.num_rows() != values.len() {
             return Err(Fault::somewhere("not one row for each message"));
         }

@@ -5,6 +5,8 @@
 //! before the bad one when they are flushed. So what was decoded together
 //! with a bad message is decoded again without it.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use crate::decode::Error;
 use crate::decode::{Rejected, Value};
 
@@ -30,10 +32,17 @@ impl Fault {
     }
 }
 
+/// Has a decoder's panic be a fault: it would take the consumer of all partitions with
+/// it. Nothing that the decoder had may be used after it.
+pub(crate) fn guarded<T>(decode: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+    catch_unwind(AssertUnwindSafe(decode))
+        .unwrap_or_else(|_| Err(Fault::somewhere("the decoder panicked")))
+}
+
 /// The outcome of `attempt` on all values that it can decode, and which those
 /// are; none where there are none. The others are rejected.
 ///
-/// `attempt` must not let one call influence the next.
+/// `attempt` must not let one call influence the next, also where it panics.
 ///
 /// # Errors
 /// [`Error::Inconsistent`]: what is good one by one fails together.
@@ -42,6 +51,7 @@ pub(crate) fn sieve<'v, T>(
     rejected: &mut Vec<Rejected>,
     mut attempt: impl FnMut(&[Value<'v>]) -> Result<T, Fault>,
 ) -> Result<Option<(T, Vec<u32>)>, Error> {
+    let mut attempt = |values: &[Value<'v>]| guarded(|| attempt(values));
     let indices = |values: &[Value<'_>]| values.iter().map(|value| value.index).collect();
     if values.is_empty() {
         return Ok(None);
@@ -165,5 +175,18 @@ mod tests {
         })
         .unwrap_err();
         assert!(matches!(error, Error::Inconsistent { count: 4, .. }), "{error}");
+    }
+
+    #[test]
+    fn a_decoder_that_panics_costs_the_message_alone() {
+        let values: Vec<_> = (0..50).map(|index| Value { index, bytes: &[] }).collect();
+        let mut rejected = Vec::new();
+        let attempt = |values: &[Value<'_>]| {
+            assert!(values.iter().all(|value| value.index != 33), "this panic is meant to be");
+            Ok(values.len())
+        };
+        let (count, rows) = sieve(&values, &mut rejected, attempt).unwrap().unwrap();
+        assert_eq!((count, rows.len(), rejected.len()), (49, 49, 1));
+        assert_eq!((rejected[0].index, rejected[0].error.as_str()), (33, "the decoder panicked"));
     }
 }
