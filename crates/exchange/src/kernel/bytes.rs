@@ -1,0 +1,115 @@
+//! Columns of text and binary with offsets.
+
+use arrow_array::{Array, ArrayRef, OffsetSizeTrait, make_array};
+use arrow_buffer::Buffer;
+use arrow_data::ArrayData;
+use arrow_schema::DataType;
+
+use super::bits::Bitmaps;
+use super::grow;
+use super::lane::{Block, Lane, Room};
+use crate::error::Error;
+
+pub(super) struct Bytes<O> {
+    data_type: DataType,
+    parts: Vec<Part<O>>,
+    nulls: Bitmaps,
+    room: Room,
+}
+
+struct Part<O> {
+    /// Where each value ends; the first one begins at zero.
+    ends: Vec<O>,
+    values: Vec<u8>,
+    /// Rows and bytes of the last chunk.
+    hints: [usize; 2],
+}
+
+impl<O: OffsetSizeTrait> Bytes<O> {
+    pub(super) fn new(data_type: DataType, room: Room) -> Self {
+        let part = |_| Part { ends: Vec::new(), values: Vec::new(), hints: [0; 2] };
+        let parts = (0..room.partitions).map(part).collect();
+        let nulls = Bitmaps::new(room.partitions, room.rows);
+        Bytes { data_type, parts, nulls, room }
+    }
+}
+
+/// Offsets of the rows of an array, one more than there are rows, and its bytes.
+fn source<O: OffsetSizeTrait>(data: &ArrayData) -> (&[O], &[u8]) {
+    if data.is_empty() {
+        return (&[], &[]);
+    }
+    let offsets = &data.buffers()[0].typed_data::<O>()[data.offset()..=data.offset() + data.len()];
+    (offsets, data.buffers()[1].as_slice())
+}
+
+impl<O: OffsetSizeTrait> Lane for Bytes<O> {
+    fn measure(&self, array: &dyn Array, block: &Block<'_>, bytes: &mut [usize]) -> usize {
+        let data = array.to_data();
+        let (offsets, _) = source::<O>(&data);
+        for (bounds, id) in offsets.windows(2).zip(block.ids) {
+            bytes[*id as usize] += (bounds[1] - bounds[0]).as_usize();
+        }
+        0
+    }
+
+    fn needs_order(&self, _: &dyn Array) -> bool {
+        true
+    }
+
+    fn append(
+        &mut self,
+        array: &dyn Array,
+        block: &Block<'_>,
+        _: &mut [usize],
+    ) -> Result<usize, Error> {
+        let data = array.to_data();
+        let (offsets, bytes) = source::<O>(&data);
+        let mut grown = 0;
+        for partition in block.plan.touched() {
+            let (part, rows) = (&mut self.parts[partition], block.plan.rows(partition));
+            let [hint, bytes_hint] = part.hints;
+            // One more, for the offset before the first value.
+            let more = rows.len() + usize::from(part.ends.is_empty());
+            grown += grow::reserve(&mut part.ends, more, hint, self.room.rows + 1);
+            if part.ends.is_empty() {
+                part.ends.push(O::zero());
+            }
+            let span = |row: &u32| {
+                let row = *row as usize;
+                offsets[row].as_usize()..offsets[row + 1].as_usize()
+            };
+            let size = rows.iter().map(|row| span(row).len()).sum();
+            grown += grow::reserve(&mut part.values, size, bytes_hint, self.room.bytes);
+            for row in rows {
+                part.values.extend_from_slice(&bytes[span(row)]);
+                part.ends.push(O::usize_as(part.values.len()));
+            }
+        }
+        Ok(grown + self.nulls.append_nulls(array.nulls(), block))
+    }
+
+    #[allow(unsafe_code, reason = "checking text again costs as much as copying it")]
+    fn take(&mut self, partition: usize, rows: usize) -> Result<(Vec<ArrayRef>, usize), Error> {
+        let part = &mut self.parts[partition];
+        let (ends, values) = (std::mem::take(&mut part.ends), std::mem::take(&mut part.values));
+        part.hints = [ends.len(), values.len()];
+        let held = grow::held(&ends) + grow::held(&values);
+        assert_eq!(ends.len(), rows + 1);
+        let (nulls, more) = self.nulls.take_nulls(partition, rows);
+        let builder = ArrayData::builder(self.data_type.clone())
+            .len(rows)
+            .add_buffer(Buffer::from_vec(ends))
+            .add_buffer(Buffer::from_vec(values))
+            .nulls(nulls);
+        // SAFETY: the offsets begin at zero and each further one is the length of
+        // the values when a value was appended, so they never sink and end within
+        // the values; they fit their type, since a chunk has at most 2^30 bytes or
+        // is one value of an array with such offsets. There is one more than rows,
+        // as asserted. Each value is a whole value of an array of the same type:
+        // where that is text, it is valid text, with its bounds between characters.
+        // The validity has a bit for each row.
+        let data = unsafe { builder.build_unchecked() };
+        Ok((vec![make_array(data)], held + more))
+    }
+}

@@ -1,0 +1,40 @@
+//! Growing memory of chunks.
+
+/// The least that is taken at once.
+const LEAST: usize = 64;
+
+/// Makes room for `more` elements: at first for `hint`, later for twice as
+/// many, but for no more than `limit` unless they are needed. Gives the bytes
+/// that this took.
+pub(super) fn reserve<T>(memory: &mut Vec<T>, more: usize, hint: usize, limit: usize) -> usize {
+    let before = memory.capacity();
+    let needed = memory.len() + more;
+    if needed <= before {
+        return 0;
+    }
+    let wanted = if before == 0 { hint.max(LEAST) } else { before * 2 };
+    memory.reserve_exact(wanted.min(limit).max(needed) - memory.len());
+    (memory.capacity() - before) * size_of::<T>()
+}
+
+/// Bytes of memory.
+pub(super) fn held<T>(memory: &Vec<T>) -> usize {
+    memory.capacity() * size_of::<T>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{held, reserve};
+
+    #[test]
+    fn memory_grows_to_the_limit_and_beyond_only_for_what_is_there() {
+        let mut memory: Vec<u64> = Vec::new();
+        assert_eq!(reserve(&mut memory, 1, 100, 150), 800);
+        memory.resize(100, 0);
+        assert_eq!(reserve(&mut memory, 1, 100, 150), 400);
+        memory.resize(150, 0);
+        assert_eq!(reserve(&mut memory, 7, 100, 150), 56);
+        assert_eq!(held(&memory), 157 * 8);
+        assert_eq!(reserve(&mut memory, 7, 100, 150), 0);
+    }
+}
