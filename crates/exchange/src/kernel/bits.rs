@@ -105,7 +105,11 @@ impl Bitmaps {
     }
 
     /// The validity of a partition, none where no value is null.
-    pub(super) fn take_nulls(&mut self, partition: usize, rows: usize) -> (Option<NullBuffer>, usize) {
+    pub(super) fn take_nulls(
+        &mut self,
+        partition: usize,
+        rows: usize,
+    ) -> (Option<NullBuffer>, usize) {
         if self.parts[partition].len == 0 {
             return (None, 0);
         }

@@ -83,7 +83,8 @@ pub(super) fn batches(
 ) -> Result<Vec<RecordBatch>, Error> {
     // Columns that are not whole have their pieces of the same blocks.
     let pieces = columns.iter().find(|pieces| pieces.len() > 1);
-    let lengths = pieces.map_or_else(|| vec![rows], |pieces| pieces.iter().map(|p| p.len()).collect());
+    let lengths =
+        pieces.map_or_else(|| vec![rows], |pieces| pieces.iter().map(|p| p.len()).collect());
     let mut found = Vec::new();
     // The last is the next one: first piece, pieces, first row.
     let mut left = vec![(0, lengths.len(), 0)];

@@ -111,29 +111,13 @@ const fn join(first: u64, second: u64) -> u64 {
 /// The high bits decide, so that a hash table that uses the low ones finds
 /// those of the rows of one partition evenly spread.
 #[inline]
-#[allow(clippy::cast_possible_truncation, reason = "a product of two 32-bit numbers, shifted by 32")]
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "a product of two 32-bit numbers, shifted by 32"
+)]
 pub(crate) const fn partition_of(hash: u64, partitions: u32) -> u32 {
     (((hash >> 32) * partitions as u64) >> 32) as u32
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{ODD, mix, partition_of};
-
-    #[test]
-    fn the_mixer_is_that_of_splitmix64() {
-        // The published outputs of the generator with the state 1234567.
-        let state = 1_234_567_u64;
-        assert_eq!(mix(state.wrapping_add(ODD)), 6_457_827_717_110_365_317);
-        assert_eq!(mix(state.wrapping_add(ODD.wrapping_mul(2))), 3_203_168_211_198_807_973);
-    }
-
-    #[test]
-    fn the_high_bits_choose_the_partition() {
-        assert_eq!(partition_of(0, 7), 0);
-        assert_eq!(partition_of(u64::MAX, 7), 6);
-        assert_eq!(partition_of(u64::from(u32::MAX), 7), 0, "low bits do not matter");
-        assert_eq!(partition_of(u64::MAX, 65_536), 65_535);
-        assert_eq!(partition_of(1 << 63, 2), 1);
-    }
-}
+mod tests;

@@ -146,9 +146,8 @@ impl Ranges {
         let columns: Vec<ArrayRef> =
             self.columns.iter().map(|index| batch.column(*index).clone()).collect();
         let rows = self.converter.convert_columns(&columns)?;
-        let place = |row: arrow_row::Row<'_>| {
-            self.bounds.partition_point(|bound| bound.row() <= row)
-        };
+        let place =
+            |row: arrow_row::Row<'_>| self.bounds.partition_point(|bound| bound.row() <= row);
         let ids = rows.iter().map(|row| u32::try_from(place(row)).unwrap_or(u32::MAX));
         Ok(ids.collect())
     }

@@ -55,5 +55,8 @@ pub fn hash_partition_data(
     let sorted = take_record_batch(batch, &order)?;
     let schema = Arc::clone(batch.schema_ref());
     debug_assert_eq!(schema, sorted.schema());
-    Ok((0..partitions).map(|id| plan.run(id)).map(|run| sorted.slice(run.start, run.len())).collect())
+    Ok((0..partitions)
+        .map(|id| plan.run(id))
+        .map(|run| sorted.slice(run.start, run.len()))
+        .collect())
 }
