@@ -32,6 +32,11 @@ const DIRECT: usize = 16;
 /// Rows that are partitioned at once: their columns stay in the cache.
 const BLOCK: usize = 8_192;
 
+/// A block is halved until no partition gets more than this part of a chunk of
+/// it, so that chunks are nearly full; but not where it has only a few rows.
+const PARTS: usize = 8;
+const FEW: usize = 64;
+
 /// Rows of one partition, ready to be sent.
 #[derive(Clone, Debug)]
 pub struct Sealed {
@@ -197,18 +202,21 @@ impl Partitioner {
     ) -> Result<(), Error> {
         let slots = self.rows.len();
         self.plan.count(ids, slots);
-        let fits = self.measure(batch, ids);
-        if !fits && ids.len() > 1 {
+        let (largest, unknown) = self.measure(batch, ids);
+        let chunk = self.options.chunk_bytes;
+        let too_large = largest.max(unknown) > chunk && ids.len() > 1;
+        if too_large || (largest > chunk / PARTS && ids.len() > FEW) {
             let half = ids.len() / 2;
             self.block(&batch.slice(0, half), &ids[..half], sealed)?;
             return self.block(&batch.slice(half, ids.len() - half), &ids[half..], sealed);
         }
         for partition in 0..slots {
-            let rows = self.rows[partition];
-            if rows > 0
-                && (self.bytes[partition] + self.needed[partition] > self.options.chunk_bytes
-                    || rows + self.plan.rows_in(partition) > self.options.chunk_rows)
-            {
+            let (open, rows) = (self.rows[partition], self.plan.rows_in(partition));
+            // What is not known by partition is in proportion to its rows.
+            let needed = self.needed[partition] + unknown / ids.len() * rows;
+            let full =
+                self.bytes[partition] + needed > chunk || open + rows > self.options.chunk_rows;
+            if open > 0 && rows > 0 && full {
                 self.seal(partition, sealed)?;
             }
         }
@@ -221,24 +229,23 @@ impl Partitioner {
         Ok(())
     }
 
-    /// Finds what each partition needs for its rows; whether that is less than a
-    /// chunk.
-    fn measure(&mut self, batch: &RecordBatch, ids: &[u32]) -> bool {
+    /// Finds what each partition needs for its rows: the largest, of one with too
+    /// many rows more than a chunk; and what is not known by partition.
+    fn measure(&mut self, batch: &RecordBatch, ids: &[u32]) -> (usize, usize) {
         self.needed.fill(0);
         let before = &self.rows;
         let block = Block { ids, plan: &self.plan, before, direct: true };
-        let mut unknown = 0;
+        let (mut largest, mut unknown) = (0, 0);
         for (lane, column) in self.lanes.iter().zip(batch.columns()) {
             unknown += lane.measure(column.as_ref(), &block, &mut self.needed);
         }
-        let mut fits = unknown <= self.options.chunk_bytes;
         for partition in self.plan.touched() {
             let rows = self.plan.rows_in(partition);
             self.needed[partition] += (rows * self.row_bits).div_ceil(8);
-            fits &= self.needed[partition] <= self.options.chunk_bytes
-                && rows <= self.options.chunk_rows;
+            let too_many = rows > self.options.chunk_rows;
+            largest = largest.max(if too_many { usize::MAX } else { self.needed[partition] });
         }
-        fits
+        (largest, unknown)
     }
 
     fn append(&mut self, batch: &RecordBatch, ids: &[u32]) -> Result<(), Error> {

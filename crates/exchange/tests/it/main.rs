@@ -4,3 +4,4 @@
 
 mod columns;
 mod every_type;
+mod limits;
