@@ -5,3 +5,4 @@
 mod columns;
 mod every_type;
 mod limits;
+mod pyarrow;
