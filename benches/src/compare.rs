@@ -1,6 +1,7 @@
 //! The comparisons: one file each, and one line in [`ALL`].
 
 mod coordinator;
+mod exchange;
 mod flight;
 mod kafka;
 mod valkey;
@@ -27,8 +28,13 @@ struct Comparison {
     run: fn(&Setup) -> Result<Outcome>,
 }
 
-const ALL: [Comparison; 4] =
-    [coordinator::COMPARISON, flight::COMPARISON, kafka::COMPARISON, valkey::COMPARISON];
+const ALL: [Comparison; 5] = [
+    coordinator::COMPARISON,
+    exchange::COMPARISON,
+    flight::COMPARISON,
+    kafka::COMPARISON,
+    valkey::COMPARISON,
+];
 
 /// What a comparison works with.
 #[derive(Debug)]

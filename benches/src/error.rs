@@ -22,6 +22,9 @@ pub(crate) enum Error {
     #[cfg(feature = "kafka")]
     #[error(transparent)]
     Decode(#[from] sheaf_kafka::DecodeError),
+    /// Batches could not be partitioned.
+    #[error("the partitioner: {0}")]
+    Exchange(#[from] sheaf_exchange::Error),
     /// The worker pool could not be made.
     #[error(transparent)]
     Worker(#[from] sheaf_worker::Error),

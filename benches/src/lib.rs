@@ -5,3 +5,4 @@
 #![allow(clippy::disallowed_methods, reason = "a benchmark: it measures real time")]
 
 pub mod embedded;
+pub mod shuffled;

@@ -8,6 +8,7 @@ mod flight;
 mod jobs;
 #[cfg(feature = "kafka")]
 mod kafka;
+mod partition;
 mod pick_up;
 mod rows;
 pub(crate) mod socket;
@@ -79,6 +80,8 @@ pub(crate) enum Load {
     #[cfg(feature = "kafka")]
     #[command(subcommand)]
     Kafka(kafka::Kafka),
+    /// Partitions batches in this process.
+    Partition(partition::Partition),
     /// Serves and takes bytes over raw TCP: as many as each connection says.
     Socket,
 }
@@ -91,6 +94,9 @@ pub(crate) fn run(load: Load) -> Result<()> {
     #[cfg(feature = "kafka")]
     if let Load::Kafka(load) = load {
         return kafka::run(&load);
+    }
+    if let Load::Partition(load) = &load {
+        return partition::run(load);
     }
     if let Load::Claims(load) = load {
         // One thread, as the peers have: a core is the server's.
@@ -113,7 +119,7 @@ pub(crate) fn run(load: Load) -> Result<()> {
             Load::Stock => stock::serve().await,
             #[cfg(feature = "kafka")]
             Load::Kafka(_) => Ok(()),
-            Load::Claims(_) | Load::Socket => Ok(()),
+            Load::Claims(_) | Load::Partition(_) | Load::Socket => Ok(()),
         }
     })
 }

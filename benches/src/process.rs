@@ -93,6 +93,19 @@ pub(crate) fn python(peer: &str, script: &str) -> Result<ProcessCommand> {
     Ok(Process::command(python).name(peer).arg(script))
 }
 
+/// A program of a peer below `benches/peers/PEER` that cargo builds.
+pub(crate) fn built(peer: &str, program: &str) -> Result<ProcessCommand> {
+    let path = sheaf_testkit::services_dir().join("peers").join(peer);
+    let path = path.join("target/release").join(program);
+    if !path.is_file() {
+        return Err(Error::Message(format!(
+            "the peer {peer} is not built at {}: `cargo xtask bench` does that",
+            path.display()
+        )));
+    }
+    Ok(Process::command(path).name(peer))
+}
+
 /// The version of an installed package of a peer.
 pub(crate) fn python_version(peer: &str, package: &str) -> Result<String> {
     let folder = sheaf_testkit::workspace_root().join("benches/peers").join(peer);

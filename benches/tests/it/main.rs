@@ -70,8 +70,9 @@ fn check(report: &Value, name: &str, cases: &[&str]) {
         }
         let median = |side: &str| figures[side]["median"].as_f64().unwrap();
         let (ours, peer, ratio) = (median("ours"), median("peer"), figures["ratio"].as_f64());
-        let lower = ["ms", "s", "us", "us/job", "reads/job", "CPU-s/GB", "CPU-us/message", "bytes"]
-            .contains(&figures["unit"].as_str().unwrap());
+        let times = ["ms", "s", "us", "us/job", "reads/job", "ns/row"];
+        let costs = ["CPU-s/GB", "CPU-us/message", "bytes"];
+        let lower = [&times[..], &costs].concat().contains(&figures["unit"].as_str().unwrap());
         let expected = if lower { peer / ours } else { ours / peer };
         assert!((ratio.unwrap() / expected - 1.0).abs() < 1e-3, "{case}: {figures}");
         assert!(!figures["peer_name"].as_str().unwrap().is_empty(), "{case}");
@@ -129,6 +130,23 @@ fn kafka_is_compared() {
         "avro_decode_vs_fastavro",
     ];
     check(&quick("kafka", &gateway), "kafka", &cases);
+}
+
+#[test]
+fn the_exchange_is_compared() {
+    let built = services_dir().join("peers/datafusion/target/release/datafusion");
+    let built = present("datafusion", built, "cargo xtask bench exchange");
+    let (Some(sheaf), Some(_), Some(_)) = (sheaf(), peer("pyarrow"), built) else { return };
+    let cases = [
+        "kernel_p16_vs_datafusion",
+        "kernel_p64_vs_datafusion",
+        "kernel_p256_vs_datafusion",
+        "kernel_p64_cpu_vs_datafusion",
+        "kernel_p64_vs_datafusion_encoded",
+        "kernel_p64_mixed_vs_datafusion",
+        "kernel_p64_vs_pyarrow",
+    ];
+    check(&quick("exchange", &sheaf), "exchange", &cases);
 }
 
 #[test]

@@ -25,10 +25,6 @@ use self::seal::Encoders;
 use crate::error::Error;
 use crate::partition::{Assigner, Partitioning, check_schema};
 
-/// Up to so many partitions, values are scattered in the order of their rows;
-/// with more, rows are sorted first and gathered run by run.
-const DIRECT: usize = 16;
-
 /// Rows that are partitioned at once: their columns stay in the cache.
 const BLOCK: usize = 8_192;
 
@@ -234,7 +230,7 @@ impl Partitioner {
     fn measure(&mut self, batch: &RecordBatch, ids: &[u32]) -> (usize, usize) {
         self.needed.fill(0);
         let before = &self.rows;
-        let block = Block { ids, plan: &self.plan, before, direct: true };
+        let block = Block { ids, plan: &self.plan, before };
         let (mut largest, mut unknown) = (0, 0);
         for (lane, column) in self.lanes.iter().zip(batch.columns()) {
             unknown += lane.measure(column.as_ref(), &block, &mut self.needed);
@@ -249,12 +245,8 @@ impl Partitioner {
     }
 
     fn append(&mut self, batch: &RecordBatch, ids: &[u32]) -> Result<(), Error> {
-        let direct = self.rows.len() <= DIRECT;
-        let mut columns = self.lanes.iter().zip(batch.columns());
-        if !direct || columns.any(|(lane, column)| lane.needs_order(column.as_ref())) {
-            self.plan.sort(ids);
-        }
-        let block = Block { ids, plan: &self.plan, before: &self.rows, direct };
+        self.plan.sort(ids);
+        let block = Block { ids, plan: &self.plan, before: &self.rows };
         for (lane, column) in self.lanes.iter_mut().zip(batch.columns()) {
             self.held += lane.append(column.as_ref(), &block, &mut self.bytes)?;
         }

@@ -22,10 +22,6 @@ impl Booleans {
 }
 
 impl Lane for Booleans {
-    fn needs_order(&self, _: &dyn Array) -> bool {
-        true
-    }
-
     fn append(
         &mut self,
         array: &dyn Array,

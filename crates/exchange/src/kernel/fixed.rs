@@ -30,39 +30,8 @@ impl<const N: usize> Fixed<N> {
         }
     }
 
-    /// Puts each value where the next one of its partition goes, in one pass.
-    ///
-    /// A `push` for each value costs 2 to 3 times as much: it loads a pointer, a
-    /// length and a capacity and stores a length.
-    #[allow(unsafe_code, reason = "the innermost loop of the kernel, see above")]
-    fn scatter(&mut self, values: &[[u8; N]], block: &Block<'_>) {
-        assert_eq!(values.len(), block.ids.len());
-        let mut ends = Vec::with_capacity(self.parts.len());
-        for (partition, part) in self.parts.iter_mut().enumerate() {
-            let spare = part.spare_capacity_mut();
-            assert!(spare.len() >= block.plan.rows_in(partition));
-            ends.push(spare.as_mut_ptr());
-        }
-        for (value, id) in values.iter().zip(block.ids) {
-            let end = &mut ends[*id as usize];
-            // SAFETY: each partition is met as often as its ids were counted,
-            // and the assertion above found room for as many values. So this
-            // write, and the pointer after it, stay within the spare capacity,
-            // which is not looked at otherwise while the pointers are used.
-            unsafe {
-                (**end).write(*value);
-                *end = end.add(1);
-            }
-        }
-        for partition in block.plan.touched() {
-            let part = &mut self.parts[partition];
-            let len = part.len() + block.plan.rows_in(partition);
-            // SAFETY: the values up to there were written by the loop, since the
-            // plan counted these ids; they are within the capacity, see above.
-            unsafe { part.set_len(len) }
-        }
-    }
-
+    /// Copies the values of each partition, one run after the other: they are
+    /// written one behind the other, and read from a block that is in the cache.
     fn gather(&mut self, values: &[[u8; N]], block: &Block<'_>) {
         for partition in block.plan.touched() {
             let rows = block.plan.rows(partition).iter();
@@ -78,10 +47,6 @@ fn values<const N: usize>(data: &ArrayData) -> &[[u8; N]] {
 }
 
 impl<const N: usize> Lane for Fixed<N> {
-    fn needs_order(&self, array: &dyn Array) -> bool {
-        array.null_count() > 0
-    }
-
     fn append(
         &mut self,
         array: &dyn Array,
@@ -94,17 +59,13 @@ impl<const N: usize> Lane for Fixed<N> {
             let (rows, hint) = (block.plan.rows_in(partition), self.hints[partition]);
             grown += grow::reserve(&mut self.parts[partition], rows, hint, self.room.rows);
         }
-        if block.direct {
-            self.scatter(values(&data), block);
-        } else {
-            self.gather(values(&data), block);
-        }
+        self.gather(values(&data), block);
         Ok(grown + self.nulls.append_nulls(array.nulls(), block))
     }
 
     fn take(&mut self, partition: usize, rows: usize) -> Result<(Vec<ArrayRef>, usize), Error> {
         let values = std::mem::take(&mut self.parts[partition]);
-        self.hints[partition] = values.len();
+        self.hints[partition] = grow::hint(values.len());
         let held = grow::held(&values);
         let (nulls, more) = self.nulls.take_nulls(partition, rows);
         let data = ArrayData::builder(self.data_type.clone())

@@ -17,6 +17,12 @@ pub(super) fn reserve<T>(memory: &mut Vec<T>, more: usize, hint: usize, limit: u
     (memory.capacity() - before) * size_of::<T>()
 }
 
+/// What the next chunk may need, after one of `len`: a fourth more, so that one
+/// which is a little longer does not have to be moved.
+pub(super) fn hint(len: usize) -> usize {
+    len + len / 4
+}
+
 /// Bytes of memory.
 pub(super) fn held<T>(memory: &Vec<T>) -> usize {
     memory.capacity() * size_of::<T>()

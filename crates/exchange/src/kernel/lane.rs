@@ -15,12 +15,10 @@ use crate::error::Error;
 pub(super) struct Block<'a> {
     /// The partition of each row.
     pub(super) ids: &'a [u32],
-    /// Sorted unless it is direct.
+    /// Its rows are sorted, but for `measure`.
     pub(super) plan: &'a Plan,
     /// Rows of each partition before this block.
     pub(super) before: &'a [usize],
-    /// Whether rows are scattered in their order.
-    pub(super) direct: bool,
 }
 
 /// What one chunk may grow to.
@@ -42,9 +40,6 @@ pub(super) trait Lane: Send {
     fn measure(&self, _array: &dyn Array, _block: &Block<'_>, _bytes: &mut [usize]) -> usize {
         0
     }
-
-    /// Whether the rows of this array have to be sorted before.
-    fn needs_order(&self, array: &dyn Array) -> bool;
 
     /// Copies the rows of a block; gives the bytes of memory that this took.
     /// `sizes` are those of chunks so far, for lanes that know them afterwards.

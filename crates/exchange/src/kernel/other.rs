@@ -34,10 +34,6 @@ impl Lane for Other {
         slice_bytes(&array.to_data())
     }
 
-    fn needs_order(&self, _: &dyn Array) -> bool {
-        true
-    }
-
     fn append(
         &mut self,
         array: &dyn Array,
