@@ -114,7 +114,15 @@ impl Partitioner {
         let row_bits = schema.fields().iter().map(|field| row_bits(field.data_type())).sum();
         let rows = (options.chunk_bytes * 8).checked_div(row_bits).unwrap_or(usize::MAX);
         let rows = rows.clamp(1, options.chunk_rows);
-        let room = Room { partitions: slots, rows, bytes: options.chunk_bytes };
+        let share = options.chunk_bytes.min(options.memory_bytes / slots) / 2;
+        let first_rows = (share * 8).checked_div(row_bits).unwrap_or(0).min(rows);
+        let room = Room {
+            partitions: slots,
+            rows,
+            bytes: options.chunk_bytes,
+            first_rows,
+            first_bytes: share,
+        };
         let lanes = schema.fields().iter().map(|field| lane(field.data_type(), room)).collect();
         Ok(Partitioner {
             schema,

@@ -1,5 +1,7 @@
 //! Columns of text and binary with offsets.
 
+use std::ops::Range;
+
 use arrow_array::{Array, ArrayRef, OffsetSizeTrait, make_array};
 use arrow_buffer::Buffer;
 use arrow_data::ArrayData;
@@ -21,13 +23,13 @@ struct Part<O> {
     /// Where each value ends; the first one begins at zero.
     ends: Vec<O>,
     values: Vec<u8>,
-    /// Rows and bytes of the last chunk.
+    /// Rows and bytes that the chunk may have, by the last one.
     hints: [usize; 2],
 }
 
 impl<O: OffsetSizeTrait> Bytes<O> {
     pub(super) fn new(data_type: DataType, room: Room) -> Self {
-        let part = |_| Part { ends: Vec::new(), values: Vec::new(), hints: [0; 2] };
+        let part = |_| Part { ends: Vec::new(), values: Vec::new(), hints: [room.first_rows, 0] };
         let parts = (0..room.partitions).map(part).collect();
         let nulls = Bitmaps::new(room.partitions, room.rows);
         Bytes { data_type, parts, nulls, room }
@@ -41,6 +43,22 @@ fn source<O: OffsetSizeTrait>(data: &ArrayData) -> (&[O], &[u8]) {
     }
     let offsets = &data.buffers()[0].typed_data::<O>()[data.offset()..=data.offset() + data.len()];
     (offsets, data.buffers()[1].as_slice())
+}
+
+/// Bytes that are copied without asking how many they are.
+const SHORT: usize = 32;
+
+/// Appends a value. Of short ones a few bytes more are copied and cut off again:
+/// a copy of fixed length is a few instructions, one of any length a call.
+fn append_value(values: &mut Vec<u8>, bytes: &[u8], span: Range<usize>) {
+    match bytes[span.start..].first_chunk::<SHORT>() {
+        Some(more) if span.len() <= SHORT => {
+            let end = values.len() + span.len();
+            values.extend_from_slice(more);
+            values.truncate(end);
+        }
+        _ => values.extend_from_slice(&bytes[span]),
+    }
 }
 
 impl<O: OffsetSizeTrait> Lane for Bytes<O> {
@@ -62,6 +80,9 @@ impl<O: OffsetSizeTrait> Lane for Bytes<O> {
         let data = array.to_data();
         let (offsets, bytes) = source::<O>(&data);
         let mut grown = 0;
+        if let (Some(first), Some(last)) = (offsets.first(), offsets.last()) {
+            grow::fetch(&bytes[first.as_usize()..last.as_usize()], self.parts.len());
+        }
         for partition in block.plan.touched() {
             let (part, rows) = (&mut self.parts[partition], block.plan.rows(partition));
             let [hint, bytes_hint] = part.hints;
@@ -75,10 +96,15 @@ impl<O: OffsetSizeTrait> Lane for Bytes<O> {
                 let row = *row as usize;
                 offsets[row].as_usize()..offsets[row + 1].as_usize()
             };
-            let size = rows.iter().map(|row| span(row).len()).sum();
-            grown += grow::reserve(&mut part.values, size, bytes_hint, self.room.bytes);
+            let size: usize = rows.iter().map(|row| span(row).len()).sum();
+            let bytes_hint = match bytes_hint {
+                0 => (size / rows.len() * hint).min(self.room.first_bytes),
+                last => last,
+            };
+            grown +=
+                grow::reserve(&mut part.values, size + SHORT, bytes_hint, self.room.bytes + SHORT);
             for row in rows {
-                part.values.extend_from_slice(&bytes[span(row)]);
+                append_value(&mut part.values, bytes, span(row));
                 part.ends.push(O::usize_as(part.values.len()));
             }
         }

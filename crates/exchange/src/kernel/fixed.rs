@@ -13,7 +13,7 @@ use crate::error::Error;
 pub(super) struct Fixed<const N: usize> {
     data_type: DataType,
     parts: Vec<Vec<[u8; N]>>,
-    /// Rows of the last chunk of each partition.
+    /// Rows that the chunk of each partition may have, by the last one.
     hints: Vec<usize>,
     nulls: Bitmaps,
     room: Room,
@@ -24,7 +24,7 @@ impl<const N: usize> Fixed<N> {
         Fixed {
             data_type,
             parts: (0..room.partitions).map(|_| Vec::new()).collect(),
-            hints: vec![0; room.partitions],
+            hints: vec![room.first_rows; room.partitions],
             nulls: Bitmaps::new(room.partitions, room.rows),
             room,
         }
@@ -33,6 +33,7 @@ impl<const N: usize> Fixed<N> {
     /// Copies the values of each partition, one run after the other: they are
     /// written one behind the other, and read from a block that is in the cache.
     fn gather(&mut self, values: &[[u8; N]], block: &Block<'_>) {
+        grow::fetch(values.as_flattened(), self.parts.len());
         for partition in block.plan.touched() {
             let rows = block.plan.rows(partition).iter();
             self.parts[partition].extend(rows.map(|row| values[*row as usize]));

@@ -27,6 +27,9 @@ pub(super) struct Room {
     pub(super) partitions: usize,
     pub(super) rows: usize,
     pub(super) bytes: usize,
+    /// Of the first one: half of what each could have if all had the same.
+    pub(super) first_rows: usize,
+    pub(super) first_bytes: usize,
 }
 
 /// The open chunks of one column, one for each partition.

@@ -22,13 +22,15 @@ pub(super) struct Views {
 struct Part {
     views: Vec<u128>,
     values: Vec<u8>,
-    /// Rows and bytes of the last chunk.
+    /// Rows and bytes that the chunk may have, by the last one.
     hints: [usize; 2],
 }
 
 impl Views {
     pub(super) fn new(data_type: DataType, room: Room) -> Self {
-        let parts = (0..room.partitions).map(|_| Part::default()).collect();
+        let parts = (0..room.partitions)
+            .map(|_| Part { hints: [room.first_rows, 0], ..Part::default() })
+            .collect();
         let nulls = Bitmaps::new(room.partitions, room.rows);
         Views { data_type, parts, nulls, room }
     }
