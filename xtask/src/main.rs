@@ -74,7 +74,7 @@ enum Task {
         #[arg(value_enum)]
         only: Option<sanitize::Checker>,
     },
-    /// Run a comparison with peers (coordinator, flight, valkey), or criterion benches.
+    /// Run a comparison with peers (coordinator, exchange, flight, valkey), or criterion benches.
     Bench(bench::Options),
 }
 

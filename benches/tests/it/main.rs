@@ -175,5 +175,5 @@ fn an_unknown_comparison_is_refused_with_those_that_there_are() {
         .spawn()
         .unwrap();
     assert!(!compare.wait_exit(PATIENCE).unwrap().success());
-    assert!(compare.stderr().contains("coordinator, flight"), "{}", compare.stderr());
+    assert!(compare.stderr().contains("coordinator, exchange, flight"), "{}", compare.stderr());
 }

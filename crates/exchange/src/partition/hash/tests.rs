@@ -204,7 +204,7 @@ fn numbers_agree_in_every_width() {
             .into_builder()
             .data_type(DataType::Time64(arrow_schema::TimeUnit::Nanosecond))
             .build()
-            .map(|data| PrimitiveArray::<arrow_array::types::Time64NanosecondType>::from(data))
+            .map(PrimitiveArray::<arrow_array::types::Time64NanosecondType>::from)
             .unwrap(),
     ));
     agree(&all);
