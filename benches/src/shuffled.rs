@@ -68,7 +68,7 @@ pub fn stock(shape: Shape) -> Result<Vec<RecordBatch>, ArrowError> {
 }
 
 fn others(shape: Shape, [a, b, c]: [UInt64Array; 3]) -> [(&'static str, ArrayRef); 3] {
-    let some = |value: &u64| (value % 10 > 0).then_some(*value);
+    let some = |value: &u64| (!value.is_multiple_of(10)).then_some(*value);
     let nulls = |values: &UInt64Array| values.values().iter().map(some).collect::<UInt64Array>();
     #[allow(clippy::cast_possible_truncation, reason = "24 bits are left of them")]
     let short = |value: &u64| some(value).map(|value| (value >> 40) as i32);
