@@ -161,12 +161,12 @@ fn rules(batches: &[RecordBatch], partitions: usize, random: &mut Random) -> Vec
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 6, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 4, ..ProptestConfig::default() })]
 
     #[test]
     fn every_row_is_once_in_its_partition_and_in_order(
         seed: u64,
-        sizes in proptest::collection::vec(0_usize..120, 1..4),
+        sizes in proptest::collection::vec(0_usize..90, 1..4),
         chunk_bytes in prop_oneof![Just(1_usize), 100_usize..100_000, Just(4 << 20)],
         compression in prop_oneof![Just(Compression::None), Just(Compression::Lz4), Just(Compression::Zstd)],
     ) {
