@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use arrow::array::{ArrayRef, Float64Array, Int32Array, RecordBatch, StringArray, UInt64Array};
 use arrow::compute::BatchCoalescer;
-use arrow_ipc::writer::{CompressionContext, DictionaryTracker, IpcDataGenerator, IpcWriteOptions};
+use arrow_ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions};
 use datafusion_physical_expr::expressions::col;
 use datafusion_physical_plan::metrics::Time;
 use datafusion_physical_plan::repartition::BatchPartitioner;
@@ -102,7 +102,7 @@ struct Encoder {
     generator: IpcDataGenerator,
     tracker: DictionaryTracker,
     options: IpcWriteOptions,
-    context: CompressionContext,
+    context: IpcWriteContext,
 }
 
 impl Default for Encoder {
@@ -111,7 +111,7 @@ impl Default for Encoder {
             generator: IpcDataGenerator::default(),
             tracker: DictionaryTracker::new(false),
             options: IpcWriteOptions::default(),
-            context: CompressionContext::default(),
+            context: IpcWriteContext::default(),
         }
     }
 }
