@@ -36,6 +36,7 @@
 mod error;
 mod kernel;
 mod partition;
+pub mod shuffle;
 
 pub use error::Error;
 pub use kernel::{Partitioner, PartitionerOptions, Sealed};
