@@ -151,6 +151,28 @@ pub enum Error {
         /// What is there.
         found: Totals,
     },
+    /// A reader got another number of rows than was committed.
+    #[error("partition {key}: {said:?} were committed, {found:?} came")]
+    Incomplete {
+        /// Which partition.
+        key: PartitionKey,
+        /// What the worker says.
+        said: Totals,
+        /// What came.
+        found: Totals,
+    },
+    /// A row, or a dictionary, that fits no message.
+    #[error(
+        "partition {key}: a chunk has {bytes} bytes, a message takes {limit}; a row or a dictionary is too large"
+    )]
+    TooLarge {
+        /// Which partition.
+        key: PartitionKey,
+        /// Its size.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
     /// Two schemas in one partition.
     #[error("partition {key} has schema {known}, {problem} {said}")]
     Schema {
@@ -233,8 +255,8 @@ pub enum Error {
     #[error("partition rows")]
     Partition(#[source] crate::Error),
     /// A call, a message or the caller's own stream failed.
-    #[error("{0}")]
-    Flight(#[source] sheaf_flight::Error),
+    #[error(transparent)]
+    Flight(sheaf_flight::Error),
 }
 
 /// A partition that could not be read from a worker.
@@ -311,7 +333,10 @@ impl Retryable for Error {
             | Error::Gap { .. }
             | Error::State { .. }
             | Error::Schema { .. } => Code::FailedPrecondition,
-            Error::Totals { .. } | Error::Protocol(_) => Code::MalformedData,
+            Error::TooLarge { .. } => Code::LimitExceeded,
+            Error::Totals { .. } | Error::Incomplete { .. } | Error::Protocol(_) => {
+                Code::MalformedData
+            }
             Error::Corrupt { .. } => Code::Corrupt,
             Error::NotReady { .. } => Code::Unavailable,
             Error::Stalled { .. } => Code::DeadlineExceeded,

@@ -1,0 +1,238 @@
+//! Rows to partitions, partitions to workers.
+
+use std::collections::VecDeque;
+use std::pin::pin;
+
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
+use futures::{Stream, StreamExt as _};
+use sheaf_flight::Message;
+use sheaf_flight::ipc::{Kind, inspect};
+use sheaf_retry::Code;
+use tokio::task::{JoinError, JoinSet};
+
+use super::ExchangeClient;
+use super::put::Segment;
+use crate::shuffle::error::Error;
+use crate::shuffle::key::{PartitionKey, Sender, Totals};
+use crate::shuffle::wire::MAX_MESSAGE_BYTES;
+use crate::{Partitioner, Partitioning, Sealed};
+
+/// Room in a message for what it says about itself.
+const METADATA_BYTES: usize = 256;
+
+/// Where the partitions of one stage go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShufflePlan {
+    /// The query.
+    pub query: String,
+    /// The stage.
+    pub stage: u32,
+    /// Who sends.
+    pub sender: Sender,
+    /// URIs of workers: partition `n` goes to the one at `n` modulo their number.
+    pub workers: Vec<String>,
+    /// How many partitions.
+    pub partitions: u32,
+}
+
+impl ShufflePlan {
+    /// The worker of a partition; `None` where there are no workers.
+    pub fn worker_of(&self, partition: u32) -> Option<&str> {
+        let at = (partition as usize).checked_rem(self.workers.len())?;
+        self.workers.get(at).map(String::as_str)
+    }
+
+    pub(super) fn targets(&self) -> Result<Vec<(String, PartitionKey)>, Error> {
+        let nobody = || Error::Argument("a shuffle needs at least one worker".to_owned());
+        let target = |partition| {
+            let worker = self.worker_of(partition).ok_or_else(nobody)?.to_owned();
+            Ok((worker, PartitionKey::try_new(&self.query, self.stage, partition)?))
+        };
+        (0..self.partitions).map(target).collect()
+    }
+}
+
+/// A partition that was sent and committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SentPartition {
+    /// Which.
+    pub key: PartitionKey,
+    /// Who has it.
+    pub peer: String,
+    /// Chunks and rows of this sender.
+    pub totals: Totals,
+    /// Bytes of headers and bodies.
+    pub bytes: u64,
+}
+
+/// What is to be sent to one partition.
+struct Lane {
+    sent: SentPartition,
+    pending: VecDeque<Message>,
+    /// The sequence of the first that is pending.
+    next: u64,
+    is_busy: bool,
+    is_committed: bool,
+}
+
+/// Chunks on their way to all partitions of one sender. What it holds is bounded
+/// by the caller, who asks for [`Lanes::held`].
+struct Lanes {
+    client: ExchangeClient,
+    sender: Sender,
+    schema: Message,
+    lanes: Vec<Lane>,
+    /// Dropped, they end.
+    calls: JoinSet<(usize, usize, Result<(), Error>)>,
+    held: usize,
+    is_closing: bool,
+}
+
+/// Partitions a stream and sends it; commits every partition at its end, also
+/// those without rows.
+pub(super) async fn run(
+    client: &ExchangeClient,
+    targets: Vec<(String, PartitionKey)>,
+    sender: Sender,
+    partitioning: Partitioning,
+    schema: SchemaRef,
+    batches: impl Stream<Item = Result<RecordBatch, Error>> + Send,
+) -> Result<Vec<SentPartition>, Error> {
+    sender.check()?;
+    let options = &client.shared.options;
+    let mut partitioner =
+        Partitioner::try_new(schema, partitioning, targets.len(), options.partitioner)?;
+    let mut lanes = Lanes::new(client, targets, sender, partitioner.schema_message());
+    let mut batches = pin!(batches);
+    loop {
+        while lanes.held > options.pending_bytes {
+            lanes.settle_one().await?;
+        }
+        tokio::select! {
+            biased;
+            settled = lanes.settle_one(), if !lanes.calls.is_empty() => settled?,
+            batch = batches.next() => match batch {
+                Some(batch) => lanes.take(partitioner.push(&batch?)?)?,
+                None => break,
+            },
+        }
+    }
+    lanes.take(partitioner.finish()?)?;
+    lanes.close().await
+}
+
+impl Lanes {
+    fn new(
+        client: &ExchangeClient,
+        targets: Vec<(String, PartitionKey)>,
+        sender: Sender,
+        schema: Message,
+    ) -> Self {
+        let lane = |(peer, key)| Lane {
+            sent: SentPartition { key, peer, totals: Totals::default(), bytes: 0 },
+            pending: VecDeque::new(),
+            next: 0,
+            is_busy: false,
+            is_committed: false,
+        };
+        Lanes {
+            client: client.clone(),
+            sender,
+            schema,
+            lanes: targets.into_iter().map(lane).collect(),
+            calls: JoinSet::new(),
+            held: 0,
+            is_closing: false,
+        }
+    }
+
+    fn take(&mut self, sealed: Vec<Sealed>) -> Result<(), Error> {
+        for Sealed { partition, rows: _, messages } in sealed {
+            let at = partition as usize;
+            for message in messages {
+                self.add(at, message)?;
+            }
+            self.go_on(at);
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, at: usize, message: Message) -> Result<(), Error> {
+        let bytes = message.len();
+        let sent = &mut self.lanes[at].sent;
+        if bytes > MAX_MESSAGE_BYTES - METADATA_BYTES {
+            let limit = MAX_MESSAGE_BYTES - METADATA_BYTES;
+            return Err(Error::TooLarge { key: sent.key.clone(), bytes, limit });
+        }
+        let outline = inspect(&message.header)?;
+        if outline.kind == Kind::RecordBatch {
+            sent.totals.rows += outline.rows;
+        }
+        sent.totals.chunks += 1;
+        sent.bytes += bytes as u64;
+        self.held += bytes;
+        self.lanes[at].pending.push_back(message);
+        Ok(())
+    }
+
+    /// Sends what is pending of a partition, unless it does so already.
+    fn go_on(&mut self, at: usize) {
+        let segment_bytes = self.client.shared.options.segment_bytes;
+        let lane = &mut self.lanes[at];
+        let is_idle = lane.pending.is_empty() && !(self.is_closing && !lane.is_committed);
+        if lane.is_busy || is_idle {
+            return;
+        }
+        let (mut chunks, mut bytes) = (Vec::new(), 0);
+        while let Some(next) = lane.pending.front()
+            && (chunks.is_empty() || bytes + next.len() <= segment_bytes)
+        {
+            bytes += next.len();
+            chunks.extend(lane.pending.pop_front());
+        }
+        let is_last = self.is_closing && lane.pending.is_empty();
+        let first = lane.next;
+        lane.next += chunks.len() as u64;
+        (lane.is_busy, lane.is_committed) = (true, is_last);
+        let segment = Segment {
+            peer: lane.sent.peer.clone(),
+            key: lane.sent.key.clone(),
+            sender: self.sender,
+            schema: self.schema.clone(),
+            first,
+            chunks,
+            commit: is_last.then_some(lane.sent.totals),
+        };
+        let client = self.client.clone();
+        self.calls.spawn(async move { (at, bytes, client.put(&segment).await) });
+    }
+
+    /// Waits for one call, and has its partition go on. Cancel-safe.
+    async fn settle_one(&mut self) -> Result<(), Error> {
+        let Some(settled) = self.calls.join_next().await else { return Ok(()) };
+        let (at, bytes, result) = settled.map_err(|error| lost(&error))?;
+        result?;
+        self.held -= bytes;
+        self.lanes[at].is_busy = false;
+        self.go_on(at);
+        Ok(())
+    }
+
+    async fn close(mut self) -> Result<Vec<SentPartition>, Error> {
+        self.is_closing = true;
+        for at in 0..self.lanes.len() {
+            self.go_on(at);
+        }
+        while !self.calls.is_empty() {
+            self.settle_one().await?;
+        }
+        Ok(self.lanes.into_iter().map(|lane| lane.sent).collect())
+    }
+}
+
+/// The task of a call is gone.
+fn lost(error: &JoinError) -> Error {
+    let code = if error.is_cancelled() { Code::Cancelled } else { Code::Internal };
+    Error::Flight(sheaf_flight::Error::new(code, format!("a call to a worker: {error}")))
+}
