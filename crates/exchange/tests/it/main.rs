@@ -6,3 +6,4 @@ mod columns;
 mod every_type;
 mod limits;
 mod pyarrow;
+mod shuffle;

@@ -1,0 +1,7 @@
+//! Partitions between workers over real sockets.
+
+mod faults;
+mod flight;
+mod memory;
+mod rows;
+mod world;

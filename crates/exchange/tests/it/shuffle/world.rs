@@ -1,0 +1,161 @@
+//! Workers with servers, and rows to send.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow_array::cast::AsArray as _;
+use arrow_array::types::Int64Type;
+use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow_schema::SchemaRef;
+use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
+use sheaf_exchange::PartitionerOptions;
+use sheaf_exchange::shuffle::{
+    Error, Exchange, ExchangeClient, ExchangeOptions, Governor, PartitionKey, PartitionReader,
+    ReadOptions, Sender, ShuffleHandler,
+};
+use sheaf_flight::{
+    Budget, ChannelPool, ClientConfig, Exposure, FlightRouter, Handler, Listener, Server,
+    ServerHandle,
+};
+use sheaf_retry::{RetryPolicy, SystemClock};
+
+/// How long a test waits for what must happen.
+pub(super) const LONG: Duration = Duration::from_secs(60);
+
+/// One worker.
+pub(super) struct Worker {
+    pub(super) exchange: Exchange,
+    pub(super) budget: Arc<Budget>,
+    pub(super) handle: ServerHandle,
+    pub(super) uri: String,
+}
+
+impl Worker {
+    pub(super) async fn new() -> Self {
+        Self::with_memory(256 << 20).await
+    }
+
+    pub(super) async fn with_memory(bytes: u64) -> Self {
+        Self::at("127.0.0.1:0", bytes).await
+    }
+
+    pub(super) async fn at(address: &str, bytes: u64) -> Self {
+        let budget = Budget::new(bytes);
+        let exchange = Exchange::new(Arc::clone(&budget), SystemClock::shared());
+        let handler = ShuffleHandler::new(exchange.clone());
+        let router = handler.serve(FlightRouter::builder()).build().unwrap();
+        let handle = serve(router, address).await;
+        let uri = handle.uri();
+        Worker { exchange, budget, handle, uri }
+    }
+
+    /// One whose namespace is served by something else, over the same exchange.
+    pub(super) async fn behind<H: Handler>(wrap: impl FnOnce(ShuffleHandler) -> Arc<H>) -> Self {
+        let budget = Budget::new(256 << 20);
+        let exchange = Exchange::new(Arc::clone(&budget), SystemClock::shared());
+        let handler = wrap(ShuffleHandler::new(exchange.clone()));
+        let router = FlightRouter::builder().handler("shuffle", handler).build().unwrap();
+        let handle = serve(router, "127.0.0.1:0").await;
+        let uri = handle.uri();
+        Worker { exchange, budget, handle, uri }
+    }
+
+    /// The client of this worker: what is its own it does not send.
+    pub(super) fn client(&self) -> ExchangeClient {
+        client(options()).with_local(self.uri.clone(), self.exchange.clone())
+    }
+}
+
+async fn serve(router: FlightRouter, address: &str) -> ServerHandle {
+    let listener = Listener::bind(address, "--flight-addr", Exposure::Loopback).unwrap();
+    Server::new(router).serve(listener).await.unwrap()
+}
+
+/// Short waits, and chunks so small that there are many.
+pub(super) fn options() -> ExchangeOptions {
+    let retry = RetryPolicy { base_ms: 1, cap_ms: 20, ..RetryPolicy::transfer() };
+    let partitioner = PartitionerOptions { chunk_bytes: 16 << 10, ..PartitionerOptions::default() };
+    ExchangeOptions { retry, partitioner, segment_bytes: 48 << 10, ..ExchangeOptions::default() }
+}
+
+pub(super) fn pool() -> ChannelPool {
+    ChannelPool::new(ClientConfig::default(), SystemClock::shared())
+}
+
+/// A client without a worker of its own.
+pub(super) fn client(options: ExchangeOptions) -> ExchangeClient {
+    ExchangeClient::new(pool(), SystemClock::shared(), Governor::new(4 << 20), options)
+}
+
+pub(super) fn key(partition: u32) -> PartitionKey {
+    PartitionKey::try_new("query:1", 3, partition).unwrap()
+}
+
+pub(super) fn sender(index: u32, attempt: u32, senders: u32) -> Sender {
+    Sender { index, attempt, senders }
+}
+
+/// Rows `from..from + rows`: a key of few values, the row's own number, and text.
+pub(super) fn batch(from: i64, rows: usize) -> RecordBatch {
+    let numbers: Vec<i64> = (from..).take(rows).collect();
+    let keys = numbers.iter().map(|n| n.wrapping_mul(0x9E37_79B9) % 1_009).collect::<Vec<_>>();
+    let text = numbers.iter().map(|n| (n % 7 != 0).then(|| format!("row {n} of some length")));
+    let columns: [(&str, ArrayRef); 3] = [
+        ("key", Arc::new(Int64Array::from(keys))),
+        ("number", Arc::new(Int64Array::from(numbers.clone()))),
+        ("text", Arc::new(text.collect::<StringArray>())),
+    ];
+    RecordBatch::try_from_iter_with_nullable(columns.map(|(name, one)| (name, one, true))).unwrap()
+}
+
+pub(super) fn schema() -> SchemaRef {
+    batch(0, 0).schema()
+}
+
+pub(super) fn batches(of: Vec<RecordBatch>) -> impl Stream<Item = Result<RecordBatch, Error>> {
+    stream::iter(of.into_iter().map(Ok))
+}
+
+/// Batches of rows `from..to`.
+pub(super) fn rows(
+    from: i64,
+    to: i64,
+    step: usize,
+) -> impl Stream<Item = Result<RecordBatch, Error>> {
+    let starts = (from..to).step_by(step);
+    stream::iter(starts).map(move |at| Ok(batch(at, step.min((to - at) as usize))))
+}
+
+pub(super) fn column(batch: &RecordBatch, at: usize) -> Vec<i64> {
+    batch.column(at).as_primitive::<Int64Type>().values().to_vec()
+}
+
+/// Keys and numbers of all rows that are left.
+pub(super) async fn read_all(reader: PartitionReader) -> Result<Vec<(i64, i64)>, Error> {
+    let batches: Vec<RecordBatch> = reader.into_stream().try_collect().await?;
+    let pairs = batches.iter().flat_map(|one| column(one, 0).into_iter().zip(column(one, 1)));
+    Ok(pairs.collect())
+}
+
+pub(super) async fn read(
+    client: &ExchangeClient,
+    peer: &str,
+    partition: u32,
+) -> Result<Vec<(i64, i64)>, Error> {
+    let options = ReadOptions::default();
+    let key = key(partition);
+    read_all(client.request_data_from_worker(peer, &key, None, options).await?).await
+}
+
+/// The numbers of rows, sorted.
+pub(super) fn numbers(rows: &[(i64, i64)]) -> Vec<i64> {
+    let mut numbers: Vec<i64> = rows.iter().map(|(_, number)| *number).collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+/// Ends a test that would hang.
+pub(super) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    let ended = tokio::time::timeout(LONG, future).await;
+    ended.unwrap_or_else(|_| panic!("{what} does not end"))
+}
