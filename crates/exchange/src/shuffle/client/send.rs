@@ -180,8 +180,8 @@ impl Lanes {
     fn go_on(&mut self, at: usize) {
         let segment_bytes = self.client.shared.options.segment_bytes;
         let lane = &mut self.lanes[at];
-        let is_idle = lane.pending.is_empty() && !(self.is_closing && !lane.is_committed);
-        if lane.is_busy || is_idle {
+        let has_to_commit = self.is_closing && !lane.is_committed;
+        if lane.is_busy || (lane.pending.is_empty() && !has_to_commit) {
             return;
         }
         let (mut chunks, mut bytes) = (Vec::new(), 0);

@@ -1,5 +1,7 @@
 //! Random senders, attempts, retries and deaths: every row once, or an error.
 
+#![allow(clippy::cast_possible_truncation, reason = "small numbers")]
+
 use std::collections::BTreeSet;
 
 use arrow_array::RecordBatch;

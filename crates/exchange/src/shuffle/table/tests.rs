@@ -1,5 +1,7 @@
 //! Each invariant of the table by itself.
 
+#![allow(clippy::cast_possible_truncation, reason = "small numbers")]
+
 use std::sync::Arc;
 
 use arrow_array::types::Int32Type;

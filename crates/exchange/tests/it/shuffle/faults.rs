@@ -296,12 +296,13 @@ async fn a_reader_goes_on_when_the_connection_breaks_and_comes_back() {
     let reader = client.request_data_from_worker(&proxy.uri(), &key(0), None, pages).await;
     let mut reader = reader.unwrap();
     let mut got = super::world::column(&reader.next().await.unwrap().unwrap(), 1);
-    proxy.set(sheaf_testkit::Fault::Cut);
-    proxy.set(sheaf_testkit::Fault::None);
+    let before = proxy.accepted();
+    proxy.close_connections();
     assert!(reader.position() < 10);
     let rest = soon("the rest", read_all(reader)).await.unwrap();
     got.extend(rest.iter().map(|(_, number)| *number));
     assert_eq!(got, (0..60_000).collect::<Vec<_>>());
+    assert!(proxy.accepted() > before, "the connection was not made again");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
