@@ -2,7 +2,8 @@
 //!
 //! [`Partitioning`] says which row goes to which partition, [`Partitioner`]
 //! makes of batches the messages that go there: each row is copied once, to
-//! where it lies in the body of its message.
+//! where it lies in the body of its message. [`shuffle`] brings them to other
+//! workers, and keeps them there until they are read.
 //!
 //! ```
 //! use std::sync::Arc;

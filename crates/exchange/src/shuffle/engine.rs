@@ -321,3 +321,6 @@ impl Awaited for Step {
         !matches!(self, Step::Wait(_))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -280,7 +280,7 @@ impl FetchFailed {
     /// ```
     /// use sheaf_exchange::shuffle::{Error, FetchFailed};
     ///
-    /// fn peer_to_blame(error: &(dyn std::error::Error + 'static)) -> Option<&str> {
+    /// fn peer_to_blame<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a str> {
     ///     FetchFailed::of(error).map(|failed| failed.peer.as_str())
     /// }
     /// # let error = Error::CleanedUp { query: "q".to_owned() };

@@ -1,36 +1,6 @@
 //! What was received: a state machine without clock, network or lock.
 //!
-//! # What holds
-//!
-//! A chunk is known by `(query, stage, partition, sender, attempt, sequence)`.
-//!
-//! 1. Senders do not touch each other: what one sends changes nothing of another.
-//! 2. A sender's chunks are taken in the order of their sequence, from 0, each
-//!    once. One that comes again is accepted and changes nothing, if it is the
-//!    same; a gap is an error.
-//! 3. The newest attempt that has begun is the only one that is taken: anything
-//!    of an older one is [`Stale`](super::Error::Stale).
-//! 4. An attempt that has committed stays what readers see until a newer one
-//!    commits: then that takes its place as a whole. One that has not committed
-//!    is dropped when a newer one begins.
-//! 5. What was read is never replaced: [`AlreadyRead`](super::Error::AlreadyRead).
-//! 6. A commit is taken only if chunks and rows are as many as it says. After it
-//!    nothing is added.
-//! 7. A reader sees a partition when all senders that it has have committed; a
-//!    pipelined one sees chunks as they come. Both see the end only after all
-//!    commits.
-//! 8. The order in which a partition is read is fixed by who reads first, and the
-//!    same for all readers: a position means the same chunk for each.
-//! 9. Where the schema has dictionaries, one sender is read to its end before
-//!    the next begins, for their dictionaries have the same numbers.
-//! 10. All schemas of a partition are the same; that is looked at before the
-//!     first row.
-//! 11. Every message passed the validator of its attempt's stream.
-//! 12. Whatever is kept is counted in the budget, and not any more when it is
-//!     gone. Where there is no room nothing is changed.
-//! 13. What was consumed is gone for every reader; its place is kept.
-//! 14. A query that was cleaned up has nothing here, and nothing of it is taken.
-//!     The last 4,096 of them are remembered.
+//! Its numbered invariants are those of [the module above](super).
 
 mod attempt;
 mod available;

@@ -2,6 +2,7 @@
 
 mod faults;
 mod flight;
+mod governed;
 mod memory;
 mod rows;
 mod world;
