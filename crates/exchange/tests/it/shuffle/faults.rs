@@ -183,9 +183,9 @@ async fn a_sender_that_dies_in_the_middle_is_replaced_by_its_next_attempt() {
     });
     let has_some = || async {
         let there = worker.exchange.get_available_partitions("query:1", 3);
-        there.is_ok_and(|there| there.partitions.iter().any(|one| one.rows > 0))
+        there.is_ok_and(|there| there.partitions.iter().filter(|one| one.rows > 0).count() == 3)
     };
-    sheaf_testkit::wait_until_async(LONG, "some rows", has_some).await.unwrap();
+    sheaf_testkit::wait_until_async(LONG, "some rows of each", has_some).await.unwrap();
     dying.abort();
     assert!(dying.await.unwrap_err().is_cancelled());
     // Its calls are ended too, on whatever thread they are.
@@ -255,6 +255,9 @@ async fn a_receiver_that_was_restarted_is_sent_everything_again() {
         there.is_ok_and(|there| there.partitions.len() == 2 && there.partitions[1].rows > 0)
     };
     sheaf_testkit::wait_until_async(LONG, "the second partition", begun).await.unwrap();
+    // The sender knows that its first chunks were taken.
+    let known = || async { client.governor().in_flight() == 0 };
+    sheaf_testkit::wait_until_async(LONG, "the answers", known).await.unwrap();
     worker.handle.drain(Duration::ZERO).await;
     let worker = Worker::at(&address, 256 << 20).await;
     assert_eq!(worker.uri, uri);
