@@ -4,5 +4,6 @@ mod faults;
 mod flight;
 mod governed;
 mod memory;
+mod pyarrow;
 mod rows;
 mod world;
