@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use futures::future::try_join_all;
+use sheaf_exchange::PartitionerOptions;
 use sheaf_exchange::shuffle::{Error, ExchangeClient, ExchangeOptions, Governor, ReadOptions};
 use sheaf_retry::{Code, RetryPolicy, Retryable as _, SystemClock};
 
@@ -61,7 +62,7 @@ async fn without_a_reader_a_full_worker_refuses_for_good_in_the_end() {
     assert_eq!(error.code(), Code::MemoryFull, "{error}");
     assert!(matches!(error, Error::Send(_)));
     assert_eq!(client.governor().in_flight(), 0);
-    client.cleanup_query_data(&[worker.uri.clone()], "query:1").await.unwrap();
+    client.cleanup_query_data(std::slice::from_ref(&worker.uri), "query:1").await.unwrap();
     assert_eq!(worker.budget.used(), 0);
 }
 
@@ -108,4 +109,29 @@ async fn two_hundred_and_fifty_six_senders_to_one_receiver_do_not_stop_each_othe
     let most = most.load(Ordering::Relaxed) as usize;
     assert!(most > 0 && most <= governor.limit(), "{most} bytes were in flight");
     assert_eq!(governor.in_flight(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_the_server_counts_in_the_same_budget_a_chunk_counts_once() {
+    let worker = Worker::with_shared_memory(64 << 20).await;
+    // Bodies of 1 MiB: smaller ones are a part of larger pieces.
+    let partitioner = PartitionerOptions { chunk_bytes: 1 << 20, ..PartitionerOptions::default() };
+    let client = client(ExchangeOptions { partitioner, ..options() });
+    // The windows of the connection are taken before.
+    let send = |partition| {
+        let (client, uri) = (client.clone(), worker.uri.clone());
+        async move {
+            let (key, rows) = (key(partition), rows(0, 200_000, 20_000));
+            client.send_data_to_worker(&uri, &key, sender(0, 1, 1), schema(), rows).await
+        }
+    };
+    send(0).await.unwrap();
+    let before = worker.budget.used();
+    let sent = send(1).await.unwrap();
+    let more = worker.budget.used() - before;
+    assert!(sent.bytes > 4 << 20 && more >= sent.bytes, "{more} for {} bytes", sent.bytes);
+    assert!(more < sent.bytes + sent.bytes / 4, "{more} for {} bytes", sent.bytes);
+    worker.exchange.cleanup_query_data("query:1").unwrap();
+    let is_free = || async { worker.budget.used() + 2 * sent.bytes <= before + more };
+    sheaf_testkit::wait_until_async(LONG, "memory to be free", is_free).await.unwrap();
 }

@@ -49,6 +49,17 @@ impl Worker {
         Worker { exchange, budget, handle, uri }
     }
 
+    /// One whose server counts in the same budget.
+    pub(super) async fn with_shared_memory(bytes: u64) -> Self {
+        let budget = Budget::new(bytes);
+        let exchange = Exchange::new(Arc::clone(&budget), SystemClock::shared());
+        let router = FlightRouter::builder().memory(budget.clone());
+        let router = ShuffleHandler::new(exchange.clone()).serve(router).build().unwrap();
+        let handle = serve(router, "127.0.0.1:0").await;
+        let uri = handle.uri();
+        Worker { exchange, budget, handle, uri }
+    }
+
     /// One whose namespace is served by something else, over the same exchange.
     pub(super) async fn behind<H: Handler>(wrap: impl FnOnce(ShuffleHandler) -> Arc<H>) -> Self {
         let budget = Budget::new(256 << 20);
