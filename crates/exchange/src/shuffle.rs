@@ -23,7 +23,9 @@
 //!    pipelined one sees chunks as they come. Both see the end only after all
 //!    commits.
 //! 8. The order in which a partition is read is fixed by who reads first, and the
-//!    same for all readers: a position means the same chunk for each.
+//!    same for all readers: a position means the same chunk for each. Another
+//!    incarnation of the partition, after a restart, has another order, and is told
+//!    from it: a read goes on in the one that it began with, or not at all.
 //! 9. Where the schema has dictionaries, one sender is read to its end before
 //!    the next begins, for their dictionaries have the same numbers.
 //! 10. All schemas of a partition are the same; that is looked at before the

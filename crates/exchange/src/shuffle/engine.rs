@@ -30,6 +30,10 @@ pub struct ReadOptions {
     pub consume: bool,
     /// Bytes after which the stream ends, at a whole chunk; 0 means none.
     pub max_bytes: u64,
+    /// The incarnation of the partition that was read so far, which the schema
+    /// message of a get says; 0 for any. Where a worker was restarted, or a query
+    /// begun anew, positions mean other chunks, and the read is refused.
+    pub incarnation: u64,
     /// How long to wait for what is not there yet: at most [`MAX_WAIT`].
     pub wait: Duration,
 }
@@ -69,7 +73,7 @@ impl State {
 impl Exchange {
     /// Nothing received yet; what comes counts in `budget`.
     pub fn new(budget: Arc<Budget>, clock: SharedClock) -> Self {
-        let table = Table::new(Arc::clone(&budget));
+        let table = Table::new(Arc::clone(&budget), clock.now().as_micros().max(1));
         let state = Mutex::new(State { table, waiting: HashMap::new() });
         Exchange { shared: Arc::new(Shared { budget, clock, state }) }
     }
@@ -181,7 +185,7 @@ impl Exchange {
     }
 
     pub(super) fn schema(&self, key: &PartitionKey) -> Result<Message, Error> {
-        self.state().table.schema(key)
+        Ok(self.state().table.schema(key)?.0)
     }
 
     /// Opens a partition, once it is there.
@@ -193,8 +197,16 @@ impl Exchange {
         let wait = options.wait.min(MAX_WAIT);
         let (exchange, position, bytes) = (self.clone(), options.from_sequence, 0);
         let schema = Message::default();
-        let mut reader = Reader { exchange, key, options, wait, schema, position, bytes };
-        reader.schema = reader.wait_for(|table, key| table.schema(key)).await?;
+        let incarnation = 0;
+        let mut reader =
+            Reader { exchange, key, options, wait, schema, incarnation, position, bytes };
+        let (schema, incarnation) = reader.wait_for(|table, key| table.schema(key)).await?;
+        if ![0, incarnation].contains(&options.incarnation) {
+            return Err(Error::Anew { key: reader.key });
+        }
+        reader.schema = super::wire::schema(schema, incarnation)?;
+        // From now on it reads this one only.
+        reader.incarnation = incarnation;
         if options.consume {
             let freed = self.state().table.consume(&reader.key, position)?;
             drop(freed);
@@ -216,6 +228,7 @@ pub(super) struct Reader {
     options: ReadOptions,
     wait: Duration,
     schema: Message,
+    incarnation: u64,
     position: u64,
     bytes: u64,
 }
@@ -248,7 +261,14 @@ impl Reader {
             return Ok(Item::More(position));
         }
         let mode = if pipelined { Mode::Pipelined } else { Mode::Complete };
-        let step = self.wait_for(|table, key| table.next(key, position, mode)).await?;
+        let step = self
+            .wait_for(|table, key| {
+                if table.schema(key)?.1 != self.incarnation {
+                    return Err(Error::Anew { key: key.clone() });
+                }
+                table.next(key, position, mode)
+            })
+            .await?;
         match step {
             Step::End(totals) => Ok(Item::End(totals)),
             Step::Wait(missing) => Err(self.stalled(missing)),
@@ -310,7 +330,7 @@ trait Awaited {
     fn is_there(&self) -> bool;
 }
 
-impl Awaited for Message {
+impl Awaited for (Message, u64) {
     fn is_there(&self) -> bool {
         true
     }

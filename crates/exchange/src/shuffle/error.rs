@@ -219,6 +219,12 @@ pub enum Error {
         /// The first sender that has not committed.
         missing: u32,
     },
+    /// The partition is another one than the reader began with.
+    #[error("partition {key} was begun anew: what was read of it before does not count")]
+    Anew {
+        /// Which partition.
+        key: PartitionKey,
+    },
     /// A reader asks for what a consuming reader has freed.
     #[error("partition {key}: chunk {position} was consumed; what is left begins with {first}")]
     Consumed {
@@ -340,7 +346,7 @@ impl Retryable for Error {
             Error::Corrupt { .. } => Code::Corrupt,
             Error::NotReady { .. } => Code::Unavailable,
             Error::Stalled { .. } => Code::DeadlineExceeded,
-            Error::Consumed { .. } => Code::PayloadLost,
+            Error::Consumed { .. } | Error::Anew { .. } => Code::PayloadLost,
             Error::Memory(full) if full.needed > full.limit => Code::LimitExceeded,
             Error::Memory(_) => Code::MemoryFull,
             Error::Fetch(failed) => failed.cause.code(),

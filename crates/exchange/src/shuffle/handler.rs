@@ -51,6 +51,8 @@ use super::wire::{
 /// all the same. So writes pyarrow.
 ///
 /// # A get
+/// The schema has the `app_metadata` `{"incarnation":4}`: who goes on reading later
+/// says so in the ticket, and is refused where the worker was restarted meanwhile.
 /// Chunks have the `app_metadata` `{"sequence":0,"sender":2,"crc32c":"0a1b2c3d"}`,
 /// where `sequence` is the position in the partition. The last message has
 /// metadata only: `{"end":{"chunks":3,"rows":1000}}`, of all senders together, or

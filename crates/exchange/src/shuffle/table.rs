@@ -27,6 +27,8 @@ type Partitions = BTreeMap<(u32, u32), Partition>;
 #[derive(Debug)]
 pub(super) struct Table {
     budget: Arc<Budget>,
+    /// The number of the partition that is made next, never the same again.
+    next_incarnation: u64,
     queries: HashMap<String, Partitions>,
     gone: HashSet<String>,
     /// The same in the order in which they were cleaned up.
@@ -45,9 +47,12 @@ impl Dropped {
 }
 
 impl Table {
-    pub(super) fn new(budget: Arc<Budget>) -> Self {
+    /// Numbers its partitions from `first_incarnation` on, which is another one
+    /// in every process.
+    pub(super) fn new(budget: Arc<Budget>, first_incarnation: u64) -> Self {
         let (queries, gone, gone_in_order) = Default::default();
-        Table { budget, queries, gone, gone_in_order }
+        let next_incarnation = first_incarnation;
+        Table { budget, next_incarnation, queries, gone, gone_in_order }
     }
 
     /// A sender begins an attempt, or goes on with it; the chunk that is next.
@@ -64,8 +69,10 @@ impl Table {
             return partition.begin(&budget, key, sender, schema);
         }
         // What cannot begin leaves no partition either.
-        let mut partition = Partition::try_new(&budget, key, sender, schema)?;
+        let mut partition =
+            Partition::try_new(&budget, self.next_incarnation, key, sender, schema)?;
         let next = partition.begin(&budget, key, sender, schema)?;
+        self.next_incarnation += 1;
         let partitions = self.queries.entry(key.query().to_owned()).or_default();
         partitions.insert((key.stage(), key.partition()), partition);
         Ok(next)
@@ -115,10 +122,10 @@ impl Table {
         self.found(key)?.consume(key, position)
     }
 
-    /// The schema message of a partition, and how many senders it has.
-    pub(super) fn schema(&self, key: &PartitionKey) -> Result<Message, Error> {
+    /// The schema message of a partition, and which incarnation of it this is.
+    pub(super) fn schema(&self, key: &PartitionKey) -> Result<(Message, u64), Error> {
         match self.partition(key) {
-            Some(partition) => Ok(partition.schema()),
+            Some(partition) => Ok((partition.schema(), partition.incarnation)),
             None => {
                 self.check_not_gone(key.query())?;
                 Err(Error::NotFound { key: key.clone() })

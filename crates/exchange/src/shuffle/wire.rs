@@ -67,6 +67,17 @@ pub(super) struct Given {
     pub(super) crc32c: String,
 }
 
+/// What the schema message of a get says about the partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Begun {
+    pub(super) incarnation: u64,
+}
+
+/// The schema message of a get.
+pub(super) fn schema(message: Message, incarnation: u64) -> Result<Message, Error> {
+    Ok(Message { app_metadata: json(&Begun { incarnation })?, ..message })
+}
+
 /// The last message of a get: metadata only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -118,7 +129,7 @@ pub(super) fn message(item: Item) -> Result<Message, Error> {
 
 /// Which partition to read, and how.
 ///
-/// As text: `shuffle/QUERY/STAGE/PARTITION?from_sequence=3&pipelined=true&consume=true&max_bytes=16777216&wait_ms=5000`,
+/// As text: `shuffle/QUERY/STAGE/PARTITION?from_sequence=3&pipelined=true&consume=true&max_bytes=16777216&incarnation=4&wait_ms=5000`,
 /// each part of the query may be left out.
 ///
 /// ```
@@ -139,7 +150,8 @@ pub struct ShuffleTicket {
 
 impl fmt::Display for ShuffleTicket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ReadOptions { from_sequence, pipelined, consume, max_bytes, wait } = self.options;
+        let ReadOptions { from_sequence, pipelined, consume, max_bytes, incarnation, wait } =
+            self.options;
         let number = |name: &str, value: u64| (value > 0).then(|| format!("{name}={value}"));
         let flag = |name: &str, value: bool| value.then(|| format!("{name}=true"));
         let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
@@ -148,6 +160,7 @@ impl fmt::Display for ShuffleTicket {
             flag("pipelined", pipelined),
             flag("consume", consume),
             number("max_bytes", max_bytes),
+            number("incarnation", incarnation),
             number("wait_ms", wait_ms),
         ];
         let parts: Vec<_> = parts.into_iter().flatten().collect();
@@ -193,6 +206,7 @@ impl FromStr for ShuffleTicket {
                 "pipelined" => options.pipelined = flag()?,
                 "consume" => options.consume = flag()?,
                 "max_bytes" => options.max_bytes = number()?,
+                "incarnation" => options.incarnation = number()?,
                 "wait_ms" => options.wait = Duration::from_millis(number()?),
                 _ => return Err(refuse(format!("{name:?} is none of {}", NAMES.join(", ")))),
             }
@@ -205,7 +219,8 @@ impl FromStr for ShuffleTicket {
     }
 }
 
-const NAMES: [&str; 5] = ["from_sequence", "pipelined", "consume", "max_bytes", "wait_ms"];
+const NAMES: [&str; 6] =
+    ["from_sequence", "pipelined", "consume", "max_bytes", "incarnation", "wait_ms"];
 
 /// The key in `QUERY`, `STAGE`, `PARTITION`.
 pub(super) fn key_of<T: AsRef<str>>(path: &[T]) -> Result<PartitionKey, Error> {
@@ -228,11 +243,17 @@ mod tests {
 
     #[test]
     fn tickets_read_back_and_wrong_ones_say_why() {
-        let all = "shuffle/q/1/2?from_sequence=3&pipelined=true&consume=true&max_bytes=9&wait_ms=7";
+        let all = "shuffle/q/1/2?from_sequence=3&pipelined=true&consume=true&max_bytes=9&incarnation=4&wait_ms=7";
         let ticket: ShuffleTicket = all.parse().unwrap();
         let wait = Duration::from_millis(7);
-        let options =
-            ReadOptions { from_sequence: 3, pipelined: true, consume: true, max_bytes: 9, wait };
+        let options = ReadOptions {
+            from_sequence: 3,
+            pipelined: true,
+            consume: true,
+            max_bytes: 9,
+            incarnation: 4,
+            wait,
+        };
         assert_eq!((ticket.key.to_string().as_str(), ticket.options), ("q/1/2", options));
         assert_eq!(ticket.to_string(), all);
         let blank = "shuffle/q/1/2?from_sequence=&pipelined=";

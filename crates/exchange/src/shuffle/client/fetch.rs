@@ -17,7 +17,7 @@ use crate::shuffle::chunk::crc32c_of;
 use crate::shuffle::engine::{Item, ReadOptions, Reader};
 use crate::shuffle::error::Error;
 use crate::shuffle::key::{PartitionKey, Totals};
-use crate::shuffle::wire::{Given, Last, ShuffleTicket, parse, read_hexadecimal};
+use crate::shuffle::wire::{Begun, Given, Last, ShuffleTicket, parse, read_hexadecimal};
 
 /// The record batches of one partition of one worker.
 ///
@@ -160,6 +160,9 @@ impl State {
         };
         match &self.schema {
             None => {
+                let Begun { incarnation } = parse("the schema", &schema.app_metadata)?;
+                // Its positions mean nothing in another one.
+                self.options.incarnation = incarnation;
                 self.decoder.push(&schema)?;
                 self.schema = Some(schema);
             }

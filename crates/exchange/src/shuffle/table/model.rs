@@ -158,7 +158,7 @@ struct Watcher {
 impl Watcher {
     fn new(table: &Table, mode: Mode) -> Self {
         let mut decoder = Decoder::new(Bounds::default());
-        decoder.push(&table.schema(&key()).unwrap()).unwrap();
+        decoder.push(&table.schema(&key()).unwrap().0).unwrap();
         Watcher { mode, position: 0, decoder, rows: Vec::new(), at_end: false }
     }
 

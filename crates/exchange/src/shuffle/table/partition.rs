@@ -112,6 +112,7 @@ impl Cell {
 /// One partition.
 #[derive(Debug)]
 pub(in super::super) struct Partition {
+    pub(super) incarnation: u64,
     schema: SchemaOf,
     senders: u32,
     committed: u32,
@@ -128,6 +129,7 @@ pub(in super::super) struct Partition {
 impl Partition {
     pub(super) fn try_new(
         budget: &Arc<Budget>,
+        incarnation: u64,
         key: &PartitionKey,
         sender: Sender,
         schema: &Message,
@@ -140,7 +142,17 @@ impl Partition {
         let (cells, order) = Default::default();
         let senders = sender.senders;
         let (committed, consumed, is_over) = (0, 0, false);
-        Ok(Partition { schema, senders, committed, cells, order, consumed, is_over, _held })
+        Ok(Partition {
+            incarnation,
+            schema,
+            senders,
+            committed,
+            cells,
+            order,
+            consumed,
+            is_over,
+            _held,
+        })
     }
 
     pub(super) fn schema(&self) -> Message {

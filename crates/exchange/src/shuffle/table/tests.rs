@@ -39,7 +39,7 @@ pub(super) fn key() -> PartitionKey {
 }
 
 pub(super) fn table() -> Table {
-    Table::new(Budget::new(64 << 20))
+    Table::new(Budget::new(64 << 20), 1)
 }
 
 fn by(index: u32, attempt: u32, senders: u32) -> Sender {
@@ -262,7 +262,7 @@ fn what_is_no_stream_breaks_its_attempt_and_no_other() {
 #[test]
 fn memory_is_bounded_and_given_back() {
     let budget = Budget::new(20_000);
-    let mut table = Table::new(Arc::clone(&budget));
+    let mut table = Table::new(Arc::clone(&budget), 1);
     let messages = stream(0, 100_000, 200, false);
     table.begin(&key(), by(0, 1, 1), &messages[0]).unwrap();
     let mut sent = 0;
@@ -287,7 +287,7 @@ fn memory_is_bounded_and_given_back() {
 
 #[test]
 fn where_there_is_no_room_no_partition_begins() {
-    let mut table = Table::new(Budget::new(1_000));
+    let mut table = Table::new(Budget::new(1_000), 1);
     let error = table.begin(&key(), by(0, 1, 1), &stream(0, 2, 2, false)[0]).unwrap_err();
     assert_eq!(error.code(), Code::LimitExceeded, "{error}");
     assert_eq!((table.queries(), table.budget.used()), (Vec::new(), 0));

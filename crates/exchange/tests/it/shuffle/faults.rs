@@ -324,3 +324,34 @@ async fn who_cannot_be_reached_is_named_however_the_error_is_wrapped() {
     let failed = FetchFailed::of(&wrapped).unwrap();
     assert_eq!((failed.peer.as_str(), failed.partition.partition()), (uri.as_str(), 5));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_does_not_go_on_in_what_was_sent_to_a_restarted_receiver() {
+    let worker = Worker::new().await;
+    let (client, address) = (client(options()), worker.handle.local_addr().to_string());
+    let uri = worker.uri.clone();
+    let zero = key(0);
+    let send = |index: u32, attempt: u32| {
+        let from = 2_000 * i64::from(index);
+        let rows = rows(from, from + 2_000, 500);
+        client.send_data_to_worker(&uri, &zero, sender(index, attempt, 2), schema(), rows)
+    };
+    send(0, 1).await.unwrap();
+    send(1, 1).await.unwrap();
+    let pages = ReadOptions { max_bytes: 1, ..ReadOptions::default() };
+    let mut reader = client.request_data_from_worker(&uri, &zero, None, pages).await.unwrap();
+    assert!(reader.next().await.unwrap().is_some());
+    assert_eq!(reader.position(), 1);
+
+    worker.handle.drain(Duration::ZERO).await;
+    let worker = Worker::at(&address, 256 << 20).await;
+    send(0, 2).await.unwrap();
+    send(1, 2).await.unwrap();
+    // Somebody has read it, so that the position would be one.
+    let got = read(&client, &uri, 0).await.unwrap();
+    assert_eq!(numbers(&got), (0..4_000).collect::<Vec<_>>());
+    let error = soon("the next chunk", reader.next()).await.unwrap_err();
+    assert_eq!(error.code(), Code::PayloadLost, "{error}");
+    assert!(FetchFailed::of(&error).is_some());
+    drop(worker);
+}
