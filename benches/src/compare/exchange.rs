@@ -63,7 +63,7 @@ fn key(side: &str, (shape, partitions): (&str, u64)) -> String {
 /// All sides of one case, one after the other.
 fn turn(setup: &Setup, case: (&str, u64), samples: &mut Samples) -> Result<()> {
     let (shape, partitions) = case;
-    let (partitions, batches) = (partitions.to_string(), setup.size(1_024, 8));
+    let (partitions, batches) = (partitions.to_string(), setup.size(1_024, 256));
     let fewer = (batches / 8).max(1).to_string();
     let batches = batches.to_string();
     let arguments = [shape, &partitions, &batches];
