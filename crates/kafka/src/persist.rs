@@ -202,7 +202,7 @@ impl Writer {
                 return Err(error);
             }
             if is_fenced {
-                batch = self.reconciled(batch).await?;
+                self.reconcile(&batch).await?;
             }
             let wait = RetryPolicy::QUEUE.delay_seeded(attempt, 0).unwrap_or(LONGEST).min(LONGEST);
             tracing::warn!(error = why(&error), ?wait, "rows are not persisted yet");
@@ -228,9 +228,9 @@ impl Writer {
 
     /// Somebody else wrote the same partitions: a member that was slow to let them
     /// go, or this one, whose answer was lost. Each write goes on from the position
-    /// of the one before it, so what is stored is stored once, whoever did it; the
-    /// rest is written from there on.
-    async fn reconciled(&self, batch: Vec<Converted>) -> Result<Vec<Converted>, Error> {
+    /// of the one before it, so what is stored is stored once, whoever did it. Here it
+    /// is found out how far that is.
+    async fn reconcile(&self, batch: &[Converted]) -> Result<(), Error> {
         let of: BTreeSet<_> = batch.iter().map(|one| one.rows.of.clone()).collect();
         let of: Vec<_> = of.into_iter().collect();
         let stored = loop {
@@ -238,7 +238,7 @@ impl Writer {
                 Ok(stored) => break stored,
                 Err(error) if error.code().class() == Class::Transient => {
                     if !batch.iter().any(|one| self.tracker.is_current(&one.span)) {
-                        return Ok(Vec::new());
+                        return Ok(());
                     }
                     tracing::warn!(error = why(&error), "the sink does not say how far it is");
                     self.clock.sleep(LONGEST).await;
@@ -250,7 +250,7 @@ impl Writer {
         for (of, next) in &stored {
             self.tracker.reached(of, *next);
         }
-        Ok(batch)
+        Ok(())
     }
 
     fn done(&self, batch: &[Converted], rows: u64) {

@@ -2,6 +2,7 @@
 
 mod batches;
 mod files;
+mod positions;
 mod storable;
 mod tables;
 

@@ -138,14 +138,14 @@ impl BatchSink {
             links.push(Link { id: self.names.link(&extent)?, extent, batch: batch.clone() });
             next = chunk.end;
         }
-        let (mut specs, dead_until) = self.put_dead(of, place.dead_until, &dead).await?;
-        self.register(of, place.next, std::mem::take(&mut specs)).await?;
+        let (letters, dead_until) = self.put_dead(of, place.dead_until, &dead).await?;
+        self.register(of, place.next, letters).await?;
         if let Some(place) = self.state().get_mut(of) {
             place.dead_until = dead_until;
         }
         let puts: Vec<_> = links.into_iter().map(|link| self.put_link(link).boxed()).collect();
         let mut puts = stream::iter(puts).buffered(PUTS);
-        let mut rows = 0;
+        let (mut specs, mut rows) = (Vec::new(), 0);
         while let Some((spec, is_new)) = puts.next().await.transpose()? {
             rows += if is_new { spec.rows } else { 0 };
             specs.push(spec);

@@ -7,9 +7,10 @@ use std::time::Duration;
 use arrow_array::RecordBatch;
 use arrow_schema::{Fields, Schema};
 use async_trait::async_trait;
-use sheaf_connectors::{FilesSpec, Position, Span, TopicFiles};
+use sheaf_connectors::{FilesSpec, Span, TopicFiles};
 use sheaf_retry::SharedClock;
 
+use super::positions::{named, places, positions};
 use super::{Portion, TopicRows, TopicSink, storable};
 use crate::error::Error;
 use crate::gateway::DEAD_LETTERS;
@@ -135,22 +136,11 @@ impl TopicSink for FileSink {
         partitions: &[TopicPartition],
         _committed: &BTreeMap<TopicPartition, i64>,
     ) -> Result<BTreeMap<TopicPartition, i64>, Error> {
-        let named: Vec<_> =
-            partitions.iter().map(|one| (one.topic.to_string(), one.partition)).collect();
-        let known = self.files.claim(&named).await?.into_iter().map(|position| {
-            let Position { topic, partition, next_offset } = position;
-            (TopicPartition { topic: topic.into(), partition }, next_offset)
-        });
-        Ok(known.collect())
+        Ok(places(self.files.claim(&named(partitions)).await?))
     }
 
     async fn begin(&self, places: &[(TopicPartition, i64)]) -> Result<(), Error> {
-        let positions = places.iter().map(|(of, next_offset)| Position {
-            topic: of.topic.to_string(),
-            partition: of.partition,
-            next_offset: *next_offset,
-        });
-        Ok(self.files.begin(&positions.collect::<Vec<_>>()).await?)
+        Ok(self.files.begin(&positions(places)).await?)
     }
 
     async fn append(&self, chunks: &[TopicRows]) -> Result<u64, Error> {

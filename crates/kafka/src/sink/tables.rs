@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use arrow_array::RecordBatch;
 use async_trait::async_trait;
-use sheaf_connectors::{AdbcDatabase, AdbcTables, Position, TableNames, TableRows};
+use sheaf_connectors::{AdbcDatabase, AdbcTables, TableNames, TableRows};
 
+use super::positions::{named, places, position, positions};
 use super::{Portion, TopicRows, TopicSink};
 use crate::error::Error;
 use crate::tracker::TopicPartition;
@@ -50,19 +51,11 @@ impl TopicSink for TableSink {
         partitions: &[TopicPartition],
         _committed: &BTreeMap<TopicPartition, i64>,
     ) -> Result<BTreeMap<TopicPartition, i64>, Error> {
-        let named: Vec<_> =
-            partitions.iter().map(|one| (one.topic.to_string(), one.partition)).collect();
-        let positions = self.tables.claim(&named).await?;
-        let known = positions.into_iter().map(|position| {
-            let Position { topic, partition, next_offset } = position;
-            (TopicPartition { topic: topic.into(), partition }, next_offset)
-        });
-        Ok(known.collect())
+        Ok(places(self.tables.claim(&named(partitions)).await?))
     }
 
     async fn begin(&self, places: &[(TopicPartition, i64)]) -> Result<(), Error> {
-        let positions = places.iter().map(|(of, offset)| position(of, *offset));
-        self.tables.append(&[], &positions.collect::<Vec<_>>()).await?;
+        self.tables.append(&[], &positions(places)).await?;
         Ok(())
     }
 
@@ -93,8 +86,4 @@ impl TopicSink for TableSink {
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(names.name(stream)?)
     }
-}
-
-fn position(of: &TopicPartition, next_offset: i64) -> Position {
-    Position { topic: of.topic.to_string(), partition: of.partition, next_offset }
 }
