@@ -5,6 +5,7 @@ mod database;
 mod faults;
 mod harness;
 mod hostile;
+mod orders;
 mod persist;
 mod persist_files;
 mod pyarrow;

@@ -1,14 +1,14 @@
 //! Rows in a database, each once.
 
 use std::path::Path;
-use std::time::Duration;
 
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::Int64Type;
 use sheaf_connectors::{AdbcDatabase, AdbcSpec, DriverPaths};
-use sheaf_testkit::{TempDir, libduckdb, soak, wait_until};
+use sheaf_testkit::{TempDir, libduckdb, soak};
 
-use crate::harness::{Kafka, PATIENCE};
+use crate::harness::Kafka;
+use crate::orders::{is_poison, kill_over};
 
 /// Numbers that a query answers with, while no gateway has the file.
 pub(crate) async fn numbers(library: &Path, path: &Path, sql: &str) -> Vec<i64> {
@@ -39,33 +39,8 @@ async fn soak_killed_gateways_persist_every_message_once() {
         let persist = ["--persist", "--db-path", path, "--libduckdb", library];
         kafka.gateway("orders", &persist)
     };
-    let mut produced = 0;
-    for number in 0..kills {
-        let mut gateway = start();
-        let message = |n: i64| {
-            let value = if n % 500 == 13 { format!("{{{n}") } else { format!(r#"{{"n":{n}}}"#) };
-            (i32::try_from(n % 4).unwrap(), n.to_string(), Some(value))
-        };
-        kafka.produce("orders", (produced..produced + each).map(message));
-        produced += each;
-        // Where it is: joining, reading, in a transaction, or done.
-        let wait = Duration::from_millis(400 * (number % 10));
-        // sleep: the moment is arbitrary, that is the point.
-        tokio::time::sleep(wait).await;
-        gateway.process.kill9().unwrap();
-    }
-    let mut gateway = start();
-    // The last ones: when they are rows, all before them were read.
-    let last = |partition: i64| {
-        let number = i32::try_from(partition).unwrap();
-        (number, String::new(), Some(format!(r#"{{"n":{}}}"#, produced + partition)))
-    };
-    kafka.produce("orders", (0..4).map(last));
-    let condition = format!("n >= {produced}");
-    let is_read = || gateway.rows("orders", &["--where", &condition]).len() == 4;
-    wait_until(PATIENCE, "all to be read", is_read).unwrap();
-    assert!(gateway.process.terminate(PATIENCE).unwrap().success());
-    let all: Vec<i64> = (0..produced + 4).filter(|n| n % 500 != 13 || *n >= produced).collect();
+    let produced = kill_over(&kafka, kills, each, start).await;
+    let all: Vec<i64> = (0..produced + 4).filter(|n| !is_poison(*n) || *n >= produced).collect();
     let (count, sum) = (i64::try_from(all.len()).unwrap(), all.iter().sum::<i64>());
     assert_eq!(numbers(&library, &path, COUNTS).await, [count, count, sum]);
     let dead = produced + 4 - count;

@@ -1,7 +1,6 @@
 //! Batches that are handed over to a store and its coordinator, each once.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray as _;
@@ -13,9 +12,10 @@ use sheaf_node::serve::Server;
 use sheaf_retry::SystemClock;
 use sheaf_rpc::{RpcCoordinator, RpcOptions};
 use sheaf_store::FlightClient;
-use sheaf_testkit::{TempDir, soak, wait_for_async, wait_until};
+use sheaf_testkit::{TempDir, soak, wait_for_async};
 
 use crate::harness::{Kafka, PATIENCE, run};
+use crate::orders::{is_poison, kill_over};
 
 /// A store with its coordinator and workers, in this process.
 struct Site {
@@ -87,30 +87,7 @@ async fn soak_killed_gateways_register_every_message_once() {
         let register = ["--register", "--store", &store, "--batch-size", "100"];
         kafka.gateway("orders", &register)
     };
-    let is_poison = |n: i64| n % 500 == 13;
-    let mut produced = 0;
-    for number in 0..kills {
-        let mut gateway = start();
-        let message = |n: i64| {
-            let value = if is_poison(n) { format!("{{{n}") } else { format!(r#"{{"n":{n}}}"#) };
-            (i32::try_from(n % 4).unwrap(), n.to_string(), Some(value))
-        };
-        kafka.produce("orders", (produced..produced + each).map(message));
-        produced += each;
-        // sleep: the moment is arbitrary, that is the point.
-        tokio::time::sleep(Duration::from_millis(400 * (number % 10))).await;
-        gateway.process.kill9().unwrap();
-    }
-    let mut gateway = start();
-    let last = |partition: i64| {
-        let number = i32::try_from(partition).unwrap();
-        (number, String::new(), Some(format!(r#"{{"n":{}}}"#, produced + partition)))
-    };
-    kafka.produce("orders", (0..4).map(last));
-    let condition = format!("n >= {produced}");
-    let is_read = || gateway.rows("orders", &["--where", &condition]).len() == 4;
-    wait_until(PATIENCE, "all to be read", is_read).unwrap();
-    assert!(gateway.process.terminate(PATIENCE).unwrap().success());
+    let produced = kill_over(&kafka, kills, each, start).await;
 
     let expected = |wanted: bool| {
         let numbers = (0..produced + 4).filter(|n| (is_poison(*n) && *n < produced) == wanted);
