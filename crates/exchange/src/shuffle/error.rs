@@ -89,9 +89,9 @@ pub enum Error {
         /// Which sender.
         sender: u32,
         /// The attempt that is refused.
-        attempt: u32,
+        attempt: u64,
         /// The newest one.
-        newest: u32,
+        newest: u64,
     },
     /// What is to be replaced was read already.
     #[error(
@@ -103,9 +103,9 @@ pub enum Error {
         /// Which sender.
         sender: u32,
         /// The attempt that is refused.
-        attempt: u32,
+        attempt: u64,
         /// The attempt that was read.
-        read: u32,
+        read: u64,
     },
     /// A chunk without the one before it.
     #[error("partition {key}: sender {sender} sends chunk {sequence}, chunk {expected} is missing")]

@@ -1,5 +1,7 @@
 //! The namespace `shuffle` of a Flight port.
 
+use std::fmt::Display;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -142,20 +144,27 @@ impl Put<'_> {
 }
 
 fn sender(context: &CallContext) -> Result<Sender, Error> {
-    let number = |name: &str| {
-        let text = context.header(name).ok_or_else(|| {
-            let text =
-                format!("header {name} is missing; senders, attempts and who sends it are numbers");
-            Error::Argument(text)
-        })?;
-        text.parse::<u32>().map_err(|_| {
-            Error::Argument(format!(
-                "header {name} is {text:?}, not a number from 0 to {}",
-                u32::MAX
-            ))
-        })
-    };
-    Ok(Sender { index: number(SENDER)?, attempt: number(ATTEMPT)?, senders: number(SENDERS)? })
+    Ok(Sender {
+        index: number(context, SENDER, u32::MAX)?,
+        attempt: number(context, ATTEMPT, u64::MAX)?,
+        senders: number(context, SENDERS, u32::MAX)?,
+    })
+}
+
+/// A number in a header, at most `limit`, which is the greatest of its type.
+fn number<T: FromStr + Display>(
+    context: &CallContext,
+    name: &str,
+    limit: T,
+) -> Result<T, Error> {
+    let text = context.header(name).ok_or_else(|| {
+        let text =
+            format!("header {name} is missing; senders, attempts and who sends it are numbers");
+        Error::Argument(text)
+    })?;
+    text.parse().map_err(|_| {
+        Error::Argument(format!("header {name} is {text:?}, not a number from 0 to {limit}"))
+    })
 }
 
 fn is_checked(context: &CallContext) -> Result<bool, Error> {

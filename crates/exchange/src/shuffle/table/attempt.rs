@@ -18,7 +18,7 @@ const MAX_CHUNKS: u64 = 1 << 20;
 /// Chunks of one attempt.
 #[derive(Debug)]
 pub(super) struct Attempt {
-    pub(super) number: u32,
+    pub(super) number: u64,
     pub(super) chunks: Vec<Entry>,
     pub(super) rows: u64,
     pub(super) bytes: u64,
@@ -48,7 +48,7 @@ pub(super) struct Entry {
 impl Attempt {
     pub(super) fn try_new(
         budget: &Arc<Budget>,
-        number: u32,
+        number: u64,
         schema: &Message,
     ) -> Result<Self, Error> {
         let mut validator = Box::<StreamValidator>::default();

@@ -47,7 +47,7 @@ fn event() -> impl Strategy<Value = Event> {
 /// One worker that sends: what it believes.
 struct Worker {
     index: u32,
-    attempt: u32,
+    attempt: u64,
     rows: usize,
     dictionary: bool,
     messages: Vec<Message>,
@@ -75,7 +75,7 @@ impl Worker {
     }
 
     /// Every attempt cuts its rows another way.
-    fn stream(index: u32, attempt: u32, rows: usize, dictionary: bool) -> Vec<Message> {
+    fn stream(index: u32, attempt: u64, rows: usize, dictionary: bool) -> Vec<Message> {
         if rows == 0 {
             return vec![stream(index, 1, 1, dictionary)[0].clone()];
         }

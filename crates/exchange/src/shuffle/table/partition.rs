@@ -89,7 +89,7 @@ fn has_dictionaries(schema: &Schema) -> bool {
 #[derive(Debug)]
 struct Cell {
     /// The newest attempt that has begun.
-    fence: u32,
+    fence: u64,
     committed: Option<Box<Attempt>>,
     /// The newest attempt, until it commits.
     open: Option<Box<Attempt>>,

@@ -42,7 +42,7 @@ pub(super) fn table() -> Table {
     Table::new(Budget::new(64 << 20), 1)
 }
 
-fn by(index: u32, attempt: u32, senders: u32) -> Sender {
+fn by(index: u32, attempt: u64, senders: u32) -> Sender {
     Sender { index, attempt, senders }
 }
 
