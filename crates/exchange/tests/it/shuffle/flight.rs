@@ -13,7 +13,7 @@ use super::world::{
     Worker, batch, client, key, numbers, options, pool, read, rows, schema, sender,
 };
 
-fn headers(index: u32, attempt: u32, senders: u32) -> CallOptions {
+fn headers(index: u32, attempt: u64, senders: u32) -> CallOptions {
     CallOptions::default()
         .header(SENDER, index.to_string())
         .header(ATTEMPT, attempt.to_string())
