@@ -90,3 +90,44 @@ async fn soak_stages_give_every_row_once_while_their_workers_are_killed() {
         assert_eq!(gone["partitions"], PARTITIONS / 2, "{gone}");
     }
 }
+
+/// The example as its users run it: an external program between partitions of two servers.
+#[test]
+fn the_stages_of_the_python_example_give_the_sums_of_one_process() {
+    let Some(python) = sheaf_testkit::python() else { return };
+    let examples = format!("{}/../../examples", env!("CARGO_MANIFEST_DIR"));
+    let (script, flights) =
+        (format!("{examples}/pyarrow_stages.py"), format!("{examples}/data/flights.parquet"));
+    let folder = sheaf_testkit::TempDir::new().unwrap();
+    let out = folder.path().join("out");
+    let sink = format!("parquet:{}", out.display());
+    let program = format!("exec:{} {script} aggregate", python.display());
+    let first = Server::start_in(folder, &["--sink", &sink, "--processor", &program]);
+    let uri = first.ready.url("flight").unwrap();
+    let second = Server::start(&["--mode", "flight", "--coordinator", uri]);
+    let ran = std::process::Command::new(&python)
+        .args([&script, "run", uri, second.ready.url("flight").unwrap()])
+        .stdin(std::fs::File::open(&flights).unwrap())
+        .output()
+        .unwrap();
+    let (told, err) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+    assert!(ran.status.success(), "{told}{err}");
+    assert_eq!(told.lines().filter(|line| line.contains(" completed")).count(), 7, "{told}");
+    let compare = r#"
+import sys, pyarrow as pa, pyarrow.compute as pc, pyarrow.parquet as pq
+flights = pq.read_table(sys.argv[1])
+wanted = {}
+for carrier, delay in zip(flights["carrier"].to_pylist(), flights["dep_delay"].to_pylist()):
+    count, minutes = wanted.get(carrier, (0, None))
+    minutes = minutes if delay is None else (minutes or 0) + delay
+    wanted[carrier] = (count + 1, minutes)
+found = pq.read_table(sys.argv[2]).to_pylist()
+assert len(found) == len(wanted) > 10, (len(found), len(wanted))
+assert {row["carrier"]: (row["flights"], row["minutes"]) for row in found} == wanted
+"#;
+    let compared = std::process::Command::new(&python)
+        .args(["-c", compare, &flights, out.to_str().unwrap()])
+        .output()
+        .unwrap();
+    assert!(compared.status.success(), "{}", String::from_utf8_lossy(&compared.stderr));
+}
