@@ -100,17 +100,22 @@ mod error;
 mod governor;
 mod handler;
 mod key;
+mod metrics;
+mod spill;
 mod table;
 mod wire;
 
 pub use chunk::crc32c_of;
 pub use client::{ExchangeClient, ExchangeOptions, PartitionReader, SentPartition, ShufflePlan};
-pub use engine::{Exchange, MAX_WAIT, ReadOptions};
-pub use error::{Error, FetchFailed, SendFailed};
+pub use engine::{DEFAULT_IDLE, Exchange, MAX_WAIT, ReadOptions, ReceiverOptions};
+pub use error::{Error, FetchFailed, Gone, SendFailed};
 pub use governor::Governor;
 pub use handler::ShuffleHandler;
 pub use key::{MAX_SENDERS, PartitionKey, Sender, Totals};
-pub use table::{AvailablePartition, AvailablePartitions, Skew};
+pub use metrics::ReceiverMetrics;
+pub use table::{
+    AvailablePartition, AvailablePartitions, QueryStats, ShuffleStats, Skew, StageStats,
+};
 pub use wire::{
     ATTEMPT, CHECKSUMS, MAX_MESSAGE_BYTES, NAMESPACE, PutAnswer, SENDER, SENDERS, ShuffleTicket,
 };

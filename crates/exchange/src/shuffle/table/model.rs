@@ -167,7 +167,7 @@ impl Watcher {
             Ok(Step::Chunk(chunk, _)) => {
                 assert!(!self.at_end, "a chunk after the end");
                 self.position += 1;
-                if let Decoded::Batch(batch) = self.decoder.push(&chunk.message()).unwrap() {
+                if let Decoded::Batch(batch) = self.decoder.push(&chunk.read(&table.budget).unwrap()).unwrap() {
                     self.rows.extend(names(&batch));
                 }
             }
@@ -231,7 +231,7 @@ fn run(events: &[Event], rows: &[usize], dictionary: bool, pipelined: bool) {
             assert_eq!(unique, all.iter().collect());
         }
     }
-    drop(table.clean_up("q"));
+    drop(table.clean_up("q", Gone::Asked));
     assert_eq!(table.budget.used(), 0);
 }
 
