@@ -112,7 +112,10 @@ pub(super) enum Place {
     Gone,
     Memory(Arc<Chunk>),
     /// `at` counts units of a spill file.
-    Disk { file: Arc<SpillFile>, at: u32 },
+    Disk {
+        file: Arc<SpillFile>,
+        at: u32,
+    },
 }
 
 impl Entry {

@@ -304,7 +304,8 @@ impl ActionHandler for ShuffleHandler {
     }
 
     fn needs(&self, action: &str) -> Need {
-        let right = if [GET_AVAILABLE, STATS].contains(&action) { Right::Read } else { Right::Change };
+        let right =
+            if [GET_AVAILABLE, STATS].contains(&action) { Right::Read } else { Right::Change };
         Need::One(NAMESPACE, right)
     }
 

@@ -16,3 +16,7 @@ mod file;
 
 pub(super) use directory::SpillDirectory;
 pub(super) use file::SpillFile;
+
+#[cfg(test)]
+#[allow(clippy::cast_possible_truncation, reason = "small numbers")]
+pub(in crate::shuffle) mod tests;

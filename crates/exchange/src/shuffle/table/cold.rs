@@ -53,7 +53,8 @@ impl Table {
                 }
             }
         }
-        ranked.sort_unstable_by(|one, other| (one.0, one.1, one.2).cmp(&(other.0, other.1, other.2)));
+        ranked
+            .sort_unstable_by(|one, other| (one.0, one.1, one.2).cmp(&(other.0, other.1, other.2)));
         let Some((_, first, ..)) = ranked.first().copied() else { return Vec::new() };
         let mut all = Vec::new();
         let mut bytes = 0;

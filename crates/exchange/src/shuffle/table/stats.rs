@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AvailablePartitions, Query, Skew, Table};
 use super::super::chunk::Entry;
 use super::cells::Cell;
+use super::{AvailablePartitions, Query, Skew, Table};
 
 /// Queries of a report, and stages of each of them.
 const MAX_QUERIES: usize = 100;

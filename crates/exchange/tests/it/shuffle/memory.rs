@@ -41,7 +41,11 @@ async fn a_slow_reader_holds_the_sender_back_and_memory_stays_bounded() {
     assert_eq!(got, (0..ROWS).collect::<Vec<_>>());
     // All of it was consumed; what is left are a few numbers of each chunk.
     let left = worker.budget.used();
-    assert!(left < (4 << 10) + 80 * sent.chunks, "{left} bytes are left of {}", sent.chunks);
+    assert!(
+        left < (4 << 10) + 80 * sent.totals.chunks,
+        "{left} bytes are left of {}",
+        sent.totals.chunks
+    );
     worker.exchange.cleanup_query_data("query:1").unwrap();
     assert_eq!(worker.budget.used(), 0);
 }
