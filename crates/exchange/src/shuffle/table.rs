@@ -38,7 +38,7 @@ type Partitions = BTreeMap<(u32, u32), Partition>;
 struct Query {
     partitions: Partitions,
     /// When it began, and when something of it was last sent or read, as told.
-    began: Duration,
+    began: Option<Duration>,
     touched: Duration,
     _counted: Counted,
 }

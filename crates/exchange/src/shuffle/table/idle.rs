@@ -9,11 +9,8 @@ impl Table {
     /// Something of a query was sent or read now.
     pub(in super::super) fn touch(&mut self, query: &str, now: Duration) {
         if let Some(query) = self.queries.get_mut(query) {
-            if query.touched.is_zero() {
-                query.began = now;
-            }
-            // Never zero again: that is one that was not touched yet.
-            query.touched = now.max(Duration::from_nanos(1));
+            query.began.get_or_insert(now);
+            query.touched = now;
         }
     }
 

@@ -98,7 +98,7 @@ impl Query {
         let left_out = numbers.len().saturating_sub(MAX_STAGES);
         numbers.truncate(MAX_STAGES);
         let stages = numbers.into_iter().map(|stage| self.stage(name, stage)).collect();
-        let (age_ms, idle_ms) = (ms(self.began), ms(self.touched));
+        let (age_ms, idle_ms) = (ms(self.began.unwrap_or(now)), ms(self.touched));
         QueryStats { query: name.to_owned(), age_ms, idle_ms, stages, left_out }
     }
 
