@@ -177,3 +177,74 @@ impl Found {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{send_all_to, stream};
+    use super::super::{Mode, Step};
+    use super::*;
+    use sheaf_flight::Budget;
+
+    fn key(partition: u32) -> PartitionKey {
+        PartitionKey::try_new("q", 1, partition).unwrap()
+    }
+
+    /// Partition and sequence of each of the chunks that go first.
+    fn coldest(table: &Table, wanted: u64) -> Vec<(u32, usize)> {
+        let cold = table.coldest(wanted);
+        let of = |cold: &Cold| {
+            let number = cold.key.partition();
+            cold.chunks.iter().map(move |one| (number, one.sequence)).collect::<Vec<_>>()
+        };
+        cold.iter().flat_map(of).collect()
+    }
+
+    #[test]
+    fn what_is_read_last_goes_first() {
+        let mut table = Table::new(Budget::new(64 << 20), 1);
+        // The largest of them is being read.
+        for (partition, rows) in [(0, 12), (1, 2), (2, 8)] {
+            send_all_to(&mut table, &key(partition), &stream(0, rows, 2, false));
+        }
+        for position in 0..2 {
+            let step = table.next(&key(0), position, Mode::Complete).unwrap();
+            assert!(matches!(step, Step::Chunk(..)));
+        }
+        assert_eq!(coldest(&table, 1), [(2, 3)]);
+        let of = |number: u32| {
+            let (_, partition) =
+                table.partitions("q").find(|((_, its), _)| *its == number).unwrap();
+            partition.resident
+        };
+        let unread = of(1) + of(2);
+        assert_eq!(coldest(&table, of(2)), [(2, 0), (2, 1), (2, 2), (2, 3)]);
+        assert_eq!(coldest(&table, unread).last(), Some(&(1, 0)));
+        // Of the one that is being read: what was read, then from its end on.
+        let expected = [(0, 5), (0, 1), (0, 0)];
+        for (count, expected) in (1..).zip([&[(0, 0)][..], &[(0, 1), (0, 0)], &expected]) {
+            let one = of(0) / 6;
+            let found = coldest(&table, unread + count * one - one / 2);
+            let found: Vec<_> = found.into_iter().filter(|(number, _)| *number == 0).collect();
+            assert_eq!(found, expected);
+        }
+        // The one that is read next stays to the last.
+        let all = coldest(&table, u64::MAX);
+        let read: Vec<usize> =
+            all.iter().filter(|(number, _)| *number == 0).map(|(_, at)| *at).collect();
+        assert_eq!(read, [2, 3, 4, 5, 1, 0]);
+    }
+
+    #[test]
+    fn chunks_of_one_query_lie_in_one_file() {
+        let mut table = Table::new(Budget::new(64 << 20), 1);
+        for (query, rows) in [("a", 4), ("b", 8), ("a", 6)] {
+            let key = PartitionKey::try_new(query, 1, rows).unwrap();
+            send_all_to(&mut table, &key, &stream(0, rows as usize, 2, false));
+        }
+        let queries =
+            |cold: Vec<Cold>| cold.iter().map(|one| one.key.query().to_owned()).collect::<Vec<_>>();
+        assert_eq!(queries(table.coldest(u64::MAX)), ["b"]);
+        drop(table.clean_up("b", super::super::Gone::Asked));
+        assert_eq!(queries(table.coldest(u64::MAX)), ["a", "a"]);
+    }
+}

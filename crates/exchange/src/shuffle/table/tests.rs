@@ -74,6 +74,16 @@ fn send_all(table: &mut Table, sender: Sender, messages: &[Message]) {
     table.commit(&key(), sender, totals(messages)).unwrap();
 }
 
+/// Sends to any partition, as its only sender.
+pub(super) fn send_all_to(table: &mut Table, key: &PartitionKey, messages: &[Message]) {
+    table.begin(key, Sender::only(), &messages[0]).unwrap();
+    for (sequence, message) in messages[1..].iter().enumerate() {
+        let (sequence, crc) = (sequence as u64, crc32c_of(message));
+        assert!(table.push(key, Sender::only(), sequence, crc, message.clone()).unwrap());
+    }
+    table.commit(key, Sender::only(), totals(messages)).unwrap();
+}
+
 /// Everything that a reader gets until there is no more.
 fn read(table: &mut Table, mode: Mode) -> Result<Vec<(u32, Message)>, Error> {
     let mut got = Vec::new();
