@@ -281,7 +281,11 @@ impl Exchange {
     /// What is here of each query, or of one: sizes, progress and skew by stage.
     pub fn stats(&self, query: Option<&str>) -> ShuffleStats {
         let Shared { budget, clock, .. } = &*self.shared;
-        let (queries, left_out) = self.state().table.stats(query, clock.elapsed());
+        let (names, left_out) = self.state().table.newest(query);
+        let now = clock.elapsed();
+        // The lock is let go between them.
+        let queries = names.iter().filter_map(|name| self.state().table.stats(name, now));
+        let queries = queries.collect();
         ShuffleStats {
             memory_bytes: budget.used(),
             memory_limit_bytes: budget.limit(),

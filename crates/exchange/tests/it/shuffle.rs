@@ -1,5 +1,6 @@
 //! Partitions between workers over real sockets.
 
+mod crash;
 mod faults;
 mod flight;
 mod governed;

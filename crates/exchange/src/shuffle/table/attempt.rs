@@ -40,11 +40,6 @@ impl Attempt {
         Totals { chunks: self.next_sequence(), rows: self.rows }
     }
 
-    /// Bytes of chunks that are in memory.
-    pub(super) fn resident(&self) -> u64 {
-        self.chunks.iter().map(Entry::resident).sum()
-    }
-
     /// Memory that its chunks are counted with besides their bytes.
     pub(super) fn overhead(&self) -> u64 {
         self.chunks.len() as u64 * ENTRY_OVERHEAD

@@ -144,7 +144,10 @@ impl Partition {
             _ => return None,
         }
         self.resident -= entry.resident();
-        match std::mem::replace(&mut entry.place, Place::Disk { file: Arc::clone(file), at }) {
+        let on_disk = Place::Disk { file: Arc::clone(file), at };
+        let was = std::mem::replace(&mut entry.place, on_disk);
+        self.spilled += entry.spilled();
+        match was {
             Place::Memory(chunk) => Some(chunk),
             Place::Gone | Place::Disk { .. } => None,
         }

@@ -215,11 +215,13 @@ fn moved(table: &mut Table, spilled: Option<Spilled>) {
     }
 }
 
-/// The bytes that are said to be in memory are those that are.
-fn check_resident(table: &Table) {
+/// The bytes that are said to be in memory and on disk are those that are.
+fn check_places(table: &Table) {
     for (_, partition) in table.partitions("q") {
         let attempts = partition.cells.iter().flat_map(|(_, cell)| cell.attempts());
-        assert_eq!(partition.resident, attempts.map(|one| one.resident()).sum::<u64>());
+        let entries: Vec<_> = attempts.flat_map(|one| &one.chunks).collect();
+        assert_eq!(partition.resident, entries.iter().map(|one| one.resident()).sum::<u64>());
+        assert_eq!(partition.spilled, entries.iter().map(|one| one.spilled()).sum::<u64>());
     }
 }
 
@@ -263,7 +265,7 @@ fn run(events: &[Event], rows: &[usize], dictionary: bool, pipelined: bool) {
                 moved(&mut table, written);
             }
         }
-        check_resident(&table);
+        check_places(&table);
     }
     for worker in &mut workers {
         for _ in 0..100 {

@@ -52,6 +52,8 @@ pub(in super::super) struct Partition {
     is_over: bool,
     /// Bytes of chunks that are in memory.
     pub(super) resident: u64,
+    /// Bytes of chunks that are on disk.
+    pub(super) spilled: u64,
     account: Account,
     _counted: Counted,
 }
@@ -70,7 +72,7 @@ impl Partition {
         account.more(PARTITION_OVERHEAD + key.query().len() as u64)?;
         let senders = sender.senders;
         let cells = Cells::try_new(&mut account, senders)?;
-        let (committed, order, consumed, is_over, resident) = (0, Vec::new(), 0, false, 0);
+        let (committed, order, consumed, is_over) = (0, Vec::new(), 0, false);
         Ok(Partition {
             incarnation,
             schema,
@@ -80,7 +82,8 @@ impl Partition {
             order,
             consumed,
             is_over,
-            resident,
+            resident: 0,
+            spilled: 0,
             account,
             _counted: Counted::new(&counts.partitions),
         })
@@ -124,7 +127,7 @@ impl Partition {
         counts.attempts_replaced.inc();
         cell.fence = sender.attempt;
         if let Some(old) = cell.open.replace(open) {
-            self.resident -= old.attempt.resident();
+            self.forget(&old.attempt);
         }
         Ok(0)
     }
@@ -183,8 +186,9 @@ impl Partition {
         if cell.committed.is_some() {
             // It may have been read since this attempt began.
             if let Err(error) = check_unread(key, cell, sender, is_over) {
-                let dropped = cell.open.take();
-                self.resident -= dropped.map_or(0, |open| open.attempt.resident());
+                if let Some(dropped) = cell.open.take() {
+                    self.forget(&dropped.attempt);
+                }
                 return Err(error);
             }
         } else {
@@ -192,10 +196,18 @@ impl Partition {
         }
         let committed = cell.open.take().map(|open| open.into_attempt(&mut self.account));
         if let Some(old) = std::mem::replace(&mut cell.committed, committed) {
-            self.resident -= old.resident();
             self.account.less(old.overhead());
+            self.forget(&old);
         }
         Ok(())
+    }
+
+    /// An attempt goes.
+    fn forget(&mut self, attempt: &Attempt) {
+        for entry in &attempt.chunks {
+            self.resident -= entry.resident();
+            self.spilled -= entry.spilled();
+        }
     }
 
     pub(super) fn next(
@@ -284,6 +296,7 @@ impl Partition {
             let entry = attempt.and_then(|attempt| attempt.chunks.get_mut(*sequence as usize));
             if let Some(entry) = entry {
                 self.resident -= entry.resident();
+                self.spilled -= entry.spilled();
                 freed.push(std::mem::replace(&mut entry.place, Place::Gone));
             }
         }

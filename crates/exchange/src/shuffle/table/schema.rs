@@ -47,7 +47,7 @@ impl SchemaOf {
 
     /// Whether another message is the same.
     pub(super) fn is(&self, other: &Message) -> bool {
-        other.header == self.message.header && other.body.is_empty()
+        other.header == self.message.header && other.body_len() == 0
     }
 
     /// What checks the stream of an attempt that begins with this message, which

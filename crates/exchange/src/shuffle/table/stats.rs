@@ -4,8 +4,6 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::chunk::Entry;
-use super::cells::Cell;
 use super::{AvailablePartitions, Query, Skew, Table};
 
 /// Queries of a report, and stages of each of them.
@@ -73,18 +71,19 @@ pub struct StageStats {
 }
 
 impl Table {
-    /// What is here of each query, or of one.
-    pub(in super::super) fn stats(
-        &self,
-        of: Option<&str>,
-        now: Duration,
-    ) -> (Vec<QueryStats>, usize) {
+    /// The newest queries, or one; and how many are left out.
+    pub(in super::super) fn newest(&self, of: Option<&str>) -> (Vec<String>, usize) {
         let named = |name: &str| of.is_none_or(|of| of == name);
         let mut all: Vec<_> = self.queries.iter().filter(|(name, _)| named(name)).collect();
         all.sort_by(|one, other| (other.1.began, one.0).cmp(&(one.1.began, other.0)));
         let left_out = all.len().saturating_sub(MAX_QUERIES);
         all.truncate(MAX_QUERIES);
-        (all.into_iter().map(|(name, query)| query.stats(name, now)).collect(), left_out)
+        (all.into_iter().map(|(name, _)| name.clone()).collect(), left_out)
+    }
+
+    /// What is here of a query.
+    pub(in super::super) fn stats(&self, query: &str, now: Duration) -> Option<QueryStats> {
+        Some(self.queries.get(query)?.stats(query, now))
     }
 }
 
@@ -107,8 +106,6 @@ impl Query {
         let reports = its().map(|((_, number), partition)| partition.report(*number)).collect();
         let AvailablePartitions { partitions, skew, .. } =
             AvailablePartitions::new(name, stage, reports);
-        let cells = its().flat_map(|(_, partition)| partition.cells.iter());
-        let attempts = cells.flat_map(|(_, cell): (u32, &Cell)| cell.attempts());
         StageStats {
             stage,
             partitions: partitions.len(),
@@ -118,7 +115,7 @@ impl Query {
             rows: partitions.iter().map(|one| one.rows).sum(),
             bytes: partitions.iter().map(|one| one.bytes).sum(),
             memory_bytes: its().map(|(_, partition)| partition.resident).sum(),
-            spilled_bytes: attempts.flat_map(|one| &one.chunks).map(Entry::spilled).sum(),
+            spilled_bytes: its().map(|(_, partition)| partition.spilled).sum(),
             skew,
         }
     }

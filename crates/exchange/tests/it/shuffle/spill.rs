@@ -82,7 +82,7 @@ impl Spilling {
     }
 }
 
-fn spill_files(directory: &Path) -> Vec<std::path::PathBuf> {
+pub(super) fn spill_files(directory: &Path) -> Vec<std::path::PathBuf> {
     let files = fs::read_dir(directory).unwrap().map(|one| one.unwrap().path());
     files.filter(|path| path.extension().is_some_and(|its| its == "spill")).collect()
 }

@@ -192,3 +192,20 @@ async fn what_comes_is_counted() {
     exchange.cleanup_query_data("q").unwrap();
     lines(&[("attempts_open", 0), ("partitions", 0), ("queries", 0), ("memory_bytes", 0)]);
 }
+
+#[tokio::test]
+async fn the_report_is_bounded_and_says_what_it_leaves_out() {
+    let world = World::new();
+    for query in 0..150_u32 {
+        world.clock.advance(Duration::from_millis(1));
+        for stage in 0..if query == 149 { 150 } else { 1 } {
+            let key = PartitionKey::try_new(&format!("q{query}"), stage, 0).unwrap();
+            world.exchange.begin(&key, Sender::only(), &world.messages[0]).unwrap();
+        }
+    }
+    let stats = world.exchange.stats(None);
+    assert_eq!((stats.queries.len(), stats.left_out), (100, 50));
+    let newest = &stats.queries[0];
+    assert_eq!((newest.query.as_str(), newest.stages.len(), newest.left_out), ("q149", 100, 50));
+    assert_eq!((stats.queries[99].query.as_str(), stats.queries[99].age_ms), ("q50", 99));
+}
