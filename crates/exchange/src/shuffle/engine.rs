@@ -53,8 +53,8 @@ pub struct ReadOptions {
 /// Partitions that a process has received. Cheap to clone; clones are the same.
 ///
 /// What holds for it is in the invariants of [the module](super). Nothing waits
-/// for memory: where there is none, the sender is refused with `memory_full` and
-/// comes again, so that nobody stands in the way of the reader who would free some.
+/// for memory that a reader would free: where there is none, the sender is refused
+/// with `memory_full` and comes again, so that nobody stands in the reader's way.
 ///
 /// One that was [opened](Exchange::open) with a directory to spill to moves chunks
 /// there from the time on that three quarters of its memory are in use, and until
