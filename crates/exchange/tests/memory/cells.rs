@@ -47,15 +47,17 @@ fn own(message: &Message) -> Message {
     Message::new(message.header.to_vec().into(), message.contiguous_body().to_vec().into())
 }
 
+/// Partitions and senders of a terabyte: 10,000 by 1,000, a tenth of it in short.
 #[tokio::test]
-async fn a_million_cells_take_at_most_a_hundred_bytes_each() {
+async fn soak_cells_take_at_most_a_hundred_bytes_each() {
     let _alone = ONE_AT_A_TIME.lock().await;
-    let cells = 1_000 * SENDERS as usize;
+    let partitions = if sheaf_testkit::soak() { 10_000 } else { 1_000 };
+    let cells = (partitions * SENDERS) as usize;
     let messages = messages();
     let budget = Budget::new(8 << 30);
     let exchange = Exchange::new(Arc::clone(&budget), SystemClock::shared());
     let before = heap();
-    fill(&exchange, &messages, 1_000, 0);
+    fill(&exchange, &messages, partitions, 0);
     let (real, counted) = (heap() - before, budget.used() as usize);
     println!("{} bytes a cell, {} counted", real / cells, counted / cells);
     assert!(real <= 100 * cells, "{} bytes a cell", real / cells);

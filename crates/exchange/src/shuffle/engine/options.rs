@@ -76,7 +76,7 @@ impl ReceiverOptions {
         self
     }
 
-    /// Where to count.
+    /// Where to count; not where another exchange counts.
     #[must_use]
     pub fn with_metrics(mut self, metrics: ReceiverMetrics) -> Self {
         self.metrics = metrics;

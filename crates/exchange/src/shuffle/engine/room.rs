@@ -83,8 +83,10 @@ impl Exchange {
         }
     }
 
-    /// Waits until so many bytes more fit; whether they do. Cancel-safe.
-    pub(in crate::shuffle) async fn make_room(&self, bytes: u64) -> bool {
+    /// Waits until so many bytes more fit in memory, as long as chunks can be moved
+    /// to disk for them; whether they fit. For who takes chunks from a network and
+    /// would rather wait a little than refuse them. Cancel-safe.
+    pub async fn make_room(&self, bytes: u64) -> bool {
         let budget = self.budget();
         let fits = || bytes <= budget.spare();
         let Some(spill) = self.shared.spill.as_ref().filter(|_| bytes <= budget.limit()) else {

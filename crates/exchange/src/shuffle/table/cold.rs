@@ -184,8 +184,10 @@ impl Found {
 #[cfg(test)]
 mod tests {
     use super::super::tests::{send_all_to, stream};
-    use super::super::{Mode, Step};
+    use super::super::{Mode, Sender, Step, Totals};
     use super::*;
+    use crate::shuffle::chunk::crc32c_of;
+    use crate::shuffle::spill::SpillDirectory;
     use sheaf_flight::Budget;
 
     fn key(partition: u32) -> PartitionKey {
@@ -235,6 +237,48 @@ mod tests {
         let read: Vec<usize> =
             all.iter().filter(|(number, _)| *number == 0).map(|(_, at)| *at).collect();
         assert_eq!(read, [2, 3, 4, 5, 1, 0]);
+    }
+
+    #[test]
+    fn what_an_attempt_had_on_disk_goes_with_it_and_what_is_consumed_too() {
+        let path = tempfile::tempdir().unwrap();
+        let disk = Arc::new(sheaf_store::LocalDisk);
+        let directory = SpillDirectory::open(path.path(), 1 << 30, disk).unwrap();
+        let mut table = Table::new(Budget::new(64 << 20), 1);
+        let messages = stream(0, 8, 2, false);
+        let spill = |table: &mut Table| {
+            let cold = table.coldest(u64::MAX);
+            let chunks = cold.iter().flat_map(|cold| cold.chunks());
+            let messages = chunks.map(|chunk| chunk.message());
+            let (file, starts) = SpillFile::write(&directory, messages).unwrap();
+            assert_eq!(table.spilled(&cold, &file, &starts).len(), starts.len());
+            starts.len()
+        };
+        send_all_to(&mut table, &key(0), &messages);
+        assert_eq!(spill(&mut table), 4);
+        // A second attempt, of which a part is on disk, and a third.
+        for attempt in [2, 3] {
+            let sender = Sender { attempt, ..Sender::only() };
+            table.begin(&key(0), sender, &messages[0]).unwrap();
+            for (sequence, message) in (0..).zip(&messages[1..]) {
+                let crc = crc32c_of(message);
+                table.push(&key(0), sender, sequence, crc, message.clone()).unwrap();
+            }
+            let before = directory.used();
+            assert_eq!(spill(&mut table), 4);
+            // What the second one had went when the third began.
+            assert_eq!(directory.used(), 2 * before);
+        }
+        let both = directory.used();
+        let totals = Totals { chunks: 4, rows: 8 };
+        table.commit(&key(0), Sender { attempt: 3, ..Sender::only() }, totals).unwrap();
+        assert_eq!(directory.used(), both / 2);
+        for position in 0..4 {
+            assert!(directory.used() > 0);
+            drop(table.next(&key(0), position, Mode::Complete).unwrap());
+            drop(table.consume(&key(0), position + 1).unwrap());
+        }
+        assert_eq!(directory.used(), 0);
     }
 
     #[test]
