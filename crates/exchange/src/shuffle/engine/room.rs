@@ -23,7 +23,7 @@ const FILE_BYTES: u64 = 64 << 20;
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// How often who needs room waits for some to be made.
-const TRIES: u32 = 8;
+const TRIES: u32 = 16;
 
 /// What makes room on disk.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub(super) struct Spill {
     runtime: Handle,
     is_running: AtomicBool,
     not_before: Mutex<Duration>,
-    /// Told when what was begun is over.
+    /// Told when there is a file more, and when what was begun is over.
     ended: Notify,
 }
 
@@ -133,6 +133,8 @@ impl Exchange {
                 }
                 Ok(bytes) => {
                     metrics.spilled_bytes.inc_by(bytes);
+                    // There may be room for those who wait already.
+                    spill.ended.notify_waiters();
                 }
                 Err(error) => {
                     metrics.spill_failures.inc();
@@ -147,7 +149,9 @@ impl Exchange {
 
     /// Moves about so many bytes into one file; how many it were.
     fn spill_file(&self, directory: &Arc<SpillDirectory>, wanted: u64) -> Result<u64, Error> {
-        let cold = self.state().table.coldest(wanted.min(FILE_BYTES));
+        // Where the disk gets full too, smaller files still fit.
+        let wanted = wanted.min(FILE_BYTES).min(directory.spare() / 2);
+        let cold = self.state().table.coldest(wanted);
         let chunks = cold.iter().flat_map(|cold| cold.chunks());
         if chunks.clone().next().is_none() {
             return Ok(0);

@@ -67,6 +67,11 @@ impl SpillDirectory {
         self.used.load(Ordering::Relaxed)
     }
 
+    /// Bytes that still fit.
+    pub(in crate::shuffle) fn spare(&self) -> u64 {
+        self.limit.saturating_sub(self.used())
+    }
+
     pub(super) fn disk(&self) -> &dyn Disk {
         &*self.disk.0
     }

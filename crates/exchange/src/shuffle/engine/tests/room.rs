@@ -99,9 +99,10 @@ async fn where_disk_and_memory_are_full_senders_are_refused_until_something_is_r
     let mut world = Spilling::new(200_000).await;
     let error = world.send(1_000).await.unwrap_err();
     assert_eq!(error.code(), Code::MemoryFull, "{error}");
-    assert!(world.exchange.spilled_bytes() <= 200_000);
-    // Both were used.
-    assert!(world.sent * 8_000 > 200_000, "{} chunks", world.sent);
+    // Both were used, the disk but for a chunk or two.
+    let spilled = world.exchange.spilled_bytes();
+    assert!((160_000..=200_000).contains(&spilled), "{spilled} bytes");
+    assert!(world.sent * 8_000 > spilled + MEMORY / 2, "{} chunks", world.sent);
     world.check().await;
     let consume = ReadOptions { from_sequence: world.sent, consume: true, ..Default::default() };
     drop(world.exchange.read(key(), consume).await.unwrap());
