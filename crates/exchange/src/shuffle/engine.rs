@@ -181,7 +181,7 @@ impl Exchange {
             return Err(Error::Draining);
         }
         let next = self.noted(state.table.begin(key, sender, schema))?;
-        state.table.touch(key.query(), now);
+        state.table.touch_sender(key, sender.index, now);
         state.changed(key);
         Ok(next)
     }
@@ -213,7 +213,7 @@ impl Exchange {
         let is_new = {
             let mut state = self.state();
             let is_new = self.noted(state.table.push(key, sender, sequence, found, message))?;
-            state.table.touch(key.query(), now);
+            state.table.touch_sender(key, sender.index, now);
             state.changed(key);
             is_new
         };

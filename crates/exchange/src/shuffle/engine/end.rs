@@ -14,22 +14,31 @@ impl Exchange {
     /// options say; their names. Readers and senders of them get
     /// [`Error::CleanedUp`](super::Error::CleanedUp), which says why.
     ///
+    /// In a query that is in use, an attempt of which nothing came for so long and
+    /// that nobody has read loses its chunks: should its sender live, it has to
+    /// begin another one.
+    ///
     /// What was [opened](Exchange::open) does it by itself.
     pub fn sweep(&self) -> Vec<String> {
         let Shared { clock, idle, metrics, .. } = &*self.shared;
-        let swept = {
+        let now = clock.elapsed();
+        let (swept, attempts) = {
             let mut state = self.state();
-            let swept = state.table.sweep(clock.elapsed(), *idle);
+            let swept = state.table.sweep(now, *idle);
             for (query, _) in &swept {
                 state.forget(query);
             }
-            swept
+            (swept, state.table.end_idle(now, *idle))
         };
         // Here memory is freed, without the lock.
         let names: Vec<String> = swept.into_iter().map(|(query, _)| query).collect();
         for query in &names {
             metrics.idled_out.inc();
             tracing::warn!(%query, ?idle, "a query was dropped: nothing of it was sent or read");
+        }
+        if attempts > 0 {
+            metrics.attempts_idled_out.inc_by(attempts);
+            tracing::warn!(attempts, ?idle, "attempts were dropped: nothing of them came");
         }
         self.shared.ended.notify_waiters();
         self.shared.note_memory();

@@ -1,6 +1,7 @@
 //! What one attempt of one sender has delivered.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sheaf_flight::ipc::{Kind, StreamValidator};
 use sheaf_flight::{Budget, Message};
@@ -84,12 +85,16 @@ impl Attempt {
 #[derive(Debug)]
 pub(super) struct Open {
     pub(super) attempt: Attempt,
-    /// What has come is a valid stream so far; `None` where something came that
-    /// no stream has, and nothing more is taken.
-    stream: Option<StreamValidator>,
+    /// What has come is a valid stream so far; otherwise why nothing more is taken.
+    stream: Result<StreamValidator, &'static str>,
     account: Account,
-    _counted: Counted,
+    /// When something of it came, as told.
+    pub(super) touched: Duration,
+    counted: Option<Counted>,
 }
+
+const BROKEN: &str = "its stream was broken before";
+const IDLE: &str = "nothing of it came for so long that its chunks were dropped";
 
 impl Open {
     /// `stream` has seen the schema, and nothing else.
@@ -101,9 +106,9 @@ impl Open {
     ) -> Result<Box<Self>, Error> {
         let mut account = Account::new(budget);
         account.more(OPEN_OVERHEAD)?;
-        let (attempt, stream) = (Attempt::new(number), Some(stream));
-        let _counted = Counted::new(&counts.attempts_open);
-        Ok(Box::new(Open { attempt, stream, account, _counted }))
+        let (attempt, stream, touched) = (Attempt::new(number), Ok(stream), Duration::ZERO);
+        let counted = Some(Counted::new(&counts.attempts_open));
+        Ok(Box::new(Open { attempt, stream, account, touched, counted }))
     }
 
     /// Takes a chunk that is the next one; its rows.
@@ -120,7 +125,10 @@ impl Open {
         if sequence >= MAX_CHUNKS {
             return refuse(format!("chunk {sequence} is over the limit of {MAX_CHUNKS} chunks"));
         }
-        let Some(stream) = &mut self.stream else { return refuse(broken()) };
+        let stream = match &mut self.stream {
+            Ok(stream) => stream,
+            Err(why) => return refuse(closed(why)),
+        };
         let outline = sheaf_flight::ipc::inspect(&message.header)?;
         let rows = match outline.kind {
             Kind::RecordBatch => outline.rows,
@@ -138,7 +146,7 @@ impl Open {
         let chunk = Chunk::try_new(&mut self.account, message)?;
         if let Err(error) = stream.check(chunk.message()) {
             self.account.less(ENTRY_OVERHEAD);
-            self.stream = None;
+            self.close(BROKEN);
             return Err(error.into());
         }
         let attempt = &mut self.attempt;
@@ -157,10 +165,27 @@ impl Open {
         said: Totals,
     ) -> Result<(), Error> {
         self.attempt.check_totals(key, sender, said)?;
-        if self.stream.is_none() {
-            return Err(Error::State { key: key.clone(), sender, problem: broken() });
+        if let Err(why) = &self.stream {
+            return Err(Error::State { key: key.clone(), sender, problem: closed(why) });
         }
         Ok(())
+    }
+
+    /// Nothing more is taken.
+    fn close(&mut self, why: &'static str) {
+        self.stream = Err(why);
+        self.counted = None;
+    }
+
+    /// Its sender is taken for dead: what it sent goes. Whether there was anything.
+    pub(super) fn end_idle(&mut self) -> bool {
+        if self.stream.is_err() && self.attempt.chunks.is_empty() {
+            return false;
+        }
+        self.close(IDLE);
+        self.account.less(self.attempt.overhead());
+        self.attempt = Attempt::new(self.attempt.number);
+        true
     }
 
     /// What is left of it when it commits: its chunks, which `account` counts.
@@ -173,6 +198,6 @@ impl Open {
     }
 }
 
-fn broken() -> String {
-    "its stream was broken before; begin another attempt".to_owned()
+fn closed(why: &str) -> String {
+    format!("{why}; begin another attempt")
 }

@@ -100,4 +100,8 @@ impl Cells {
         let cells = pages.flat_map(|(start, page)| (start..).zip(page));
         cells.filter(move |(sender, cell)| *sender >= first && cell.seen().is_some())
     }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Cell> {
+        self.pages.iter_mut().flatten().filter(|cell| cell.seen().is_some())
+    }
 }

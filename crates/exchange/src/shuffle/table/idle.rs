@@ -1,11 +1,25 @@
-//! Queries of which nobody sends or reads anything any more.
+//! Queries that nobody uses any more, and attempts of dead senders.
 
 use std::time::Duration;
 
 use super::super::error::Gone;
+use super::super::key::PartitionKey;
 use super::{Dropped, Table};
 
 impl Table {
+    /// Something of a partition was sent now.
+    pub(in super::super) fn touch_sender(
+        &mut self,
+        key: &PartitionKey,
+        sender: u32,
+        now: Duration,
+    ) {
+        self.touch(key.query(), now);
+        if let Ok(partition) = self.found(key) {
+            partition.touch(sender, now);
+        }
+    }
+
     /// Something of a query was sent or read now.
     pub(in super::super) fn touch(&mut self, query: &str, now: Duration) {
         if let Some(query) = self.queries.get_mut(query) {
@@ -29,5 +43,12 @@ impl Table {
             (name, dropped)
         });
         dropped.collect()
+    }
+
+    /// Drops what attempts have sent of which nothing came for `limit`, in queries
+    /// that are in use; how many they were. Their senders have to begin anew.
+    pub(in super::super) fn end_idle(&mut self, now: Duration, limit: Duration) -> u64 {
+        let partitions = self.queries.values_mut().flat_map(|query| query.partitions.values_mut());
+        partitions.map(|partition| partition.end_idle(now, limit)).sum()
     }
 }

@@ -35,6 +35,8 @@ enum Event {
     Read(usize),
     /// What one reader has read is not wanted any more.
     Consume,
+    /// A sender is taken for dead.
+    Idle(u32),
     /// Chunks of so many bytes move to disk, as far as there are.
     Spill(u64),
     /// They are written, and something else happens before that is known.
@@ -50,6 +52,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => sender.prop_map(Event::Old),
         2 => (0..2_usize).prop_map(Event::Read),
         1 => Just(Event::Consume),
+        1 => (0..SENDERS).prop_map(Event::Idle),
         1 => (1..4_000_u64).prop_map(Event::Spill),
         1 => (1..4_000_u64, 0..SENDERS).prop_map(|(bytes, who)| Event::SpillLate(bytes, who)),
     ]
@@ -141,6 +144,26 @@ impl Worker {
         }
     }
 
+    /// Nothing of it came for long. If that costs it what it sent, it begins anew.
+    fn idle(&mut self, table: &mut Table) {
+        let (open, now) = (!self.dead && !self.committed, Duration::from_secs(60));
+        for other in (0..SENDERS).filter(|other| *other != self.index) {
+            table.touch_sender(&key(), other, now);
+        }
+        table.touch_sender(&key(), self.index, Duration::ZERO);
+        let ended = table.end_idle(now, now);
+        if ended == 0 || !open {
+            return;
+        }
+        // Whatever it does, it is told.
+        let error = match self.messages.get(1) {
+            Some(_) if self.sent == 0 => self.push(table, 0).unwrap_err(),
+            _ => table.commit(&key(), self.sender(), Totals::default()).unwrap_err(),
+        };
+        assert!(error.to_string().contains("begin another attempt"), "{error}");
+        self.restart(table);
+    }
+
     /// The attempt before sends its first chunk, and its commit.
     fn old(&self, table: &mut Table) {
         if self.attempt == 1 {
@@ -220,6 +243,8 @@ fn check_places(table: &Table) {
     for (_, partition) in table.partitions("q") {
         let attempts = partition.cells.iter().flat_map(|(_, cell)| cell.attempts());
         let entries: Vec<_> = attempts.flat_map(|one| &one.chunks).collect();
+        let open = partition.cells.iter().filter(|(_, cell)| cell.open.is_some()).count();
+        assert_eq!(partition.open as usize, open);
         assert_eq!(partition.resident, entries.iter().map(|one| one.resident()).sum::<u64>());
         assert_eq!(partition.spilled, entries.iter().map(|one| one.spilled()).sum::<u64>());
     }
@@ -252,6 +277,7 @@ fn run(events: &[Event], rows: &[usize], dictionary: bool, pipelined: bool) {
             Event::Old(sender) => workers[sender as usize].old(&mut table),
             Event::Read(reader) => readers[reader].step(&mut table),
             Event::Consume => drop(table.consume(&key(), readers[0].position).unwrap()),
+            Event::Idle(sender) => workers[sender as usize].idle(&mut table),
             Event::Spill(bytes) => {
                 let written = spill(&table, &directory, bytes);
                 moved(&mut table, written);

@@ -1,6 +1,7 @@
 //! One partition: its senders, and the order in which it is read.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sheaf_flight::{Budget, Message};
 
@@ -43,6 +44,8 @@ pub(in super::super) struct Partition {
     schema: Arc<SchemaOf>,
     senders: u32,
     committed: u32,
+    /// Attempts that have not committed.
+    pub(super) open: u32,
     pub(super) cells: Cells,
     /// Who sent each chunk that was read, and which of theirs it is.
     pub(super) order: Vec<(u32, u32)>,
@@ -78,6 +81,7 @@ impl Partition {
             schema,
             senders,
             committed,
+            open: 0,
             cells,
             order,
             consumed,
@@ -113,6 +117,7 @@ impl Partition {
             let made = self.cells.make(&mut self.account, sender.index)?;
             if let Some(cell) = made {
                 (cell.fence, cell.open) = (sender.attempt, Some(open));
+                self.open += 1;
             }
             return Ok(0);
         };
@@ -126,8 +131,9 @@ impl Partition {
         let open = Open::try_new(budget, counts, sender.attempt, stream)?;
         counts.attempts_replaced.inc();
         cell.fence = sender.attempt;
-        if let Some(old) = cell.open.replace(open) {
-            self.forget(&old.attempt);
+        match cell.open.replace(open) {
+            Some(old) => self.forget(&old.attempt),
+            None => self.open += 1,
         }
         Ok(0)
     }
@@ -187,6 +193,7 @@ impl Partition {
             // It may have been read since this attempt began.
             if let Err(error) = check_unread(key, cell, sender, is_over) {
                 if let Some(dropped) = cell.open.take() {
+                    self.open -= 1;
                     self.forget(&dropped.attempt);
                 }
                 return Err(error);
@@ -194,12 +201,42 @@ impl Partition {
         } else {
             self.committed += 1;
         }
+        self.open -= 1;
         let committed = cell.open.take().map(|open| open.into_attempt(&mut self.account));
         if let Some(old) = std::mem::replace(&mut cell.committed, committed) {
             self.account.less(old.overhead());
             self.forget(&old);
         }
         Ok(())
+    }
+
+    /// Something of a sender came.
+    pub(super) fn touch(&mut self, sender: u32, now: Duration) {
+        if let Some(open) = self.cells.get_mut(sender).and_then(|cell| cell.open.as_mut()) {
+            open.touched = now;
+        }
+    }
+
+    /// Drops what attempts have sent of which nothing came for `limit`, unless it
+    /// was read; how many they were.
+    pub(super) fn end_idle(&mut self, now: Duration, limit: Duration) -> u64 {
+        if self.open == 0 {
+            return 0;
+        }
+        let (mut ended, mut resident, mut spilled) = (0, 0, 0);
+        for cell in self.cells.iter_mut() {
+            let is_unread = cell.committed.is_some() || cell.read == 0;
+            let Some(open) = cell.open.as_mut().filter(|_| is_unread) else { continue };
+            if now.saturating_sub(open.touched) < limit {
+                continue;
+            }
+            resident += open.attempt.chunks.iter().map(Entry::resident).sum::<u64>();
+            spilled += open.attempt.chunks.iter().map(Entry::spilled).sum::<u64>();
+            ended += u64::from(open.end_idle());
+        }
+        self.resident -= resident;
+        self.spilled -= spilled;
+        ended
     }
 
     /// An attempt goes.

@@ -62,6 +62,44 @@ async fn an_attempt_of_a_dead_sender_goes_with_its_query_and_another_query_stays
 }
 
 #[tokio::test]
+async fn an_attempt_of_a_dead_sender_loses_its_chunks_while_others_go_on() {
+    let world = World::new();
+    let [dead, alive] = [0, 1].map(|index| Sender { index, attempt: 1, senders: 2 });
+    for sender in [dead, alive] {
+        world.exchange.begin(&key(), sender, &world.messages[0]).unwrap();
+    }
+    let before = world.exchange.budget().used();
+    world.exchange.push(&key(), dead, 0, None, world.messages[1].clone()).unwrap();
+    world.clock.advance(HOUR);
+    world.exchange.push(&key(), alive, 0, None, world.messages[1].clone()).unwrap();
+    let both = world.exchange.budget().used();
+    assert!(world.exchange.sweep().is_empty());
+    let one = world.exchange.budget().used();
+    assert!(one < both && one - before == both - one, "{before}, {both}, {one}");
+    assert_eq!(world.exchange.open_attempts(), 1);
+    let commit = world.exchange.commit(&key(), dead, Totals { chunks: 1, rows: 3 });
+    assert!(matches!(commit.unwrap_err(), Error::Totals { .. }));
+    let push = world.exchange.push(&key(), dead, 0, None, world.messages[1].clone());
+    let error = push.unwrap_err();
+    assert!(error.to_string().contains("begin another attempt"), "{error}");
+    let again = Sender { attempt: 2, ..dead };
+    for sender in [again, alive] {
+        world.exchange.begin(&key(), sender, &world.messages[0]).unwrap();
+        world.exchange.push(&key(), sender, 0, None, world.messages[1].clone()).unwrap();
+        world.exchange.commit(&key(), sender, Totals { chunks: 1, rows: 3 }).unwrap();
+    }
+    assert_eq!(end(world.reader_of_all()).await.unwrap(), 2);
+    // What has been read stays, and so does what has committed.
+    world.clock.advance(HOUR / 2);
+    let old = Sender { attempt: 3, ..dead };
+    assert!(world.exchange.begin(&key(), old, &world.messages[0]).is_err());
+    assert_eq!(end(world.reader_of_all()).await.unwrap(), 2);
+    world.clock.advance(HOUR / 2);
+    assert!(world.exchange.sweep().is_empty());
+    assert_eq!(end(world.reader_of_all()).await.unwrap(), 2);
+}
+
+#[tokio::test]
 async fn what_was_opened_sweeps_by_itself_and_no_longer_than_it_lives() {
     let clock = ManualClock::new(Timestamp::EPOCH);
     let options = ReceiverOptions::new(Budget::new(1 << 20), clock.clone()).with_idle(MINUTE);
