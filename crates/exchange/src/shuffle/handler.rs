@@ -32,6 +32,7 @@ use super::wire::{
 /// | GetFlightInfo | `["shuffle", QUERY, STAGE, PARTITION]`; its `app_metadata` is an [`AvailablePartition`](super::AvailablePartition) as JSON |
 /// | ListFlights | the name of a query, or nothing |
 /// | `GetAvailablePartitions` | `{"query", "stage"}`; answers [`AvailablePartitions`](super::AvailablePartitions) |
+/// | `ShuffleStats` | `{"query"}` or `{}`; answers [`ShuffleStats`](super::ShuffleStats) |
 /// | `CleanupQueryData` | `{"query"}`; answers `{"query", "partitions"}` |
 ///
 /// # A put
@@ -152,11 +153,7 @@ fn sender(context: &CallContext) -> Result<Sender, Error> {
 }
 
 /// A number in a header, at most `limit`, which is the greatest of its type.
-fn number<T: FromStr + Display>(
-    context: &CallContext,
-    name: &str,
-    limit: T,
-) -> Result<T, Error> {
+fn number<T: FromStr + Display>(context: &CallContext, name: &str, limit: T) -> Result<T, Error> {
     let text = context.header(name).ok_or_else(|| {
         let text =
             format!("header {name} is missing; senders, attempts and who sends it are numbers");
@@ -194,6 +191,8 @@ impl Handler for ShuffleHandler {
         let exchange = &self.exchange;
         let mut put = Put { exchange, key, sender, is_checked, next: 0, answer };
         while let Some(message) = messages.try_next().await? {
+            // Without it the sender is refused, and comes again.
+            exchange.make_room(message.len() as u64).await;
             put.take(message)?;
         }
         Ok(json(&put.answer)?)
@@ -259,6 +258,8 @@ impl Handler for ShuffleHandler {
 
 /// Asks what is there of a stage.
 pub(super) const GET_AVAILABLE: &str = "GetAvailablePartitions";
+/// Asks what is there of each query.
+pub(super) const STATS: &str = "ShuffleStats";
 /// Drops a query.
 pub(super) const CLEAN_UP: &str = "CleanupQueryData";
 
@@ -273,6 +274,13 @@ pub(super) struct StageOf {
 #[serde(deny_unknown_fields)]
 pub(super) struct QueryOf {
     pub(super) query: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StatsOf {
+    #[serde(default)]
+    query: Option<String>,
 }
 
 /// The answer of a clean-up.
@@ -295,12 +303,14 @@ impl ActionHandler for ShuffleHandler {
     fn actions(&self) -> Vec<(&'static str, &'static str)> {
         vec![
             (GET_AVAILABLE, "What is here of a stage: {\"query\", \"stage\"}"),
+            (STATS, "What is here by query and stage: {\"query\"} or {}"),
             (CLEAN_UP, "Drops all of a query and refuses its senders: {\"query\"}"),
         ]
     }
 
     fn needs(&self, action: &str) -> Need {
-        let right = if action == GET_AVAILABLE { Right::Read } else { Right::Change };
+        let right =
+            if [GET_AVAILABLE, STATS].contains(&action) { Right::Read } else { Right::Change };
         Need::One(NAMESPACE, right)
     }
 
@@ -314,6 +324,10 @@ impl ActionHandler for ShuffleHandler {
             GET_AVAILABLE => {
                 let StageOf { query, stage } = arguments(action, &body)?;
                 Ok(vec![json(&self.exchange.get_available_partitions(&query, stage)?)?])
+            }
+            STATS => {
+                let StatsOf { query } = arguments(action, &body)?;
+                Ok(vec![json(&self.exchange.stats(query.as_deref()))?])
             }
             CLEAN_UP => {
                 let QueryOf { query } = arguments(action, &body)?;
