@@ -104,8 +104,10 @@ mod table;
 mod wire;
 
 pub use chunk::crc32c_of;
+pub(crate) use client::with_retries;
 pub use client::{ExchangeClient, ExchangeOptions, PartitionReader, SentPartition, ShufflePlan};
 pub use engine::{Exchange, MAX_WAIT, ReadOptions};
+pub(crate) use engine::{Item, Reader};
 pub use error::{Error, FetchFailed, SendFailed};
 pub use governor::Governor;
 pub use handler::ShuffleHandler;

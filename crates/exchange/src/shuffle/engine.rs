@@ -184,12 +184,12 @@ impl Exchange {
         self.state().table.keys(query)
     }
 
-    pub(super) fn schema(&self, key: &PartitionKey) -> Result<Message, Error> {
+    pub(crate) fn schema(&self, key: &PartitionKey) -> Result<Message, Error> {
         Ok(self.state().table.schema(key)?.0)
     }
 
     /// Opens a partition, once it is there.
-    pub(super) async fn read(
+    pub(crate) async fn read(
         &self,
         key: PartitionKey,
         options: ReadOptions,
@@ -222,7 +222,7 @@ impl Exchange {
 
 /// Reads one partition from a position on.
 #[derive(Debug)]
-pub(super) struct Reader {
+pub(crate) struct Reader {
     exchange: Exchange,
     key: PartitionKey,
     options: ReadOptions,
@@ -235,7 +235,7 @@ pub(super) struct Reader {
 
 /// What a reader gives.
 #[derive(Debug)]
-pub(super) enum Item {
+pub(crate) enum Item {
     Chunk {
         sequence: u64,
         sender: u32,
@@ -249,12 +249,17 @@ pub(super) enum Item {
 
 impl Reader {
     /// The schema message of the partition.
-    pub(super) fn schema(&self) -> Message {
+    pub(crate) fn schema(&self) -> Message {
         self.schema.clone()
     }
 
+    /// Which partition of this key it reads.
+    pub(crate) fn incarnation(&self) -> u64 {
+        self.incarnation
+    }
+
     /// The next chunk, once it is there.
-    pub(super) async fn next(&mut self) -> Result<Item, Error> {
+    pub(crate) async fn next(&mut self) -> Result<Item, Error> {
         let ReadOptions { max_bytes, pipelined, .. } = self.options;
         let position = self.position;
         if max_bytes > 0 && self.bytes >= max_bytes {
