@@ -60,6 +60,7 @@ mod chunk;
 mod client;
 mod codec;
 mod config;
+mod estimate;
 mod frame;
 mod schema;
 mod server;
@@ -69,10 +70,9 @@ pub use chunk::MAX_PAYLOAD_BYTES;
 pub use client::{DataExchangeClient, DataExchangeOptions, DataReader};
 pub use codec::Compression;
 pub use config::{ShuffleSettings, retry_config, retry_policy};
+pub use estimate::estimate_data_size;
 pub use schema::{check_schema_compatibility, deserialize_schema, serialize_schema};
 pub use server::DataExchangeService;
-pub use utilities::{
-    ChunkOptions, deserialize_from_chunks, estimate_data_size, serialize_to_chunks,
-};
+pub use utilities::{ChunkOptions, deserialize_from_chunks, serialize_to_chunks};
 
 pub use crate::partition::hash_partition_data;

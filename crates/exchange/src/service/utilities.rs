@@ -1,8 +1,6 @@
 //! Record batches to chunks and back, without a network.
 
-use arrow_array::Array as _;
 use arrow_array::RecordBatch;
-use arrow_data::ArrayData;
 use arrow_schema::SchemaRef;
 use sheaf_flight::ipc::{Bounds, Decoded, Decoder};
 use sheaf_proto::exchange::v1 as proto;
@@ -102,31 +100,8 @@ pub fn deserialize_from_chunks<'a>(
     Ok(batches)
 }
 
-/// How many bytes batches have on the wire, about: the buffers of their rows
-/// only, whatever memory they share, without headers and compression.
-///
-/// ```
-/// use std::sync::Arc;
-/// use arrow_array::{Int64Array, RecordBatch};
-/// use sheaf_exchange::service::estimate_data_size;
-///
-/// let column = Arc::new(Int64Array::from_iter_values(0..1_000)) as _;
-/// let batch = RecordBatch::try_from_iter([("n", column)])?;
-/// assert_eq!(estimate_data_size([&batch, &batch.slice(0, 10)]), 8_080);
-/// # Ok::<(), arrow_schema::ArrowError>(())
-/// ```
-pub fn estimate_data_size<'a>(batches: impl IntoIterator<Item = &'a RecordBatch>) -> u64 {
-    let columns = batches.into_iter().flat_map(RecordBatch::columns);
-    columns.map(|column| size_of(&column.to_data())).fold(0, u64::saturating_add)
-}
-
-/// Views keep text of other rows, which a slice shows as its own.
-fn size_of(data: &ArrayData) -> u64 {
-    data.get_slice_memory_size().unwrap_or_else(|_| data.get_buffer_memory_size()) as u64
-}
-
 /// One partition's memory is its chunk.
-pub(super) fn partitioner_options(chunk_bytes: usize) -> PartitionerOptions {
+fn partitioner_options(chunk_bytes: usize) -> PartitionerOptions {
     let default = PartitionerOptions::default();
     let memory_bytes = default.memory_bytes.max(chunk_bytes);
     PartitionerOptions { chunk_bytes, memory_bytes, ..default }
