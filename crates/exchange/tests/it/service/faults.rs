@@ -16,8 +16,8 @@ use sheaf_retry::{Code, RetryPolicy, Retryable as _, SystemClock};
 
 use super::refusals::begin;
 use super::world::{
-    LONG, Worker, batch, client, key, numbers, options, plain, pool, read, read_all, rows, schema,
-    sender, soon,
+    LONG, Worker, batch, client, key, numbers, options, plain, pool, read, read_all, requests,
+    rows, schema, sender, soon,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
