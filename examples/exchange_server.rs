@@ -5,8 +5,8 @@
 //! ```
 //!
 //! What is sent by one face is read by the other: `examples/pyarrow_shuffle.py` speaks
-//! Flight, `examples/data_exchange/` gRPC. It serves until its standard input ends
-//! (Ctrl-D), and listens on loopback only.
+//! Flight, `examples/data_exchange/` gRPC. It serves until it is interrupted or
+//! terminated, and listens on loopback only.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use sheaf_exchange::service::DataExchangeService;
 use sheaf_exchange::shuffle::{Exchange, ShuffleHandler};
 use sheaf_flight::{Budget, Exposure, FlightRouter, Listener, Security, SecurityFiles, Server};
 use sheaf_retry::SystemClock;
-use tokio::io::AsyncReadExt as _;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// For all partitions together; who sends more is told to come again.
 const MEMORY_BYTES: u64 = 256 << 20;
@@ -45,9 +45,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let server = server.security(security).serve(listener).await?;
     println!("serving {}", server.local_addr());
 
-    let mut input = tokio::io::stdin();
-    let mut ignored = [0; 64];
-    while input.read(&mut ignored).await? > 0 {}
+    let mut terminated = signal(SignalKind::terminate())?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted?,
+        _ = terminated.recv() => {}
+    }
     server.drain(Duration::from_secs(5)).await;
     Ok(())
 }
