@@ -167,4 +167,5 @@ if __name__ == "__main__":
         main()
     except grpc.RpcError as error:
         code = dict(error.trailing_metadata() or ()).get("sheaf-code", error.code().name)
-        sys.exit(f"{code}: {error.details()}")
+        text = error.details()
+        sys.exit(text if text.startswith(code) else f"{code}: {text}")
