@@ -9,6 +9,8 @@ use arrow_array::{
     Array, ArrayRef, DictionaryArray, GenericListViewArray, OffsetSizeTrait, RecordBatch,
     downcast_dictionary_array,
 };
+use arrow_buffer::ArrowNativeType as _;
+use arrow_data::ByteView;
 use arrow_schema::{DataType, UnionMode};
 
 /// How many bytes batches have on the wire, about: the buffers of their rows
@@ -91,7 +93,10 @@ fn text<T: ByteArrayType>(array: &dyn Array) -> usize {
 /// Texts of other rows, which a slice shows as its own, do not count.
 fn views<T: ByteViewType>(array: &dyn Array) -> usize {
     let views = array.as_byte_view::<T>().views();
-    let long = views.iter().map(|view| *view as u32 as usize).filter(|length| *length > 12);
+    let long = views
+        .iter()
+        .map(|view| ByteView::from(*view).length as usize)
+        .filter(|length| *length > 12);
     size_of_val(views.as_ref()) + long.sum::<usize>()
 }
 
@@ -110,11 +115,15 @@ fn elements<O: OffsetSizeTrait>(offsets: &[O], values: &ArrayRef) -> usize {
 /// Its lists may share elements, or leave some out: as many as they have, of the
 /// size that one has on average.
 fn list_view<O: OffsetSizeTrait>(array: &GenericListViewArray<O>) -> usize {
-    let used: usize = array.sizes().iter().map(|size| size.as_usize()).sum();
-    let all = array.values().len().max(1);
-    let share = used as f64 / all as f64;
-    let values = bytes_of(array.values().as_ref()) as f64 * share;
-    array.len() * 2 * size_of::<O>() + values as usize
+    let used = array.sizes().iter().map(|size| size.as_usize()).sum();
+    let values = share(bytes_of(array.values().as_ref()), used, array.values().len());
+    array.len() * 2 * size_of::<O>() + values
+}
+
+/// As much of `bytes` as `some` are of `all`.
+fn share(bytes: usize, some: usize, all: usize) -> usize {
+    let share = bytes as u128 * some as u128 / all.max(1) as u128;
+    usize::try_from(share).unwrap_or(usize::MAX)
 }
 
 fn dictionary(array: &dyn Array) -> usize {
@@ -130,8 +139,7 @@ fn dictionary(array: &dyn Array) -> usize {
 fn runs<R: RunEndIndexType>(array: &dyn Array) -> usize {
     let array = array.as_run::<R>();
     let ends = array.run_ends();
-    let (all, len) = (ends.values().len().max(1), array.len());
-    let share = len as f64 / ends.max_value().max(1) as f64;
-    let whole = all * size_of::<R::Native>() + bytes_of(array.values().as_ref());
-    (whole as f64 * share.min(1.0)) as usize
+    let whole = size_of_val(ends.values()) + bytes_of(array.values().as_ref());
+    let rows = ends.values().last().map_or(0, |end| end.as_usize());
+    share(whole, array.len().min(rows), rows)
 }

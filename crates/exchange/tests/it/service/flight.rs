@@ -1,5 +1,7 @@
 //! What one face takes, the other gives.
 
+use std::slice::from_ref;
+
 use arrow_array::RecordBatch;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use sheaf_exchange::service::Compression;
@@ -45,7 +47,7 @@ async fn one_sender_by_grpc_and_one_by_flight_are_read_by_both() {
     // Positions mean the same on both: who has read some here goes on there.
     assert_eq!(by_flight.len(), by_grpc.len());
     for (one, other) in by_flight.iter().zip(&by_grpc) {
-        assert_eq!(shown(&[one.clone()]), shown(&[other.clone()]));
+        assert_eq!(shown(from_ref(one)), shown(from_ref(other)));
     }
     let there = flight.get_available_partitions(&worker.uri, "query:1", 3).await.unwrap();
     let told = grpc.get_available_partitions(&worker.uri, "query:1", 3, false).await.unwrap();

@@ -194,8 +194,13 @@ async fn a_call_that_is_not_as_agreed_says_what_is_wrong() {
         .await
         .unwrap_err();
     assert!(error.message().contains("neither begin nor chunk"), "{error}");
+}
 
-    // What SendResults has of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn results_are_of_one_attempt_and_what_has_not_committed_is_not_complete() {
+    let worker = Worker::new().await;
+    let (first, chunk) = made(Compression::None);
+    let good = || begin(first.clone());
     for (said, says) in
         [(vec![], "empty"), (vec![Said::Begin(good()), Said::Begin(good())], "second begin")]
     {
@@ -209,7 +214,8 @@ async fn a_call_that_is_not_as_agreed_says_what_is_wrong() {
     assert!(!answers[1].committed);
     let unready = read(&plain(), &worker.uri, 0).await.unwrap_err();
     assert_eq!(unready.code(), Code::Unavailable, "{unready}");
-    let said = vec![Said::Begin(good()), commit(4_000), Said::Chunk(chunk)];
+    let commit = Said::Commit(proto::TransferCommit { chunks: 1, rows: 4_000 });
+    let said = vec![Said::Begin(good()), commit, Said::Chunk(chunk)];
     let after = worker.say(said).await.unwrap_err();
     assert!(after.message().contains("after the commit"), "{after}");
 }
