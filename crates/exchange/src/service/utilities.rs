@@ -49,7 +49,7 @@ impl Default for ChunkOptions {
 /// assert!(chunks.len() > 10);
 /// let again = deserialize_from_chunks(&schema, &chunks)?;
 /// assert_eq!(again.iter().map(RecordBatch::num_rows).sum::<usize>(), 100_000);
-/// # Ok::<(), sheaf_exchange::shuffle::Error>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn serialize_to_chunks(
     schema: SchemaRef,
