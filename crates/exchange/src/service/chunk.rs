@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use sheaf_flight::Message;
-use sheaf_flight::ipc::{Kind, inspect};
+use sheaf_flight::ipc::{Bounds, Kind, inspect};
 use sheaf_proto::exchange::v1 as proto;
 use sheaf_retry::Code;
 
@@ -14,9 +14,18 @@ use crate::shuffle::{Error, MAX_MESSAGE_BYTES};
 /// room for besides all else that it says.
 pub const MAX_PAYLOAD_BYTES: usize = MAX_MESSAGE_BYTES - 1_024;
 
+/// What buffers of one message that Arrow has compressed besides may unfold to, and
+/// what all dictionaries of a partition may have.
+const MAX_UNFOLDED_BYTES: u64 = 256 << 20;
+
 /// Payloads up to this size are compressed where they are; larger ones on a
 /// thread for that.
 const QUICK_BYTES: usize = 64 << 10;
+
+/// What a message in a payload may ask for where it is decoded.
+pub(super) fn bounds() -> Bounds {
+    Bounds { max_decoded_bytes: MAX_UNFOLDED_BYTES, ..Bounds::default() }
+}
 
 /// A message as a chunk.
 pub(super) fn pack(

@@ -2,10 +2,10 @@
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
-use sheaf_flight::ipc::{Bounds, Decoded, Decoder};
+use sheaf_flight::ipc::{Decoded, Decoder};
 use sheaf_proto::exchange::v1 as proto;
 
-use super::chunk::{pack, unpack};
+use super::chunk::{bounds, pack, unpack};
 use super::codec::Compression;
 use super::schema::{from_proto, to_proto};
 use crate::shuffle::Error;
@@ -85,7 +85,7 @@ pub fn deserialize_from_chunks<'a>(
     schema: &proto::ArrowSchema,
     chunks: impl IntoIterator<Item = &'a proto::DataChunk>,
 ) -> Result<Vec<RecordBatch>, Error> {
-    let mut decoder = Decoder::new(Bounds::default());
+    let mut decoder = Decoder::new(bounds());
     decoder.push(&from_proto(schema)?)?;
     let mut batches = Vec::new();
     for (expected, chunk) in (0_u64..).zip(chunks) {

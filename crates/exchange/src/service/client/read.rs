@@ -8,7 +8,7 @@ use arrow_schema::{Schema, SchemaRef};
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream};
-use sheaf_flight::ipc::{Bounds, Decoded, Decoder};
+use sheaf_flight::ipc::{Decoded, Decoder};
 use sheaf_proto::exchange::v1 as proto;
 use sheaf_proto::exchange::v1::request_data_response::Message as Given;
 use sheaf_retry::Code;
@@ -16,7 +16,7 @@ use tokio::sync::Mutex;
 use tonic::Streaming;
 
 use super::DataExchangeClient;
-use crate::service::chunk::unpack_aside;
+use crate::service::chunk::{bounds, unpack_aside};
 use crate::service::schema::{from_proto, serialize_schema};
 use crate::shuffle::{Error, FetchFailed, PartitionKey, ReadOptions};
 
@@ -62,7 +62,7 @@ impl DataReader {
             rows: 0,
             acknowledged: 0,
             schema: None,
-            decoder: Decoder::new(Bounds::default()),
+            decoder: Decoder::new(bounds()),
             answers: None,
             is_over: false,
         });

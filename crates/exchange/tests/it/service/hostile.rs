@@ -96,3 +96,37 @@ fn chunks_out_of_order_are_refused() {
     }
     assert!(deserialize_from_chunks(&first, []).unwrap().is_empty());
 }
+
+#[test]
+fn a_bomb_inside_a_payload_is_refused_before_it_unfolds() {
+    use arrow_array::{Int64Array, RecordBatch};
+    use sheaf_flight::ipc::{Compression as Codec, Encoder};
+
+    let column = std::sync::Arc::new(Int64Array::from(vec![0; 100_000])) as _;
+    let batch = RecordBatch::try_from_iter([("n", column)]).unwrap();
+    let (mut encoder, first) = Encoder::try_new(batch.schema(), Codec::Zstd).unwrap();
+    let message = encoder.encode(&batch).unwrap().remove(0);
+    let frame = |message: &sheaf_flight::Message| {
+        let padded = message.header.len().next_multiple_of(8);
+        let mut framed = vec![0xff; 4];
+        framed.extend((padded as u32).to_le_bytes());
+        framed.extend_from_slice(&message.header);
+        framed.resize(8 + padded, 0);
+        message.body.iter().for_each(|piece| framed.extend_from_slice(piece));
+        framed
+    };
+    let schema =
+        proto::ArrowSchema { ipc_schema: frame(&first).into(), fingerprint: String::new() };
+    let like = proto::DataChunk { rows: 100_000, ..Default::default() };
+    let good = frame(&message);
+    assert!(good.len() < 1_000);
+    let read = deserialize_from_chunks(&schema, [&sealed(good.clone(), &like)]).unwrap();
+    assert_eq!(read, [batch]);
+    // A compressed buffer begins with what it unfolds to.
+    let told = 800_000_i64.to_le_bytes();
+    let at = good.windows(8).rposition(|bytes| bytes == told).unwrap();
+    let mut bomb = good;
+    bomb[at..at + 8].copy_from_slice(&(300_i64 << 20).to_le_bytes());
+    let error = deserialize_from_chunks(&schema, [&sealed(bomb, &like)]).unwrap_err();
+    assert_eq!(error.code(), Code::LimitExceeded, "{error}");
+}
