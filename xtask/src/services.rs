@@ -1,6 +1,6 @@
 //! Provisions what the tests need below `target/services`: a real Valkey
-//! server, a Kafka-compatible broker, a server that speaks S3, DuckDB's library,
-//! ADBC drivers of others, a Python with pyarrow, the spelling checker,
+//! server, a Kafka-compatible broker, a server that speaks S3, gRPC for Python,
+//! DuckDB's library, ADBC drivers of others, a Python with pyarrow, the spelling checker,
 //! libfaketime, which shows a process a wrong wall clock, and a Redis server where
 //! one can be had.
 //!
@@ -46,6 +46,8 @@ const S3: [&str; 5] = [
     "PyYAML==6.0.4",
     "py-partiql-parser==0.6.3",
 ];
+/// Makes clients of a .proto file, and the checksums that they need.
+const GRPC: [&str; 3] = ["grpcio-tools==1.85.1", "grpcio==1.85.3", "google-crc32c==1.9.0"];
 const SQLITE: &str = "adbc-driver-sqlite==1.13.0";
 const POSTGRESQL: &str = "adbc-driver-postgresql==1.13.0";
 /// As the packages name them on every platform.
@@ -56,12 +58,13 @@ const FAKETIME: &str = "libfaketime";
 const FAKETIME_LIBRARY: &str = "libfaketimeMT.so.1";
 
 /// Every service, in the order in which they are provisioned.
-pub(crate) const NAMES: [&str; 10] = [
+pub(crate) const NAMES: [&str; 11] = [
     "python",
     "typos",
     "valkey",
     "kafka",
     "s3",
+    "grpc",
     "duckdb",
     "sqlite",
     "postgresql",
@@ -88,7 +91,8 @@ pub(crate) fn run(workspace: &Workspace, names: &[String]) -> Result<()> {
             "typos" => services.typos()?,
             "valkey" => services.valkey()?,
             "kafka" => services.kafka()?,
-            "s3" => services.s3()?,
+            "s3" => services.packages("s3", &S3, "moto/server.py")?,
+            "grpc" => services.packages("grpc", &GRPC, "grpc_tools/protoc.py")?,
             "duckdb" => services.duckdb()?,
             "sqlite" => services.driver("sqlite", SQLITE, SQLITE_DRIVER)?,
             "postgresql" => services.driver("postgresql", POSTGRESQL, POSTGRESQL_DRIVER)?,
@@ -157,15 +161,15 @@ impl Services {
     }
 
     /// Packages in a folder of their own, for the Python of the environment.
-    fn s3(&self) -> Result<PathBuf> {
-        let folder = self.folder.join("s3");
-        let server = folder.join("moto/server.py");
-        self.once("s3", &S3.join("\n"), &server, || {
+    fn packages(&self, name: &str, pins: &[&str], file: &str) -> Result<PathBuf> {
+        let folder = self.folder.join(name);
+        let product = folder.join(file);
+        self.once(name, &pins.join("\n"), &product, || {
             let python = self.environment()?;
             wheel::fresh_folder(&folder)?;
             let target = folder.to_string_lossy().into_owned();
-            let arguments: Vec<&str> = ["--target", &target].into_iter().chain(S3).collect();
-            self.pip_install(&python, &arguments)
+            let arguments = ["--target", &target].into_iter().chain(pins.iter().copied());
+            self.pip_install(&python, &arguments.collect::<Vec<_>>())
         })
     }
 

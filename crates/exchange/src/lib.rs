@@ -3,7 +3,8 @@
 //! [`Partitioning`] says which row goes to which partition, [`Partitioner`]
 //! makes of batches the messages that go there: each row is copied once, to
 //! where it lies in the body of its message. [`shuffle`] brings them to other
-//! workers, and keeps them there until they are read.
+//! workers, and keeps them there until they are read; [`service`] does so for peers
+//! that speak gRPC and not Flight.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -37,6 +38,7 @@
 mod error;
 mod kernel;
 mod partition;
+pub mod service;
 pub mod shuffle;
 
 pub use error::Error;

@@ -111,8 +111,10 @@ mod table;
 mod wire;
 
 pub use chunk::crc32c_of;
+pub(crate) use client::with_retries;
 pub use client::{ExchangeClient, ExchangeOptions, PartitionReader, SentPartition, ShufflePlan};
 pub use engine::{DEFAULT_IDLE, Exchange, MAX_WAIT, ReadOptions, ReceiverOptions};
+pub(crate) use engine::{Item, Reader};
 pub use error::{Error, FetchFailed, Gone, SendFailed};
 pub use governor::Governor;
 pub use handler::ShuffleHandler;

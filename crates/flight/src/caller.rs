@@ -116,3 +116,14 @@ impl CallContext {
         self.caller.refused(namespace, error);
     }
 }
+
+/// As [`CallContext::require`], for gRPC services beside Flight: whether the token
+/// that a call came with may do more than the call itself needs.
+///
+/// # Errors
+/// `permission_denied`, naming token, namespace and right; it is in the audit
+/// log then.
+pub fn require<T>(request: &tonic::Request<T>, namespace: &str, right: Right) -> Result<(), Error> {
+    let caller = request.extensions().get::<Caller>().cloned().unwrap_or_default();
+    CallContext { caller, ..CallContext::default() }.require(namespace, right)
+}

@@ -41,7 +41,7 @@ use crate::error::{Error, invalid};
 use crate::middleware::Middleware;
 use crate::plain::{FLIGHT_SERVICE, Plain};
 use crate::router::{self, FlightRouter};
-use crate::security::Security;
+use crate::security::{Right, Security};
 use crate::wire::IDLE_TIME;
 use gate::Gate;
 use services::{Access, Services};
@@ -148,6 +148,27 @@ impl Server {
         S::Future: Send + 'static,
     {
         self.add(service, Access::In { namespace, reads })
+    }
+
+    /// As [`Server::add_service`]; its calls need rights in `namespace`: those that
+    /// `needs` says of methods, all others [`Right::Change`](crate::Right::Change).
+    #[must_use]
+    pub fn add_service_with<S>(
+        self,
+        namespace: &'static str,
+        needs: &'static [(&'static str, Right)],
+        service: S,
+    ) -> Self
+    where
+        S: tower::Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+            + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send + 'static,
+    {
+        self.add(service, Access::With { namespace, needs })
     }
 
     fn add<S>(mut self, service: S, access: Access) -> Self

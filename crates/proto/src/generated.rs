@@ -22,6 +22,25 @@ pub mod coordinator {
     }
 }
 
+/// Partitions between workers.
+pub mod exchange {
+    /// Version 1.
+    #[allow(
+        missing_docs,
+        unreachable_pub,
+        clippy::all,
+        clippy::pedantic,
+        clippy::too_many_lines,
+        clippy::allow_attributes_without_reason,
+        clippy::large_futures,
+        rustdoc::all,
+        reason = "generated code"
+    )]
+    pub mod v1 {
+        include!("generated/sheaf.exchange.v1.rs");
+    }
+}
+
 /// What is written to disk.
 pub mod storage {
     /// Version 1.

@@ -61,7 +61,7 @@ pub use s3::S3Server;
 pub use schema_registry::{Reference, RegisteredSchema, RegistryFault, SchemaKind, SchemaRegistry};
 pub use services::{
     PYTHON, REDIS_SERVER, REQUIRE_SERVERS, SERVICES_DIR, SOAK, TEST_KAFKA, TEST_POSTGRES, faketime,
-    libduckdb, postgres, python, services_dir, soak, sqlite_driver, workspace_root,
+    grpc_packages, libduckdb, postgres, python, services_dir, soak, sqlite_driver, workspace_root,
 };
 pub use tempfile::TempDir;
 pub use valkey::{

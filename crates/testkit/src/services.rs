@@ -61,6 +61,17 @@ pub fn python() -> Option<PathBuf> {
     found("python with pyarrow", path, imports)
 }
 
+/// Python packages that make gRPC clients of a .proto file (grpcio, grpcio-tools,
+/// google-crc32c), for `PYTHONPATH`, by the same rule.
+///
+/// # Panics
+/// As [`python`].
+pub fn grpc_packages() -> Option<PathBuf> {
+    let path = services_dir().join("grpc");
+    let there = path.join("grpc_tools/protoc.py").is_file();
+    found("gRPC for Python", path, there)
+}
+
 /// The library that shows a process a wrong wall clock (`LD_PRELOAD`, with
 /// `FAKETIME=+600s`), by the same rule.
 ///

@@ -5,6 +5,7 @@
 mod commit_log;
 #[path = "../../flight_integration/expiration/endpoints.rs"]
 mod endpoints;
+mod exchange;
 mod files;
 mod integration;
 #[path = "../../custom_processor/json_lines.rs"]

@@ -6,6 +6,7 @@
 pub(crate) mod actions;
 pub(crate) mod coordinator_record;
 pub(crate) mod descriptor;
+pub(crate) mod exchange_chunk;
 pub(crate) mod format;
 pub(crate) mod frames;
 pub(crate) mod handshake;
@@ -42,10 +43,11 @@ macro_rules! targets {
 }
 
 /// All of them.
-pub(crate) const TARGETS: [Target; 10] = targets!(
+pub(crate) const TARGETS: [Target; 11] = targets!(
     actions,
     coordinator_record,
     descriptor,
+    exchange_chunk,
     format,
     frames,
     handshake,

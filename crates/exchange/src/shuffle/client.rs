@@ -16,6 +16,7 @@ use sheaf_flight::{CallOptions, ChannelPool};
 use sheaf_retry::{Code, RetryPolicy, Retryable as _, SharedClock};
 
 pub use fetch::PartitionReader;
+pub(crate) use retries::with_retries;
 pub use send::{SentPartition, ShufflePlan};
 
 use super::engine::{Exchange, ReadOptions};

@@ -16,7 +16,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 pub use self::options::{DEFAULT_IDLE, ReceiverOptions};
-pub(super) use self::reader::{Item, Reader};
+pub(crate) use self::reader::{Item, Reader};
 use self::room::Spill;
 use super::chunk::crc32c_of;
 use super::error::{Error, Gone};
@@ -306,12 +306,12 @@ impl Exchange {
         self.state().table.keys(query)
     }
 
-    pub(super) fn schema(&self, key: &PartitionKey) -> Result<Message, Error> {
+    pub(crate) fn schema(&self, key: &PartitionKey) -> Result<Message, Error> {
         Ok(self.state().table.schema(key)?.0)
     }
 
     /// Opens a partition, once it is there.
-    pub(super) async fn read(
+    pub(crate) async fn read(
         &self,
         key: PartitionKey,
         options: ReadOptions,

@@ -47,7 +47,7 @@ impl Governor {
     }
 
     /// Waits for room. Cancel-safe: who leaves has taken nothing.
-    pub(super) async fn acquire(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+    pub(crate) async fn acquire(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         let units = u32::try_from(bytes.div_ceil(UNIT).clamp(1, self.units)).unwrap_or(u32::MAX);
         // It is never closed.
         Arc::clone(&self.bytes).acquire_many_owned(units).await.ok()

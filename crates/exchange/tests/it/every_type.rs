@@ -67,7 +67,7 @@ pub(crate) fn decode(
 }
 
 /// Values as text, for types whose arrays cannot be compared.
-fn texts(array: &dyn Array) -> Vec<String> {
+pub(crate) fn texts(array: &dyn Array) -> Vec<String> {
     let options = FormatOptions::default().with_null("NULL").with_display_error(false);
     let formatter = ArrayFormatter::try_new(array, &options).unwrap();
     (0..array.len()).map(|row| formatter.value(row).try_to_string().unwrap()).collect()

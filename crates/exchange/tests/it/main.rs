@@ -6,4 +6,5 @@ mod columns;
 mod every_type;
 mod limits;
 mod pyarrow;
+mod service;
 mod shuffle;

@@ -13,6 +13,8 @@ pub(super) enum Access {
     Everything,
     /// Rights in a namespace: to change, but for the methods that read.
     In { namespace: &'static str, reads: &'static [&'static str] },
+    /// The right in a namespace that is said of each method; to change for others.
+    With { namespace: &'static str, needs: &'static [(&'static str, Right)] },
 }
 
 /// The services that were added to Flight, health and reflection, by name.
@@ -39,6 +41,10 @@ impl Services {
                 let right = if reads.contains(&method) { Right::Read } else { Right::Change };
                 Need::One(namespace, right)
             }
+            Some(Access::With { namespace, needs }) => {
+                let said = needs.iter().find(|(name, _)| *name == method);
+                Need::One(namespace, said.map_or(Right::Change, |(_, right)| *right))
+            }
         }
     }
 }
@@ -56,6 +62,8 @@ mod tests {
         let mut services = Services::default();
         services.add("a.B", Access::In { namespace: "b", reads: &["Look"] });
         services.add("c.D", Access::Everything);
+        let needs = &[("Look", Right::Read), ("Put", Right::Write)];
+        services.add("e.F", Access::With { namespace: "e", needs });
         for (path, need) in [
             ("/a.B/Look", Need::One("b", Right::Read)),
             ("/a.B/Look/", Need::One("b", Right::Change)),
@@ -63,6 +71,10 @@ mod tests {
             ("//a.B/Set", Need::One("b", Right::Change)),
             ("/a.B", Need::One("b", Right::Change)),
             ("/c.D/Look", Need::Everything),
+            ("/e.F/Look", Need::One("e", Right::Read)),
+            ("/e.F/Put", Need::One("e", Right::Write)),
+            ("/e.F/put", Need::One("e", Right::Change)),
+            ("/e.F", Need::One("e", Right::Change)),
             ("/arrow.flight.protocol.FlightService/DoPut", Need::Nothing),
             ("/grpc.health.v1.Health/Check", Need::Nothing),
             ("/nobody.Knows/Look", Need::Everything),

@@ -78,6 +78,11 @@ fn fuzz_descriptor() {
 }
 
 #[test]
+fn fuzz_exchange_chunk() {
+    exercise("exchange_chunk", 3_000);
+}
+
+#[test]
 fn fuzz_actions() {
     exercise("actions", 1_000);
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use sheaf_retry::{Code, Disposition, Retryable, retry, retry_if};
+use sheaf_retry::{Code, Disposition, RetryPolicy, Retryable, SharedClock, retry, retry_if};
 
 use super::{ExchangeClient, Shared, wants_room};
 use crate::shuffle::error::Error;
@@ -30,34 +30,45 @@ impl Retryable for Judged {
 }
 
 impl ExchangeClient {
-    /// Calls until it works or is hopeless; the last error.
-    ///
-    /// Want of memory is waited for by a policy of its own. A wrong checksum is
-    /// tried once more: bytes that were hurt on their way are whole the next
-    /// time, those that were hurt before are not.
+    /// As [`with_retries`], by the client's own options.
     pub(super) async fn with_retries<'a, T: Send>(
         &'a self,
         call: impl Fn() -> BoxFuture<'a, Result<T, Error>> + Send + Sync + 'a,
     ) -> Result<T, Error> {
         let Shared { clock, options, .. } = &*self.shared;
-        let was_corrupt = AtomicBool::new(false);
-        let (call, was_corrupt) = (&call, &was_corrupt);
-        let attempt = |_| {
-            let (room, seed, clock) = (&options.room, options.seed, clock.clone());
-            async move {
-                let result = retry_if(room, seed, clock, |_| call(), wants_room).await;
-                result.map_err(|failed| {
-                    let disposition = match &failed {
-                        sheaf_retry::Error::Exhausted { .. } => Disposition::Exhausted,
-                        sheaf_retry::Error::Permanent { source, .. } => judge(source, was_corrupt),
-                    };
-                    Judged { error: failed.into_last(), disposition }
-                })
-            }
-        };
-        let result = retry(&options.retry, options.seed, clock.clone(), attempt).await;
-        result.map_err(|failed| failed.into_last().error)
+        with_retries(clock, options.seed, &options.retry, &options.room, call).await
     }
+}
+
+/// Calls until it works or is hopeless; the last error.
+///
+/// Want of memory is waited for by a policy of its own, `room`. A wrong checksum is
+/// tried once more: bytes that were hurt on their way are whole the next
+/// time, those that were hurt before are not.
+pub(crate) async fn with_retries<'a, T: Send>(
+    clock: &SharedClock,
+    seed: u64,
+    policy: &RetryPolicy,
+    room: &RetryPolicy,
+    call: impl Fn() -> BoxFuture<'a, Result<T, Error>> + Send + Sync + 'a,
+) -> Result<T, Error> {
+    let was_corrupt = AtomicBool::new(false);
+    let (call, was_corrupt) = (&call, &was_corrupt);
+    let attempt = |_| {
+        let clock = clock.clone();
+        async move {
+            let result = retry_if(room, seed, clock, |_| call(), wants_room).await;
+            result.map_err(|failed| {
+                let disposition = match &failed {
+                    sheaf_retry::Error::Exhausted { .. } => Disposition::Exhausted,
+                    sheaf_retry::Error::Permanent { source, .. } => judge(source, was_corrupt),
+                };
+                Judged { error: failed.into_last(), disposition }
+            })
+        }
+    };
+    let result = retry(policy, seed, clock.clone(), attempt).await;
+    result.map_err(|failed| failed.into_last().error)
 }
 
 fn judge(error: &Error, was_corrupt: &AtomicBool) -> Disposition {

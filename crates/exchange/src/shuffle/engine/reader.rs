@@ -13,7 +13,7 @@ use crate::shuffle::table::{Mode, Step, Table};
 
 /// Reads one partition from a position on.
 #[derive(Debug)]
-pub(in crate::shuffle) struct Reader {
+pub(crate) struct Reader {
     exchange: Exchange,
     key: PartitionKey,
     options: ReadOptions,
@@ -26,7 +26,7 @@ pub(in crate::shuffle) struct Reader {
 
 /// What a reader gives.
 #[derive(Debug)]
-pub(in crate::shuffle) enum Item {
+pub(crate) enum Item {
     Chunk {
         sequence: u64,
         sender: u32,
@@ -56,12 +56,17 @@ impl Reader {
     }
 
     /// The schema message of the partition.
-    pub(in crate::shuffle) fn schema(&self) -> Message {
+    pub(crate) fn schema(&self) -> Message {
         self.schema.clone()
     }
 
+    /// Which partition of this key it reads.
+    pub(crate) fn incarnation(&self) -> u64 {
+        self.incarnation
+    }
+
     /// The next chunk, once it is there.
-    pub(in crate::shuffle) async fn next(&mut self) -> Result<Item, Error> {
+    pub(crate) async fn next(&mut self) -> Result<Item, Error> {
         let ReadOptions { max_bytes, pipelined, .. } = self.options;
         let position = self.position;
         if max_bytes > 0 && self.bytes >= max_bytes {

@@ -1,0 +1,10 @@
+//! `DataExchangeService` over real sockets, and its chunks without.
+
+mod faults;
+mod flight;
+mod hostile;
+mod refusals;
+mod rights;
+mod rows;
+mod types;
+mod world;
