@@ -4,6 +4,7 @@ mod fetch;
 mod put;
 mod retries;
 mod send;
+mod talk;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ pub use fetch::PartitionReader;
 pub use send::{SentPartition, ShufflePlan};
 
 use super::engine::{Exchange, ReadOptions};
-use super::error::{Error, FetchFailed};
+use super::error::{Error, FetchFailed, SendFailed};
 use super::governor::{Governor, Lines};
 use super::handler::{CLEAN_UP, CleanedUp, GET_AVAILABLE, QueryOf, StageOf};
 use super::key::{PartitionKey, Sender};
@@ -42,6 +43,10 @@ pub struct ExchangeOptions {
     pub call_deadline: Duration,
     /// Puts to one worker at one time.
     pub calls_per_peer: usize,
+    /// Conversations with one worker at one time, each for all partitions that one
+    /// sender has for it. Who finds none free sends by puts, as everybody does
+    /// where it is 0, or where the worker holds no conversations.
+    pub conversations_per_peer: usize,
     /// Bytes of chunks that go in one call; one chunk may be larger.
     pub segment_bytes: usize,
     /// Bytes after which a reader that consumes says that it has them.
@@ -53,8 +58,8 @@ pub struct ExchangeOptions {
 }
 
 impl Default for ExchangeOptions {
-    /// [`RetryPolicy::TRANSFER`], ten minutes for memory, 60 s, 8 puts, 8 MiB,
-    /// 16 MiB, 64 MiB.
+    /// [`RetryPolicy::TRANSFER`], ten minutes for memory, 60 s, 8 puts, 32
+    /// conversations, 8 MiB, 16 MiB, 64 MiB.
     fn default() -> Self {
         let room = RetryPolicy {
             max_retries: 10_000,
@@ -70,6 +75,7 @@ impl Default for ExchangeOptions {
             seed: 0,
             call_deadline: Duration::from_secs(60),
             calls_per_peer: 8,
+            conversations_per_peer: 32,
             segment_bytes: 8 << 20,
             page_bytes: 16 << 20,
             pending_bytes: 64 << 20,
@@ -107,7 +113,9 @@ struct Shared {
     pool: ChannelPool,
     clock: SharedClock,
     governor: Governor,
+    /// For puts, and for conversations.
     lines: Lines,
+    talks: Lines,
     options: ExchangeOptions,
     local: Option<Local>,
 }
@@ -120,8 +128,9 @@ impl ExchangeClient {
         governor: Governor,
         options: ExchangeOptions,
     ) -> Self {
-        let lines = Lines::new(options.calls_per_peer);
-        let shared = Shared { pool, clock, governor, lines, options, local: None };
+        let lines = Lines::new(options.calls_per_peer.max(1));
+        let talks = Lines::new(options.conversations_per_peer);
+        let shared = Shared { pool, clock, governor, lines, talks, options, local: None };
         ExchangeClient { shared: Arc::new(shared) }
     }
 
@@ -131,9 +140,10 @@ impl ExchangeClient {
         let Shared { pool, clock, governor, options, .. } = &*self.shared;
         let (pool, clock) = (pool.clone(), clock.clone());
         let (governor, options) = (governor.clone(), options.clone());
-        let lines = Lines::new(options.calls_per_peer);
+        let lines = Lines::new(options.calls_per_peer.max(1));
+        let talks = Lines::new(options.conversations_per_peer);
         let local = Some(Local { uri: uri.into(), exchange });
-        let shared = Shared { pool, clock, governor, lines, options, local };
+        let shared = Shared { pool, clock, governor, lines, talks, options, local };
         ExchangeClient { shared: Arc::new(shared) }
     }
 
@@ -310,6 +320,11 @@ impl ExchangeClient {
 fn fetch_failed(peer: &str, key: &PartitionKey, cause: Error) -> Error {
     let (peer, partition, cause) = (peer.to_owned(), key.clone(), Box::new(cause));
     Error::Fetch(Box::new(FetchFailed { peer, partition, cause }))
+}
+
+fn send_failed(peer: &str, key: &PartitionKey, cause: Error) -> Error {
+    let (peer, partition, cause) = (peer.to_owned(), key.clone(), Box::new(cause));
+    Error::Send(Box::new(SendFailed { peer, partition, cause }))
 }
 
 /// Whether it is for want of memory, which ends when others go on.

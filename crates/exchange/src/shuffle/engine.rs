@@ -16,6 +16,9 @@ use super::table::{AvailablePartitions, Mode, Step, Table};
 /// Longest time that a reader waits in one call.
 pub const MAX_WAIT: Duration = Duration::from_secs(600);
 
+/// How often who waits for room looks by himself.
+const ROOM_AFTER: Duration = Duration::from_millis(50);
+
 /// Waiting readers above which those that left are looked for.
 const MANY_WAITING: usize = 1_024;
 
@@ -52,6 +55,8 @@ pub struct Exchange {
 struct Shared {
     budget: Arc<Budget>,
     clock: SharedClock,
+    /// Woken where chunks were freed.
+    freed: Arc<Notify>,
     state: Mutex<State>,
 }
 
@@ -75,7 +80,7 @@ impl Exchange {
     pub fn new(budget: Arc<Budget>, clock: SharedClock) -> Self {
         let table = Table::new(Arc::clone(&budget), clock.now().as_micros().max(1));
         let state = Mutex::new(State { table, waiting: HashMap::new() });
-        Exchange { shared: Arc::new(Shared { budget, clock, state }) }
+        Exchange { shared: Arc::new(Shared { budget, clock, freed: Arc::default(), state }) }
     }
 
     /// What the chunks count in.
@@ -171,7 +176,10 @@ impl Exchange {
             dropped
         };
         // Here its memory is freed, without the lock.
-        Ok(dropped.partitions())
+        let partitions = dropped.partitions();
+        drop(dropped);
+        self.say_freed();
+        Ok(partitions)
     }
 
     /// Names of the queries of which something is here, in order.
@@ -210,8 +218,27 @@ impl Exchange {
         if options.consume {
             let freed = self.state().table.consume(&reader.key, position)?;
             drop(freed);
+            self.say_freed();
         }
         Ok(reader)
+    }
+
+    /// Ends when chunks were freed after this call, or after a while: the memory
+    /// may be shared with others, who say nothing.
+    pub(super) fn freed(&self) -> impl Future<Output = ()> + Send + use<> {
+        let notified = Arc::clone(&self.shared.freed).notified_owned();
+        let clock = self.shared.clock.clone();
+        async move {
+            tokio::select! {
+                () = notified => {}
+                () = clock.sleep(ROOM_AFTER) => {}
+            }
+        }
+    }
+
+    /// Has those look again who wait for room.
+    pub(super) fn say_freed(&self) {
+        self.shared.freed.notify_waiters();
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

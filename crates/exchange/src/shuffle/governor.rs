@@ -63,21 +63,27 @@ pub(super) struct Lines {
 
 impl Lines {
     pub(super) fn new(calls: usize) -> Self {
-        Lines { calls: calls.max(1), peers: Mutex::default() }
+        Lines { calls, peers: Mutex::default() }
     }
 
     /// Waits for a free line to a peer.
     pub(super) async fn acquire(&self, peer: &str) -> Option<OwnedSemaphorePermit> {
-        let lines = {
-            let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-            if peers.len() >= MANY_PEERS && !peers.contains_key(peer) {
-                // Its permits and those who wait for one hold it.
-                peers.retain(|_, lines| Arc::strong_count(lines) > 1);
-            }
-            let new = || Arc::new(Semaphore::new(self.calls));
-            Arc::clone(peers.entry(peer.to_owned()).or_insert_with(new))
-        };
-        lines.acquire_owned().await.ok()
+        self.of(peer).acquire_owned().await.ok()
+    }
+
+    /// A line to a peer, if one is free now.
+    pub(super) fn try_acquire(&self, peer: &str) -> Option<OwnedSemaphorePermit> {
+        self.of(peer).try_acquire_owned().ok()
+    }
+
+    fn of(&self, peer: &str) -> Arc<Semaphore> {
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        if peers.len() >= MANY_PEERS && !peers.contains_key(peer) {
+            // Its permits and those who wait for one hold it.
+            peers.retain(|_, lines| Arc::strong_count(lines) > 1);
+        }
+        let new = || Arc::new(Semaphore::new(self.calls));
+        Arc::clone(peers.entry(peer.to_owned()).or_insert_with(new))
     }
 }
 

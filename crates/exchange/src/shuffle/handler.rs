@@ -1,5 +1,8 @@
 //! The namespace `shuffle` of a Flight port.
 
+mod conversation;
+mod promises;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -18,14 +21,17 @@ use super::error::Error;
 use super::key::{PartitionKey, Sender};
 use super::wire::{
     ATTEMPT, CHECKSUMS, Commit, MAX_MESSAGE_BYTES, NAMESPACE, PutAnswer, SENDER, SENDERS, Sent,
-    ShuffleTicket, json, key_of, message, parse, read_hexadecimal,
+    ShuffleTicket, json, key_of, message, parse, read_hexadecimal, stage_of,
 };
+use conversation::Conversation;
+use promises::Promises;
 
 /// Serves an [`Exchange`] as the namespace `shuffle`.
 ///
 /// | call | with |
 /// |---|---|
 /// | DoPut | `["shuffle", QUERY, STAGE, PARTITION]`; headers `sheaf-shuffle-sender`, `sheaf-shuffle-attempt` and `sheaf-shuffle-senders`, numbers; answers a [`PutAnswer`] as JSON |
+/// | DoExchange | `["shuffle", QUERY, STAGE]` and the same headers: all partitions of a sender |
 /// | DoGet | a [`ShuffleTicket`]; one that consumes needs the right to change |
 /// | GetFlightInfo | `["shuffle", QUERY, STAGE, PARTITION]`; its `app_metadata` is an [`AvailablePartition`](super::AvailablePartition) as JSON |
 /// | ListFlights | the name of a query, or nothing |
@@ -50,6 +56,24 @@ use super::wire::{
 /// they are numbered as they come, from 0, and not checked. The commit is needed
 /// all the same. So writes pyarrow.
 ///
+/// # A conversation
+/// What both sides say is JSON in `app_metadata`. The sender begins with the
+/// schema message and `{"begin":{"partitions":[0,3]}}`; the answer is which chunk
+/// is next of each: `{"begun":[{"partition":0,"next_sequence":0},…]}`. It announces
+/// the sizes of its next chunks, header and body: `{"want":[4194304,100]}`, and
+/// sends them in that order once there is credit: `{"credit":4194404}`. Credit is
+/// for whole chunks, and there is memory for what has credit. Where there is none
+/// the answer is `{"full":{"needed":4194304,"used":60000000,"limit":64000000}}`,
+/// and credit comes when there is room, with nothing to ask for meanwhile.
+///
+/// A chunk is a message with
+/// `{"chunk":{"partition":0,"sequence":7,"crc32c":"0a1b2c3d"}}`, its receipt
+/// `{"taken":{"partition":0,"next_sequence":8}}`. A partition ends with
+/// `{"commit":{"partition":0,"chunks":8,"rows":1000}}` and
+/// `{"committed":{"partition":0}}`. An error ends the conversation, behind
+/// `{"failed":{"partition":0}}` where it is about one partition. A sender that
+/// comes again begins as before and goes on where the receiver says.
+///
 /// # A get
 /// The schema has the `app_metadata` `{"incarnation":4}`: who goes on reading later
 /// says so in the ticket, and is refused where the worker was restarted meanwhile.
@@ -61,12 +85,13 @@ use super::wire::{
 #[derive(Clone, Debug)]
 pub struct ShuffleHandler {
     exchange: Exchange,
+    promises: Arc<Promises>,
 }
 
 impl ShuffleHandler {
     /// Serves this exchange.
     pub fn new(exchange: Exchange) -> Self {
-        ShuffleHandler { exchange }
+        ShuffleHandler { exchange, promises: Arc::default() }
     }
 
     /// Adds namespace, message limit and actions to a router.
@@ -208,6 +233,18 @@ impl Handler for ShuffleHandler {
             Ok(Some((message(item)?, is_chunk.then_some(reader))))
         });
         Ok(stream::once(async { Ok(schema) }).chain(chunks).boxed())
+    }
+
+    async fn exchange(
+        &self,
+        context: &CallContext,
+        descriptor: Descriptor,
+        messages: MessageStream,
+    ) -> Result<MessageStream, sheaf_flight::Error> {
+        let stage = stage_of(&descriptor.path[1..])?;
+        let (exchange, sender) = (self.exchange.clone(), sender(context)?);
+        let begun = Conversation::begin(exchange, &self.promises, stage, sender, messages);
+        Ok(begun.await?.answers())
     }
 
     async fn list(

@@ -1,5 +1,7 @@
 //! What goes over the wire besides Arrow: tickets and metadata of messages.
 
+pub(super) mod talk;
+
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -235,6 +237,17 @@ pub(super) fn key_of<T: AsRef<str>>(path: &[T]) -> Result<PartitionKey, Error> {
         })
     };
     PartitionKey::try_new(query, number("stage", stage)?, number("partition", partition)?)
+}
+
+/// The query and the stage in `QUERY`, `STAGE`.
+pub(super) fn stage_of<T: AsRef<str>>(path: &[T]) -> Result<(String, u32), Error> {
+    let parts: Vec<&str> = path.iter().map(AsRef::as_ref).collect();
+    let [query, stage] = parts[..] else {
+        let text = format!("a conversation is about a QUERY and a STAGE, not about {parts:?}");
+        return Err(Error::Path(text));
+    };
+    let key = key_of(&[query, stage, "0"])?;
+    Ok((query.to_owned(), key.stage()))
 }
 
 #[cfg(test)]

@@ -262,7 +262,7 @@ impl Source {
     }
 }
 
-fn broken_off() -> Error {
+pub(super) fn broken_off() -> Error {
     let text = "the stream of a partition ended without its end";
     Error::Flight(sheaf_flight::Error::new(Code::Unavailable, text))
 }

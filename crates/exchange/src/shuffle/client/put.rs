@@ -3,10 +3,10 @@
 use futures::{StreamExt as _, stream};
 use sheaf_flight::{CallOptions, Message};
 
-use super::{ExchangeClient, Shared};
+use super::{ExchangeClient, Shared, send_failed};
 use crate::shuffle::chunk::crc32c_of;
 use crate::shuffle::engine::Exchange;
-use crate::shuffle::error::{Error, SendFailed};
+use crate::shuffle::error::Error;
 use crate::shuffle::key::{PartitionKey, Sender, Totals};
 use crate::shuffle::wire::{Commit, NAMESPACE, PutAnswer, Sent, headers, hexadecimal, json, parse};
 
@@ -64,10 +64,7 @@ impl ExchangeClient {
                 Err(error) => Err(error),
             },
         };
-        put.map_err(|cause| {
-            let (peer, partition) = (segment.peer.clone(), segment.key.clone());
-            Error::Send(Box::new(SendFailed { peer, partition, cause: Box::new(cause) }))
-        })
+        put.map_err(|cause| send_failed(&segment.peer, &segment.key, cause))
     }
 
     /// One call, within what may be in flight.
