@@ -19,6 +19,9 @@ pub const MAX_WAIT: Duration = Duration::from_secs(600);
 /// How often who waits for room looks by himself.
 const ROOM_AFTER: Duration = Duration::from_millis(50);
 
+/// How long a page of a reader that consumes waits for more.
+const PAGE_IDLE: Duration = Duration::from_millis(5);
+
 /// Waiting readers above which those that left are looked for.
 const MANY_WAITING: usize = 1_024;
 
@@ -31,7 +34,9 @@ pub struct ReadOptions {
     pub pipelined: bool,
     /// Chunks before `from_sequence` are not wanted any more, by nobody.
     pub consume: bool,
-    /// Bytes after which the stream ends, at a whole chunk; 0 means none.
+    /// Bytes after which the stream ends, at a whole chunk; 0 means none. One that
+    /// consumes ends earlier where nothing more comes: the memory of what was read
+    /// may be what the next chunk waits for.
     pub max_bytes: u64,
     /// The incarnation of the partition that was read so far, which the schema
     /// message of a get says; 0 for any. Where a worker was restarted, or a query
@@ -208,7 +213,7 @@ impl Exchange {
         let incarnation = 0;
         let mut reader =
             Reader { exchange, key, options, wait, schema, incarnation, position, bytes };
-        let (schema, incarnation) = reader.wait_for(|table, key| table.schema(key)).await?;
+        let (schema, incarnation) = reader.wait_for(wait, |table, key| table.schema(key)).await?;
         if ![0, incarnation].contains(&options.incarnation) {
             return Err(Error::Anew { key: reader.key });
         }
@@ -269,7 +274,8 @@ pub(super) enum Item {
         crc: u32,
         message: Message,
     },
-    /// As many bytes as were wanted were given: the next position.
+    /// As many bytes as were wanted were given, or what was given is to be
+    /// consumed before more can come: the next position.
     More(u64),
     End(Totals),
 }
@@ -282,14 +288,18 @@ impl Reader {
 
     /// The next chunk, once it is there.
     pub(super) async fn next(&mut self) -> Result<Item, Error> {
-        let ReadOptions { max_bytes, pipelined, .. } = self.options;
+        let ReadOptions { max_bytes, pipelined, consume, .. } = self.options;
         let position = self.position;
         if max_bytes > 0 && self.bytes >= max_bytes {
             return Ok(Item::More(position));
         }
+        // What was given holds memory until the reader comes again; what it waits
+        // for may wait for that memory.
+        let holds_memory = consume && self.bytes > 0;
+        let wait = if holds_memory { self.wait.min(PAGE_IDLE) } else { self.wait };
         let mode = if pipelined { Mode::Pipelined } else { Mode::Complete };
         let step = self
-            .wait_for(|table, key| {
+            .wait_for(wait, |table, key| {
                 if table.schema(key)?.1 != self.incarnation {
                     return Err(Error::Anew { key: key.clone() });
                 }
@@ -298,6 +308,7 @@ impl Reader {
             .await?;
         match step {
             Step::End(totals) => Ok(Item::End(totals)),
+            Step::Wait(_) if holds_memory => Ok(Item::More(position)),
             Step::Wait(missing) => Err(self.stalled(missing)),
             Step::Chunk(chunk, sender) => {
                 let message = chunk.message();
@@ -313,10 +324,11 @@ impl Reader {
     /// caller waits.
     async fn wait_for<T: Awaited>(
         &self,
+        wait: Duration,
         look: impl Fn(&mut Table, &PartitionKey) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let clock = &self.exchange.shared.clock;
-        let end = clock.elapsed() + self.wait;
+        let end = clock.elapsed() + wait;
         loop {
             let (notified, found) = {
                 let mut state = self.exchange.state();

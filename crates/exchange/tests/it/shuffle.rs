@@ -6,4 +6,5 @@ mod governed;
 mod memory;
 mod pyarrow;
 mod rows;
+mod talk;
 mod world;

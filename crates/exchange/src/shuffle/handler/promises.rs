@@ -122,6 +122,7 @@ mod tests {
         // What never fits is for the engine to refuse.
         three.add(200 << 10).unwrap();
         drop(three);
-        assert_eq!((all.state().bytes, all.state().waiting.len()), (0, 0));
+        let state = all.state();
+        assert_eq!((state.bytes, state.waiting.len()), (0, 0));
     }
 }
