@@ -40,7 +40,7 @@ mod partition;
 pub mod shuffle;
 
 pub use error::Error;
-pub use kernel::{Partitioner, PartitionerOptions, Sealed};
+pub use kernel::{ChunkCompression, Partitioner, PartitionerOptions, Sealed};
 pub use partition::{
     Column, MAX_PARTITIONS, PartitionFunction, Partitioning, RangeBounds, RangeSampler, SortKey,
     hash_partition_data, partition_ids,
