@@ -19,12 +19,13 @@ use sheaf_retry::Code;
 use super::engine::{Exchange, ReadOptions};
 use super::error::Error;
 use super::key::{PartitionKey, Sender};
+use super::wire::fragments::{Gathering, Part};
 use super::wire::{
     ATTEMPT, CHECKSUMS, Commit, MAX_MESSAGE_BYTES, NAMESPACE, PutAnswer, SENDER, SENDERS, Sent,
     ShuffleTicket, json, key_of, message, parse, read_hexadecimal, stage_of,
 };
 use conversation::Conversation;
-use promises::Promises;
+use promises::{Promise, Promises};
 
 /// Serves an [`Exchange`] as the namespace `shuffle`.
 ///
@@ -51,6 +52,12 @@ use promises::Promises;
 /// once. A put that ends before the commit has not ended the attempt, which its
 /// answer says; no complete reader sees it. What an attempt leaves that nobody
 /// goes on with, goes when the sender begins another one, or the query is cleaned up.
+///
+/// A chunk over 32 MiB, which is one row or one dictionary, comes in fragments: the
+/// first has the header, each some of the body, and all of them say the checksum
+/// of the whole, and `"part":{"fragment":0,"of":3,"bytes":40000000}` besides. Up to
+/// 2 GiB it is put together within the memory budget, and read as one message by
+/// whoever takes such long ones, if the server's own limit allows it.
 ///
 /// With the header `sheaf-shuffle-checksums: none` chunks need no metadata:
 /// they are numbered as they come, from 0, and not checked. The commit is needed
@@ -129,6 +136,8 @@ struct Put<'a> {
     is_checked: bool,
     /// The number of the next chunk that does not say its own.
     next: u64,
+    gathering: Gathering,
+    promise: Promise,
     answer: PutAnswer,
 }
 
@@ -137,14 +146,14 @@ impl Put<'_> {
         if self.answer.committed {
             return Err(Error::Protocol("a message comes after the commit".to_owned()));
         }
-        if message.header.is_empty() {
+        if message.header.is_empty() && message.body.is_empty() {
             let Commit { commit } = parse("the commit", &message.app_metadata)?;
             self.exchange.commit(&self.key, self.sender, commit)?;
             self.answer.committed = true;
             return Ok(());
         }
         let sent = match (&message.app_metadata[..], self.is_checked) {
-            ([], false) => Sent { sequence: self.next, crc32c: None },
+            ([], false) => Sent { sequence: self.next, crc32c: None, part: None },
             ([], true) => {
                 let text = format!(
                     "a chunk says nothing of itself; send its sequence and crc32c, \
@@ -154,10 +163,19 @@ impl Put<'_> {
             }
             (metadata, _) => parse("a chunk", metadata)?,
         };
-        let Sent { sequence, crc32c } = sent;
+        let Sent { sequence, crc32c, part } = sent;
+        if let Some(Part { fragment: 0, bytes, .. }) = part {
+            // It is counted before it is whole.
+            self.promise.add(bytes).map_err(Error::Memory)?;
+        }
         let crc = crc32c.map(|text| read_hexadecimal(sequence, &text)).transpose()?;
         if crc.is_none() && self.is_checked {
             return Err(Error::Protocol(format!("chunk {sequence} comes without its crc32c")));
+        }
+        let at = (self.key.partition(), sequence);
+        let Some(message) = self.gathering.add(at, part, message)? else { return Ok(()) };
+        if let Some(Part { bytes, .. }) = part {
+            self.promise.kept(bytes);
         }
         self.exchange.push(&self.key, self.sender, sequence, crc, message)?;
         self.next = sequence + 1;
@@ -208,7 +226,9 @@ impl Handler for ShuffleHandler {
         let next_sequence = self.exchange.begin(&key, sender, &schema)?;
         let answer = PutAnswer { next_sequence, committed: false };
         let exchange = &self.exchange;
-        let mut put = Put { exchange, key, sender, is_checked, next: 0, answer };
+        let (gathering, next) = Default::default();
+        let promise = Promise::new(Arc::clone(&self.promises), Arc::clone(exchange.budget()));
+        let mut put = Put { exchange, key, sender, is_checked, next, gathering, promise, answer };
         while let Some(message) = messages.try_next().await? {
             put.take(message)?;
         }

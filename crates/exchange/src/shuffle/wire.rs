@@ -1,5 +1,6 @@
 //! What goes over the wire besides Arrow: tickets and metadata of messages.
 
+pub(super) mod fragments;
 pub(super) mod talk;
 
 use std::fmt;
@@ -13,11 +14,13 @@ use sheaf_flight::Message;
 use super::engine::{Item, MAX_WAIT, ReadOptions};
 use super::error::Error;
 use super::key::{PartitionKey, Sender, Totals};
+use fragments::Part;
 
 /// First element of the paths and tickets of partitions.
 pub const NAMESPACE: &str = "shuffle";
 
-/// Largest message of the namespace, in bytes.
+/// Largest message that the namespace takes, in bytes. A larger chunk, which is one
+/// row or one dictionary, comes in fragments; it is read as one message.
 pub const MAX_MESSAGE_BYTES: usize = 32 << 20;
 
 /// Header of a put: which of the senders, from 0.
@@ -43,6 +46,8 @@ pub(super) struct Sent {
     pub(super) sequence: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) crc32c: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) part: Option<Part>,
 }
 
 /// The message with which a sender ends: metadata only.

@@ -3,6 +3,7 @@
 mod faults;
 mod flight;
 mod governed;
+mod large;
 mod memory;
 mod pyarrow;
 mod rows;

@@ -8,6 +8,7 @@ use crate::shuffle::chunk::crc32c_of;
 use crate::shuffle::engine::Exchange;
 use crate::shuffle::error::Error;
 use crate::shuffle::key::{PartitionKey, Sender, Totals};
+use crate::shuffle::wire::fragments::cut;
 use crate::shuffle::wire::{Commit, NAMESPACE, PutAnswer, Sent, headers, hexadecimal, json, parse};
 
 /// Chunks that follow each other, and the commit where they are the last.
@@ -32,8 +33,11 @@ impl Segment {
         let mut messages = vec![self.schema.clone()];
         for (sequence, chunk) in (self.first..).zip(&self.chunks) {
             let crc32c = Some(hexadecimal(crc32c_of(chunk)));
-            let app_metadata = json(&Sent { sequence, crc32c })?;
-            messages.push(Message { app_metadata, ..chunk.clone() });
+            for (part, piece) in cut(chunk) {
+                let crc32c = crc32c.clone();
+                let app_metadata = json(&Sent { sequence, crc32c, part })?;
+                messages.push(Message { app_metadata, ..piece });
+            }
         }
         if let Some(commit) = self.commit {
             let app_metadata = json(&Commit { commit })?;

@@ -18,10 +18,8 @@ use super::talk::{self, Order, Reply, Topic};
 use crate::shuffle::error::Error;
 use crate::shuffle::key::{PartitionKey, Sender, Totals};
 use crate::shuffle::wire::MAX_MESSAGE_BYTES;
+use crate::shuffle::wire::fragments::MAX_CHUNK_BYTES;
 use crate::{Partitioner, Partitioning, Sealed};
-
-/// Room in a message for what it says about itself.
-const METADATA_BYTES: usize = 256;
 
 /// Segments on their way to a conversation.
 const QUEUED: usize = 16;
@@ -201,8 +199,9 @@ impl Lanes {
     fn add(&mut self, at: usize, message: Message) -> Result<(), Error> {
         let bytes = message.len();
         let sent = &mut self.lanes[at].sent;
-        if bytes > MAX_MESSAGE_BYTES - METADATA_BYTES {
-            let limit = MAX_MESSAGE_BYTES - METADATA_BYTES;
+        let is_short = message.header.len() < MAX_MESSAGE_BYTES / 2;
+        if bytes > MAX_CHUNK_BYTES || !is_short {
+            let limit = if is_short { MAX_CHUNK_BYTES } else { MAX_MESSAGE_BYTES / 2 };
             return Err(Error::TooLarge { key: sent.key.clone(), bytes, limit });
         }
         let outline = inspect(&message.header)?;

@@ -18,6 +18,7 @@ use super::{ExchangeClient, Shared, send_failed};
 use crate::shuffle::chunk::crc32c_of;
 use crate::shuffle::error::Error;
 use crate::shuffle::key::{PartitionKey, Sender};
+use crate::shuffle::wire::fragments::cut;
 use crate::shuffle::wire::talk::{Answer, Said};
 use crate::shuffle::wire::{NAMESPACE, headers, hexadecimal};
 
@@ -131,6 +132,9 @@ impl State {
             call => call?,
         };
         let ended = call.run(self, topic).await;
+        if ended.is_err() {
+            self.failed.get_or_insert_with(|| self.queue.some_partition());
+        }
         // What was sent on it counts no more.
         self.queue.begin_anew();
         let has_brought = call.has_brought || self.queue.is_empty();
@@ -236,7 +240,8 @@ impl<'a> Call<'a> {
                 Event::Permit(permit) => self.send(&mut state.queue, permit)?,
                 Event::Order(Some(order)) => state.queue.add(order),
                 Event::Order(None) => state.is_closed = true,
-                Event::Place => {}
+                // A long chunk is on its way.
+                Event::Place => self.heard = self.client.shared.clock.elapsed(),
                 Event::TooLate => return Err(self.too_late(topic)),
             }
         }
@@ -297,8 +302,11 @@ impl<'a> Call<'a> {
         let Some(((partition, at), _)) = self.waiting.take() else { return Ok(()) };
         let Some((sequence, chunk)) = queue.chunk(partition, at) else { return Ok(()) };
         let crc32c = hexadecimal(crc32c_of(chunk));
-        let said = Said::Chunk { partition, sequence, crc32c };
-        self.outbox.push_back(said.with(chunk.clone())?);
+        for (part, piece) in cut(chunk) {
+            let crc32c = crc32c.clone();
+            let said = Said::Chunk { partition, sequence, crc32c, part };
+            self.outbox.push_back(said.with(piece)?);
+        }
         queue.sent(partition, permit);
         Ok(())
     }

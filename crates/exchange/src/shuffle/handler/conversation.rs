@@ -10,6 +10,7 @@ use super::promises::{Promise, Promises};
 use crate::shuffle::engine::Exchange;
 use crate::shuffle::error::Error;
 use crate::shuffle::key::{PartitionKey, Sender, Totals};
+use crate::shuffle::wire::fragments::Gathering;
 use crate::shuffle::wire::read_hexadecimal;
 use crate::shuffle::wire::talk::{Answer, Place, Said};
 
@@ -34,6 +35,7 @@ pub(super) struct Conversation {
     credited: VecDeque<u64>,
     credit: u64,
     promise: Promise,
+    gathering: Gathering,
     is_told_full: bool,
     answers: VecDeque<Answer>,
     /// What is said after the answers.
@@ -78,6 +80,7 @@ impl Conversation {
             credited,
             credit,
             promise,
+            gathering: Gathering::default(),
             is_told_full,
             answers,
             failure,
@@ -109,7 +112,7 @@ impl Conversation {
             // Before it looks: what is freed after that wakes it.
             let freed = self.exchange.freed();
             self.grant();
-            if !self.answers.is_empty() {
+            if !self.answers.is_empty() || self.failure.is_some() {
                 continue;
             }
             let message = tokio::select! {
@@ -132,6 +135,10 @@ impl Conversation {
                 break;
             }
             if let Err(full) = self.promise.add(bytes) {
+                if full.needed > full.limit {
+                    self.failure = Some(Error::Memory(full).into());
+                    break;
+                }
                 if !self.is_told_full {
                     self.is_told_full = true;
                     let sheaf_flight::Full { needed, used, limit } = full;
@@ -181,14 +188,16 @@ impl Conversation {
                 self.wanted.extend(chunks);
                 Ok(())
             }
-            Said::Chunk { partition, sequence, crc32c } => {
-                let bytes = (message.header.len() + message.body_len()) as u64;
+            Said::Chunk { partition, sequence, crc32c, part } => {
+                let found = (message.header.len() + message.body_len()) as u64;
+                let bytes = part.map_or(found, |part| part.bytes);
+                if part.is_some() && self.credited.front() != Some(&bytes) {
+                    return Err(no_credit(partition, sequence, bytes));
+                }
+                let gathered = self.gathering.add((partition, sequence), part, message)?;
+                let Some(message) = gathered else { return Ok(()) };
                 if self.credited.pop_front() != Some(bytes) {
-                    let text = format!(
-                        "chunk {sequence} of partition {partition} has {bytes} bytes, for which \
-                         there is no credit: announce it, and wait"
-                    );
-                    return Err(Error::Protocol(text));
+                    return Err(no_credit(partition, sequence, bytes));
                 }
                 let crc = read_hexadecimal(sequence, &crc32c)?;
                 let key = self.key(partition)?;
@@ -216,4 +225,11 @@ impl Conversation {
         }
         PartitionKey::try_new(&self.query, self.stage, partition)
     }
+}
+
+fn no_credit(partition: u32, sequence: u64, bytes: u64) -> Error {
+    Error::Protocol(format!(
+        "chunk {sequence} of partition {partition} has {bytes} bytes, for which there is no \
+         credit: announce it, and wait"
+    ))
 }

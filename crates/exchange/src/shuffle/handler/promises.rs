@@ -49,17 +49,19 @@ impl Promise {
 
     /// Promises room for a chunk of so many bytes.
     ///
-    /// What never fits is promised: the engine says what is wrong with it.
-    ///
     /// # Errors
-    /// Where there is none, or others wait for longer.
+    /// Where there is none, or others wait for longer. What never fits waits for
+    /// nothing.
     pub(super) fn add(&mut self, bytes: u64) -> Result<(), Full> {
         let needed = bytes.saturating_add(OVERHEAD);
         let (limit, used) = (self.budget.limit(), self.budget.used());
         let mut state = self.all.state();
         let is_next = state.waiting.first().is_none_or(|first| Some(*first) == self.place);
         let spare = limit.saturating_sub(used).saturating_sub(state.bytes);
-        if needed <= limit && (needed > spare || !is_next) {
+        if needed > limit {
+            return Err(Full { needed, used, limit });
+        }
+        if needed > spare || !is_next {
             if self.place.is_none() {
                 let place = state.next;
                 state.next += 1;
@@ -119,8 +121,10 @@ mod tests {
         drop((one, two));
         assert_eq!(all.state().bytes, 2 << 10);
         three.add(40 << 10).unwrap();
-        // What never fits is for the engine to refuse.
-        three.add(200 << 10).unwrap();
+        // What never fits stands in nobody's way.
+        let never = three.add(100 << 10).unwrap_err();
+        assert!(never.needed > never.limit);
+        three.add(1 << 10).unwrap();
         drop(three);
         let state = all.state();
         assert_eq!((state.bytes, state.waiting.len()), (0, 0));

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 use sheaf_flight::Message;
 
+use super::fragments::Part;
 use super::{Error, json, parse};
 
 /// What a sender says.
@@ -15,7 +16,13 @@ pub(in super::super) enum Said {
     /// Bytes of the chunks that come next, in this order.
     Want(Vec<u64>),
     /// With a message of a dictionary or of a record batch.
-    Chunk { partition: u32, sequence: u64, crc32c: String },
+    Chunk {
+        partition: u32,
+        sequence: u64,
+        crc32c: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        part: Option<Part>,
+    },
     /// The end of a partition.
     Commit { partition: u32, chunks: u64, rows: u64 },
 }

@@ -173,26 +173,6 @@ async fn another_schema_is_refused_on_both_sides() {
     assert!(matches!(*failed.cause, Error::Schema { .. }), "{failed}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_fits_no_message_is_refused_before_it_is_sent() {
-    let worker = Worker::new().await;
-    let large = arrow_array::StringArray::from(vec!["x".repeat(33 << 20)]);
-    let column = std::sync::Arc::new(large) as arrow_array::ArrayRef;
-    let large = arrow_array::RecordBatch::try_from_iter([("text", column)]).unwrap();
-    let sent = client(options())
-        .send_data_to_worker(
-            &worker.uri,
-            &key(0),
-            sender(0, 1, 1),
-            large.schema(),
-            batches(vec![large]),
-        )
-        .await;
-    let error = sent.unwrap_err();
-    assert!(matches!(error, Error::TooLarge { .. }), "{error}");
-    assert!(worker.exchange.queries().is_empty());
-}
-
 /// Bytes on the wire of one partition with text that repeats, or of random numbers.
 async fn bytes_sent(compression: ChunkCompression, is_random: bool) -> u64 {
     let worker = Worker::new().await;

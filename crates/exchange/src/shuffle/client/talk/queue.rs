@@ -93,8 +93,14 @@ impl Queue {
         self.unanswered > 0 || needs_credit
     }
 
-    /// A partition that is not done; the first of all where all are.
+    /// The partition of what is sent next, or one that is not done; the first of
+    /// all where all are.
     pub(super) fn some_partition(&self) -> u32 {
+        if let Some(Step::Chunk { partition, .. } | Step::Commit { partition, .. }) =
+            self.announced.front().or(self.new.front())
+        {
+            return *partition;
+        }
         let open = self.lanes.iter().find(|(_, lane)| lane.order.is_some());
         open.or(self.lanes.iter().next()).map_or(0, |(partition, _)| *partition)
     }
