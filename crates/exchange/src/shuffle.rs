@@ -104,7 +104,10 @@ mod table;
 mod wire;
 
 pub use chunk::crc32c_of;
-pub use client::{ExchangeClient, ExchangeOptions, PartitionReader, SentPartition, ShufflePlan};
+pub use client::{
+    ExchangeClient, ExchangeOptions, HowFar, PartitionReader, PeerProgress, Progress,
+    SentPartition, ShufflePlan,
+};
 pub use engine::{Exchange, MAX_WAIT, ReadOptions};
 pub use error::{Error, FetchFailed, SendFailed};
 pub use governor::Governor;

@@ -1,6 +1,8 @@
 //! Sends partitions to workers and reads them.
 
 mod fetch;
+mod metrics;
+mod progress;
 mod put;
 mod retries;
 mod send;
@@ -13,10 +15,12 @@ use arrow_array::RecordBatch;
 use arrow_schema::{Schema, SchemaRef};
 use bytes::Bytes;
 use futures::Stream;
+use prometheus_client::registry::Registry;
 use sheaf_flight::{CallOptions, ChannelPool};
 use sheaf_retry::{Code, RetryPolicy, Retryable as _, SharedClock};
 
 pub use fetch::PartitionReader;
+pub use progress::{HowFar, PeerProgress, Progress};
 pub use send::{SentPartition, ShufflePlan};
 
 use super::engine::{Exchange, ReadOptions};
@@ -27,6 +31,7 @@ use super::key::{PartitionKey, Sender};
 use super::table::AvailablePartitions;
 use super::wire::{json, parse};
 use crate::{Column, PartitionerOptions, Partitioning};
+use metrics::Metrics;
 
 /// How an [`ExchangeClient`] sends and reads.
 #[derive(Clone, Debug)]
@@ -100,6 +105,7 @@ impl Default for ExchangeOptions {
 #[derive(Clone, Debug)]
 pub struct ExchangeClient {
     shared: Arc<Shared>,
+    progress: Progress,
 }
 
 #[derive(Clone, Debug)]
@@ -118,6 +124,7 @@ struct Shared {
     talks: Lines,
     options: ExchangeOptions,
     local: Option<Local>,
+    metrics: Metrics,
 }
 
 impl ExchangeClient {
@@ -130,21 +137,35 @@ impl ExchangeClient {
     ) -> Self {
         let lines = Lines::new(options.calls_per_peer.max(1));
         let talks = Lines::new(options.conversations_per_peer);
-        let shared = Shared { pool, clock, governor, lines, talks, options, local: None };
-        ExchangeClient { shared: Arc::new(shared) }
+        let (local, metrics, progress) = Default::default();
+        let shared = Shared { pool, clock, governor, lines, talks, options, local, metrics };
+        ExchangeClient { shared: Arc::new(shared), progress }
     }
 
     /// The same for a worker that is this process and has received this.
     #[must_use]
     pub fn with_local(self, uri: impl Into<String>, exchange: Exchange) -> Self {
-        let Shared { pool, clock, governor, options, .. } = &*self.shared;
+        let Shared { pool, clock, governor, options, metrics, .. } = &*self.shared;
+        let (progress, metrics) = (self.progress.clone(), metrics.clone());
         let (pool, clock) = (pool.clone(), clock.clone());
         let (governor, options) = (governor.clone(), options.clone());
         let lines = Lines::new(options.calls_per_peer.max(1));
         let talks = Lines::new(options.conversations_per_peer);
         let local = Some(Local { uri: uri.into(), exchange });
-        let shared = Shared { pool, clock, governor, lines, talks, options, local };
-        ExchangeClient { shared: Arc::new(shared) }
+        let shared = Shared { pool, clock, governor, lines, talks, options, local, metrics };
+        ExchangeClient { shared: Arc::new(shared), progress }
+    }
+
+    /// The same, whose sends and retries count in `progress`.
+    #[must_use]
+    pub fn with_progress(&self, progress: Progress) -> Self {
+        ExchangeClient { shared: Arc::clone(&self.shared), progress }
+    }
+
+    /// Adds the metrics `sheaf_exchange_client_*` of this client and its clones to
+    /// a registry.
+    pub fn register_metrics(&self, registry: &mut Registry) {
+        self.shared.metrics.register(&self.shared.governor, registry);
     }
 
     /// The governor of its sends.
@@ -311,20 +332,34 @@ impl ExchangeClient {
         answer.into_iter().next().ok_or_else(nothing)
     }
 
+    /// Chunks go out.
+    fn sent(&self, peer: &str, chunks: usize, bytes: usize) {
+        self.shared.metrics.sent(chunks, bytes);
+        self.progress.sent(peer, bytes);
+    }
+
+    /// A call is made again.
+    fn retried(&self, peer: &str) {
+        self.shared.metrics.retries.inc();
+        self.progress.retried(peer);
+    }
+
+    fn fetch_failed(&self, peer: &str, key: &PartitionKey, cause: Error) -> Error {
+        self.shared.metrics.fetch_failed(&cause);
+        let (peer, partition, cause) = (peer.to_owned(), key.clone(), Box::new(cause));
+        Error::Fetch(Box::new(FetchFailed { peer, partition, cause }))
+    }
+
+    fn send_failed(&self, peer: &str, key: &PartitionKey, cause: Error) -> Error {
+        self.shared.metrics.send_failed(&cause);
+        let (peer, partition, cause) = (peer.to_owned(), key.clone(), Box::new(cause));
+        Error::Send(Box::new(SendFailed { peer, partition, cause }))
+    }
+
     /// What this process has received, if it is the worker that is meant.
     fn local(&self, peer: &str) -> Option<&Exchange> {
         self.shared.local.as_ref().filter(|local| local.uri == peer).map(|local| &local.exchange)
     }
-}
-
-fn fetch_failed(peer: &str, key: &PartitionKey, cause: Error) -> Error {
-    let (peer, partition, cause) = (peer.to_owned(), key.clone(), Box::new(cause));
-    Error::Fetch(Box::new(FetchFailed { peer, partition, cause }))
-}
-
-fn send_failed(peer: &str, key: &PartitionKey, cause: Error) -> Error {
-    let (peer, partition, cause) = (peer.to_owned(), key.clone(), Box::new(cause));
-    Error::Send(Box::new(SendFailed { peer, partition, cause }))
 }
 
 /// Whether it is for want of memory, which ends when others go on.

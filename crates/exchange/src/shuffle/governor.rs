@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Bytes that one permit stands for.
@@ -27,13 +28,28 @@ const MANY_PEERS: usize = 1_024;
 pub struct Governor {
     units: usize,
     bytes: Arc<Semaphore>,
+    in_flight: Gauge,
+}
+
+/// Bytes that are in flight for as long as this lives.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    _permit: OwnedSemaphorePermit,
+    bytes: i64,
+    gauge: Gauge,
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.gauge.dec_by(self.bytes);
+    }
 }
 
 impl Governor {
     /// At most so many bytes, rounded up to whole KiB, at least one.
     pub fn new(limit_bytes: usize) -> Self {
         let units = limit_bytes.div_ceil(UNIT).clamp(1, u32::MAX as usize);
-        Governor { units, bytes: Arc::new(Semaphore::new(units)) }
+        Governor { units, bytes: Arc::new(Semaphore::new(units)), in_flight: Gauge::default() }
     }
 
     /// The limit in bytes.
@@ -47,10 +63,18 @@ impl Governor {
     }
 
     /// Waits for room. Cancel-safe: who leaves has taken nothing.
-    pub(super) async fn acquire(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+    pub(super) async fn acquire(&self, bytes: usize) -> Option<InFlight> {
         let units = u32::try_from(bytes.div_ceil(UNIT).clamp(1, self.units)).unwrap_or(u32::MAX);
         // It is never closed.
-        Arc::clone(&self.bytes).acquire_many_owned(units).await.ok()
+        let permit = Arc::clone(&self.bytes).acquire_many_owned(units).await.ok()?;
+        let (gauge, bytes) = (self.in_flight.clone(), i64::from(units) * UNIT as i64);
+        gauge.inc_by(bytes);
+        Some(InFlight { _permit: permit, bytes, gauge })
+    }
+
+    /// Bytes in flight, as a metric.
+    pub(super) fn gauge(&self) -> Gauge {
+        self.in_flight.clone()
     }
 }
 

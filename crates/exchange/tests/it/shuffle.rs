@@ -5,6 +5,7 @@ mod flight;
 mod governed;
 mod large;
 mod memory;
+mod progress;
 mod pyarrow;
 mod rows;
 mod talk;

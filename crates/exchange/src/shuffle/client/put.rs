@@ -3,7 +3,7 @@
 use futures::{StreamExt as _, stream};
 use sheaf_flight::{CallOptions, Message};
 
-use super::{ExchangeClient, Shared, send_failed};
+use super::{ExchangeClient, Shared};
 use crate::shuffle::chunk::crc32c_of;
 use crate::shuffle::engine::Exchange;
 use crate::shuffle::error::Error;
@@ -62,13 +62,27 @@ impl ExchangeClient {
     /// Has a worker take a segment.
     pub(super) async fn put(&self, segment: &Segment) -> Result<(), Error> {
         let put = match self.local(&segment.peer) {
-            Some(local) => self.with_retries(|| Box::pin(async { segment.put_here(local) })).await,
+            Some(local) => {
+                self.with_retries(&segment.peer, || {
+                    Box::pin(async { self.hand_over(segment, local) })
+                })
+                .await
+            }
             None => match segment.messages() {
-                Ok(messages) => self.with_retries(|| Box::pin(self.call(segment, &messages))).await,
+                Ok(messages) => {
+                    self.with_retries(&segment.peer, || Box::pin(self.call(segment, &messages)))
+                        .await
+                }
                 Err(error) => Err(error),
             },
         };
-        put.map_err(|cause| send_failed(&segment.peer, &segment.key, cause))
+        put.map_err(|cause| self.send_failed(&segment.peer, &segment.key, cause))
+    }
+
+    fn hand_over(&self, segment: &Segment, to: &Exchange) -> Result<(), Error> {
+        segment.put_here(to)?;
+        self.shared.metrics.handed_over(segment.chunks.len());
+        Ok(())
     }
 
     /// One call, within what may be in flight.
@@ -77,6 +91,7 @@ impl ExchangeClient {
         // The line first: who waits for a slow worker holds no bytes of others.
         let _line = lines.acquire(&segment.peer).await;
         let _bytes = governor.acquire(segment.bytes()).await;
+        self.sent(&segment.peer, segment.chunks.len(), segment.bytes());
         let Segment { peer, key, sender, .. } = segment;
         let (stage, partition) = (key.stage().to_string(), key.partition().to_string());
         let path = [NAMESPACE, key.query(), &stage, &partition];

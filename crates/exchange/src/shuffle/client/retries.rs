@@ -37,15 +37,25 @@ impl ExchangeClient {
     /// time, those that were hurt before are not.
     pub(super) async fn with_retries<'a, T: Send>(
         &'a self,
+        peer: &'a str,
         call: impl Fn() -> BoxFuture<'a, Result<T, Error>> + Send + Sync + 'a,
     ) -> Result<T, Error> {
-        let Shared { clock, options, .. } = &*self.shared;
+        let Shared { clock, options, metrics, .. } = &*self.shared;
         let was_corrupt = AtomicBool::new(false);
         let (call, was_corrupt) = (&call, &was_corrupt);
-        let attempt = |_| {
+        let attempt = |number| {
+            if number > 1 {
+                self.retried(peer);
+            }
             let (room, seed, clock) = (&options.room, options.seed, clock.clone());
+            let again = move |number| {
+                if number > 1 {
+                    metrics.memory_refusals.inc();
+                }
+                call()
+            };
             async move {
-                let result = retry_if(room, seed, clock, |_| call(), wants_room).await;
+                let result = retry_if(room, seed, clock, again, wants_room).await;
                 result.map_err(|failed| {
                     let disposition = match &failed {
                         sheaf_retry::Error::Exhausted { .. } => Disposition::Exhausted,

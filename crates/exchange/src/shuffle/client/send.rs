@@ -127,7 +127,11 @@ pub(super) async fn run(
             biased;
             settled = lanes.settle_one(), if !lanes.calls.is_empty() => settled?,
             batch = batches.next() => match batch {
-                Some(batch) => lanes.take(partitioner.push(&batch?)?)?,
+                Some(batch) => {
+                    let batch = batch?;
+                    client.progress.rows_in(batch.num_rows());
+                    lanes.take(partitioner.push(&batch)?)?;
+                }
                 None => break,
             },
         }
@@ -150,6 +154,7 @@ impl Lanes {
             is_busy: false,
             is_committed: false,
         };
+        client.progress.begun(targets.len());
         let lanes = targets.into_iter().map(lane).collect();
         let (client, talks, calls) = (client.clone(), HashMap::new(), JoinSet::new());
         let (busy, held, is_closing) = (0, 0, false);
@@ -207,6 +212,7 @@ impl Lanes {
         let outline = inspect(&message.header)?;
         if outline.kind == Kind::RecordBatch {
             sent.totals.rows += outline.rows;
+            self.client.progress.sealed(outline.rows);
         }
         sent.totals.chunks += 1;
         sent.bytes += bytes as u64;
@@ -261,7 +267,13 @@ impl Lanes {
         };
         self.busy -= 1;
         self.held -= bytes;
-        self.lanes[at].is_busy = false;
+        let lane = &mut self.lanes[at];
+        self.client.progress.taken(&lane.sent.peer, bytes);
+        if lane.is_committed {
+            self.client.progress.committed();
+            self.client.shared.metrics.committed(lane.sent.totals.rows);
+        }
+        lane.is_busy = false;
         self.go_on(at);
         Ok(())
     }

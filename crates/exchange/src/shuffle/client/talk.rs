@@ -14,9 +14,10 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit, mpsc};
 pub(super) use queue::{Order, Reply};
 use queue::{Queue, Step};
 
-use super::{ExchangeClient, Shared, send_failed};
+use super::{ExchangeClient, Shared};
 use crate::shuffle::chunk::crc32c_of;
 use crate::shuffle::error::Error;
+use crate::shuffle::governor::InFlight;
 use crate::shuffle::key::{PartitionKey, Sender};
 use crate::shuffle::wire::fragments::cut;
 use crate::shuffle::wire::talk::{Answer, Said};
@@ -72,11 +73,11 @@ pub(super) async fn hold(
     let state = Mutex::new(State { orders, is_closed, queue, failed });
     let (by, of, about) = (&client, &state, &topic);
     let ended = loop {
-        let ended = client.with_retries(|| {
+        let ended = client.with_retries(&about.peer, || {
             Box::pin(async move { of.lock().await.one_connection(by, about).await })
         });
         match ended.await {
-            Ok(End::Broken) => {}
+            Ok(End::Broken) => client.retried(&topic.peer),
             Ok(other) => break other,
             Err(error) => break End::Failed(error),
         }
@@ -91,7 +92,7 @@ pub(super) async fn hold(
         End::Failed(cause) => {
             let partition = state.failed.unwrap_or_else(|| state.queue.some_partition());
             let key = PartitionKey::try_new(&topic.query, topic.stage, partition)?;
-            Err(send_failed(&topic.peer, &key, cause))
+            Err(client.send_failed(&topic.peer, &key, cause))
         }
     }
 }
@@ -174,7 +175,7 @@ impl From<Error> for Stop {
 enum Event {
     Answer(Option<Result<Message, sheaf_flight::Error>>),
     /// The governor lets the next chunk go.
-    Permit(Option<OwnedSemaphorePermit>),
+    Permit(Option<InFlight>),
     Order(Option<Order>),
     /// A message went out.
     Place,
@@ -182,7 +183,7 @@ enum Event {
 }
 
 /// The next chunk, once the process may have it in flight.
-type Permit = Pin<Box<dyn Future<Output = Option<OwnedSemaphorePermit>> + Send>>;
+type Permit = Pin<Box<dyn Future<Output = Option<InFlight>> + Send>>;
 
 /// One connection.
 struct Call<'a> {
@@ -237,7 +238,7 @@ impl<'a> Call<'a> {
                     let answer = answer.ok_or_else(super::fetch::broken_off)?;
                     self.hear(&answer.map_err(Error::from)?, state, topic)?;
                 }
-                Event::Permit(permit) => self.send(&mut state.queue, permit)?,
+                Event::Permit(permit) => self.send(&topic.peer, &mut state.queue, permit)?,
                 Event::Order(Some(order)) => state.queue.add(order),
                 Event::Order(None) => state.is_closed = true,
                 // A long chunk is on its way.
@@ -296,12 +297,14 @@ impl<'a> Call<'a> {
     /// The process may have the next chunk in flight.
     fn send(
         &mut self,
+        peer: &str,
         queue: &mut Queue,
-        permit: Option<OwnedSemaphorePermit>,
+        permit: Option<InFlight>,
     ) -> Result<(), Error> {
         let Some(((partition, at), _)) = self.waiting.take() else { return Ok(()) };
         let Some((sequence, chunk)) = queue.chunk(partition, at) else { return Ok(()) };
         let crc32c = hexadecimal(crc32c_of(chunk));
+        self.client.sent(peer, 1, chunk.len());
         for (part, piece) in cut(chunk) {
             let crc32c = crc32c.clone();
             let said = Said::Chunk { partition, sequence, crc32c, part };
@@ -321,6 +324,7 @@ impl<'a> Call<'a> {
                 self.has_begun = true;
             }
             Answer::Full { needed, used, limit } => {
+                self.client.shared.metrics.memory_refusals.inc();
                 let full = Full { needed, used, limit };
                 let end = self.heard + patience(self.client);
                 self.full = Some((self.full.map_or(end, |(before, _)| before), full));
@@ -367,7 +371,7 @@ impl<'a> Call<'a> {
 }
 
 /// What the governor says about the next chunk.
-async fn permit(waiting: &mut Option<((u32, usize), Permit)>) -> Option<OwnedSemaphorePermit> {
+async fn permit(waiting: &mut Option<((u32, usize), Permit)>) -> Option<InFlight> {
     match waiting {
         Some((_, permit)) => permit.await,
         None => std::future::pending().await,

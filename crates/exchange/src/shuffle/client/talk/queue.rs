@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use sheaf_flight::Message;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 
 use super::super::put::Segment;
 use crate::shuffle::error::Error;
+use crate::shuffle::governor::InFlight;
 use crate::shuffle::key::{PartitionKey, Sender, Totals};
 use crate::shuffle::wire::talk::{Answer, Place};
 
@@ -59,7 +60,7 @@ struct Lane {
     taken: u64,
     is_committed: bool,
     /// What the governor counts for chunks that were sent and not taken.
-    sent: VecDeque<OwnedSemaphorePermit>,
+    sent: VecDeque<InFlight>,
 }
 
 impl Lane {
@@ -168,10 +169,10 @@ impl Queue {
     }
 
     /// Something goes out, with what the governor counts for it.
-    pub(super) fn sent(&mut self, partition: u32, permit: Option<OwnedSemaphorePermit>) {
+    pub(super) fn sent(&mut self, partition: u32, in_flight: Option<InFlight>) {
         self.unanswered += 1;
         if let Some(lane) = self.lanes.get_mut(&partition) {
-            lane.sent.extend(permit);
+            lane.sent.extend(in_flight);
         }
     }
 
