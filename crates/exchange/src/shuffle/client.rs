@@ -117,6 +117,9 @@ struct Local {
 #[derive(Debug)]
 struct Shared {
     pool: ChannelPool,
+    /// Who reads has connections apart: a reader that stands still must not hold up
+    /// the receipts of senders, which free the memory that it may wait for.
+    reads: ChannelPool,
     clock: SharedClock,
     governor: Governor,
     /// For puts, and for conversations.
@@ -138,21 +141,22 @@ impl ExchangeClient {
         let lines = Lines::new(options.calls_per_peer.max(1));
         let talks = Lines::new(options.conversations_per_peer);
         let (local, metrics, progress) = Default::default();
-        let shared = Shared { pool, clock, governor, lines, talks, options, local, metrics };
+        let reads = pool.apart();
+        let shared = Shared { pool, reads, clock, governor, lines, talks, options, local, metrics };
         ExchangeClient { shared: Arc::new(shared), progress }
     }
 
     /// The same for a worker that is this process and has received this.
     #[must_use]
     pub fn with_local(self, uri: impl Into<String>, exchange: Exchange) -> Self {
-        let Shared { pool, clock, governor, options, metrics, .. } = &*self.shared;
+        let Shared { pool, reads, clock, governor, options, metrics, .. } = &*self.shared;
         let (progress, metrics) = (self.progress.clone(), metrics.clone());
-        let (pool, clock) = (pool.clone(), clock.clone());
+        let (pool, reads, clock) = (pool.clone(), reads.clone(), clock.clone());
         let (governor, options) = (governor.clone(), options.clone());
         let lines = Lines::new(options.calls_per_peer.max(1));
         let talks = Lines::new(options.conversations_per_peer);
         let local = Some(Local { uri: uri.into(), exchange });
-        let shared = Shared { pool, clock, governor, lines, talks, options, local, metrics };
+        let shared = Shared { pool, reads, clock, governor, lines, talks, options, local, metrics };
         ExchangeClient { shared: Arc::new(shared), progress }
     }
 

@@ -50,6 +50,22 @@ impl ChannelPool {
         ChannelPool { shared: Arc::new(shared) }
     }
 
+    /// A pool of the same configuration with connections of its own: what stands
+    /// still on a connection of one holds up nothing of the other.
+    #[must_use]
+    pub fn apart(&self) -> Self {
+        let Shared { config, clock, security, bearer, transfer, .. } = &*self.shared;
+        let shared = Shared {
+            config: Arc::clone(config),
+            clock: clock.clone(),
+            security: Arc::clone(security),
+            bearer: Arc::clone(bearer),
+            channels: Mutex::default(),
+            transfer: transfer.clone(),
+        };
+        ChannelPool { shared: Arc::new(shared) }
+    }
+
     /// The connection to a server; does not connect yet. Call it on a tokio runtime.
     ///
     /// # Errors
@@ -172,6 +188,16 @@ fn endpoint(target: &Target, config: &ClientConfig) -> Result<Endpoint, Error> {
 mod tests {
     use super::*;
     use sheaf_retry::{ManualClock, Timestamp};
+
+    #[tokio::test]
+    async fn pools_apart_share_no_channel() {
+        let pool = ChannelPool::new(ClientConfig::default(), ManualClock::new(Timestamp::EPOCH));
+        pool.connection("h:1").unwrap();
+        let other = pool.apart();
+        assert!(other.is_empty());
+        other.connection("h:2").unwrap();
+        assert_eq!((pool.len(), other.len()), (1, 1));
+    }
 
     #[tokio::test]
     async fn the_pool_is_bounded_and_keeps_what_is_used() {

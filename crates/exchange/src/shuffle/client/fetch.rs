@@ -154,7 +154,7 @@ impl State {
             let call = CallOptions::default()
                 .deadline(client.shared.options.call_deadline + options.wait)
                 .retry(RetryPolicy::none());
-            let connection = client.shared.pool.connection(peer)?;
+            let connection = client.shared.reads.connection(peer)?;
             let mut messages = connection.get(ticket.to_string(), &call).await?;
             let schema = messages.next().await.ok_or_else(broken_off)??;
             (schema, Source::Wire(messages))

@@ -412,3 +412,30 @@ async fn who_is_dropped_in_the_middle_leaves_no_promise_and_nothing_in_flight() 
     let sent = client.perform_hash_shuffle(&other, ["key"], schema(), rows(0, 5_000, 500));
     soon("another query", sent).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_that_stand_still_hold_up_no_sender() {
+    const READERS: u32 = 6;
+    let worker = Worker::with_memory(512 << 20).await;
+    let local = worker.client();
+    for partition in 0..READERS {
+        let (key, rows) = (key(partition), rows(0, 400_000, 20_000));
+        let stored = local.store_intermediate_results(&key, sender(0, 1, 1), schema(), rows);
+        assert!(stored.await.unwrap().bytes > 16 << 20);
+    }
+    // More than the windows of a connection hold is under way to readers.
+    let client = client(options());
+    let mut readers = Vec::new();
+    for partition in 0..READERS {
+        let (key, options) = (key(partition), ReadOptions::default());
+        let opened = client.request_data_from_worker(&worker.uri, &key, None, options);
+        let mut reader = soon("the first chunk", opened).await.unwrap();
+        assert!(reader.next().await.unwrap().is_some());
+        readers.push(reader);
+    }
+    let plan = ShufflePlan { stage: 4, ..plan(&worker, 0, 1, 8) };
+    let sent = client.perform_hash_shuffle(&plan, ["key"], schema(), rows(0, 20_000, 1_000));
+    let sent = soon("the shuffle", sent).await.unwrap();
+    assert_eq!(sent.iter().map(|one| one.totals.rows).sum::<u64>(), 20_000);
+    drop(readers);
+}
