@@ -33,6 +33,10 @@ use super::wire::{json, parse};
 use crate::{Column, PartitionerOptions, Partitioning};
 use metrics::Metrics;
 
+/// Bytes under way to each reader that it did not take yet: 64 readers of one worker
+/// may stand still, and others go on.
+const READ_WINDOW: u32 = 1 << 20;
+
 /// How an [`ExchangeClient`] sends and reads.
 #[derive(Clone, Debug)]
 pub struct ExchangeOptions {
@@ -141,7 +145,7 @@ impl ExchangeClient {
         let lines = Lines::new(options.calls_per_peer.max(1));
         let talks = Lines::new(options.conversations_per_peer);
         let (local, metrics, progress) = Default::default();
-        let reads = pool.apart();
+        let reads = pool.apart(READ_WINDOW);
         let shared = Shared { pool, reads, clock, governor, lines, talks, options, local, metrics };
         ExchangeClient { shared: Arc::new(shared), progress }
     }

@@ -414,7 +414,7 @@ async fn who_is_dropped_in_the_middle_leaves_no_promise_and_nothing_in_flight() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn readers_that_stand_still_hold_up_no_sender() {
+async fn readers_that_stand_still_hold_up_no_sender_and_no_reader() {
     const READERS: u32 = 6;
     let worker = Worker::with_memory(512 << 20).await;
     let local = worker.client();
@@ -437,5 +437,7 @@ async fn readers_that_stand_still_hold_up_no_sender() {
     let sent = client.perform_hash_shuffle(&plan, ["key"], schema(), rows(0, 20_000, 1_000));
     let sent = soon("the shuffle", sent).await.unwrap();
     assert_eq!(sent.iter().map(|one| one.totals.rows).sum::<u64>(), 20_000);
+    let other = soon("another reader", read(&client, &worker.uri, 0)).await.unwrap();
+    assert_eq!(other.len(), 400_000);
     drop(readers);
 }
