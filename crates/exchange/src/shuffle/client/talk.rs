@@ -111,7 +111,7 @@ impl State {
 
     /// All that comes is to go another way.
     async fn give_back(&mut self) {
-        let back = |order: Order| drop(order.done.send(Reply::Put(order.segment)));
+        let back = |order: Order| drop(order.done.send(Reply::Put(Box::new(order.segment))));
         self.queue.orders().into_iter().for_each(back);
         while let Some(order) = self.orders.recv().await {
             back(order);

@@ -91,7 +91,8 @@ impl Gathering {
             };
         };
         let Part { fragment, of, bytes } = part;
-        if of < 2 || of > MAX_FRAGMENTS || fragment >= of || bytes > MAX_CHUNK_BYTES as u64 {
+        let is_possible = (2..=MAX_FRAGMENTS).contains(&of) && fragment < of;
+        if !is_possible || bytes > MAX_CHUNK_BYTES as u64 {
             return wrong(format!(
                 "fragment {fragment} of {of} with {bytes} bytes in all; there may be 2 to \
                  {MAX_FRAGMENTS} with {MAX_CHUNK_BYTES} bytes"

@@ -22,7 +22,7 @@ pub(in super::super) enum Reply {
     /// The worker has it.
     Taken,
     /// The worker holds no conversations: it is to be put.
-    Put(Segment),
+    Put(Box<Segment>),
 }
 
 /// What is sent next.
