@@ -49,8 +49,9 @@ pub struct ReadOptions {
 /// Partitions that a process has received. Cheap to clone; clones are the same.
 ///
 /// What holds for it is in the invariants of [the module](super). Nothing waits
-/// for memory: where there is none, the sender is refused with `memory_full` and
-/// comes again, so that nobody stands in the way of the reader who would free some.
+/// for memory with bytes in hand: where there is none, a put is refused with
+/// `memory_full` and comes again, and a conversation gets no credit, so that nobody
+/// stands in the way of the reader who would free some.
 #[derive(Clone, Debug)]
 pub struct Exchange {
     shared: Arc<Shared>,

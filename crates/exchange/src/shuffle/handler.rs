@@ -79,7 +79,9 @@ use promises::{Promise, Promises};
 /// `{"commit":{"partition":0,"chunks":8,"rows":1000}}` and
 /// `{"committed":{"partition":0}}`. An error ends the conversation, behind
 /// `{"failed":{"partition":0}}` where it is about one partition. A sender that
-/// comes again begins as before and goes on where the receiver says.
+/// comes again begins as before, and sends again what it has no receipt for. A chunk
+/// in fragments is announced as one, and its fragments follow each other, each with
+/// `"part"` as in a put.
 ///
 /// # A get
 /// The schema has the `app_metadata` `{"incarnation":4}`: who goes on reading later
