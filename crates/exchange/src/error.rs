@@ -74,6 +74,14 @@ pub enum Error {
         /// What is allowed.
         allowed: String,
     },
+    /// No word for a compression.
+    #[error(
+        "{text:?} is no compression: write none, lz4, zstd or auto; of codecs Arrow IPC has lz4 and zstd only"
+    )]
+    Compression {
+        /// What was given, cut.
+        text: String,
+    },
     /// Encoding failed.
     #[error("encode a partition")]
     Encode(#[source] sheaf_flight::Error),

@@ -3,6 +3,7 @@
 mod bits;
 mod boolean;
 mod bytes;
+mod codec;
 mod compact;
 mod fixed;
 mod grow;
@@ -17,6 +18,7 @@ use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use sheaf_flight::Message;
 
+pub use codec::ChunkCompression;
 pub use options::PartitionerOptions;
 pub(crate) use plan::Plan;
 

@@ -42,7 +42,7 @@ pub mod service;
 pub mod shuffle;
 
 pub use error::Error;
-pub use kernel::{Partitioner, PartitionerOptions, Sealed};
+pub use kernel::{ChunkCompression, Partitioner, PartitionerOptions, Sealed};
 pub use partition::{
     Column, MAX_PARTITIONS, PartitionFunction, Partitioning, RangeBounds, RangeSampler, SortKey,
     hash_partition_data, partition_ids,

@@ -112,11 +112,15 @@ mod wire;
 
 pub use chunk::crc32c_of;
 pub(crate) use client::with_retries;
-pub use client::{ExchangeClient, ExchangeOptions, PartitionReader, SentPartition, ShufflePlan};
+pub use client::{
+    ExchangeClient, ExchangeOptions, HowFar, PartitionReader, PeerProgress, Progress,
+    SentPartition, ShufflePlan,
+};
 pub use engine::{DEFAULT_IDLE, Exchange, MAX_WAIT, ReadOptions, ReceiverOptions};
 pub(crate) use engine::{Item, Reader};
 pub use error::{Error, FetchFailed, Gone, SendFailed};
 pub use governor::Governor;
+pub(crate) use governor::InFlight;
 pub use handler::ShuffleHandler;
 pub use key::{MAX_SENDERS, PartitionKey, Sender, Totals};
 pub use metrics::ReceiverMetrics;

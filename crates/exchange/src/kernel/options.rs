@@ -1,7 +1,6 @@
 //! Limits of a partitioner.
 
-use sheaf_flight::ipc::Compression;
-
+use super::ChunkCompression;
 use crate::error::Error;
 
 /// A message of more could not be addressed with the offsets of strings.
@@ -19,7 +18,7 @@ pub struct PartitionerOptions {
     /// Bytes of all that is open, over which the fullest partition is sealed.
     pub memory_bytes: usize,
     /// Of the bodies of messages.
-    pub compression: Compression,
+    pub compression: ChunkCompression,
 }
 
 impl Default for PartitionerOptions {
@@ -33,7 +32,7 @@ impl Default for PartitionerOptions {
             chunk_bytes: 4 << 20,
             chunk_rows: 1 << 20,
             memory_bytes: 64 << 20,
-            compression: Compression::None,
+            compression: ChunkCompression::None,
         }
     }
 }

@@ -6,34 +6,41 @@ use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_schema::{DataType, SchemaRef};
 use arrow_select::concat::concat;
 use sheaf_flight::Message;
-use sheaf_flight::ipc::{Compression, Encoder};
+use sheaf_flight::ipc::{Encoder, Recoder};
 
+use super::codec::{Auto, ChunkCompression};
 use crate::error::Error;
 
 /// What encodes the streams of all partitions.
 pub(super) struct Encoders {
     schema: SchemaRef,
-    compression: Compression,
+    compression: ChunkCompression,
     /// One for each partition where there are dictionaries, which its stream
     /// has to bring; otherwise the first does for all.
     each: Vec<Option<Encoder>>,
+    /// By partition, where it is found out whether compression pays.
+    auto: Vec<Auto>,
+    recoder: Recoder,
 }
 
 impl Encoders {
     /// The encoders, and the message with which every stream begins.
     pub(super) fn try_new(
         schema: &SchemaRef,
-        compression: Compression,
+        compression: ChunkCompression,
         partitions: usize,
     ) -> Result<(Self, Message), Error> {
-        let (mut encoder, first) =
-            Encoder::try_new(Arc::clone(schema), compression).map_err(Error::Encode)?;
+        let (mut encoder, first) = Encoder::try_new(Arc::clone(schema), compression.of_encoder())
+            .map_err(Error::Encode)?;
         // What cannot be encoded is known here, and not when rows are lost by it.
         encoder.encode(&RecordBatch::new_empty(Arc::clone(schema))).map_err(Error::Encode)?;
         let dictionaries = schema.fields().iter().any(|field| has_dictionary(field.data_type()));
         let count = if dictionaries { partitions } else { 1 };
         let each = (0..count).map(|_| None).collect();
-        Ok((Encoders { schema: Arc::clone(schema), compression, each }, first))
+        let looks = if compression == ChunkCompression::Auto { partitions } else { 0 };
+        let auto = (0..looks).map(|_| Auto::default()).collect();
+        let (schema, recoder) = (Arc::clone(schema), Recoder::default());
+        Ok((Encoders { schema, compression, each, auto, recoder }, first))
     }
 
     pub(super) fn encode(
@@ -46,11 +53,16 @@ impl Encoders {
             Some(encoder) => encoder,
             none => {
                 let schema = Arc::clone(&self.schema);
-                let made = Encoder::try_new(schema, self.compression).map_err(Error::Encode)?;
+                let made = Encoder::try_new(schema, self.compression.of_encoder())
+                    .map_err(Error::Encode)?;
                 none.insert(made.0)
             }
         };
-        encoder.encode(batch).map_err(Error::Encode)
+        let messages = encoder.encode(batch).map_err(Error::Encode)?;
+        match self.auto.get_mut(partition) {
+            Some(auto) => auto.pack(&mut self.recoder, messages),
+            None => Ok(messages),
+        }
     }
 }
 

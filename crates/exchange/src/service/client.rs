@@ -279,7 +279,7 @@ impl DataExchangeClient {
         call: impl Fn() -> BoxFuture<'a, Result<T, Error>> + Send + Sync + 'a,
     ) -> Result<T, Error> {
         let Shared { clock, options, .. } = &*self.shared;
-        with_retries(clock, options.seed, &options.retry, &options.room, call).await
+        with_retries(clock, options.seed, &options.retry, &options.room, &|_| {}, call).await
     }
 }
 

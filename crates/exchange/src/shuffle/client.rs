@@ -1,9 +1,12 @@
 //! Sends partitions to workers and reads them.
 
 mod fetch;
+mod metrics;
+mod progress;
 mod put;
 mod retries;
 mod send;
+mod talk;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,21 +15,28 @@ use arrow_array::RecordBatch;
 use arrow_schema::{Schema, SchemaRef};
 use bytes::Bytes;
 use futures::Stream;
+use prometheus_client::registry::Registry;
 use sheaf_flight::{CallOptions, ChannelPool};
 use sheaf_retry::{Code, RetryPolicy, Retryable as _, SharedClock};
 
 pub use fetch::PartitionReader;
+pub use progress::{HowFar, PeerProgress, Progress};
 pub(crate) use retries::with_retries;
 pub use send::{SentPartition, ShufflePlan};
 
 use super::engine::{Exchange, ReadOptions};
-use super::error::{Error, FetchFailed};
+use super::error::{Error, FetchFailed, SendFailed};
 use super::governor::{Governor, Lines};
 use super::handler::{CLEAN_UP, CleanedUp, GET_AVAILABLE, QueryOf, StageOf};
 use super::key::{PartitionKey, Sender};
 use super::table::AvailablePartitions;
 use super::wire::{json, parse};
 use crate::{Column, PartitionerOptions, Partitioning};
+use metrics::Metrics;
+
+/// Bytes under way to each reader that it did not take yet: 64 readers of one worker
+/// may stand still, and others go on.
+const READ_WINDOW: u32 = 1 << 20;
 
 /// How an [`ExchangeClient`] sends and reads.
 #[derive(Clone, Debug)]
@@ -43,6 +53,10 @@ pub struct ExchangeOptions {
     pub call_deadline: Duration,
     /// Puts to one worker at one time.
     pub calls_per_peer: usize,
+    /// Conversations with one worker at one time, each for all partitions that one
+    /// sender has for it. Who finds none free sends by puts, as everybody does
+    /// where it is 0, or where the worker holds no conversations.
+    pub conversations_per_peer: usize,
     /// Bytes of chunks that go in one call; one chunk may be larger.
     pub segment_bytes: usize,
     /// Bytes after which a reader that consumes says that it has them.
@@ -54,8 +68,8 @@ pub struct ExchangeOptions {
 }
 
 impl Default for ExchangeOptions {
-    /// [`RetryPolicy::TRANSFER`], ten minutes for memory, 60 s, 8 puts, 8 MiB,
-    /// 16 MiB, 64 MiB.
+    /// [`RetryPolicy::TRANSFER`], ten minutes for memory, 60 s, 8 puts, 32
+    /// conversations, 8 MiB, 16 MiB, 64 MiB.
     fn default() -> Self {
         let room = RetryPolicy {
             max_retries: 10_000,
@@ -71,6 +85,7 @@ impl Default for ExchangeOptions {
             seed: 0,
             call_deadline: Duration::from_secs(60),
             calls_per_peer: 8,
+            conversations_per_peer: 32,
             segment_bytes: 8 << 20,
             page_bytes: 16 << 20,
             pending_bytes: 64 << 20,
@@ -95,6 +110,7 @@ impl Default for ExchangeOptions {
 #[derive(Clone, Debug)]
 pub struct ExchangeClient {
     shared: Arc<Shared>,
+    progress: Progress,
 }
 
 #[derive(Clone, Debug)]
@@ -106,11 +122,17 @@ struct Local {
 #[derive(Debug)]
 struct Shared {
     pool: ChannelPool,
+    /// Who reads has connections apart: a reader that stands still must not hold up
+    /// the receipts of senders, which free the memory that it may wait for.
+    reads: ChannelPool,
     clock: SharedClock,
     governor: Governor,
+    /// For puts, and for conversations.
     lines: Lines,
+    talks: Lines,
     options: ExchangeOptions,
     local: Option<Local>,
+    metrics: Metrics,
 }
 
 impl ExchangeClient {
@@ -121,21 +143,38 @@ impl ExchangeClient {
         governor: Governor,
         options: ExchangeOptions,
     ) -> Self {
-        let lines = Lines::new(options.calls_per_peer);
-        let shared = Shared { pool, clock, governor, lines, options, local: None };
-        ExchangeClient { shared: Arc::new(shared) }
+        let lines = Lines::new(options.calls_per_peer.max(1));
+        let talks = Lines::new(options.conversations_per_peer);
+        let (local, metrics, progress) = Default::default();
+        let reads = pool.apart(READ_WINDOW);
+        let shared = Shared { pool, reads, clock, governor, lines, talks, options, local, metrics };
+        ExchangeClient { shared: Arc::new(shared), progress }
     }
 
     /// The same for a worker that is this process and has received this.
     #[must_use]
     pub fn with_local(self, uri: impl Into<String>, exchange: Exchange) -> Self {
-        let Shared { pool, clock, governor, options, .. } = &*self.shared;
-        let (pool, clock) = (pool.clone(), clock.clone());
+        let Shared { pool, reads, clock, governor, options, metrics, .. } = &*self.shared;
+        let (progress, metrics) = (self.progress.clone(), metrics.clone());
+        let (pool, reads, clock) = (pool.clone(), reads.clone(), clock.clone());
         let (governor, options) = (governor.clone(), options.clone());
-        let lines = Lines::new(options.calls_per_peer);
+        let lines = Lines::new(options.calls_per_peer.max(1));
+        let talks = Lines::new(options.conversations_per_peer);
         let local = Some(Local { uri: uri.into(), exchange });
-        let shared = Shared { pool, clock, governor, lines, options, local };
-        ExchangeClient { shared: Arc::new(shared) }
+        let shared = Shared { pool, reads, clock, governor, lines, talks, options, local, metrics };
+        ExchangeClient { shared: Arc::new(shared), progress }
+    }
+
+    /// The same, whose sends and retries count in `progress`.
+    #[must_use]
+    pub fn with_progress(&self, progress: Progress) -> Self {
+        ExchangeClient { shared: Arc::clone(&self.shared), progress }
+    }
+
+    /// Adds the metrics `sheaf_exchange_client_*` of this client and its clones to
+    /// a registry.
+    pub fn register_metrics(&self, registry: &mut Registry) {
+        self.shared.metrics.register(&self.shared.governor, registry);
     }
 
     /// The governor of its sends.
@@ -302,15 +341,34 @@ impl ExchangeClient {
         answer.into_iter().next().ok_or_else(nothing)
     }
 
+    /// Chunks go out.
+    fn sent(&self, peer: &str, chunks: usize, bytes: usize) {
+        self.shared.metrics.sent(chunks, bytes);
+        self.progress.sent(peer, bytes);
+    }
+
+    /// A call is made again.
+    fn retried(&self, peer: &str) {
+        self.shared.metrics.retries.inc();
+        self.progress.retried(peer);
+    }
+
+    fn fetch_failed(&self, peer: &str, key: &PartitionKey, cause: Error) -> Error {
+        self.shared.metrics.fetch_failed(&cause);
+        let (peer, partition, cause) = (peer.to_owned(), key.clone(), Box::new(cause));
+        Error::Fetch(Box::new(FetchFailed { peer, partition, cause }))
+    }
+
+    fn send_failed(&self, peer: &str, key: &PartitionKey, cause: Error) -> Error {
+        self.shared.metrics.send_failed(&cause);
+        let (peer, partition, cause) = (peer.to_owned(), key.clone(), Box::new(cause));
+        Error::Send(Box::new(SendFailed { peer, partition, cause }))
+    }
+
     /// What this process has received, if it is the worker that is meant.
     fn local(&self, peer: &str) -> Option<&Exchange> {
         self.shared.local.as_ref().filter(|local| local.uri == peer).map(|local| &local.exchange)
     }
-}
-
-fn fetch_failed(peer: &str, key: &PartitionKey, cause: Error) -> Error {
-    let (peer, partition, cause) = (peer.to_owned(), key.clone(), Box::new(cause));
-    Error::Fetch(Box::new(FetchFailed { peer, partition, cause }))
 }
 
 /// Whether it is for want of memory, which ends when others go on.

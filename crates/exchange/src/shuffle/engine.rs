@@ -28,6 +28,12 @@ use super::table::{AvailablePartitions, ShuffleStats, Table};
 /// Longest time that a reader waits in one call.
 pub const MAX_WAIT: Duration = Duration::from_secs(600);
 
+/// How often who waits for room looks by himself.
+const ROOM_AFTER: Duration = Duration::from_millis(50);
+
+/// How long a page of a reader that consumes waits for more.
+const PAGE_IDLE: Duration = Duration::from_millis(5);
+
 /// Waiting readers above which those that left are looked for.
 const MANY_WAITING: usize = 1_024;
 
@@ -40,7 +46,9 @@ pub struct ReadOptions {
     pub pipelined: bool,
     /// Chunks before `from_sequence` are not wanted any more, by nobody.
     pub consume: bool,
-    /// Bytes after which the stream ends, at a whole chunk; 0 means none.
+    /// Bytes after which the stream ends, at a whole chunk; 0 means none. One that
+    /// consumes ends earlier where nothing more comes: the memory of what was read
+    /// may be what the next chunk waits for.
     pub max_bytes: u64,
     /// The incarnation of the partition that was read so far, which the schema
     /// message of a get says; 0 for any. Where a worker was restarted, or a query
@@ -53,14 +61,15 @@ pub struct ReadOptions {
 /// Partitions that a process has received. Cheap to clone; clones are the same.
 ///
 /// What holds for it is in the invariants of [the module](super). Nothing waits
-/// for memory that a reader would free: where there is none, the sender is refused
-/// with `memory_full` and comes again, so that nobody stands in the reader's way.
+/// for memory with bytes in hand that a reader would free: where there is none, a put is
+/// refused with `memory_full` and comes again, and a conversation gets no credit, so
+/// that nobody stands in the reader's way.
 ///
 /// One that was [opened](Exchange::open) with a directory to spill to moves chunks
 /// there from the time on that three quarters of its memory are in use, and until
 /// half is: those first that nobody reads yet, of the largest partitions. They are
 /// read back, and checked, when their reader comes to them. Where the disk is full
-/// too, senders are refused as before.
+/// too, senders wait as before.
 ///
 /// A partition that was consumed to its end has no chunks any more, in memory or on
 /// disk. Its numbers stay until the query goes: a sender whose answer was lost comes
@@ -74,6 +83,8 @@ pub struct Exchange {
 struct Shared {
     budget: Arc<Budget>,
     clock: SharedClock,
+    /// Woken where chunks were freed.
+    freed: Arc<Notify>,
     state: Mutex<State>,
     spill: Option<Spill>,
     idle: Duration,
@@ -152,8 +163,9 @@ impl Exchange {
         let first = clock.now().as_micros().max(1);
         let table = Table::new(Arc::clone(&budget), first).counting(metrics.counts.clone());
         let state = Mutex::new(State { table, waiting: HashMap::new() });
-        let (is_draining, ended) = (AtomicBool::new(false), Notify::new());
-        let shared = Shared { budget, clock, state, spill, idle, metrics, is_draining, ended };
+        let (freed, is_draining, ended) = Default::default();
+        let shared =
+            Shared { budget, clock, freed, state, spill, idle, metrics, is_draining, ended };
         Exchange { shared: Arc::new(shared) }
     }
 
@@ -275,6 +287,7 @@ impl Exchange {
         drop(dropped);
         self.shared.ended.notify_waiters();
         self.shared.note_memory();
+        self.say_freed();
         Ok(partitions)
     }
 
@@ -318,7 +331,8 @@ impl Exchange {
     ) -> Result<Reader, Error> {
         let mut reader = Reader::new(self.clone(), key, options);
         let position = options.from_sequence;
-        let (schema, incarnation) = reader.wait_for(|table, key| table.schema(key)).await?;
+        let (schema, incarnation) =
+            reader.wait_for(options.wait.min(MAX_WAIT), |table, key| table.schema(key)).await?;
         if ![0, incarnation].contains(&options.incarnation) {
             return Err(Error::Anew { key: reader.key().clone() });
         }
@@ -328,6 +342,7 @@ impl Exchange {
             let freed = self.state().table.consume(reader.key(), position)?;
             drop(freed);
             self.shared.note_memory();
+            self.say_freed();
         }
         Ok(reader)
     }
@@ -338,6 +353,24 @@ impl Exchange {
             self.shared.metrics.refused.inc();
         }
         result
+    }
+
+    /// Ends when chunks were freed after this call, or after a while: the memory
+    /// may be shared with others, who say nothing.
+    pub(super) fn freed(&self) -> impl Future<Output = ()> + Send + use<> {
+        let notified = Arc::clone(&self.shared.freed).notified_owned();
+        let clock = self.shared.clock.clone();
+        async move {
+            tokio::select! {
+                () = notified => {}
+                () = clock.sleep(ROOM_AFTER) => {}
+            }
+        }
+    }
+
+    /// Has those look again who wait for room.
+    pub(super) fn say_freed(&self) {
+        self.shared.freed.notify_waiters();
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Bytes that one permit stands for.
@@ -27,13 +28,28 @@ const MANY_PEERS: usize = 1_024;
 pub struct Governor {
     units: usize,
     bytes: Arc<Semaphore>,
+    in_flight: Gauge,
+}
+
+/// Bytes that are in flight for as long as this lives.
+#[derive(Debug)]
+pub(crate) struct InFlight {
+    _permit: OwnedSemaphorePermit,
+    bytes: i64,
+    gauge: Gauge,
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.gauge.dec_by(self.bytes);
+    }
 }
 
 impl Governor {
     /// At most so many bytes, rounded up to whole KiB, at least one.
     pub fn new(limit_bytes: usize) -> Self {
         let units = limit_bytes.div_ceil(UNIT).clamp(1, u32::MAX as usize);
-        Governor { units, bytes: Arc::new(Semaphore::new(units)) }
+        Governor { units, bytes: Arc::new(Semaphore::new(units)), in_flight: Gauge::default() }
     }
 
     /// The limit in bytes.
@@ -47,10 +63,18 @@ impl Governor {
     }
 
     /// Waits for room. Cancel-safe: who leaves has taken nothing.
-    pub(crate) async fn acquire(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+    pub(crate) async fn acquire(&self, bytes: usize) -> Option<InFlight> {
         let units = u32::try_from(bytes.div_ceil(UNIT).clamp(1, self.units)).unwrap_or(u32::MAX);
         // It is never closed.
-        Arc::clone(&self.bytes).acquire_many_owned(units).await.ok()
+        let permit = Arc::clone(&self.bytes).acquire_many_owned(units).await.ok()?;
+        let (gauge, bytes) = (self.in_flight.clone(), i64::from(units) * UNIT as i64);
+        gauge.inc_by(bytes);
+        Some(InFlight { _permit: permit, bytes, gauge })
+    }
+
+    /// Bytes in flight, as a metric.
+    pub(super) fn gauge(&self) -> Gauge {
+        self.in_flight.clone()
     }
 }
 
@@ -63,21 +87,27 @@ pub(super) struct Lines {
 
 impl Lines {
     pub(super) fn new(calls: usize) -> Self {
-        Lines { calls: calls.max(1), peers: Mutex::default() }
+        Lines { calls, peers: Mutex::default() }
     }
 
     /// Waits for a free line to a peer.
     pub(super) async fn acquire(&self, peer: &str) -> Option<OwnedSemaphorePermit> {
-        let lines = {
-            let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-            if peers.len() >= MANY_PEERS && !peers.contains_key(peer) {
-                // Its permits and those who wait for one hold it.
-                peers.retain(|_, lines| Arc::strong_count(lines) > 1);
-            }
-            let new = || Arc::new(Semaphore::new(self.calls));
-            Arc::clone(peers.entry(peer.to_owned()).or_insert_with(new))
-        };
-        lines.acquire_owned().await.ok()
+        self.of(peer).acquire_owned().await.ok()
+    }
+
+    /// A line to a peer, if one is free now.
+    pub(super) fn try_acquire(&self, peer: &str) -> Option<OwnedSemaphorePermit> {
+        self.of(peer).try_acquire_owned().ok()
+    }
+
+    fn of(&self, peer: &str) -> Arc<Semaphore> {
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        if peers.len() >= MANY_PEERS && !peers.contains_key(peer) {
+            // Its permits and those who wait for one hold it.
+            peers.retain(|_, lines| Arc::strong_count(lines) > 1);
+        }
+        let new = || Arc::new(Semaphore::new(self.calls));
+        Arc::clone(peers.entry(peer.to_owned()).or_insert_with(new))
     }
 }
 

@@ -1,5 +1,8 @@
 //! The namespace `shuffle` of a Flight port.
 
+mod conversation;
+mod promises;
+
 use std::fmt::Display;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -18,16 +21,20 @@ use sheaf_retry::Code;
 use super::engine::{Exchange, ReadOptions};
 use super::error::Error;
 use super::key::{PartitionKey, Sender};
+use super::wire::fragments::{Gathering, Part};
 use super::wire::{
     ATTEMPT, CHECKSUMS, Commit, MAX_MESSAGE_BYTES, NAMESPACE, PutAnswer, SENDER, SENDERS, Sent,
-    ShuffleTicket, json, key_of, message, parse, read_hexadecimal,
+    ShuffleTicket, json, key_of, message, parse, read_hexadecimal, stage_of,
 };
+use conversation::Conversation;
+use promises::{Promise, Promises};
 
 /// Serves an [`Exchange`] as the namespace `shuffle`.
 ///
 /// | call | with |
 /// |---|---|
 /// | DoPut | `["shuffle", QUERY, STAGE, PARTITION]`; headers `sheaf-shuffle-sender`, `sheaf-shuffle-attempt` and `sheaf-shuffle-senders`, numbers; answers a [`PutAnswer`] as JSON |
+/// | DoExchange | `["shuffle", QUERY, STAGE]` and the same headers: all partitions of a sender |
 /// | DoGet | a [`ShuffleTicket`]; one that consumes needs the right to change |
 /// | GetFlightInfo | `["shuffle", QUERY, STAGE, PARTITION]`; its `app_metadata` is an [`AvailablePartition`](super::AvailablePartition) as JSON |
 /// | ListFlights | the name of a query, or nothing |
@@ -49,9 +56,35 @@ use super::wire::{
 /// answer says; no complete reader sees it. What an attempt leaves that nobody
 /// goes on with, goes when the sender begins another one, or the query is cleaned up.
 ///
+/// A chunk over 32 MiB, which is one row or one dictionary, comes in fragments: the
+/// first has the header, each some of the body, and all of them say the checksum
+/// of the whole, and `"part":{"fragment":0,"of":3,"bytes":40000000}` besides. Up to
+/// 2 GiB it is put together within the memory budget, and read as one message by
+/// whoever takes such long ones, if the server's own limit allows it.
+///
 /// With the header `sheaf-shuffle-checksums: none` chunks need no metadata:
 /// they are numbered as they come, from 0, and not checked. The commit is needed
 /// all the same. So writes pyarrow.
+///
+/// # A conversation
+/// What both sides say is JSON in `app_metadata`. The sender begins with the
+/// schema message and `{"begin":{"partitions":[0,3]}}`; the answer is which chunk
+/// is next of each: `{"begun":[{"partition":0,"next_sequence":0},…]}`. It announces
+/// the sizes of its next chunks, header and body: `{"want":[4194304,100]}`, and
+/// sends them in that order once there is credit: `{"credit":4194404}`. Credit is
+/// for whole chunks, and there is memory for what has credit. Where there is none
+/// the answer is `{"full":{"needed":4194304,"used":60000000,"limit":64000000}}`,
+/// and credit comes when there is room, with nothing to ask for meanwhile.
+///
+/// A chunk is a message with
+/// `{"chunk":{"partition":0,"sequence":7,"crc32c":"0a1b2c3d"}}`, its receipt
+/// `{"taken":{"partition":0,"next_sequence":8}}`. A partition ends with
+/// `{"commit":{"partition":0,"chunks":8,"rows":1000}}` and
+/// `{"committed":{"partition":0}}`. An error ends the conversation, behind
+/// `{"failed":{"partition":0}}` where it is about one partition. A sender that
+/// comes again begins as before, and sends again what it has no receipt for. A chunk
+/// in fragments is announced as one, and its fragments follow each other, each with
+/// `"part"` as in a put.
 ///
 /// # A get
 /// The schema has the `app_metadata` `{"incarnation":4}`: who goes on reading later
@@ -64,12 +97,13 @@ use super::wire::{
 #[derive(Clone, Debug)]
 pub struct ShuffleHandler {
     exchange: Exchange,
+    promises: Arc<Promises>,
 }
 
 impl ShuffleHandler {
     /// Serves this exchange.
     pub fn new(exchange: Exchange) -> Self {
-        ShuffleHandler { exchange }
+        ShuffleHandler { exchange, promises: Arc::default() }
     }
 
     /// Adds namespace, message limit and actions to a router.
@@ -107,6 +141,8 @@ struct Put<'a> {
     is_checked: bool,
     /// The number of the next chunk that does not say its own.
     next: u64,
+    gathering: Gathering,
+    promise: Promise,
     answer: PutAnswer,
 }
 
@@ -115,14 +151,14 @@ impl Put<'_> {
         if self.answer.committed {
             return Err(Error::Protocol("a message comes after the commit".to_owned()));
         }
-        if message.header.is_empty() {
+        if message.header.is_empty() && message.body.is_empty() {
             let Commit { commit } = parse("the commit", &message.app_metadata)?;
             self.exchange.commit(&self.key, self.sender, commit)?;
             self.answer.committed = true;
             return Ok(());
         }
         let sent = match (&message.app_metadata[..], self.is_checked) {
-            ([], false) => Sent { sequence: self.next, crc32c: None },
+            ([], false) => Sent { sequence: self.next, crc32c: None, part: None },
             ([], true) => {
                 let text = format!(
                     "a chunk says nothing of itself; send its sequence and crc32c, \
@@ -132,10 +168,19 @@ impl Put<'_> {
             }
             (metadata, _) => parse("a chunk", metadata)?,
         };
-        let Sent { sequence, crc32c } = sent;
+        let Sent { sequence, crc32c, part } = sent;
+        if let Some(Part { fragment: 0, bytes, .. }) = part {
+            // It is counted before it is whole.
+            self.promise.add(bytes).map_err(Error::Memory)?;
+        }
         let crc = crc32c.map(|text| read_hexadecimal(sequence, &text)).transpose()?;
         if crc.is_none() && self.is_checked {
             return Err(Error::Protocol(format!("chunk {sequence} comes without its crc32c")));
+        }
+        let at = (self.key.partition(), sequence);
+        let Some(message) = self.gathering.add(at, part, message)? else { return Ok(()) };
+        if let Some(Part { bytes, .. }) = part {
+            self.promise.kept(bytes);
         }
         self.exchange.push(&self.key, self.sender, sequence, crc, message)?;
         self.next = sequence + 1;
@@ -189,7 +234,9 @@ impl Handler for ShuffleHandler {
         let next_sequence = self.exchange.begin(&key, sender, &schema)?;
         let answer = PutAnswer { next_sequence, committed: false };
         let exchange = &self.exchange;
-        let mut put = Put { exchange, key, sender, is_checked, next: 0, answer };
+        let (gathering, next) = Default::default();
+        let promise = Promise::new(Arc::clone(&self.promises), Arc::clone(exchange.budget()));
+        let mut put = Put { exchange, key, sender, is_checked, next, gathering, promise, answer };
         while let Some(message) = messages.try_next().await? {
             // Without it the sender is refused, and comes again.
             exchange.make_room(message.len() as u64).await;
@@ -216,6 +263,18 @@ impl Handler for ShuffleHandler {
             Ok(Some((message(item)?, is_chunk.then_some(reader))))
         });
         Ok(stream::once(async { Ok(schema) }).chain(chunks).boxed())
+    }
+
+    async fn exchange(
+        &self,
+        context: &CallContext,
+        descriptor: Descriptor,
+        messages: MessageStream,
+    ) -> Result<MessageStream, sheaf_flight::Error> {
+        let stage = stage_of(&descriptor.path[1..])?;
+        let (exchange, sender) = (self.exchange.clone(), sender(context)?);
+        let begun = Conversation::begin(exchange, &self.promises, stage, sender, messages);
+        Ok(begun.await?.answers())
     }
 
     async fn list(

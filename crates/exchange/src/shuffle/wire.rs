@@ -1,5 +1,8 @@
 //! What goes over the wire besides Arrow: tickets and metadata of messages.
 
+pub(super) mod fragments;
+pub(super) mod talk;
+
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -11,11 +14,13 @@ use sheaf_flight::Message;
 use super::engine::{Item, MAX_WAIT, ReadOptions};
 use super::error::Error;
 use super::key::{PartitionKey, Sender, Totals};
+use fragments::Part;
 
 /// First element of the paths and tickets of partitions.
 pub const NAMESPACE: &str = "shuffle";
 
-/// Largest message of the namespace, in bytes.
+/// Largest message that the namespace takes, in bytes. A larger chunk, which is one
+/// row or one dictionary, comes in fragments; it is read as one message.
 pub const MAX_MESSAGE_BYTES: usize = 32 << 20;
 
 /// Header of a put: which of the senders, from 0.
@@ -41,6 +46,8 @@ pub(super) struct Sent {
     pub(super) sequence: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) crc32c: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) part: Option<Part>,
 }
 
 /// The message with which a sender ends: metadata only.
@@ -235,6 +242,17 @@ pub(super) fn key_of<T: AsRef<str>>(path: &[T]) -> Result<PartitionKey, Error> {
         })
     };
     PartitionKey::try_new(query, number("stage", stage)?, number("partition", partition)?)
+}
+
+/// The query and the stage in `QUERY`, `STAGE`.
+pub(super) fn stage_of<T: AsRef<str>>(path: &[T]) -> Result<(String, u32), Error> {
+    let parts: Vec<&str> = path.iter().map(AsRef::as_ref).collect();
+    let [query, stage] = parts[..] else {
+        let text = format!("a conversation is about a QUERY and a STAGE, not about {parts:?}");
+        return Err(Error::Path(text));
+    };
+    let key = key_of(&[query, stage, "0"])?;
+    Ok((query.to_owned(), key.stage()))
 }
 
 #[cfg(test)]

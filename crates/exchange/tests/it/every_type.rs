@@ -9,9 +9,10 @@ use arrow_schema::{Field, Schema, SchemaRef};
 use arrow_select::take::take;
 use proptest::prelude::*;
 use sheaf_exchange::{
-    Partitioner, PartitionerOptions, Partitioning, RangeSampler, Sealed, SortKey, partition_ids,
+    ChunkCompression, Partitioner, PartitionerOptions, Partitioning, RangeSampler, Sealed, SortKey,
+    partition_ids,
 };
-use sheaf_flight::ipc::{Bounds, Compression, Decoded, Decoder};
+use sheaf_flight::ipc::{Bounds, Decoded, Decoder};
 
 use super::columns::{Random, all};
 
@@ -168,7 +169,12 @@ proptest! {
         seed: u64,
         sizes in proptest::collection::vec(0_usize..90, 1..4),
         chunk_bytes in prop_oneof![Just(1_usize), 100_usize..100_000, Just(4 << 20)],
-        compression in prop_oneof![Just(Compression::None), Just(Compression::Lz4), Just(Compression::Zstd)],
+        compression in prop_oneof![
+            Just(ChunkCompression::None),
+            Just(ChunkCompression::Lz4),
+            Just(ChunkCompression::Zstd),
+            Just(ChunkCompression::Auto),
+        ],
     ) {
         let (schema, batches) = batches(seed, &sizes);
         for partitions in [1, 2, 16, 17, 64, 256] {

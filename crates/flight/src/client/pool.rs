@@ -16,6 +16,9 @@ use crate::server::{
     CONNECTION_WINDOW, FRAME_BYTES, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, STREAM_WINDOW,
 };
 
+/// HTTP/2's own window.
+const LEAST_WINDOW: u32 = (64 << 10) - 1;
+
 /// Channels by target, at most [`ClientConfig::max_targets`] of them.
 ///
 /// A channel connects when it is first used and again after it broke; all
@@ -32,6 +35,8 @@ struct Shared {
     bearer: Arc<Bearer>,
     channels: Mutex<HashMap<Target, Pooled>>,
     transfer: Transfer,
+    /// Bytes of one answer under way.
+    stream_window: u32,
 }
 
 struct Pooled {
@@ -46,7 +51,29 @@ impl ChannelPool {
         let bearer = Arc::new(Bearer::new(security.token.clone(), clock.clone()));
         let (config, channels) = (Arc::new(config), Mutex::default());
         let transfer = Transfer::new(clock.clone());
-        let shared = Shared { config, clock, security, bearer, channels, transfer };
+        let stream_window = STREAM_WINDOW;
+        let shared = Shared { config, clock, security, bearer, channels, transfer, stream_window };
+        ChannelPool { shared: Arc::new(shared) }
+    }
+
+    /// A pool of the same configuration with connections of its own, where each
+    /// answer has at most so many bytes under way that nobody took yet.
+    ///
+    /// Answers that stand still hold up nothing of the other pool, and nothing of
+    /// each other as long as they are no more than 64 MiB together: so many bytes
+    /// a connection has under way.
+    #[must_use]
+    pub fn apart(&self, stream_window_bytes: u32) -> Self {
+        let Shared { config, clock, security, bearer, transfer, .. } = &*self.shared;
+        let shared = Shared {
+            config: Arc::clone(config),
+            clock: clock.clone(),
+            security: Arc::clone(security),
+            bearer: Arc::clone(bearer),
+            channels: Mutex::default(),
+            transfer: transfer.clone(),
+            stream_window: stream_window_bytes.clamp(LEAST_WINDOW, STREAM_WINDOW),
+        };
         ChannelPool { shared: Arc::new(shared) }
     }
 
@@ -102,7 +129,8 @@ impl ChannelPool {
     /// A channel that connects when it is used.
     fn dial(&self, target: &Target) -> Result<tonic::transport::Channel, Error> {
         let shared = &self.shared;
-        let endpoint = endpoint(target, &shared.config)?;
+        let endpoint =
+            endpoint(target, &shared.config)?.initial_stream_window_size(shared.stream_window);
         if let Some(path) = target.path() {
             let path = path.to_path_buf();
             return Ok(endpoint.connect_with_connector_lazy(tower::service_fn(move |_| {
@@ -164,7 +192,6 @@ fn endpoint(target: &Target, config: &ClientConfig) -> Result<Endpoint, Error> {
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         .max_frame_size(FRAME_BYTES)
-        .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW))
 }
 
@@ -172,6 +199,16 @@ fn endpoint(target: &Target, config: &ClientConfig) -> Result<Endpoint, Error> {
 mod tests {
     use super::*;
     use sheaf_retry::{ManualClock, Timestamp};
+
+    #[tokio::test]
+    async fn pools_apart_share_no_channel() {
+        let pool = ChannelPool::new(ClientConfig::default(), ManualClock::new(Timestamp::EPOCH));
+        pool.connection("h:1").unwrap();
+        let other = pool.apart(1 << 20);
+        assert!(other.is_empty());
+        other.connection("h:2").unwrap();
+        assert_eq!((pool.len(), other.len()), (1, 1));
+    }
 
     #[tokio::test]
     async fn the_pool_is_bounded_and_keeps_what_is_used() {

@@ -7,12 +7,12 @@ use futures::future::BoxFuture;
 use sheaf_proto::exchange::v1 as proto;
 use sheaf_proto::exchange::v1::data_transfer_request::Message as Said;
 use sheaf_retry::Code;
-use tokio::sync::{Mutex, OwnedSemaphorePermit, mpsc};
+use tokio::sync::{Mutex, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
 use super::{DataExchangeClient, begin, send_failed};
-use crate::shuffle::{Error, PartitionKey, Sender, SentPartition, Totals};
+use crate::shuffle::{Error, InFlight, PartitionKey, Sender, SentPartition, Totals};
 
 /// Messages that wait for the connection.
 const QUEUE: usize = 4;
@@ -62,7 +62,7 @@ struct Call {
     requests: mpsc::Sender<proto::DataTransferRequest>,
     answers: Streaming<proto::DataTransferResponse>,
     /// Of chunks on their way, in order: what the governor counts of each.
-    on_way: VecDeque<(u64, Option<OwnedSemaphorePermit>)>,
+    on_way: VecDeque<(u64, Option<InFlight>)>,
     on_way_bytes: u64,
     credit: u64,
     has_committed: bool,

@@ -12,7 +12,7 @@ use sheaf_retry::{Code, RetryPolicy};
 use tokio::sync::Mutex;
 use twox_hash::XxHash3_64;
 
-use super::{ExchangeClient, fetch_failed};
+use super::ExchangeClient;
 use crate::shuffle::chunk::crc32c_of;
 use crate::shuffle::engine::{Item, ReadOptions, Reader};
 use crate::shuffle::error::Error;
@@ -80,10 +80,10 @@ impl PartitionReader {
             source: None,
             is_over: false,
         });
-        let failed = |cause| fetch_failed(peer, key, cause);
+        let failed = |cause| client.fetch_failed(peer, key, cause);
         let (of, by) = (&state, &client);
-        let opened =
-            client.with_retries(|| Box::pin(async { of.lock().await.open(by, peer, key).await }));
+        let opened = client
+            .with_retries(peer, || Box::pin(async { of.lock().await.open(by, peer, key).await }));
         opened.await.map_err(failed)?;
         let schema = state.lock().await.decoder.schema().map(Arc::clone);
         let no_schema = || Error::Protocol("the first message is no schema".to_owned());
@@ -113,9 +113,10 @@ impl PartitionReader {
     pub async fn next(&mut self) -> Result<Option<RecordBatch>, Error> {
         let PartitionReader { client, peer, key, state, .. } = self;
         let (client, peer, key, state) = (&*client, &**peer, &*key, &*state);
-        let next = client
-            .with_retries(|| Box::pin(async { state.lock().await.step(client, peer, key).await }));
-        next.await.map_err(|cause| fetch_failed(peer, key, cause))
+        let next = client.with_retries(peer, || {
+            Box::pin(async { state.lock().await.step(client, peer, key).await })
+        });
+        next.await.map_err(|cause| client.fetch_failed(peer, key, cause))
     }
 
     /// The record batches that are left, as a stream.
@@ -153,7 +154,7 @@ impl State {
             let call = CallOptions::default()
                 .deadline(client.shared.options.call_deadline + options.wait)
                 .retry(RetryPolicy::none());
-            let connection = client.shared.pool.connection(peer)?;
+            let connection = client.shared.reads.connection(peer)?;
             let mut messages = connection.get(ticket.to_string(), &call).await?;
             let schema = messages.next().await.ok_or_else(broken_off)??;
             (schema, Source::Wire(messages))
@@ -262,7 +263,7 @@ impl Source {
     }
 }
 
-fn broken_off() -> Error {
+pub(super) fn broken_off() -> Error {
     let text = "the stream of a partition ended without its end";
     Error::Flight(sheaf_flight::Error::new(Code::Unavailable, text))
 }

@@ -6,8 +6,9 @@ use sheaf_flight::{CallOptions, Message};
 use super::{ExchangeClient, Shared};
 use crate::shuffle::chunk::crc32c_of;
 use crate::shuffle::engine::Exchange;
-use crate::shuffle::error::{Error, SendFailed};
+use crate::shuffle::error::Error;
 use crate::shuffle::key::{PartitionKey, Sender, Totals};
+use crate::shuffle::wire::fragments::cut;
 use crate::shuffle::wire::{Commit, NAMESPACE, PutAnswer, Sent, headers, hexadecimal, json, parse};
 
 /// Chunks that follow each other, and the commit where they are the last.
@@ -32,8 +33,11 @@ impl Segment {
         let mut messages = vec![self.schema.clone()];
         for (sequence, chunk) in (self.first..).zip(&self.chunks) {
             let crc32c = Some(hexadecimal(crc32c_of(chunk)));
-            let app_metadata = json(&Sent { sequence, crc32c })?;
-            messages.push(Message { app_metadata, ..chunk.clone() });
+            for (part, piece) in cut(chunk) {
+                let crc32c = crc32c.clone();
+                let app_metadata = json(&Sent { sequence, crc32c, part })?;
+                messages.push(Message { app_metadata, ..piece });
+            }
         }
         if let Some(commit) = self.commit {
             let app_metadata = json(&Commit { commit })?;
@@ -58,16 +62,30 @@ impl ExchangeClient {
     /// Has a worker take a segment.
     pub(super) async fn put(&self, segment: &Segment) -> Result<(), Error> {
         let put = match self.local(&segment.peer) {
-            Some(local) => self.with_retries(|| Box::pin(async { segment.put_here(local) })).await,
+            Some(local) => {
+                self.with_retries(&segment.peer, || {
+                    Box::pin(async {
+                        local.make_room(segment.bytes() as u64).await;
+                        self.hand_over(segment, local)
+                    })
+                })
+                .await
+            }
             None => match segment.messages() {
-                Ok(messages) => self.with_retries(|| Box::pin(self.call(segment, &messages))).await,
+                Ok(messages) => {
+                    self.with_retries(&segment.peer, || Box::pin(self.call(segment, &messages)))
+                        .await
+                }
                 Err(error) => Err(error),
             },
         };
-        put.map_err(|cause| {
-            let (peer, partition) = (segment.peer.clone(), segment.key.clone());
-            Error::Send(Box::new(SendFailed { peer, partition, cause: Box::new(cause) }))
-        })
+        put.map_err(|cause| self.send_failed(&segment.peer, &segment.key, cause))
+    }
+
+    fn hand_over(&self, segment: &Segment, to: &Exchange) -> Result<(), Error> {
+        segment.put_here(to)?;
+        self.shared.metrics.handed_over(segment.chunks.len());
+        Ok(())
     }
 
     /// One call, within what may be in flight.
@@ -76,6 +94,7 @@ impl ExchangeClient {
         // The line first: who waits for a slow worker holds no bytes of others.
         let _line = lines.acquire(&segment.peer).await;
         let _bytes = governor.acquire(segment.bytes()).await;
+        self.sent(&segment.peer, segment.chunks.len(), segment.bytes());
         let Segment { peer, key, sender, .. } = segment;
         let (stage, partition) = (key.stage().to_string(), key.partition().to_string());
         let path = [NAMESPACE, key.query(), &stage, &partition];

@@ -33,31 +33,55 @@ impl ExchangeClient {
     /// As [`with_retries`], by the client's own options.
     pub(super) async fn with_retries<'a, T: Send>(
         &'a self,
+        peer: &'a str,
         call: impl Fn() -> BoxFuture<'a, Result<T, Error>> + Send + Sync + 'a,
     ) -> Result<T, Error> {
-        let Shared { clock, options, .. } = &*self.shared;
-        with_retries(clock, options.seed, &options.retry, &options.room, call).await
+        let Shared { clock, options, metrics, .. } = &*self.shared;
+        let told = |again: Again| match again {
+            Again::Attempt => self.retried(peer),
+            Again::Room => drop(metrics.memory_refusals.inc()),
+        };
+        with_retries(clock, options.seed, &options.retry, &options.room, &told, call).await
     }
+}
+
+/// Why a call is made again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Again {
+    /// It failed for a while.
+    Attempt,
+    /// There was no memory for it.
+    Room,
 }
 
 /// Calls until it works or is hopeless; the last error.
 ///
 /// Want of memory is waited for by a policy of its own, `room`. A wrong checksum is
 /// tried once more: bytes that were hurt on their way are whole the next
-/// time, those that were hurt before are not.
+/// time, those that were hurt before are not. `told` hears of each call but the first.
 pub(crate) async fn with_retries<'a, T: Send>(
     clock: &SharedClock,
     seed: u64,
     policy: &RetryPolicy,
     room: &RetryPolicy,
+    told: &(dyn Fn(Again) + Sync),
     call: impl Fn() -> BoxFuture<'a, Result<T, Error>> + Send + Sync + 'a,
 ) -> Result<T, Error> {
     let was_corrupt = AtomicBool::new(false);
     let (call, was_corrupt) = (&call, &was_corrupt);
-    let attempt = |_| {
+    let attempt = |number| {
+        if number > 1 {
+            told(Again::Attempt);
+        }
         let clock = clock.clone();
+        let again = move |number| {
+            if number > 1 {
+                told(Again::Room);
+            }
+            call()
+        };
         async move {
-            let result = retry_if(room, seed, clock, |_| call(), wants_room).await;
+            let result = retry_if(room, seed, clock, again, wants_room).await;
             result.map_err(|failed| {
                 let disposition = match &failed {
                     sheaf_retry::Error::Exhausted { .. } => Disposition::Exhausted,

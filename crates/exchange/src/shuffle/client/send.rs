@@ -1,6 +1,6 @@
 //! Rows to partitions, partitions to workers.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::pin::pin;
 
 use arrow_array::RecordBatch;
@@ -9,17 +9,20 @@ use futures::{Stream, StreamExt as _};
 use sheaf_flight::Message;
 use sheaf_flight::ipc::{Kind, inspect};
 use sheaf_retry::Code;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet};
 
 use super::ExchangeClient;
 use super::put::Segment;
+use super::talk::{self, Order, Reply, Topic};
 use crate::shuffle::error::Error;
 use crate::shuffle::key::{PartitionKey, Sender, Totals};
 use crate::shuffle::wire::MAX_MESSAGE_BYTES;
+use crate::shuffle::wire::fragments::MAX_CHUNK_BYTES;
 use crate::{Partitioner, Partitioning, Sealed};
 
-/// Room in a message for what it says about itself.
-const METADATA_BYTES: usize = 256;
+/// Segments on their way to a conversation.
+const QUEUED: usize = 16;
 
 /// Where the partitions of one stage go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,10 +86,21 @@ struct Lanes {
     sender: Sender,
     schema: Message,
     lanes: Vec<Lane>,
+    /// By worker: where it holds a conversation.
+    talks: HashMap<String, mpsc::Sender<Order>>,
     /// Dropped, they end.
-    calls: JoinSet<(usize, usize, Result<(), Error>)>,
+    calls: JoinSet<Ended>,
+    /// Those that are of segments.
+    busy: usize,
     held: usize,
     is_closing: bool,
+}
+
+/// A call that has ended.
+enum Ended {
+    /// Of the lane at this place, with so many bytes.
+    Segment(usize, usize, Result<(), Error>),
+    Talk(Result<(), Error>),
 }
 
 /// Partitions a stream and sends it; commits every partition at its end, also
@@ -113,7 +127,11 @@ pub(super) async fn run(
             biased;
             settled = lanes.settle_one(), if !lanes.calls.is_empty() => settled?,
             batch = batches.next() => match batch {
-                Some(batch) => lanes.take(partitioner.push(&batch?)?)?,
+                Some(batch) => {
+                    let batch = batch?;
+                    client.progress.rows_in(batch.num_rows());
+                    lanes.take(partitioner.push(&batch)?)?;
+                }
                 None => break,
             },
         }
@@ -136,14 +154,39 @@ impl Lanes {
             is_busy: false,
             is_committed: false,
         };
-        Lanes {
-            client: client.clone(),
-            sender,
-            schema,
-            lanes: targets.into_iter().map(lane).collect(),
-            calls: JoinSet::new(),
-            held: 0,
-            is_closing: false,
+        client.progress.begun(targets.len());
+        let lanes = targets.into_iter().map(lane).collect();
+        let (client, talks, calls) = (client.clone(), HashMap::new(), JoinSet::new());
+        let (busy, held, is_closing) = (0, 0, false);
+        let mut this =
+            Lanes { client, sender, schema, lanes, talks, calls, busy, held, is_closing };
+        this.begin_talks();
+        this
+    }
+
+    /// One conversation with each worker, where there is a line for it.
+    fn begin_talks(&mut self) {
+        let mut topics = BTreeMap::new();
+        for SentPartition { key, peer, .. } in self.lanes.iter().map(|lane| &lane.sent) {
+            let topic = || Topic {
+                peer: peer.clone(),
+                query: key.query().to_owned(),
+                stage: key.stage(),
+                sender: self.sender,
+                schema: self.schema.clone(),
+                partitions: Vec::new(),
+            };
+            topics.entry(peer).or_insert_with(topic).partitions.push(key.partition());
+        }
+        for (peer, topic) in topics {
+            if self.client.local(peer).is_some() {
+                continue;
+            }
+            let Some(line) = self.client.shared.talks.try_acquire(peer) else { continue };
+            let (orders, queued) = mpsc::channel(QUEUED);
+            self.talks.insert(peer.clone(), orders);
+            let talk = talk::hold(self.client.clone(), topic, queued, line);
+            self.calls.spawn(async move { Ended::Talk(talk.await) });
         }
     }
 
@@ -161,13 +204,15 @@ impl Lanes {
     fn add(&mut self, at: usize, message: Message) -> Result<(), Error> {
         let bytes = message.len();
         let sent = &mut self.lanes[at].sent;
-        if bytes > MAX_MESSAGE_BYTES - METADATA_BYTES {
-            let limit = MAX_MESSAGE_BYTES - METADATA_BYTES;
+        let is_short = message.header.len() < MAX_MESSAGE_BYTES / 2;
+        if bytes > MAX_CHUNK_BYTES || !is_short {
+            let limit = if is_short { MAX_CHUNK_BYTES } else { MAX_MESSAGE_BYTES / 2 };
             return Err(Error::TooLarge { key: sent.key.clone(), bytes, limit });
         }
         let outline = inspect(&message.header)?;
         if outline.kind == Kind::RecordBatch {
             sent.totals.rows += outline.rows;
+            self.client.progress.sealed(outline.rows);
         }
         sent.totals.chunks += 1;
         sent.bytes += bytes as u64;
@@ -204,17 +249,31 @@ impl Lanes {
             chunks,
             commit: is_last.then_some(lane.sent.totals),
         };
-        let client = self.client.clone();
-        self.calls.spawn(async move { (at, bytes, client.put(&segment).await) });
+        let (client, talk) = (self.client.clone(), self.talks.get(&segment.peer).cloned());
+        let sent = deliver(client, talk, segment);
+        self.calls.spawn(async move { Ended::Segment(at, bytes, sent.await) });
+        self.busy += 1;
     }
 
     /// Waits for one call, and has its partition go on. Cancel-safe.
     async fn settle_one(&mut self) -> Result<(), Error> {
         let Some(settled) = self.calls.join_next().await else { return Ok(()) };
-        let (at, bytes, result) = settled.map_err(|error| lost(&error))?;
-        result?;
+        let (at, bytes) = match settled.map_err(|error| lost(&error))? {
+            Ended::Talk(result) => return result,
+            Ended::Segment(at, bytes, result) => {
+                result?;
+                (at, bytes)
+            }
+        };
+        self.busy -= 1;
         self.held -= bytes;
-        self.lanes[at].is_busy = false;
+        let lane = &mut self.lanes[at];
+        self.client.progress.taken(&lane.sent.peer, bytes);
+        if lane.is_committed {
+            self.client.progress.committed();
+            self.client.shared.metrics.committed(lane.sent.totals.rows);
+        }
+        lane.is_busy = false;
         self.go_on(at);
         Ok(())
     }
@@ -224,11 +283,35 @@ impl Lanes {
         for at in 0..self.lanes.len() {
             self.go_on(at);
         }
+        while self.busy > 0 {
+            self.settle_one().await?;
+        }
+        self.talks.clear();
         while !self.calls.is_empty() {
             self.settle_one().await?;
         }
         Ok(self.lanes.into_iter().map(|lane| lane.sent).collect())
     }
+}
+
+/// Has a worker take a segment.
+async fn deliver(
+    client: ExchangeClient,
+    talk: Option<mpsc::Sender<Order>>,
+    segment: Segment,
+) -> Result<(), Error> {
+    let Some(talk) = talk else { return client.put(&segment).await };
+    let (done, reply) = oneshot::channel();
+    if talk.send(Order { segment, done }).await.is_ok() {
+        drop(talk);
+        match reply.await {
+            Ok(Reply::Taken) => return Ok(()),
+            Ok(Reply::Put(segment)) => return client.put(&segment).await,
+            Err(_) => {}
+        }
+    }
+    // The conversation has failed, and says why.
+    std::future::pending().await
 }
 
 /// The task of a call is gone.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sheaf_flight::Message;
 
-use super::{Exchange, MANY_WAITING, ReadOptions};
+use super::{Exchange, MANY_WAITING, PAGE_IDLE, ReadOptions};
 use crate::shuffle::error::Error;
 use crate::shuffle::key::{PartitionKey, Totals};
 use crate::shuffle::metrics::Counted;
@@ -33,7 +33,8 @@ pub(crate) enum Item {
         crc: u32,
         message: Message,
     },
-    /// As many bytes as were wanted were given: the next position.
+    /// As many bytes as were wanted were given, or what was given is to be
+    /// consumed before more can come: the next position.
     More(u64),
     End(Totals),
 }
@@ -67,14 +68,18 @@ impl Reader {
 
     /// The next chunk, once it is there.
     pub(crate) async fn next(&mut self) -> Result<Item, Error> {
-        let ReadOptions { max_bytes, pipelined, .. } = self.options;
+        let ReadOptions { max_bytes, pipelined, consume, .. } = self.options;
         let position = self.position;
         if max_bytes > 0 && self.bytes >= max_bytes {
             return Ok(Item::More(position));
         }
+        // What was given holds memory until the reader comes again; what it waits
+        // for may wait for that memory.
+        let holds_memory = consume && self.bytes > 0;
+        let wait = if holds_memory { self.wait.min(PAGE_IDLE) } else { self.wait };
         let mode = if pipelined { Mode::Pipelined } else { Mode::Complete };
         let step = self
-            .wait_for(|table, key| {
+            .wait_for(wait, |table, key| {
                 if table.schema(key)?.1 != self.incarnation {
                     return Err(Error::Anew { key: key.clone() });
                 }
@@ -83,6 +88,7 @@ impl Reader {
             .await?;
         match step {
             Step::End(totals) => Ok(Item::End(totals)),
+            Step::Wait(_) if holds_memory => Ok(Item::More(position)),
             Step::Wait(missing) => Err(self.stalled(missing)),
             Step::Chunk(entry, sender) => {
                 let crc = entry.crc;
@@ -98,10 +104,11 @@ impl Reader {
     /// caller waits.
     pub(super) async fn wait_for<T: Awaited>(
         &self,
+        wait: Duration,
         look: impl Fn(&mut Table, &PartitionKey) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let clock = &self.exchange.shared.clock;
-        let end = clock.elapsed() + self.wait;
+        let end = clock.elapsed() + wait;
         loop {
             let (notified, found) = {
                 let mut state = self.exchange.state();

@@ -107,6 +107,12 @@ impl Exchange {
         fits()
     }
 
+    /// Has room made for who waits for it elsewhere; without a disk it is readers who
+    /// make it.
+    pub(in crate::shuffle) fn want_room(&self) {
+        self.start();
+    }
+
     /// Has chunks moved, unless that is under way; whether it is.
     fn start(&self) -> bool {
         let Some(spill) = &self.shared.spill else { return false };
@@ -135,6 +141,7 @@ impl Exchange {
                     metrics.spilled_bytes.inc_by(bytes);
                     // There may be room for those who wait already.
                     spill.ended.notify_waiters();
+                    self.say_freed();
                 }
                 Err(error) => {
                     metrics.spill_failures.inc();

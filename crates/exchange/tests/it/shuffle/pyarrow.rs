@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+use sheaf_exchange::shuffle::ExchangeOptions;
+use sheaf_exchange::{ChunkCompression, PartitionerOptions};
+
 use super::world::{Worker, client, key, numbers, options, read, rows, schema, sender, soon};
 
 async fn script(python: PathBuf, what: &'static str, uri: String) -> String {
@@ -16,8 +19,20 @@ async fn script(python: PathBuf, what: &'static str, uri: String) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pyarrow_sends_and_receives() {
     let Some(python) = sheaf_testkit::python() else { return };
+    for compression in [
+        ChunkCompression::None,
+        ChunkCompression::Lz4,
+        ChunkCompression::Zstd,
+        ChunkCompression::Auto,
+    ] {
+        both_ways(python.clone(), compression).await;
+    }
+}
+
+async fn both_ways(python: PathBuf, compression: ChunkCompression) {
     let worker = Worker::new().await;
-    let ours = client(options());
+    let partitioner = PartitionerOptions { compression, ..options().partitioner };
+    let ours = client(ExchangeOptions { partitioner, ..options() });
     // Sender 0 of two is ours, sender 1 pyarrow: rows 0 to 1999 and 2000 to 2999.
     ours.send_data_to_worker(&worker.uri, &key(0), sender(0, 1, 2), schema(), rows(0, 2_000, 250))
         .await

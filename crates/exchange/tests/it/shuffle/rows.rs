@@ -1,9 +1,12 @@
 //! Every row exactly once, and equal keys together.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
+use arrow_array::{ArrayRef, Int64Array, RecordBatch};
 use futures::future::try_join_all;
-use sheaf_exchange::shuffle::{Error, ReadOptions, ShufflePlan};
+use sheaf_exchange::shuffle::{Error, ExchangeOptions, ReadOptions, ShufflePlan};
+use sheaf_exchange::{ChunkCompression, PartitionerOptions};
 use sheaf_retry::{Code, Retryable as _};
 
 use super::world::{
@@ -170,22 +173,42 @@ async fn another_schema_is_refused_on_both_sides() {
     assert!(matches!(*failed.cause, Error::Schema { .. }), "{failed}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_fits_no_message_is_refused_before_it_is_sent() {
+/// Bytes on the wire of one partition with text that repeats, or of random numbers.
+async fn bytes_sent(compression: ChunkCompression, is_random: bool) -> u64 {
     let worker = Worker::new().await;
-    let large = arrow_array::StringArray::from(vec!["x".repeat(33 << 20)]);
-    let column = std::sync::Arc::new(large) as arrow_array::ArrayRef;
-    let large = arrow_array::RecordBatch::try_from_iter([("text", column)]).unwrap();
-    let sent = client(options())
-        .send_data_to_worker(
-            &worker.uri,
-            &key(0),
-            sender(0, 1, 1),
-            large.schema(),
-            batches(vec![large]),
-        )
-        .await;
-    let error = sent.unwrap_err();
-    assert!(matches!(error, Error::TooLarge { .. }), "{error}");
-    assert!(worker.exchange.queries().is_empty());
+    let partitioner = PartitionerOptions { compression, ..options().partitioner };
+    let client = client(ExchangeOptions { partitioner, ..options() });
+    let random = |n: i64| n.wrapping_mul(n ^ 0x9E37_79B9_7F4A_7C15_u64.cast_signed());
+    let whole = batch(0, 40_000);
+    let noise: ArrayRef = Arc::new(Int64Array::from_iter_values((1..40_001).map(random)));
+    let noise = RecordBatch::try_from_iter([("key", noise.clone()), ("number", noise)]).unwrap();
+    let sent = if is_random { noise } else { whole };
+    let key = key(0);
+    let send = client.send_data_to_worker(
+        &worker.uri,
+        &key,
+        sender(0, 1, 1),
+        sent.schema(),
+        batches(vec![sent.clone()]),
+    );
+    let bytes = send.await.unwrap().bytes;
+    let got = read(&client, &worker.uri, 0).await.unwrap();
+    let expected = super::world::column(&sent, 0).into_iter().zip(super::world::column(&sent, 1));
+    assert_eq!(got, expected.collect::<Vec<_>>());
+    bytes
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_shrinks_is_smaller_on_the_wire_and_what_does_not_is_sent_as_it_is() {
+    let plain = bytes_sent(ChunkCompression::None, false).await;
+    let auto = bytes_sent(ChunkCompression::Auto, false).await;
+    for packed in [
+        auto,
+        bytes_sent(ChunkCompression::Lz4, false).await,
+        bytes_sent(ChunkCompression::Zstd, false).await,
+    ] {
+        assert!(packed < plain / 2, "{packed} of {plain} bytes");
+    }
+    let plain = bytes_sent(ChunkCompression::None, true).await;
+    assert_eq!(bytes_sent(ChunkCompression::Auto, true).await, plain);
 }

@@ -1,0 +1,236 @@
+//! One sender's conversation: its chunks one way, credit and receipts the other.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use sheaf_flight::{Message, MessageStream};
+
+use super::promises::{Promise, Promises};
+use crate::shuffle::engine::Exchange;
+use crate::shuffle::error::Error;
+use crate::shuffle::key::{PartitionKey, Sender, Totals};
+use crate::shuffle::wire::fragments::Gathering;
+use crate::shuffle::wire::read_hexadecimal;
+use crate::shuffle::wire::talk::{Answer, Place, Said};
+
+/// Chunks that a sender may have announced and not sent.
+const MAX_WANTED: usize = 1 << 16;
+
+/// Bytes of credit that are not used yet; the first chunk may be larger.
+const MAX_CREDIT: u64 = 32 << 20;
+
+/// A conversation under way.
+///
+/// It never stops to read: nothing comes for which there was no credit, so that
+/// no window of the connection is held by what waits for memory.
+pub(super) struct Conversation {
+    exchange: Exchange,
+    query: String,
+    stage: u32,
+    sender: Sender,
+    begun: BTreeSet<u32>,
+    /// Chunks that wait for credit, and those that have it.
+    wanted: VecDeque<u64>,
+    credited: VecDeque<u64>,
+    credit: u64,
+    promise: Promise,
+    gathering: Gathering,
+    is_told_full: bool,
+    answers: VecDeque<Answer>,
+    /// What is said after the answers.
+    failure: Option<sheaf_flight::Error>,
+    messages: MessageStream,
+    is_over: bool,
+}
+
+impl Conversation {
+    /// Begins with the first message, which has the schema.
+    pub(super) async fn begin(
+        exchange: Exchange,
+        promises: &Arc<Promises>,
+        (query, stage): (String, u32),
+        sender: Sender,
+        mut messages: MessageStream,
+    ) -> Result<Self, sheaf_flight::Error> {
+        let empty = || Error::Protocol("the stream is empty; the schema comes first".to_owned());
+        let schema = messages.try_next().await?.ok_or_else(empty)?;
+        let Said::Begin { partitions } = Said::read(&schema)? else {
+            let text = "the first message is no begin, which comes with the schema";
+            return Err(Error::Protocol(text.to_owned()).into());
+        };
+        let mut places = Vec::with_capacity(partitions.len());
+        for partition in partitions {
+            let key = PartitionKey::try_new(&query, stage, partition)?;
+            let next_sequence = exchange.begin(&key, sender, &schema)?;
+            places.push(Place { partition, next_sequence });
+        }
+        let begun = places.iter().map(|place| place.partition).collect();
+        let promise = Promise::new(Arc::clone(promises), Arc::clone(exchange.budget()));
+        let answers = VecDeque::from([Answer::Begun(places)]);
+        let (wanted, credited, credit) = Default::default();
+        let (is_told_full, failure, is_over) = (false, None, false);
+        Ok(Conversation {
+            exchange,
+            query,
+            stage,
+            sender,
+            begun,
+            wanted,
+            credited,
+            credit,
+            promise,
+            gathering: Gathering::default(),
+            is_told_full,
+            answers,
+            failure,
+            messages,
+            is_over,
+        })
+    }
+
+    /// The answers, as a stream.
+    pub(super) fn answers(self) -> MessageStream {
+        let answers = stream::try_unfold(self, |mut this| async move {
+            let answer = this.next().await?;
+            Ok(answer.map(|message| (message, this)))
+        });
+        answers.boxed()
+    }
+
+    async fn next(&mut self) -> Result<Option<Message>, sheaf_flight::Error> {
+        loop {
+            if let Some(answer) = self.answers.pop_front() {
+                return Ok(Some(answer.message()?));
+            }
+            if let Some(failure) = self.failure.take() {
+                return Err(failure);
+            }
+            if self.is_over {
+                return Ok(None);
+            }
+            // Before it looks: what is freed after that wakes it.
+            let freed = self.exchange.freed();
+            self.grant();
+            if !self.answers.is_empty() || self.failure.is_some() {
+                continue;
+            }
+            let message = tokio::select! {
+                biased;
+                message = self.messages.next() => message,
+                () = freed, if !self.wanted.is_empty() => continue,
+            };
+            match message.transpose()? {
+                Some(message) => self.take(message),
+                None => self.is_over = true,
+            }
+        }
+    }
+
+    /// Gives credit for as many chunks as there is room for.
+    fn grant(&mut self) {
+        let before = self.credit;
+        while let Some(bytes) = self.wanted.front().copied() {
+            if self.credit > 0 && self.credit.saturating_add(bytes) > MAX_CREDIT {
+                break;
+            }
+            if let Err(full) = self.promise.add(bytes) {
+                if full.needed > full.limit {
+                    self.failure = Some(Error::Memory(full).into());
+                    break;
+                }
+                self.exchange.want_room();
+                if !self.is_told_full {
+                    self.is_told_full = true;
+                    let sheaf_flight::Full { needed, used, limit } = full;
+                    self.answers.push_back(Answer::Full { needed, used, limit });
+                }
+                break;
+            }
+            self.is_told_full = false;
+            self.credit = self.credit.saturating_add(bytes);
+            self.credited.extend(self.wanted.pop_front());
+        }
+        let credit = self.credit - before;
+        if credit > 0 {
+            self.answers.push_front(Answer::Credit(credit));
+            // Those behind it are next.
+            self.exchange.say_freed();
+        }
+    }
+
+    fn take(&mut self, message: Message) {
+        let said = match Said::read(&message) {
+            Ok(said) => said,
+            Err(error) => return self.fail(None, error),
+        };
+        let partition = match &said {
+            Said::Chunk { partition, .. } | Said::Commit { partition, .. } => Some(*partition),
+            Said::Begin { .. } | Said::Want(_) => None,
+        };
+        if let Err(error) = self.hear(said, message) {
+            self.fail(partition, error);
+        }
+    }
+
+    fn fail(&mut self, partition: Option<u32>, error: Error) {
+        self.answers.extend(partition.map(|partition| Answer::Failed { partition }));
+        self.failure = Some(error.into());
+    }
+
+    fn hear(&mut self, said: Said, message: Message) -> Result<(), Error> {
+        match said {
+            Said::Begin { .. } => Err(Error::Protocol("a second begin comes".to_owned())),
+            Said::Want(chunks) => {
+                if self.wanted.len() + chunks.len() > MAX_WANTED {
+                    let text = format!("more than {MAX_WANTED} chunks are announced and not sent");
+                    return Err(Error::Protocol(text));
+                }
+                self.wanted.extend(chunks);
+                Ok(())
+            }
+            Said::Chunk { partition, sequence, crc32c, part } => {
+                let found = (message.header.len() + message.body_len()) as u64;
+                let bytes = part.map_or(found, |part| part.bytes);
+                if part.is_some() && self.credited.front() != Some(&bytes) {
+                    return Err(no_credit(partition, sequence, bytes));
+                }
+                let gathered = self.gathering.add((partition, sequence), part, message)?;
+                let Some(message) = gathered else { return Ok(()) };
+                if self.credited.pop_front() != Some(bytes) {
+                    return Err(no_credit(partition, sequence, bytes));
+                }
+                let crc = read_hexadecimal(sequence, &crc32c)?;
+                let key = self.key(partition)?;
+                // Nobody takes the room in between but senders of single puts.
+                self.promise.kept(bytes);
+                self.credit -= bytes;
+                self.exchange.push(&key, self.sender, sequence, Some(crc), message)?;
+                let next_sequence = sequence + 1;
+                self.answers.push_back(Answer::Taken(Place { partition, next_sequence }));
+                Ok(())
+            }
+            Said::Commit { partition, chunks, rows } => {
+                let key = self.key(partition)?;
+                self.exchange.commit(&key, self.sender, Totals { chunks, rows })?;
+                self.answers.push_back(Answer::Committed { partition });
+                Ok(())
+            }
+        }
+    }
+
+    fn key(&self, partition: u32) -> Result<PartitionKey, Error> {
+        if !self.begun.contains(&partition) {
+            let text = format!("partition {partition} is none of those that were begun");
+            return Err(Error::Protocol(text));
+        }
+        PartitionKey::try_new(&self.query, self.stage, partition)
+    }
+}
+
+fn no_credit(partition: u32, sequence: u64, bytes: u64) -> Error {
+    Error::Protocol(format!(
+        "chunk {sequence} of partition {partition} has {bytes} bytes, for which there is no \
+         credit: announce it, and wait"
+    ))
+}
