@@ -9,16 +9,15 @@ const LINE: usize = 64;
 /// The least that is taken at once.
 const LEAST: usize = 64;
 
-/// Makes room for `more` elements: at first for `hint`, later for twice as
-/// many, but for no more than `limit` unless they are needed. Gives the bytes
-/// that this took.
-pub(super) fn reserve<T>(memory: &mut Vec<T>, more: usize, hint: usize, limit: usize) -> usize {
+/// Makes room for `more` elements: for twice as many as there are, but for no
+/// more than `limit` unless they are needed. Gives the bytes that this took.
+pub(super) fn reserve<T>(memory: &mut Vec<T>, more: usize, limit: usize) -> usize {
     let before = memory.capacity();
     let needed = memory.len() + more;
     if needed <= before {
         return 0;
     }
-    let wanted = if before == 0 { hint.max(LEAST) } else { before * 2 };
+    let wanted = (before * 2).max(LEAST);
     memory.reserve_exact(wanted.min(limit).max(needed) - memory.len());
     (memory.capacity() - before) * size_of::<T>()
 }
@@ -27,6 +26,11 @@ pub(super) fn reserve<T>(memory: &mut Vec<T>, more: usize, hint: usize, limit: u
 /// which is a little longer does not have to be moved.
 pub(super) fn hint(len: usize) -> usize {
     len + len / 4
+}
+
+/// How many rows the memory of values may be enough for, by those of `rows`.
+pub(super) fn room(values: &Vec<u8>, rows: usize) -> usize {
+    rows.saturating_mul(values.capacity()).checked_div(values.len()).unwrap_or(usize::MAX)
 }
 
 /// Looks at each line of a block that many runs will read parts of: that brings
@@ -51,12 +55,12 @@ mod tests {
     #[test]
     fn memory_grows_to_the_limit_and_beyond_only_for_what_is_there() {
         let mut memory: Vec<u64> = Vec::new();
-        assert_eq!(reserve(&mut memory, 1, 100, 150), 800);
+        assert_eq!(reserve(&mut memory, 100, 150), 800);
         memory.resize(100, 0);
-        assert_eq!(reserve(&mut memory, 1, 100, 150), 400);
+        assert_eq!(reserve(&mut memory, 1, 150), 400);
         memory.resize(150, 0);
-        assert_eq!(reserve(&mut memory, 7, 100, 150), 56);
+        assert_eq!(reserve(&mut memory, 7, 150), 56);
         assert_eq!(held(&memory), 157 * 8);
-        assert_eq!(reserve(&mut memory, 7, 100, 150), 0);
+        assert_eq!(reserve(&mut memory, 7, 150), 0);
     }
 }
