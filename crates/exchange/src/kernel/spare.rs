@@ -174,12 +174,22 @@ impl<T: Element> Spare<T> {
 }
 
 impl<T> Kept<T> {
+    /// In place of the oldest, where that is needed: what nobody took for so long
+    /// is not of the size that chunks have now.
     fn keep(&self, mut memory: Vec<T>) {
         let bytes = bytes_of(&memory);
-        if bytes >= LEAST_KEPT && self.budget.keep(bytes) {
-            memory.clear();
-            locked(&self.free).push(memory);
+        if bytes < LEAST_KEPT {
+            return;
         }
+        let mut free = locked(&self.free);
+        while !self.budget.keep(bytes) {
+            if free.is_empty() {
+                return;
+            }
+            self.budget.let_go(bytes_of(&free.remove(0)));
+        }
+        memory.clear();
+        free.push(memory);
     }
 }
 
