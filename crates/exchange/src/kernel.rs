@@ -60,8 +60,10 @@ pub struct Sealed {
 /// width, or are text or binary, values are copied once, to there. All other
 /// types are taken by partition and put together when a chunk is sealed.
 ///
-/// What is open takes at most the memory that its options say, and one block of
-/// rows; what `push` returns is the caller's.
+/// What is open, and what was let go and is kept for the next chunks, take at most
+/// the memory that the options say, and one block of rows. What `push` returns is
+/// the caller's; when nothing holds a message any more, on whatever thread, its
+/// memory comes back.
 pub struct Partitioner {
     schema: SchemaRef,
     first: Message,
@@ -160,7 +162,7 @@ impl Partitioner {
         self.first.clone()
     }
 
-    /// Bytes of memory of all that is open.
+    /// Bytes of memory of all that is open; what is kept for later is not in it.
     pub fn open_bytes(&self) -> usize {
         self.held
     }
@@ -330,3 +332,6 @@ impl Partitioner {
 fn first_ceilings(chunk: usize, slots: usize) -> Vec<usize> {
     (1..=slots).map(|number| chunk - chunk / 4 / slots * (slots - number)).collect()
 }
+
+#[cfg(test)]
+mod tests;
