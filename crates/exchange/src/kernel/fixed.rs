@@ -60,7 +60,13 @@ impl<const N: usize> Fixed<N> {
     fn gather(&mut self, values: &[[u8; N]], block: &Block<'_>) {
         grow::fetch(values.as_flattened(), self.parts.len());
         assert_eq!(values.len(), block.plan.len());
+        let mut later = block.plan.touched().skip(AHEAD);
         for partition in block.plan.touched() {
+            if let Some(later) = later.next() {
+                let rows = block.plan.rows_in(later);
+                let room = self.parts[later].spare_capacity_mut();
+                grow::prefetch(&room[..rows]);
+            }
             append_rows(&mut self.parts[partition], values, block.plan.rows(partition));
         }
     }
@@ -69,6 +75,9 @@ impl<const N: usize> Fixed<N> {
 /// For so many partitions, reading a block once is faster than writing one
 /// partition after the other; of fewer, the next value waits for the last one.
 const SCATTERED: RangeInclusive<usize> = 8..=16;
+
+/// Partitions after which the memory of one that is asked for now is written.
+const AHEAD: usize = 4;
 
 /// Rows that are copied without a look at where they end.
 const UNROLLED: usize = 8;
