@@ -3,7 +3,8 @@
 //! Each side partitions the same batches of 8,192 rows by the hash of one
 //! column, on one thread of a process of its own. Ours gives messages in the
 //! layout of the wire, DataFusion record batches of 8,192 rows, as its
-//! `RepartitionExec` does, and those as messages where the case says encoded;
+//! `RepartitionExec` does, and those as messages where the case says encoded, as
+//! large as ours where it says same size;
 //! pyarrow sorts rows by partition, cuts the batch, and puts cuts together.
 
 use serde_json::{Map, Value};
@@ -32,7 +33,12 @@ const CASES: [(&str, u64); 8] = [
 ];
 
 /// DataFusion's ways: what is added to a case's name.
-const WAYS: [(&str, &str); 3] = [("coalesce", ""), ("encode", "_encoded"), ("take", "_only_taken")];
+const WAYS: [(&str, &str); 4] = [
+    ("coalesce", ""),
+    ("encode", "_encoded"),
+    ("same", "_encoded_same_size"),
+    ("take", "_only_taken"),
+];
 
 fn run(setup: &Setup) -> Result<Outcome> {
     let mut samples = Samples::default();
@@ -50,7 +56,7 @@ fn run(setup: &Setup) -> Result<Outcome> {
     let rows = "batches of 8,192 rows: ints are four columns of 64 bits, mixed are 64 bits, \
                 32 bits with nulls, floats, and texts of 4 to 27 bytes; by the hash of the first";
     let result = "ours: messages of up to 4 MiB in the layout of the wire; datafusion: batches of \
-                  8,192 rows (encoded: as messages; only_taken: a batch for each partition of \
+                  8,192 rows (encoded: as messages; same_size: those as large as ours; only_taken: a batch for each partition of \
                   each batch); pyarrow: the same as datafusion";
     let notes = vec![("rows", rows.to_owned()), ("result", result.to_owned())];
     Ok(Outcome { cases: cases(&samples)?, versions, notes })

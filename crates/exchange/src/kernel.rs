@@ -12,7 +12,10 @@ mod options;
 mod other;
 mod plan;
 mod seal;
+mod spare;
 mod views;
+
+use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
@@ -24,6 +27,7 @@ pub(crate) use plan::Plan;
 
 use self::lane::{Block, Lane, Room, lane, row_bits};
 use self::seal::Encoders;
+use self::spare::Budget;
 use crate::error::Error;
 use crate::partition::{Assigner, Partitioning, check_schema};
 
@@ -58,8 +62,10 @@ pub struct Sealed {
 /// width, or are text or binary, values are copied once, to there. All other
 /// types are taken by partition and put together when a chunk is sealed.
 ///
-/// What is open takes at most the memory that its options say, and one block of
-/// rows; what `push` returns is the caller's.
+/// What is open, and what was let go and is kept for the next chunks, take at most
+/// the memory that the options say, and one block of rows. What `push` returns is
+/// the caller's; when nothing holds a message any more, on whatever thread, its
+/// memory comes back.
 pub struct Partitioner {
     schema: SchemaRef,
     first: Message,
@@ -74,8 +80,13 @@ pub struct Partitioner {
     /// Rows and bytes of each open chunk.
     rows: Vec<usize>,
     bytes: Vec<usize>,
-    /// Memory of all open chunks.
+    /// Bytes at which each open chunk is sealed.
+    ceilings: Vec<usize>,
+    /// Rows for which each one has memory.
+    rooms: Vec<usize>,
+    /// Memory of all open chunks, and what they share with spare memory.
     held: usize,
+    budget: Arc<Budget>,
     /// Kept between blocks for their memory.
     plan: Plan,
     needed: Vec<usize>,
@@ -116,16 +127,18 @@ impl Partitioner {
         let row_bits = schema.fields().iter().map(|field| row_bits(field.data_type())).sum();
         let rows = (options.chunk_bytes * 8).checked_div(row_bits).unwrap_or(usize::MAX);
         let rows = rows.clamp(1, options.chunk_rows);
-        let share = options.chunk_bytes.min(options.memory_bytes / slots) / 2;
+        let share = options.chunk_bytes.min(options.open_bytes() / slots) / 2;
         let first_rows = (share * 8).checked_div(row_bits).unwrap_or(0).min(rows);
+        let budget = Arc::new(Budget::new(options.memory_bytes));
         let room = Room {
             partitions: slots,
             rows,
             bytes: options.chunk_bytes,
             first_rows,
             first_bytes: share,
+            budget: Arc::clone(&budget),
         };
-        let lanes = schema.fields().iter().map(|field| lane(field.data_type(), room)).collect();
+        let lanes = schema.fields().iter().map(|field| lane(field.data_type(), &room)).collect();
         Ok(Partitioner {
             schema,
             first,
@@ -137,7 +150,10 @@ impl Partitioner {
             row_bits,
             rows: vec![0; slots],
             bytes: vec![0; slots],
+            ceilings: first_ceilings(2 * share, slots),
+            rooms: vec![0; slots],
             held: 0,
+            budget,
             plan: Plan::default(),
             needed: vec![0; slots],
         })
@@ -148,7 +164,7 @@ impl Partitioner {
         self.first.clone()
     }
 
-    /// Bytes of memory of all that is open.
+    /// Bytes of memory of all that is open; what is kept for later is not in it.
     pub fn open_bytes(&self) -> usize {
         self.held
     }
@@ -216,21 +232,31 @@ impl Partitioner {
             self.block(&batch.slice(0, half), &ids[..half], sealed)?;
             return self.block(&batch.slice(half, ids.len() - half), &ids[half..], sealed);
         }
+        let open_bytes = self.options.open_bytes();
         for partition in 0..slots {
             let (open, rows) = (self.rows[partition], self.plan.rows_in(partition));
             // What is not known by partition is in proportion to its rows.
             let needed = self.needed[partition] + unknown / ids.len() * rows;
-            let full =
-                self.bytes[partition] + needed > chunk || open + rows > self.options.chunk_rows;
+            let bytes = self.bytes[partition];
+            let full = bytes + needed > self.ceilings[partition]
+                || open + rows > self.options.chunk_rows
+                // Growing doubles its memory: that of another one would go for it.
+                || (open + rows > self.rooms[partition] && self.held + bytes > open_bytes);
             if open > 0 && rows > 0 && full {
                 self.seal(partition, sealed)?;
             }
         }
         self.append(batch, ids)?;
-        while self.held > self.options.memory_bytes
+        while self.held > open_bytes
             && let Some(fullest) = self.fullest()
         {
             self.seal(fullest, sealed)?;
+        }
+        for lane in &mut self.lanes {
+            if !self.budget.set_open(self.held) {
+                break;
+            }
+            lane.shed();
         }
         Ok(())
     }
@@ -263,6 +289,10 @@ impl Partitioner {
         for partition in self.plan.touched() {
             self.rows[partition] += self.plan.rows_in(partition);
             self.bytes[partition] += self.needed[partition];
+            if self.rows[partition] > self.rooms[partition] {
+                let rooms = self.lanes.iter().map(|lane| lane.room(partition));
+                self.rooms[partition] = rooms.min().unwrap_or(usize::MAX);
+            }
         }
         Ok(())
     }
@@ -275,12 +305,15 @@ impl Partitioner {
     fn seal(&mut self, partition: usize, sealed: &mut Vec<Sealed>) -> Result<(), Error> {
         let rows = std::mem::take(&mut self.rows[partition]);
         self.bytes[partition] = 0;
+        self.ceilings[partition] = self.options.chunk_bytes;
+        self.rooms[partition] = 0;
         let mut columns = Vec::with_capacity(self.lanes.len());
         for lane in &mut self.lanes {
             let (pieces, freed) = lane.take(partition, rows)?;
             self.held = self.held.saturating_sub(freed);
             columns.push(pieces);
         }
+        self.budget.set_open(self.held);
         let mut messages = Vec::new();
         for batch in seal::batches(&self.schema, &columns, rows)? {
             messages.extend(self.encoders.encode(partition, &batch)?);
@@ -293,3 +326,14 @@ impl Partitioner {
         Ok(())
     }
 }
+
+/// Those of the first chunks are from three quarters up to whole ones. Where all
+/// partitions get as many rows, they would all be full at once: no memory of
+/// their messages could come back for the next ones, and all would be sent at
+/// the same time.
+fn first_ceilings(chunk: usize, slots: usize) -> Vec<usize> {
+    (1..=slots).map(|number| chunk - chunk / 4 / slots * (slots - number)).collect()
+}
+
+#[cfg(test)]
+mod tests;

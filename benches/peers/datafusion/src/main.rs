@@ -6,7 +6,8 @@
 //!
 //! HOW is `take` (a batch for each partition of each batch), `coalesce` (those
 //! put together to batches of 8,192 rows, as `RepartitionExec` does right after)
-//! or `encode` (these as messages of Arrow IPC). Prints one line of JSON.
+//! `encode` (these as messages of Arrow IPC) or `same` (messages as large as ours
+//! are by default: 4 MiB, or what all partitions together leave of 64). Prints one line of JSON.
 //! The rows are those of `sheaf-bench load partition`.
 
 use std::error::Error;
@@ -34,7 +35,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [how, shape, partitions, batches] = arguments.as_slice() else {
-        return Err("usage: datafusion take|coalesce|encode ints|mixed PARTITIONS BATCHES".into());
+        return Err("usage: datafusion take|coalesce|encode|same ints|mixed PARTITIONS BATCHES".into());
     };
     let (partitions, batches): (usize, usize) = (partitions.parse()?, batches.parse()?);
     let stock = stock(shape)?;
@@ -63,9 +64,10 @@ fn run(how: &str, stock: &[RecordBatch], partitions: usize, batches: usize) -> R
     let schema = stock[0].schema();
     let key = vec![col("key", &schema)?];
     let mut partitioner = BatchPartitioner::new_hash_partitioner(key, partitions, Time::new())?;
+    let target = if how == "same" { same_rows(stock, partitions) } else { ROWS };
     let mut coalescers: Vec<BatchCoalescer> =
-        (0..partitions).map(|_| BatchCoalescer::new(Arc::clone(&schema), ROWS)).collect();
-    let mut encoder = (how == "encode").then(Encoder::default);
+        (0..partitions).map(|_| BatchCoalescer::new(Arc::clone(&schema), target)).collect();
+    let mut encoder = matches!(how, "encode" | "same").then(Encoder::default);
     let mut rows = 0;
     for index in 0..batches {
         partitioner.partition(stock[index % stock.len()].clone(), |partition, batch| {
@@ -95,6 +97,14 @@ fn run(how: &str, stock: &[RecordBatch], partitions: usize, batches: usize) -> R
         }
     }
     Ok(rows)
+}
+
+/// Rows of a message of ours.
+fn same_rows(stock: &[RecordBatch], partitions: usize) -> usize {
+    let columns = stock[0].columns().iter().map(|column| column.to_data());
+    let sizes = columns.map(|data| data.get_slice_memory_size().unwrap_or(0));
+    let bytes = (4_usize << 20).min((64 << 20) / partitions);
+    bytes * ROWS / sizes.sum::<usize>().max(1)
 }
 
 /// What makes messages of batches.

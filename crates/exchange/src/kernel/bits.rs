@@ -49,7 +49,7 @@ impl Bits {
 
     fn reserve(&mut self, more: usize, limit: usize) -> usize {
         let words = (self.len + more).div_ceil(64) - self.words.len();
-        grow::reserve(&mut self.words, words, 0, limit.div_ceil(64))
+        grow::reserve(&mut self.words, words, limit.div_ceil(64))
     }
 
     pub(super) fn held(&self) -> usize {

@@ -15,7 +15,7 @@ pub(super) struct Booleans {
 }
 
 impl Booleans {
-    pub(super) fn new(room: Room) -> Self {
+    pub(super) fn new(room: &Room) -> Self {
         let bitmaps = || Bitmaps::new(room.partitions, room.rows);
         Booleans { values: bitmaps(), nulls: bitmaps() }
     }

@@ -3,19 +3,21 @@
 use std::ops::Range;
 
 use arrow_array::{Array, ArrayRef, OffsetSizeTrait, make_array};
-use arrow_buffer::Buffer;
 use arrow_data::ArrayData;
 use arrow_schema::DataType;
 
 use super::bits::Bitmaps;
 use super::grow;
 use super::lane::{Block, Lane, Room};
+use super::spare::{Element, Spare, bytes_of};
 use crate::error::Error;
 
-pub(super) struct Bytes<O> {
+pub(super) struct Bytes<O: Element> {
     data_type: DataType,
     parts: Vec<Part<O>>,
     nulls: Bitmaps,
+    spare_ends: Spare<O>,
+    spare_values: Spare<u8>,
     room: Room,
 }
 
@@ -27,12 +29,19 @@ struct Part<O> {
     hints: [usize; 2],
 }
 
-impl<O: OffsetSizeTrait> Bytes<O> {
-    pub(super) fn new(data_type: DataType, room: Room) -> Self {
+impl<O: OffsetSizeTrait + Element> Bytes<O> {
+    pub(super) fn new(data_type: DataType, room: &Room) -> Self {
         let part = |_| Part { ends: Vec::new(), values: Vec::new(), hints: [room.first_rows, 0] };
         let parts = (0..room.partitions).map(part).collect();
         let nulls = Bitmaps::new(room.partitions, room.rows);
-        Bytes { data_type, parts, nulls, room }
+        Bytes {
+            data_type,
+            parts,
+            nulls,
+            spare_ends: Spare::new(&room.budget),
+            spare_values: Spare::new(&room.budget),
+            room: room.clone(),
+        }
     }
 }
 
@@ -61,7 +70,7 @@ fn append_value(values: &mut Vec<u8>, bytes: &[u8], span: Range<usize>) {
     }
 }
 
-impl<O: OffsetSizeTrait> Lane for Bytes<O> {
+impl<O: OffsetSizeTrait + Element> Lane for Bytes<O> {
     fn measure(&self, array: &dyn Array, block: &Block<'_>, bytes: &mut [usize]) -> usize {
         let data = array.to_data();
         let (offsets, _) = source::<O>(&data);
@@ -88,7 +97,7 @@ impl<O: OffsetSizeTrait> Lane for Bytes<O> {
             let [hint, bytes_hint] = part.hints;
             // One more, for the offset before the first value.
             let more = rows.len() + usize::from(part.ends.is_empty());
-            grown += grow::reserve(&mut part.ends, more, hint, self.room.rows + 1);
+            grown += self.spare_ends.reserve(&mut part.ends, more, hint, self.room.rows + 1);
             if part.ends.is_empty() {
                 part.ends.push(O::zero());
             }
@@ -101,8 +110,12 @@ impl<O: OffsetSizeTrait> Lane for Bytes<O> {
                 0 => (size / rows.len() * hint).min(self.room.first_bytes),
                 last => last,
             };
-            grown +=
-                grow::reserve(&mut part.values, size + SHORT, bytes_hint, self.room.bytes + SHORT);
+            grown += self.spare_values.reserve(
+                &mut part.values,
+                size + SHORT,
+                bytes_hint,
+                self.room.bytes + SHORT,
+            );
             for row in rows {
                 append_value(&mut part.values, bytes, span(row));
                 part.ends.push(O::usize_as(part.values.len()));
@@ -119,13 +132,13 @@ impl<O: OffsetSizeTrait> Lane for Bytes<O> {
         let part = &mut self.parts[partition];
         let (ends, values) = (std::mem::take(&mut part.ends), std::mem::take(&mut part.values));
         part.hints = [ends.len(), values.len()].map(grow::hint);
-        let held = grow::held(&ends) + grow::held(&values);
+        let held = bytes_of(&ends) + bytes_of(&values);
         assert_eq!(ends.len(), rows + 1);
         let (nulls, more) = self.nulls.take_nulls(partition, rows);
         let builder = ArrayData::builder(self.data_type.clone())
             .len(rows)
-            .add_buffer(Buffer::from_vec(ends))
-            .add_buffer(Buffer::from_vec(values))
+            .add_buffer(self.spare_ends.buffer(ends))
+            .add_buffer(self.spare_values.buffer(values))
             .nulls(nulls);
         // SAFETY: the offsets begin at zero and each further one is the length of
         // the values when a value was appended, so they never sink and end within
@@ -136,5 +149,15 @@ impl<O: OffsetSizeTrait> Lane for Bytes<O> {
         // The validity has a bit for each row.
         let data = unsafe { builder.build_unchecked() };
         Ok((vec![make_array(data)], held + more))
+    }
+
+    fn room(&self, partition: usize) -> usize {
+        let part = &self.parts[partition];
+        grow::room(&part.values, part.ends.len()).min(part.ends.capacity())
+    }
+
+    fn shed(&mut self) {
+        self.spare_ends.shed();
+        self.spare_values.shed();
     }
 }

@@ -1,5 +1,7 @@
 //! One column in all partitions.
 
+use std::sync::Arc;
+
 use arrow_array::{Array, ArrayRef};
 use arrow_schema::DataType;
 
@@ -8,6 +10,7 @@ use super::bytes::Bytes;
 use super::fixed::Fixed;
 use super::other::Other;
 use super::plan::Plan;
+use super::spare::Budget;
 use super::views::Views;
 use crate::error::Error;
 
@@ -22,7 +25,7 @@ pub(super) struct Block<'a> {
 }
 
 /// What one chunk may grow to.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct Room {
     pub(super) partitions: usize,
     pub(super) rows: usize,
@@ -30,6 +33,8 @@ pub(super) struct Room {
     /// Of the first one: half of what each could have if all had the same.
     pub(super) first_rows: usize,
     pub(super) first_bytes: usize,
+    /// Of all memory.
+    pub(super) budget: Arc<Budget>,
 }
 
 /// The open chunks of one column, one for each partition.
@@ -56,6 +61,15 @@ pub(super) trait Lane: Send {
     /// The chunk of one partition, in pieces that are one for each `append`
     /// with a row for it, or as a whole; and the bytes that this gives back.
     fn take(&mut self, partition: usize, rows: usize) -> Result<(Vec<ArrayRef>, usize), Error>;
+
+    /// About how many rows the chunk of a partition has memory for, those that
+    /// are there included.
+    fn room(&self, _partition: usize) -> usize {
+        usize::MAX
+    }
+
+    /// Gives spare memory to the allocator.
+    fn shed(&mut self) {}
 }
 
 /// Bits of each row that do not depend on its value: values, offsets, validity.
@@ -79,7 +93,7 @@ fn width(data_type: &DataType) -> Option<usize> {
 }
 
 /// The lane of a column of this type.
-pub(super) fn lane(data_type: &DataType, room: Room) -> Box<dyn Lane> {
+pub(super) fn lane(data_type: &DataType, room: &Room) -> Box<dyn Lane> {
     let of = data_type.clone();
     match (data_type, width(data_type)) {
         (DataType::Boolean, _) => Box::new(Booleans::new(room)),

@@ -15,14 +15,16 @@ pub struct PartitionerOptions {
     pub chunk_bytes: usize,
     /// Rows at which a message is sealed.
     pub chunk_rows: usize,
-    /// Bytes of all that is open, over which the fullest partition is sealed.
+    /// Bytes of all that is open, and of the memory of messages that were let go,
+    /// which the next ones are made of. A ninth is for those (less where a chunk
+    /// needs it): over the rest, the fullest partition is sealed.
     pub memory_bytes: usize,
     /// Of the bodies of messages.
     pub compression: ChunkCompression,
 }
 
 impl Default for PartitionerOptions {
-    /// 4 MiB, 1,048,576 rows, 64 MiB, no compression.
+    /// 4 MiB, 1,048,576 rows, 72 MiB, no compression.
     ///
     /// More memory makes the messages of many partitions larger, but new pages
     /// cost more than the rows that are copied there: on a busy virtual machine
@@ -31,13 +33,18 @@ impl Default for PartitionerOptions {
         PartitionerOptions {
             chunk_bytes: 4 << 20,
             chunk_rows: 1 << 20,
-            memory_bytes: 64 << 20,
+            memory_bytes: 72 << 20,
             compression: ChunkCompression::None,
         }
     }
 }
 
 impl PartitionerOptions {
+    /// What may be open.
+    pub(super) fn open_bytes(&self) -> usize {
+        (self.memory_bytes - self.memory_bytes / 9).max(self.chunk_bytes)
+    }
+
     pub(super) fn check(&self) -> Result<(), Error> {
         let option = |option, value, allowed| Err(Error::Option { option, value, allowed });
         if self.chunk_bytes == 0 || self.chunk_bytes > MAX_CHUNK_BYTES {

@@ -20,7 +20,7 @@ pub(super) struct Other {
 }
 
 impl Other {
-    pub(super) fn new(data_type: DataType, room: Room) -> Self {
+    pub(super) fn new(data_type: DataType, room: &Room) -> Self {
         Other {
             parts: vec![Vec::new(); room.partitions],
             shares: shares(&data_type),

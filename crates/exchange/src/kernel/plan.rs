@@ -57,6 +57,11 @@ impl Plan {
         }
     }
 
+    /// Rows in the order: all of them, each less than this number.
+    pub(super) fn len(&self) -> usize {
+        self.order.len()
+    }
+
     /// Rows, sorted by partition.
     pub(crate) fn order(&self) -> Vec<u32> {
         self.order.clone()

@@ -2,19 +2,21 @@
 //! holds its own and nothing of the batches it came from.
 
 use arrow_array::{Array, ArrayRef, make_array};
-use arrow_buffer::Buffer;
 use arrow_data::{ArrayData, ByteView, MAX_INLINE_VIEW_LEN};
 use arrow_schema::DataType;
 
 use super::bits::Bitmaps;
 use super::grow;
 use super::lane::{Block, Lane, Room};
+use super::spare::{Spare, bytes_of};
 use crate::error::Error;
 
 pub(super) struct Views {
     data_type: DataType,
     parts: Vec<Part>,
     nulls: Bitmaps,
+    spare_views: Spare<u128>,
+    spare_values: Spare<u8>,
     room: Room,
 }
 
@@ -27,12 +29,19 @@ struct Part {
 }
 
 impl Views {
-    pub(super) fn new(data_type: DataType, room: Room) -> Self {
+    pub(super) fn new(data_type: DataType, room: &Room) -> Self {
         let parts = (0..room.partitions)
             .map(|_| Part { hints: [room.first_rows, 0], ..Part::default() })
             .collect();
         let nulls = Bitmaps::new(room.partitions, room.rows);
-        Views { data_type, parts, nulls, room }
+        Views {
+            data_type,
+            parts,
+            nulls,
+            spare_views: Spare::new(&room.budget),
+            spare_values: Spare::new(&room.budget),
+            room: room.clone(),
+        }
     }
 }
 
@@ -72,18 +81,21 @@ impl Lane for Views {
         for partition in block.plan.touched() {
             let (part, rows) = (&mut self.parts[partition], block.plan.rows(partition));
             let [hint, bytes_hint] = part.hints;
-            grown += grow::reserve(&mut part.views, rows.len(), hint, self.room.rows);
-            for row in rows {
+            grown += self.spare_views.reserve(&mut part.views, rows.len(), hint, self.room.rows);
+            // What a null view says may be anything.
+            let view_of = |row: &u32| {
                 let row = *row as usize;
-                // What a null view says may be anything.
-                let valid = nulls.is_none_or(|nulls| nulls.is_valid(row));
-                let view = if valid { views[row] } else { 0 };
+                if nulls.is_none_or(|nulls| nulls.is_valid(row)) { views[row] } else { 0 }
+            };
+            let size = rows.iter().map(|row| outside(view_of(row))).sum();
+            grown += self.spare_values.reserve(&mut part.values, size, bytes_hint, self.room.bytes);
+            for row in rows {
+                let view = view_of(row);
                 let size = outside(view);
                 if size == 0 {
                     part.views.push(view);
                     continue;
                 }
-                grown += grow::reserve(&mut part.values, size, bytes_hint, self.room.bytes);
                 let mut view = ByteView::from(view);
                 let from = view.offset as usize;
                 let value = &buffers[view.buffer_index as usize][from..from + size];
@@ -105,15 +117,15 @@ impl Lane for Views {
         let part = &mut self.parts[partition];
         let (views, values) = (std::mem::take(&mut part.views), std::mem::take(&mut part.values));
         part.hints = [views.len(), values.len()].map(grow::hint);
-        let held = grow::held(&views) + grow::held(&values);
+        let held = bytes_of(&views) + bytes_of(&values);
         assert_eq!(views.len(), rows);
         let (nulls, more) = self.nulls.take_nulls(partition, rows);
         let mut builder = ArrayData::builder(self.data_type.clone())
             .len(rows)
-            .add_buffer(Buffer::from_vec(views))
+            .add_buffer(self.spare_views.buffer(views))
             .nulls(nulls);
         if !values.is_empty() {
-            builder = builder.add_buffer(Buffer::from_vec(values));
+            builder = builder.add_buffer(self.spare_values.buffer(values));
         }
         // SAFETY: a view is one of an array of the same type, whose value is in
         // itself or was appended to the values, where its new offset begins; there
@@ -121,5 +133,15 @@ impl Lane for Views {
         // value. Text is valid in both places. The validity has a bit for each row.
         let data = unsafe { builder.build_unchecked() };
         Ok((vec![make_array(data)], held + more))
+    }
+
+    fn room(&self, partition: usize) -> usize {
+        let part = &self.parts[partition];
+        grow::room(&part.values, part.views.len()).min(part.views.capacity())
+    }
+
+    fn shed(&mut self) {
+        self.spare_views.shed();
+        self.spare_values.shed();
     }
 }

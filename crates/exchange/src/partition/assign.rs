@@ -4,7 +4,7 @@ use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::Schema;
 
 use super::Partitioning;
-use super::hash::{Hasher, partition_of};
+use super::hash::Hasher;
 use super::range::Ranges;
 use crate::error::Error;
 
@@ -61,8 +61,7 @@ impl Assigner {
             Rule::Hash { hasher, columns } => {
                 let keys: Vec<ArrayRef> =
                     columns.iter().map(|index| batch.column(*index).clone()).collect();
-                let hashes = hasher.rows(&keys)?;
-                Ok(hashes.into_iter().map(|hash| partition_of(hash, partitions)).collect())
+                Ok(hasher.partitions(&keys, partitions)?)
             }
             Rule::RoundRobin { next } => {
                 let mut ids = Vec::with_capacity(rows);

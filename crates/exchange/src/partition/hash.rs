@@ -34,6 +34,7 @@
 
 mod column;
 mod nested;
+mod wide;
 
 use arrow_array::{Array, ArrayRef};
 use arrow_schema::ArrowError;
@@ -63,6 +64,18 @@ impl Hasher {
 
     fn null(self) -> u64 {
         self.number(NULL)
+    }
+
+    /// The partitions of the rows of these columns, which are of one length.
+    pub(crate) fn partitions(
+        self,
+        columns: &[ArrayRef],
+        partitions: u32,
+    ) -> Result<Vec<u32>, ArrowError> {
+        let hashes = self.rows(columns)?;
+        let mut ids = vec![0; hashes.len()];
+        wide::map(&hashes, &mut ids, |hash| partition_of(hash, partitions));
+        Ok(ids)
     }
 
     /// The hashes of the rows of these columns, which are of one length.

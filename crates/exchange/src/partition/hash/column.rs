@@ -10,7 +10,7 @@ use arrow_array::{Array, RunArray};
 use arrow_buffer::{ArrowNativeType, ScalarBuffer, i256};
 use arrow_schema::{ArrowError, DataType, IntervalUnit};
 
-use super::{Hasher, join, nested};
+use super::{Hasher, join, nested, wide};
 
 /// Writes the hash of each value to `out`; of null values, anything.
 pub(super) fn hash(hasher: Hasher, array: &dyn Array, out: &mut [u64]) -> Result<(), ArrowError> {
@@ -92,7 +92,7 @@ fn integers(hasher: Hasher, array: &dyn Array, out: &mut [u64]) {
         extend: impl Fn(T) -> u64,
     ) {
         let values = native::<T>(array);
-        fill(out, values.iter().map(|value| hasher.number(extend(*value))));
+        wide::map(&values, out, |value| hasher.number(extend(value)));
     }
     match integer(array.data_type()) {
         Some((1, false)) => of::<u8>(hasher, array, out, u64::from),
@@ -115,11 +115,11 @@ fn floats(hasher: Hasher, array: &dyn Array, out: &mut [u64]) {
         }
         DataType::Float32 => {
             let values = native::<f32>(array);
-            fill(out, values.iter().map(|value| float(hasher, f64::from(*value))));
+            wide::map(&values, out, |value| float(hasher, f64::from(value)));
         }
         _ => {
             let values = native::<f64>(array);
-            fill(out, values.iter().map(|value| float(hasher, *value)));
+            wide::map(&values, out, |value| float(hasher, value));
         }
     }
 }
