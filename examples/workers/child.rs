@@ -11,18 +11,10 @@ use tokio::process::{Child as Process, ChildStdin, ChildStdout, Command};
 use tokio::sync::mpsc;
 
 use super::Arguments;
-use super::protocol::{Event, Task};
+use super::protocol::{Event, Heard, Task};
 
 /// For a worker to end when it is asked to.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// What comes of a worker: an event, or nothing any more.
-#[derive(Debug)]
-pub(crate) struct Heard {
-    pub(crate) slot: u32,
-    pub(crate) pid: u32,
-    pub(crate) event: Option<Event>,
-}
 
 #[derive(Debug)]
 pub(crate) struct Child {

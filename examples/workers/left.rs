@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Debug)]
 pub(crate) struct Left {
     workers: u32,
-    partitions: BTreeSet<u32>,
+    /// Without a result.
+    pub(crate) partitions: BTreeSet<u32>,
     shares: BTreeMap<(usize, u32), Share>,
     /// Partitions that are being read, and by whom.
     reading: BTreeMap<u32, u32>,
@@ -36,17 +37,9 @@ impl Left {
     pub(crate) fn new(inputs: impl Iterator<Item = usize>, workers: u32, partitions: u32) -> Self {
         let partitions: BTreeSet<u32> = (0..partitions).collect();
         let share = || Share { needed: partitions.clone(), ..Share::default() };
-        let shares = inputs.flat_map(|input| (0..workers).map(move |share| (input, share)));
-        let shares = shares.map(|key| (key, share())).collect();
+        let keys = inputs.flat_map(|input| (0..workers).map(move |share| (input, share)));
+        let shares = keys.map(|key| (key, share())).collect();
         Left { workers, partitions, shares, reading: BTreeMap::new() }
-    }
-
-    pub(crate) fn is_done(&self) -> bool {
-        self.partitions.is_empty()
-    }
-
-    pub(crate) fn results_missing(&self) -> usize {
-        self.partitions.len()
     }
 
     /// Whether a worker has sent all that is its to send, of all inputs.
@@ -84,13 +77,12 @@ impl Left {
         }
     }
 
-    pub(crate) fn reduced(&mut self, partition: u32) {
-        self.not_reduced(partition);
-        self.partitions.remove(&partition);
-    }
-
-    pub(crate) fn not_reduced(&mut self, partition: u32) {
+    /// A partition has its result, or has to be read again.
+    pub(crate) fn reduced(&mut self, partition: u32, is_whole: bool) {
         self.reading.remove(&partition);
+        if is_whole {
+            self.partitions.remove(&partition);
+        }
     }
 
     /// A worker is gone: with it what it was at, and what it held.

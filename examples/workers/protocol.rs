@@ -57,3 +57,11 @@ pub(crate) enum Event {
     /// The task fails wherever it is done.
     Broken { why: String },
 }
+
+/// What the parent hears of a worker: an event, or that it is gone.
+#[derive(Debug)]
+pub(crate) struct Heard {
+    pub(crate) slot: u32,
+    pub(crate) pid: u32,
+    pub(crate) event: Option<Event>,
+}

@@ -12,9 +12,10 @@ use sheaf_retry::{SharedClock, SystemClock};
 use sheaf_terminal::{Console, Failure, Progress};
 use tokio::sync::mpsc;
 
-use crate::workers::child::{Child, Heard};
+use crate::workers::child::Child;
 use crate::workers::kill::Kill;
 use crate::workers::left::Left;
+use crate::workers::protocol::Heard;
 use crate::workers::{Arguments, Job};
 
 /// Events that are not handled yet.
@@ -80,12 +81,12 @@ impl Crew {
             let total = Some(self.partitions.into());
             progress = Progress::start("partitions", total, console.notes_on_terminal());
         }
-        while !self.left.is_done() {
+        while !self.left.partitions.is_empty() {
             self.give_tasks().await;
             let Some(heard) = self.heard.1.recv().await else { break };
             let note = self.take(heard)?;
             progress.suspend(|| note.iter().for_each(|note| console.note(note)));
-            progress.reach(u64::from(self.partitions) - self.left.results_missing() as u64);
+            progress.reach(u64::from(self.partitions) - self.left.partitions.len() as u64);
         }
         progress.finish();
         Ok(())

@@ -5,6 +5,7 @@ mod faults;
 mod flight;
 mod governed;
 mod memory;
+mod processes;
 mod pyarrow;
 mod rows;
 mod spill;

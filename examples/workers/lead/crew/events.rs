@@ -4,8 +4,8 @@ use sheaf_retry::Code;
 use sheaf_terminal::Failure;
 
 use super::Crew;
-use crate::workers::child::{Child, Heard};
-use crate::workers::protocol::{Event, Task};
+use crate::workers::child::Child;
+use crate::workers::protocol::{Event, Heard, Task};
 
 /// Tasks that fail, and workers that die, before all is given up.
 const MOST_FAILURES: u32 = 30;
@@ -42,7 +42,7 @@ impl Crew {
             }
             Event::Reduced { partition, rows } => {
                 self.children[slot as usize].task = None;
-                self.left.reduced(partition);
+                self.left.reduced(partition, true);
                 self.rows.insert(partition, rows);
             }
             Event::Lost { partition, peer, why } => {
@@ -66,7 +66,7 @@ impl Crew {
     fn task_failed(&mut self, slot: u32) -> Result<(), Failure> {
         match self.children[slot as usize].task.take() {
             Some(Task::Send(task)) => self.left.sent(task.input, slot, false),
-            Some(Task::Reduce(task)) => self.left.not_reduced(task.partition),
+            Some(Task::Reduce(task)) => self.left.reduced(task.partition, false),
             None => {}
         }
         self.count_failure(slot)
