@@ -19,7 +19,7 @@ pub(crate) struct Left {
 #[derive(Debug, Default)]
 struct Share {
     /// How often it was begun.
-    attempt: u32,
+    attempt: u64,
     /// Partitions that need it.
     needed: BTreeSet<u32>,
     /// Those that it is being sent to.
@@ -29,7 +29,7 @@ struct Share {
 /// What a worker can do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
-    Send { input: usize, attempt: u32, only: BTreeSet<u32> },
+    Send { input: usize, attempt: u64, only: BTreeSet<u32> },
     Reduce { partition: u32, holder: u32 },
 }
 

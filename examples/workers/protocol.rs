@@ -20,7 +20,7 @@ pub(crate) struct Send {
     /// Which share, of as many as there are workers.
     pub(crate) share: u32,
     /// How often it was begun.
-    pub(crate) attempt: u32,
+    pub(crate) attempt: u64,
     /// The partitions that need it.
     pub(crate) only: BTreeSet<u32>,
     /// Of how many.

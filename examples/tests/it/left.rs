@@ -14,7 +14,7 @@ fn of(partitions: &[u32]) -> BTreeSet<u32> {
     partitions.iter().copied().collect()
 }
 
-fn send(input: usize, attempt: u32, only: &[u32]) -> Option<Next> {
+fn send(input: usize, attempt: u64, only: &[u32]) -> Option<Next> {
     Some(Next::Send { input, attempt, only: of(only) })
 }
 
