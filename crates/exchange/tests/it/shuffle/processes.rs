@@ -1,7 +1,6 @@
 //! Senders and a receiver in processes of their own: many at once, and a reader
 //! that is slower than they are.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use futures::future::try_join_all;
@@ -53,18 +52,16 @@ fn start(told: Told, receiver: Option<&str>) -> Process {
 }
 
 /// Not a test of its own: what a process does that the tests below have started.
-#[test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "the other tests start it"]
-fn a_process_of_its_own() {
+async fn a_process_of_its_own() {
     #[allow(clippy::disallowed_methods, reason = "so a test binary is told what it is")]
     let Ok(role) = std::env::var(ROLE) else { return };
     let (told, receiver) = role.split_once(' ').unwrap();
     let told = Told::read(told);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all();
-    let runtime = { runtime }.build().unwrap();
     let said = match receiver {
-        "" => runtime.block_on(receive(told)),
-        uri => runtime.block_on(send(told, uri)).unwrap(),
+        "" => receive(told).await,
+        uri => send(told, uri).await.unwrap(),
     };
     println!("\nresult {said} {}", peak_bytes());
 }
@@ -97,7 +94,9 @@ async fn receive(told: Told) -> String {
 }
 
 async fn send(told: Told, uri: &str) -> Result<String, Error> {
-    let client = client(options());
+    // What the senders of a process hold is theirs to bound, for each.
+    let pending_bytes = (8 << 20) / told.count as usize;
+    let client = client(ExchangeOptions { pending_bytes, ..options() });
     let sends = (told.first..told.first + told.count).map(|index| {
         let client = client.clone();
         async move {
@@ -107,9 +106,7 @@ async fn send(told: Told, uri: &str) -> Result<String, Error> {
         }
     });
     let sent = try_join_all(sends).await?;
-    let mut said = String::new();
-    write!(said, "{}", sent.iter().map(|one| one.bytes).sum::<u64>()).unwrap();
-    Ok(said)
+    Ok(sent.iter().map(|one| one.bytes).sum::<u64>().to_string())
 }
 
 /// The most memory that this process had.
