@@ -21,7 +21,7 @@ struct Control {
 
 /// What a process is to do: send to all others, and take what they send.
 struct Command {
-    /// Of which there is one of each number.
+    /// From 1; one begins when all processes have ended the one before.
     round: u64,
     /// Which of the addresses is its own.
     index: usize,
@@ -61,7 +61,7 @@ fn parse(line: &str) -> Option<Command> {
     let command: Value = serde_json::from_str(line).ok()?;
     let peers = command["peers"].as_array()?.iter().map(|peer| Some(peer.as_str()?.to_owned()));
     Some(Command {
-        round: command["round"].as_u64()?,
+        round: command["round"].as_u64().filter(|round| *round > 0)?,
         index: usize::try_from(command["index"].as_u64()?).ok()?,
         peers: peers.collect::<Option<_>>()?,
         size: command["size"].as_u64()?,

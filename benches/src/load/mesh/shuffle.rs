@@ -67,11 +67,10 @@ impl Node {
     }
 
     async fn round(&self, command: &Command) -> Result<Value, shuffle::Error> {
-        // All have read what was there before this one was asked for.
-        for query in self.exchange.queries() {
-            self.exchange.cleanup_query_data(&query)?;
-        }
-        let query = format!("round-{}", command.round);
+        let query = |round| format!("round-{round}");
+        // All have read that one; of this one something may be here already.
+        self.exchange.cleanup_query_data(&query(command.round - 1))?;
+        let query = query(command.round);
         let (index, senders) = (number(command.index), number(command.peers.len()));
         let plan = ShufflePlan {
             query: query.clone(),
