@@ -54,6 +54,7 @@ fn start(told: Told, receiver: Option<&str>) -> Process {
 /// Not a test of its own: what a process does that the tests below have started.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "the other tests start it"]
+#[allow(clippy::print_stdout, reason = "so a process says what came of it")]
 async fn a_process_of_its_own() {
     #[allow(clippy::disallowed_methods, reason = "so a test binary is told what it is")]
     let Ok(role) = std::env::var(ROLE) else { return };
@@ -66,6 +67,7 @@ async fn a_process_of_its_own() {
     println!("\nresult {said} {}", peak_bytes());
 }
 
+#[allow(clippy::print_stdout, reason = "so a server says that it is up")]
 async fn receive(told: Told) -> String {
     let worker = Worker::with_memory(told.memory as u64).await;
     println!("\nready flight={}", worker.uri);
@@ -129,14 +131,15 @@ fn result(process: &mut Process) -> [u64; 2] {
 #[test]
 fn two_hundred_and_fifty_six_senders_in_four_processes_do_not_stop_each_other() {
     const SENDERS: i64 = 256;
+    const MEMORY: i64 = 2 << 20;
     // Less than what is sent, so that senders have to wait for each other.
-    let told = Told { memory: 2 << 20, senders: SENDERS, rows: 1_000, ..Told::default() };
+    let told = Told { memory: MEMORY, senders: SENDERS, rows: 1_000, ..Told::default() };
     let mut receiver = start(told, None);
     let uri = receiver.wait_ready(PATIENCE).unwrap().url("flight").unwrap().to_owned();
     let starts = (0..4).map(|at| Told { first: at * 64, count: 64, ..told });
     let mut senders: Vec<Process> = starts.map(|told| start(told, Some(&uri))).collect();
     let bytes: u64 = senders.iter_mut().map(|one| result(one)[0]).sum();
-    assert!(bytes > 4 * 2 << 20, "{bytes} bytes were sent");
+    assert!(bytes > 4 * MEMORY as u64, "{bytes} bytes were sent");
     assert_eq!(result(&mut receiver)[0], 256_000);
 }
 
