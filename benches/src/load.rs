@@ -8,6 +8,7 @@ mod flight;
 mod jobs;
 #[cfg(feature = "kafka")]
 mod kafka;
+mod mesh;
 mod partition;
 mod pick_up;
 mod rows;
@@ -84,6 +85,10 @@ pub(crate) enum Load {
     Partition(partition::Partition),
     /// Serves and takes bytes over raw TCP: as many as each connection says.
     Socket,
+    /// One of several processes that shuffle rows among themselves.
+    MeshShuffle,
+    /// One of several processes that send bytes to each other over raw TCP.
+    MeshSocket,
 }
 
 /// Runs one load to its end.
@@ -94,6 +99,9 @@ pub(crate) fn run(load: Load) -> Result<()> {
     #[cfg(feature = "kafka")]
     if let Load::Kafka(load) = load {
         return kafka::run(&load);
+    }
+    if matches!(load, Load::MeshSocket) {
+        return mesh::socket::run();
     }
     if let Load::Partition(load) = &load {
         return partition::run(load);
@@ -119,7 +127,8 @@ pub(crate) fn run(load: Load) -> Result<()> {
             Load::Stock => stock::serve().await,
             #[cfg(feature = "kafka")]
             Load::Kafka(_) => Ok(()),
-            Load::Claims(_) | Load::Partition(_) | Load::Socket => Ok(()),
+            Load::MeshShuffle => mesh::shuffle::run().await,
+            Load::Claims(_) | Load::Partition(_) | Load::Socket | Load::MeshSocket => Ok(()),
         }
     })
 }

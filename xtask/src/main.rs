@@ -39,6 +39,8 @@ enum Task {
         /// Which ones; all when none is named: python, typos, valkey, faketime, redis.
         names: Vec<String>,
     },
+    /// Fetch the flights and the weather that examples read (below the target directory).
+    Data,
     /// Provision the services and run the whole suite.
     Test {
         /// For `cargo test`, in place of `--workspace`; its own go after a further `--`.
@@ -92,6 +94,7 @@ fn run(cli: Cli) -> Result<()> {
     let workspace = Workspace::load()?;
     match cli.task {
         Task::Services { names } => services::run(&workspace, &names),
+        Task::Data => services::data(&workspace),
         Task::Test { arguments } => test::run(&workspace, &arguments),
         Task::Tidy => tidy::run(&workspace),
         Task::Codegen { check } => codegen::run(&workspace, check),

@@ -11,6 +11,7 @@
 //! A stamp beside each service records what is installed, so that a second call
 //! costs nothing and a changed pin installs again.
 
+mod data;
 mod debian;
 mod npm;
 mod peer;
@@ -32,6 +33,7 @@ use crate::{
 
 use wheel::Wheel;
 
+pub(crate) use data::run as data;
 pub(crate) use peer::install as peer;
 
 const PYARROW: &str = "pyarrow==26.0.1";

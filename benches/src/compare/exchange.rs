@@ -7,6 +7,8 @@
 //! large as ours where it says same size;
 //! pyarrow sorts rows by partition, cuts the batch, and puts cuts together.
 
+mod mesh;
+
 use serde_json::{Map, Value};
 use sheaf_testkit::ProcessCommand;
 
@@ -47,6 +49,7 @@ fn run(setup: &Setup) -> Result<Outcome> {
         for case in CASES {
             turn(setup, case, &mut samples)?;
         }
+        mesh::turn(setup, round, &mut samples)?;
     }
     let mut versions = Map::new();
     let datafusion =
@@ -58,8 +61,10 @@ fn run(setup: &Setup) -> Result<Outcome> {
     let result = "ours: messages of up to 4 MiB in the layout of the wire; datafusion: batches of \
                   8,192 rows (encoded: as messages; same_size: those as large as ours; only_taken: a batch for each partition of \
                   each batch); pyarrow: the same as datafusion";
-    let notes = vec![("rows", rows.to_owned()), ("result", result.to_owned())];
-    Ok(Outcome { cases: cases(&samples)?, versions, notes })
+    let notes =
+        vec![("rows", rows.to_owned()), ("result", result.to_owned()), ("mesh", mesh::note())];
+    let cases = [cases(&samples)?, mesh::cases(&samples)?].concat();
+    Ok(Outcome { cases, versions, notes })
 }
 
 fn key(side: &str, (shape, partitions): (&str, u64)) -> String {

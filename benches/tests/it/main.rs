@@ -145,6 +145,10 @@ fn the_exchange_is_compared() {
         "kernel_p64_vs_datafusion_encoded",
         "kernel_p64_mixed_vs_datafusion",
         "kernel_p64_vs_pyarrow",
+        "shuffle_vs_socket",
+        "shuffle_cpu_vs_socket",
+        "shuffle_memory_vs_socket",
+        "shuffle_vs_pyarrow",
     ];
     check(&quick("exchange", &sheaf), "exchange", &cases);
 }

@@ -10,8 +10,10 @@ mod files;
 mod integration;
 #[path = "../../custom_processor/json_lines.rs"]
 mod json_lines;
+mod left;
 mod python;
 mod run;
 mod server;
 mod sessions;
 mod sink;
+mod workers;

@@ -7,6 +7,7 @@ mod governed;
 mod large;
 mod memory;
 mod progress;
+mod processes;
 mod pyarrow;
 mod rows;
 mod spill;
