@@ -32,10 +32,15 @@
 //!     first row.
 //! 11. Every message passed the validator of its attempt's stream.
 //! 12. Whatever is kept is counted in the budget, and not any more when it is
-//!     gone. Where there is no room nothing is changed.
+//!     gone; what is kept on disk counts against the limit of the disk, until its
+//!     file is removed. Where there is no room nothing is changed.
 //! 13. What was consumed is gone for every reader; its place is kept.
 //! 14. A query that was cleaned up has nothing here, and nothing of it is taken.
-//!     The last 4,096 of them are remembered.
+//!     The last 4,096 of them are remembered. One of which nothing is sent or read
+//!     for as long as the options say is cleaned up, and says so.
+//! 15. Where a chunk lies, in memory or on disk, changes nothing of what is said
+//!     above. What comes from disk has the CRC32C that it came with, or is an error
+//!     that names the file; what cannot be written stays in memory.
 //!
 //! # Sending and reading
 //!
@@ -100,19 +105,24 @@ mod error;
 mod governor;
 mod handler;
 mod key;
+mod metrics;
+mod spill;
 mod table;
 mod wire;
 
 pub use chunk::crc32c_of;
 pub(crate) use client::with_retries;
 pub use client::{ExchangeClient, ExchangeOptions, PartitionReader, SentPartition, ShufflePlan};
-pub use engine::{Exchange, MAX_WAIT, ReadOptions};
+pub use engine::{DEFAULT_IDLE, Exchange, MAX_WAIT, ReadOptions, ReceiverOptions};
 pub(crate) use engine::{Item, Reader};
-pub use error::{Error, FetchFailed, SendFailed};
+pub use error::{Error, FetchFailed, Gone, SendFailed};
 pub use governor::Governor;
 pub use handler::ShuffleHandler;
 pub use key::{MAX_SENDERS, PartitionKey, Sender, Totals};
-pub use table::{AvailablePartition, AvailablePartitions, Skew};
+pub use metrics::ReceiverMetrics;
+pub use table::{
+    AvailablePartition, AvailablePartitions, QueryStats, ShuffleStats, Skew, StageStats,
+};
 pub use wire::{
     ATTEMPT, CHECKSUMS, MAX_MESSAGE_BYTES, NAMESPACE, PutAnswer, SENDER, SENDERS, ShuffleTicket,
 };

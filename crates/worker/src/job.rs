@@ -185,7 +185,9 @@ async fn attempt(
         return Ok((winner.rows, output.batches));
     }
     let output = process(tools, lease, source, cancelled, progress).await?;
-    let Some(sink) = &tools.sink else { return Ok(drain(output).await?) };
+    let Some(sink) = tools.sink.as_ref().filter(|_| output.written.is_none()) else {
+        return Ok(drain(output).await?);
+    };
     let mut write = sink
         .prepare(&key, output.schema.clone())
         .await
@@ -221,6 +223,7 @@ async fn process(
         fence: lease.fence,
         attempt: lease.attempt,
         messages,
+        inputs: Vec::new(),
         cancelled,
         progress,
     };
@@ -237,7 +240,7 @@ fn payload_error(error: &sheaf_flight::Error) -> ProcessError {
 }
 
 async fn drain(mut output: Output) -> Result<(u64, Vec<BatchSpec>), ProcessError> {
-    let mut rows = 0;
+    let mut rows = output.written.unwrap_or(0);
     while let Some(batch) = output.rows.next().await {
         rows += batch?.num_rows() as u64;
     }

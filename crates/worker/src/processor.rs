@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use async_trait::async_trait;
-use futures::stream::{BoxStream, StreamExt};
+use futures::stream::{self, BoxStream, StreamExt};
 use sheaf_coordinator::{BatchSpec, Fence};
 use sheaf_flight::MessageStream;
 use sheaf_flight::ipc::{Bounds, decode_stream};
@@ -55,6 +55,9 @@ pub struct Job {
     pub attempt: u32,
     /// The payload as it was put: the schema first.
     pub messages: MessageStream,
+    /// The partitions that its task reads in place of the payload's rows; mostly
+    /// none, see [`Shuffle`](crate::Shuffle).
+    pub inputs: Vec<Input>,
     /// Cancelled when the lease is lost.
     pub cancelled: CancellationToken,
     /// Where to say how far the work is.
@@ -72,23 +75,75 @@ impl std::fmt::Debug for Job {
 }
 
 impl Job {
-    /// Decodes the payload: its schema, and its rows with full validation.
+    /// The schema and the rows that this job is about: those of the payload, with
+    /// full validation; where its task reads partitions, theirs, one after the other.
     ///
     /// # Errors
-    /// Permanent where the payload is malformed; transient where it cannot be read now.
+    /// Permanent where the payload is malformed, and for partitions of several
+    /// schemas, which are for [`Job::into_inputs`]; transient where it cannot be
+    /// read now.
     pub async fn into_rows(self) -> Result<Output, ProcessError> {
-        let Job { messages, progress, .. } = self;
-        let (schema, batches) = decode_stream(messages, Bounds::default())
-            .await
-            .map_err(|error| ProcessError::from_error(&error))?;
-        let rows = batches
-            .map(move |batch| {
-                let batch = batch.map_err(|error| ProcessError::from_error(&error))?;
-                progress.add_rows(batch.num_rows() as u64);
-                Ok(batch)
-            })
-            .boxed();
-        Ok(Output::new(schema, rows))
+        let mut inputs = self.into_inputs().await?.into_iter();
+        // There is always one.
+        let Some(Input { schema, rows }) = inputs.next() else {
+            return Err(ProcessError::permanent("the job has no rows to read"));
+        };
+        let mut all = vec![rows];
+        for input in inputs {
+            if input.schema != schema {
+                return Err(ProcessError::permanent(
+                    "the task reads partitions of several schemas, and its processor one input",
+                ));
+            }
+            all.push(input.rows);
+        }
+        Ok(Output::new(schema, stream::iter(all).flatten().boxed()))
+    }
+
+    /// Each input by itself: the partitions that its task reads, in their order, or
+    /// else the payload alone.
+    ///
+    /// # Errors
+    /// As [`Job::into_rows`] for the payload.
+    pub async fn into_inputs(self) -> Result<Vec<Input>, ProcessError> {
+        let progress = self.progress.clone();
+        let inputs = match self.inputs.is_empty() {
+            true => vec![rows_of(self.messages).await?],
+            false => self.inputs,
+        };
+        let counted = |Input { schema, rows }| {
+            let progress = progress.clone();
+            let count = move |batch: &Result<RecordBatch, _>| {
+                if let Ok(batch) = batch {
+                    progress.add_rows(batch.num_rows() as u64);
+                }
+            };
+            Input { schema, rows: rows.inspect(count).boxed() }
+        };
+        Ok(inputs.into_iter().map(counted).collect())
+    }
+}
+
+/// Decodes a payload.
+pub(crate) async fn rows_of(messages: MessageStream) -> Result<Input, ProcessError> {
+    let (schema, batches) = decode_stream(messages, Bounds::default())
+        .await
+        .map_err(|error| ProcessError::from_error(&error))?;
+    let rows = batches.map(|batch| batch.map_err(|error| ProcessError::from_error(&error))).boxed();
+    Ok(Input { schema, rows })
+}
+
+/// What a job reads.
+pub struct Input {
+    /// Schema of all rows.
+    pub schema: SchemaRef,
+    /// The rows.
+    pub rows: RowStream,
+}
+
+impl std::fmt::Debug for Input {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Input").field("schema", &self.schema).finish_non_exhaustive()
     }
 }
 
@@ -102,6 +157,9 @@ pub struct Output {
     /// Their payloads must be stored already. Where the coordinator refuses
     /// one of them for good, this batch fails with that error.
     pub batches: Vec<BatchSpec>,
+    /// So many rows are where they belong already: nothing goes to the sink, and
+    /// `rows` are read for their errors only.
+    pub written: Option<u64>,
 }
 
 impl std::fmt::Debug for Output {
@@ -111,9 +169,9 @@ impl std::fmt::Debug for Output {
 }
 
 impl Output {
-    /// Rows, and no new batches.
+    /// Rows for the sink, and no new batches.
     pub fn new(schema: SchemaRef, rows: RowStream) -> Self {
-        Output { schema, rows, batches: Vec::new() }
+        Output { schema, rows, batches: Vec::new(), written: None }
     }
 
     /// These rows, and no new batches.
@@ -160,7 +218,7 @@ impl Output {
         F: FnMut(RecordBatch) -> Result<RecordBatch, ProcessError> + Send + 'static,
     {
         let rows = self.rows.map(move |batch| batch.and_then(&mut change)).boxed();
-        Output { schema, rows, batches: self.batches }
+        Output { schema, rows, ..self }
     }
 }
 

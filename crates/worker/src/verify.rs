@@ -3,14 +3,14 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use futures::stream::StreamExt;
+use futures::stream::{self, StreamExt};
 use sheaf_coordinator::BatchSpec;
 use sheaf_flight::{Message, MessageStream};
 use sheaf_retry::Code;
 use sheaf_store::ContentHasher;
 
 use crate::error::ProcessError;
-use crate::processor::{Job, Output, Processor};
+use crate::processor::{Job, Output, Processor, rows_of};
 
 /// Checks a payload against its registration and hands its rows on.
 ///
@@ -25,12 +25,20 @@ pub struct Verify;
 #[async_trait]
 impl Processor for Verify {
     async fn process(&self, mut job: Job) -> Result<Output, ProcessError> {
-        let spec = job.spec.clone();
+        let inputs = std::mem::take(&mut job.inputs);
+        let (spec, progress) = (job.spec.clone(), job.progress.clone());
         let seen = Arc::new(Mutex::new(ContentHasher::default()));
         job.messages = observed(job.messages, Arc::clone(&seen));
-        let progress = job.progress.clone();
+        if !inputs.is_empty() {
+            // The payload is only a task, so it is checked before its inputs are read.
+            let messages = std::mem::replace(&mut job.messages, stream::empty().boxed());
+            let rest = Job { inputs, ..job };
+            let rows = count(messages).await?;
+            compare(&spec, &seen.lock().unwrap_or_else(PoisonError::into_inner), rows)?;
+            return rest.into_rows().await;
+        }
         let Output { schema, rows, .. } = job.into_rows().await?;
-        let end = futures::stream::once(async move {
+        let end = stream::once(async move {
             let hasher = seen.lock().unwrap_or_else(PoisonError::into_inner);
             compare(&spec, &hasher, progress.rows())
         });
@@ -50,6 +58,15 @@ impl Processor for Verify {
     fn makes_batches(&self) -> bool {
         false
     }
+}
+
+async fn count(messages: MessageStream) -> Result<u64, ProcessError> {
+    let mut payload = rows_of(messages).await?;
+    let mut rows = 0;
+    while let Some(batch) = payload.rows.next().await {
+        rows += batch?.num_rows() as u64;
+    }
+    Ok(rows)
 }
 
 fn observed(messages: MessageStream, seen: Arc<Mutex<ContentHasher>>) -> MessageStream {

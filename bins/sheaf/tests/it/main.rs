@@ -32,5 +32,6 @@ mod remote;
 mod security;
 mod shared;
 mod shutdown;
+mod stages;
 mod valkey;
 mod workers;

@@ -9,15 +9,18 @@ use std::time::Duration;
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::Int64Type;
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use bytes::Bytes;
 use futures::StreamExt as _;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use serde_json::Value;
 use sheaf_coordinator::{Answer, Batch, BatchSpec, Coordinator, ListFilter, Query, State};
-use sheaf_flight::{ChannelPool, ClientConfig};
+use sheaf_flight::{CallOptions, ChannelPool, ClientConfig};
 use sheaf_proto::BatchId;
 use sheaf_retry::{RetryPolicy, SystemClock};
 use sheaf_rpc::{RpcCoordinator, RpcOptions};
 use sheaf_store::{ClientPut, FlightClient};
 use sheaf_testkit::{Process, Ready, wait_for_async};
+use sheaf_worker::ShuffleTask;
 
 use crate::harness::{PATIENCE, serve};
 
@@ -107,6 +110,7 @@ pub(crate) fn worker(coordinator: &str, flight: &str, words: &[&str]) -> (Proces
 
 /// What a test asks a server: it tries again for as long as a test may last.
 pub(crate) struct Remote {
+    pool: ChannelPool,
     pub(crate) coordinator: RpcCoordinator,
     flight: FlightClient,
 }
@@ -117,8 +121,8 @@ impl Remote {
         let pool = ChannelPool::new(ClientConfig::default(), clock.clone());
         let flight = FlightClient::with_pool(pool.clone(), uri, stubborn(), clock.clone()).unwrap();
         let options = RpcOptions { retry: stubborn(), ..RpcOptions::default() };
-        let coordinator = RpcCoordinator::new(pool, uri.parse().unwrap(), options, clock);
-        Remote { coordinator, flight }
+        let coordinator = RpcCoordinator::new(pool.clone(), uri.parse().unwrap(), options, clock);
+        Remote { pool, coordinator, flight }
     }
 
     /// Puts these batches and registers each in the same call.
@@ -148,6 +152,35 @@ impl Remote {
         let depends_on = vec![id(parent)];
         let spec = BatchSpec { queue: "idle".to_owned(), depends_on, ..BatchSpec::new(id(number)) };
         self.coordinator.register(vec![spec]).await.unwrap();
+    }
+
+    /// Puts a task with these rows, and registers it after others.
+    pub(crate) async fn put_task(
+        &self,
+        name: &str,
+        task: &ShuffleTask,
+        rows: &[RecordBatch],
+        after: &[String],
+    ) {
+        let named = |name: &str| BatchId::try_new(name).unwrap();
+        let nothing = [task.to_batch().unwrap()];
+        let plain = rows.first().unwrap_or(&nothing[0]).schema();
+        let schema = task.on(&plain).unwrap();
+        let tagged = rows.iter().map(|rows| rows.clone().with_schema(schema.clone()).unwrap());
+        let rows: Vec<RecordBatch> = tagged.collect();
+        let id = named(name);
+        self.flight.put(Some(&id), schema, &rows, ClientPut::default()).await.unwrap();
+        let depends_on = after.iter().map(|name| named(name)).collect();
+        let spec = BatchSpec { depends_on, ..BatchSpec::new(id) };
+        self.coordinator.register(vec![spec]).await.unwrap();
+    }
+
+    /// The answer of a server to an action.
+    pub(crate) async fn action(&self, uri: &str, name: &'static str, body: &str) -> Value {
+        let body = Bytes::copy_from_slice(body.as_bytes());
+        let connection = self.pool.connection(uri).unwrap();
+        let answer = connection.action(name, body, &CallOptions::default()).await.unwrap();
+        serde_json::from_slice(&answer[0]).unwrap()
     }
 
     pub(crate) async fn batch(&self, number: u64) -> Batch {

@@ -1,17 +1,29 @@
 //! The receiving side of a process: the table, and readers that wait for it.
 
+mod end;
+mod options;
+mod reader;
+mod room;
+
 use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sheaf_flight::{Budget, Message};
-use sheaf_retry::SharedClock;
+use sheaf_retry::{Code, SharedClock};
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
+pub use self::options::{DEFAULT_IDLE, ReceiverOptions};
+pub(crate) use self::reader::{Item, Reader};
+use self::room::Spill;
 use super::chunk::crc32c_of;
-use super::error::Error;
+use super::error::{Error, Gone};
 use super::key::{PartitionKey, Sender, Totals};
-use super::table::{AvailablePartitions, Mode, Step, Table};
+use super::metrics::ReceiverMetrics;
+use super::spill::SpillDirectory;
+use super::table::{AvailablePartitions, ShuffleStats, Table};
 
 /// Longest time that a reader waits in one call.
 pub const MAX_WAIT: Duration = Duration::from_secs(600);
@@ -41,8 +53,18 @@ pub struct ReadOptions {
 /// Partitions that a process has received. Cheap to clone; clones are the same.
 ///
 /// What holds for it is in the invariants of [the module](super). Nothing waits
-/// for memory: where there is none, the sender is refused with `memory_full` and
-/// comes again, so that nobody stands in the way of the reader who would free some.
+/// for memory that a reader would free: where there is none, the sender is refused
+/// with `memory_full` and comes again, so that nobody stands in the reader's way.
+///
+/// One that was [opened](Exchange::open) with a directory to spill to moves chunks
+/// there from the time on that three quarters of its memory are in use, and until
+/// half is: those first that nobody reads yet, of the largest partitions. They are
+/// read back, and checked, when their reader comes to them. Where the disk is full
+/// too, senders are refused as before.
+///
+/// A partition that was consumed to its end has no chunks any more, in memory or on
+/// disk. Its numbers stay until the query goes: a sender whose answer was lost comes
+/// again with its last chunks and its commit, and is told the same as before.
 #[derive(Clone, Debug)]
 pub struct Exchange {
     shared: Arc<Shared>,
@@ -53,6 +75,21 @@ struct Shared {
     budget: Arc<Budget>,
     clock: SharedClock,
     state: Mutex<State>,
+    spill: Option<Spill>,
+    idle: Duration,
+    metrics: ReceiverMetrics,
+    is_draining: AtomicBool,
+    /// Told when attempts have ended.
+    ended: Notify,
+}
+
+impl Shared {
+    fn note_memory(&self) {
+        let gauge = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.metrics.memory_bytes.set(gauge(self.budget.used()));
+        let spilled = self.spill.as_ref().map_or(0, |spill| spill.directory.used());
+        self.metrics.spill_bytes.set(gauge(spilled));
+    }
 }
 
 #[derive(Debug)]
@@ -68,14 +105,56 @@ impl State {
             notify.notify_waiters();
         }
     }
+
+    /// Wakes who waits for any partition of a query.
+    fn forget(&mut self, query: &str) {
+        self.waiting.retain(|key, notify| {
+            let is_other = key.query() != query;
+            if !is_other {
+                notify.notify_waiters();
+            }
+            is_other
+        });
+    }
 }
 
 impl Exchange {
-    /// Nothing received yet; what comes counts in `budget`.
+    /// Nothing received yet; what comes counts in `budget`, and stays in memory.
+    /// Queries that nobody uses go when [`Exchange::sweep`] is called.
     pub fn new(budget: Arc<Budget>, clock: SharedClock) -> Self {
-        let table = Table::new(Arc::clone(&budget), clock.now().as_micros().max(1));
+        Self::with(ReceiverOptions::new(budget, clock), None)
+    }
+
+    /// Nothing received yet. Takes the directory to spill to, and begins to look
+    /// for queries that nobody uses.
+    ///
+    /// # Errors
+    /// [`Error::SpillLocked`] where another process has the directory,
+    /// [`Error::SpillIo`] where it cannot be used.
+    pub async fn open(options: ReceiverOptions) -> Result<Self, Error> {
+        let spill = match options.spill.clone() {
+            None => None,
+            Some((path, limit)) => {
+                let disk = Arc::clone(&options.disk);
+                let open = move || SpillDirectory::open(&path, limit, disk);
+                let lost = |_| sheaf_flight::Error::new(Code::Internal, "an open was lost");
+                let opened = tokio::task::spawn_blocking(open).await.map_err(lost)?;
+                Some(Spill::new(opened?, Handle::current()))
+            }
+        };
+        let exchange = Self::with(options, spill);
+        drop(tokio::spawn(end::sweep_on(Arc::downgrade(&exchange.shared))));
+        Ok(exchange)
+    }
+
+    fn with(options: ReceiverOptions, spill: Option<Spill>) -> Self {
+        let ReceiverOptions { budget, clock, idle, metrics, .. } = options;
+        let first = clock.now().as_micros().max(1);
+        let table = Table::new(Arc::clone(&budget), first).counting(metrics.counts.clone());
         let state = Mutex::new(State { table, waiting: HashMap::new() });
-        Exchange { shared: Arc::new(Shared { budget, clock, state }) }
+        let (is_draining, ended) = (AtomicBool::new(false), Notify::new());
+        let shared = Shared { budget, clock, state, spill, idle, metrics, is_draining, ended };
+        Exchange { shared: Arc::new(shared) }
     }
 
     /// What the chunks count in.
@@ -88,15 +167,21 @@ impl Exchange {
     /// # Errors
     /// [`Error::Stale`], [`Error::AlreadyRead`], [`Error::Schema`],
     /// [`Error::SenderCount`], [`Error::SenderNumber`], [`Error::CleanedUp`],
-    /// [`Error::Memory`]; [`Error::Flight`] for a message that is no schema.
+    /// [`Error::Memory`], [`Error::Draining`]; [`Error::Flight`] for a message that
+    /// is no schema.
     pub fn begin(
         &self,
         key: &PartitionKey,
         sender: Sender,
         schema: &Message,
     ) -> Result<u64, Error> {
+        let now = self.shared.clock.elapsed();
         let mut state = self.state();
-        let next = state.table.begin(key, sender, schema)?;
+        if self.is_draining() && !state.table.has_begun(key, sender) {
+            return Err(Error::Draining);
+        }
+        let next = self.noted(state.table.begin(key, sender, schema))?;
+        state.table.touch_sender(key, sender.index, now);
         state.changed(key);
         Ok(next)
     }
@@ -118,12 +203,28 @@ impl Exchange {
         message: Message,
     ) -> Result<bool, Error> {
         let found = crc32c_of(&message);
+        let Shared { clock, metrics, .. } = &*self.shared;
         if let Some(said) = said.filter(|said| *said != found) {
+            metrics.checksum_failures.inc();
             return Err(Error::Corrupt { sequence, found, said });
         }
-        let mut state = self.state();
-        let is_new = state.table.push(key, sender, sequence, found, message)?;
-        state.changed(key);
+        let bytes = (message.header.len() + message.body_len()) as u64;
+        let now = clock.elapsed();
+        let is_new = {
+            let mut state = self.state();
+            let is_new = self.noted(state.table.push(key, sender, sequence, found, message))?;
+            state.table.touch_sender(key, sender.index, now);
+            state.changed(key);
+            is_new
+        };
+        if is_new {
+            metrics.chunks.inc();
+            metrics.bytes.inc_by(bytes);
+        } else {
+            metrics.duplicates.inc();
+        }
+        self.shared.note_memory();
+        self.relieve();
         Ok(is_new)
     }
 
@@ -133,8 +234,13 @@ impl Exchange {
     /// [`Error::Totals`], [`Error::Stale`], [`Error::AlreadyRead`],
     /// [`Error::State`], [`Error::CleanedUp`], [`Error::NotFound`].
     pub fn commit(&self, key: &PartitionKey, sender: Sender, totals: Totals) -> Result<(), Error> {
+        let now = self.shared.clock.elapsed();
         let mut state = self.state();
-        state.table.commit(key, sender, totals)?;
+        let committed = self.noted(state.table.commit(key, sender, totals));
+        // An attempt that may not commit any more has ended too.
+        self.shared.ended.notify_waiters();
+        committed?;
+        state.table.touch(key.query(), now);
         state.changed(key);
         Ok(())
     }
@@ -160,18 +266,34 @@ impl Exchange {
         super::key::check_query(query)?;
         let dropped = {
             let mut state = self.state();
-            let dropped = state.table.clean_up(query);
-            state.waiting.retain(|key, notify| {
-                let is_other = key.query() != query;
-                if !is_other {
-                    notify.notify_waiters();
-                }
-                is_other
-            });
+            let dropped = state.table.clean_up(query, Gone::Asked);
+            state.forget(query);
             dropped
         };
+        let partitions = dropped.partitions();
         // Here its memory is freed, without the lock.
-        Ok(dropped.partitions())
+        drop(dropped);
+        self.shared.ended.notify_waiters();
+        self.shared.note_memory();
+        Ok(partitions)
+    }
+
+    /// What is here of each query, or of one: sizes, progress and skew by stage.
+    pub fn stats(&self, query: Option<&str>) -> ShuffleStats {
+        let Shared { budget, clock, .. } = &*self.shared;
+        let (names, left_out) = self.state().table.newest(query);
+        let now = clock.elapsed();
+        // The lock is let go between them.
+        let queries = names.iter().filter_map(|name| self.state().table.stats(name, now));
+        let queries = queries.collect();
+        ShuffleStats {
+            memory_bytes: budget.used(),
+            memory_limit_bytes: budget.limit(),
+            disk_bytes: self.spilled_bytes(),
+            draining: self.is_draining(),
+            queries,
+            left_out,
+        }
     }
 
     /// Names of the queries of which something is here, in order.
@@ -194,156 +316,33 @@ impl Exchange {
         key: PartitionKey,
         options: ReadOptions,
     ) -> Result<Reader, Error> {
-        let wait = options.wait.min(MAX_WAIT);
-        let (exchange, position, bytes) = (self.clone(), options.from_sequence, 0);
-        let schema = Message::default();
-        let incarnation = 0;
-        let mut reader =
-            Reader { exchange, key, options, wait, schema, incarnation, position, bytes };
+        let mut reader = Reader::new(self.clone(), key, options);
+        let position = options.from_sequence;
         let (schema, incarnation) = reader.wait_for(|table, key| table.schema(key)).await?;
         if ![0, incarnation].contains(&options.incarnation) {
-            return Err(Error::Anew { key: reader.key });
+            return Err(Error::Anew { key: reader.key().clone() });
         }
-        reader.schema = super::wire::schema(schema, incarnation)?;
         // From now on it reads this one only.
-        reader.incarnation = incarnation;
+        reader.begin(super::wire::schema(schema, incarnation)?, incarnation);
         if options.consume {
-            let freed = self.state().table.consume(&reader.key, position)?;
+            let freed = self.state().table.consume(reader.key(), position)?;
             drop(freed);
+            self.shared.note_memory();
         }
         Ok(reader)
+    }
+
+    /// Counts what was refused for want of memory.
+    fn noted<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
+        if matches!(result, Err(Error::Memory(_))) {
+            self.shared.metrics.refused.inc();
+        }
+        result
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         // A panic in between would leave counters that are off, and no lost chunk.
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Reads one partition from a position on.
-#[derive(Debug)]
-pub(crate) struct Reader {
-    exchange: Exchange,
-    key: PartitionKey,
-    options: ReadOptions,
-    wait: Duration,
-    schema: Message,
-    incarnation: u64,
-    position: u64,
-    bytes: u64,
-}
-
-/// What a reader gives.
-#[derive(Debug)]
-pub(crate) enum Item {
-    Chunk {
-        sequence: u64,
-        sender: u32,
-        crc: u32,
-        message: Message,
-    },
-    /// As many bytes as were wanted were given: the next position.
-    More(u64),
-    End(Totals),
-}
-
-impl Reader {
-    /// The schema message of the partition.
-    pub(crate) fn schema(&self) -> Message {
-        self.schema.clone()
-    }
-
-    /// Which partition of this key it reads.
-    pub(crate) fn incarnation(&self) -> u64 {
-        self.incarnation
-    }
-
-    /// The next chunk, once it is there.
-    pub(crate) async fn next(&mut self) -> Result<Item, Error> {
-        let ReadOptions { max_bytes, pipelined, .. } = self.options;
-        let position = self.position;
-        if max_bytes > 0 && self.bytes >= max_bytes {
-            return Ok(Item::More(position));
-        }
-        let mode = if pipelined { Mode::Pipelined } else { Mode::Complete };
-        let step = self
-            .wait_for(|table, key| {
-                if table.schema(key)?.1 != self.incarnation {
-                    return Err(Error::Anew { key: key.clone() });
-                }
-                table.next(key, position, mode)
-            })
-            .await?;
-        match step {
-            Step::End(totals) => Ok(Item::End(totals)),
-            Step::Wait(missing) => Err(self.stalled(missing)),
-            Step::Chunk(chunk, sender) => {
-                let message = chunk.message();
-                self.position += 1;
-                self.bytes += message.len() as u64;
-                let (sequence, crc) = (position, chunk.crc);
-                Ok(Item::Chunk { sequence, sender, crc, message })
-            }
-        }
-    }
-
-    /// Looks until there is something, or there was none for as long as the
-    /// caller waits.
-    async fn wait_for<T: Awaited>(
-        &self,
-        look: impl Fn(&mut Table, &PartitionKey) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        let clock = &self.exchange.shared.clock;
-        let end = clock.elapsed() + self.wait;
-        loop {
-            let (notified, found) = {
-                let mut state = self.exchange.state();
-                let found = look(&mut state.table, &self.key);
-                let waits = match &found {
-                    Ok(found) => !found.is_there(),
-                    Err(error) => matches!(error, Error::NotFound { .. } | Error::NotReady { .. }),
-                };
-                if !waits {
-                    return found;
-                }
-                if state.waiting.len() > MANY_WAITING {
-                    state.waiting.retain(|_, notify| Arc::strong_count(notify) > 1);
-                }
-                let notify = state.waiting.entry(self.key.clone()).or_default();
-                // It is woken by what changes after the lock is let go.
-                (Arc::clone(notify).notified_owned(), found)
-            };
-            let left = end.saturating_sub(clock.elapsed());
-            if left.is_zero() {
-                return found;
-            }
-            tokio::select! {
-                () = notified => {}
-                () = clock.sleep(left) => {}
-            }
-        }
-    }
-
-    fn stalled(&self, missing: u32) -> Error {
-        let waited_ms = u64::try_from(self.wait.as_millis()).unwrap_or(u64::MAX);
-        Error::Stalled { key: self.key.clone(), waited_ms, missing }
-    }
-}
-
-/// What can be there or not yet.
-trait Awaited {
-    fn is_there(&self) -> bool;
-}
-
-impl Awaited for (Message, u64) {
-    fn is_there(&self) -> bool {
-        true
-    }
-}
-
-impl Awaited for Step {
-    fn is_there(&self) -> bool {
-        !matches!(self, Step::Wait(_))
     }
 }
 

@@ -1,5 +1,8 @@
 //! What can go wrong between workers.
 
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use sheaf_flight::Full;
@@ -74,11 +77,16 @@ pub enum Error {
         stage: u32,
     },
     /// The query was cleaned up.
-    #[error("query {query:?} was cleaned up; nothing of it is taken any more")]
+    #[error("query {query:?} was cleaned up{why}; nothing of it is taken any more")]
     CleanedUp {
         /// The query.
         query: String,
+        /// Why it went.
+        why: Gone,
     },
+    /// The worker is being shut down, and takes no new attempts.
+    #[error("the worker is draining: attempts that have begun may end, no other begins")]
+    Draining,
     /// A newer attempt of the same sender has begun.
     #[error(
         "partition {key}: attempt {attempt} of sender {sender} is over, attempt {newest} has begun"
@@ -89,9 +97,9 @@ pub enum Error {
         /// Which sender.
         sender: u32,
         /// The attempt that is refused.
-        attempt: u32,
+        attempt: u64,
         /// The newest one.
-        newest: u32,
+        newest: u64,
     },
     /// What is to be replaced was read already.
     #[error(
@@ -103,9 +111,9 @@ pub enum Error {
         /// Which sender.
         sender: u32,
         /// The attempt that is refused.
-        attempt: u32,
+        attempt: u64,
         /// The attempt that was read.
-        read: u32,
+        read: u64,
     },
     /// A chunk without the one before it.
     #[error("partition {key}: sender {sender} sends chunk {sequence}, chunk {expected} is missing")]
@@ -248,6 +256,43 @@ pub enum Error {
     /// The memory for received chunks is used up.
     #[error("{} bytes more do not fit: {} of {} are in use", .0.needed, .0.used, .0.limit)]
     Memory(Full),
+    /// A chunk that was moved to disk cannot be read back.
+    #[error("spill file {} at byte {offset}: {problem}; compute the partition again", .path.display())]
+    Spilled {
+        /// The file.
+        path: PathBuf,
+        /// Where the chunk is in it.
+        offset: u64,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A file or directory for chunks cannot be used.
+    #[error("cannot {operation} {}", .path.display())]
+    SpillIo {
+        /// What was tried.
+        operation: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// The disk space for chunks is used up.
+    #[error("{needed} bytes more do not fit on disk: {used} of {limit} are in use")]
+    SpillFull {
+        /// Bytes of the next file.
+        needed: u64,
+        /// Bytes of all files.
+        used: u64,
+        /// Most bytes.
+        limit: u64,
+    },
+    /// Another process has the directory for chunks.
+    #[error("another process spills to {}; each needs a directory of its own", .path.display())]
+    SpillLocked {
+        /// The directory.
+        path: PathBuf,
+    },
     /// An answer or a field that has another form than agreed.
     #[error("{0}")]
     Protocol(String),
@@ -263,6 +308,29 @@ pub enum Error {
     /// A call, a message or the caller's own stream failed.
     #[error(transparent)]
     Flight(sheaf_flight::Error),
+}
+
+/// Why a query is not here any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gone {
+    /// Somebody said that it is over.
+    Asked,
+    /// Nothing of it was sent or read for so long.
+    Idle {
+        /// How long at least.
+        limit: Duration,
+    },
+}
+
+impl fmt::Display for Gone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Gone::Asked => Ok(()),
+            Gone::Idle { limit } => {
+                write!(f, " after nothing of it was sent or read for {limit:?}")
+            }
+        }
+    }
 }
 
 /// A partition that could not be read from a worker.
@@ -289,7 +357,7 @@ impl FetchFailed {
     /// fn peer_to_blame<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a str> {
     ///     FetchFailed::of(error).map(|failed| failed.peer.as_str())
     /// }
-    /// # let error = Error::CleanedUp { query: "q".to_owned() };
+    /// # let error = Error::Argument("wrong".to_owned());
     /// # assert_eq!(peer_to_blame(&error), None);
     /// ```
     pub fn of<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a FetchFailed> {
@@ -343,7 +411,14 @@ impl Retryable for Error {
             Error::Totals { .. } | Error::Incomplete { .. } | Error::Protocol(_) => {
                 Code::MalformedData
             }
-            Error::Corrupt { .. } => Code::Corrupt,
+            Error::Corrupt { .. } | Error::Spilled { .. } => Code::Corrupt,
+            Error::Draining => Code::Draining,
+            Error::SpillFull { .. } => Code::DiskFull,
+            Error::SpillIo { source, .. } => match source.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Code::DiskFull,
+                _ => Code::Io,
+            },
+            Error::SpillLocked { .. } => Code::DirectoryLocked,
             Error::NotReady { .. } => Code::Unavailable,
             Error::Stalled { .. } => Code::DeadlineExceeded,
             Error::Consumed { .. } | Error::Anew { .. } => Code::PayloadLost,

@@ -1,5 +1,7 @@
 //! The namespace `shuffle` of a Flight port.
 
+use std::fmt::Display;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -30,6 +32,7 @@ use super::wire::{
 /// | GetFlightInfo | `["shuffle", QUERY, STAGE, PARTITION]`; its `app_metadata` is an [`AvailablePartition`](super::AvailablePartition) as JSON |
 /// | ListFlights | the name of a query, or nothing |
 /// | `GetAvailablePartitions` | `{"query", "stage"}`; answers [`AvailablePartitions`](super::AvailablePartitions) |
+/// | `ShuffleStats` | `{"query"}` or `{}`; answers [`ShuffleStats`](super::ShuffleStats) |
 /// | `CleanupQueryData` | `{"query"}`; answers `{"query", "partitions"}` |
 ///
 /// # A put
@@ -142,20 +145,23 @@ impl Put<'_> {
 }
 
 fn sender(context: &CallContext) -> Result<Sender, Error> {
-    let number = |name: &str| {
-        let text = context.header(name).ok_or_else(|| {
-            let text =
-                format!("header {name} is missing; senders, attempts and who sends it are numbers");
-            Error::Argument(text)
-        })?;
-        text.parse::<u32>().map_err(|_| {
-            Error::Argument(format!(
-                "header {name} is {text:?}, not a number from 0 to {}",
-                u32::MAX
-            ))
-        })
-    };
-    Ok(Sender { index: number(SENDER)?, attempt: number(ATTEMPT)?, senders: number(SENDERS)? })
+    Ok(Sender {
+        index: number(context, SENDER, u32::MAX)?,
+        attempt: number(context, ATTEMPT, u64::MAX)?,
+        senders: number(context, SENDERS, u32::MAX)?,
+    })
+}
+
+/// A number in a header, at most `limit`, which is the greatest of its type.
+fn number<T: FromStr + Display>(context: &CallContext, name: &str, limit: T) -> Result<T, Error> {
+    let text = context.header(name).ok_or_else(|| {
+        let text =
+            format!("header {name} is missing; senders, attempts and who sends it are numbers");
+        Error::Argument(text)
+    })?;
+    text.parse().map_err(|_| {
+        Error::Argument(format!("header {name} is {text:?}, not a number from 0 to {limit}"))
+    })
 }
 
 fn is_checked(context: &CallContext) -> Result<bool, Error> {
@@ -185,6 +191,8 @@ impl Handler for ShuffleHandler {
         let exchange = &self.exchange;
         let mut put = Put { exchange, key, sender, is_checked, next: 0, answer };
         while let Some(message) = messages.try_next().await? {
+            // Without it the sender is refused, and comes again.
+            exchange.make_room(message.len() as u64).await;
             put.take(message)?;
         }
         Ok(json(&put.answer)?)
@@ -250,6 +258,8 @@ impl Handler for ShuffleHandler {
 
 /// Asks what is there of a stage.
 pub(super) const GET_AVAILABLE: &str = "GetAvailablePartitions";
+/// Asks what is there of each query.
+pub(super) const STATS: &str = "ShuffleStats";
 /// Drops a query.
 pub(super) const CLEAN_UP: &str = "CleanupQueryData";
 
@@ -264,6 +274,13 @@ pub(super) struct StageOf {
 #[serde(deny_unknown_fields)]
 pub(super) struct QueryOf {
     pub(super) query: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StatsOf {
+    #[serde(default)]
+    query: Option<String>,
 }
 
 /// The answer of a clean-up.
@@ -286,12 +303,14 @@ impl ActionHandler for ShuffleHandler {
     fn actions(&self) -> Vec<(&'static str, &'static str)> {
         vec![
             (GET_AVAILABLE, "What is here of a stage: {\"query\", \"stage\"}"),
+            (STATS, "What is here by query and stage: {\"query\"} or {}"),
             (CLEAN_UP, "Drops all of a query and refuses its senders: {\"query\"}"),
         ]
     }
 
     fn needs(&self, action: &str) -> Need {
-        let right = if action == GET_AVAILABLE { Right::Read } else { Right::Change };
+        let right =
+            if [GET_AVAILABLE, STATS].contains(&action) { Right::Read } else { Right::Change };
         Need::One(NAMESPACE, right)
     }
 
@@ -305,6 +324,10 @@ impl ActionHandler for ShuffleHandler {
             GET_AVAILABLE => {
                 let StageOf { query, stage } = arguments(action, &body)?;
                 Ok(vec![json(&self.exchange.get_available_partitions(&query, stage)?)?])
+            }
+            STATS => {
+                let StatsOf { query } = arguments(action, &body)?;
+                Ok(vec![json(&self.exchange.stats(query.as_deref()))?])
             }
             CLEAN_UP => {
                 let QueryOf { query } = arguments(action, &body)?;

@@ -77,8 +77,9 @@ pub(super) fn check_query(query: &str) -> Result<(), Error> {
 pub struct Sender {
     /// Which of the senders, from 0.
     pub index: u32,
-    /// How often this sender has begun anew: a higher one replaces a lower one.
-    pub attempt: u32,
+    /// Which of its attempts: a higher one replaces a lower one. A count will do,
+    /// or the fencing token of a lease.
+    pub attempt: u64,
     /// How many senders the partition has; all of them say the same.
     pub senders: u32,
 }

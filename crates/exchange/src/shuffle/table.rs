@@ -4,18 +4,28 @@
 
 mod attempt;
 mod available;
+mod cells;
+mod cold;
+mod idle;
 mod partition;
+mod schema;
+mod stats;
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use sheaf_flight::{Budget, Message};
 
 pub use available::{AvailablePartition, AvailablePartitions, Skew};
 pub(super) use partition::{Mode, Partition, Step};
+pub use stats::{QueryStats, ShuffleStats, StageStats};
 
-use super::error::Error;
+use self::schema::SchemaOf;
+use super::chunk::Place;
+use super::error::{Error, Gone};
 use super::key::{PartitionKey, Sender, Totals};
+use super::metrics::{Counted, Counts};
 
 /// Cleaned-up queries that are remembered, to refuse who comes late.
 const REMEMBERED: usize = 4_096;
@@ -23,14 +33,32 @@ const REMEMBERED: usize = 4_096;
 /// By stage and partition.
 type Partitions = BTreeMap<(u32, u32), Partition>;
 
+/// One query.
+#[derive(Debug)]
+struct Query {
+    partitions: Partitions,
+    /// When it began, and when something of it was last sent or read, as told.
+    began: Option<Duration>,
+    touched: Duration,
+    _counted: Counted,
+}
+
+impl Query {
+    fn new(counts: &Counts) -> Self {
+        let (partitions, began, touched) = Default::default();
+        Query { partitions, began, touched, _counted: Counted::new(&counts.queries) }
+    }
+}
+
 /// What a process has received of all queries.
 #[derive(Debug)]
 pub(super) struct Table {
     budget: Arc<Budget>,
+    counts: Counts,
     /// The number of the partition that is made next, never the same again.
     next_incarnation: u64,
-    queries: HashMap<String, Partitions>,
-    gone: HashSet<String>,
+    queries: HashMap<String, Query>,
+    gone: HashMap<String, Gone>,
     /// The same in the order in which they were cleaned up.
     gone_in_order: VecDeque<String>,
 }
@@ -52,7 +80,19 @@ impl Table {
     pub(super) fn new(budget: Arc<Budget>, first_incarnation: u64) -> Self {
         let (queries, gone, gone_in_order) = Default::default();
         let next_incarnation = first_incarnation;
-        Table { budget, next_incarnation, queries, gone, gone_in_order }
+        let counts = Counts::default();
+        Table { budget, counts, next_incarnation, queries, gone, gone_in_order }
+    }
+
+    /// Has it count here.
+    pub(super) fn counting(mut self, counts: Counts) -> Self {
+        self.counts = counts;
+        self
+    }
+
+    /// Whether an attempt of a sender has begun, or committed, here.
+    pub(super) fn has_begun(&self, key: &PartitionKey, sender: Sender) -> bool {
+        self.partition(key).is_some_and(|partition| partition.has_begun(sender))
     }
 
     /// A sender begins an attempt, or goes on with it; the chunk that is next.
@@ -64,18 +104,28 @@ impl Table {
     ) -> Result<u64, Error> {
         sender.check()?;
         self.check_not_gone(key.query())?;
-        let budget = Arc::clone(&self.budget);
+        let (budget, counts) = (Arc::clone(&self.budget), self.counts.clone());
         if let Ok(partition) = self.found(key) {
-            return partition.begin(&budget, key, sender, schema);
+            return partition.begin(&budget, &counts, key, sender, schema);
         }
         // What cannot begin leaves no partition either.
+        let known = self.schema_of_stage(key, schema);
+        let known = known.map_or_else(|| SchemaOf::try_new(&budget, schema).map(Arc::new), Ok)?;
         let mut partition =
-            Partition::try_new(&budget, self.next_incarnation, key, sender, schema)?;
-        let next = partition.begin(&budget, key, sender, schema)?;
+            Partition::try_new(&budget, &counts, self.next_incarnation, key, sender, known)?;
+        let next = partition.begin(&budget, &counts, key, sender, schema)?;
         self.next_incarnation += 1;
-        let partitions = self.queries.entry(key.query().to_owned()).or_default();
-        partitions.insert((key.stage(), key.partition()), partition);
+        let query = self.queries.entry(key.query().to_owned());
+        let query = query.or_insert_with(|| Query::new(&counts));
+        query.partitions.insert((key.stage(), key.partition()), partition);
         Ok(next)
+    }
+
+    /// The same schema, where another partition of the stage has it.
+    fn schema_of_stage(&self, key: &PartitionKey, schema: &Message) -> Option<Arc<SchemaOf>> {
+        let stage = (key.stage(), 0)..=(key.stage(), u32::MAX);
+        let (_, other) = self.queries.get(key.query())?.partitions.range(stage).next()?;
+        other.schema().is(schema).then(|| Arc::clone(other.schema()))
     }
 
     /// Takes a chunk whose CRC32C was computed; whether it is new.
@@ -88,8 +138,9 @@ impl Table {
         message: Message,
     ) -> Result<bool, Error> {
         self.check_not_gone(key.query())?;
-        let budget = Arc::clone(&self.budget);
-        self.found(key)?.push(&budget, key, sender, sequence, crc, message)
+        let rows = self.found(key)?.push(key, sender, sequence, crc, message)?;
+        self.counts.rows.inc_by(rows.unwrap_or(0));
+        Ok(rows.is_some())
     }
 
     /// A sender has sent everything.
@@ -113,19 +164,19 @@ impl Table {
         self.found(key)?.next(key, position, mode)
     }
 
-    /// Frees the chunks before a position, which were read; what they were.
+    /// Frees the chunks before a position, which were read; what held them.
     pub(super) fn consume(
         &mut self,
         key: &PartitionKey,
         position: u64,
-    ) -> Result<Vec<Arc<super::chunk::Chunk>>, Error> {
+    ) -> Result<Vec<Place>, Error> {
         self.found(key)?.consume(key, position)
     }
 
     /// The schema message of a partition, and which incarnation of it this is.
     pub(super) fn schema(&self, key: &PartitionKey) -> Result<(Message, u64), Error> {
         match self.partition(key) {
-            Some(partition) => Ok((partition.schema(), partition.incarnation)),
+            Some(partition) => Ok((partition.schema().message(), partition.incarnation)),
             None => {
                 self.check_not_gone(key.query())?;
                 Err(Error::NotFound { key: key.clone() })
@@ -134,8 +185,8 @@ impl Table {
     }
 
     /// Drops all of a query and refuses it from now on.
-    pub(super) fn clean_up(&mut self, query: &str) -> Dropped {
-        if self.gone.insert(query.to_owned()) {
+    pub(super) fn clean_up(&mut self, query: &str, why: Gone) -> Dropped {
+        if self.gone.insert(query.to_owned(), why).is_none() {
             self.gone_in_order.push_back(query.to_owned());
         }
         while self.gone_in_order.len() > REMEMBERED {
@@ -143,13 +194,13 @@ impl Table {
                 self.gone.remove(&oldest);
             }
         }
-        Dropped(self.queries.remove(query))
+        Dropped(self.queries.remove(query).map(|query| query.partitions))
     }
 
     /// What is here of one stage.
     pub(super) fn available(&self, query: &str, stage: u32) -> Result<AvailablePartitions, Error> {
         self.check_not_gone(query)?;
-        let all = self.queries.get(query).into_iter().flatten();
+        let all = self.partitions(query);
         let here = all.filter(|((its, _), _)| *its == stage);
         let partitions: Vec<_> =
             here.map(|((_, number), partition)| partition.report(*number)).collect();
@@ -168,29 +219,36 @@ impl Table {
 
     /// Keys of the partitions of a query.
     pub(super) fn keys(&self, query: &str) -> Vec<(u32, u32)> {
-        self.queries.get(query).into_iter().flatten().map(|(at, _)| *at).collect()
+        self.partitions(query).map(|(at, _)| *at).collect()
+    }
+
+    fn partitions(&self, query: &str) -> impl Iterator<Item = (&(u32, u32), &Partition)> {
+        self.queries.get(query).into_iter().flat_map(|query| &query.partitions)
     }
 
     fn partition(&self, key: &PartitionKey) -> Option<&Partition> {
-        self.queries.get(key.query())?.get(&(key.stage(), key.partition()))
+        self.queries.get(key.query())?.partitions.get(&(key.stage(), key.partition()))
     }
 
     fn found(&mut self, key: &PartitionKey) -> Result<&mut Partition, Error> {
         let at = (key.stage(), key.partition());
-        let Some(found) = self.queries.get_mut(key.query()).and_then(|all| all.get_mut(&at)) else {
-            if self.gone.contains(key.query()) {
-                return Err(Error::CleanedUp { query: key.query().to_owned() });
-            }
+        let query = self.queries.get_mut(key.query());
+        let Some(found) = query.and_then(|query| query.partitions.get_mut(&at)) else {
+            check_not_gone(&self.gone, key.query())?;
             return Err(Error::NotFound { key: key.clone() });
         };
         Ok(found)
     }
 
     fn check_not_gone(&self, query: &str) -> Result<(), Error> {
-        if self.gone.contains(query) {
-            return Err(Error::CleanedUp { query: query.to_owned() });
-        }
-        Ok(())
+        check_not_gone(&self.gone, query)
+    }
+}
+
+fn check_not_gone(gone: &HashMap<String, Gone>, query: &str) -> Result<(), Error> {
+    match gone.get(query) {
+        Some(why) => Err(Error::CleanedUp { query: query.to_owned(), why: *why }),
+        None => Ok(()),
     }
 }
 

@@ -22,7 +22,7 @@ use sheaf_retry::Retryable as _;
 /// offset may point anywhere, text may be no UTF-8.
 ///
 /// Works for every type of the format, whether this build can decode it or not.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct StreamValidator {
     bounds: Bounds,
     layout: Option<Arc<SchemaLayout>>,

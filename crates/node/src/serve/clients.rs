@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sheaf_exchange::shuffle::{ExchangeClient, ExchangeOptions, Governor};
 use sheaf_flight::{ChannelPool, ClientConfig, Error, Target};
 use sheaf_retry::{RetryPolicy, SharedClock};
 use sheaf_rpc::{RpcCoordinator, RpcOptions};
@@ -12,6 +13,9 @@ use crate::config::{Config, HostPort, Mode};
 /// A server that does not answer is given up soon: whoever reads a payload has
 /// other addresses to try, and comes back.
 const READS: RetryPolicy = RetryPolicy { max_retries: 1, base_ms: 100, ..RetryPolicy::TRANSFER };
+
+/// Bytes of partitions that a process sends at once, at most.
+const MAX_IN_FLIGHT: usize = 256 << 20;
 
 /// Connections to coordinators: a server that passes on what it is asked says so.
 fn pool(config: &Config, clock: &SharedClock) -> ChannelPool {
@@ -27,6 +31,15 @@ pub(super) fn payload_pool(config: &Config, clock: &SharedClock) -> ChannelPool 
     let client = protect::client(config);
     let config = ClientConfig { connect_timeout, deadline, retry: READS, ..client };
     ChannelPool::new(config, clock.clone())
+}
+
+/// Sends partitions to servers and reads them: a quarter of the memory may be
+/// on its way.
+pub(super) fn exchange(config: &Config, clock: &SharedClock) -> ExchangeClient {
+    let in_flight = usize::try_from(config.memory_limit() / 4).unwrap_or(usize::MAX);
+    let governor = Governor::new(in_flight.min(MAX_IN_FLIGHT));
+    let pool = payload_pool(config, clock);
+    ExchangeClient::new(pool, clock.clone(), governor, ExchangeOptions::default())
 }
 
 /// The coordinator at an address; nothing is connected yet.

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError};
 
 use sheaf_coordinator::embedded::{self, Embedded};
 use sheaf_coordinator::{Coordinator, engine};
+use sheaf_exchange::shuffle::{Exchange, ShuffleHandler};
 use sheaf_flight::{ActionHandler, FlightRouter, Limits};
 use sheaf_retry::{RetryPolicy, SharedClock};
 use sheaf_rpc::{CoordinatorActions, CoordinatorService, NoCoordinator, Waits};
@@ -36,6 +37,8 @@ pub(super) struct Parts {
     pub(super) valkey: Option<Arc<ValkeyCoordinator>>,
     /// Asks that coordinator on behalf of the store, where both are there.
     pub(super) owner: Option<Arc<CoordinatorOwner>>,
+    /// Partitions of other workers, where there is a store: they count in its memory.
+    pub(super) exchange: Option<Exchange>,
     /// Offers payloads of the store to programs of this machine.
     pub(super) shared: Option<Arc<SharedMemory>>,
     /// Under which addresses payloads of this process are registered.
@@ -70,6 +73,9 @@ impl Parts {
         });
         if let Some(store) = &self.store {
             builder = builder.actions(Arc::new(StoreActions::new(store.clone())));
+        }
+        if let Some(exchange) = &self.exchange {
+            builder = ShuffleHandler::new(exchange.clone()).serve(builder);
         }
         builder = builder.memory(match &self.store {
             Some(store) => store.memory(),

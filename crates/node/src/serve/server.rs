@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sheaf_coordinator::Coordinator;
+use sheaf_exchange::service::DataExchangeService;
+use sheaf_exchange::shuffle::Exchange;
 use sheaf_flight::{LocalListener, Security, SegmentServer, ServerHandle};
 use sheaf_retry::{RetryPolicy, SharedClock};
 use sheaf_rpc::{CoordinatorService, Waits};
@@ -110,6 +112,8 @@ impl Server {
         let admin = protect::serve_admin(ports.admin, &registry, &health, &security, &clock)?;
         let locations = locations::own(&config, ports.flight.local_addr());
         let mut parts = open(&config, &clock, locations).await?;
+        parts.exchange =
+            parts.store.as_ref().map(|store| Exchange::new(store.budget(), clock.clone()));
         let segments = ports.segments.map(|listener| hand_over(&mut parts, listener, &clock));
         let segments = segments.transpose()?.flatten();
         let waits = Waits::new();
@@ -128,6 +132,9 @@ impl Server {
                     service.into_server(),
                 )
                 .descriptors(sheaf_proto::FILE_DESCRIPTOR_SET);
+        }
+        if let Some(exchange) = &parts.exchange {
+            server = DataExchangeService::new(exchange.clone()).serve(server);
         }
         let local_uri = ports.local.as_ref().map(LocalListener::uri);
         if let Some(local) = ports.local {
@@ -371,8 +378,14 @@ async fn pool(
         .with_shared(parts.valkey.is_some())
         .with_elsewhere(elsewhere);
     let locations = parts.locations.clone();
+    let mut exchange = clients::exchange(config, clock);
+    if let Some(here) = &parts.exchange {
+        let own = locations.first().map_or(uri, String::as_str);
+        exchange = exchange.with_local(own, here.clone());
+    }
     let (coordinator, payloads) = (coordinator.clone(), Arc::new(payloads));
-    workers::start(config, coordinator, payloads, locations, registry, clock.clone()).await
+    workers::start(config, coordinator, payloads, exchange, locations, registry, clock.clone())
+        .await
 }
 
 fn describe(store: &Store) -> Status {

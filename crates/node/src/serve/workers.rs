@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use sheaf_connectors::ExecCommand;
 use sheaf_coordinator::Coordinator;
+use sheaf_exchange::shuffle::ExchangeClient;
 use sheaf_flight::Security;
 use sheaf_proto::BatchId;
 use sheaf_retry::{RetryPolicy, SharedClock};
 use sheaf_store::FlightClient;
 use sheaf_telemetry::{AdminServer, Health, SharedRegistry, Status};
 use sheaf_valkey::ValkeyCoordinator;
-use sheaf_worker::{Exec, Metrics, Parts, Payloads, Processor, RemotePayloads, Verify, Worker};
+use sheaf_worker::{
+    Exec, Metrics, Parts, Payloads, Processor, RemotePayloads, Shuffle, Verify, Worker,
+};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::error::Error;
@@ -30,6 +33,7 @@ pub(super) async fn start(
     config: &Config,
     coordinator: Arc<dyn Coordinator>,
     payloads: Arc<dyn Payloads>,
+    exchange: ExchangeClient,
     locations: Vec<String>,
     registry: &SharedRegistry,
     clock: SharedClock,
@@ -53,6 +57,8 @@ pub(super) async fn start(
             Arc::new(Exec::new(ExecCommand::new(command, clock.clone())))
         }
     };
+    // Tasks of stages go between partitions, all other work as it always did.
+    let processor = Arc::new(Shuffle::new(exchange, processor));
     let metrics = {
         let mut registry = registry.lock().unwrap_or_else(PoisonError::into_inner);
         Metrics::register(&mut registry)
@@ -120,11 +126,13 @@ impl RemoteWorkers {
         let (registry, health) = (SharedRegistry::default(), Health::new());
         let (coordinator, valkey) = coordinator(&config, &clock, &registry).await?;
         let payloads = Arc::new(payloads(&config, &clock)?);
+        let exchange = clients::exchange(&config, &clock);
         let dialled = config.flight_addr().clone();
         let near = tokio::task::spawn_blocking(move || locations::near(&dialled)).await;
         let near = near.map_err(|_| Error::Lost("the look-up of the Flight server"))?;
         let worker =
-            start(&config, coordinator.clone(), payloads, near, &registry, clock.clone()).await?;
+            start(&config, coordinator.clone(), payloads, exchange, near, &registry, clock.clone())
+                .await?;
         let worker = Arc::new(worker);
         let stop = CancellationToken::new();
         let guard = stop.clone().drop_guard();

@@ -54,8 +54,8 @@ pub struct TransferBegin {
     #[prost(uint32, tag = "4")]
     pub sender: u32,
     /// How often this sender has begun anew: a higher one replaces a lower one.
-    #[prost(uint32, tag = "5")]
-    pub attempt: u32,
+    #[prost(uint64, tag = "5")]
+    pub attempt: u64,
     /// How many senders the partition has, at least 1; all say the same.
     #[prost(uint32, tag = "6")]
     pub senders: u32,

@@ -6,5 +6,6 @@ mod outage;
 mod payloads;
 mod pool;
 mod programs;
+mod shuffle;
 mod shutdown;
 mod support;

@@ -42,7 +42,10 @@ impl Shelf {
     pub(crate) fn put(&self, name: &str, numbers: &[i64]) {
         let column = Arc::new(Int64Array::from(numbers.to_vec())) as _;
         let batch = RecordBatch::try_from_iter([("n", column)]).unwrap();
-        let messages = encode_batches(batch.schema(), &[batch]).unwrap();
+        self.put_messages(name, encode_batches(batch.schema(), &[batch]).unwrap());
+    }
+
+    pub(crate) fn put_messages(&self, name: &str, messages: Vec<Message>) {
         self.0.lock().unwrap().insert(id(name), messages);
     }
 

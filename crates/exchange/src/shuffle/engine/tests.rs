@@ -7,6 +7,9 @@ use tokio::task::JoinHandle;
 
 use super::*;
 
+mod end;
+mod room;
+
 const WAIT: Duration = Duration::from_secs(30);
 
 struct World {
@@ -42,20 +45,29 @@ impl World {
         self.exchange.commit(&key(), Sender::only(), totals).unwrap();
     }
 
-    /// A reader of everything; the chunks that it got.
+    /// A reader of everything, which waits; the chunks that it got.
     async fn reader(&self, pipelined: bool) -> JoinHandle<Result<u64, Error>> {
+        let task = self.start_reader(pipelined);
+        self.waits().await;
+        task
+    }
+
+    /// One that need not wait.
+    fn reader_of_all(&self) -> JoinHandle<Result<u64, Error>> {
+        self.start_reader(false)
+    }
+
+    fn start_reader(&self, pipelined: bool) -> JoinHandle<Result<u64, Error>> {
         let exchange = self.exchange.clone();
         let options = ReadOptions { pipelined, wait: WAIT, ..ReadOptions::default() };
-        let task = tokio::spawn(async move {
+        tokio::spawn(async move {
             let mut reader = exchange.read(key(), options).await?;
             let mut chunks = 0;
             while let Item::Chunk { .. } = reader.next().await? {
                 chunks += 1;
             }
             Ok(chunks)
-        });
-        self.waits().await;
-        task
+        })
     }
 
     /// Until the reader has nothing to do.

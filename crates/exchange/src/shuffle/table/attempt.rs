@@ -1,61 +1,36 @@
 //! What one attempt of one sender has delivered.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sheaf_flight::ipc::{Kind, StreamValidator};
 use sheaf_flight::{Budget, Message};
 
-use super::super::chunk::{Chunk, Held};
+use super::super::chunk::{Account, Chunk, ENTRY_OVERHEAD, Entry, Place};
 use super::super::error::Error;
 use super::super::key::{PartitionKey, Sender, Totals};
+use super::super::metrics::{Counted, Counts};
 
-/// Memory of an attempt without its chunks.
-const ATTEMPT_OVERHEAD: u64 = 512;
+/// Memory of an attempt that has not committed, without its chunks.
+pub(super) const OPEN_OVERHEAD: u64 = 512;
 
 /// Most chunks of an attempt: what stays of one that was consumed is small, not nothing.
 const MAX_CHUNKS: u64 = 1 << 20;
 
-/// Chunks of one attempt.
+/// Chunks of one attempt. There may be very many of these: each byte counts.
 #[derive(Debug)]
 pub(super) struct Attempt {
-    pub(super) number: u32,
+    pub(super) number: u64,
+    /// CRC32C of the checksums of all chunks.
+    pub(super) checksum: u32,
     pub(super) chunks: Vec<Entry>,
     pub(super) rows: u64,
     pub(super) bytes: u64,
-    /// CRC32C of the checksums of all chunks.
-    pub(super) checksum: u32,
-    state: State,
-    _held: Held,
-}
-
-#[derive(Debug)]
-enum State {
-    /// What has come is a valid stream so far.
-    Open(Box<StreamValidator>),
-    /// Something came that no stream has; nothing more is taken.
-    Broken,
-    Committed,
-}
-
-/// One chunk, or what is left of it once it was consumed.
-#[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) crc: u32,
-    pub(super) bytes: usize,
-    pub(super) chunk: Option<Arc<Chunk>>,
 }
 
 impl Attempt {
-    pub(super) fn try_new(
-        budget: &Arc<Budget>,
-        number: u32,
-        schema: &Message,
-    ) -> Result<Self, Error> {
-        let mut validator = Box::<StreamValidator>::default();
-        validator.check(schema)?;
-        let _held = Held::try_new(budget, Vec::new(), ATTEMPT_OVERHEAD)?;
-        let (chunks, state) = (Vec::new(), State::Open(validator));
-        Ok(Attempt { number, chunks, rows: 0, bytes: 0, checksum: 0, state, _held })
+    fn new(number: u64) -> Self {
+        Attempt { number, checksum: 0, chunks: Vec::new(), rows: 0, bytes: 0 }
     }
 
     pub(super) fn next_sequence(&self) -> u64 {
@@ -66,33 +41,93 @@ impl Attempt {
         Totals { chunks: self.next_sequence(), rows: self.rows }
     }
 
+    /// Memory that its chunks are counted with besides their bytes.
+    pub(super) fn overhead(&self) -> u64 {
+        self.chunks.len() as u64 * ENTRY_OVERHEAD
+    }
+
+    /// Whether a chunk is here already; an error where it is neither that one
+    /// nor the next.
+    pub(super) fn has(
+        &self,
+        key: &PartitionKey,
+        sender: u32,
+        sequence: u64,
+        crc: u32,
+        bytes: usize,
+    ) -> Result<bool, Error> {
+        let (key, expected) = (|| key.clone(), self.next_sequence());
+        let known = usize::try_from(sequence).ok().and_then(|at| self.chunks.get(at));
+        match known {
+            Some(known) if known.crc == crc && known.bytes as usize == bytes => Ok(true),
+            Some(_) => Err(Error::Different { key: key(), sender, sequence }),
+            None if sequence == expected => Ok(false),
+            None => Err(Error::Gap { key: key(), sender, sequence, expected }),
+        }
+    }
+
+    /// Checks totals, of which a commit that comes again has to have the same.
+    pub(super) fn check_totals(
+        &self,
+        key: &PartitionKey,
+        sender: u32,
+        said: Totals,
+    ) -> Result<(), Error> {
+        let found = self.totals();
+        if said == found {
+            return Ok(());
+        }
+        Err(Error::Totals { key: key.clone(), sender, said, found })
+    }
+}
+
+/// An attempt until it commits.
+#[derive(Debug)]
+pub(super) struct Open {
+    pub(super) attempt: Attempt,
+    /// What has come is a valid stream so far; otherwise why nothing more is taken.
+    stream: Result<StreamValidator, &'static str>,
+    account: Account,
+    /// When something of it came, as told.
+    pub(super) touched: Duration,
+    counted: Option<Counted>,
+}
+
+const BROKEN: &str = "its stream was broken before";
+const IDLE: &str = "nothing of it came for so long that its chunks were dropped";
+
+impl Open {
+    /// `stream` has seen the schema, and nothing else.
+    pub(super) fn try_new(
+        budget: &Arc<Budget>,
+        counts: &Counts,
+        number: u64,
+        stream: StreamValidator,
+    ) -> Result<Box<Self>, Error> {
+        let mut account = Account::new(budget);
+        account.more(OPEN_OVERHEAD)?;
+        let (attempt, stream, touched) = (Attempt::new(number), Ok(stream), Duration::ZERO);
+        let counted = Some(Counted::new(&counts.attempts_open));
+        Ok(Box::new(Open { attempt, stream, account, touched, counted }))
+    }
+
+    /// Takes a chunk that is the next one; its rows.
     pub(super) fn push(
         &mut self,
-        budget: &Arc<Budget>,
         key: &PartitionKey,
         sender: Sender,
         sequence: u64,
         crc: u32,
         message: Message,
-    ) -> Result<bool, Error> {
-        let (key, sender, expected) = (|| key.clone(), sender.index, self.next_sequence());
-        let known = usize::try_from(sequence).ok().and_then(|at| self.chunks.get(at));
-        let bytes = message.header.len() + message.body_len();
-        if let Some(known) = known {
-            if known.crc == crc && known.bytes == bytes {
-                return Ok(false);
-            }
-            return Err(Error::Different { key: key(), sender, sequence });
-        }
-        if sequence != expected {
-            return Err(Error::Gap { key: key(), sender, sequence, expected });
-        }
-        let refuse = |problem| Err(Error::State { key: key(), sender, problem });
+    ) -> Result<u64, Error> {
+        let refuse =
+            |problem| Err(Error::State { key: key.clone(), sender: sender.index, problem });
         if sequence >= MAX_CHUNKS {
             return refuse(format!("chunk {sequence} is over the limit of {MAX_CHUNKS} chunks"));
         }
-        let State::Open(validator) = &mut self.state else {
-            return refuse(self.why_closed(sequence));
+        let stream = match &mut self.stream {
+            Ok(stream) => stream,
+            Err(why) => return refuse(closed(why)),
         };
         let outline = sheaf_flight::ipc::inspect(&message.header)?;
         let rows = match outline.kind {
@@ -102,43 +137,67 @@ impl Attempt {
                 return refuse(format!("chunk {sequence} is a {}", outline.kind));
             }
         };
+        let length = message.header.len() + message.body_len();
+        let Ok(bytes) = u32::try_from(length) else {
+            let (key, limit) = (key.clone(), u32::MAX as usize);
+            return Err(Error::TooLarge { key, bytes: length, limit });
+        };
         // Room first: a validator that has seen a message cannot forget it.
-        let chunk = Chunk::try_new(budget, message, crc)?;
-        if let Err(error) = validator.check(&chunk.message()) {
-            self.state = State::Broken;
+        let chunk = Chunk::try_new(&mut self.account, message)?;
+        if let Err(error) = stream.check(chunk.message()) {
+            self.account.less(ENTRY_OVERHEAD);
+            self.close(BROKEN);
             return Err(error.into());
         }
-        self.rows = self.rows.saturating_add(rows);
-        self.bytes += bytes as u64;
-        self.checksum = crc32c::crc32c_append(self.checksum, &crc.to_le_bytes());
-        self.chunks.push(Entry { crc, bytes, chunk: Some(chunk) });
-        Ok(true)
+        let attempt = &mut self.attempt;
+        attempt.rows = attempt.rows.saturating_add(rows);
+        attempt.bytes += u64::from(bytes);
+        attempt.checksum = crc32c::crc32c_append(attempt.checksum, &crc.to_le_bytes());
+        attempt.chunks.push(Entry { crc, bytes, place: Place::Memory(chunk) });
+        Ok(rows)
     }
 
-    /// Checks the totals, of which a commit that comes again has to have the same.
-    pub(super) fn commit(
-        &mut self,
+    /// That it may commit with these totals.
+    pub(super) fn check_commit(
+        &self,
         key: &PartitionKey,
         sender: u32,
         said: Totals,
     ) -> Result<(), Error> {
-        let found = self.totals();
-        if said != found {
-            return Err(Error::Totals { key: key.clone(), sender, said, found });
+        self.attempt.check_totals(key, sender, said)?;
+        if let Err(why) = &self.stream {
+            return Err(Error::State { key: key.clone(), sender, problem: closed(why) });
         }
-        if matches!(self.state, State::Broken) {
-            let problem = self.why_closed(said.chunks);
-            return Err(Error::State { key: key.clone(), sender, problem });
-        }
-        self.state = State::Committed;
-        self.chunks.shrink_to_fit();
         Ok(())
     }
 
-    fn why_closed(&self, sequence: u64) -> String {
-        match self.state {
-            State::Broken => "its stream was broken before; begin another attempt".to_owned(),
-            State::Open(_) | State::Committed => format!("chunk {sequence} comes after the commit"),
-        }
+    /// Nothing more is taken.
+    fn close(&mut self, why: &'static str) {
+        self.stream = Err(why);
+        self.counted = None;
     }
+
+    /// Its sender is taken for dead: what it sent goes. Whether there was anything.
+    pub(super) fn end_idle(&mut self) -> bool {
+        if self.stream.is_err() && self.attempt.chunks.is_empty() {
+            return false;
+        }
+        self.close(IDLE);
+        self.account.less(self.attempt.overhead());
+        self.attempt = Attempt::new(self.attempt.number);
+        true
+    }
+
+    /// What is left of it when it commits: its chunks, which `account` counts.
+    pub(super) fn into_attempt(self, account: &mut Account) -> Attempt {
+        let Open { mut attempt, account: mut its, .. } = self;
+        its.less(OPEN_OVERHEAD);
+        account.take_over(its);
+        attempt.chunks.shrink_to_fit();
+        attempt
+    }
+}
+
+fn closed(why: &str) -> String {
+    format!("{why}; begin another attempt")
 }

@@ -97,7 +97,7 @@ impl Partition {
             rows: totals.rows,
             bytes: self.bytes(),
             chunks: totals.chunks,
-            schema: format!("{:016x}", self.fingerprint()),
+            schema: format!("{:016x}", self.schema().fingerprint),
             checksum: format!("{:08x}", self.checksum()),
         }
     }

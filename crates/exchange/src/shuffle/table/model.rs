@@ -11,8 +11,10 @@ use arrow_schema::DataType;
 use proptest::prelude::*;
 use sheaf_flight::Message;
 use sheaf_flight::ipc::{Bounds, Decoded, Decoder};
+use sheaf_store::LocalDisk;
 
 use super::super::chunk::crc32c_of;
+use super::super::spill::{SpillDirectory, SpillFile};
 use super::tests::{key, stream, table};
 use super::*;
 
@@ -31,6 +33,14 @@ enum Event {
     Old(u32),
     /// One of two readers asks for its next chunk.
     Read(usize),
+    /// What one reader has read is not wanted any more.
+    Consume,
+    /// A sender is taken for dead.
+    Idle(u32),
+    /// Chunks of so many bytes move to disk, as far as there are.
+    Spill(u64),
+    /// They are written, and something else happens before that is known.
+    SpillLate(u64, u32),
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -41,13 +51,17 @@ fn event() -> impl Strategy<Value = Event> {
         1 => sender.clone().prop_map(Event::Restart),
         1 => sender.prop_map(Event::Old),
         2 => (0..2_usize).prop_map(Event::Read),
+        1 => Just(Event::Consume),
+        1 => (0..SENDERS).prop_map(Event::Idle),
+        1 => (1..4_000_u64).prop_map(Event::Spill),
+        1 => (1..4_000_u64, 0..SENDERS).prop_map(|(bytes, who)| Event::SpillLate(bytes, who)),
     ]
 }
 
 /// One worker that sends: what it believes.
 struct Worker {
     index: u32,
-    attempt: u32,
+    attempt: u64,
     rows: usize,
     dictionary: bool,
     messages: Vec<Message>,
@@ -75,7 +89,7 @@ impl Worker {
     }
 
     /// Every attempt cuts its rows another way.
-    fn stream(index: u32, attempt: u32, rows: usize, dictionary: bool) -> Vec<Message> {
+    fn stream(index: u32, attempt: u64, rows: usize, dictionary: bool) -> Vec<Message> {
         if rows == 0 {
             return vec![stream(index, 1, 1, dictionary)[0].clone()];
         }
@@ -130,6 +144,26 @@ impl Worker {
         }
     }
 
+    /// Nothing of it came for long. If that costs it what it sent, it begins anew.
+    fn idle(&mut self, table: &mut Table) {
+        let (open, now) = (!self.dead && !self.committed, Duration::from_secs(60));
+        for other in (0..SENDERS).filter(|other| *other != self.index) {
+            table.touch_sender(&key(), other, now);
+        }
+        table.touch_sender(&key(), self.index, Duration::ZERO);
+        let ended = table.end_idle(now, now);
+        if ended == 0 || !open {
+            return;
+        }
+        // Whatever it does, it is told.
+        let error = match self.messages.get(1) {
+            Some(_) if self.sent == 0 => self.push(table, 0).unwrap_err(),
+            _ => table.commit(&key(), self.sender(), Totals::default()).unwrap_err(),
+        };
+        assert!(error.to_string().contains("begin another attempt"), "{error}");
+        self.restart(table);
+    }
+
     /// The attempt before sends its first chunk, and its commit.
     fn old(&self, table: &mut Table) {
         if self.attempt == 1 {
@@ -153,13 +187,14 @@ struct Watcher {
     decoder: Decoder,
     rows: Vec<String>,
     at_end: bool,
+    is_late: bool,
 }
 
 impl Watcher {
     fn new(table: &Table, mode: Mode) -> Self {
         let mut decoder = Decoder::new(Bounds::default());
         decoder.push(&table.schema(&key()).unwrap().0).unwrap();
-        Watcher { mode, position: 0, decoder, rows: Vec::new(), at_end: false }
+        Watcher { mode, position: 0, decoder, rows: Vec::new(), at_end: false, is_late: false }
     }
 
     fn step(&mut self, table: &mut Table) {
@@ -167,7 +202,9 @@ impl Watcher {
             Ok(Step::Chunk(chunk, _)) => {
                 assert!(!self.at_end, "a chunk after the end");
                 self.position += 1;
-                if let Decoded::Batch(batch) = self.decoder.push(&chunk.message()).unwrap() {
+                if let Decoded::Batch(batch) =
+                    self.decoder.push(&chunk.read(&table.budget).unwrap()).unwrap()
+                {
                     self.rows.extend(names(&batch));
                 }
             }
@@ -177,8 +214,39 @@ impl Watcher {
             }
             Ok(Step::Wait(_)) => {}
             Err(Error::NotReady { .. }) if self.mode == Mode::Complete => {}
+            // The other reader has consumed what this one has not read.
+            Err(Error::Consumed { .. }) => self.is_late = true,
             Err(error) => panic!("{error}"),
         }
+    }
+}
+
+/// Writes what is coldest; who is told of it does so later.
+fn spill(table: &Table, directory: &Arc<SpillDirectory>, bytes: u64) -> Option<Spilled> {
+    let cold = table.coldest(bytes);
+    let messages = cold.iter().flat_map(|cold| cold.chunks()).map(|chunk| chunk.message());
+    messages.clone().next()?;
+    let (file, starts) = SpillFile::write(directory, messages).unwrap();
+    Some((cold, file, starts))
+}
+
+type Spilled = (Vec<cold::Cold>, Arc<SpillFile>, Vec<u32>);
+
+fn moved(table: &mut Table, spilled: Option<Spilled>) {
+    if let Some((cold, file, starts)) = spilled {
+        drop(table.spilled(&cold, &file, &starts));
+    }
+}
+
+/// The bytes that are said to be in memory and on disk are those that are.
+fn check_places(table: &Table) {
+    for (_, partition) in table.partitions("q") {
+        let attempts = partition.cells.iter().flat_map(|(_, cell)| cell.attempts());
+        let entries: Vec<_> = attempts.flat_map(|one| &one.chunks).collect();
+        let open = partition.cells.iter().filter(|(_, cell)| cell.open.is_some()).count();
+        assert_eq!(partition.open as usize, open);
+        assert_eq!(partition.resident, entries.iter().map(|one| one.resident()).sum::<u64>());
+        assert_eq!(partition.spilled, entries.iter().map(|one| one.spilled()).sum::<u64>());
     }
 }
 
@@ -189,6 +257,8 @@ fn names(batch: &RecordBatch) -> Vec<String> {
 
 fn run(events: &[Event], rows: &[usize], dictionary: bool, pipelined: bool) {
     let mut table = table();
+    let path = tempfile::tempdir().unwrap();
+    let directory = SpillDirectory::open(path.path(), 1 << 30, Arc::new(LocalDisk)).unwrap();
     let mut workers: Vec<Worker> = (0..SENDERS)
         .map(|index| Worker::new(&mut table, index, rows[index as usize], dictionary))
         .collect();
@@ -206,7 +276,22 @@ fn run(events: &[Event], rows: &[usize], dictionary: bool, pipelined: bool) {
             Event::Restart(sender) => workers[sender as usize].restart(&mut table),
             Event::Old(sender) => workers[sender as usize].old(&mut table),
             Event::Read(reader) => readers[reader].step(&mut table),
+            Event::Consume => drop(table.consume(&key(), readers[0].position).unwrap()),
+            Event::Idle(sender) => workers[sender as usize].idle(&mut table),
+            Event::Spill(bytes) => {
+                let written = spill(&table, &directory, bytes);
+                moved(&mut table, written);
+            }
+            Event::SpillLate(bytes, sender) => {
+                let written = spill(&table, &directory, bytes);
+                workers[sender as usize].restart(&mut table);
+                workers[sender as usize].step(&mut table);
+                readers[0].step(&mut table);
+                drop(table.consume(&key(), readers[0].position).unwrap());
+                moved(&mut table, written);
+            }
         }
+        check_places(&table);
     }
     for worker in &mut workers {
         for _ in 0..100 {
@@ -224,15 +309,17 @@ fn run(events: &[Event], rows: &[usize], dictionary: bool, pipelined: bool) {
     let is_whole = table.available("q", 1).unwrap().partitions[0].ready;
     assert!(is_whole || workers.iter().any(|worker| worker.dead));
     for reader in readers {
-        assert_eq!(reader.at_end, is_whole);
+        assert_eq!(reader.at_end, is_whole && !reader.is_late);
         let unique: BTreeSet<&String> = reader.rows.iter().collect();
         assert_eq!(unique.len(), reader.rows.len(), "a row twice: {:?}", reader.rows);
         if reader.at_end {
             assert_eq!(unique, all.iter().collect());
         }
     }
-    drop(table.clean_up("q"));
-    assert_eq!(table.budget.used(), 0);
+    drop(table.clean_up("q", Gone::Asked));
+    assert_eq!((table.budget.used(), directory.used()), (0, 0));
+    let left = std::fs::read_dir(path.path()).unwrap().map(|one| one.unwrap().file_name());
+    assert_eq!(left.collect::<Vec<_>>(), ["spill.lock"]);
 }
 
 proptest! {

@@ -1,22 +1,21 @@
 //! One partition: its senders, and the order in which it is read.
 
-use std::collections::BTreeMap;
-use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
+use std::time::Duration;
 
-use arrow_schema::{DataType, Schema};
-use sheaf_flight::ipc::{decode_schema, encode_schema};
 use sheaf_flight::{Budget, Message};
-use twox_hash::XxHash3_64;
 
-use super::super::chunk::{Chunk, Held, pieces_of};
+use super::super::chunk::{Account, Entry, Place};
 use super::super::error::Error;
 use super::super::key::{PartitionKey, Sender, Totals};
-use super::attempt::Attempt;
+use super::super::metrics::{Counted, Counts};
+use super::attempt::{Attempt, Open};
+use super::cells::{Cell, Cells};
+use super::schema::SchemaOf;
 
-/// Memory of a partition without its chunks, and of a sender without its attempts.
-const PARTITION_OVERHEAD: u64 = 1_024;
-const CELL_OVERHEAD: u64 = 256;
+/// Memory of a partition without its senders and chunks: itself, its place in a
+/// node that may be half full, and its part of what knows its query.
+const PARTITION_OVERHEAD: u64 = 3 * size_of::<Partition>() as u64 + 128;
 
 /// How a partition is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,141 +30,77 @@ pub(in super::super) enum Mode {
 #[derive(Debug)]
 pub(in super::super) enum Step {
     /// The chunk at its position, and who sent it.
-    Chunk(Arc<Chunk>, u32),
+    Chunk(Entry, u32),
     /// Nothing yet; the first sender that has not committed.
     Wait(u32),
     /// Everything was read: what there was.
     End(Totals),
 }
 
-/// What a schema message says, and who says it another way.
-#[derive(Debug)]
-pub(super) struct SchemaOf {
-    message: Message,
-    pub(super) fingerprint: u64,
-    has_dictionaries: bool,
-}
-
-impl SchemaOf {
-    fn read(message: &Message) -> Result<Self, Error> {
-        // Not every type of the format can be decoded here, and need not be.
-        let decoded = decode_schema(&message.header).ok();
-        let fingerprint = match &decoded {
-            Some(schema) => XxHash3_64::oneshot(&encode_schema(schema).header),
-            None => XxHash3_64::oneshot(&message.header),
-        };
-        let has_dictionaries = decoded.as_ref().is_none_or(has_dictionaries);
-        let message = Message { app_metadata: bytes::Bytes::new(), ..message.clone() };
-        Ok(SchemaOf { message, fingerprint, has_dictionaries })
-    }
-
-    /// That another message says the same.
-    fn check(&self, key: &PartitionKey, other: &Message) -> Result<(), Error> {
-        if other.header == self.message.header {
-            return Ok(());
-        }
-        let said = SchemaOf::read(other)?;
-        // Where the messages differ, their dictionaries may have other numbers.
-        if said.fingerprint == self.fingerprint && !self.has_dictionaries {
-            return Ok(());
-        }
-        let problem = if said.fingerprint == self.fingerprint {
-            "another sender encodes it another way, its dictionaries could be mistaken:"
-        } else {
-            "another sender has"
-        };
-        let (known, said) = (self.fingerprint, said.fingerprint);
-        let (known, said) = (format!("{known:016x}"), format!("{said:016x}"));
-        Err(Error::Schema { key: key.clone(), known, problem, said })
-    }
-}
-
-fn has_dictionaries(schema: &Schema) -> bool {
-    let is_dictionary = |data_type: &DataType| matches!(data_type, DataType::Dictionary(..));
-    schema.flattened_fields().iter().any(|field| is_dictionary(field.data_type()))
-}
-
-/// One sender.
-#[derive(Debug)]
-struct Cell {
-    /// The newest attempt that has begun.
-    fence: u32,
-    committed: Option<Box<Attempt>>,
-    /// The newest attempt, until it commits.
-    open: Option<Box<Attempt>>,
-    /// Chunks of what readers see that have their place in the order of reading.
-    read: usize,
-    _held: Held,
-}
-
-impl Cell {
-    /// What readers see.
-    fn seen(&self) -> Option<&Attempt> {
-        self.committed.as_deref().or(self.open.as_deref())
-    }
-
-    fn has_unread(&self) -> bool {
-        self.seen().is_some_and(|attempt| self.read < attempt.chunks.len())
-    }
-}
-
 /// One partition.
 #[derive(Debug)]
 pub(in super::super) struct Partition {
     pub(super) incarnation: u64,
-    schema: SchemaOf,
+    schema: Arc<SchemaOf>,
     senders: u32,
     committed: u32,
-    cells: BTreeMap<u32, Cell>,
+    /// Attempts that have not committed.
+    pub(super) open: u32,
+    pub(super) cells: Cells,
     /// Who sent each chunk that was read, and which of theirs it is.
-    order: Vec<(u32, u32)>,
+    pub(super) order: Vec<(u32, u32)>,
     /// So many at the front were consumed.
-    consumed: usize,
+    pub(super) consumed: usize,
     /// A reader has seen the end.
     is_over: bool,
-    _held: Held,
+    /// Bytes of chunks that are in memory.
+    pub(super) resident: u64,
+    /// Bytes of chunks that are on disk.
+    pub(super) spilled: u64,
+    account: Account,
+    _counted: Counted,
 }
 
 impl Partition {
+    /// Where `schema` is the same, it is shared.
     pub(super) fn try_new(
         budget: &Arc<Budget>,
+        counts: &Counts,
         incarnation: u64,
         key: &PartitionKey,
         sender: Sender,
-        schema: &Message,
+        schema: Arc<SchemaOf>,
     ) -> Result<Self, Error> {
-        // What the attempt would refuse does not make a partition.
-        drop(Attempt::try_new(budget, sender.attempt, schema)?);
-        let schema = SchemaOf::read(schema)?;
-        let overhead = PARTITION_OVERHEAD + key.query().len() as u64;
-        let _held = Held::try_new(budget, pieces_of(&schema.message), overhead)?;
-        let (cells, order) = Default::default();
+        let mut account = Account::new(budget);
+        account.more(PARTITION_OVERHEAD + key.query().len() as u64)?;
         let senders = sender.senders;
-        let (committed, consumed, is_over) = (0, 0, false);
+        let cells = Cells::try_new(&mut account, senders)?;
+        let (committed, order, consumed, is_over) = (0, Vec::new(), 0, false);
         Ok(Partition {
             incarnation,
             schema,
             senders,
             committed,
+            open: 0,
             cells,
             order,
             consumed,
             is_over,
-            _held,
+            resident: 0,
+            spilled: 0,
+            account,
+            _counted: Counted::new(&counts.partitions),
         })
     }
 
-    pub(super) fn schema(&self) -> Message {
-        self.schema.message.clone()
-    }
-
-    pub(super) fn fingerprint(&self) -> u64 {
-        self.schema.fingerprint
+    pub(super) fn schema(&self) -> &Arc<SchemaOf> {
+        &self.schema
     }
 
     pub(super) fn begin(
         &mut self,
         budget: &Arc<Budget>,
+        counts: &Counts,
         key: &PartitionKey,
         sender: Sender,
         schema: &Message,
@@ -176,37 +111,63 @@ impl Partition {
         }
         self.schema.check(key, schema)?;
         let is_over = self.is_over;
-        let Some(cell) = self.cells.get_mut(&sender.index) else {
-            let attempt = Attempt::try_new(budget, sender.attempt, schema)?;
-            let _held = Held::try_new(budget, Vec::new(), CELL_OVERHEAD)?;
-            let (fence, open) = (sender.attempt, Some(Box::new(attempt)));
-            self.cells.insert(sender.index, Cell { fence, committed: None, open, read: 0, _held });
+        let Some(cell) = self.cells.get_mut(sender.index) else {
+            let stream = self.schema.stream(key, schema)?;
+            let open = Open::try_new(budget, counts, sender.attempt, stream)?;
+            let made = self.cells.make(&mut self.account, sender.index)?;
+            if let Some(cell) = made {
+                (cell.fence, cell.open) = (sender.attempt, Some(open));
+                self.open += 1;
+            }
             return Ok(0);
         };
         check_fence(key, cell, sender)?;
-        let both = [cell.open.as_deref(), cell.committed.as_deref()];
         let same = |attempt: &&Attempt| attempt.number == sender.attempt;
-        if let Some(attempt) = both.into_iter().flatten().find(same) {
+        if let Some(attempt) = cell.attempts().find(same) {
             return Ok(attempt.next_sequence());
         }
         check_unread(key, cell, sender, is_over)?;
-        let attempt = Attempt::try_new(budget, sender.attempt, schema)?;
+        let stream = self.schema.stream(key, schema)?;
+        let open = Open::try_new(budget, counts, sender.attempt, stream)?;
+        counts.attempts_replaced.inc();
         cell.fence = sender.attempt;
-        cell.open = Some(Box::new(attempt));
+        match cell.open.replace(open) {
+            Some(old) => self.forget(&old.attempt),
+            None => self.open += 1,
+        }
         Ok(0)
     }
 
+    pub(super) fn has_begun(&self, sender: Sender) -> bool {
+        let cell = self.cells.get(sender.index);
+        cell.is_some_and(|cell| cell.attempts().any(|one| one.number == sender.attempt))
+    }
+
+    /// Takes a chunk; how many rows it has, where it is new.
     pub(super) fn push(
         &mut self,
-        budget: &Arc<Budget>,
         key: &PartitionKey,
         sender: Sender,
         sequence: u64,
         crc: u32,
         message: Message,
-    ) -> Result<bool, Error> {
-        let attempt = attempt_of(&mut self.cells, key, sender)?;
-        attempt.push(budget, key, sender, sequence, crc, message)
+    ) -> Result<Option<u64>, Error> {
+        let cell = cell_of(&mut self.cells, key, sender)?;
+        let bytes = message.header.len() + message.body_len();
+        let same = |attempt: &&Attempt| attempt.number == sender.attempt;
+        let attempt = cell.attempts().find(same).ok_or_else(|| not_begun(key, sender))?;
+        if attempt.has(key, sender.index, sequence, crc, bytes)? {
+            return Ok(None);
+        }
+        let rows = match &mut cell.open {
+            Some(open) => open.push(key, sender, sequence, crc, message)?,
+            None => {
+                let problem = format!("chunk {sequence} comes after the commit");
+                return Err(Error::State { key: key.clone(), sender: sender.index, problem });
+            }
+        };
+        self.resident += bytes as u64;
+        Ok(Some(rows))
     }
 
     pub(super) fn commit(
@@ -215,23 +176,75 @@ impl Partition {
         sender: Sender,
         totals: Totals,
     ) -> Result<(), Error> {
-        attempt_of(&mut self.cells, key, sender)?.commit(key, sender.index, totals)?;
         let is_over = self.is_over;
-        let Some(cell) = self.cells.get_mut(&sender.index) else { return Ok(()) };
-        if cell.open.is_none() {
-            return Ok(()); // Once more.
+        let cell = cell_of(&mut self.cells, key, sender)?;
+        let Some(open) = &cell.open else {
+            // Once more.
+            let committed = cell.committed.as_ref();
+            let same = committed.filter(|attempt| attempt.number == sender.attempt);
+            let same = same.ok_or_else(|| not_begun(key, sender))?;
+            return same.check_totals(key, sender.index, totals);
+        };
+        if open.attempt.number != sender.attempt {
+            return Err(not_begun(key, sender));
         }
+        open.check_commit(key, sender.index, totals)?;
         if cell.committed.is_some() {
             // It may have been read since this attempt began.
             if let Err(error) = check_unread(key, cell, sender, is_over) {
-                cell.open = None;
+                if let Some(dropped) = cell.open.take() {
+                    self.open -= 1;
+                    self.forget(&dropped.attempt);
+                }
                 return Err(error);
             }
         } else {
             self.committed += 1;
         }
-        cell.committed = cell.open.take();
+        self.open -= 1;
+        let committed = cell.open.take().map(|open| open.into_attempt(&mut self.account));
+        if let Some(old) = std::mem::replace(&mut cell.committed, committed) {
+            self.account.less(old.overhead());
+            self.forget(&old);
+        }
         Ok(())
+    }
+
+    /// Something of a sender came.
+    pub(super) fn touch(&mut self, sender: u32, now: Duration) {
+        if let Some(open) = self.cells.get_mut(sender).and_then(|cell| cell.open.as_mut()) {
+            open.touched = now;
+        }
+    }
+
+    /// Drops what attempts have sent of which nothing came for `limit`, unless it
+    /// was read; how many they were.
+    pub(super) fn end_idle(&mut self, now: Duration, limit: Duration) -> u64 {
+        if self.open == 0 {
+            return 0;
+        }
+        let (mut ended, mut resident, mut spilled) = (0, 0, 0);
+        for cell in self.cells.iter_mut() {
+            let is_unread = cell.committed.is_some() || cell.read == 0;
+            let Some(open) = cell.open.as_mut().filter(|_| is_unread) else { continue };
+            if now.saturating_sub(open.touched) < limit {
+                continue;
+            }
+            resident += open.attempt.chunks.iter().map(Entry::resident).sum::<u64>();
+            spilled += open.attempt.chunks.iter().map(Entry::spilled).sum::<u64>();
+            ended += u64::from(open.end_idle());
+        }
+        self.resident -= resident;
+        self.spilled -= spilled;
+        ended
+    }
+
+    /// An attempt goes.
+    fn forget(&mut self, attempt: &Attempt) {
+        for entry in &attempt.chunks {
+            self.resident -= entry.resident();
+            self.spilled -= entry.spilled();
+        }
     }
 
     pub(super) fn next(
@@ -262,15 +275,15 @@ impl Partition {
         let consumed =
             || Error::Consumed { key: key.clone(), position, first: self.consumed as u64 };
         let (sender, sequence) = *self.order.get(at).ok_or_else(consumed)?;
-        let attempt = self.cells.get(&sender).and_then(Cell::seen).ok_or_else(consumed)?;
-        let chunk = attempt.chunks.get(sequence as usize).and_then(|entry| entry.chunk.clone());
-        Ok(Step::Chunk(chunk.ok_or_else(consumed)?, sender))
+        let attempt = self.cells.get(sender).and_then(Cell::seen).ok_or_else(consumed)?;
+        let entry = attempt.chunks.get(sequence as usize).ok_or_else(consumed)?;
+        Ok(Step::Chunk(entry.clone(), sender))
     }
 
     /// The next chunk of a sender gets its place.
     fn fix(&mut self, sender: u32) {
-        if let Some(cell) = self.cells.get_mut(&sender) {
-            self.order.push((sender, u32::try_from(cell.read).unwrap_or(u32::MAX)));
+        if let Some(cell) = self.cells.get_mut(sender) {
+            self.order.push((sender, cell.read));
             cell.read += 1;
         }
     }
@@ -278,17 +291,17 @@ impl Partition {
     /// Whose chunk is next; `None` where none is there.
     fn choose(&self) -> Option<u32> {
         let last = self.order.last().map(|(sender, _)| *sender);
-        if let Some((sender, cell)) = last.and_then(|last| self.cells.get_key_value(&last)) {
+        if let Some((sender, cell)) = last.and_then(|at| Some((at, self.cells.get(at)?))) {
             if cell.has_unread() {
-                return Some(*sender);
+                return Some(sender);
             }
             if self.schema.has_dictionaries && cell.committed.is_none() {
                 return None;
             }
         }
-        let after = last.map_or(Unbounded, Excluded);
-        let round = self.cells.range((after, Unbounded)).chain(&self.cells);
-        round.into_iter().find(|(_, cell)| cell.has_unread()).map(|(sender, _)| *sender)
+        let after = last.map_or(0, |last| last + 1);
+        let mut round = self.cells.from(after).chain(self.cells.iter());
+        round.find(|(_, cell)| cell.has_unread()).map(|(sender, _)| sender)
     }
 
     /// A position that is there or is the next one.
@@ -304,21 +317,25 @@ impl Partition {
         }
     }
 
+    /// Lets go of the chunks before a position, which were read: what holds them.
     pub(super) fn consume(
         &mut self,
         key: &PartitionKey,
         position: u64,
-    ) -> Result<Vec<Arc<Chunk>>, Error> {
+    ) -> Result<Vec<Place>, Error> {
         if position <= self.consumed as u64 {
             return Ok(Vec::new());
         }
         let until = self.readable(key, position)?;
         let mut freed = Vec::new();
         for (sender, sequence) in &self.order[self.consumed..until] {
-            let cell = self.cells.get_mut(sender);
-            let attempt = cell.and_then(|cell| cell.committed.as_mut().or(cell.open.as_mut()));
+            let attempt = self.cells.get_mut(*sender).and_then(Cell::seen_mut);
             let entry = attempt.and_then(|attempt| attempt.chunks.get_mut(*sequence as usize));
-            freed.extend(entry.and_then(|entry| entry.chunk.take()));
+            if let Some(entry) = entry {
+                self.resident -= entry.resident();
+                self.spilled -= entry.spilled();
+                freed.push(std::mem::replace(&mut entry.place, Place::Gone));
+            }
         }
         self.consumed = until;
         Ok(freed)
@@ -329,13 +346,13 @@ impl Partition {
         if self.committed == self.senders {
             return None;
         }
-        let has = |index: &u32| self.cells.get(index).is_some_and(|cell| cell.committed.is_some());
+        let has = |index: &u32| self.cells.get(*index).is_some_and(|cell| cell.committed.is_some());
         (0..self.senders).find(|index| !has(index))
     }
 
     /// Of what readers see.
     pub(super) fn totals(&self) -> Totals {
-        let seen = self.cells.values().filter_map(Cell::seen).map(Attempt::totals);
+        let seen = self.cells.iter().filter_map(|(_, cell)| cell.seen()).map(Attempt::totals);
         seen.fold(Totals::default(), |sum, one| Totals {
             chunks: sum.chunks + one.chunks,
             rows: sum.rows.saturating_add(one.rows),
@@ -343,14 +360,14 @@ impl Partition {
     }
 
     pub(super) fn bytes(&self) -> u64 {
-        self.cells.values().filter_map(Cell::seen).map(|attempt| attempt.bytes).sum()
+        self.cells.iter().filter_map(|(_, cell)| cell.seen()).map(|attempt| attempt.bytes).sum()
     }
 
     /// Of all chunks by sender, whatever their attempts; the order of reading
     /// does not matter.
     pub(super) fn checksum(&self) -> u32 {
         let mut checksum = 0;
-        for (sender, cell) in &self.cells {
+        for (sender, cell) in self.cells.iter() {
             let Some(attempt) = cell.seen() else { continue };
             checksum = crc32c::crc32c_append(checksum, &sender.to_le_bytes());
             checksum = crc32c::crc32c_append(checksum, &attempt.checksum.to_le_bytes());
@@ -363,20 +380,20 @@ impl Partition {
     }
 }
 
-/// The attempt that a sender writes to, or has committed.
-fn attempt_of<'a>(
-    cells: &'a mut BTreeMap<u32, Cell>,
+/// The cell of a sender whose attempt is the newest.
+fn cell_of<'a>(
+    cells: &'a mut Cells,
     key: &PartitionKey,
     sender: Sender,
-) -> Result<&'a mut Attempt, Error> {
-    let not_begun = || {
-        let problem = format!("attempt {} has not begun here", sender.attempt);
-        Error::State { key: key.clone(), sender: sender.index, problem }
-    };
-    let cell = cells.get_mut(&sender.index).ok_or_else(not_begun)?;
+) -> Result<&'a mut Cell, Error> {
+    let cell = cells.get_mut(sender.index).ok_or_else(|| not_begun(key, sender))?;
     check_fence(key, cell, sender)?;
-    let attempt = cell.open.as_deref_mut().or(cell.committed.as_deref_mut());
-    attempt.filter(|attempt| attempt.number == sender.attempt).ok_or_else(not_begun)
+    Ok(cell)
+}
+
+fn not_begun(key: &PartitionKey, sender: Sender) -> Error {
+    let problem = format!("attempt {} has not begun here", sender.attempt);
+    Error::State { key: key.clone(), sender: sender.index, problem }
 }
 
 fn check_fence(key: &PartitionKey, cell: &Cell, sender: Sender) -> Result<(), Error> {

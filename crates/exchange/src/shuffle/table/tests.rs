@@ -42,7 +42,7 @@ pub(super) fn table() -> Table {
     Table::new(Budget::new(64 << 20), 1)
 }
 
-fn by(index: u32, attempt: u32, senders: u32) -> Sender {
+fn by(index: u32, attempt: u64, senders: u32) -> Sender {
     Sender { index, attempt, senders }
 }
 
@@ -74,12 +74,22 @@ fn send_all(table: &mut Table, sender: Sender, messages: &[Message]) {
     table.commit(&key(), sender, totals(messages)).unwrap();
 }
 
+/// Sends to any partition, as its only sender.
+pub(super) fn send_all_to(table: &mut Table, key: &PartitionKey, messages: &[Message]) {
+    table.begin(key, Sender::only(), &messages[0]).unwrap();
+    for (sequence, message) in messages[1..].iter().enumerate() {
+        let (sequence, crc) = (sequence as u64, crc32c_of(message));
+        assert!(table.push(key, Sender::only(), sequence, crc, message.clone()).unwrap());
+    }
+    table.commit(key, Sender::only(), totals(messages)).unwrap();
+}
+
 /// Everything that a reader gets until there is no more.
 fn read(table: &mut Table, mode: Mode) -> Result<Vec<(u32, Message)>, Error> {
     let mut got = Vec::new();
     loop {
         match table.next(&key(), got.len() as u64, mode)? {
-            Step::Chunk(chunk, sender) => got.push((sender, chunk.message())),
+            Step::Chunk(chunk, sender) => got.push((sender, chunk.in_memory().unwrap())),
             Step::Wait(_) | Step::End(_) => return Ok(got),
         }
     }
@@ -281,7 +291,7 @@ fn memory_is_bounded_and_given_back() {
     assert!(push(&mut table, by(0, 1, 1), sent, &messages[sent as usize + 1]).unwrap());
     let error = table.next(&key(), 0, Mode::Pipelined).unwrap_err();
     assert!(matches!(error, Error::Consumed { position: 0, .. }), "{error}");
-    assert_eq!(table.clean_up("q").partitions(), 1);
+    assert_eq!(table.clean_up("q", Gone::Asked).partitions(), 1);
     assert_eq!(budget.used(), 0);
 }
 
@@ -298,7 +308,7 @@ fn a_query_that_was_cleaned_up_takes_nothing_more() {
     let mut table = table();
     let messages = stream(0, 4, 2, false);
     send(&mut table, by(0, 1, 1), &messages[..2]);
-    assert_eq!(table.clean_up("q").partitions(), 1);
+    assert_eq!(table.clean_up("q", Gone::Asked).partitions(), 1);
     let gone = |error: Error| assert!(matches!(error, Error::CleanedUp { .. }), "{error}");
     gone(push(&mut table, by(0, 1, 1), 1, &messages[2]).unwrap_err());
     gone(table.begin(&key(), by(0, 2, 1), &messages[0]).unwrap_err());
@@ -306,7 +316,7 @@ fn a_query_that_was_cleaned_up_takes_nothing_more() {
     gone(table.next(&key(), 0, Mode::Complete).unwrap_err());
     gone(table.available("q", 1).unwrap_err());
     for other in 0..REMEMBERED {
-        table.clean_up(&format!("other-{other}"));
+        table.clean_up(&format!("other-{other}"), Gone::Asked);
     }
     assert_eq!((table.gone.len(), table.gone_in_order.len()), (REMEMBERED, REMEMBERED));
     assert!(matches!(table.available("q", 1).unwrap_err(), Error::NoStage { .. }));

@@ -213,7 +213,7 @@ async fn a_sender_that_dies_in_the_middle_is_replaced_by_its_next_attempt() {
 async fn of_two_attempts_at_once_one_is_read_as_a_whole() {
     for round in 0..8 {
         let worker = Worker::new().await;
-        let attempt = |number: u32| {
+        let attempt = |number: u64| {
             let (client, uri) = (client(options()), worker.uri.clone());
             // Each cuts its chunks another way, so that a mixture would show.
             let rows = rows(0, 6_000, 200 + 77 * (number + round) as usize);
@@ -331,7 +331,7 @@ async fn a_reader_does_not_go_on_in_what_was_sent_to_a_restarted_receiver() {
     let (client, address) = (client(options()), worker.handle.local_addr().to_string());
     let uri = worker.uri.clone();
     let zero = key(0);
-    let send = |index: u32, attempt: u32| {
+    let send = |index: u32, attempt: u64| {
         let from = 2_000 * i64::from(index);
         let rows = rows(from, from + 2_000, 500);
         client.send_data_to_worker(&uri, &zero, sender(index, attempt, 2), schema(), rows)

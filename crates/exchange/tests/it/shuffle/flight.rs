@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use sheaf_exchange::shuffle::{
-    ATTEMPT, AvailablePartition, CHECKSUMS, Error, SENDER, SENDERS, crc32c_of,
+    ATTEMPT, AvailablePartition, CHECKSUMS, Error, SENDER, SENDERS, ShuffleStats, crc32c_of,
 };
 use sheaf_flight::ipc::encode_batches;
 use sheaf_flight::{CallOptions, FlightConnection, Message};
@@ -13,7 +13,7 @@ use super::world::{
     Worker, batch, client, key, numbers, options, pool, read, rows, schema, sender,
 };
 
-fn headers(index: u32, attempt: u32, senders: u32) -> CallOptions {
+fn headers(index: u32, attempt: u64, senders: u32) -> CallOptions {
     CallOptions::default()
         .header(SENDER, index.to_string())
         .header(ATTEMPT, attempt.to_string())
@@ -120,6 +120,18 @@ async fn what_is_there_can_be_asked_for_and_cleaned_up() {
 
     let connection = pool().connection(&worker.uri).unwrap();
     let call = CallOptions::default();
+    for (body, queries) in [("{}", 1), (r#"{"query":"query:1"}"#, 1), (r#"{"query":"r"}"#, 0)] {
+        let answer = connection.action("ShuffleStats", body.into(), &call).await.unwrap();
+        let stats: ShuffleStats = serde_json::from_slice(&answer[0]).unwrap();
+        assert_eq!((stats.queries.len(), stats.left_out, stats.draining), (queries, 0, false));
+        for stage in stats.queries.iter().flat_map(|query| &query.stages) {
+            assert_eq!((stage.stage, stage.partitions, stage.ready), (3, 2, 2));
+            assert_eq!((stage.rows, stage.skew), (4_000, there.skew));
+        }
+    }
+    let error =
+        connection.action("ShuffleStats", r#"{"stage":3}"#.into(), &call).await.unwrap_err();
+    assert_eq!(error.code(), Code::InvalidArgument, "{error}");
     let listed = connection.list(Bytes::from_static(b"query:1"), &call).await.unwrap();
     let listed: Vec<_> = listed.try_collect().await.unwrap();
     assert_eq!(listed.iter().map(|one| one.total_records).collect::<Vec<_>>(), [1_000, 3_000]);
@@ -144,4 +156,24 @@ async fn what_is_there_can_be_asked_for_and_cleaned_up() {
     assert_eq!(worker.budget.used(), 0);
     let read = read(&client, &worker.uri, 0).await.unwrap_err();
     assert_eq!(read.code(), Code::FailedPrecondition, "{read}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_drains_refuses_senders_for_now_and_is_still_read() {
+    let worker = Worker::new().await;
+    let client = client(options());
+    let send = |partition| {
+        let (client, uri) = (client.clone(), worker.uri.clone());
+        async move {
+            let (key, rows) = (key(partition), rows(0, 9, 9));
+            client.send_data_to_worker(&uri, &key, sender(0, 1, 1), schema(), rows).await
+        }
+    };
+    send(0).await.unwrap();
+    worker.exchange.drain();
+    let Err(Error::Send(failed)) = send(1).await else { panic!("it was taken") };
+    assert_eq!(failed.cause.code(), Code::Draining, "{}", failed.cause);
+    let got = read(&client, &worker.uri, 0).await.unwrap();
+    assert_eq!(numbers(&got), (0..9).collect::<Vec<_>>());
+    worker.exchange.drained().await;
 }

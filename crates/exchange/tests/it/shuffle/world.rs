@@ -102,7 +102,7 @@ pub(super) fn key(partition: u32) -> PartitionKey {
     PartitionKey::try_new("query:1", 3, partition).unwrap()
 }
 
-pub(super) fn sender(index: u32, attempt: u32, senders: u32) -> Sender {
+pub(super) fn sender(index: u32, attempt: u64, senders: u32) -> Sender {
     Sender { index, attempt, senders }
 }
 

@@ -1,0 +1,227 @@
+//! Moves chunks to disk when memory gets short, and reads them back.
+
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sheaf_flight::{Budget, MemoryBudget, Message, Piece, Told};
+use sheaf_retry::{Code, Retryable as _};
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+
+use super::{Exchange, Shared};
+use crate::shuffle::chunk::Entry;
+use crate::shuffle::error::Error;
+use crate::shuffle::spill::{SpillDirectory, SpillFile};
+
+/// About the size of one file: what is freed together.
+const FILE_BYTES: u64 = 64 << 20;
+
+/// How long nothing is tried after it failed, or there was nothing to move.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// How often who needs room waits for some to be made.
+const TRIES: u32 = 16;
+
+/// What makes room on disk.
+#[derive(Debug)]
+pub(super) struct Spill {
+    pub(super) directory: Arc<SpillDirectory>,
+    runtime: Handle,
+    is_running: AtomicBool,
+    not_before: Mutex<Duration>,
+    /// Told when there is a file more, and when what was begun is over.
+    ended: Notify,
+}
+
+impl Spill {
+    /// Work is done on this runtime's threads for what blocks.
+    pub(super) fn new(directory: Arc<SpillDirectory>, runtime: Handle) -> Self {
+        let (is_running, not_before) = (AtomicBool::new(false), Mutex::default());
+        Spill { directory, runtime, is_running, not_before, ended: Notify::new() }
+    }
+
+    fn not_before(&self) -> std::sync::MutexGuard<'_, Duration> {
+        self.not_before.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One run, until it is over in whatever way.
+struct Run(Exchange);
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        if let Some(spill) = &self.0.shared.spill {
+            spill.is_running.store(false, Ordering::Release);
+            spill.ended.notify_waiters();
+        }
+    }
+}
+
+impl Exchange {
+    /// Bytes of files that chunks were moved to.
+    pub fn spilled_bytes(&self) -> u64 {
+        self.shared.spill.as_ref().map_or(0, |spill| spill.directory.used())
+    }
+
+    /// The budget for a server that receives chunks: where it is full, chunks
+    /// are moved to disk, and what comes waits for that.
+    pub fn memory(&self) -> Arc<dyn MemoryBudget> {
+        Arc::new(ExchangeMemory {
+            budget: Arc::clone(self.budget()),
+            shared: Arc::downgrade(&self.shared),
+        })
+    }
+
+    /// Begins to make room where three quarters of the memory are in use.
+    pub(super) fn relieve(&self) {
+        let budget = self.budget();
+        if budget.used() > budget.limit() / 4 * 3 {
+            self.start();
+        }
+    }
+
+    /// Waits until so many bytes more fit in memory, as long as chunks can be moved
+    /// to disk for them; whether they fit. For who takes chunks from a network and
+    /// would rather wait a little than refuse them. Cancel-safe.
+    pub async fn make_room(&self, bytes: u64) -> bool {
+        let budget = self.budget();
+        let fits = || bytes <= budget.spare();
+        let Some(spill) = self.shared.spill.as_ref().filter(|_| bytes <= budget.limit()) else {
+            return fits();
+        };
+        for _ in 0..TRIES {
+            // Before it is looked: what ends in between is not missed.
+            let mut ended = pin!(spill.ended.notified());
+            ended.as_mut().enable();
+            if fits() {
+                return true;
+            }
+            if !self.start() {
+                break;
+            }
+            ended.await;
+        }
+        fits()
+    }
+
+    /// Has chunks moved, unless that is under way; whether it is.
+    fn start(&self) -> bool {
+        let Some(spill) = &self.shared.spill else { return false };
+        if self.shared.clock.elapsed() < *spill.not_before() {
+            return false;
+        }
+        if !spill.is_running.swap(true, Ordering::AcqRel) {
+            let run = Run(self.clone());
+            drop(spill.runtime.spawn_blocking(move || run.0.spill()));
+        }
+        true
+    }
+
+    /// Moves chunks until half of the memory is free. Blocks.
+    fn spill(&self) {
+        let Shared { budget, clock, metrics, .. } = &*self.shared;
+        let Some(spill) = &self.shared.spill else { return };
+        let low = budget.limit() / 2;
+        while budget.used() > low {
+            match self.spill_file(&spill.directory, budget.used() - low) {
+                Ok(0) => {
+                    *spill.not_before() = clock.elapsed() + PAUSE;
+                    break;
+                }
+                Ok(bytes) => {
+                    metrics.spilled_bytes.inc_by(bytes);
+                    // There may be room for those who wait already.
+                    spill.ended.notify_waiters();
+                }
+                Err(error) => {
+                    metrics.spill_failures.inc();
+                    tracing::warn!(code = %error.code(), %error, "no chunks can be moved to disk");
+                    *spill.not_before() = clock.elapsed() + PAUSE;
+                    break;
+                }
+            }
+        }
+        self.shared.note_memory();
+    }
+
+    /// Moves about so many bytes into one file; how many it were.
+    fn spill_file(&self, directory: &Arc<SpillDirectory>, wanted: u64) -> Result<u64, Error> {
+        // Where the disk gets full too, smaller files still fit.
+        let wanted = wanted.min(FILE_BYTES).min(directory.spare() / 2);
+        let cold = self.state().table.coldest(wanted);
+        let chunks = cold.iter().flat_map(|cold| cold.chunks());
+        if chunks.clone().next().is_none() {
+            return Ok(0);
+        }
+        let (file, starts) = SpillFile::write(directory, chunks.map(|chunk| chunk.message()))?;
+        // From here on they are read from there; memory is freed without the lock.
+        let freed = self.state().table.spilled(&cold, &file, &starts);
+        drop(freed);
+        Ok(cold.iter().map(|cold| cold.bytes()).sum())
+    }
+
+    /// The message of a chunk, from wherever it is.
+    pub(super) async fn fetch(&self, entry: Entry) -> Result<Message, Error> {
+        if let Some(message) = entry.in_memory() {
+            return Ok(message);
+        }
+        // Where no room can be made it is read all the same: who reads is who
+        // frees memory, and has one chunk at a time.
+        self.make_room(u64::from(entry.bytes)).await;
+        let budget = Arc::clone(self.budget());
+        let metrics = &self.shared.metrics;
+        metrics.spill_read_bytes.inc_by(u64::from(entry.bytes));
+        let read = tokio::task::spawn_blocking(move || entry.read(&budget)).await;
+        let lost = |_| sheaf_flight::Error::new(Code::Internal, "a read from disk was lost");
+        let read = read.map_err(lost)?;
+        if let Err(error @ Error::Spilled { .. }) = &read {
+            metrics.spill_corrupt.inc();
+            tracing::error!(code = %error.code(), %error, "a chunk is lost");
+        }
+        read
+    }
+}
+
+/// The budget of an exchange that makes room. What is counted may have it, and
+/// so it does not keep the exchange.
+struct ExchangeMemory {
+    budget: Arc<Budget>,
+    shared: std::sync::Weak<Shared>,
+}
+
+#[async_trait]
+impl MemoryBudget for ExchangeMemory {
+    fn spare(&self) -> u64 {
+        self.budget.spare()
+    }
+
+    fn try_take(&self, bytes: u64) -> bool {
+        self.budget.try_take(bytes)
+    }
+
+    fn give(&self, bytes: u64) {
+        self.budget.give(bytes);
+    }
+
+    fn becomes(&self, piece: Piece) {
+        self.budget.becomes(piece);
+    }
+
+    fn give_piece(&self, piece: Piece) {
+        self.budget.give_piece(piece);
+    }
+
+    fn when_taken(&self, told: Told) {
+        self.budget.when_taken(told);
+    }
+
+    async fn make_room(&self, bytes: u64) -> bool {
+        match self.shared.upgrade() {
+            Some(shared) => Exchange { shared }.make_room(bytes).await,
+            None => self.budget.make_room(bytes).await,
+        }
+    }
+}
