@@ -53,7 +53,8 @@ pub struct TransferBegin {
     /// Which of the senders of the partition, from 0.
     #[prost(uint32, tag = "4")]
     pub sender: u32,
-    /// How often this sender has begun anew: a higher one replaces a lower one.
+    /// Which of its attempts: a higher one replaces a lower one. A count will do,
+    /// or the fencing token of a lease.
     #[prost(uint64, tag = "5")]
     pub attempt: u64,
     /// How many senders the partition has, at least 1; all say the same.

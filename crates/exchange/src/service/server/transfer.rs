@@ -92,7 +92,6 @@ impl Transfer {
         }
         // What is unfolded has its place before it is there.
         let size = checked_size(&chunk)?;
-        // Where there is none the sender is refused, and comes again.
         self.exchange.make_room(size as u64).await;
         let is_folded = Compression::from_proto(chunk.compression)? != Compression::None;
         let room = is_folded.then(|| Room::try_new(self.exchange.budget(), size)).transpose()?;

@@ -55,14 +55,14 @@ impl Reader {
         &self.key
     }
 
-    /// Which partition of this key it reads.
-    pub(crate) fn incarnation(&self) -> u64 {
-        self.incarnation
-    }
-
     /// The schema message of the partition.
     pub(crate) fn schema(&self) -> Message {
         self.schema.clone()
+    }
+
+    /// Which partition of this key it reads.
+    pub(crate) fn incarnation(&self) -> u64 {
+        self.incarnation
     }
 
     /// The next chunk, once it is there.
