@@ -8,6 +8,7 @@ use sheaf_testkit::{Process, TempDir};
 
 use crate::python::{finish, script};
 use crate::run::binary;
+use crate::server::Server;
 
 /// Only bounds how long a broken example hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -118,6 +119,19 @@ async fn fails(mut process: Process) -> String {
         process.stderr()
     });
     ended.await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_sheaf_serves_has_both_faces_too() {
+    let Some(python) = Python::new().await else { return };
+    let server = Server::start().await;
+    let uri = server.uri();
+    let address = uri.split("//").last().unwrap();
+    let told = finish(python.exchange(address, &["send", "--compression", "snappy"])).await;
+    assert_eq!(told.trim(), "sent 100000 rows in 5 chunks");
+    let told = python.shuffle(address, &["receive"]).await;
+    assert_eq!(told.trim(), format!("received 100000 rows, sum {SUM}"));
+    server.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

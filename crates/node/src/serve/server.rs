@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sheaf_coordinator::Coordinator;
+use sheaf_exchange::service::DataExchangeService;
 use sheaf_exchange::shuffle::Exchange;
 use sheaf_flight::{LocalListener, Security, SegmentServer, ServerHandle};
 use sheaf_retry::{RetryPolicy, SharedClock};
@@ -131,6 +132,9 @@ impl Server {
                     service.into_server(),
                 )
                 .descriptors(sheaf_proto::FILE_DESCRIPTOR_SET);
+        }
+        if let Some(exchange) = &parts.exchange {
+            server = DataExchangeService::new(exchange.clone()).serve(server);
         }
         let local_uri = ports.local.as_ref().map(LocalListener::uri);
         if let Some(local) = ports.local {
