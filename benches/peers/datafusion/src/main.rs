@@ -35,7 +35,9 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [how, shape, partitions, batches] = arguments.as_slice() else {
-        return Err("usage: datafusion take|coalesce|encode|same ints|mixed PARTITIONS BATCHES".into());
+        return Err(
+            "usage: datafusion take|coalesce|encode|same ints|mixed PARTITIONS BATCHES".into()
+        );
     };
     let (partitions, batches): (usize, usize) = (partitions.parse()?, batches.parse()?);
     let stock = stock(shape)?;
