@@ -70,15 +70,8 @@ def run(servers):
     part = -(-rows.num_rows // SENDERS)
     senders = []
     for sender in range(SENDERS):
-        output = {
-            "query": query,
-            "stage": 1,
-            "sender": sender,
-            "senders": SENDERS,
-            "workers": servers,
-            "partitions": PARTITIONS,
-            "by": {"hash": ["carrier"]},
-        }
+        output = {"query": query, "stage": 1, "sender": sender, "senders": SENDERS}
+        output |= {"workers": servers, "partitions": PARTITIONS, "by": {"hash": ["carrier"]}}
         senders.append(f"{query}.send-{sender}")
         add(client, senders[-1], rows.slice(sender * part, part), {"output": output})
     readers = []

@@ -6,11 +6,12 @@ mod reader;
 mod room;
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use sheaf_flight::{Budget, Message};
+use sheaf_flight::{Budget, MemoryBudget, Message};
 use sheaf_retry::{Code, SharedClock};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -74,12 +75,20 @@ pub struct ReadOptions {
 /// A partition that was consumed to its end has no chunks any more, in memory or on
 /// disk. Its numbers stay until the query goes: a sender whose answer was lost comes
 /// again with its last chunks and its commit, and is told the same as before.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Exchange {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug)]
+impl fmt::Debug for Exchange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Shared { budget, spill, idle, .. } = &*self.shared;
+        let mut shown = f.debug_struct("Exchange");
+        shown.field("budget", budget).field("spill", spill).field("idle", idle);
+        shown.finish_non_exhaustive()
+    }
+}
+
 struct Shared {
     budget: Arc<Budget>,
     clock: SharedClock,
@@ -87,6 +96,9 @@ struct Shared {
     freed: Arc<Notify>,
     state: Mutex<State>,
     spill: Option<Spill>,
+    /// Who else makes room, and whether it is asked to.
+    beside: Option<Arc<dyn MemoryBudget>>,
+    is_asking: AtomicBool,
     idle: Duration,
     metrics: ReceiverMetrics,
     is_draining: AtomicBool,
@@ -159,14 +171,26 @@ impl Exchange {
     }
 
     fn with(options: ReceiverOptions, spill: Option<Spill>) -> Self {
-        let ReceiverOptions { budget, clock, idle, metrics, .. } = options;
+        let ReceiverOptions { budget, clock, idle, beside, metrics, .. } = options;
         let first = clock.now().as_micros().max(1);
         let table = Table::new(Arc::clone(&budget), first).counting(metrics.counts.clone());
         let state = Mutex::new(State { table, waiting: HashMap::new() });
-        let (freed, is_draining, ended) = Default::default();
-        let shared =
-            Shared { budget, clock, freed, state, spill, idle, metrics, is_draining, ended };
-        Exchange { shared: Arc::new(shared) }
+        let (freed, is_asking, is_draining, ended) = Default::default();
+        Exchange {
+            shared: Arc::new(Shared {
+                budget,
+                clock,
+                freed,
+                state,
+                spill,
+                beside,
+                is_asking,
+                idle,
+                metrics,
+                is_draining,
+                ended,
+            }),
+        }
     }
 
     /// What the chunks count in.

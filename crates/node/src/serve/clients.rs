@@ -1,11 +1,13 @@
 //! How this process calls others.
 
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use sheaf_exchange::shuffle::{ExchangeClient, ExchangeOptions, Governor};
 use sheaf_flight::{ChannelPool, ClientConfig, Error, Target};
 use sheaf_retry::{RetryPolicy, SharedClock};
 use sheaf_rpc::{RpcCoordinator, RpcOptions};
+use sheaf_telemetry::SharedRegistry;
 
 use super::protect;
 use crate::config::{Config, HostPort, Mode};
@@ -35,11 +37,17 @@ pub(super) fn payload_pool(config: &Config, clock: &SharedClock) -> ChannelPool 
 
 /// Sends partitions to servers and reads them: a quarter of the memory may be
 /// on its way.
-pub(super) fn exchange(config: &Config, clock: &SharedClock) -> ExchangeClient {
+pub(super) fn exchange(
+    config: &Config,
+    clock: &SharedClock,
+    registry: &SharedRegistry,
+) -> ExchangeClient {
     let in_flight = usize::try_from(config.memory_limit() / 4).unwrap_or(usize::MAX);
     let governor = Governor::new(in_flight.min(MAX_IN_FLIGHT));
     let pool = payload_pool(config, clock);
-    ExchangeClient::new(pool, clock.clone(), governor, ExchangeOptions::default())
+    let client = ExchangeClient::new(pool, clock.clone(), governor, ExchangeOptions::default());
+    client.register_metrics(&mut registry.lock().unwrap_or_else(PoisonError::into_inner));
+    client
 }
 
 /// The coordinator at an address; nothing is connected yet.

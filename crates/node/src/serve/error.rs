@@ -37,6 +37,9 @@ pub enum Error {
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] sheaf_store::Error),
+    /// What keeps partitions cannot be opened.
+    #[error("partitions of other workers cannot be kept")]
+    Exchange(#[source] sheaf_exchange::shuffle::Error),
     /// The coordinator cannot be opened.
     #[error("the coordinator of {data_dir} cannot be opened")]
     Coordinator {
@@ -87,6 +90,7 @@ impl Retryable for Error {
             Error::Flight(error) => error.code(),
             Error::AdminPort { code, .. } => *code,
             Error::Store(error) => error.code(),
+            Error::Exchange(error) => error.code(),
             Error::Coordinator { source, .. } | Error::Valkey { source } => source.code(),
             Error::Sink { source, .. } => source.code(),
             Error::Worker(error) => error.code(),

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 
 use sheaf_coordinator::embedded::{self, Embedded};
 use sheaf_coordinator::{Coordinator, engine};
-use sheaf_exchange::shuffle::{Exchange, ShuffleHandler};
+use sheaf_exchange::shuffle::{Exchange, ReceiverMetrics, ReceiverOptions, ShuffleHandler};
 use sheaf_flight::{ActionHandler, FlightRouter, Limits};
 use sheaf_retry::{RetryPolicy, SharedClock};
 use sheaf_rpc::{CoordinatorActions, CoordinatorService, NoCoordinator, Waits};
@@ -77,9 +77,11 @@ impl Parts {
         if let Some(exchange) = &self.exchange {
             builder = ShuffleHandler::new(exchange.clone()).serve(builder);
         }
-        builder = builder.memory(match &self.store {
-            Some(store) => store.memory(),
-            None => Budget::new(config.memory_limit()),
+        builder = builder.memory(match (&self.exchange, &self.store) {
+            // Room in the one budget is made by both.
+            (Some(exchange), _) => exchange.memory(),
+            (None, Some(store)) => store.memory(),
+            (None, None) => Budget::new(config.memory_limit()),
         });
         if let Some(embedded) = &self.embedded {
             embedded.register_metrics(&mut registry);
@@ -169,6 +171,23 @@ pub(super) async fn open_store(
     options.ttl = config.ttl();
     options.compression = config.compression();
     Ok(Store::open(options).await?)
+}
+
+/// Opens what other workers' partitions are kept in: in the memory of the store, and
+/// below the data directory where that gets short.
+pub(super) async fn open_exchange(
+    config: &Config,
+    store: &Store,
+    clock: &SharedClock,
+    registry: &SharedRegistry,
+) -> Result<Exchange, Error> {
+    let metrics = ReceiverMetrics::default();
+    metrics.register(&mut registry.lock().unwrap_or_else(PoisonError::into_inner));
+    let options = ReceiverOptions::new(store.budget(), clock.clone())
+        .with_spill(config.data_dir().join("shuffle"), u64::MAX)
+        .with_beside(store.memory())
+        .with_metrics(metrics);
+    Exchange::open(options).await.map_err(Error::Exchange)
 }
 
 /// Reads the whole state, which takes seconds where there is much of it.

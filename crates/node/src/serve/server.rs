@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use sheaf_coordinator::Coordinator;
 use sheaf_exchange::service::DataExchangeService;
-use sheaf_exchange::shuffle::Exchange;
 use sheaf_flight::{LocalListener, Security, SegmentServer, ServerHandle};
 use sheaf_retry::{RetryPolicy, SharedClock};
 use sheaf_rpc::{CoordinatorService, Waits};
@@ -20,7 +19,7 @@ use super::census::Census;
 use super::error::Error;
 use super::failures::report;
 use super::info::InfoActions;
-use super::parts::{Parts, open_coordinator, open_store};
+use super::parts::{Parts, open_coordinator, open_exchange, open_store};
 use super::ports::Ports;
 use super::protect;
 use super::pulse::Pulse;
@@ -112,8 +111,9 @@ impl Server {
         let admin = protect::serve_admin(ports.admin, &registry, &health, &security, &clock)?;
         let locations = locations::own(&config, ports.flight.local_addr());
         let mut parts = open(&config, &clock, locations).await?;
-        parts.exchange =
-            parts.store.as_ref().map(|store| Exchange::new(store.budget(), clock.clone()));
+        if let Some(store) = &parts.store {
+            parts.exchange = Some(open_exchange(&config, store, &clock, &registry).await?);
+        }
         let segments = ports.segments.map(|listener| hand_over(&mut parts, listener, &clock));
         let segments = segments.transpose()?.flatten();
         let waits = Waits::new();
@@ -218,8 +218,16 @@ impl Server {
             let summary = workers.shutdown().await;
             tracing::info!(?summary, "workers stopped");
         }
-        let left = self.grace.saturating_sub(self.clock.elapsed().saturating_sub(began));
-        let drained = self.flight.drain(left).await;
+        let left = || self.grace.saturating_sub(self.clock.elapsed().saturating_sub(began));
+        if let Some(exchange) = &self.parts.exchange {
+            // New senders go elsewhere; those under way may end.
+            exchange.drain();
+            tokio::select! {
+                () = exchange.drained() => {}
+                () = self.clock.sleep(left()) => {}
+            }
+        }
+        let drained = self.flight.drain(left()).await;
         for call in drained.cut {
             tracing::warn!(?call, "cut at the end of the grace period");
         }
@@ -378,7 +386,7 @@ async fn pool(
         .with_shared(parts.valkey.is_some())
         .with_elsewhere(elsewhere);
     let locations = parts.locations.clone();
-    let mut exchange = clients::exchange(config, clock);
+    let mut exchange = clients::exchange(config, clock, registry);
     if let Some(here) = &parts.exchange {
         let own = locations.first().map_or(uri, String::as_str);
         exchange = exchange.with_local(own, here.clone());

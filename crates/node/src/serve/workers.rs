@@ -126,7 +126,7 @@ impl RemoteWorkers {
         let (registry, health) = (SharedRegistry::default(), Health::new());
         let (coordinator, valkey) = coordinator(&config, &clock, &registry).await?;
         let payloads = Arc::new(payloads(&config, &clock)?);
-        let exchange = clients::exchange(&config, &clock);
+        let exchange = clients::exchange(&config, &clock, &registry);
         let dialled = config.flight_addr().clone();
         let near = tokio::task::spawn_blocking(move || locations::near(&dialled)).await;
         let near = near.map_err(|_| Error::Lost("the look-up of the Flight server"))?;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sheaf_flight::Budget;
+use sheaf_flight::{Budget, MemoryBudget};
 use sheaf_retry::SharedClock;
 use sheaf_store::{Disk, LocalDisk};
 
@@ -42,6 +42,7 @@ pub struct ReceiverOptions {
     pub(super) spill: Option<(PathBuf, u64)>,
     pub(super) disk: Arc<dyn Disk>,
     pub(super) idle: Duration,
+    pub(super) beside: Option<Arc<dyn MemoryBudget>>,
     pub(super) metrics: ReceiverMetrics,
 }
 
@@ -49,7 +50,8 @@ impl ReceiverOptions {
     /// Chunks stay in memory, which counts in `budget`.
     pub fn new(budget: Arc<Budget>, clock: SharedClock) -> Self {
         let (disk, metrics) = (Arc::new(LocalDisk), ReceiverMetrics::default());
-        ReceiverOptions { budget, clock, spill: None, disk, idle: DEFAULT_IDLE, metrics }
+        let (spill, beside, idle) = (None, None, DEFAULT_IDLE);
+        ReceiverOptions { budget, clock, spill, disk, idle, beside, metrics }
     }
 
     /// Chunks move to files in this directory when memory gets short, of at most
@@ -58,6 +60,14 @@ impl ReceiverOptions {
     #[must_use]
     pub fn with_spill(mut self, directory: impl Into<PathBuf>, limit_bytes: u64) -> Self {
         self.spill = Some((directory.into(), limit_bytes));
+        self
+    }
+
+    /// Somebody else who counts in the same budget and can make room in it: is asked
+    /// where there is none for a chunk.
+    #[must_use]
+    pub fn with_beside(mut self, other: Arc<dyn MemoryBudget>) -> Self {
+        self.beside = Some(other);
         self
     }
 

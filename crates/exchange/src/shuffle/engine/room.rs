@@ -11,7 +11,7 @@ use sheaf_retry::{Code, Retryable as _};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
-use super::{Exchange, Shared};
+use super::{Exchange, ROOM_AFTER, Shared};
 use crate::shuffle::chunk::Entry;
 use crate::shuffle::error::Error;
 use crate::shuffle::spill::{SpillDirectory, SpillFile};
@@ -89,9 +89,21 @@ impl Exchange {
     pub async fn make_room(&self, bytes: u64) -> bool {
         let budget = self.budget();
         let fits = || bytes <= budget.spare();
-        let Some(spill) = self.shared.spill.as_ref().filter(|_| bytes <= budget.limit()) else {
-            return fits();
-        };
+        if bytes > budget.limit() {
+            return false;
+        }
+        if self.move_for(fits).await {
+            return true;
+        }
+        match &self.shared.beside {
+            Some(other) => other.make_room(bytes).await,
+            None => false,
+        }
+    }
+
+    /// Moves chunks until it fits, or no more can be moved; whether it fits.
+    async fn move_for(&self, fits: impl Fn() -> bool) -> bool {
+        let Some(spill) = &self.shared.spill else { return fits() };
         for _ in 0..TRIES {
             // Before it is looked: what ends in between is not missed.
             let mut ended = pin!(spill.ended.notified());
@@ -107,10 +119,23 @@ impl Exchange {
         fits()
     }
 
-    /// Has room made for who waits for it elsewhere; without a disk it is readers who
-    /// make it.
-    pub(in crate::shuffle) fn want_room(&self) {
+    /// Has room made for who waits for it elsewhere; where nobody can, it is readers
+    /// who make it.
+    pub(in crate::shuffle) fn want_room(&self, bytes: u64) {
         self.start();
+        let Some(other) = self.shared.beside.clone() else { return };
+        if self.shared.is_asking.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let this = self.clone();
+        drop(tokio::spawn(async move {
+            if other.make_room(bytes).await {
+                this.say_freed();
+            }
+            // What is promised and not sent yet is no room either: not at once again.
+            this.shared.clock.sleep(ROOM_AFTER).await;
+            this.shared.is_asking.store(false, Ordering::Release);
+        }));
     }
 
     /// Has chunks moved, unless that is under way; whether it is.

@@ -139,7 +139,9 @@ impl Conversation {
                     self.failure = Some(Error::Memory(full).into());
                     break;
                 }
-                self.exchange.want_room();
+                // Promises to others are no room either.
+                let promised = full.used.saturating_sub(self.exchange.budget().used());
+                self.exchange.want_room(full.needed.saturating_add(promised));
                 if !self.is_told_full {
                     self.is_told_full = true;
                     let sheaf_flight::Full { needed, used, limit } = full;
