@@ -7,6 +7,7 @@
 //! What is sent by one face is read by the other: `examples/pyarrow_shuffle.py` speaks
 //! Flight, `examples/data_exchange/` gRPC. It serves until it is interrupted or
 //! terminated, and listens on loopback only.
+#![allow(clippy::print_stdout, reason = "an example shows what happens")]
 
 use std::error::Error;
 use std::path::PathBuf;

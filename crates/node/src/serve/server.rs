@@ -119,23 +119,8 @@ impl Server {
         let waits = Waits::new();
         let info = InfoActions::new(&config, admin.local_addr().to_string(), clock.clone());
         let router = parts.router(&config, &clock, &waits, &registry, info)?;
-        let mut server = sheaf_flight::Server::new(router).security(security.clone());
-        if let Some(service) = parts.service(&waits) {
-            let service = match config.backend() {
-                Backend::Remote(address) => service.passing_on_to(address.uri()),
-                Backend::Embedded | Backend::Valkey(_) | Backend::Absent => service,
-            };
-            server = server
-                .add_service_in(
-                    CoordinatorService::NAMESPACE,
-                    CoordinatorService::READS,
-                    service.into_server(),
-                )
-                .descriptors(sheaf_proto::FILE_DESCRIPTOR_SET);
-        }
-        if let Some(exchange) = &parts.exchange {
-            server = DataExchangeService::new(exchange.clone()).serve(server);
-        }
+        let server = sheaf_flight::Server::new(router).security(security.clone());
+        let mut server = with_services(server, &parts, &config, &waits);
         let local_uri = ports.local.as_ref().map(LocalListener::uri);
         if let Some(local) = ports.local {
             server = server.local(local);
@@ -245,6 +230,32 @@ impl Server {
             valkey.close().await;
         }
         workers::close_admin(self.admin).await;
+    }
+}
+
+/// The same with the gRPC services beside Flight.
+fn with_services(
+    mut server: sheaf_flight::Server,
+    parts: &Parts,
+    config: &Config,
+    waits: &Waits,
+) -> sheaf_flight::Server {
+    if let Some(service) = parts.service(waits) {
+        let service = match config.backend() {
+            Backend::Remote(address) => service.passing_on_to(address.uri()),
+            Backend::Embedded | Backend::Valkey(_) | Backend::Absent => service,
+        };
+        server = server
+            .add_service_in(
+                CoordinatorService::NAMESPACE,
+                CoordinatorService::READS,
+                service.into_server(),
+            )
+            .descriptors(sheaf_proto::FILE_DESCRIPTOR_SET);
+    }
+    match &parts.exchange {
+        Some(exchange) => DataExchangeService::new(exchange.clone()).serve(server),
+        None => server,
     }
 }
 
