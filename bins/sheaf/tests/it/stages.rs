@@ -85,11 +85,18 @@ async fn soak_stages_give_every_row_once_while_their_workers_are_killed() {
     assert_eq!(rows.len() as i64, total, "rows lost or doubled");
     assert!(rows.into_iter().eq(0..total), "other rows");
 
+    let held = || {
+        let (_, metrics) = second.admin("/metrics");
+        let gauge = metrics.lines().find(|line| line.starts_with("sheaf_exchange_memory_bytes "));
+        gauge.unwrap().rsplit(' ').next().unwrap().parse::<u64>().unwrap()
+    };
+    assert!(held() > 1 << 20, "its partitions are not counted");
     // Nothing of the query stays.
     for uri in &servers {
         let gone = remote.action(uri, "CleanupQueryData", r#"{"query":"q"}"#).await;
         assert_eq!(gone["partitions"], PARTITIONS / 2, "{gone}");
     }
+    assert!(held() < 1 << 20, "{} bytes are still held", held());
 }
 
 /// The example as its users run it: an external program between partitions of two servers.

@@ -107,9 +107,8 @@ struct Shared {
 }
 
 impl Shared {
-    fn note_memory(&self) {
+    fn note_spill(&self) {
         let gauge = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
-        self.metrics.memory_bytes.set(gauge(self.budget.used()));
         let spilled = self.spill.as_ref().map_or(0, |spill| spill.directory.used());
         self.metrics.spill_bytes.set(gauge(spilled));
     }
@@ -259,7 +258,7 @@ impl Exchange {
         } else {
             metrics.duplicates.inc();
         }
-        self.shared.note_memory();
+        self.shared.note_spill();
         self.relieve();
         Ok(is_new)
     }
@@ -310,7 +309,7 @@ impl Exchange {
         // Here its memory is freed, without the lock.
         drop(dropped);
         self.shared.ended.notify_waiters();
-        self.shared.note_memory();
+        self.shared.note_spill();
         self.say_freed();
         Ok(partitions)
     }
@@ -365,7 +364,7 @@ impl Exchange {
         if options.consume {
             let freed = self.state().table.consume(reader.key(), position)?;
             drop(freed);
-            self.shared.note_memory();
+            self.shared.note_spill();
             self.say_freed();
         }
         Ok(reader)

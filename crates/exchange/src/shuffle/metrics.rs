@@ -1,5 +1,7 @@
 //! What the receiving side counts.
 
+use std::ops::{AddAssign, SubAssign};
+
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
@@ -22,7 +24,6 @@ pub struct ReceiverMetrics {
     pub(super) spill_read_bytes: Counter,
     pub(super) spill_failures: Counter,
     pub(super) spill_corrupt: Counter,
-    pub(super) memory_bytes: Gauge,
     pub(super) spill_bytes: Gauge,
     pub(super) readers_waiting: Gauge,
     pub(super) counts: Counts,
@@ -36,6 +37,7 @@ pub(super) struct Counts {
     pub(super) attempts_open: Gauge,
     pub(super) partitions: Gauge,
     pub(super) queries: Gauge,
+    pub(super) memory_bytes: Gauge,
 }
 
 /// One more of something, for as long as this lives.
@@ -52,6 +54,44 @@ impl Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         self.0.dec();
+    }
+}
+
+/// Bytes that a gauge shows too, for as long as this lives.
+#[derive(Debug)]
+pub(super) struct Gauged {
+    bytes: u64,
+    gauge: Gauge,
+}
+
+impl Gauged {
+    /// None so far.
+    pub(super) fn new(gauge: &Gauge) -> Self {
+        Gauged { bytes: 0, gauge: gauge.clone() }
+    }
+
+    pub(super) fn get(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl AddAssign<u64> for Gauged {
+    fn add_assign(&mut self, bytes: u64) {
+        self.bytes += bytes;
+        self.gauge.inc_by(bytes.cast_signed());
+    }
+}
+
+impl SubAssign<u64> for Gauged {
+    fn sub_assign(&mut self, bytes: u64) {
+        self.bytes -= bytes;
+        self.gauge.dec_by(bytes.cast_signed());
+    }
+}
+
+impl Drop for Gauged {
+    fn drop(&mut self) {
+        self.gauge.dec_by(self.bytes.cast_signed());
     }
 }
 
@@ -79,7 +119,7 @@ impl ReceiverMetrics {
             exchange.register(name, help, counter.clone());
         }
         let gauges = [
-            ("memory_bytes", "Bytes in use of the budget of chunks", &self.memory_bytes),
+            ("memory_bytes", "Bytes of chunks in memory", &counts.memory_bytes),
             ("spill_bytes", "Bytes of files of chunks", &self.spill_bytes),
             ("readers_waiting", "Readers that wait for senders", &self.readers_waiting),
             ("attempts_open", "Attempts that have begun and not ended", &counts.attempts_open),

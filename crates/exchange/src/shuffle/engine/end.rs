@@ -41,7 +41,8 @@ impl Exchange {
             tracing::warn!(attempts, ?idle, "attempts were dropped: nothing of them came");
         }
         self.shared.ended.notify_waiters();
-        self.shared.note_memory();
+        self.shared.note_spill();
+        self.say_freed();
         names
     }
 

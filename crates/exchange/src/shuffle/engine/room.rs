@@ -176,7 +176,7 @@ impl Exchange {
                 }
             }
         }
-        self.shared.note_memory();
+        self.shared.note_spill();
     }
 
     /// Moves about so many bytes into one file; how many it were.

@@ -47,8 +47,8 @@ impl Table {
         let mut ranked = Vec::new();
         for (name, query) in &self.queries {
             for (at, partition) in &query.partitions {
-                if partition.resident > 0 {
-                    let rank = (!partition.order.is_empty(), Reverse(partition.resident));
+                if partition.resident.get() > 0 {
+                    let rank = (!partition.order.is_empty(), Reverse(partition.resident.get()));
                     ranked.push((rank, name, *at, partition));
                 }
             }
@@ -219,7 +219,7 @@ mod tests {
         let of = |number: u32| {
             let (_, partition) =
                 table.partitions("q").find(|((_, its), _)| *its == number).unwrap();
-            partition.resident
+            partition.resident.get()
         };
         let unread = of(1) + of(2);
         assert_eq!(coldest(&table, of(2)), [(2, 0), (2, 1), (2, 2), (2, 3)]);

@@ -245,7 +245,7 @@ fn check_places(table: &Table) {
         let entries: Vec<_> = attempts.flat_map(|one| &one.chunks).collect();
         let open = partition.cells.iter().filter(|(_, cell)| cell.open.is_some()).count();
         assert_eq!(partition.open as usize, open);
-        assert_eq!(partition.resident, entries.iter().map(|one| one.resident()).sum::<u64>());
+        assert_eq!(partition.resident.get(), entries.iter().map(|one| one.resident()).sum::<u64>());
         assert_eq!(partition.spilled, entries.iter().map(|one| one.spilled()).sum::<u64>());
     }
 }

@@ -8,7 +8,7 @@ use sheaf_flight::{Budget, Message};
 use super::super::chunk::{Account, Entry, Place};
 use super::super::error::Error;
 use super::super::key::{PartitionKey, Sender, Totals};
-use super::super::metrics::{Counted, Counts};
+use super::super::metrics::{Counted, Counts, Gauged};
 use super::attempt::{Attempt, Open};
 use super::cells::{Cell, Cells};
 use super::schema::SchemaOf;
@@ -54,7 +54,7 @@ pub(in super::super) struct Partition {
     /// A reader has seen the end.
     is_over: bool,
     /// Bytes of chunks that are in memory.
-    pub(super) resident: u64,
+    pub(super) resident: Gauged,
     /// Bytes of chunks that are on disk.
     pub(super) spilled: u64,
     account: Account,
@@ -86,7 +86,7 @@ impl Partition {
             order,
             consumed,
             is_over,
-            resident: 0,
+            resident: Gauged::new(&counts.memory_bytes),
             spilled: 0,
             account,
             _counted: Counted::new(&counts.partitions),

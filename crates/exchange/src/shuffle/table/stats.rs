@@ -114,7 +114,7 @@ impl Query {
             senders: partitions.iter().map(|one| u64::from(one.senders)).sum(),
             rows: partitions.iter().map(|one| one.rows).sum(),
             bytes: partitions.iter().map(|one| one.bytes).sum(),
-            memory_bytes: its().map(|(_, partition)| partition.resident).sum(),
+            memory_bytes: its().map(|(_, partition)| partition.resident.get()).sum(),
             spilled_bytes: its().map(|(_, partition)| partition.spilled).sum(),
             skew,
         }
