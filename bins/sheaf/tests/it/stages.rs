@@ -99,6 +99,34 @@ async fn soak_stages_give_every_row_once_while_their_workers_are_killed() {
     assert!(held() < 1 << 20, "{} bytes are still held", held());
 }
 
+/// Payloads and partitions are each as large as all memory: both go to disk for the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_whose_memory_is_full_of_payloads_takes_partitions() {
+    let (batches, size) = (5, 60_000);
+    let total = i64::try_from(u64::from(SENDERS) * batches).unwrap() * size;
+    let server = Server::start(&["--workers", "0", "--memory-limit", "64MiB"]);
+    let uri = server.ready.url("flight").unwrap().to_owned();
+    let (remote, servers) = (Remote::at(&uri), [uri.clone()]);
+    let senders: Vec<String> = (0..SENDERS).map(|sender| format!("send-{sender}")).collect();
+    for (sender, name) in (0..SENDERS).zip(&senders) {
+        let rows: Vec<_> = (0..batches).map(|at| rows(sender, at, batches, size)).collect();
+        remote.put_task(name, &sending(sender, &servers), &rows, &[]).await;
+    }
+    for partition in 0..PARTITIONS {
+        let task = reading(partition, &servers);
+        remote.put_task(&format!("read-{partition}"), &task, &[], &senders).await;
+    }
+    let sink = format!("parquet:{}", server.path("out"));
+    let _worker = worker(&uri, &uri, &["--workers", "2", "--sink", &sink]);
+    remote.completes(u64::from(SENDERS + PARTITIONS)).await;
+    let rows = rows_out(&server.folder.path().join("out"));
+    assert_eq!(rows.len() as i64, total, "rows lost or doubled");
+    assert!(rows.into_iter().eq(0..total), "other rows");
+    let (_, metrics) = server.admin("/metrics");
+    let spilled = metrics.lines().find(|line| line.starts_with("sheaf_exchange_spilled_bytes"));
+    assert!(!spilled.unwrap().ends_with(" 0"), "no chunk went to disk");
+}
+
 /// The example as its users run it: an external program between partitions of two servers.
 #[test]
 fn the_stages_of_the_python_example_give_the_sums_of_one_process() {
