@@ -90,6 +90,14 @@ pub enum Error {
     Arrow(#[from] ArrowError),
 }
 
+impl Error {
+    /// A number of partitions that nothing can have.
+    pub(crate) fn no_partition_count(partitions: usize) -> Self {
+        let allowed = format!("1 to {}", crate::MAX_PARTITIONS);
+        Error::PartitionCount { partitions, partitioning: "any", allowed }
+    }
+}
+
 impl Retryable for Error {
     fn code(&self) -> Code {
         match self {

@@ -106,6 +106,7 @@ mod governor;
 mod handler;
 mod key;
 mod metrics;
+mod placement;
 mod spill;
 mod table;
 mod wire;
@@ -124,6 +125,7 @@ pub(crate) use governor::InFlight;
 pub use handler::ShuffleHandler;
 pub use key::{MAX_SENDERS, PartitionKey, Sender, Totals};
 pub use metrics::ReceiverMetrics;
+pub use placement::{Placement, WorkerLoad};
 pub use table::{
     AvailablePartition, AvailablePartitions, QueryStats, ShuffleStats, Skew, StageStats,
 };

@@ -17,6 +17,7 @@
 
 mod address;
 mod backend;
+mod disk_share;
 mod machine;
 mod problem;
 mod processor;
@@ -30,6 +31,7 @@ mod valkey;
 
 pub use address::HostPort;
 pub use backend::Backend;
+pub use disk_share::DiskShare;
 pub use machine::Machine;
 pub(crate) use machine::confined;
 pub use problem::{Problem, Problems};

@@ -26,6 +26,7 @@
 //!     workers: vec![worker.clone()],
 //!     partitions: 4,
 //!     by: SpreadBy::Hash(vec!["origin".to_owned()]),
+//!     only: Vec::new(),
 //! });
 //! // One that reads the third of them.
 //! let read = ShuffleTask::reading(vec![TaskInput {

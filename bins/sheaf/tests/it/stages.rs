@@ -37,6 +37,7 @@ fn sending(sender: u32, servers: &[String]) -> ShuffleTask {
         workers: servers.to_vec(),
         partitions: PARTITIONS,
         by: SpreadBy::Hash(vec!["row".to_owned()]),
+        only: Vec::new(),
     })
 }
 

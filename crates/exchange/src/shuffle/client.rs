@@ -27,8 +27,9 @@ pub use send::{SentPartition, ShufflePlan};
 use super::engine::{Exchange, ReadOptions};
 use super::error::{Error, FetchFailed, SendFailed};
 use super::governor::{Governor, Lines};
-use super::handler::{CLEAN_UP, CleanedUp, GET_AVAILABLE, QueryOf, StageOf};
+use super::handler::{CLEAN_UP, CleanedUp, GET_AVAILABLE, LOAD, QueryOf, StageOf};
 use super::key::{PartitionKey, Sender};
+use super::placement::{Placement, WorkerLoad};
 use super::table::AvailablePartitions;
 use super::wire::{json, parse};
 use crate::{Column, PartitionerOptions, Partitioning};
@@ -198,7 +199,8 @@ impl ExchangeClient {
         batches: impl Stream<Item = Result<RecordBatch, Error>> + Send,
     ) -> Result<SentPartition, Error> {
         let targets = vec![(peer.to_owned(), key.clone())];
-        let sent = send::run(self, targets, sender, Partitioning::Single, schema, batches).await?;
+        let sent =
+            send::run(self, targets, None, sender, Partitioning::Single, schema, batches).await?;
         sent.into_iter().next().ok_or_else(|| Error::Protocol("nothing was sent".to_owned()))
     }
 
@@ -285,7 +287,29 @@ impl ExchangeClient {
         batches: impl Stream<Item = Result<RecordBatch, Error>> + Send,
     ) -> Result<Vec<SentPartition>, Error> {
         let targets = plan.targets()?;
-        send::run(self, targets, plan.sender, partitioning, schema, batches).await
+        send::run(self, targets, None, plan.sender, partitioning, schema, batches).await
+    }
+
+    /// The same, but of all partitions only these are sent and committed: what a
+    /// worker that is gone had, to others.
+    ///
+    /// # Errors
+    /// As [`ExchangeClient::perform_hash_shuffle`]; [`Error::Argument`] for a
+    /// partition that the plan does not have.
+    pub async fn perform_shuffle_of(
+        &self,
+        plan: &ShufflePlan,
+        only: &[u32],
+        partitioning: Partitioning,
+        schema: SchemaRef,
+        batches: impl Stream<Item = Result<RecordBatch, Error>> + Send,
+    ) -> Result<Vec<SentPartition>, Error> {
+        if let Some(other) = only.iter().find(|one| **one >= plan.partitions) {
+            let text = format!("partition {other} is none of the {} of the plan", plan.partitions);
+            return Err(Error::Argument(text));
+        }
+        let targets = plan.targets()?;
+        send::run(self, targets, Some(only), plan.sender, partitioning, schema, batches).await
     }
 
     /// Sends all rows to each worker of a plan: partition `n` is what worker `n`
@@ -302,6 +326,55 @@ impl ExchangeClient {
         let partitions = u32::try_from(plan.workers.len()).unwrap_or(u32::MAX);
         let plan = ShufflePlan { partitions, ..plan.clone() };
         self.perform_shuffle(&plan, Partitioning::Broadcast, schema, batches).await
+    }
+
+    /// How busy a worker is.
+    ///
+    /// # Errors
+    /// Those of the worker.
+    pub async fn get_worker_load(&self, peer: &str) -> Result<WorkerLoad, Error> {
+        if let Some(local) = self.local(peer) {
+            return Ok(local.load());
+        }
+        let answer = self.action(peer, LOAD, Bytes::from_static(b"{}")).await?;
+        parse("the load of a worker", &answer)
+    }
+
+    /// Chooses a worker for each partition, by what they say of their load: see
+    /// [`Placement::choose`]. All are asked at once; who does not answer is left out.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] where none is left.
+    pub async fn choose_receivers(
+        &self,
+        workers: &[String],
+        partitions: u32,
+    ) -> Result<Placement, Error> {
+        Placement::choose(&self.loads(workers).await, partitions)
+    }
+
+    /// Chooses other workers for the partitions of those that are gone; all others
+    /// stay where they are. `workers` may name new ones.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] where none is left.
+    pub async fn replace_receivers(
+        &self,
+        placement: &Placement,
+        gone: &[String],
+        workers: &[String],
+    ) -> Result<Placement, Error> {
+        let left: Vec<String> =
+            workers.iter().filter(|worker| !gone.contains(worker)).cloned().collect();
+        placement.without(gone, &self.loads(&left).await)
+    }
+
+    async fn loads(&self, workers: &[String]) -> Vec<(String, Result<WorkerLoad, Error>)> {
+        let calls = workers.iter().map(async |worker| {
+            let load = self.get_worker_load(worker).await;
+            (worker.clone(), load)
+        });
+        futures::future::join_all(calls).await
     }
 
     /// Has workers drop all of a query and refuse its senders; how many

@@ -11,6 +11,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use prometheus_client::metrics::gauge::Gauge;
 use sheaf_flight::{Budget, MemoryBudget, Message};
 use sheaf_retry::{Code, SharedClock};
 use tokio::runtime::Handle;
@@ -23,6 +24,7 @@ use super::chunk::crc32c_of;
 use super::error::{Error, Gone};
 use super::key::{PartitionKey, Sender, Totals};
 use super::metrics::ReceiverMetrics;
+use super::placement::WorkerLoad;
 use super::spill::SpillDirectory;
 use super::table::{AvailablePartitions, ShuffleStats, Table};
 
@@ -329,6 +331,20 @@ impl Exchange {
             draining: self.is_draining(),
             queries,
             left_out,
+        }
+    }
+
+    /// How busy this worker is.
+    pub fn load(&self) -> WorkerLoad {
+        let Shared { budget, metrics, .. } = &*self.shared;
+        let counted = |gauge: &Gauge| u64::try_from(gauge.get()).unwrap_or(0);
+        WorkerLoad {
+            memory_bytes: budget.used(),
+            memory_limit_bytes: budget.limit(),
+            disk_bytes: self.spilled_bytes(),
+            partitions: counted(&metrics.counts.partitions),
+            open_attempts: counted(&metrics.counts.attempts_open),
+            draining: self.is_draining(),
         }
     }
 

@@ -404,7 +404,6 @@ impl Retryable for Error {
             Error::CleanedUp { .. }
             | Error::SenderCount { .. }
             | Error::AlreadyRead { .. }
-            | Error::Gap { .. }
             | Error::State { .. }
             | Error::Schema { .. } => Code::FailedPrecondition,
             Error::TooLarge { .. } => Code::LimitExceeded,
@@ -421,7 +420,8 @@ impl Retryable for Error {
             Error::SpillLocked { .. } => Code::DirectoryLocked,
             Error::NotReady { .. } => Code::Unavailable,
             Error::Stalled { .. } => Code::DeadlineExceeded,
-            Error::Consumed { .. } | Error::Anew { .. } => Code::PayloadLost,
+            // Chunks that the sender knows to be taken are not there any more.
+            Error::Gap { .. } | Error::Consumed { .. } | Error::Anew { .. } => Code::PayloadLost,
             Error::Memory(full) if full.needed > full.limit => Code::LimitExceeded,
             Error::Memory(_) => Code::MemoryFull,
             Error::Fetch(failed) => failed.cause.code(),

@@ -40,6 +40,7 @@ use promises::{Promise, Promises};
 /// | ListFlights | the name of a query, or nothing |
 /// | `GetAvailablePartitions` | `{"query", "stage"}`; answers [`AvailablePartitions`](super::AvailablePartitions) |
 /// | `ShuffleStats` | `{"query"}` or `{}`; answers [`ShuffleStats`](super::ShuffleStats) |
+/// | `WorkerLoad` | `{}`; answers a [`WorkerLoad`](super::WorkerLoad) |
 /// | `CleanupQueryData` | `{"query"}`; answers `{"query", "partitions"}` |
 ///
 /// # A put
@@ -319,6 +320,8 @@ impl Handler for ShuffleHandler {
 pub(super) const GET_AVAILABLE: &str = "GetAvailablePartitions";
 /// Asks what is there of each query.
 pub(super) const STATS: &str = "ShuffleStats";
+/// Asks how busy the worker is.
+pub(super) const LOAD: &str = "WorkerLoad";
 /// Drops a query.
 pub(super) const CLEAN_UP: &str = "CleanupQueryData";
 
@@ -342,6 +345,10 @@ struct StatsOf {
     query: Option<String>,
 }
 
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
 /// The answer of a clean-up.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct CleanedUp {
@@ -363,13 +370,17 @@ impl ActionHandler for ShuffleHandler {
         vec![
             (GET_AVAILABLE, "What is here of a stage: {\"query\", \"stage\"}"),
             (STATS, "What is here by query and stage: {\"query\"} or {}"),
+            (LOAD, "How busy this worker is: {}"),
             (CLEAN_UP, "Drops all of a query and refuses its senders: {\"query\"}"),
         ]
     }
 
     fn needs(&self, action: &str) -> Need {
-        let right =
-            if [GET_AVAILABLE, STATS].contains(&action) { Right::Read } else { Right::Change };
+        let right = if [GET_AVAILABLE, STATS, LOAD].contains(&action) {
+            Right::Read
+        } else {
+            Right::Change
+        };
         Need::One(NAMESPACE, right)
     }
 
@@ -387,6 +398,10 @@ impl ActionHandler for ShuffleHandler {
             STATS => {
                 let StatsOf { query } = arguments(action, &body)?;
                 Ok(vec![json(&self.exchange.stats(query.as_deref()))?])
+            }
+            LOAD => {
+                let Nothing {} = arguments(action, &body)?;
+                Ok(vec![json(&self.exchange.load())?])
             }
             CLEAN_UP => {
                 let QueryOf { query } = arguments(action, &body)?;

@@ -6,6 +6,7 @@ mod flight;
 mod governed;
 mod large;
 mod memory;
+mod placement;
 mod processes;
 mod progress;
 mod pyarrow;

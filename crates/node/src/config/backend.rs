@@ -117,7 +117,8 @@ fn agree(reader: &mut Reader<'_>, backend: &Backend, mode: Mode) {
 /// Settings that belong to workers.
 const WORK: [&str; 5] = ["workers", "poll-interval", "queue", "processor", "sink"];
 /// Settings that belong to payloads.
-const PAYLOADS: [&str; 4] = ["memory-limit", "ttl", "advertise-addr", "compression"];
+const PAYLOADS: [&str; 6] =
+    ["memory-limit", "ttl", "advertise-addr", "compression", "shuffle-disk", "shuffle-idle"];
 /// Settings that belong to what is kept.
 const KEPT: [&str; 2] = ["data-dir", "durability"];
 
@@ -130,7 +131,8 @@ pub(super) fn without_effect(reader: &mut Reader<'_>, mode: Mode, backend: Optio
         _ => &["max-retries", "max-live-bytes"],
     };
     // A coordinator sizes its limits by the memory there is.
-    const FLIGHT_ONLY: [&str; 3] = ["ttl", "advertise-addr", "compression"];
+    const FLIGHT_ONLY: [&str; 5] =
+        ["ttl", "advertise-addr", "compression", "shuffle-disk", "shuffle-idle"];
     let (settings, owner): (Vec<&[&'static str]>, _) = match mode {
         Mode::All => return,
         Mode::Worker => (vec![&KEPT, &PAYLOADS, coordination, &["flight-uds"]], "the server"),

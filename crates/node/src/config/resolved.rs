@@ -12,6 +12,7 @@ use sheaf_telemetry::LogOptions;
 
 use super::address::HostPort;
 use super::backend::Backend;
+use super::disk_share::DiskShare;
 use super::processor::ProcessorChoice;
 use super::security::SecurityConfig;
 
@@ -76,6 +77,8 @@ pub struct Config {
     pub(super) memory_limit: u64,
     pub(super) max_live_bytes: u64,
     pub(super) ttl: Duration,
+    pub(super) shuffle_disk: DiskShare,
+    pub(super) shuffle_idle: Duration,
     pub(super) lease: Duration,
     pub(super) grace: Duration,
     pub(super) max_retries: u32,
@@ -151,6 +154,16 @@ impl Config {
     /// Most payload bytes of batches that are not done.
     pub fn max_live_bytes(&self) -> u64 {
         self.max_live_bytes
+    }
+
+    /// Most disk for partitions that memory has no room for.
+    pub fn shuffle_disk(&self) -> DiskShare {
+        self.shuffle_disk
+    }
+
+    /// How long the partitions of a query are kept that nobody sends or reads.
+    pub fn shuffle_idle(&self) -> Duration {
+        self.shuffle_idle
     }
 
     /// How long a payload is kept that nobody needs any more.

@@ -180,6 +180,18 @@ pub const SETTINGS: &[Setting] = &[
         "How long a payload is kept after its batch is done, or unregistered after its last use",
     ),
     Setting::new(
+        "shuffle-disk",
+        "SIZE",
+        "50%",
+        "Most disk for partitions of stages that memory has no room for, such as 100GB or 50% of what is free at the start",
+    ),
+    Setting::new(
+        "shuffle-idle",
+        "TIME",
+        "24h",
+        "How long the partitions of a query are kept that nobody sends or reads",
+    ),
+    Setting::new(
         "lease",
         "TIME",
         "30s",

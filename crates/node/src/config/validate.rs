@@ -70,6 +70,8 @@ fn read(reader: &mut Reader<'_>, machine: &Machine) -> Option<Config> {
     let memory_limit = reader.memory("memory-limit", MIN_MEMORY, machine);
     let max_live_bytes = max_live_bytes(reader);
     let ttl = reader.duration("ttl", MILLISECOND * 10..=DAY * 3_650);
+    let shuffle_disk = reader.parse("shuffle-disk");
+    let shuffle_idle = reader.duration("shuffle-idle", MILLISECOND * 100..=DAY * 3_650);
     let lease = reader.duration("lease", MILLISECOND * 100..=DAY);
     let grace = reader.duration("grace", Duration::ZERO..=HOUR);
     let max_retries = reader.number("max-retries", MAX_RETRIES);
@@ -98,6 +100,8 @@ fn read(reader: &mut Reader<'_>, machine: &Machine) -> Option<Config> {
         memory_limit: memory_limit?,
         max_live_bytes: max_live_bytes?,
         ttl: ttl?,
+        shuffle_disk: shuffle_disk?,
+        shuffle_idle: shuffle_idle?,
         lease: lease?,
         grace: grace?,
         max_retries: max_retries?,

@@ -181,10 +181,12 @@ pub(super) async fn open_exchange(
     clock: &SharedClock,
     registry: &SharedRegistry,
 ) -> Result<Exchange, Error> {
+    let limit = config.shuffle_disk().bytes_at(config.data_dir());
     let metrics = ReceiverMetrics::default();
     metrics.register(&mut registry.lock().unwrap_or_else(PoisonError::into_inner));
     let options = ReceiverOptions::new(store.budget(), clock.clone())
-        .with_spill(config.data_dir().join("shuffle"), u64::MAX)
+        .with_spill(config.data_dir().join("shuffle"), limit)
+        .with_idle(config.shuffle_idle())
         .with_beside(store.memory())
         .with_metrics(metrics);
     Exchange::open(options).await.map_err(Error::Exchange)

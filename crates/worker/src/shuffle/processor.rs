@@ -117,13 +117,19 @@ impl Shuffle {
         let plan = output.plan(attempt);
         let sent = match output.by {
             SpreadBy::Broadcast => self.client.perform_broadcast(&plan, schema, rows).await,
-            _ => self.client.perform_shuffle(&plan, partitioning, schema, rows).await,
+            _ if output.only.is_empty() => {
+                self.client.perform_shuffle(&plan, partitioning, schema, rows).await
+            }
+            _ => {
+                let only = &output.only;
+                self.client.perform_shuffle_of(&plan, only, partitioning, schema, rows).await
+            }
         };
         let failed = failure.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(error) = failed {
             return Err(error);
         }
-        let sent = sent.map_err(|error| ProcessError::from_error(&error))?;
+        let sent = sent.map_err(|error| send_error(&error))?;
         Ok(sent.iter().map(|partition| partition.totals.rows).sum())
     }
 }
@@ -184,10 +190,18 @@ fn stripped(schema: &SchemaRef, rows: RowStream) -> (SchemaRef, RowStream) {
     (plain, rows.boxed())
 }
 
-/// A partition that its worker does not have is as lost as a payload.
+/// A worker that was restarted has nothing any more of what it had taken: the next
+/// attempt sends all of it again.
+fn send_error(error: &Error) -> ProcessError {
+    let failure = ProcessError::from_error(error);
+    ProcessError { permanent: failure.permanent && error.code() != Code::PayloadLost, ..failure }
+}
+
+/// A partition that its worker does not have, or of a query that it has dropped, is as
+/// lost as a payload.
 fn fetch_error(error: &Error) -> ProcessError {
     let mut failure = ProcessError::from_error(error);
-    if error.code() == Code::NotFound {
+    if matches!(error.code(), Code::NotFound | Code::FailedPrecondition) {
         failure.code = Code::PayloadLost;
     }
     failure

@@ -6,13 +6,17 @@ use std::sync::Arc;
 use arrow_array::{RecordBatch, RecordBatchOptions};
 use arrow_schema::{ArrowError, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
-use sheaf_exchange::shuffle::{PartitionKey, Sender, ShufflePlan};
+use sheaf_exchange::MAX_PARTITIONS;
+use sheaf_exchange::shuffle::{MAX_SENDERS, PartitionKey, Sender, ShufflePlan};
 use sheaf_retry::Code;
 
 use crate::error::ProcessError;
 
 /// Key of the metadata of a schema under which a task is written, as JSON.
 pub const SHUFFLE_TASK: &str = "sheaf.shuffle";
+
+/// Most inputs of a task.
+const MAX_INPUTS: usize = 65_536;
 
 /// One task of a stage: what is read, and where the rows go.
 ///
@@ -71,6 +75,10 @@ pub struct TaskOutput {
     pub partitions: u32,
     /// Which row goes where.
     pub by: SpreadBy,
+    /// Where it is not empty, of all partitions just these are sent: those of a
+    /// server that is gone, to another one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub only: Vec<u32>,
 }
 
 impl TaskOutput {
@@ -119,11 +127,35 @@ impl ShuffleTask {
     /// Permanent where there is one that cannot be read.
     pub fn of(schema: &Schema) -> Result<Option<Self>, ProcessError> {
         let Some(json) = schema.metadata().get(SHUFFLE_TASK) else { return Ok(None) };
-        serde_json::from_str(json).map(Some).map_err(|error| ProcessError {
+        let read = serde_json::from_str(json).map_err(|error| error.to_string());
+        let task = read.and_then(|task: Self| task.check().map(|()| task));
+        task.map(Some).map_err(|problem| ProcessError {
             code: Code::InvalidArgument,
-            message: format!("metadata {SHUFFLE_TASK:?} of the payload's schema: {error}"),
+            message: format!("metadata {SHUFFLE_TASK:?} of the payload's schema: {problem}"),
             permanent: true,
         })
+    }
+
+    /// Whoever may put a payload writes this: nothing is made of numbers without end.
+    fn check(&self) -> Result<(), String> {
+        let most = |what: &str, has: usize, limit: usize| match has <= limit {
+            true => Ok(()),
+            false => Err(format!("{has} {what}, allowed are {limit}")),
+        };
+        most("inputs", self.inputs.len(), MAX_INPUTS)?;
+        let Some(output) = &self.output else { return Ok(()) };
+        let TaskOutput { sender, senders, partitions, .. } = *output;
+        most("partitions", partitions as usize, MAX_PARTITIONS)?;
+        most("workers", output.workers.len(), MAX_PARTITIONS)?;
+        most("partitions in `only`", output.only.len(), MAX_PARTITIONS)?;
+        most("senders", senders as usize, MAX_SENDERS as usize)?;
+        if sender >= senders {
+            return Err(format!("sender {sender} of {senders}; they are counted from 0"));
+        }
+        match output.only.iter().find(|one| **one >= partitions) {
+            Some(other) => Err(format!("`only` has {other}, the {partitions} are from 0 on")),
+            None => Ok(()),
+        }
     }
 
     /// The schema with this task in its metadata.
@@ -187,6 +219,7 @@ mod tests {
                 workers: vec!["grpc://a:1".to_owned()],
                 partitions: 4,
                 by,
+                only: Vec::new(),
             };
             let task = ShuffleTask::sending(output);
             let schema = task.on(&plain).unwrap();
@@ -195,12 +228,23 @@ mod tests {
         }
     }
 
+    fn sized(sender: u32, senders: u32, partitions: u32, only: &str) -> String {
+        format!(
+            r#"{{"output":{{"query":"q","stage":1,"sender":{sender},"senders":{senders},
+            "workers":[],"partitions":{partitions},"by":"single","only":[{only}]}}}}"#
+        )
+    }
+
     #[test]
     fn a_task_that_cannot_be_read_says_where_it_stands() {
         for (json, why) in [
             ("{", "EOF"),
             (r#"{"input":[]}"#, "unknown field `input`"),
             (r#"{"output":{"query":"q"}}"#, "missing field"),
+            (&sized(0, 1, 4_294_967_295, ""), "4294967295 partitions, allowed are 65536"),
+            (&sized(0, 70_000, 1, ""), "70000 senders"),
+            (&sized(2, 2, 1, ""), "sender 2 of 2"),
+            (&sized(0, 1, 4, "4"), "`only` has 4"),
         ] {
             let metadata = HashMap::from([(SHUFFLE_TASK.to_owned(), json.to_owned())]);
             let schema = Schema::empty().with_metadata(metadata);

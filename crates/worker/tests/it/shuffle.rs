@@ -55,7 +55,16 @@ fn client() -> ExchangeClient {
 
 fn sending(sender: u32, senders: u32, workers: Vec<String>, by: SpreadBy) -> ShuffleTask {
     let (query, stage, partitions) = ("q".to_owned(), 1, 4);
-    ShuffleTask::sending(TaskOutput { query, stage, sender, senders, workers, partitions, by })
+    ShuffleTask::sending(TaskOutput {
+        query,
+        stage,
+        sender,
+        senders,
+        workers,
+        partitions,
+        by,
+        only: Vec::new(),
+    })
 }
 
 fn input(worker: &str, partition: u32) -> TaskInput {
@@ -251,6 +260,7 @@ async fn every_way_of_spreading_reaches_the_processors_of_the_next_stage() {
             workers: workers.clone(),
             partitions: 2,
             by: by.clone(),
+            only: Vec::new(),
         };
         let task = ShuffleTask::sending(output);
         let sent = shuffle.process(job(&task, &[(0..10).collect()], 1)).await.unwrap();

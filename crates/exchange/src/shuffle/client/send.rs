@@ -19,7 +19,7 @@ use crate::shuffle::error::Error;
 use crate::shuffle::key::{PartitionKey, Sender, Totals};
 use crate::shuffle::wire::MAX_MESSAGE_BYTES;
 use crate::shuffle::wire::fragments::MAX_CHUNK_BYTES;
-use crate::{Partitioner, Partitioning, Sealed};
+use crate::{MAX_PARTITIONS, Partitioner, Partitioning, Sealed};
 
 /// Segments on their way to a conversation.
 const QUEUED: usize = 16;
@@ -46,7 +46,12 @@ impl ShufflePlan {
         self.workers.get(at).map(String::as_str)
     }
 
+    /// One place for each partition.
     pub(super) fn targets(&self) -> Result<Vec<(String, PartitionKey)>, Error> {
+        let partitions = self.partitions as usize;
+        if partitions == 0 || partitions > MAX_PARTITIONS {
+            return Err(crate::Error::no_partition_count(partitions).into());
+        }
         let nobody = || Error::Argument("a shuffle needs at least one worker".to_owned());
         let target = |partition| {
             let worker = self.worker_of(partition).ok_or_else(nobody)?.to_owned();
@@ -77,6 +82,8 @@ struct Lane {
     next: u64,
     is_busy: bool,
     is_committed: bool,
+    /// Its rows are sent; otherwise they are dropped.
+    is_wanted: bool,
 }
 
 /// Chunks on their way to all partitions of one sender. What it holds is bounded
@@ -105,9 +112,12 @@ enum Ended {
 
 /// Partitions a stream and sends it; commits every partition at its end, also
 /// those without rows.
+///
+/// With `only`, just these are sent and committed.
 pub(super) async fn run(
     client: &ExchangeClient,
     targets: Vec<(String, PartitionKey)>,
+    only: Option<&[u32]>,
     sender: Sender,
     partitioning: Partitioning,
     schema: SchemaRef,
@@ -117,7 +127,8 @@ pub(super) async fn run(
     let options = &client.shared.options;
     let mut partitioner =
         Partitioner::try_new(schema, partitioning, targets.len(), options.partitioner)?;
-    let mut lanes = Lanes::new(client, targets, sender, partitioner.schema_message());
+    let first = partitioner.schema_message();
+    let mut lanes = Lanes::new(client, targets, only, sender, first);
     let mut batches = pin!(batches);
     loop {
         while lanes.held > options.pending_bytes {
@@ -144,18 +155,20 @@ impl Lanes {
     fn new(
         client: &ExchangeClient,
         targets: Vec<(String, PartitionKey)>,
+        only: Option<&[u32]>,
         sender: Sender,
         schema: Message,
     ) -> Self {
-        let lane = |(peer, key)| Lane {
+        let lane = |(peer, key): (String, PartitionKey)| Lane {
+            is_wanted: only.is_none_or(|only| only.contains(&key.partition())),
             sent: SentPartition { key, peer, totals: Totals::default(), bytes: 0 },
             pending: VecDeque::new(),
             next: 0,
             is_busy: false,
             is_committed: false,
         };
-        client.progress.begun(targets.len());
-        let lanes = targets.into_iter().map(lane).collect();
+        let lanes: Vec<Lane> = targets.into_iter().map(lane).collect();
+        client.progress.begun(lanes.iter().filter(|lane| lane.is_wanted).count());
         let (client, talks, calls) = (client.clone(), HashMap::new(), JoinSet::new());
         let (busy, held, is_closing) = (0, 0, false);
         let mut this =
@@ -167,7 +180,9 @@ impl Lanes {
     /// One conversation with each worker, where there is a line for it.
     fn begin_talks(&mut self) {
         let mut topics = BTreeMap::new();
-        for SentPartition { key, peer, .. } in self.lanes.iter().map(|lane| &lane.sent) {
+        for SentPartition { key, peer, .. } in
+            self.lanes.iter().filter(|lane| lane.is_wanted).map(|lane| &lane.sent)
+        {
             let topic = || Topic {
                 peer: peer.clone(),
                 query: key.query().to_owned(),
@@ -193,6 +208,9 @@ impl Lanes {
     fn take(&mut self, sealed: Vec<Sealed>) -> Result<(), Error> {
         for Sealed { partition, rows: _, messages } in sealed {
             let at = partition as usize;
+            if !self.lanes[at].is_wanted {
+                continue;
+            }
             for message in messages {
                 self.add(at, message)?;
             }
@@ -281,7 +299,9 @@ impl Lanes {
     async fn close(mut self) -> Result<Vec<SentPartition>, Error> {
         self.is_closing = true;
         for at in 0..self.lanes.len() {
-            self.go_on(at);
+            if self.lanes[at].is_wanted {
+                self.go_on(at);
+            }
         }
         while self.busy > 0 {
             self.settle_one().await?;
@@ -290,7 +310,8 @@ impl Lanes {
         while !self.calls.is_empty() {
             self.settle_one().await?;
         }
-        Ok(self.lanes.into_iter().map(|lane| lane.sent).collect())
+        let sent = self.lanes.into_iter().filter(|lane| lane.is_wanted).map(|lane| lane.sent);
+        Ok(sent.collect())
     }
 }
 
