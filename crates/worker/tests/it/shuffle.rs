@@ -9,10 +9,10 @@ use arrow_array::{Int64Array, RecordBatch};
 use arrow_schema::SchemaRef;
 use futures::StreamExt as _;
 use sheaf_coordinator::{BatchSpec, Fence, State};
-use sheaf_exchange::Partitioning;
 use sheaf_exchange::shuffle::{
     Exchange, ExchangeClient, ExchangeOptions, Governor, PartitionKey, ReadOptions, ShuffleHandler,
 };
+use sheaf_exchange::{PartitionerOptions, Partitioning};
 use sheaf_flight::ipc::encode_batches;
 use sheaf_flight::{
     Budget, ChannelPool, ClientConfig, Exposure, FlightRouter, Listener, Server, ServerHandle,
@@ -24,7 +24,7 @@ use sheaf_worker::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{Calls, Each, Scene, eager, id};
+use crate::support::{Calls, DEADLINE, Each, Scene, eager, id};
 
 /// A process that takes partitions.
 struct Peer {
@@ -49,7 +49,9 @@ impl Peer {
 fn client() -> ExchangeClient {
     let clock = SystemClock::shared();
     let pool = ChannelPool::new(ClientConfig::default(), clock.clone());
-    let options = ExchangeOptions { retry: eager(3), ..ExchangeOptions::default() };
+    // Chunks so small that there are several.
+    let partitioner = PartitionerOptions { chunk_bytes: 8 << 10, ..PartitionerOptions::default() };
+    let options = ExchangeOptions { retry: eager(20), partitioner, ..ExchangeOptions::default() };
     ExchangeClient::new(pool, clock, Governor::new(32 << 20), options)
 }
 
@@ -169,6 +171,25 @@ async fn rows_go_through_two_stages_once_though_senders_fail_midway() {
     assert!(peers.iter().all(|peer| peer.exchange.budget().used() == 0));
 }
 
+/// A processor that stands still after its first batch, until it is told to go on.
+fn halfway() -> (impl Processor, tokio::sync::oneshot::Sender<()>) {
+    let (go_on, gate) = tokio::sync::oneshot::channel::<()>();
+    let gate = Arc::new(Mutex::new(Some(gate)));
+    let waits = Each(move |job: Job| {
+        let gate = gate.clone();
+        async move {
+            let Output { schema, mut rows, .. } = job.into_rows().await?;
+            let gate = gate.lock().unwrap().take().unwrap();
+            let first = rows.next().await;
+            let rest = futures::stream::once(async move { gate.await.unwrap() });
+            let mut rows = Some(rows);
+            let rest = rest.flat_map(move |()| rows.take().unwrap());
+            Ok(Output::new(schema, futures::stream::iter(first).chain(rest).boxed()))
+        }
+    });
+    (waits, go_on)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sender_whose_lease_was_lost_changes_nothing_after_the_next_has_begun() {
     let peer = Peer::start("127.0.0.1:0").await;
@@ -178,22 +199,7 @@ async fn a_sender_whose_lease_was_lost_changes_nothing_after_the_next_has_begun(
     assert_eq!(partitions, 4);
 
     // The old one stands still when it has sent half of its rows.
-    let (go_on, gate) = tokio::sync::oneshot::channel::<()>();
-    let gate = Arc::new(Mutex::new(Some(gate)));
-    let waits = Each(move |job: Job| {
-        let gate = gate.clone();
-        async move {
-            let mut output = job.into_rows().await?;
-            let gate = gate.lock().unwrap().take().unwrap();
-            let first = output.rows.next().await;
-            let rest = futures::stream::once(async move { gate.await.unwrap() });
-            let rest = rest.flat_map(move |()| {
-                std::mem::replace(&mut output.rows, Box::pin(futures::stream::empty()))
-            });
-            output = Output::new(output.schema, futures::stream::iter(first).chain(rest).boxed());
-            Ok(output)
-        }
-    });
+    let (waits, go_on) = halfway();
     let old = Shuffle::new(client(), Arc::new(waits));
     let batches = [vec![1, 2], vec![3]];
     let old_job = job(&task, &batches, 1 << 45);
@@ -217,6 +223,38 @@ async fn a_sender_whose_lease_was_lost_changes_nothing_after_the_next_has_begun(
             .boxed(),
     ));
     assert_eq!(read.await.unwrap(), [1, 2, 3]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_receiver_that_is_restarted_midway_costs_an_attempt_and_no_rows() {
+    let peer = Peer::start("127.0.0.1:0").await;
+    let (uri, address) = (peer.uri(), peer.server.local_addr().to_string());
+    let task = ShuffleTask::sending(TaskOutput {
+        partitions: 1,
+        ..sending(0, 1, vec![uri.clone()], SpreadBy::Single).output.unwrap()
+    });
+    let batches = [(0..4_000).collect::<Vec<_>>(), (4_000..8_000).collect()];
+    let (waits, go_on) = halfway();
+    let sender = Shuffle::new(client(), Arc::new(waits));
+    let first = job(&task, &batches, 1);
+    let first = tokio::spawn(async move { sender.process(first).await });
+    let some = sheaf_testkit::wait_for_async(DEADLINE, "some chunks to be there", || async {
+        let here = peer.exchange.get_available_partitions("q", 1).ok()?;
+        (here.partitions[0].rows > 0).then_some(())
+    });
+    some.await.unwrap();
+    peer.server.drain(Duration::ZERO).await;
+    let peer = Peer::start(&address).await;
+    go_on.send(()).unwrap();
+    let error = first.await.unwrap().unwrap_err();
+    assert!(!error.permanent && error.code == Code::PayloadLost, "{error:?}");
+    // The coordinator gives it to the next one.
+    let sender = Shuffle::new(client(), Arc::new(PassThrough));
+    sender.process(job(&task, &batches, 2)).await.unwrap();
+    let read = ShuffleTask::reading(vec![input(&uri, 0)]);
+    let read = numbers(sender.process(job(&read, &[], 3)).await.unwrap()).await.unwrap();
+    assert_eq!(read, (0..8_000).collect::<Vec<_>>());
+    drop(peer);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
