@@ -73,7 +73,7 @@ async fn soak_stages_give_every_row_once_while_their_workers_are_killed() {
     let tasks = u64::from(SENDERS + PARTITIONS);
     let (most, mut kills) = (sized(12, 100), 0);
     while kills < most && remote.count(State::Completed).await < tasks {
-        // At a random moment of the work, whatever it is then.
+        // sleep: a random moment of the work, whatever it does then
         tokio::time::sleep(Duration::from_secs_f64(0.1 + 0.5 * random.next_unit())).await;
         let index = usize::from(random.next_unit() < 0.5);
         workers[index].kill9().unwrap();
