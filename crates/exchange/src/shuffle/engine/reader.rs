@@ -113,7 +113,8 @@ impl Reader {
             let (notified, found) = {
                 let mut state = self.exchange.state();
                 let found = look(&mut state.table, &self.key);
-                if found.is_ok() {
+                // Who waits uses it as well.
+                if matches!(found, Ok(_) | Err(Error::NotReady { .. })) {
                     state.table.touch(self.key.query(), clock.elapsed());
                 }
                 let waits = match &found {

@@ -45,6 +45,20 @@ async fn a_query_that_nobody_uses_goes_and_who_comes_is_told_why() {
 }
 
 #[tokio::test]
+async fn who_waits_for_its_senders_keeps_a_query() {
+    let world = World::new();
+    world.begin();
+    world.clock.advance(HOUR - MINUTE);
+    let read = world.exchange.read(key(), ReadOptions::default()).await;
+    let mut reader = read.unwrap();
+    world.clock.advance(HOUR - MINUTE);
+    let error = reader.next().await.unwrap_err();
+    assert!(matches!(error, Error::NotReady { .. }), "{error}");
+    world.clock.advance(HOUR - MINUTE);
+    assert!(world.exchange.sweep().is_empty());
+}
+
+#[tokio::test]
 async fn an_attempt_of_a_dead_sender_goes_with_its_query_and_another_query_stays() {
     let world = World::new();
     world.begin();
