@@ -2,6 +2,7 @@
 
 mod end;
 mod options;
+mod promises;
 mod reader;
 mod room;
 
@@ -17,6 +18,8 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 pub use self::options::{DEFAULT_IDLE, ReceiverOptions};
+pub(super) use self::promises::Promise;
+use self::promises::Promises;
 pub(crate) use self::reader::{Item, Reader};
 use self::room::Spill;
 use super::chunk::crc32c_of;
@@ -92,6 +95,8 @@ impl fmt::Debug for Exchange {
 struct Shared {
     budget: Arc<Budget>,
     clock: SharedClock,
+    /// Room that senders may count on.
+    promises: Arc<Promises>,
     /// Woken where chunks were freed.
     freed: Arc<Notify>,
     state: Mutex<State>,
@@ -174,11 +179,12 @@ impl Exchange {
         let first = clock.now().as_micros().max(1);
         let table = Table::new(Arc::clone(&budget), first).counting(metrics.counts.clone());
         let state = Mutex::new(State { table, waiting: HashMap::new() });
-        let (freed, is_asking, is_draining, ended) = Default::default();
+        let (promises, freed, is_asking, is_draining, ended) = Default::default();
         Exchange {
             shared: Arc::new(Shared {
                 budget,
                 clock,
+                promises,
                 freed,
                 state,
                 spill,
@@ -195,6 +201,15 @@ impl Exchange {
     /// What the chunks count in.
     pub fn budget(&self) -> &Arc<Budget> {
         &self.shared.budget
+    }
+
+    /// Room for one sender, none so far.
+    pub(super) fn promise(&self) -> Promise {
+        Promise::new(Arc::clone(&self.shared.promises), Arc::clone(&self.shared.budget))
+    }
+
+    pub(super) fn clock(&self) -> &SharedClock {
+        &self.shared.clock
     }
 
     /// A sender begins an attempt, or goes on with it; the sequence that is next.

@@ -1,6 +1,7 @@
 //! Partitions between workers over real sockets.
 
 mod crash;
+mod credit;
 mod faults;
 mod flight;
 mod governed;
