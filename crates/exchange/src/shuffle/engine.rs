@@ -25,7 +25,7 @@ use self::room::Spill;
 use super::chunk::crc32c_of;
 use super::error::{Error, Gone};
 use super::key::{PartitionKey, Sender, Totals};
-use super::metrics::ReceiverMetrics;
+use super::metrics::{Own, ReceiverMetrics};
 use super::spill::SpillDirectory;
 use super::table::{AvailablePartitions, ShuffleStats, Table};
 
@@ -71,8 +71,9 @@ pub struct ReadOptions {
 ///
 /// One that was [opened](Exchange::open) with a directory to spill to moves chunks
 /// there from the time on that three quarters of its memory are in use, and until
-/// half is: those first that nobody reads yet, of the largest partitions. They are
-/// read back, and checked, when their reader comes to them. Where the disk is full
+/// half is: those first that nobody reads yet, of the largest partitions. Its memory is
+/// what others leave of the budget, and [who can](ReceiverOptions::with_beside) is asked
+/// first to leave more. They are read back, and checked, when their reader comes to them. Where the disk is full
 /// too, senders wait as before.
 ///
 /// A partition that was consumed to its end has no chunks any more, in memory or on
@@ -100,6 +101,7 @@ struct Shared {
     /// Woken where chunks were freed.
     freed: Arc<Notify>,
     state: Mutex<State>,
+    own: Arc<Own>,
     spill: Option<Spill>,
     /// Who else makes room, and whether it is asked to.
     beside: Option<Arc<dyn MemoryBudget>>,
@@ -178,6 +180,7 @@ impl Exchange {
         let ReceiverOptions { budget, clock, idle, beside, metrics, .. } = options;
         let first = clock.now().as_micros().max(1);
         let table = Table::new(Arc::clone(&budget), first).counting(metrics.counts.clone());
+        let own = table.own();
         let state = Mutex::new(State { table, waiting: HashMap::new() });
         let (promises, freed, is_asking, is_draining, ended) = Default::default();
         Exchange {
@@ -187,6 +190,7 @@ impl Exchange {
                 promises,
                 freed,
                 state,
+                own,
                 spill,
                 beside,
                 is_asking,
