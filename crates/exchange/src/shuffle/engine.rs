@@ -17,6 +17,7 @@ use sheaf_retry::{Code, SharedClock};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
+pub(crate) use self::end::UnderWay;
 pub use self::options::{DEFAULT_IDLE, ReceiverOptions};
 pub(super) use self::promises::Promise;
 use self::promises::Promises;
@@ -235,6 +236,7 @@ impl Exchange {
             return Err(Error::Draining);
         }
         let next = self.noted(state.table.begin(key, sender, schema))?;
+        self.shared.own.hear(now);
         state.table.touch_sender(key, sender.index, now);
         state.changed(key);
         Ok(next)
@@ -266,7 +268,10 @@ impl Exchange {
         let now = clock.elapsed();
         let is_new = {
             let mut state = self.state();
-            let is_new = self.noted(state.table.push(key, sender, sequence, found, message))?;
+            let is_new = self.noted(state.table.push(key, sender, sequence, found, message));
+            // An attempt whose stream broke has ended.
+            let is_new = is_new.inspect_err(|_| self.shared.ended.notify_waiters())?;
+            self.shared.own.hear(now);
             state.table.touch_sender(key, sender.index, now);
             state.changed(key);
             is_new
@@ -291,6 +296,7 @@ impl Exchange {
         let now = self.shared.clock.elapsed();
         let mut state = self.state();
         let committed = self.noted(state.table.commit(key, sender, totals));
+        self.shared.own.hear(now);
         // An attempt that may not commit any more has ended too.
         self.shared.ended.notify_waiters();
         committed?;

@@ -228,6 +228,7 @@ impl Handler for ShuffleHandler {
         let (sender, is_checked) = (sender(context)?, is_checked(context)?);
         let empty = || Error::Protocol("the stream is empty; the schema comes first".to_owned());
         let schema = messages.try_next().await?.ok_or_else(empty)?;
+        let _under_way = self.exchange.under_way();
         let next_sequence = self.exchange.begin(&key, sender, &schema)?;
         let answer = PutAnswer { next_sequence, committed: false };
         let exchange = &self.exchange;

@@ -2,7 +2,8 @@
 
 use std::ops::{AddAssign, SubAssign};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
@@ -49,11 +50,55 @@ pub(super) struct Counts {
 pub(super) struct Own {
     /// Bytes of chunks in memory.
     resident: AtomicU64,
+    /// Attempts that have begun and not ended.
+    open: AtomicUsize,
+    /// Calls that send.
+    calls: AtomicUsize,
+    /// When something of a sender came or a call of one ended, in microseconds.
+    heard: AtomicU64,
 }
 
 impl Own {
     pub(super) fn resident(&self) -> u64 {
         self.resident.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn calls(&self) -> &AtomicUsize {
+        &self.calls
+    }
+
+    pub(super) fn heard(&self) -> Duration {
+        Duration::from_micros(self.heard.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn hear(&self, now: Duration) {
+        let now = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
+        self.heard.fetch_max(now, Ordering::Relaxed);
+    }
+}
+
+/// An attempt that is open, for as long as this lives.
+#[derive(Debug)]
+pub(super) struct CountedOpen {
+    _shown: Counted,
+    own: Arc<Own>,
+}
+
+impl CountedOpen {
+    pub(super) fn new(counts: &Counts) -> Self {
+        let own = Arc::clone(&counts.own);
+        own.open.fetch_add(1, Ordering::Relaxed);
+        CountedOpen { _shown: Counted::new(&counts.attempts_open), own }
+    }
+}
+
+impl Drop for CountedOpen {
+    fn drop(&mut self) {
+        self.own.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod crash;
 mod credit;
+mod drain;
 mod faults;
 mod flight;
 mod governed;

@@ -7,7 +7,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use sheaf_flight::{Message, MessageStream};
 use sheaf_retry::Code;
 
-use crate::shuffle::engine::{Exchange, Promise};
+use crate::shuffle::engine::{Exchange, Promise, UnderWay};
 use crate::shuffle::error::Error;
 use crate::shuffle::key::{PartitionKey, Sender, Totals};
 use crate::shuffle::wire::fragments::Gathering;
@@ -26,6 +26,7 @@ const UNUSED: Duration = Duration::from_secs(5);
 /// no window of the connection is held by what waits for memory.
 pub(super) struct Conversation {
     exchange: Exchange,
+    _under_way: UnderWay,
     query: String,
     stage: u32,
     sender: Sender,
@@ -63,6 +64,7 @@ impl Conversation {
             let text = "the first message is no begin, which comes with the schema";
             return Err(Error::Protocol(text.to_owned()).into());
         };
+        let under_way = exchange.under_way();
         let mut places = Vec::with_capacity(partitions.len());
         for partition in partitions {
             let key = PartitionKey::try_new(&query, stage, partition)?;
@@ -76,6 +78,7 @@ impl Conversation {
         let (is_told_full, failure, is_over) = (false, None, false);
         Ok(Conversation {
             exchange,
+            _under_way: under_way,
             query,
             stage,
             sender,
