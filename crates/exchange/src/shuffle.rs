@@ -118,7 +118,7 @@ pub use client::{
     SentPartition, ShufflePlan,
 };
 pub use engine::{DEFAULT_IDLE, Exchange, MAX_WAIT, ReadOptions, ReceiverOptions};
-pub(crate) use engine::{Item, Reader};
+pub(crate) use engine::{Item, Reader, UnderWay};
 pub use error::{Error, FetchFailed, Gone, SendFailed};
 pub use governor::Governor;
 pub(crate) use governor::InFlight;

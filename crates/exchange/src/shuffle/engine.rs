@@ -2,6 +2,7 @@
 
 mod end;
 mod options;
+mod promises;
 mod reader;
 mod room;
 
@@ -17,13 +18,16 @@ use sheaf_retry::{Code, SharedClock};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
+pub(crate) use self::end::UnderWay;
 pub use self::options::{DEFAULT_IDLE, ReceiverOptions};
+pub(super) use self::promises::Promise;
+use self::promises::Promises;
 pub(crate) use self::reader::{Item, Reader};
 use self::room::Spill;
 use super::chunk::crc32c_of;
 use super::error::{Error, Gone};
 use super::key::{PartitionKey, Sender, Totals};
-use super::metrics::ReceiverMetrics;
+use super::metrics::{Own, ReceiverMetrics};
 use super::placement::WorkerLoad;
 use super::spill::SpillDirectory;
 use super::table::{AvailablePartitions, ShuffleStats, Table};
@@ -70,8 +74,9 @@ pub struct ReadOptions {
 ///
 /// One that was [opened](Exchange::open) with a directory to spill to moves chunks
 /// there from the time on that three quarters of its memory are in use, and until
-/// half is: those first that nobody reads yet, of the largest partitions. They are
-/// read back, and checked, when their reader comes to them. Where the disk is full
+/// half is: those first that nobody reads yet, of the largest partitions. Its memory is
+/// what others leave of the budget, and [who can](ReceiverOptions::with_beside) is asked
+/// first to leave more. They are read back, and checked, when their reader comes to them. Where the disk is full
 /// too, senders wait as before.
 ///
 /// A partition that was consumed to its end has no chunks any more, in memory or on
@@ -94,9 +99,12 @@ impl fmt::Debug for Exchange {
 struct Shared {
     budget: Arc<Budget>,
     clock: SharedClock,
+    /// Room that senders may count on.
+    promises: Arc<Promises>,
     /// Woken where chunks were freed.
     freed: Arc<Notify>,
     state: Mutex<State>,
+    own: Arc<Own>,
     spill: Option<Spill>,
     /// Who else makes room, and whether it is asked to.
     beside: Option<Arc<dyn MemoryBudget>>,
@@ -175,14 +183,17 @@ impl Exchange {
         let ReceiverOptions { budget, clock, idle, beside, metrics, .. } = options;
         let first = clock.now().as_micros().max(1);
         let table = Table::new(Arc::clone(&budget), first).counting(metrics.counts.clone());
+        let own = table.own();
         let state = Mutex::new(State { table, waiting: HashMap::new() });
-        let (freed, is_asking, is_draining, ended) = Default::default();
+        let (promises, freed, is_asking, is_draining, ended) = Default::default();
         Exchange {
             shared: Arc::new(Shared {
                 budget,
                 clock,
+                promises,
                 freed,
                 state,
+                own,
                 spill,
                 beside,
                 is_asking,
@@ -197,6 +208,15 @@ impl Exchange {
     /// What the chunks count in.
     pub fn budget(&self) -> &Arc<Budget> {
         &self.shared.budget
+    }
+
+    /// Room for one sender, none so far.
+    pub(super) fn promise(&self) -> Promise {
+        Promise::new(Arc::clone(&self.shared.promises), Arc::clone(&self.shared.budget))
+    }
+
+    pub(super) fn clock(&self) -> &SharedClock {
+        &self.shared.clock
     }
 
     /// A sender begins an attempt, or goes on with it; the sequence that is next.
@@ -218,6 +238,7 @@ impl Exchange {
             return Err(Error::Draining);
         }
         let next = self.noted(state.table.begin(key, sender, schema))?;
+        self.shared.own.hear(now);
         state.table.touch_sender(key, sender.index, now);
         state.changed(key);
         Ok(next)
@@ -249,7 +270,10 @@ impl Exchange {
         let now = clock.elapsed();
         let is_new = {
             let mut state = self.state();
-            let is_new = self.noted(state.table.push(key, sender, sequence, found, message))?;
+            let is_new = self.noted(state.table.push(key, sender, sequence, found, message));
+            // An attempt whose stream broke has ended.
+            let is_new = is_new.inspect_err(|_| self.shared.ended.notify_waiters())?;
+            self.shared.own.hear(now);
             state.table.touch_sender(key, sender.index, now);
             state.changed(key);
             is_new
@@ -274,6 +298,7 @@ impl Exchange {
         let now = self.shared.clock.elapsed();
         let mut state = self.state();
         let committed = self.noted(state.table.commit(key, sender, totals));
+        self.shared.own.hear(now);
         // An attempt that may not commit any more has ended too.
         self.shared.ended.notify_waiters();
         committed?;

@@ -1,7 +1,6 @@
 //! The namespace `shuffle` of a Flight port.
 
 mod conversation;
-mod promises;
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -18,7 +17,7 @@ use sheaf_flight::{
 };
 use sheaf_retry::Code;
 
-use super::engine::{Exchange, ReadOptions};
+use super::engine::{Exchange, Promise, ReadOptions};
 use super::error::Error;
 use super::key::{PartitionKey, Sender};
 use super::wire::fragments::{Gathering, Part};
@@ -27,7 +26,6 @@ use super::wire::{
     ShuffleTicket, json, key_of, message, parse, read_hexadecimal, stage_of,
 };
 use conversation::Conversation;
-use promises::{Promise, Promises};
 
 /// Serves an [`Exchange`] as the namespace `shuffle`.
 ///
@@ -98,13 +96,12 @@ use promises::{Promise, Promises};
 #[derive(Clone, Debug)]
 pub struct ShuffleHandler {
     exchange: Exchange,
-    promises: Arc<Promises>,
 }
 
 impl ShuffleHandler {
     /// Serves this exchange.
     pub fn new(exchange: Exchange) -> Self {
-        ShuffleHandler { exchange, promises: Arc::default() }
+        ShuffleHandler { exchange }
     }
 
     /// Adds namespace, message limit and actions to a router.
@@ -232,11 +229,12 @@ impl Handler for ShuffleHandler {
         let (sender, is_checked) = (sender(context)?, is_checked(context)?);
         let empty = || Error::Protocol("the stream is empty; the schema comes first".to_owned());
         let schema = messages.try_next().await?.ok_or_else(empty)?;
+        let _under_way = self.exchange.under_way();
         let next_sequence = self.exchange.begin(&key, sender, &schema)?;
         let answer = PutAnswer { next_sequence, committed: false };
         let exchange = &self.exchange;
         let (gathering, next) = Default::default();
-        let promise = Promise::new(Arc::clone(&self.promises), Arc::clone(exchange.budget()));
+        let promise = exchange.promise();
         let mut put = Put { exchange, key, sender, is_checked, next, gathering, promise, answer };
         while let Some(message) = messages.try_next().await? {
             // Without it the sender is refused, and comes again.
@@ -274,7 +272,7 @@ impl Handler for ShuffleHandler {
     ) -> Result<MessageStream, sheaf_flight::Error> {
         let stage = stage_of(&descriptor.path[1..])?;
         let (exchange, sender) = (self.exchange.clone(), sender(context)?);
-        let begun = Conversation::begin(exchange, &self.promises, stage, sender, messages);
+        let begun = Conversation::begin(exchange, stage, sender, messages);
         Ok(begun.await?.answers())
     }
 

@@ -1,6 +1,9 @@
 //! What the receiving side counts.
 
 use std::ops::{AddAssign, SubAssign};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
@@ -38,6 +41,65 @@ pub(super) struct Counts {
     pub(super) partitions: Gauge,
     pub(super) queries: Gauge,
     pub(super) memory_bytes: Gauge,
+    /// Of this exchange: what it decides by, metrics or not.
+    pub(super) own: Arc<Own>,
+}
+
+/// What one exchange has.
+#[derive(Debug, Default)]
+pub(super) struct Own {
+    /// Bytes of chunks in memory.
+    resident: AtomicU64,
+    /// Attempts that have begun and not ended.
+    open: AtomicUsize,
+    /// Calls that send.
+    calls: AtomicUsize,
+    /// When something of a sender came or a call of one ended, in microseconds.
+    heard: AtomicU64,
+}
+
+impl Own {
+    pub(super) fn resident(&self) -> u64 {
+        self.resident.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn calls(&self) -> &AtomicUsize {
+        &self.calls
+    }
+
+    pub(super) fn heard(&self) -> Duration {
+        Duration::from_micros(self.heard.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn hear(&self, now: Duration) {
+        let now = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
+        self.heard.fetch_max(now, Ordering::Relaxed);
+    }
+}
+
+/// An attempt that is open, for as long as this lives.
+#[derive(Debug)]
+pub(super) struct CountedOpen {
+    _shown: Counted,
+    own: Arc<Own>,
+}
+
+impl CountedOpen {
+    pub(super) fn new(counts: &Counts) -> Self {
+        let own = Arc::clone(&counts.own);
+        own.open.fetch_add(1, Ordering::Relaxed);
+        CountedOpen { _shown: Counted::new(&counts.attempts_open), own }
+    }
+}
+
+impl Drop for CountedOpen {
+    fn drop(&mut self) {
+        self.own.open.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// One more of something, for as long as this lives.
@@ -57,17 +119,18 @@ impl Drop for Counted {
     }
 }
 
-/// Bytes that a gauge shows too, for as long as this lives.
+/// Bytes in memory that are part of a sum too, for as long as this lives.
 #[derive(Debug)]
 pub(super) struct Gauged {
     bytes: u64,
     gauge: Gauge,
+    own: Arc<Own>,
 }
 
 impl Gauged {
     /// None so far.
-    pub(super) fn new(gauge: &Gauge) -> Self {
-        Gauged { bytes: 0, gauge: gauge.clone() }
+    pub(super) fn new(counts: &Counts) -> Self {
+        Gauged { bytes: 0, gauge: counts.memory_bytes.clone(), own: Arc::clone(&counts.own) }
     }
 
     pub(super) fn get(&self) -> u64 {
@@ -78,6 +141,7 @@ impl Gauged {
 impl AddAssign<u64> for Gauged {
     fn add_assign(&mut self, bytes: u64) {
         self.bytes += bytes;
+        self.own.resident.fetch_add(bytes, Ordering::Relaxed);
         self.gauge.inc_by(bytes.cast_signed());
     }
 }
@@ -85,12 +149,14 @@ impl AddAssign<u64> for Gauged {
 impl SubAssign<u64> for Gauged {
     fn sub_assign(&mut self, bytes: u64) {
         self.bytes -= bytes;
+        self.own.resident.fetch_sub(bytes, Ordering::Relaxed);
         self.gauge.dec_by(bytes.cast_signed());
     }
 }
 
 impl Drop for Gauged {
     fn drop(&mut self) {
+        self.own.resident.fetch_sub(self.bytes, Ordering::Relaxed);
         self.gauge.dec_by(self.bytes.cast_signed());
     }
 }

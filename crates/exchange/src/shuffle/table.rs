@@ -25,7 +25,7 @@ use self::schema::SchemaOf;
 use super::chunk::Place;
 use super::error::{Error, Gone};
 use super::key::{PartitionKey, Sender, Totals};
-use super::metrics::{Counted, Counts};
+use super::metrics::{Counted, Counts, Own};
 
 /// Cleaned-up queries that are remembered, to refuse who comes late.
 const REMEMBERED: usize = 4_096;
@@ -86,8 +86,13 @@ impl Table {
 
     /// Has it count here.
     pub(super) fn counting(mut self, counts: Counts) -> Self {
-        self.counts = counts;
+        self.counts = Counts { own: Arc::default(), ..counts };
         self
+    }
+
+    /// What this table has, known without its lock.
+    pub(super) fn own(&self) -> Arc<Own> {
+        Arc::clone(&self.counts.own)
     }
 
     /// Whether an attempt of a sender has begun, or committed, here.

@@ -1,6 +1,8 @@
 //! Partitions between workers over real sockets.
 
 mod crash;
+mod credit;
+mod drain;
 mod faults;
 mod flight;
 mod governed;

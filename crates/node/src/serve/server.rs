@@ -205,11 +205,12 @@ impl Server {
         }
         let left = || self.grace.saturating_sub(self.clock.elapsed().saturating_sub(began));
         if let Some(exchange) = &self.parts.exchange {
-            // New senders go elsewhere; those under way may end.
+            // New senders go elsewhere; those under way may end, also in calls that
+            // come later. Some time is left for what others have called meanwhile.
             exchange.drain();
             tokio::select! {
                 () = exchange.drained() => {}
-                () = self.clock.sleep(left()) => {}
+                () = self.clock.sleep(left() / 4 * 3) => {}
             }
         }
         let drained = self.flight.drain(left()).await;

@@ -9,7 +9,7 @@ use sheaf_proto::exchange::v1::data_transfer_request::Message as Said;
 use crate::service::chunk::{checked_size, unpack_aside};
 use crate::service::codec::Compression;
 use crate::service::schema::from_proto;
-use crate::shuffle::{Error, Exchange, PartitionKey, Sender, Totals};
+use crate::shuffle::{Error, Exchange, PartitionKey, Sender, Totals, UnderWay};
 
 /// Bytes of payloads that a sender may have on their way where there is memory.
 const WINDOW_BYTES: u64 = 8 << 20;
@@ -18,6 +18,7 @@ const WINDOW_BYTES: u64 = 8 << 20;
 #[derive(Debug)]
 pub(super) struct Transfer {
     exchange: Exchange,
+    _under_way: UnderWay,
     current: Option<Attempt>,
     /// A second begin is refused.
     is_of_one: bool,
@@ -34,7 +35,8 @@ struct Attempt {
 
 impl Transfer {
     pub(super) fn new(exchange: Exchange) -> Self {
-        Transfer { exchange, current: None, is_of_one: false }
+        let under_way = exchange.under_way();
+        Transfer { exchange, _under_way: under_way, current: None, is_of_one: false }
     }
 
     /// The same for one attempt only.

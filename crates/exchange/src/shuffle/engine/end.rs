@@ -9,6 +9,9 @@ use super::{Exchange, Shared};
 /// Most time between two looks for queries that nobody uses.
 const LONGEST: Duration = Duration::from_secs(60);
 
+/// How long a sender that lives may be without a call.
+const BETWEEN_CALLS: Duration = Duration::from_secs(2);
+
 impl Exchange {
     /// Drops the queries of which nothing was sent or read for as long as the
     /// options say; their names. Readers and senders of them get
@@ -62,21 +65,50 @@ impl Exchange {
 
     /// Attempts that have begun and not committed.
     pub fn open_attempts(&self) -> usize {
-        let open = self.shared.metrics.counts.attempts_open.get();
-        usize::try_from(open).unwrap_or(0)
+        self.shared.own.open()
     }
 
-    /// Waits until no attempt is open any more: all have committed, or their
-    /// queries went. How long that may take is for the caller to say.
+    /// A call of a sender, under way until this is dropped.
+    pub(crate) fn under_way(&self) -> UnderWay {
+        self.shared.own.calls().fetch_add(1, Ordering::AcqRel);
+        UnderWay(self.clone())
+    }
+
+    /// Waits until no attempt is open any more that somebody sends: all have
+    /// committed, or their queries went, or no call of a sender is under way and
+    /// nothing has come for two seconds, in which who sends in several calls has
+    /// time for the next. How long that may take is for the caller to say.
     pub async fn drained(&self) {
+        let Shared { own, clock, ended, .. } = &*self.shared;
         loop {
-            let mut ended = std::pin::pin!(self.shared.ended.notified());
+            let mut ended = std::pin::pin!(ended.notified());
             ended.as_mut().enable();
-            if self.open_attempts() == 0 {
+            if own.open() == 0 {
                 return;
             }
-            ended.await;
+            let quiet = clock.elapsed().saturating_sub(own.heard());
+            let is_quiet = own.calls().load(Ordering::Acquire) == 0;
+            if is_quiet && quiet >= BETWEEN_CALLS {
+                return;
+            }
+            tokio::select! {
+                () = ended => {}
+                () = clock.sleep(BETWEEN_CALLS.saturating_sub(quiet)), if is_quiet => {}
+            }
         }
+    }
+}
+
+/// A call of a sender.
+#[derive(Debug)]
+pub(crate) struct UnderWay(Exchange);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let Shared { own, clock, ended, .. } = &*self.0.shared;
+        own.hear(clock.elapsed());
+        own.calls().fetch_sub(1, Ordering::AcqRel);
+        ended.notify_waiters();
     }
 }
 

@@ -1,7 +1,7 @@
 //! Moves chunks to disk when memory gets short, and reads them back.
 
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -31,6 +31,8 @@ pub(super) struct Spill {
     pub(super) directory: Arc<SpillDirectory>,
     runtime: Handle,
     is_running: AtomicBool,
+    /// Most bytes that somebody waits for in this run.
+    wanted: AtomicU64,
     not_before: Mutex<Duration>,
     /// Told when there is a file more, and when what was begun is over.
     ended: Notify,
@@ -39,8 +41,13 @@ pub(super) struct Spill {
 impl Spill {
     /// Work is done on this runtime's threads for what blocks.
     pub(super) fn new(directory: Arc<SpillDirectory>, runtime: Handle) -> Self {
-        let (is_running, not_before) = (AtomicBool::new(false), Mutex::default());
-        Spill { directory, runtime, is_running, not_before, ended: Notify::new() }
+        let (is_running, wanted, not_before, ended) = Default::default();
+        Spill { directory, runtime, is_running, wanted, not_before, ended }
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_running(&self) -> bool {
+        self.is_running.load(Ordering::Acquire)
     }
 
     fn not_before(&self) -> std::sync::MutexGuard<'_, Duration> {
@@ -54,6 +61,7 @@ struct Run(Exchange);
 impl Drop for Run {
     fn drop(&mut self) {
         if let Some(spill) = &self.0.shared.spill {
+            spill.wanted.store(0, Ordering::Relaxed);
             spill.is_running.store(false, Ordering::Release);
             spill.ended.notify_waiters();
         }
@@ -75,34 +83,58 @@ impl Exchange {
         })
     }
 
+    /// Bytes of chunks in memory, and what others leave of the budget.
+    fn share(&self) -> (u64, u64) {
+        let (budget, own) = (self.budget(), self.shared.own.resident());
+        // Between two looks there may be more of them.
+        let others = budget.used().saturating_sub(own);
+        (own, budget.limit().saturating_sub(others))
+    }
+
     /// Begins to make room where three quarters of the memory are in use.
     pub(super) fn relieve(&self) {
         let budget = self.budget();
-        if budget.used() > budget.limit() / 4 * 3 {
-            self.start();
+        if budget.used() <= budget.limit() / 4 * 3 {
+            return;
+        }
+        match &self.shared.beside {
+            Some(other) => self.ask(other, budget.limit() / 4, false),
+            None => self.relieve_alone(),
         }
     }
 
-    /// Waits until so many bytes more fit in memory, as long as chunks can be moved
-    /// to disk for them; whether they fit. For who takes chunks from a network and
-    /// would rather wait a little than refuse them. Cancel-safe.
+    /// Begins to move chunks where they take three quarters of what others leave.
+    fn relieve_alone(&self) {
+        let (own, share) = self.share();
+        if own > share / 4 * 3 {
+            self.start(0);
+        }
+    }
+
+    /// Waits until so many bytes more fit in memory, as long as others let go of some
+    /// or chunks can be moved to disk for them; whether they fit. For who takes chunks
+    /// from a network and would rather wait a little than refuse them. Cancel-safe.
     pub async fn make_room(&self, bytes: u64) -> bool {
         let budget = self.budget();
         let fits = || bytes <= budget.spare();
+        if fits() {
+            return true;
+        }
         if bytes > budget.limit() {
             return false;
         }
-        if self.move_for(fits).await {
+        // What has a file already is let go for nothing.
+        if let Some(other) = &self.shared.beside
+            && other.make_room(bytes).await
+            && fits()
+        {
             return true;
         }
-        match &self.shared.beside {
-            Some(other) => other.make_room(bytes).await,
-            None => false,
-        }
+        self.move_for(bytes, fits).await
     }
 
     /// Moves chunks until it fits, or no more can be moved; whether it fits.
-    async fn move_for(&self, fits: impl Fn() -> bool) -> bool {
+    async fn move_for(&self, bytes: u64, fits: impl Fn() -> bool) -> bool {
         let Some(spill) = &self.shared.spill else { return fits() };
         for _ in 0..TRIES {
             // Before it is looked: what ends in between is not missed.
@@ -111,7 +143,7 @@ impl Exchange {
             if fits() {
                 return true;
             }
-            if !self.start() {
+            if !self.start(bytes) {
                 break;
             }
             ended.await;
@@ -122,15 +154,28 @@ impl Exchange {
     /// Has room made for who waits for it elsewhere; where nobody can, it is readers
     /// who make it.
     pub(in crate::shuffle) fn want_room(&self, bytes: u64) {
-        self.start();
-        let Some(other) = self.shared.beside.clone() else { return };
+        match &self.shared.beside {
+            Some(other) => self.ask(other, bytes, true),
+            None => drop(self.start(bytes)),
+        }
+    }
+
+    /// Asks who can let go of memory, and moves chunks where that is not enough:
+    /// in any case for somebody who waits, and else where they are many.
+    fn ask(&self, other: &Arc<dyn MemoryBudget>, bytes: u64, waits: bool) {
+        let Ok(runtime) = Handle::try_current() else { return self.relieve_alone() };
         if self.shared.is_asking.swap(true, Ordering::AcqRel) {
             return;
         }
-        let this = self.clone();
-        drop(tokio::spawn(async move {
-            if other.make_room(bytes).await {
+        let (this, other) = (self.clone(), Arc::clone(other));
+        drop(runtime.spawn(async move {
+            let is_made = other.make_room(bytes).await;
+            if is_made {
                 this.say_freed();
+            } else if waits {
+                this.start(bytes);
+            } else {
+                this.relieve_alone();
             }
             // What is promised and not sent yet is no room either: not at once again.
             this.shared.clock.sleep(ROOM_AFTER).await;
@@ -138,12 +183,15 @@ impl Exchange {
         }));
     }
 
-    /// Has chunks moved, unless that is under way; whether it is.
-    fn start(&self) -> bool {
+    /// Has chunks moved, until so many bytes are spare besides, unless that is under
+    /// way; whether it is.
+    fn start(&self, wanted: u64) -> bool {
         let Some(spill) = &self.shared.spill else { return false };
-        if self.shared.clock.elapsed() < *spill.not_before() {
+        let is_paused = self.shared.clock.elapsed() < *spill.not_before();
+        if is_paused || self.shared.own.resident() == 0 {
             return false;
         }
+        spill.wanted.fetch_max(wanted, Ordering::Relaxed);
         if !spill.is_running.swap(true, Ordering::AcqRel) {
             let run = Run(self.clone());
             drop(spill.runtime.spawn_blocking(move || run.0.spill()));
@@ -151,13 +199,18 @@ impl Exchange {
         true
     }
 
-    /// Moves chunks until half of the memory is free. Blocks.
+    /// Moves chunks until they take half of what others leave. Blocks.
     fn spill(&self) {
         let Shared { budget, clock, metrics, .. } = &*self.shared;
         let Some(spill) = &self.shared.spill else { return };
-        let low = budget.limit() / 2;
-        while budget.used() > low {
-            match self.spill_file(&spill.directory, budget.used() - low) {
+        loop {
+            let (own, share) = self.share();
+            let missing = spill.wanted.load(Ordering::Relaxed).saturating_sub(budget.spare());
+            let more = own.saturating_sub(share / 2).max(missing.min(own));
+            if more == 0 {
+                break;
+            }
+            match self.spill_file(&spill.directory, more) {
                 Ok(0) => {
                     *spill.not_before() = clock.elapsed() + PAUSE;
                     break;

@@ -1,24 +1,24 @@
 //! One sender's conversation: its chunks one way, credit and receipts the other.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::Arc;
+use std::time::Duration;
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use sheaf_flight::{Message, MessageStream};
+use sheaf_retry::Code;
 
-use super::promises::{Promise, Promises};
-use crate::shuffle::engine::Exchange;
+use crate::shuffle::engine::{Exchange, Promise, UnderWay};
 use crate::shuffle::error::Error;
 use crate::shuffle::key::{PartitionKey, Sender, Totals};
 use crate::shuffle::wire::fragments::Gathering;
 use crate::shuffle::wire::read_hexadecimal;
-use crate::shuffle::wire::talk::{Answer, Place, Said};
+use crate::shuffle::wire::talk::{Answer, MAX_ANNOUNCED, Place, Said};
 
-/// Chunks that a sender may have announced and not sent.
-const MAX_WANTED: usize = 1 << 16;
-
-/// Bytes of credit that are not used yet; the first chunk may be larger.
+/// Memory for chunks that have credit and did not come yet; the first may be larger.
 const MAX_CREDIT: u64 = 32 << 20;
+
+/// How long a sender has credit that it does not use, where others wait for room.
+const UNUSED: Duration = Duration::from_secs(5);
 
 /// A conversation under way.
 ///
@@ -26,6 +26,7 @@ const MAX_CREDIT: u64 = 32 << 20;
 /// no window of the connection is held by what waits for memory.
 pub(super) struct Conversation {
     exchange: Exchange,
+    _under_way: UnderWay,
     query: String,
     stage: u32,
     sender: Sender,
@@ -33,7 +34,12 @@ pub(super) struct Conversation {
     /// Chunks that wait for credit, and those that have it.
     wanted: VecDeque<u64>,
     credited: VecDeque<u64>,
+    /// So many of them have no room any more, and find some or not.
+    lapsed: usize,
+    /// What those that have credit take.
     credit: u64,
+    /// When credit was given or used, as the clock says.
+    used: Duration,
     promise: Promise,
     gathering: Gathering,
     is_told_full: bool,
@@ -48,7 +54,6 @@ impl Conversation {
     /// Begins with the first message, which has the schema.
     pub(super) async fn begin(
         exchange: Exchange,
-        promises: &Arc<Promises>,
         (query, stage): (String, u32),
         sender: Sender,
         mut messages: MessageStream,
@@ -59,6 +64,7 @@ impl Conversation {
             let text = "the first message is no begin, which comes with the schema";
             return Err(Error::Protocol(text.to_owned()).into());
         };
+        let under_way = exchange.under_way();
         let mut places = Vec::with_capacity(partitions.len());
         for partition in partitions {
             let key = PartitionKey::try_new(&query, stage, partition)?;
@@ -66,19 +72,22 @@ impl Conversation {
             places.push(Place { partition, next_sequence });
         }
         let begun = places.iter().map(|place| place.partition).collect();
-        let promise = Promise::new(Arc::clone(promises), Arc::clone(exchange.budget()));
+        let (promise, used) = (exchange.promise(), exchange.clock().elapsed());
         let answers = VecDeque::from([Answer::Begun(places)]);
-        let (wanted, credited, credit) = Default::default();
+        let (wanted, credited, lapsed, credit) = Default::default();
         let (is_told_full, failure, is_over) = (false, None, false);
         Ok(Conversation {
             exchange,
+            _under_way: under_way,
             query,
             stage,
             sender,
             begun,
             wanted,
             credited,
+            lapsed,
             credit,
+            used,
             promise,
             gathering: Gathering::default(),
             is_told_full,
@@ -115,9 +124,16 @@ impl Conversation {
             if !self.answers.is_empty() || self.failure.is_some() {
                 continue;
             }
+            let has_room = self.credited.len() > self.lapsed;
+            let now = self.exchange.clock().elapsed();
+            let left = (self.used + UNUSED).saturating_sub(now);
             let message = tokio::select! {
                 biased;
                 message = self.messages.next() => message,
+                () = self.exchange.clock().sleep(left), if has_room => {
+                    self.lapse()?;
+                    continue;
+                }
                 () = freed, if !self.wanted.is_empty() => continue,
             };
             match message.transpose()? {
@@ -127,11 +143,33 @@ impl Conversation {
         }
     }
 
+    /// Credit was not used for a while: where others wait, they get its room. The
+    /// sender is not told: what it sends late finds room, or is refused.
+    fn lapse(&mut self) -> Result<(), Error> {
+        self.used = self.exchange.clock().elapsed();
+        if !self.promise.has_rivals() {
+            return Ok(());
+        }
+        if self.gathering.is_open() {
+            // What came of it is memory that only the promise counts.
+            let text = format!(
+                "no fragment came for {} s, and others wait for its room: send the chunk again",
+                UNUSED.as_secs()
+            );
+            return Err(Error::Flight(sheaf_flight::Error::new(Code::Unavailable, text)));
+        }
+        self.lapsed = self.credited.len();
+        self.promise.void();
+        self.exchange.say_freed();
+        Ok(())
+    }
+
     /// Gives credit for as many chunks as there is room for.
     fn grant(&mut self) {
-        let before = self.credit;
+        let mut credit = 0;
         while let Some(bytes) = self.wanted.front().copied() {
-            if self.credit > 0 && self.credit.saturating_add(bytes) > MAX_CREDIT {
+            let needed = Promise::needed(bytes);
+            if self.credit > 0 && self.credit.saturating_add(needed) > MAX_CREDIT {
                 break;
             }
             if let Err(full) = self.promise.add(bytes) {
@@ -150,11 +188,12 @@ impl Conversation {
                 break;
             }
             self.is_told_full = false;
-            self.credit = self.credit.saturating_add(bytes);
+            self.credit = self.credit.saturating_add(needed);
+            credit += bytes;
             self.credited.extend(self.wanted.pop_front());
         }
-        let credit = self.credit - before;
         if credit > 0 {
+            self.used = self.exchange.clock().elapsed();
             self.answers.push_front(Answer::Credit(credit));
             // Those behind it are next.
             self.exchange.say_freed();
@@ -184,9 +223,14 @@ impl Conversation {
         match said {
             Said::Begin { .. } => Err(Error::Protocol("a second begin comes".to_owned())),
             Said::Want(chunks) => {
-                if self.wanted.len() + chunks.len() > MAX_WANTED {
-                    let text = format!("more than {MAX_WANTED} chunks are announced and not sent");
+                if self.wanted.len() + self.credited.len() + chunks.len() > MAX_ANNOUNCED {
+                    let text =
+                        format!("more than {MAX_ANNOUNCED} chunks are announced and not sent");
                     return Err(Error::Protocol(text));
+                }
+                if chunks.contains(&0) {
+                    let text = "a chunk of 0 bytes is announced; each has a header";
+                    return Err(Error::Protocol(text.to_owned()));
                 }
                 self.wanted.extend(chunks);
                 Ok(())
@@ -198,6 +242,7 @@ impl Conversation {
                     return Err(no_credit(partition, sequence, bytes));
                 }
                 let gathered = self.gathering.add((partition, sequence), part, message)?;
+                self.used = self.exchange.clock().elapsed();
                 let Some(message) = gathered else { return Ok(()) };
                 if self.credited.pop_front() != Some(bytes) {
                     return Err(no_credit(partition, sequence, bytes));
@@ -205,8 +250,11 @@ impl Conversation {
                 let crc = read_hexadecimal(sequence, &crc32c)?;
                 let key = self.key(partition)?;
                 // Nobody takes the room in between but senders of single puts.
-                self.promise.kept(bytes);
-                self.credit -= bytes;
+                match self.lapsed.checked_sub(1) {
+                    Some(lapsed) => self.lapsed = lapsed,
+                    None => self.promise.kept(bytes),
+                }
+                self.credit = self.credit.saturating_sub(Promise::needed(bytes));
                 self.exchange.push(&key, self.sender, sequence, Some(crc), message)?;
                 let next_sequence = sequence + 1;
                 self.answers.push_back(Answer::Taken(Place { partition, next_sequence }));

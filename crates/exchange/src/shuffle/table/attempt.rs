@@ -9,7 +9,7 @@ use sheaf_flight::{Budget, Message};
 use super::super::chunk::{Account, Chunk, ENTRY_OVERHEAD, Entry, Place};
 use super::super::error::Error;
 use super::super::key::{PartitionKey, Sender, Totals};
-use super::super::metrics::{Counted, Counts};
+use super::super::metrics::{CountedOpen, Counts};
 
 /// Memory of an attempt that has not committed, without its chunks.
 pub(super) const OPEN_OVERHEAD: u64 = 512;
@@ -90,7 +90,7 @@ pub(super) struct Open {
     account: Account,
     /// When something of it came, as told.
     pub(super) touched: Duration,
-    counted: Option<Counted>,
+    counted: Option<CountedOpen>,
 }
 
 const BROKEN: &str = "its stream was broken before";
@@ -107,7 +107,7 @@ impl Open {
         let mut account = Account::new(budget);
         account.more(OPEN_OVERHEAD)?;
         let (attempt, stream, touched) = (Attempt::new(number), Ok(stream), Duration::ZERO);
-        let counted = Some(Counted::new(&counts.attempts_open));
+        let counted = Some(CountedOpen::new(counts));
         Ok(Box::new(Open { attempt, stream, account, touched, counted }))
     }
 

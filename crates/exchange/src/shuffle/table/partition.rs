@@ -86,7 +86,7 @@ impl Partition {
             order,
             consumed,
             is_over,
-            resident: Gauged::new(&counts.memory_bytes),
+            resident: Gauged::new(counts),
             spilled: 0,
             account,
             _counted: Counted::new(&counts.partitions),

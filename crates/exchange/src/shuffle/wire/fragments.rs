@@ -71,6 +71,11 @@ struct Open {
 }
 
 impl Gathering {
+    /// Whether a chunk has come in part.
+    pub(in super::super) fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
     /// Takes a message; the chunk, once it is whole.
     ///
     /// What it holds is for the caller to bound: the size is in the first part.

@@ -7,6 +7,9 @@ use sheaf_flight::Message;
 use super::fragments::Part;
 use super::{Error, json, parse};
 
+/// Chunks that a sender may have announced and not sent.
+pub(in super::super) const MAX_ANNOUNCED: usize = 1 << 16;
+
 /// What a sender says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]

@@ -329,7 +329,7 @@ async fn so_they_do_beside_senders_that_put() {
     many_to_many(20).await;
 }
 
-fn alone(json: String) -> Message {
+pub(super) fn alone(json: String) -> Message {
     Message { app_metadata: Bytes::from(json), ..Message::default() }
 }
 
@@ -352,7 +352,7 @@ async fn what_is_said_another_way_than_agreed_is_refused() {
         with(&good[1], said)
     };
     let crc = crc32c_of(&good[1]);
-    let many = alone(format!(r#"{{"want":{:?}}}"#, vec![1; 65_537]));
+    let many = |chunks| alone(format!(r#"{{"want":{:?}}}"#, vec![1; chunks]));
     let commit = alone(r#"{"commit":{"partition":1,"chunks":2,"rows":10}}"#.to_owned());
     for (sent, code, says) in [
         (vec![good[0].clone()], Code::MalformedData, "what a sender says"),
@@ -361,7 +361,10 @@ async fn what_is_said_another_way_than_agreed_is_refused() {
         (vec![begin.clone(), chunk(1, crc)], Code::MalformedData, "no credit"),
         (vec![begin.clone(), want.clone(), chunk(2, crc)], Code::MalformedData, "none of those"),
         (vec![begin.clone(), want.clone(), chunk(1, !crc)], Code::Corrupt, "CRC32C"),
-        (vec![begin.clone(), many], Code::MalformedData, "65536 chunks"),
+        (vec![begin.clone(), many(65_537)], Code::MalformedData, "65536 chunks"),
+        // Those that have credit count too.
+        (vec![begin.clone(), many(40_000), many(40_000)], Code::MalformedData, "65536 chunks"),
+        (vec![begin.clone(), alone(r#"{"want":[0]}"#.into())], Code::MalformedData, "0 bytes"),
         (vec![begin.clone(), commit], Code::MalformedData, "committed"),
         (vec![begin.clone(), alone("{\"bye\":1}".to_owned())], Code::MalformedData, "bye"),
     ] {

@@ -17,7 +17,7 @@ use sheaf_flight::{
     Budget, ChannelPool, ClientConfig, Exposure, FlightRouter, Handler, Listener, Server,
     ServerHandle,
 };
-use sheaf_retry::{RetryPolicy, SystemClock};
+use sheaf_retry::{RetryPolicy, SharedClock, SystemClock};
 
 /// How long a test waits for what must happen.
 pub(super) const LONG: Duration = Duration::from_secs(60);
@@ -40,8 +40,13 @@ impl Worker {
     }
 
     pub(super) async fn at(address: &str, bytes: u64) -> Self {
+        Self::by(SystemClock::shared(), address, bytes).await
+    }
+
+    /// One whose exchange has this clock.
+    pub(super) async fn by(clock: SharedClock, address: &str, bytes: u64) -> Self {
         let budget = Budget::new(bytes);
-        let exchange = Exchange::new(Arc::clone(&budget), SystemClock::shared());
+        let exchange = Exchange::new(Arc::clone(&budget), clock);
         let handler = ShuffleHandler::new(exchange.clone());
         let router = handler.serve(FlightRouter::builder()).build().unwrap();
         let handle = serve(router, address).await;

@@ -9,7 +9,7 @@ use super::super::put::Segment;
 use crate::shuffle::error::Error;
 use crate::shuffle::governor::InFlight;
 use crate::shuffle::key::{PartitionKey, Sender, Totals};
-use crate::shuffle::wire::talk::{Answer, Place};
+use crate::shuffle::wire::talk::{Answer, MAX_ANNOUNCED, Place};
 
 /// A segment, and who waits for it.
 pub(in super::super) struct Order {
@@ -136,6 +136,7 @@ impl Queue {
     pub(super) fn announce(&mut self, ahead_bytes: u64) -> Vec<u64> {
         let mut sizes = Vec::new();
         while self.announced_bytes < ahead_bytes
+            && self.announced.len() < MAX_ANNOUNCED
             && let Some(step) = self.new.pop_front()
         {
             if let Step::Chunk { partition, at } = step {

@@ -190,6 +190,44 @@ async fn a_query_that_goes_ends_its_attempts_for_who_drains() {
 }
 
 #[tokio::test]
+async fn an_attempt_that_nobody_sends_holds_up_no_drain() {
+    let world = World::new();
+    let call = world.exchange.under_way();
+    world.begin();
+    world.push();
+    world.exchange.drain();
+    let mut drained = Box::pin(world.exchange.drained());
+    // As long as there is a call, however long it says nothing.
+    world.clock.advance(HOUR / 2);
+    assert!(futures::poll!(&mut drained).is_pending());
+    drop(call);
+    // And a while in which another one may come.
+    assert!(futures::poll!(&mut drained).is_pending());
+    world.clock.advance(Duration::from_secs(1));
+    world.push();
+    world.clock.advance(Duration::from_millis(1_500));
+    assert!(futures::poll!(&mut drained).is_pending());
+    world.clock.advance(Duration::from_millis(500));
+    tokio::time::timeout(WAIT, drained).await.expect("it is drained");
+    assert_eq!(world.exchange.open_attempts(), 1);
+}
+
+#[tokio::test]
+async fn an_attempt_whose_stream_breaks_holds_up_no_drain() {
+    let world = World::new();
+    let _call = world.exchange.under_way();
+    world.begin();
+    world.exchange.drain();
+    let mut drained = Box::pin(world.exchange.drained());
+    assert!(futures::poll!(&mut drained).is_pending());
+    let column = Arc::new(arrow_array::StringArray::from(vec!["another"])) as ArrayRef;
+    let batch = RecordBatch::try_from_iter([("n", column)]).unwrap();
+    let other = encode_batches(batch.schema(), &[batch]).unwrap().remove(1);
+    world.exchange.push(&key(), Sender::only(), 0, None, other).unwrap_err();
+    tokio::time::timeout(WAIT, drained).await.expect("it is drained");
+}
+
+#[tokio::test]
 async fn what_comes_is_counted() {
     let clock = ManualClock::new(Timestamp::EPOCH);
     let metrics = ReceiverMetrics::default();

@@ -1,6 +1,6 @@
 //! Memory that gets short, with a disk and without one.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use sheaf_retry::Retryable as _;
 
@@ -26,15 +26,108 @@ fn messages(of: u64) -> Vec<Message> {
     encode_batches(batch.schema(), &[batch]).unwrap()
 }
 
+/// Memory of somebody else that can be let go of.
+struct Cache {
+    budget: Arc<Budget>,
+    held: AtomicU64,
+}
+
+impl Cache {
+    fn new(budget: &Arc<Budget>, bytes: u64) -> Arc<Self> {
+        budget.hold(&[], bytes).unwrap();
+        Arc::new(Cache { budget: Arc::clone(budget), held: AtomicU64::new(bytes) })
+    }
+}
+
+#[async_trait::async_trait]
+impl MemoryBudget for Cache {
+    fn spare(&self) -> u64 {
+        self.budget.spare()
+    }
+
+    fn try_take(&self, bytes: u64) -> bool {
+        self.budget.try_take(bytes)
+    }
+
+    fn give(&self, bytes: u64) {
+        self.budget.give(bytes);
+    }
+
+    fn becomes(&self, piece: sheaf_flight::Piece) {
+        self.budget.becomes(piece);
+    }
+
+    fn give_piece(&self, piece: sheaf_flight::Piece) {
+        self.budget.give_piece(piece);
+    }
+
+    fn when_taken(&self, told: sheaf_flight::Told) {
+        self.budget.when_taken(told);
+    }
+
+    async fn make_room(&self, bytes: u64) -> bool {
+        let missing = bytes.saturating_sub(self.spare());
+        let gone = missing.min(self.held.load(Ordering::SeqCst));
+        self.held.fetch_sub(gone, Ordering::SeqCst);
+        self.budget.give(gone);
+        gone == missing
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_others_can_let_go_of_goes_before_chunks_do() {
+    let budget = Budget::new(MEMORY);
+    let cache = Cache::new(&budget, MEMORY - (8 << 10));
+    let mut world = Spilling::beside(budget, 1 << 30, Some(cache.clone())).await;
+    world.send(5).await.unwrap();
+    assert_eq!(world.metrics.spilled_bytes.get(), 0, "chunks went to disk");
+    assert!(cache.held.load(Ordering::SeqCst) < MEMORY / 2);
+    world.send(30).await.unwrap();
+    assert!(world.metrics.spilled_bytes.get() > 0);
+    world.check().await;
+    let left = cache.held.load(Ordering::SeqCst);
+    world.exchange.budget().give(left);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_others_keep_sends_no_chunk_to_disk_that_has_room() {
+    let budget = Budget::new(MEMORY);
+    let others = MEMORY / 8 * 5;
+    budget.hold(&[], others).unwrap();
+    let mut world = Spilling::beside(Arc::clone(&budget), 1 << 30, None).await;
+    world.send(1).await.unwrap();
+    assert!(budget.used() > MEMORY / 4 * 3);
+    let spill = world.exchange.shared.spill.as_ref().unwrap();
+    assert!(!spill.is_running(), "chunks go to disk for memory of others");
+    // Its part of the memory is full.
+    world.send(20).await.unwrap();
+    assert!(world.metrics.spilled_bytes.get() > 0);
+    world.check().await;
+    budget.release(&[], others);
+    world.end().await;
+}
+
 impl Spilling {
     async fn new(disk_bytes: u64) -> Self {
+        Self::beside(Budget::new(MEMORY), disk_bytes, None).await
+    }
+
+    async fn beside(
+        budget: Arc<Budget>,
+        disk_bytes: u64,
+        other: Option<Arc<dyn MemoryBudget>>,
+    ) -> Self {
         let clock = ManualClock::new(Timestamp::EPOCH);
         let (disk, directory) = (Arc::new(FullDisk::default()), tempfile::tempdir().unwrap());
         let metrics = ReceiverMetrics::default();
-        let options = ReceiverOptions::new(Budget::new(MEMORY), clock.clone())
+        let mut options = ReceiverOptions::new(budget, clock.clone())
             .with_spill(directory.path(), disk_bytes)
             .with_disk(disk.clone())
             .with_metrics(metrics.clone());
+        if let Some(other) = other {
+            options = options.with_beside(other);
+        }
         let exchange = Exchange::open(options).await.unwrap();
         exchange.begin(&key(), Sender::only(), &messages(0)[0]).unwrap();
         Spilling { exchange, clock, disk, directory, metrics, sent: 0 }

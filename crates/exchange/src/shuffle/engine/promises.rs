@@ -8,7 +8,7 @@ use sheaf_flight::{Budget, Full};
 /// Counted for each chunk besides its bytes.
 const OVERHEAD: u64 = 1 << 10;
 
-/// All promises of one handler.
+/// All promises of an exchange.
 ///
 /// Together they are never more than what the budget has to spare. Who found no
 /// room comes first when there is some: a large chunk is not overtaken by small
@@ -27,7 +27,7 @@ struct State {
 
 /// The promises to one sender, which are void when this is dropped.
 #[derive(Debug)]
-pub(super) struct Promise {
+pub(in crate::shuffle) struct Promise {
     all: Arc<Promises>,
     budget: Arc<Budget>,
     bytes: u64,
@@ -52,8 +52,8 @@ impl Promise {
     /// # Errors
     /// Where there is none, or others wait for longer. What never fits waits for
     /// nothing.
-    pub(super) fn add(&mut self, bytes: u64) -> Result<(), Full> {
-        let needed = bytes.saturating_add(OVERHEAD);
+    pub(in crate::shuffle) fn add(&mut self, bytes: u64) -> Result<(), Full> {
+        let needed = Self::needed(bytes);
         let (limit, used) = (self.budget.limit(), self.budget.used());
         let mut state = self.all.state();
         let is_next = state.waiting.first().is_none_or(|first| Some(*first) == self.place);
@@ -78,9 +78,25 @@ impl Promise {
         Ok(())
     }
 
+    /// What a chunk of so many bytes takes.
+    pub(in crate::shuffle) fn needed(bytes: u64) -> u64 {
+        bytes.saturating_add(OVERHEAD)
+    }
+
+    /// Whether others found no room and wait.
+    pub(in crate::shuffle) fn has_rivals(&self) -> bool {
+        self.all.state().waiting.iter().any(|place| Some(*place) != self.place)
+    }
+
+    /// Nothing is promised any more.
+    pub(in crate::shuffle) fn void(&mut self) {
+        let mut state = self.all.state();
+        state.bytes = state.bytes.saturating_sub(std::mem::take(&mut self.bytes));
+    }
+
     /// A promised chunk has come.
-    pub(super) fn kept(&mut self, bytes: u64) {
-        let needed = bytes.saturating_add(OVERHEAD).min(self.bytes);
+    pub(in crate::shuffle) fn kept(&mut self, bytes: u64) {
+        let needed = Self::needed(bytes).min(self.bytes);
         self.bytes -= needed;
         let mut state = self.all.state();
         state.bytes = state.bytes.saturating_sub(needed);
