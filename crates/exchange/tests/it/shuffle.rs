@@ -9,6 +9,7 @@ mod memory;
 mod processes;
 mod progress;
 mod pyarrow;
+mod readers;
 mod rows;
 mod spill;
 mod talk;

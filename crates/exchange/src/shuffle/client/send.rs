@@ -46,7 +46,8 @@ impl ShufflePlan {
         self.workers.get(at).map(String::as_str)
     }
 
-    pub(super) fn targets(&self) -> Result<Vec<(String, PartitionKey)>, Error> {
+    /// The worker of each partition.
+    pub(crate) fn targets(&self) -> Result<Vec<(String, PartitionKey)>, Error> {
         let nobody = || Error::Argument("a shuffle needs at least one worker".to_owned());
         let target = |partition| {
             let worker = self.worker_of(partition).ok_or_else(nobody)?.to_owned();
@@ -129,7 +130,7 @@ pub(super) async fn run(
             batch = batches.next() => match batch {
                 Some(batch) => {
                     let batch = batch?;
-                    client.progress.rows_in(batch.num_rows());
+                    client.calls.progress.rows_in(batch.num_rows());
                     lanes.take(partitioner.push(&batch)?)?;
                 }
                 None => break,
@@ -154,7 +155,7 @@ impl Lanes {
             is_busy: false,
             is_committed: false,
         };
-        client.progress.begun(targets.len());
+        client.calls.progress.begun(targets.len());
         let lanes = targets.into_iter().map(lane).collect();
         let (client, talks, calls) = (client.clone(), HashMap::new(), JoinSet::new());
         let (busy, held, is_closing) = (0, 0, false);
@@ -212,7 +213,7 @@ impl Lanes {
         let outline = inspect(&message.header)?;
         if outline.kind == Kind::RecordBatch {
             sent.totals.rows += outline.rows;
-            self.client.progress.sealed(outline.rows);
+            self.client.calls.progress.sealed(outline.rows);
         }
         sent.totals.chunks += 1;
         sent.bytes += bytes as u64;
@@ -268,10 +269,10 @@ impl Lanes {
         self.busy -= 1;
         self.held -= bytes;
         let lane = &mut self.lanes[at];
-        self.client.progress.taken(&lane.sent.peer, bytes);
+        self.client.calls.progress.taken(&lane.sent.peer, bytes);
         if lane.is_committed {
-            self.client.progress.committed();
-            self.client.shared.metrics.committed(lane.sent.totals.rows);
+            self.client.calls.progress.committed();
+            self.client.calls.metrics.committed(lane.sent.totals.rows);
         }
         lane.is_busy = false;
         self.go_on(at);
