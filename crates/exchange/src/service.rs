@@ -71,8 +71,9 @@ pub use client::{DataExchangeClient, DataExchangeOptions, DataReader};
 pub use codec::Compression;
 pub use config::{ShuffleSettings, retry_config, retry_policy};
 pub use estimate::estimate_data_size;
-pub use schema::{check_schema_compatibility, deserialize_schema, serialize_schema};
+pub use schema::{deserialize_schema, serialize_schema};
 pub use server::DataExchangeService;
 pub use utilities::{ChunkOptions, deserialize_from_chunks, serialize_to_chunks};
 
 pub use crate::partition::hash_partition_data;
+pub use crate::shuffle::check_schema_compatibility;

@@ -112,10 +112,10 @@ mod table;
 mod wire;
 
 pub use chunk::crc32c_of;
-pub(crate) use client::with_retries;
+pub(crate) use client::{Calls, Got, Manner, Opened, READ_WINDOW, Reading, Source, broken_off};
 pub use client::{
     ExchangeClient, ExchangeOptions, HowFar, PartitionReader, PeerProgress, Progress,
-    SentPartition, ShufflePlan,
+    SentPartition, ShufflePlan, check_schema_compatibility,
 };
 pub use engine::{DEFAULT_IDLE, Exchange, MAX_WAIT, ReadOptions, ReceiverOptions};
 pub(crate) use engine::{Item, Reader, UnderWay};

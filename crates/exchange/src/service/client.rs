@@ -13,10 +13,11 @@ use arrow_array::RecordBatch;
 use arrow_schema::{Schema, SchemaRef};
 use futures::Stream;
 use futures::future::BoxFuture;
+use prometheus_client::registry::Registry;
 use sheaf_flight::{Channel, ChannelPool, Target};
 use sheaf_proto::exchange::v1 as proto;
 use sheaf_proto::exchange::v1::data_exchange_service_client::DataExchangeServiceClient;
-use sheaf_retry::{Code, RetryPolicy, SharedClock};
+use sheaf_retry::{RetryPolicy, SharedClock};
 use tonic::{Request, Status};
 
 pub use read::DataReader;
@@ -24,8 +25,8 @@ pub use read::DataReader;
 use super::codec::Compression;
 use super::config::ShuffleSettings;
 use crate::shuffle::{
-    Error, ExchangeOptions, Governor, MAX_MESSAGE_BYTES, PartitionKey, ReadOptions, SendFailed,
-    Sender, SentPartition, ShufflePlan, with_retries,
+    Calls, Error, ExchangeOptions, Governor, MAX_MESSAGE_BYTES, Manner, PartitionKey, READ_WINDOW,
+    ReadOptions, Sender, SentPartition, ShufflePlan,
 };
 use crate::{PartitionerOptions, Partitioning};
 
@@ -85,11 +86,13 @@ impl Default for DataExchangeOptions {
 #[derive(Clone)]
 pub struct DataExchangeClient {
     shared: Arc<Shared>,
+    calls: Calls,
 }
 
 struct Shared {
     pool: ChannelPool,
-    clock: SharedClock,
+    /// Who reads has connections apart, as over Flight.
+    reads: ChannelPool,
     governor: Governor,
     options: DataExchangeOptions,
 }
@@ -102,7 +105,20 @@ impl DataExchangeClient {
         governor: Governor,
         options: DataExchangeOptions,
     ) -> Self {
-        DataExchangeClient { shared: Arc::new(Shared { pool, clock, governor, options }) }
+        let calls = Calls::new(manner(clock, &options));
+        let reads = pool.apart(READ_WINDOW);
+        let shared = Arc::new(Shared { pool, reads, governor, options });
+        DataExchangeClient { shared, calls }
+    }
+
+    /// Adds the metrics `sheaf_exchange_grpc_client_*` of this client and its clones to
+    /// a registry, as [`ExchangeClient::register_metrics`] does. None of its chunks is
+    /// handed over within the process.
+    ///
+    /// [`ExchangeClient::register_metrics`]: crate::shuffle::ExchangeClient::register_metrics
+    pub fn register_metrics(&self, registry: &mut Registry) {
+        let prefix = "sheaf_exchange_grpc_client";
+        self.calls.metrics.register(prefix, &self.shared.governor, registry);
     }
 
     /// Sends one partition over `StreamData` and commits it. Where `batches` yields an
@@ -147,7 +163,8 @@ impl DataExchangeClient {
     /// worker looks at that before the first row.
     ///
     /// # Errors
-    /// [`Error::Fetch`].
+    /// [`Error::Fetch`]. What is not there after [`ReadOptions::wait`], over all
+    /// retries, is given up.
     pub async fn request_data(
         &self,
         peer: &str,
@@ -179,7 +196,7 @@ impl DataExchangeClient {
                 Ok(answer.into_inner().partitions)
             })
         };
-        self.with_retries(call).await
+        self.calls.with_retries(peer, call).await
     }
 
     /// Spreads rows over partitions as `settings` say and sends each to its worker.
@@ -216,12 +233,12 @@ impl DataExchangeClient {
                 Ok(self.within(client.cleanup_query_data(request)).await?.into_inner().partitions)
             })
         };
-        self.with_retries(call).await
+        self.calls.with_retries(peer, call).await
     }
 
     /// The same with other settings.
     fn with(&self, settings: &ShuffleSettings) -> Self {
-        let Shared { pool, clock, governor, options } = &*self.shared;
+        let Shared { pool, reads, governor, options } = &*self.shared;
         let memory_bytes = options.partitioner.memory_bytes.max(settings.chunk_bytes);
         let partitioner = PartitionerOptions {
             chunk_bytes: settings.chunk_bytes,
@@ -234,12 +251,22 @@ impl DataExchangeClient {
             partitioner,
             ..options.clone()
         };
-        Self::new(pool.clone(), clock.clone(), governor.clone(), options)
+        let calls = self.calls.with_manner(manner(self.calls.manner.clock.clone(), &options));
+        let (pool, reads, governor) = (pool.clone(), reads.clone(), governor.clone());
+        let shared = Arc::new(Shared { pool, reads, governor, options });
+        DataExchangeClient { shared, calls }
     }
 
     fn client(&self, peer: &str) -> Result<DataExchangeServiceClient<Channel>, Error> {
+        Self::client_of(&self.shared.pool, peer)
+    }
+
+    fn client_of(
+        pool: &ChannelPool,
+        peer: &str,
+    ) -> Result<DataExchangeServiceClient<Channel>, Error> {
         let target: Target = peer.parse()?;
-        let channel = self.shared.pool.channel(&target)?;
+        let channel = pool.channel(&target)?;
         Ok(DataExchangeServiceClient::new(channel)
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES))
@@ -256,31 +283,19 @@ impl DataExchangeClient {
         &self,
         answer: impl Future<Output = Result<T, Status>> + Send,
     ) -> Result<T, Error> {
-        self.within_time(self.shared.options.call_deadline, answer).await
+        let answer = async { answer.await.map_err(failed) };
+        self.calls.within(self.shared.options.call_deadline, answer).await
     }
+}
 
-    async fn within_time<T>(
-        &self,
-        limit: Duration,
-        answer: impl Future<Output = Result<T, Status>> + Send,
-    ) -> Result<T, Error> {
-        tokio::select! {
-            biased;
-            answer = answer => answer.map_err(|status| sheaf_flight::Error::from(status).into()),
-            () = self.shared.clock.sleep(limit) => {
-                let text = format!("no answer within {} ms", limit.as_millis());
-                Err(sheaf_flight::Error::new(Code::DeadlineExceeded, text).into())
-            }
-        }
-    }
+/// What a status says.
+fn failed(status: Status) -> Error {
+    sheaf_flight::Error::from(status).into()
+}
 
-    async fn with_retries<'a, T: Send>(
-        &'a self,
-        call: impl Fn() -> BoxFuture<'a, Result<T, Error>> + Send + Sync + 'a,
-    ) -> Result<T, Error> {
-        let Shared { clock, options, .. } = &*self.shared;
-        with_retries(clock, options.seed, &options.retry, &options.room, &|_| {}, call).await
-    }
+fn manner(clock: SharedClock, options: &DataExchangeOptions) -> Manner {
+    let DataExchangeOptions { retry, room, seed, call_deadline, page_bytes, .. } = options.clone();
+    Manner { clock, seed, retry, room, call_deadline, page_bytes }
 }
 
 impl fmt::Debug for DataExchangeClient {
@@ -299,17 +314,7 @@ fn targets(
         let text = format!("the plan has {planned} partitions, the settings have {set}");
         return Err(Error::Argument(text));
     }
-    let nobody = || Error::Argument("a shuffle needs at least one worker".to_owned());
-    let target = |partition| {
-        let worker = plan.worker_of(partition).ok_or_else(nobody)?.to_owned();
-        Ok((worker, PartitionKey::try_new(&plan.query, plan.stage, partition)?))
-    };
-    (0..planned).map(target).collect()
-}
-
-fn send_failed(peer: &str, key: &PartitionKey, cause: Error) -> Error {
-    let (peer, partition, cause) = (peer.to_owned(), key.clone(), Box::new(cause));
-    Error::Send(Box::new(SendFailed { peer, partition, cause }))
+    plan.targets()
 }
 
 /// The message with which a sender begins.

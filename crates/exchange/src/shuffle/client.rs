@@ -1,9 +1,14 @@
 //! Sends partitions to workers and reads them.
 
+mod calls;
 mod fetch;
+mod fits;
+mod local;
 mod metrics;
+mod parked;
 mod progress;
 mod put;
+mod reading;
 mod retries;
 mod send;
 mod talk;
@@ -19,13 +24,16 @@ use prometheus_client::registry::Registry;
 use sheaf_flight::{CallOptions, ChannelPool};
 use sheaf_retry::{Code, RetryPolicy, Retryable as _, SharedClock};
 
+pub(crate) use calls::{Calls, Manner};
 pub use fetch::PartitionReader;
+pub use fits::check_schema_compatibility;
+pub(crate) use parked::READ_WINDOW;
 pub use progress::{HowFar, PeerProgress, Progress};
-pub(crate) use retries::with_retries;
+pub(crate) use reading::{Got, Opened, Reading, Source, broken_off};
 pub use send::{SentPartition, ShufflePlan};
 
 use super::engine::{Exchange, ReadOptions};
-use super::error::{Error, FetchFailed, SendFailed};
+use super::error::Error;
 use super::governor::{Governor, Lines};
 use super::handler::{CLEAN_UP, CleanedUp, GET_AVAILABLE, LOAD, QueryOf, StageOf};
 use super::key::{PartitionKey, Sender};
@@ -33,11 +41,7 @@ use super::placement::{Placement, WorkerLoad};
 use super::table::AvailablePartitions;
 use super::wire::{json, parse};
 use crate::{Column, PartitionerOptions, Partitioning};
-use metrics::Metrics;
-
-/// Bytes under way to each reader that it did not take yet: 64 readers of one worker
-/// may stand still, and others go on.
-const READ_WINDOW: u32 = 1 << 20;
+use local::Local;
 
 /// How an [`ExchangeClient`] sends and reads.
 #[derive(Clone, Debug)]
@@ -49,8 +53,8 @@ pub struct ExchangeOptions {
     pub room: RetryPolicy,
     /// Seed of the jitter of retries.
     pub seed: u64,
-    /// How long a worker may take to take one segment, or to begin an answer,
-    /// besides the time that it was asked to wait.
+    /// How long a worker may take to take one segment, to begin an answer, or to give
+    /// one chunk of it, besides the time that it was asked to wait.
     pub call_deadline: Duration,
     /// Puts to one worker at one time.
     pub calls_per_peer: usize,
@@ -111,13 +115,7 @@ impl Default for ExchangeOptions {
 #[derive(Clone, Debug)]
 pub struct ExchangeClient {
     shared: Arc<Shared>,
-    progress: Progress,
-}
-
-#[derive(Clone, Debug)]
-struct Local {
-    uri: String,
-    exchange: Exchange,
+    calls: Calls,
 }
 
 #[derive(Debug)]
@@ -133,7 +131,6 @@ struct Shared {
     talks: Lines,
     options: ExchangeOptions,
     local: Option<Local>,
-    metrics: Metrics,
 }
 
 impl ExchangeClient {
@@ -146,36 +143,55 @@ impl ExchangeClient {
     ) -> Self {
         let lines = Lines::new(options.calls_per_peer.max(1));
         let talks = Lines::new(options.conversations_per_peer);
-        let (local, metrics, progress) = Default::default();
         let reads = pool.apart(READ_WINDOW);
-        let shared = Shared { pool, reads, clock, governor, lines, talks, options, local, metrics };
-        ExchangeClient { shared: Arc::new(shared), progress }
+        let ExchangeOptions { retry, room, seed, call_deadline, page_bytes, .. } = options.clone();
+        let clock_of = clock.clone();
+        let manner = Manner { clock: clock_of, seed, retry, room, call_deadline, page_bytes };
+        let (local, calls) = (None, Calls::new(manner));
+        let shared = Shared { pool, reads, clock, governor, lines, talks, options, local };
+        ExchangeClient { shared: Arc::new(shared), calls }
     }
 
     /// The same for a worker that is this process and has received this.
+    ///
+    /// It is known by whatever way its address is written: with any scheme, and by
+    /// `localhost` where it is the address of that.
     #[must_use]
     pub fn with_local(self, uri: impl Into<String>, exchange: Exchange) -> Self {
-        let Shared { pool, reads, clock, governor, options, metrics, .. } = &*self.shared;
-        let (progress, metrics) = (self.progress.clone(), metrics.clone());
+        self.with_local_names([uri], exchange)
+    }
+
+    /// The same for one that others call by several URIs, such as where it listens and
+    /// what it advertises. The first is what it calls itself.
+    #[must_use]
+    pub fn with_local_names<N: Into<String>>(
+        self,
+        uris: impl IntoIterator<Item = N>,
+        exchange: Exchange,
+    ) -> Self {
+        let Shared { pool, reads, clock, governor, options, .. } = &*self.shared;
         let (pool, reads, clock) = (pool.clone(), reads.clone(), clock.clone());
         let (governor, options) = (governor.clone(), options.clone());
         let lines = Lines::new(options.calls_per_peer.max(1));
         let talks = Lines::new(options.conversations_per_peer);
-        let local = Some(Local { uri: uri.into(), exchange });
-        let shared = Shared { pool, reads, clock, governor, lines, talks, options, local, metrics };
-        ExchangeClient { shared: Arc::new(shared), progress }
+        let local = Local::try_new(uris.into_iter().map(Into::into).collect(), exchange);
+        let shared = Shared { pool, reads, clock, governor, lines, talks, options, local };
+        ExchangeClient { shared: Arc::new(shared), calls: self.calls }
     }
 
     /// The same, whose sends and retries count in `progress`.
     #[must_use]
     pub fn with_progress(&self, progress: Progress) -> Self {
-        ExchangeClient { shared: Arc::clone(&self.shared), progress }
+        let calls = Calls { progress, ..self.calls.clone() };
+        ExchangeClient { shared: Arc::clone(&self.shared), calls }
     }
 
     /// Adds the metrics `sheaf_exchange_client_*` of this client and its clones to
-    /// a registry.
+    /// a registry: what was sent and read, retries and failures, in all and for each
+    /// of the first 256 workers (`peer`); those beyond count as `other`.
     pub fn register_metrics(&self, registry: &mut Registry) {
-        self.shared.metrics.register(&self.shared.governor, registry);
+        let prefix = "sheaf_exchange_client";
+        self.calls.metrics.register(prefix, &self.shared.governor, registry);
     }
 
     /// The governor of its sends.
@@ -220,16 +236,18 @@ impl ExchangeClient {
             let text = "no worker is this process: name it with ExchangeClient::with_local";
             Error::Argument(text.to_owned())
         })?;
-        self.send_data_to_worker(&local.uri.clone(), key, sender, schema, batches).await
+        self.send_data_to_worker(&local.name().to_owned(), key, sender, schema, batches).await
     }
 
     /// Reads one partition of a worker, from a chunk on.
     ///
-    /// Where `expected` is given, the schema has to be that one, which is looked
-    /// at before the first row.
+    /// Where `expected` is given, the schema has to fit it, as
+    /// [`check_schema_compatibility`] has it, which is looked at before the first row.
     ///
     /// # Errors
-    /// [`Error::Fetch`]; its cause is [`Error::Schema`] for another schema.
+    /// [`Error::Fetch`]; its cause is `failed_precondition` for a schema that does not
+    /// fit. What is not there after [`ReadOptions::wait`], over all retries, is given
+    /// up.
     pub async fn request_data_from_worker(
         &self,
         peer: &str,
@@ -414,33 +432,9 @@ impl ExchangeClient {
         answer.into_iter().next().ok_or_else(nothing)
     }
 
-    /// Chunks go out.
-    fn sent(&self, peer: &str, chunks: usize, bytes: usize) {
-        self.shared.metrics.sent(chunks, bytes);
-        self.progress.sent(peer, bytes);
-    }
-
-    /// A call is made again.
-    fn retried(&self, peer: &str) {
-        self.shared.metrics.retries.inc();
-        self.progress.retried(peer);
-    }
-
-    fn fetch_failed(&self, peer: &str, key: &PartitionKey, cause: Error) -> Error {
-        self.shared.metrics.fetch_failed(&cause);
-        let (peer, partition, cause) = (peer.to_owned(), key.clone(), Box::new(cause));
-        Error::Fetch(Box::new(FetchFailed { peer, partition, cause }))
-    }
-
-    fn send_failed(&self, peer: &str, key: &PartitionKey, cause: Error) -> Error {
-        self.shared.metrics.send_failed(&cause);
-        let (peer, partition, cause) = (peer.to_owned(), key.clone(), Box::new(cause));
-        Error::Send(Box::new(SendFailed { peer, partition, cause }))
-    }
-
     /// What this process has received, if it is the worker that is meant.
     fn local(&self, peer: &str) -> Option<&Exchange> {
-        self.shared.local.as_ref().filter(|local| local.uri == peer).map(|local| &local.exchange)
+        self.shared.local.as_ref().filter(|local| local.is(peer)).map(|local| &local.exchange)
     }
 }
 

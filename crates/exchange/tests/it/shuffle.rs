@@ -12,6 +12,7 @@ mod placement;
 mod processes;
 mod progress;
 mod pyarrow;
+mod readers;
 mod rows;
 mod spill;
 mod talk;

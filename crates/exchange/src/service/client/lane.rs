@@ -11,7 +11,7 @@ use tokio::sync::{Mutex, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
-use super::{DataExchangeClient, begin, send_failed};
+use super::{DataExchangeClient, begin};
 use crate::shuffle::{Error, InFlight, PartitionKey, Sender, SentPartition, Totals};
 
 /// Messages that wait for the connection.
@@ -59,6 +59,7 @@ struct State {
 
 /// An open call.
 struct Call {
+    peer: String,
     requests: mpsc::Sender<proto::DataTransferRequest>,
     answers: Streaming<proto::DataTransferResponse>,
     /// Of chunks on their way, in order: what the governor counts of each.
@@ -137,8 +138,8 @@ impl Lane {
                 driven
             })
         };
-        let driven = client.with_retries(call).await;
-        driven.map_err(|cause| send_failed(peer, &self.sent.key, cause))
+        let driven = client.calls.with_retries(peer, call).await;
+        driven.map_err(|cause| client.calls.send_failed(peer, &self.sent.key, cause))
     }
 }
 
@@ -193,6 +194,7 @@ impl State {
             self.taken();
         }
         Ok(Call {
+            peer: peer.to_owned(),
             requests,
             answers,
             on_way: VecDeque::new(),
@@ -227,6 +229,7 @@ impl State {
             let message = Some(Said::Chunk(chunk.clone()));
             place.send(proto::DataTransferRequest { message });
             self.tried = self.tried.max(chunk.sequence + 1);
+            client.calls.sent(&call.peer, 1, bytes);
             call.on_way.push_back((bytes as u64, permit));
             call.on_way_bytes += bytes as u64;
         }

@@ -7,7 +7,7 @@ use futures::stream;
 use sheaf_proto::exchange::v1 as proto;
 use sheaf_proto::exchange::v1::data_transfer_request::Message as Said;
 
-use super::{DataExchangeClient, begin, send_failed};
+use super::{DataExchangeClient, begin};
 use crate::service::chunk::pack_aside;
 use crate::service::schema::to_proto;
 use crate::shuffle::{Error, PartitionKey, Sender, SentPartition, Totals};
@@ -31,7 +31,9 @@ pub(super) async fn send(
 ) -> Result<SentPartition, Error> {
     let results = prepare(client, peer, key, sender, schema, batches).await?;
     let call = || -> BoxFuture<'_, _> { Box::pin(one_call(client, peer, &results)) };
-    client.with_retries(call).await.map_err(|cause| send_failed(peer, key, cause))?;
+    let sent = client.calls.with_retries(peer, call).await;
+    sent.map_err(|cause| client.calls.send_failed(peer, key, cause))?;
+    client.calls.metrics.committed(results.sent.totals.rows);
     Ok(results.sent)
 }
 
@@ -81,6 +83,7 @@ async fn prepare(
 async fn one_call(client: &DataExchangeClient, peer: &str, results: &Results) -> Result<(), Error> {
     let _bytes = client.shared.governor.acquire(results.bytes).await;
     let mut stub = client.client(peer)?;
+    client.calls.sent(peer, results.requests.len().saturating_sub(2), results.bytes);
     let request = client.timed(stream::iter(results.requests.clone()));
     let answer = client.within(stub.send_results(request)).await?.into_inner();
     if !answer.committed || answer.next_sequence != results.sent.totals.chunks {

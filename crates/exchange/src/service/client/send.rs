@@ -52,7 +52,9 @@ pub(super) async fn run(
     add(client, &mut lanes, partitioner.finish()?).await?;
     lanes.iter_mut().for_each(Lane::commit);
     drive(client, &mut lanes, Goal::Committed).await?;
-    Ok(lanes.into_iter().map(Lane::into_sent).collect())
+    let sent: Vec<_> = lanes.into_iter().map(Lane::into_sent).collect();
+    sent.iter().for_each(|one| client.calls.metrics.committed(one.totals.rows));
+    Ok(sent)
 }
 
 async fn add(

@@ -63,28 +63,30 @@ impl ExchangeClient {
     pub(super) async fn put(&self, segment: &Segment) -> Result<(), Error> {
         let put = match self.local(&segment.peer) {
             Some(local) => {
-                self.with_retries(&segment.peer, || {
-                    Box::pin(async {
-                        local.make_room(segment.bytes() as u64).await;
-                        self.hand_over(segment, local)
+                self.calls
+                    .with_retries(&segment.peer, || {
+                        Box::pin(async {
+                            local.make_room(segment.bytes() as u64).await;
+                            self.hand_over(segment, local)
+                        })
                     })
-                })
-                .await
+                    .await
             }
             None => match segment.messages() {
                 Ok(messages) => {
-                    self.with_retries(&segment.peer, || Box::pin(self.call(segment, &messages)))
+                    self.calls
+                        .with_retries(&segment.peer, || Box::pin(self.call(segment, &messages)))
                         .await
                 }
                 Err(error) => Err(error),
             },
         };
-        put.map_err(|cause| self.send_failed(&segment.peer, &segment.key, cause))
+        put.map_err(|cause| self.calls.send_failed(&segment.peer, &segment.key, cause))
     }
 
     fn hand_over(&self, segment: &Segment, to: &Exchange) -> Result<(), Error> {
         segment.put_here(to)?;
-        self.shared.metrics.handed_over(segment.chunks.len());
+        self.calls.metrics.handed_over(segment.chunks.len());
         Ok(())
     }
 
@@ -94,7 +96,7 @@ impl ExchangeClient {
         // The line first: who waits for a slow worker holds no bytes of others.
         let _line = lines.acquire(&segment.peer).await;
         let _bytes = governor.acquire(segment.bytes()).await;
-        self.sent(&segment.peer, segment.chunks.len(), segment.bytes());
+        self.calls.sent(&segment.peer, segment.chunks.len(), segment.bytes());
         let Segment { peer, key, sender, .. } = segment;
         let (stage, partition) = (key.stage().to_string(), key.partition().to_string());
         let path = [NAMESPACE, key.query(), &stage, &partition];

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use sheaf_retry::{Code, Disposition, RetryPolicy, Retryable, SharedClock, retry, retry_if};
 
-use super::{ExchangeClient, Shared, wants_room};
+use super::wants_room;
 use crate::shuffle::error::Error;
 
 /// An error, and what to do about it.
@@ -29,25 +29,9 @@ impl Retryable for Judged {
     }
 }
 
-impl ExchangeClient {
-    /// As [`with_retries`], by the client's own options.
-    pub(super) async fn with_retries<'a, T: Send>(
-        &'a self,
-        peer: &'a str,
-        call: impl Fn() -> BoxFuture<'a, Result<T, Error>> + Send + Sync + 'a,
-    ) -> Result<T, Error> {
-        let Shared { clock, options, metrics, .. } = &*self.shared;
-        let told = |again: Again| match again {
-            Again::Attempt => self.retried(peer),
-            Again::Room => drop(metrics.memory_refusals.inc()),
-        };
-        with_retries(clock, options.seed, &options.retry, &options.room, &told, call).await
-    }
-}
-
 /// Why a call is made again.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Again {
+pub(super) enum Again {
     /// It failed for a while.
     Attempt,
     /// There was no memory for it.
@@ -59,7 +43,7 @@ pub(crate) enum Again {
 /// Want of memory is waited for by a policy of its own, `room`. A wrong checksum is
 /// tried once more: bytes that were hurt on their way are whole the next
 /// time, those that were hurt before are not. `told` hears of each call but the first.
-pub(crate) async fn with_retries<'a, T: Send>(
+pub(super) async fn with_retries<'a, T: Send>(
     clock: &SharedClock,
     seed: u64,
     policy: &RetryPolicy,

@@ -46,8 +46,8 @@ impl ShufflePlan {
         self.workers.get(at).map(String::as_str)
     }
 
-    /// One place for each partition.
-    pub(super) fn targets(&self) -> Result<Vec<(String, PartitionKey)>, Error> {
+    /// The worker of each partition.
+    pub(crate) fn targets(&self) -> Result<Vec<(String, PartitionKey)>, Error> {
         let partitions = self.partitions as usize;
         if partitions == 0 || partitions > MAX_PARTITIONS {
             return Err(crate::Error::no_partition_count(partitions).into());
@@ -140,7 +140,7 @@ pub(super) async fn run(
             batch = batches.next() => match batch {
                 Some(batch) => {
                     let batch = batch?;
-                    client.progress.rows_in(batch.num_rows());
+                    client.calls.progress.rows_in(batch.num_rows());
                     lanes.take(partitioner.push(&batch)?)?;
                 }
                 None => break,
@@ -168,7 +168,7 @@ impl Lanes {
             is_committed: false,
         };
         let lanes: Vec<Lane> = targets.into_iter().map(lane).collect();
-        client.progress.begun(lanes.iter().filter(|lane| lane.is_wanted).count());
+        client.calls.progress.begun(lanes.iter().filter(|lane| lane.is_wanted).count());
         let (client, talks, calls) = (client.clone(), HashMap::new(), JoinSet::new());
         let (busy, held, is_closing) = (0, 0, false);
         let mut this =
@@ -230,7 +230,7 @@ impl Lanes {
         let outline = inspect(&message.header)?;
         if outline.kind == Kind::RecordBatch {
             sent.totals.rows += outline.rows;
-            self.client.progress.sealed(outline.rows);
+            self.client.calls.progress.sealed(outline.rows);
         }
         sent.totals.chunks += 1;
         sent.bytes += bytes as u64;
@@ -286,10 +286,10 @@ impl Lanes {
         self.busy -= 1;
         self.held -= bytes;
         let lane = &mut self.lanes[at];
-        self.client.progress.taken(&lane.sent.peer, bytes);
+        self.client.calls.progress.taken(&lane.sent.peer, bytes);
         if lane.is_committed {
-            self.client.progress.committed();
-            self.client.shared.metrics.committed(lane.sent.totals.rows);
+            self.client.calls.progress.committed();
+            self.client.calls.metrics.committed(lane.sent.totals.rows);
         }
         lane.is_busy = false;
         self.go_on(at);

@@ -73,11 +73,11 @@ pub(super) async fn hold(
     let state = Mutex::new(State { orders, is_closed, queue, failed });
     let (by, of, about) = (&client, &state, &topic);
     let ended = loop {
-        let ended = client.with_retries(&about.peer, || {
+        let ended = client.calls.with_retries(&about.peer, || {
             Box::pin(async move { of.lock().await.one_connection(by, about).await })
         });
         match ended.await {
-            Ok(End::Broken) => client.retried(&topic.peer),
+            Ok(End::Broken) => client.calls.retried(&topic.peer),
             Ok(other) => break other,
             Err(error) => break End::Failed(error),
         }
@@ -92,7 +92,7 @@ pub(super) async fn hold(
         End::Failed(cause) => {
             let partition = state.failed.unwrap_or_else(|| state.queue.some_partition());
             let key = PartitionKey::try_new(&topic.query, topic.stage, partition)?;
-            Err(client.send_failed(&topic.peer, &key, cause))
+            Err(client.calls.send_failed(&topic.peer, &key, cause))
         }
     }
 }
@@ -235,7 +235,7 @@ impl<'a> Call<'a> {
             let left = self.left(&state.queue);
             match self.event(state, left).await {
                 Event::Answer(answer) => {
-                    let answer = answer.ok_or_else(super::fetch::broken_off)?;
+                    let answer = answer.ok_or_else(super::reading::broken_off)?;
                     self.hear(&answer.map_err(Error::from)?, state, topic)?;
                 }
                 Event::Permit(permit) => self.send(&topic.peer, &mut state.queue, permit)?,
@@ -304,7 +304,7 @@ impl<'a> Call<'a> {
         let Some(((partition, at), _)) = self.waiting.take() else { return Ok(()) };
         let Some((sequence, chunk)) = queue.chunk(partition, at) else { return Ok(()) };
         let crc32c = hexadecimal(crc32c_of(chunk));
-        self.client.sent(peer, 1, chunk.len());
+        self.client.calls.sent(peer, 1, chunk.len());
         for (part, piece) in cut(chunk) {
             let crc32c = crc32c.clone();
             let said = Said::Chunk { partition, sequence, crc32c, part };
@@ -324,7 +324,7 @@ impl<'a> Call<'a> {
                 self.has_begun = true;
             }
             Answer::Full { needed, used, limit } => {
-                self.client.shared.metrics.memory_refusals.inc();
+                self.client.calls.metrics.memory_refusals.inc();
                 let full = Full { needed, used, limit };
                 let end = self.heard + patience(self.client);
                 self.full = Some((self.full.map_or(end, |(before, _)| before), full));
