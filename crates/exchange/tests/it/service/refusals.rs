@@ -84,7 +84,7 @@ async fn a_chunk_that_is_not_what_it_says_is_refused() {
         wrong.push((hurt, Code::Corrupt, "CRC32C"));
         wrong.push((with(|one| one.crc32c = None), Code::MalformedData, "without its crc32c"));
         wrong.push((with(|one| one.rows += 1), Code::MalformedData, "rows"));
-        wrong.push((with(|one| one.sequence = 1), Code::FailedPrecondition, "chunk 0 is missing"));
+        wrong.push((with(|one| one.sequence = 1), Code::PayloadLost, "chunk 0 is missing"));
         wrong.push((with(|one| one.sender = 5), Code::MalformedData, "sender 5"));
         wrong.push((with(|one| one.compression = 9), Code::InvalidArgument, "compression 9"));
         wrong.push((with(|one| one.uncompressed_bytes -= 1), Code::MalformedData, "bytes"));

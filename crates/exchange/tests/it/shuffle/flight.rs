@@ -86,7 +86,7 @@ async fn a_put_that_is_not_as_agreed_says_what_is_wrong() {
         (
             call.clone(),
             with(1, format!(r#"{{"sequence":1,"crc32c":"{crc:08x}"}}"#)),
-            Code::FailedPrecondition,
+            Code::PayloadLost,
             "chunk 0 is missing",
         ),
         (none, ended, Code::MalformedData, "rows: 21"),
