@@ -135,6 +135,11 @@ impl Budget {
         self.state().used
     }
 
+    /// Bytes of those pieces that nobody has counted yet.
+    pub fn needed(&self, pieces: &[Piece]) -> u64 {
+        self.state().needed(pieces)
+    }
+
     /// Counts pieces, each unless somebody has it counted already, and so many
     /// bytes besides.
     ///

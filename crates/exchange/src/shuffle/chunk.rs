@@ -154,7 +154,7 @@ impl Entry {
     }
 }
 
-fn pieces_of(message: &Message) -> Vec<Piece> {
+pub(super) fn pieces_of(message: &Message) -> Vec<Piece> {
     let parts = std::iter::once(&message.header).chain(&message.body);
     let used = parts.filter(|bytes| !bytes.is_empty());
     used.map(|bytes| (bytes.as_ptr().addr(), bytes.len())).collect()

@@ -20,8 +20,8 @@ use tokio::sync::Notify;
 
 pub(crate) use self::end::UnderWay;
 pub use self::options::{DEFAULT_IDLE, ReceiverOptions};
-pub(super) use self::promises::Promise;
 use self::promises::Promises;
+pub(super) use self::promises::{Claim, Promise};
 pub(crate) use self::reader::{Item, Reader};
 use self::room::Spill;
 use super::chunk::crc32c_of;
@@ -30,7 +30,7 @@ use super::key::{PartitionKey, Sender, Totals};
 use super::metrics::{Own, ReceiverMetrics};
 use super::placement::WorkerLoad;
 use super::spill::SpillDirectory;
-use super::table::{AvailablePartitions, ShuffleStats, Table};
+use super::table::{AvailablePartition, AvailablePartitions, ShuffleStats, Table};
 
 /// Longest time that a reader waits in one call.
 pub const MAX_WAIT: Duration = Duration::from_secs(600);
@@ -43,6 +43,9 @@ const PAGE_IDLE: Duration = Duration::from_millis(5);
 
 /// Waiting readers above which those that left are looked for.
 const MANY_WAITING: usize = 1_024;
+
+/// Senders that are counted together while all others wait.
+const SENDERS_AT_ONCE: u64 = 8_192;
 
 /// How a partition is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -316,7 +319,22 @@ impl Exchange {
         query: &str,
         stage: u32,
     ) -> Result<AvailablePartitions, Error> {
-        self.state().table.available(query, stage)
+        let (mut partitions, mut from) = (Vec::new(), Some(0));
+        // The lock is let go between pages: senders need it.
+        while let Some(first) = from {
+            let (page, next) = self.state().table.page(query, stage, first, SENDERS_AT_ONCE)?;
+            partitions.extend(page);
+            from = next;
+        }
+        if partitions.is_empty() {
+            return Err(Error::NoStage { query: query.to_owned(), stage });
+        }
+        Ok(AvailablePartitions::new(query, stage, partitions))
+    }
+
+    /// What is here of one partition.
+    pub(super) fn available(&self, key: &PartitionKey) -> Result<AvailablePartition, Error> {
+        self.state().table.report(key)
     }
 
     /// Drops all of a query and refuses its senders from now on; how many

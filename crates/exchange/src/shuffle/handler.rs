@@ -111,10 +111,7 @@ impl ShuffleHandler {
     }
 
     fn entry(&self, key: &PartitionKey) -> Result<FlightEntry, Error> {
-        let here = self.exchange.get_available_partitions(key.query(), key.stage())?;
-        let mut here = here.partitions.into_iter();
-        let one = here.find(|one| one.partition == key.partition());
-        let one = one.ok_or_else(|| Error::NotFound { key: key.clone() })?;
+        let one = self.exchange.available(key)?;
         let known = |count: u64| i64::try_from(count).ok().filter(|_| one.ready).unwrap_or(-1);
         let ticket = ShuffleTicket { key: key.clone(), options: ReadOptions::default() };
         let path = [NAMESPACE, key.query(), &key.stage().to_string(), &key.partition().to_string()];
@@ -169,7 +166,8 @@ impl Put<'_> {
         let Sent { sequence, crc32c, part } = sent;
         if let Some(Part { fragment: 0, bytes, .. }) = part {
             // It is counted before it is whole.
-            self.promise.add(bytes).map_err(Error::Memory)?;
+            let claim = self.exchange.claim(self.key.query(), self.key.stage(), self.sender.index);
+            self.promise.add(bytes, claim).map_err(Error::Memory)?;
         }
         let crc = crc32c.map(|text| read_hexadecimal(sequence, &text)).transpose()?;
         if crc.is_none() && self.is_checked {
@@ -180,6 +178,7 @@ impl Put<'_> {
         if let Some(Part { bytes, .. }) = part {
             self.promise.kept(bytes);
         }
+        self.exchange.admit(&self.key, self.sender, &message)?;
         self.exchange.push(&self.key, self.sender, sequence, crc, message)?;
         self.next = sequence + 1;
         self.answer.next_sequence = self.answer.next_sequence.max(self.next);

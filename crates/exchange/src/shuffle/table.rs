@@ -7,6 +7,7 @@ mod available;
 mod cells;
 mod cold;
 mod idle;
+mod lead;
 mod partition;
 mod schema;
 mod stats;
@@ -18,9 +19,11 @@ use std::time::Duration;
 use sheaf_flight::{Budget, Message};
 
 pub use available::{AvailablePartition, AvailablePartitions, Skew};
+pub(super) use lead::Turn;
 pub(super) use partition::{Mode, Partition, Step};
 pub use stats::{QueryStats, ShuffleStats, StageStats};
 
+use self::lead::Lead;
 use self::schema::SchemaOf;
 use super::chunk::Place;
 use super::error::{Error, Gone};
@@ -37,6 +40,8 @@ type Partitions = BTreeMap<(u32, u32), Partition>;
 #[derive(Debug)]
 struct Query {
     partitions: Partitions,
+    /// By stage, of those with dictionaries that are read.
+    leads: BTreeMap<u32, Lead>,
     /// When it began, and when something of it was last sent or read, as told.
     began: Option<Duration>,
     touched: Duration,
@@ -45,8 +50,8 @@ struct Query {
 
 impl Query {
     fn new(counts: &Counts) -> Self {
-        let (partitions, began, touched) = Default::default();
-        Query { partitions, began, touched, _counted: Counted::new(&counts.queries) }
+        let (partitions, leads, began, touched) = Default::default();
+        Query { partitions, leads, began, touched, _counted: Counted::new(&counts.queries) }
     }
 }
 
@@ -95,9 +100,12 @@ impl Table {
         Arc::clone(&self.counts.own)
     }
 
-    /// Whether an attempt of a sender has begun, or committed, here.
+    /// Whether an attempt of a sender has begun, or committed, in any partition of
+    /// the stage.
     pub(super) fn has_begun(&self, key: &PartitionKey, sender: Sender) -> bool {
-        self.partition(key).is_some_and(|partition| partition.has_begun(sender))
+        let Some(query) = self.queries.get(key.query()) else { return false };
+        let mut its = query.partitions.range((key.stage(), 0)..=(key.stage(), u32::MAX));
+        its.any(|(_, partition)| partition.has_begun(sender))
     }
 
     /// A sender begins an attempt, or goes on with it; the chunk that is next.
@@ -166,7 +174,18 @@ impl Table {
         position: u64,
         mode: Mode,
     ) -> Result<Step, Error> {
-        self.found(key)?.next(key, position, mode)
+        if !self.found(key)?.schema().has_dictionaries {
+            return self.found(key)?.next(key, position, mode, &mut Lead::default());
+        }
+        let query = self.queries.get_mut(key.query());
+        let Some(Query { partitions, leads, .. }) = query else {
+            return Err(Error::NotFound { key: key.clone() });
+        };
+        let lead = leads.entry(key.stage()).or_default();
+        match partitions.get_mut(&(key.stage(), key.partition())) {
+            Some(partition) => partition.next(key, position, mode, lead),
+            None => Err(Error::NotFound { key: key.clone() }),
+        }
     }
 
     /// Frees the chunks before a position, which were read; what held them.
@@ -200,19 +219,6 @@ impl Table {
             }
         }
         Dropped(self.queries.remove(query).map(|query| query.partitions))
-    }
-
-    /// What is here of one stage.
-    pub(super) fn available(&self, query: &str, stage: u32) -> Result<AvailablePartitions, Error> {
-        self.check_not_gone(query)?;
-        let all = self.partitions(query);
-        let here = all.filter(|((its, _), _)| *its == stage);
-        let partitions: Vec<_> =
-            here.map(|((_, number), partition)| partition.report(*number)).collect();
-        if partitions.is_empty() {
-            return Err(Error::NoStage { query: query.to_owned(), stage });
-        }
-        Ok(AvailablePartitions::new(query, stage, partitions))
     }
 
     /// Names of the queries of which something is here.

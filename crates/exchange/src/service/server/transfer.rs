@@ -100,6 +100,7 @@ impl Transfer {
         let message = unpack_aside(chunk).await?;
         drop(room);
         let Attempt { key, sender, .. } = current;
+        self.exchange.admit(key, *sender, &message)?;
         let is_new = self.exchange.push(key, *sender, sequence, None, message)?;
         current.next_sequence = current.next_sequence.max(sequence.saturating_add(1));
         Ok(is_new)

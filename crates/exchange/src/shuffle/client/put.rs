@@ -49,6 +49,7 @@ impl Segment {
     fn put_here(&self, exchange: &Exchange) -> Result<(), Error> {
         exchange.begin(&self.key, self.sender, &self.schema)?;
         for (sequence, chunk) in (self.first..).zip(&self.chunks) {
+            exchange.admit(&self.key, self.sender, chunk)?;
             exchange.push(&self.key, self.sender, sequence, None, chunk.clone())?;
         }
         match self.commit {

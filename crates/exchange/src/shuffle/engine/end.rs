@@ -50,8 +50,8 @@ impl Exchange {
     }
 
     /// Takes no new attempts from now on: their senders are told to come again,
-    /// or to go elsewhere. Attempts that have begun may end, and what has
-    /// committed is read as before.
+    /// or to go elsewhere. Attempts that have begun may end, and begin in other
+    /// partitions of their stage too; what has committed is read as before.
     pub fn drain(&self) {
         // Under the lock: who begins at the same time has begun, or is refused.
         let _state = self.state();

@@ -6,15 +6,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sheaf_flight::{Budget, MemoryBudget, Message, Piece, Told};
+use sheaf_flight::{Budget, Full, MemoryBudget, Message, Piece, Told};
 use sheaf_retry::{Code, Retryable as _};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
-use super::{Exchange, ROOM_AFTER, Shared};
-use crate::shuffle::chunk::Entry;
+use super::{Claim, Exchange, Promise, ROOM_AFTER, Shared};
+use crate::shuffle::chunk::{Entry, pieces_of};
 use crate::shuffle::error::Error;
+use crate::shuffle::key::{PartitionKey, Sender};
 use crate::shuffle::spill::{SpillDirectory, SpillFile};
+use crate::shuffle::table::Turn;
 
 /// About the size of one file: what is freed together.
 const FILE_BYTES: u64 = 64 << 20;
@@ -81,6 +83,48 @@ impl Exchange {
             budget: Arc::clone(self.budget()),
             shared: Arc::downgrade(&self.shared),
         })
+    }
+
+    /// Which room a sender may have. Where senders are read one after the other, an
+    /// eighth of what chunks have, and may have, is kept for the one that is read.
+    pub(in crate::shuffle) fn claim(&self, query: &str, stage: u32, sender: u32) -> Claim {
+        match self.state().table.turn(query, stage, sender) {
+            Turn::Any => Claim::Plain,
+            Turn::Its => Claim::First,
+            Turn::Another => {
+                let room = self.budget().spare().saturating_add(self.shared.own.resident());
+                Claim::Last { reserve: room / 8 }
+            }
+        }
+    }
+
+    /// Whether there is room for a chunk that nobody was promised: not what others
+    /// were, nor what is kept for who is read. For every way in but a conversation.
+    ///
+    /// # Errors
+    /// [`Error::Memory`].
+    pub(crate) fn admit(
+        &self,
+        key: &PartitionKey,
+        sender: Sender,
+        message: &Message,
+    ) -> Result<(), Error> {
+        let reserve = match self.claim(key.query(), key.stage(), sender.index) {
+            Claim::Plain | Claim::First => 0,
+            Claim::Last { reserve } => reserve,
+        };
+        let kept = self.shared.promises.bytes().saturating_add(reserve);
+        if kept == 0 {
+            return Ok(());
+        }
+        let budget = self.budget();
+        let (needed, used) = (budget.needed(&pieces_of(message)), budget.used());
+        let (used, limit) = (used.saturating_add(kept), budget.limit());
+        if Promise::needed(needed) <= limit.saturating_sub(used) {
+            return Ok(());
+        }
+        self.want_room(needed.saturating_add(kept));
+        self.noted(Err(Error::Memory(Full { needed, used, limit })))
     }
 
     /// Bytes of chunks in memory, and what others leave of the budget.

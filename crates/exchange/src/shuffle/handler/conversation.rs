@@ -167,12 +167,13 @@ impl Conversation {
     /// Gives credit for as many chunks as there is room for.
     fn grant(&mut self) {
         let mut credit = 0;
+        let claim = self.exchange.claim(&self.query, self.stage, self.sender.index);
         while let Some(bytes) = self.wanted.front().copied() {
             let needed = Promise::needed(bytes);
             if self.credit > 0 && self.credit.saturating_add(needed) > MAX_CREDIT {
                 break;
             }
-            if let Err(full) = self.promise.add(bytes) {
+            if let Err(full) = self.promise.add(bytes, claim) {
                 if full.needed > full.limit {
                     self.failure = Some(Error::Memory(full).into());
                     break;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::partition::Partition;
+use super::{Error, PartitionKey, Table};
 
 /// One partition as a worker has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,8 +58,12 @@ pub struct Skew {
 }
 
 impl AvailablePartitions {
-    pub(super) fn new(query: &str, stage: u32, partitions: Vec<AvailablePartition>) -> Self {
-        let skew = Skew::of(&partitions);
+    pub(in super::super) fn new(
+        query: &str,
+        stage: u32,
+        partitions: Vec<AvailablePartition>,
+    ) -> Self {
+        let skew = skew_of(&partitions);
         AvailablePartitions { query: query.to_owned(), stage, partitions, skew }
     }
 
@@ -67,38 +72,91 @@ impl AvailablePartitions {
     pub fn merge(mut self, other: AvailablePartitions) -> Self {
         self.partitions.extend(other.partitions);
         self.partitions.sort_by_key(|one| one.partition);
-        self.skew = Skew::of(&self.partitions);
+        self.skew = skew_of(&self.partitions);
         self
     }
 }
 
+fn skew_of(partitions: &[AvailablePartition]) -> Skew {
+    let rows: Vec<_> = partitions.iter().map(|one| (one.partition, one.rows)).collect();
+    Skew::of(&rows)
+}
+
 impl Skew {
-    fn of(partitions: &[AvailablePartition]) -> Self {
-        let rows = partitions.iter().map(|one| one.rows);
+    /// Of partitions with so many rows.
+    pub(super) fn of(partitions: &[(u32, u64)]) -> Self {
+        let rows = partitions.iter().map(|(_, rows)| *rows);
         let (rows_min, rows_max) = (rows.clone().min().unwrap_or(0), rows.clone().max());
         let rows_max = rows_max.unwrap_or(0);
         let sum = rows.fold(0u64, u64::saturating_add);
         let rows_mean = sum as f64 / partitions.len().max(1) as f64;
         let ratio = if sum == 0 { 1.0 } else { rows_max as f64 / rows_mean };
-        let largest = partitions.iter().find(|one| one.rows == rows_max);
-        let largest = largest.map_or(0, |one| one.partition);
+        let largest = partitions.iter().find(|(_, rows)| *rows == rows_max);
+        let largest = largest.map_or(0, |(partition, _)| *partition);
         Skew { rows_min, rows_max, rows_mean, ratio, largest }
     }
 }
 
 impl Partition {
-    pub(super) fn report(&self, partition: u32) -> AvailablePartition {
-        let (totals, (committed, senders)) = (self.totals(), self.senders());
+    fn report(&self, partition: u32) -> AvailablePartition {
+        let ((totals, bytes), (committed, senders)) = (self.sums(), self.senders());
         AvailablePartition {
             partition,
             ready: committed == senders,
             committed,
             senders,
             rows: totals.rows,
-            bytes: self.bytes(),
+            bytes,
             chunks: totals.chunks,
             schema: format!("{:016x}", self.schema().fingerprint),
             checksum: format!("{:08x}", self.checksum()),
         }
+    }
+}
+
+impl Table {
+    /// What is here of one partition.
+    pub(in super::super) fn report(&self, key: &PartitionKey) -> Result<AvailablePartition, Error> {
+        let Some(partition) = self.partition(key) else {
+            self.check_not_gone(key.query())?;
+            return Err(Error::NotFound { key: key.clone() });
+        };
+        Ok(partition.report(key.partition()))
+    }
+
+    /// What is here of a stage, at once.
+    #[cfg(test)]
+    pub(in super::super) fn available(
+        &self,
+        query: &str,
+        stage: u32,
+    ) -> Result<AvailablePartitions, Error> {
+        let (all, _) = self.page(query, stage, 0, u64::MAX)?;
+        if all.is_empty() {
+            return Err(Error::NoStage { query: query.to_owned(), stage });
+        }
+        Ok(AvailablePartitions::new(query, stage, all))
+    }
+
+    /// What is here of the partitions of a stage from a number on, of at least one and of
+    /// as many as have so many senders together; and where it goes on.
+    pub(in super::super) fn page(
+        &self,
+        query: &str,
+        stage: u32,
+        from: u32,
+        senders: u64,
+    ) -> Result<(Vec<AvailablePartition>, Option<u32>), Error> {
+        self.check_not_gone(query)?;
+        let (mut page, mut seen) = (Vec::new(), 0);
+        let Some(its) = self.queries.get(query) else { return Ok((page, None)) };
+        for ((_, number), partition) in its.partitions.range((stage, from)..=(stage, u32::MAX)) {
+            if seen >= senders {
+                return Ok((page, Some(*number)));
+            }
+            seen += u64::from(partition.senders().1);
+            page.push(partition.report(*number));
+        }
+        Ok((page, None))
     }
 }

@@ -11,6 +11,7 @@ use super::super::key::{PartitionKey, Sender, Totals};
 use super::super::metrics::{Counted, Counts, Gauged};
 use super::attempt::{Attempt, Open};
 use super::cells::{Cell, Cells};
+use super::lead::Lead;
 use super::schema::SchemaOf;
 
 /// Memory of a partition without its senders and chunks: itself, its place in a
@@ -53,6 +54,9 @@ pub(in super::super) struct Partition {
     pub(super) consumed: usize,
     /// A reader has seen the end.
     is_over: bool,
+    /// Where the schema has dictionaries: so many of those that lead its stage were
+    /// read to their end.
+    led: usize,
     /// Bytes of chunks that are in memory.
     pub(super) resident: Gauged,
     /// Bytes of chunks that are on disk.
@@ -86,6 +90,7 @@ impl Partition {
             order,
             consumed,
             is_over,
+            led: 0,
             resident: Gauged::new(counts),
             spilled: 0,
             account,
@@ -252,6 +257,7 @@ impl Partition {
         key: &PartitionKey,
         position: u64,
         mode: Mode,
+        lead: &mut Lead,
     ) -> Result<Step, Error> {
         if mode == Mode::Complete
             && let Some(missing) = self.missing()
@@ -261,10 +267,10 @@ impl Partition {
         }
         let at = self.readable(key, position)?;
         if at == self.order.len() {
-            match self.choose() {
+            match self.choose(lead) {
                 Some(sender) => self.fix(sender),
                 None => {
-                    if let Some(missing) = self.missing() {
+                    if let Some(missing) = self.awaited(lead).or_else(|| self.missing()) {
                         return Ok(Step::Wait(missing));
                     }
                     self.is_over = true;
@@ -289,19 +295,46 @@ impl Partition {
     }
 
     /// Whose chunk is next; `None` where none is there.
-    fn choose(&self) -> Option<u32> {
+    fn choose(&mut self, lead: &mut Lead) -> Option<u32> {
+        if self.schema.has_dictionaries {
+            return self.follow(lead);
+        }
         let last = self.order.last().map(|(sender, _)| *sender);
-        if let Some((sender, cell)) = last.and_then(|at| Some((at, self.cells.get(at)?))) {
-            if cell.has_unread() {
-                return Some(sender);
-            }
-            if self.schema.has_dictionaries && cell.committed.is_none() {
-                return None;
-            }
+        if last.and_then(|at| self.cells.get(at)).is_some_and(Cell::has_unread) {
+            return last;
         }
         let after = last.map_or(0, |last| last + 1);
         let mut round = self.cells.from(after).chain(self.cells.iter());
         round.find(|(_, cell)| cell.has_unread()).map(|(sender, _)| sender)
+    }
+
+    /// The same where one sender is read to its end before the next: all partitions
+    /// of a stage take them in one order, so that memory for one of them is enough.
+    fn follow(&mut self, lead: &mut Lead) -> Option<u32> {
+        loop {
+            let Some(sender) = lead.get(self.led) else {
+                // The lowest: so do the partitions of other workers.
+                let mut begun = self.cells.iter();
+                let next = begun.find(|(_, cell)| cell.committed.is_none() || cell.has_unread());
+                lead.add(next?.0);
+                continue;
+            };
+            match self.cells.get(sender) {
+                Some(cell) if cell.has_unread() => return Some(sender),
+                Some(cell) if cell.committed.is_some() => self.led += 1,
+                _ => return None,
+            }
+        }
+    }
+
+    /// Who is to be read to the end first.
+    fn awaited(&self, lead: &Lead) -> Option<u32> {
+        lead.get(self.led).filter(|sender| self.schema.has_dictionaries && !self.has_all(*sender))
+    }
+
+    /// Whether a sender has committed.
+    pub(super) fn has_all(&self, sender: u32) -> bool {
+        self.cells.get(sender).is_some_and(|cell| cell.committed.is_some())
     }
 
     /// A position that is there or is the next one.
@@ -346,21 +379,22 @@ impl Partition {
         if self.committed == self.senders {
             return None;
         }
-        let has = |index: &u32| self.cells.get(*index).is_some_and(|cell| cell.committed.is_some());
-        (0..self.senders).find(|index| !has(index))
+        (0..self.senders).find(|index| !self.has_all(*index))
     }
 
     /// Of what readers see.
     pub(super) fn totals(&self) -> Totals {
-        let seen = self.cells.iter().filter_map(|(_, cell)| cell.seen()).map(Attempt::totals);
-        seen.fold(Totals::default(), |sum, one| Totals {
-            chunks: sum.chunks + one.chunks,
-            rows: sum.rows.saturating_add(one.rows),
-        })
+        self.sums().0
     }
 
-    pub(super) fn bytes(&self) -> u64 {
-        self.cells.iter().filter_map(|(_, cell)| cell.seen()).map(|attempt| attempt.bytes).sum()
+    /// Of what readers see, and its bytes.
+    pub(super) fn sums(&self) -> (Totals, u64) {
+        let seen = self.cells.iter().filter_map(|(_, cell)| cell.seen());
+        seen.fold((Totals::default(), 0), |(sum, bytes), one| {
+            let chunks = sum.chunks + one.next_sequence();
+            let rows = sum.rows.saturating_add(one.rows);
+            (Totals { chunks, rows }, bytes + one.bytes)
+        })
     }
 
     /// Of all chunks by sender, whatever their attempts; the order of reading

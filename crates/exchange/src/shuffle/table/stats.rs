@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AvailablePartitions, Query, Skew, Table};
+use super::{Query, Skew, Table};
 
 /// Queries of a report, and stages of each of them.
 const MAX_QUERIES: usize = 100;
@@ -96,27 +96,34 @@ impl Query {
         numbers.dedup();
         let left_out = numbers.len().saturating_sub(MAX_STAGES);
         numbers.truncate(MAX_STAGES);
-        let stages = numbers.into_iter().map(|stage| self.stage(name, stage)).collect();
+        let stages = numbers.into_iter().map(|stage| self.stage(stage)).collect();
         let (age_ms, idle_ms) = (ms(self.began.unwrap_or(now)), ms(self.touched));
         QueryStats { query: name.to_owned(), age_ms, idle_ms, stages, left_out }
     }
 
-    fn stage(&self, name: &str, stage: u32) -> StageStats {
+    fn stage(&self, stage: u32) -> StageStats {
         let its = || self.partitions.range((stage, 0)..=(stage, u32::MAX));
-        let reports = its().map(|((_, number), partition)| partition.report(*number)).collect();
-        let AvailablePartitions { partitions, skew, .. } =
-            AvailablePartitions::new(name, stage, reports);
+        let (mut ready, mut committed, mut senders) = (0, 0, 0);
+        let (mut bytes, mut rows) = (0, Vec::new());
+        for ((_, number), partition) in its() {
+            let ((totals, its_bytes), (have, all)) = (partition.sums(), partition.senders());
+            ready += usize::from(have == all);
+            committed += u64::from(have);
+            senders += u64::from(all);
+            bytes += its_bytes;
+            rows.push((*number, totals.rows));
+        }
         StageStats {
             stage,
-            partitions: partitions.len(),
-            ready: partitions.iter().filter(|one| one.ready).count(),
-            committed: partitions.iter().map(|one| u64::from(one.committed)).sum(),
-            senders: partitions.iter().map(|one| u64::from(one.senders)).sum(),
-            rows: partitions.iter().map(|one| one.rows).sum(),
-            bytes: partitions.iter().map(|one| one.bytes).sum(),
+            partitions: rows.len(),
+            ready,
+            committed,
+            senders,
+            rows: rows.iter().map(|(_, rows)| rows).sum(),
+            bytes,
             memory_bytes: its().map(|(_, partition)| partition.resident.get()).sum(),
             spilled_bytes: its().map(|(_, partition)| partition.spilled).sum(),
-            skew,
+            skew: Skew::of(&rows),
         }
     }
 }

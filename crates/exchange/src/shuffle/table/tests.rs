@@ -234,6 +234,49 @@ fn senders_with_dictionaries_are_read_one_after_the_other() {
 }
 
 #[test]
+fn all_partitions_of_a_stage_read_senders_with_dictionaries_in_one_order() {
+    let mut table = table();
+    let messages = stream(0, 6, 2, true);
+    let keys = [0, 1].map(|partition| PartitionKey::try_new("q", 7, partition).unwrap());
+    let send = |table: &mut Table, key: &PartitionKey, index: u32, until: usize| {
+        table.begin(key, by(index, 1, 3), &messages[0]).unwrap();
+        for (sequence, message) in (0..).zip(&messages[1..until]) {
+            let crc = crc32c_of(message);
+            table.push(key, by(index, 1, 3), sequence, crc, message.clone()).unwrap();
+        }
+    };
+    let turns = |table: &mut Table| [0, 1, 2].map(|sender| table.turn("q", 7, sender));
+    // To the one comes another sender first than to the other.
+    send(&mut table, &keys[0], 1, 3);
+    send(&mut table, &keys[1], 2, 3);
+    assert_eq!(turns(&mut table), [Turn::Another; 3]);
+    let next = |table: &mut Table, at: usize, position| {
+        table.next(&keys[at], position, Mode::Pipelined).unwrap()
+    };
+    assert!(matches!(next(&mut table, 0, 0), Step::Chunk(_, 1)));
+    assert_eq!(turns(&mut table), [Turn::Another, Turn::Its, Turn::Another]);
+    assert!(matches!(next(&mut table, 1, 0), Step::Wait(1)));
+    // The lowest of those that have begun is next, and not before the end of the first.
+    send(&mut table, &keys[0], 0, 3);
+    send(&mut table, &keys[1], 1, messages.len());
+    table.commit(&keys[1], by(1, 1, 3), totals(&messages)).unwrap();
+    let chunks = messages.len() as u64 - 1;
+    for position in 0..chunks {
+        assert!(matches!(next(&mut table, 1, position), Step::Chunk(_, 1)));
+    }
+    assert!(matches!(next(&mut table, 1, chunks), Step::Chunk(_, 2)));
+    // In the other partition it goes on.
+    assert_eq!(turns(&mut table), [Turn::Another, Turn::Its, Turn::Another]);
+    send(&mut table, &keys[0], 1, messages.len());
+    table.commit(&keys[0], by(1, 1, 3), totals(&messages)).unwrap();
+    assert_eq!(turns(&mut table), [Turn::Another, Turn::Another, Turn::Its]);
+    for position in 1..chunks {
+        assert!(matches!(next(&mut table, 0, position), Step::Chunk(_, 1)));
+    }
+    assert!(matches!(next(&mut table, 0, chunks), Step::Wait(2)));
+}
+
+#[test]
 fn another_schema_is_refused_before_the_first_row() {
     let mut table = table();
     send(&mut table, by(0, 1, 2), &stream(0, 2, 2, false));

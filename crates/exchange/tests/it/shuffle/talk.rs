@@ -4,6 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use arrow_array::cast::AsArray as _;
+use arrow_array::types::Int32Type;
+use arrow_array::{DictionaryArray, RecordBatch};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::{join, try_join_all};
@@ -254,8 +257,20 @@ async fn the_connection_may_break_on_the_way() {
     assert_eq!(all_numbers(&worker, 4).await, (0..40_000).collect::<Vec<_>>());
 }
 
+/// The same rows with text in a dictionary.
+fn as_dictionary(rows: &RecordBatch) -> RecordBatch {
+    let text: DictionaryArray<Int32Type> = rows.column(2).as_string::<i32>().iter().collect();
+    let mut columns = rows.columns().to_vec();
+    columns[2] = Arc::new(text);
+    let names = rows.schema();
+    let names = names.fields().iter().map(|field| field.name().clone());
+    let named = names.zip(columns).map(|(name, column)| (name, column, true));
+    RecordBatch::try_from_iter_with_nullable(named).unwrap()
+}
+
 /// 64 senders, 64 partitions, hardly any memory, and readers that dawdle.
-async fn many_to_many(conversations_per_peer: usize) {
+async fn many_to_many(conversations_per_peer: usize, dictionaries: bool) {
+    let with = move |rows: RecordBatch| if dictionaries { as_dictionary(&rows) } else { rows };
     const SENDERS: u32 = 64;
     const PARTITIONS: u32 = 64;
     const ROWS: i64 = 300;
@@ -282,8 +297,9 @@ async fn many_to_many(conversations_per_peer: usize) {
         let (client, plan) = (client.clone(), plan(&worker, index, SENDERS, PARTITIONS));
         async move {
             let from = i64::from(index) * ROWS;
-            let rows = rows(from, from + ROWS, 100);
-            client.perform_hash_shuffle(&plan, ["key"], schema(), rows).await
+            let rows = rows(from, from + ROWS, 100).map_ok(with);
+            let schema = with(batch(0, 0)).schema();
+            client.perform_hash_shuffle(&plan, ["key"], schema, rows).await
         }
     });
     let readers = (0..PARTITIONS).map(|partition| {
@@ -321,12 +337,22 @@ async fn many_to_many(conversations_per_peer: usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sixty_four_conversations_over_hardly_any_memory_come_to_an_end() {
-    many_to_many(64).await;
+    many_to_many(64, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn so_they_do_where_one_sender_is_read_to_its_end_before_the_next() {
+    many_to_many(64, true).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn so_they_do_beside_senders_that_put() {
-    many_to_many(20).await;
+    many_to_many(20, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn so_they_do_with_dictionaries_beside_senders_that_put() {
+    many_to_many(20, true).await;
 }
 
 pub(super) fn alone(json: String) -> Message {

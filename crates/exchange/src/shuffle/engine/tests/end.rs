@@ -158,8 +158,8 @@ async fn who_drains_takes_no_new_attempts_and_lets_the_others_end() {
     world.begin();
     world.exchange.drain();
     assert!(world.exchange.is_draining() && world.exchange.stats(None).draining);
-    // Neither another partition, nor another attempt of the same sender.
-    let other = PartitionKey::try_new("q", 0, 1).unwrap();
+    // Neither in another stage, nor another attempt of the same sender.
+    let other = PartitionKey::try_new("q", 1, 0).unwrap();
     let second = Sender { attempt: 2, ..Sender::only() };
     for (key, sender) in [(&other, Sender::only()), (&key(), second)] {
         let error = world.exchange.begin(key, sender, &world.messages[0]).unwrap_err();
@@ -225,6 +225,45 @@ async fn an_attempt_whose_stream_breaks_holds_up_no_drain() {
     let other = encode_batches(batch.schema(), &[batch]).unwrap().remove(1);
     world.exchange.push(&key(), Sender::only(), 0, None, other).unwrap_err();
     tokio::time::timeout(WAIT, drained).await.expect("it is drained");
+}
+
+#[tokio::test]
+async fn an_attempt_that_has_begun_begins_its_next_partition_after_a_drain() {
+    let world = World::new();
+    world.begin();
+    world.push();
+    world.exchange.drain();
+    let next = PartitionKey::try_new("q", 0, 1).unwrap();
+    let begin = |sender| world.exchange.begin(&next, sender, &world.messages[0]);
+    assert_eq!(begin(Sender::only()).unwrap(), 0);
+    let other = Sender { attempt: 2, ..Sender::only() };
+    assert_eq!(begin(other).unwrap_err().code(), Code::Draining);
+    world.commit();
+    // It may be the last that is left.
+    let third = PartitionKey::try_new("q", 0, 2).unwrap();
+    assert_eq!(world.exchange.begin(&third, Sender::only(), &world.messages[0]).unwrap(), 0);
+}
+
+#[tokio::test]
+async fn who_asks_for_a_large_stage_gets_all_of_it_in_pages() {
+    let world = World::new();
+    let sender = |index| Sender { index, attempt: 1, senders: 1_000 };
+    for partition in 0..20 {
+        let key = PartitionKey::try_new("q", 3, partition).unwrap();
+        world.exchange.begin(&key, sender(partition), &world.messages[0]).unwrap();
+        world.exchange.push(&key, sender(partition), 0, None, world.messages[1].clone()).unwrap();
+    }
+    let page = |from| world.exchange.state().table.page("q", 3, from, SENDERS_AT_ONCE).unwrap();
+    let (first, next) = page(0);
+    assert_eq!((first.len(), next), (9, Some(9)));
+    let all = world.exchange.get_available_partitions("q", 3).unwrap();
+    assert!(all.partitions.iter().map(|one| one.partition).eq(0..20));
+    assert_eq!((all.skew.rows_min, all.skew.rows_max), (3, 3));
+    // One of them by itself is the same.
+    let key = PartitionKey::try_new("q", 3, 7).unwrap();
+    assert_eq!(world.exchange.available(&key).unwrap(), all.partitions[7]);
+    let none = PartitionKey::try_new("q", 3, 20).unwrap();
+    assert!(matches!(world.exchange.available(&none), Err(Error::NotFound { .. })));
 }
 
 #[tokio::test]
