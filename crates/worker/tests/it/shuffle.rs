@@ -240,14 +240,13 @@ async fn every_way_of_spreading_reaches_the_processors_of_the_next_stage() {
         Ok(numbers.values().iter().map(|n| u32::from(*n > 5)).collect())
     }));
     let shuffle = Shuffle::new(client(), Arc::new(Verify)).with_partitioning("range", by_range);
-    let mut stage = 0;
-    for (by, wanted) in [
+    let ways = [
         (SpreadBy::RoundRobin, 10),
         (SpreadBy::Broadcast, 20),
         (SpreadBy::Named("range".to_owned()), 10),
         (by_hash(), 10),
-    ] {
-        stage += 1;
+    ];
+    for (stage, (by, wanted)) in (1..).zip(ways) {
         let output = TaskOutput {
             query: "q".to_owned(),
             stage,
