@@ -236,7 +236,7 @@ impl ExchangeClient {
             let text = "no worker is this process: name it with ExchangeClient::with_local";
             Error::Argument(text.to_owned())
         })?;
-        self.send_data_to_worker(&local.name().to_owned(), key, sender, schema, batches).await
+        self.send_data_to_worker(local.name(), key, sender, schema, batches).await
     }
 
     /// Reads one partition of a worker, from a chunk on.

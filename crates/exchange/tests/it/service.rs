@@ -3,6 +3,7 @@
 mod faults;
 mod flight;
 mod hostile;
+mod readers;
 mod refusals;
 mod rights;
 mod rows;

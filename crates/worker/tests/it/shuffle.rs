@@ -10,7 +10,8 @@ use arrow_schema::SchemaRef;
 use futures::StreamExt as _;
 use sheaf_coordinator::{BatchSpec, Fence, State};
 use sheaf_exchange::shuffle::{
-    Exchange, ExchangeClient, ExchangeOptions, Governor, PartitionKey, ReadOptions, ShuffleHandler,
+    Exchange, ExchangeClient, ExchangeOptions, Governor, PartitionKey, ReadOptions, Sender,
+    ShuffleHandler,
 };
 use sheaf_exchange::{PartitionerOptions, Partitioning};
 use sheaf_flight::ipc::encode_batches;
@@ -34,7 +35,11 @@ struct Peer {
 
 impl Peer {
     async fn start(address: &str) -> Self {
-        let exchange = Exchange::new(Budget::new(64 << 20), SystemClock::shared());
+        Self::with_memory(address, 64 << 20).await
+    }
+
+    async fn with_memory(address: &str, bytes: u64) -> Self {
+        let exchange = Exchange::new(Budget::new(bytes), SystemClock::shared());
         let router = ShuffleHandler::new(exchange.clone()).serve(FlightRouter::builder());
         let listener = Listener::bind(address, "--flight-addr", Exposure::Loopback).unwrap();
         let server = Server::new(router.build().unwrap()).serve(listener).await.unwrap();
@@ -351,6 +356,40 @@ async fn a_join_reads_each_of_its_inputs_by_itself() {
     assert_eq!(plain.get(), 1);
     let results = scene.results().await;
     assert!(!results.is_empty() && results.len() < 100);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_reads_more_partitions_of_one_worker_than_a_connection_has_room_for() {
+    const INPUTS: u32 = 70;
+    let peer = Peer::with_memory("127.0.0.1:0", 256 << 20).await;
+    let local = client().with_local(peer.uri(), peer.exchange.clone());
+    let each: Vec<i64> = (0..160_000).collect();
+    let column = Arc::new(Int64Array::from(each.clone())) as _;
+    let batch = RecordBatch::try_from_iter([("n", column)]).unwrap();
+    for partition in 0..INPUTS {
+        let key = PartitionKey::try_new("q", 1, partition).unwrap();
+        let (one, rows) = (Sender::only(), futures::stream::iter([Ok(batch.clone())]));
+        local.store_intermediate_results(&key, one, batch.schema(), rows).await.unwrap();
+    }
+    let inner = Each(move |job: Job| {
+        let each = each.clone();
+        async move {
+            let mut count = 0;
+            for input in job.into_inputs().await? {
+                assert_eq!(numbers(Output::new(input.schema, input.rows)).await?, each);
+                count += 1;
+            }
+            let column = Arc::new(Int64Array::from(vec![count])) as _;
+            Ok(Output::from_batch(RecordBatch::try_from_iter([("n", column)])?))
+        }
+    });
+    let uri = peer.uri();
+    let inputs = (0..INPUTS).map(|partition| input(&uri, partition)).collect();
+    let shuffle = Shuffle::new(client(), Arc::new(inner));
+    let worked = shuffle.process(job(&ShuffleTask::reading(inputs), &[], 1));
+    let worked = tokio::time::timeout(Duration::from_secs(60), worked).await;
+    let output = worked.expect("the readers hold each other up").unwrap();
+    assert_eq!(numbers(output).await.unwrap(), [i64::from(INPUTS)]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

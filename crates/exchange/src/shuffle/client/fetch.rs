@@ -130,7 +130,7 @@ async fn ask_there(
     let ticket = ShuffleTicket { key: key.clone(), options };
     // It is opened again by who reads, and counted there.
     let call = CallOptions::default()
-        .deadline(client.shared.options.call_deadline + options.wait)
+        .deadline(client.shared.options.call_deadline.saturating_add(options.wait))
         .retry(RetryPolicy::none());
     let connection = client.shared.reads.connection(peer)?;
     let mut messages = connection.get(ticket.to_string(), &call).await?;

@@ -20,10 +20,13 @@ const STANDING: usize = 48;
 /// What a call gives, in order.
 pub(crate) type Chunks = BoxStream<'static, Result<Got, Error>>;
 
-/// The calls to each worker that stand still, those first that have stood longest.
+/// Calls to one worker by the number of their reader, those first that have stood longest.
+type Standing = VecDeque<(u64, Chunks)>;
+
+/// The calls to each worker that stand still.
 #[derive(Default)]
 pub(crate) struct Parked {
-    peers: Mutex<HashMap<Arc<str>, VecDeque<(u64, Chunks)>>>,
+    peers: Mutex<HashMap<Arc<str>, Standing>>,
     next: AtomicU64,
 }
 
@@ -78,7 +81,7 @@ impl Place {
         })
     }
 
-    fn with<T>(&self, change: impl FnOnce(&mut VecDeque<(u64, Chunks)>) -> T) -> T {
+    fn with<T>(&self, change: impl FnOnce(&mut Standing) -> T) -> T {
         // Whole entries only: a panic elsewhere leaves them whole.
         let mut peers = self.parked.peers.lock().unwrap_or_else(PoisonError::into_inner);
         let calls = peers.entry(Arc::clone(&self.peer)).or_default();

@@ -169,7 +169,7 @@ impl State {
     }
 
     fn wait_anew(&mut self, calls: &Calls) {
-        self.wait_until = Some(calls.manner.clock.elapsed() + self.options.wait);
+        self.wait_until = Some(calls.manner.clock.elapsed().saturating_add(self.options.wait));
     }
 
     /// Asks for the first time.
@@ -203,7 +203,7 @@ impl State {
         let calls = by.calls();
         let wait = self.left(calls);
         let options = ReadOptions { from_sequence: self.position, wait, ..options };
-        let limit = calls.manner.call_deadline + options.wait.min(MAX_WAIT);
+        let limit = patience(calls, options.wait);
         let asked = by.ask(&of.peer, &of.key, of.expected.as_ref(), options);
         let Opened { schema, incarnation, chunks, is_local } = calls.within(limit, asked).await?;
         self.check(&of.key, of.expected.as_ref(), schema, incarnation)?;
@@ -257,7 +257,7 @@ impl State {
     /// The next record batch. An error leaves the position at the last whole chunk.
     async fn step<S: Source>(&mut self, by: &S, of: &Of) -> Result<Option<RecordBatch>, Error> {
         let calls = by.calls();
-        let limit = calls.manner.call_deadline + self.options.wait.min(MAX_WAIT);
+        let limit = patience(calls, self.options.wait);
         while !self.is_over {
             // Taken out: where this is dropped or fails, the call is made again.
             let mut call = match self.resume(of) {
@@ -267,7 +267,8 @@ impl State {
             let next = async { call.next().await.ok_or_else(broken_off)? };
             match calls.within(limit, next).await? {
                 Got::Chunk { sequence, message } => {
-                    calls.metrics.read(&of.peer, message.len());
+                    let bytes = message.header.len() + message.body_len();
+                    calls.metrics.read(&of.peer, bytes);
                     let batch = self.take(sequence, &message)?;
                     self.leave(of, call);
                     if batch.is_some() {
@@ -359,6 +360,11 @@ impl State {
         self.is_over = !self.options.consume || self.acknowledged == self.position;
         Ok(())
     }
+}
+
+/// How long an answer may take where the worker waits for so long.
+fn patience(calls: &Calls, wait: Duration) -> Duration {
+    calls.manner.call_deadline.saturating_add(wait.min(MAX_WAIT))
 }
 
 pub(crate) fn broken_off() -> Error {

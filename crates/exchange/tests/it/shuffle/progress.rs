@@ -10,7 +10,9 @@ use sheaf_exchange::shuffle::{
 };
 use sheaf_retry::{Code, RetryPolicy, Retryable as _};
 
-use super::world::{LONG, Worker, batch, client, key, options, read, rows, schema, sender, soon};
+use super::world::{
+    LONG, Worker, batch, client, key, numbers, options, read, rows, schema, sender, soon,
+};
 
 fn plan(workers: &[&Worker]) -> ShufflePlan {
     ShufflePlan {
@@ -111,6 +113,8 @@ async fn a_dead_worker_is_given_up_after_its_retries_by_senders_and_readers() {
         assert_eq!(value(&told, "retries_total"), 12);
         assert_eq!(value(&told, "send_failures_total{code=\"unavailable\"}"), 1);
         assert_eq!(value(&told, "fetch_failures_total{code=\"unavailable\"}"), 1);
+        let of_peer = |name: &str| value(&told, &format!("{name}{{peer=\"{uri}\"}}"));
+        assert_eq!((of_peer("peer_retries_total"), of_peer("peer_failures_total")), (12, 2));
         assert_eq!(client.governor().in_flight(), 0);
     }
 }
@@ -129,4 +133,60 @@ async fn who_waits_for_memory_is_counted() {
         assert!(value(&metrics(&client), "memory_refusals_total") > 0);
         worker.exchange.cleanup_query_data("query:2").unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bytes_are_counted_by_worker_as_they_are_sent_and_read() {
+    let (one, two) = (Worker::new().await, Worker::new().await);
+    let client = client(options());
+    let plan = plan(&[&one, &two]);
+    let sent = client.perform_hash_shuffle(&plan, ["key"], schema(), rows(0, 10_000, 1_000));
+    let sent = soon("the shuffle", sent).await.unwrap();
+    for one in &sent {
+        read(&client, &one.peer, one.key.partition()).await.unwrap();
+    }
+    let told = metrics(&client);
+    for uri in [&one.uri, &two.uri] {
+        let its: u64 = sent.iter().filter(|one| one.peer == *uri).map(|one| one.bytes).sum();
+        for name in ["peer_sent_bytes_total", "peer_read_bytes_total"] {
+            assert_eq!(value(&told, &format!("{name}{{peer=\"{uri}\"}}")), its, "{name}");
+        }
+    }
+    let all: u64 = sent.iter().map(|one| one.bytes).sum();
+    assert_eq!(value(&told, "read_bytes_total"), all);
+    let chunks: u64 = sent.iter().map(|one| one.totals.chunks).sum();
+    assert_eq!(value(&told, "read_chunks_total"), chunks);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_here_by_another_name_goes_over_no_wire() {
+    let worker = Worker::new().await;
+    let port = worker.handle.local_addr().port();
+    let advertised = format!("grpc://worker.example:{port}");
+    let names = [worker.uri.clone(), advertised.clone()];
+    let client = client(options()).with_local_names(names, worker.exchange.clone());
+    let uris = [format!("grpc://localhost:{port}"), advertised, format!("127.0.0.1:{port}")];
+    for (partition, uri) in (0..).zip(&uris) {
+        let (key, rows) = (key(partition), rows(0, 900, 300));
+        let sent = client.send_data_to_worker(uri, &key, sender(0, 1, 1), schema(), rows);
+        assert_eq!(soon("the send", sent).await.unwrap().peer, *uri);
+        let got = read(&client, uri, partition).await.unwrap();
+        assert_eq!(numbers(&got), (0..900).collect::<Vec<_>>());
+    }
+    client
+        .store_intermediate_results(&key(9), sender(0, 1, 1), schema(), rows(0, 9, 9))
+        .await
+        .unwrap();
+    let told = metrics(&client);
+    assert_eq!(value(&told, "sent_bytes_total"), 0);
+    assert!(value(&told, "local_chunks_total") >= 4);
+    // Another port of the same host is another worker.
+    let other = Worker::new().await;
+    let uri = format!("grpc://localhost:{}", other.handle.local_addr().port());
+    client
+        .send_data_to_worker(&uri, &key(0), sender(0, 1, 1), schema(), rows(0, 9, 9))
+        .await
+        .unwrap();
+    assert!(value(&metrics(&client), "sent_bytes_total") > 0);
+    assert_eq!(other.exchange.get_available_partitions("query:1", 3).unwrap().partitions.len(), 1);
 }

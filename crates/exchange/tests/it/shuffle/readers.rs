@@ -126,6 +126,50 @@ async fn a_hundred_open_readers_of_one_worker_do_not_hold_each_other_up() {
     }
 }
 
+/// Who was given up for others asks for as much as it could take before, so that not
+/// all that lies behind is sent each time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_readers_that_are_read_by_turns_ask_by_pages() {
+    const READERS: u32 = 60;
+    let (worker, wire) = stingy(Instead::Nothing, 0).await;
+    let local = worker.client();
+    for partition in 0..READERS {
+        let (key, rows) = (key(partition), rows(0, 2_400, 400));
+        let stored = local.store_intermediate_results(&key, sender(0, 1, 1), schema(), rows);
+        assert!(stored.await.unwrap().totals.chunks > 4);
+    }
+    let client = client(options());
+    for consume in [false, true] {
+        wire.asked.lock().unwrap().clear();
+        let mut readers = Vec::new();
+        for partition in 0..READERS {
+            let (key, options) =
+                (key(partition), ReadOptions { consume, ..ReadOptions::default() });
+            let opened = client.request_data_from_worker(&worker.uri, &key, None, options);
+            readers.push((opened.await.unwrap(), 0));
+        }
+        // Each row once and in order, whose turn it may be.
+        while !readers.is_empty() {
+            let mut left = Vec::new();
+            for (mut reader, next) in readers {
+                let Some(batch) = soon("a chunk", reader.next()).await.unwrap() else {
+                    assert_eq!(next, 2_400);
+                    continue;
+                };
+                let after = next + batch.num_rows() as i64;
+                assert_eq!(column(&batch, 1), (next..after).collect::<Vec<_>>());
+                left.push((reader, after));
+            }
+            readers = left;
+        }
+        let asked = wire.asked.lock().unwrap().clone();
+        let again: Vec<_> = asked.iter().filter(|one| one.from_sequence > 0).collect();
+        assert!(again.len() > READERS as usize, "{}", again.len());
+        let is_page = |one: &&ReadOptions| (1..=200_000).contains(&one.max_bytes);
+        assert!(again.iter().filter(|one| one.from_sequence == 1).all(is_page), "{again:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_goes_mute_is_asked_again_and_then_given_up() {
     for (mute, is_read) in [(1, true), (usize::MAX, false)] {
