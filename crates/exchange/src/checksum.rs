@@ -30,7 +30,7 @@ mod tests {
 
     #[test]
     fn it_is_the_same_as_another_library_says_of_any_length_and_cut() {
-        let bytes: Vec<u8> = (0_u32..5_000).map(|at| (at * at >> 3).to_le_bytes()[0]).collect();
+        let bytes: Vec<u8> = (0_u32..5_000).map(|at| ((at * at) >> 3).to_le_bytes()[0]).collect();
         for from in 0..9 {
             for size in (0..300).chain([1_023, 1_024, 1_025, 4_096, 4_990]) {
                 let bytes = &bytes[from..from + size];
