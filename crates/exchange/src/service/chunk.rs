@@ -8,6 +8,7 @@ use sheaf_retry::Code;
 
 use super::codec::Compression;
 use super::frame::{copied, frame, framed_len, unframe};
+use crate::checksum;
 use crate::shuffle::{Error, MAX_MESSAGE_BYTES};
 
 /// Largest payload in bytes, compressed and not: what a message of 32 MiB has
@@ -53,7 +54,7 @@ pub(super) fn pack(
     };
     Ok(proto::DataChunk {
         sequence,
-        crc32c: Some(crc32c::crc32c(&payload)),
+        crc32c: Some(checksum::append(0, &payload)),
         payload: Bytes::from(payload),
         compression: compression.to_proto().into(),
         uncompressed_bytes: size as u64,
@@ -93,7 +94,7 @@ pub(super) fn checked_size(chunk: &proto::DataChunk) -> Result<usize, Error> {
     let said = chunk
         .crc32c
         .ok_or_else(|| Error::Protocol(format!("chunk {sequence} comes without its crc32c")))?;
-    let found = crc32c::crc32c(&chunk.payload);
+    let found = checksum::append(0, &chunk.payload);
     if found != said {
         return Err(Error::Corrupt { sequence, found, said });
     }

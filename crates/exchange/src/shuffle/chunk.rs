@@ -7,6 +7,7 @@ use sheaf_flight::{Budget, Message, Piece};
 
 use super::error::Error;
 use super::spill::SpillFile;
+use crate::checksum;
 
 /// Memory of a chunk besides its bytes, for as long as these are in memory:
 /// what holds them, and what the budget keeps of each piece.
@@ -23,7 +24,7 @@ const SMALL: usize = 64 << 10;
 /// they are on the wire, without its metadata and the frame around it.
 pub fn crc32c_of(message: &Message) -> u32 {
     let parts = std::iter::once(&message.header).chain(&message.body);
-    parts.fold(0, |crc, part| crc32c::crc32c_append(crc, part))
+    parts.fold(0, |crc, part| checksum::append(crc, part))
 }
 
 /// Bytes that are counted in a budget until this goes.

@@ -10,6 +10,7 @@ use super::super::chunk::{Account, Chunk, ENTRY_OVERHEAD, Entry, Place};
 use super::super::error::Error;
 use super::super::key::{PartitionKey, Sender, Totals};
 use super::super::metrics::{CountedOpen, Counts};
+use crate::checksum;
 
 /// Memory of an attempt that has not committed, without its chunks.
 pub(super) const OPEN_OVERHEAD: u64 = 512;
@@ -152,7 +153,7 @@ impl Open {
         let attempt = &mut self.attempt;
         attempt.rows = attempt.rows.saturating_add(rows);
         attempt.bytes += u64::from(bytes);
-        attempt.checksum = crc32c::crc32c_append(attempt.checksum, &crc.to_le_bytes());
+        attempt.checksum = checksum::append(attempt.checksum, &crc.to_le_bytes());
         attempt.chunks.push(Entry { crc, bytes, place: Place::Memory(chunk) });
         Ok(rows)
     }

@@ -13,6 +13,7 @@ use super::attempt::{Attempt, Open};
 use super::cells::{Cell, Cells};
 use super::lead::Lead;
 use super::schema::SchemaOf;
+use crate::checksum;
 
 /// Memory of a partition without its senders and chunks: itself, its place in a
 /// node that may be half full, and its part of what knows its query.
@@ -403,8 +404,8 @@ impl Partition {
         let mut checksum = 0;
         for (sender, cell) in self.cells.iter() {
             let Some(attempt) = cell.seen() else { continue };
-            checksum = crc32c::crc32c_append(checksum, &sender.to_le_bytes());
-            checksum = crc32c::crc32c_append(checksum, &attempt.checksum.to_le_bytes());
+            checksum = checksum::append(checksum, &sender.to_le_bytes());
+            checksum = checksum::append(checksum, &attempt.checksum.to_le_bytes());
         }
         checksum
     }
