@@ -400,8 +400,8 @@ async fn pool(
     let locations = parts.locations.clone();
     let mut exchange = clients::exchange(config, clock, registry);
     if let Some(here) = &parts.exchange {
-        let own = locations.first().map_or(uri, String::as_str);
-        exchange = exchange.with_local(own, here.clone());
+        let names = locations.iter().map(String::as_str).chain([uri]);
+        exchange = exchange.with_local_names(names, here.clone());
     }
     let (coordinator, payloads) = (coordinator.clone(), Arc::new(payloads));
     workers::start(config, coordinator, payloads, exchange, locations, registry, clock.clone())
