@@ -350,11 +350,6 @@ async fn so_they_do_beside_senders_that_put() {
     many_to_many(20, false).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn so_they_do_with_dictionaries_beside_senders_that_put() {
-    many_to_many(20, true).await;
-}
-
 pub(super) fn alone(json: String) -> Message {
     Message { app_metadata: Bytes::from(json), ..Message::default() }
 }
