@@ -27,7 +27,8 @@
 //!    incarnation of the partition, after a restart, has another order, and is told
 //!    from it: a read goes on in the one that it began with, or not at all.
 //! 9. Where the schema has dictionaries, one sender is read to its end before
-//!    the next begins, for their dictionaries have the same numbers.
+//!    the next begins, for their dictionaries have the same numbers. All partitions
+//!    of the stage take the senders in one order, as far as one worker has them.
 //! 10. All schemas of a partition are the same; that is looked at before the
 //!     first row.
 //! 11. Every message passed the validator of its attempt's stream.

@@ -183,8 +183,9 @@ impl Exchange {
     }
 
     fn with(options: ReceiverOptions, spill: Option<Spill>) -> Self {
-        let ReceiverOptions { budget, clock, idle, beside, metrics, .. } = options;
-        let first = clock.now().as_micros().max(1);
+        let ReceiverOptions { budget, clock, idle, beside, metrics, seed, .. } = options;
+        // So many bits every reader of JSON keeps; 0 means any.
+        let first = (seed >> 11).max(1);
         let table = Table::new(Arc::clone(&budget), first).counting(metrics.counts.clone());
         let own = table.own();
         let state = Mutex::new(State { table, waiting: HashMap::new() });

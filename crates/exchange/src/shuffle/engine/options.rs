@@ -1,5 +1,6 @@
 //! How a process receives.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,6 +45,7 @@ pub struct ReceiverOptions {
     pub(super) idle: Duration,
     pub(super) beside: Option<Arc<dyn MemoryBudget>>,
     pub(super) metrics: ReceiverMetrics,
+    pub(super) seed: u64,
 }
 
 impl ReceiverOptions {
@@ -51,7 +53,9 @@ impl ReceiverOptions {
     pub fn new(budget: Arc<Budget>, clock: SharedClock) -> Self {
         let (disk, metrics) = (Arc::new(LocalDisk), ReceiverMetrics::default());
         let (spill, beside, idle) = (None, None, DEFAULT_IDLE);
-        ReceiverOptions { budget, clock, spill, disk, idle, beside, metrics }
+        // Another one in each process, whatever its clock says.
+        let seed = RandomState::new().hash_one("incarnation");
+        ReceiverOptions { budget, clock, spill, disk, idle, beside, metrics, seed }
     }
 
     /// Chunks move to files in this directory when memory gets short, of at most
@@ -83,6 +87,14 @@ impl ReceiverOptions {
     #[must_use]
     pub fn with_idle(mut self, limit: Duration) -> Self {
         self.idle = limit;
+        self
+    }
+
+    /// Where the numbers of incarnations begin, instead of at random: two exchanges
+    /// with the same take each other's partitions for their own.
+    #[must_use]
+    pub fn with_seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
         self
     }
 

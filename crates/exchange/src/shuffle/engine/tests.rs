@@ -145,3 +145,19 @@ async fn readers_that_left_are_forgotten() {
     }
     assert!(world.exchange.state().waiting.len() <= MANY_WAITING + 1);
 }
+
+#[tokio::test]
+async fn two_exchanges_at_the_same_time_have_other_incarnations() {
+    let clock = ManualClock::new(Timestamp::EPOCH);
+    let incarnation = async |options: ReceiverOptions| {
+        let exchange = Exchange::open(options).await.unwrap();
+        exchange.begin(&key(), Sender::only(), &World::new().messages[0]).unwrap();
+        exchange.read(key(), ReadOptions::default()).await.unwrap().incarnation()
+    };
+    let options = || ReceiverOptions::new(Budget::new(1 << 20), clock.clone());
+    // As after a restart with a clock that was set back.
+    let (first, second) = (incarnation(options()).await, incarnation(options()).await);
+    assert!(first != second && first > 0 && second > 0, "{first} and {second}");
+    assert!(first < 1 << 54, "{first}");
+    assert_eq!(incarnation(options().with_seed(7 << 11)).await, 7);
+}

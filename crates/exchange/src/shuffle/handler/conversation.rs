@@ -252,7 +252,10 @@ impl Conversation {
                 let key = self.key(partition)?;
                 // Nobody takes the room in between but senders of single puts.
                 match self.lapsed.checked_sub(1) {
-                    Some(lapsed) => self.lapsed = lapsed,
+                    Some(lapsed) => {
+                        self.lapsed = lapsed;
+                        self.exchange.admit(&key, self.sender, &message)?;
+                    }
                     None => self.promise.kept(bytes),
                 }
                 self.credit = self.credit.saturating_sub(Promise::needed(bytes));
