@@ -42,6 +42,9 @@ const WAYS: [(&str, &str); 4] = [
     ("take", "_only_taken"),
 ];
 
+/// Ours with messages of as many rows as DataFusion's batches have.
+const SMALL: &str = "ours of 8192 rows";
+
 fn run(setup: &Setup) -> Result<Outcome> {
     let mut samples = Samples::default();
     for round in 1..=setup.rounds {
@@ -60,7 +63,7 @@ fn run(setup: &Setup) -> Result<Outcome> {
                 32 bits with nulls, floats, and texts of 4 to 27 bytes; by the hash of the first";
     let result = "ours: messages of up to 4 MiB in the layout of the wire; datafusion: batches of \
                   8,192 rows (encoded: as messages; same_size: those as large as ours; only_taken: a batch for each partition of \
-                  each batch); pyarrow: the same as datafusion";
+                  each batch); same_rows: ours with messages of 8,192 rows too; pyarrow: the same as datafusion";
     let notes =
         vec![("rows", rows.to_owned()), ("result", result.to_owned()), ("mesh", mesh::note())];
     let cases = [cases(&samples)?, mesh::cases(&samples)?].concat();
@@ -79,6 +82,8 @@ fn turn(setup: &Setup, case: (&str, u64), samples: &mut Samples) -> Result<()> {
     let batches = batches.to_string();
     let arguments = [shape, &partitions, &batches];
     measure("ours", case, load(&["partition"])?.args(arguments), samples)?;
+    let small = load(&["partition"])?.args(arguments).args(["--chunk-rows", "8192"]);
+    measure(SMALL, case, small, samples)?;
     for (way, _) in WAYS {
         let command = built("datafusion", "datafusion")?.args([way]).args(arguments);
         measure(way, case, command, samples)?;
@@ -108,15 +113,17 @@ fn cases(samples: &Samples) -> Result<Vec<Case>> {
     for case in CASES {
         let (shape, partitions) = case;
         let shape = if shape == "ints" { String::new() } else { format!("_{shape}") };
-        let ours = key("ours", case);
-        let sides = WAYS
-            .map(|(way, suffix)| {
-                (way, format!("vs_datafusion{suffix}"), format!("datafusion {way}"))
-            })
-            .into_iter()
-            .chain([("pyarrow", "vs_pyarrow".to_owned(), "pyarrow".to_owned())]);
-        for (side, against, peer) in sides {
-            let its = key(side, case);
+        let against_ways = WAYS.map(|(way, suffix)| {
+            ("ours", way, format!("vs_datafusion{suffix}"), format!("datafusion {way}"))
+        });
+        let rest = [
+            (SMALL, "coalesce", "same_rows_vs_datafusion", "datafusion coalesce"),
+            (SMALL, "encode", "same_rows_vs_datafusion_encoded", "datafusion encode"),
+            ("ours", "pyarrow", "vs_pyarrow", "pyarrow"),
+        ];
+        let rest = rest.map(|(own, side, against, peer)| (own, side, against.into(), peer.into()));
+        for (own, side, against, peer) in against_ways.into_iter().chain(rest) {
+            let (ours, its) = (key(own, case), key(side, case));
             for (figure, tail) in [("", ""), ("_cpu", " cpu")] {
                 let name = format!("kernel_p{partitions}{shape}{figure}_{against}");
                 let mine = format!("{ours}{tail}");

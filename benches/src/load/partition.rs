@@ -21,6 +21,9 @@ pub(crate) struct Partition {
     partitions: usize,
     /// How many are measured, after a quarter of them that is not.
     batches: usize,
+    /// Most rows of a message; the default is that of the partitioner.
+    #[arg(long, value_name = "ROWS")]
+    chunk_rows: Option<usize>,
 }
 
 pub(super) fn run(load: &Partition) -> Result<()> {
@@ -36,7 +39,8 @@ pub(super) fn run(load: &Partition) -> Result<()> {
 
 /// Rows that came out again.
 fn once(load: &Partition, stock: &[RecordBatch], batches: usize) -> Result<u64> {
-    let options = PartitionerOptions::default();
+    let mut options = PartitionerOptions::default();
+    options.chunk_rows = load.chunk_rows.unwrap_or(options.chunk_rows);
     let by_key = Partitioning::hash(["key"]);
     let mut partitioner =
         Partitioner::try_new(stock[0].schema(), by_key, load.partitions, options)?;

@@ -176,7 +176,9 @@ pub trait Handler: Send + Sync + 'static {
     /// Opens a stream by ticket.
     async fn get(&self, context: &CallContext, ticket: &str) -> Result<MessageStream, Error>;
 
-    /// What is offered; `criteria` as the client sent it.
+    /// What is offered; `criteria` as the client sent it: where they are none of this
+    /// namespace, nothing is, for all namespaces are asked. Those that begin with the
+    /// name of a namespace and a slash come to that one alone.
     async fn list(
         &self,
         context: &CallContext,

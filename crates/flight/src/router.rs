@@ -161,9 +161,16 @@ impl FlightRouter {
 
     /// The entries of every namespace that the caller may read, one namespace
     /// after the other, and of the fallback; those that cannot list are passed over.
+    /// Criteria that begin with the name of a namespace and a slash are for that one
+    /// alone.
     pub(crate) fn list(&self, context: CallContext, criteria: Bytes) -> Entries {
-        let may = |name: &str| context.caller.may(name, Right::Read);
-        let namespaces = self.core.namespaces.iter().filter(|(name, _)| may(name));
+        let first = criteria.iter().position(|byte| *byte == b'/').map(|end| &criteria[..end]);
+        let all = &self.core.namespaces;
+        let meant = all.keys().map(String::as_str).find(|name| Some(name.as_bytes()) == first);
+        let may = |name: &str| {
+            context.caller.may(name, Right::Read) && meant.is_none_or(|meant| meant == name)
+        };
+        let namespaces = all.iter().filter(|(name, _)| may(name));
         let handlers: Vec<_> = namespaces.map(|(_, one)| Arc::clone(&one.handler)).collect();
         let fallback = self.core.fallback.clone().filter(|_| may(EVERYWHERE));
         let asked = (context.clone(), criteria.clone());

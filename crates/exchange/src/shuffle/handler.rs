@@ -13,7 +13,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
 use sheaf_flight::{
     ActionHandler, CallContext, Descriptor, EndpointEntry, FlightEntry, Handler, Message,
-    MessageStream, Need, Right, RouterBuilder, invalid,
+    MessageStream, Need, Right, RouterBuilder,
 };
 use sheaf_retry::Code;
 
@@ -35,7 +35,7 @@ use conversation::Conversation;
 /// | DoExchange | `["shuffle", QUERY, STAGE]` and the same headers: all partitions of a sender |
 /// | DoGet | a [`ShuffleTicket`]; one that consumes needs the right to change |
 /// | GetFlightInfo | `["shuffle", QUERY, STAGE, PARTITION]`; its `app_metadata` is an [`AvailablePartition`](super::AvailablePartition) as JSON |
-/// | ListFlights | the name of a query, or nothing |
+/// | ListFlights | `shuffle/QUERY`, `shuffle/` for all queries, or nothing for what all namespaces have |
 /// | `GetAvailablePartitions` | `{"query", "stage"}`; answers [`AvailablePartitions`](super::AvailablePartitions) |
 /// | `ShuffleStats` | `{"query"}` or `{}`; answers [`ShuffleStats`](super::ShuffleStats) |
 /// | `WorkerLoad` | `{}`; answers a [`WorkerLoad`](super::WorkerLoad) |
@@ -281,13 +281,16 @@ impl Handler for ShuffleHandler {
         criteria: &[u8],
     ) -> Result<BoxStream<'static, Result<FlightEntry, sheaf_flight::Error>>, sheaf_flight::Error>
     {
-        let queries = match std::str::from_utf8(criteria) {
-            Ok("") => self.exchange.queries(),
-            Ok(query) => {
+        let named = std::str::from_utf8(criteria).ok();
+        let own = named.and_then(|text| text.strip_prefix(NAMESPACE)?.strip_prefix('/'));
+        let queries = match (own, named) {
+            (Some(""), _) | (None, Some("")) => self.exchange.queries(),
+            (Some(query), _) => {
                 super::key::check_query(query)?;
                 vec![query.to_owned()]
             }
-            Err(_) => return Err(invalid("criteria are the name of a query, which is UTF-8")),
+            // What is asked of another namespace, such as a filter as JSON, is not here.
+            (None, _) => Vec::new(),
         };
         let handler = self.clone();
         let keys = queries.into_iter().flat_map(move |query| {

@@ -87,6 +87,8 @@ fn actions_need_the_rights_that_they_say() {
                 name if open.contains(&name) => "",
                 "ServerInfo" => "server:r",
                 "StoreStats" => "batches:r",
+                "GetAvailablePartitions" | "ShuffleStats" | "WorkerLoad" => "shuffle:r",
+                "CleanupQueryData" => "shuffle:x",
                 "DeleteBatch" | "PinBatch" | "UnpinBatch" => "batches:x",
                 name if coordinator_reads.contains(&name) => "coordinator:r",
                 _ => "coordinator:x",

@@ -132,7 +132,14 @@ async fn what_is_there_can_be_asked_for_and_cleaned_up() {
     let error =
         connection.action("ShuffleStats", r#"{"stage":3}"#.into(), &call).await.unwrap_err();
     assert_eq!(error.code(), Code::InvalidArgument, "{error}");
-    let listed = connection.list(Bytes::from_static(b"query:1"), &call).await.unwrap();
+    // The last is asked of another namespace.
+    for (criteria, count) in
+        [("", 2), ("shuffle/", 2), ("shuffle/other", 0), (r#"{"prefix":"query:1"}"#, 0)]
+    {
+        let listed = connection.list(criteria.into(), &call).await.unwrap();
+        assert_eq!(listed.try_collect::<Vec<_>>().await.unwrap().len(), count, "{criteria}");
+    }
+    let listed = connection.list(Bytes::from_static(b"shuffle/query:1"), &call).await.unwrap();
     let listed: Vec<_> = listed.try_collect().await.unwrap();
     assert_eq!(listed.iter().map(|one| one.total_records).collect::<Vec<_>>(), [1_000, 3_000]);
     let one = connection.info(&["shuffle", "query:1", "3", "1"], &call).await.unwrap();
