@@ -20,7 +20,7 @@ use crate::processor::{Input, Job, Output, Processor, RowStream};
 /// How long a task waits for a partition that is not complete yet.
 const WAIT: Duration = Duration::from_secs(60);
 
-/// Wraps a processor so that it works between partitions: see the [module](self).
+/// Wraps a processor so that it works between partitions: see [the module](crate::shuffle).
 ///
 /// What fails of the way to a partition fails the attempt, and is tried again as
 /// its code says: a worker that cannot be reached, later; a partition that is gone
