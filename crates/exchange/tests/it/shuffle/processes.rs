@@ -92,6 +92,8 @@ async fn receive(told: Told) -> String {
             assert!(!std::mem::replace(&mut seen[number as usize], true), "{number} came twice");
         }
     }
+    // Senders are still to hear that their commits were taken.
+    worker.handle.drain(LONG).await;
     seen.iter().filter(|seen| **seen).count().to_string()
 }
 
