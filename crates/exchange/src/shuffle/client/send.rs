@@ -1,6 +1,6 @@
 //! Rows to partitions, partitions to workers.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::pin::pin;
 
 use arrow_array::RecordBatch;
@@ -159,8 +159,9 @@ impl Lanes {
         sender: Sender,
         schema: Message,
     ) -> Self {
+        let only: Option<HashSet<u32>> = only.map(|only| only.iter().copied().collect());
         let lane = |(peer, key): (String, PartitionKey)| Lane {
-            is_wanted: only.is_none_or(|only| only.contains(&key.partition())),
+            is_wanted: only.as_ref().is_none_or(|only| only.contains(&key.partition())),
             sent: SentPartition { key, peer, totals: Totals::default(), bytes: 0 },
             pending: VecDeque::new(),
             next: 0,
