@@ -21,6 +21,7 @@ use sheaf_flight::{Budget, Message};
 pub use available::{AvailablePartition, AvailablePartitions, Skew};
 pub(super) use lead::Turn;
 pub(super) use partition::{Mode, Partition, Step};
+pub(super) use schema::has_dictionaries;
 pub use stats::{QueryStats, ShuffleStats, StageStats};
 
 use self::lead::Lead;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use arrow_array::RecordBatch;
-use arrow_schema::{DataType, Schema, SchemaRef};
+use arrow_schema::{Schema, SchemaRef};
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use sheaf_flight::Message;
@@ -18,6 +18,7 @@ use super::parked::{Chunks, Place};
 use crate::shuffle::engine::{MAX_WAIT, ReadOptions};
 use crate::shuffle::error::Error;
 use crate::shuffle::key::{PartitionKey, Totals};
+use crate::shuffle::table::has_dictionaries;
 
 /// Bytes of a page from which on there are no pages any more.
 const LARGE_PAGE: u64 = 64 << 20;
@@ -370,9 +371,4 @@ fn patience(calls: &Calls, wait: Duration) -> Duration {
 pub(crate) fn broken_off() -> Error {
     let text = "the stream of a partition ended without its end";
     Error::Flight(sheaf_flight::Error::new(Code::Unavailable, text))
-}
-
-fn has_dictionaries(schema: &Schema) -> bool {
-    let is_dictionary = |data_type: &DataType| matches!(data_type, DataType::Dictionary(..));
-    schema.flattened_fields().iter().any(|field| is_dictionary(field.data_type()))
 }

@@ -97,7 +97,8 @@ fn fingerprint(message: &Message) -> (u64, bool) {
     (fingerprint, decoded.as_ref().is_none_or(has_dictionaries))
 }
 
-fn has_dictionaries(schema: &Schema) -> bool {
+/// Whether a column, at whatever depth, is a dictionary.
+pub(in crate::shuffle) fn has_dictionaries(schema: &Schema) -> bool {
     let is_dictionary = |data_type: &DataType| matches!(data_type, DataType::Dictionary(..));
     schema.flattened_fields().iter().any(|field| is_dictionary(field.data_type()))
 }
