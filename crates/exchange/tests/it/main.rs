@@ -6,5 +6,6 @@ mod columns;
 mod every_type;
 mod limits;
 mod pyarrow;
+mod sent;
 mod service;
 mod shuffle;

@@ -1,20 +1,14 @@
 //! A worker with both faces of one exchange, clients, and rows to send.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use arrow_array::cast::AsArray as _;
-use arrow_array::types::Int64Type;
-use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
-use arrow_schema::SchemaRef;
-use futures::{Stream, TryStreamExt as _, stream};
+use arrow_array::RecordBatch;
+use futures::{TryStreamExt as _, stream};
 use sheaf_exchange::PartitionerOptions;
 use sheaf_exchange::service::{
     Compression, DataExchangeClient, DataExchangeOptions, DataExchangeService, DataReader,
 };
-use sheaf_exchange::shuffle::{
-    Error, Exchange, Governor, PartitionKey, ReadOptions, Sender, ShuffleHandler,
-};
+use sheaf_exchange::shuffle::{Error, Exchange, Governor, ReadOptions, ShuffleHandler};
 use sheaf_flight::{
     Budget, ChannelPool, ClientConfig, Exposure, FlightRouter, Listener, Security, Server,
     ServerHandle,
@@ -24,8 +18,8 @@ use sheaf_proto::exchange::v1::data_exchange_service_client::DataExchangeService
 use sheaf_proto::exchange::v1::data_transfer_request::Message as Said;
 use sheaf_retry::{RetryPolicy, SystemClock};
 
-/// How long a test waits for what must happen.
-pub(super) const LONG: Duration = Duration::from_secs(60);
+use crate::sent::column;
+pub(super) use crate::sent::{LONG, batch, key, rows, schema, sender, soon};
 
 pub(super) struct Worker {
     pub(super) exchange: Exchange,
@@ -105,45 +99,9 @@ pub(super) fn plain() -> DataExchangeClient {
     client(options(Compression::None))
 }
 
-pub(super) fn key(partition: u32) -> PartitionKey {
-    PartitionKey::try_new("query:1", 3, partition).unwrap()
-}
-
-pub(super) fn sender(index: u32, attempt: u64, senders: u32) -> Sender {
-    Sender { index, attempt, senders }
-}
-
-/// Rows `from..from + rows`: a key of few values, the row's own number, and text.
-pub(super) fn batch(from: i64, rows: usize) -> RecordBatch {
-    let numbers: Vec<i64> = (from..).take(rows).collect();
-    let keys = numbers.iter().map(|n| n.wrapping_mul(0x9E37_79B9) % 1_009).collect::<Vec<_>>();
-    let text = numbers.iter().map(|n| (n % 7 != 0).then(|| format!("row {n} of some length")));
-    let columns: [(&str, ArrayRef); 3] = [
-        ("key", Arc::new(Int64Array::from(keys))),
-        ("number", Arc::new(Int64Array::from(numbers.clone()))),
-        ("text", Arc::new(text.collect::<StringArray>())),
-    ];
-    RecordBatch::try_from_iter_with_nullable(columns.map(|(name, one)| (name, one, true))).unwrap()
-}
-
-pub(super) fn schema() -> SchemaRef {
-    batch(0, 0).schema()
-}
-
-/// Batches of rows `from..to`.
-pub(super) fn rows(
-    from: i64,
-    to: i64,
-    step: usize,
-) -> impl Stream<Item = Result<RecordBatch, Error>> {
-    let starts = (from..to).step_by(step);
-    stream::iter(starts.map(move |at| Ok(batch(at, step.min((to - at) as usize)))))
-}
-
 /// The numbers of rows, as they come.
 pub(super) fn numbers(batches: &[RecordBatch]) -> Vec<i64> {
-    let column = |one: &RecordBatch| one.column(1).as_primitive::<Int64Type>().values().to_vec();
-    batches.iter().flat_map(column).collect()
+    batches.iter().flat_map(|one| column(one, 1)).collect()
 }
 
 pub(super) async fn read_all(reader: DataReader) -> Result<Vec<i64>, Error> {
@@ -157,10 +115,4 @@ pub(super) async fn read(
 ) -> Result<Vec<i64>, Error> {
     let options = ReadOptions::default();
     read_all(client.request_data(peer, &key(partition), None, options).await?).await
-}
-
-/// Ends a test that would hang.
-pub(super) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-    let ended = tokio::time::timeout(LONG, future).await;
-    ended.unwrap_or_else(|_| panic!("{what} does not end"))
 }

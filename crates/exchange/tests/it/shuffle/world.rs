@@ -1,17 +1,13 @@
 //! Workers with servers, and rows to send.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use arrow_array::cast::AsArray as _;
-use arrow_array::types::Int64Type;
-use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
-use arrow_schema::SchemaRef;
-use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
+use arrow_array::RecordBatch;
+use futures::{Stream, TryStreamExt as _, stream};
 use sheaf_exchange::PartitionerOptions;
 use sheaf_exchange::shuffle::{
-    Error, Exchange, ExchangeClient, ExchangeOptions, Governor, PartitionKey, PartitionReader,
-    ReadOptions, Sender, ShuffleHandler,
+    Error, Exchange, ExchangeClient, ExchangeOptions, Governor, PartitionReader, ReadOptions,
+    ShuffleHandler,
 };
 use sheaf_flight::{
     Budget, ChannelPool, ClientConfig, Exposure, FlightRouter, Handler, Listener, Server,
@@ -19,8 +15,7 @@ use sheaf_flight::{
 };
 use sheaf_retry::{RetryPolicy, SharedClock, SystemClock};
 
-/// How long a test waits for what must happen.
-pub(super) const LONG: Duration = Duration::from_secs(60);
+pub(super) use crate::sent::{LONG, batch, column, key, rows, schema, sender, soon};
 
 /// One worker.
 pub(super) struct Worker {
@@ -103,47 +98,8 @@ pub(super) fn client(options: ExchangeOptions) -> ExchangeClient {
     ExchangeClient::new(pool(), SystemClock::shared(), Governor::new(4 << 20), options)
 }
 
-pub(super) fn key(partition: u32) -> PartitionKey {
-    PartitionKey::try_new("query:1", 3, partition).unwrap()
-}
-
-pub(super) fn sender(index: u32, attempt: u64, senders: u32) -> Sender {
-    Sender { index, attempt, senders }
-}
-
-/// Rows `from..from + rows`: a key of few values, the row's own number, and text.
-pub(super) fn batch(from: i64, rows: usize) -> RecordBatch {
-    let numbers: Vec<i64> = (from..).take(rows).collect();
-    let keys = numbers.iter().map(|n| n.wrapping_mul(0x9E37_79B9) % 1_009).collect::<Vec<_>>();
-    let text = numbers.iter().map(|n| (n % 7 != 0).then(|| format!("row {n} of some length")));
-    let columns: [(&str, ArrayRef); 3] = [
-        ("key", Arc::new(Int64Array::from(keys))),
-        ("number", Arc::new(Int64Array::from(numbers.clone()))),
-        ("text", Arc::new(text.collect::<StringArray>())),
-    ];
-    RecordBatch::try_from_iter_with_nullable(columns.map(|(name, one)| (name, one, true))).unwrap()
-}
-
-pub(super) fn schema() -> SchemaRef {
-    batch(0, 0).schema()
-}
-
 pub(super) fn batches(of: Vec<RecordBatch>) -> impl Stream<Item = Result<RecordBatch, Error>> {
     stream::iter(of.into_iter().map(Ok))
-}
-
-/// Batches of rows `from..to`.
-pub(super) fn rows(
-    from: i64,
-    to: i64,
-    step: usize,
-) -> impl Stream<Item = Result<RecordBatch, Error>> {
-    let starts = (from..to).step_by(step);
-    stream::iter(starts).map(move |at| Ok(batch(at, step.min((to - at) as usize))))
-}
-
-pub(super) fn column(batch: &RecordBatch, at: usize) -> Vec<i64> {
-    batch.column(at).as_primitive::<Int64Type>().values().to_vec()
 }
 
 /// Keys and numbers of all rows that are left.
@@ -168,10 +124,4 @@ pub(super) fn numbers(rows: &[(i64, i64)]) -> Vec<i64> {
     let mut numbers: Vec<i64> = rows.iter().map(|(_, number)| *number).collect();
     numbers.sort_unstable();
     numbers
-}
-
-/// Ends a test that would hang.
-pub(super) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-    let ended = tokio::time::timeout(LONG, future).await;
-    ended.unwrap_or_else(|_| panic!("{what} does not end"))
 }
