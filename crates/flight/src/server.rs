@@ -128,32 +128,10 @@ impl Server {
         self.add(service, Access::Everything)
     }
 
-    /// As [`Server::add_service`]; its calls need rights in `namespace`: those to
-    /// the methods of `reads` [`Right::Read`](crate::Right::Read), all others
-    /// [`Right::Change`](crate::Right::Change).
-    #[must_use]
-    pub fn add_service_in<S>(
-        self,
-        namespace: &'static str,
-        reads: &'static [&'static str],
-        service: S,
-    ) -> Self
-    where
-        S: tower::Service<Request<Body>, Response = Response<Body>, Error = Infallible>
-            + NamedService
-            + Clone
-            + Send
-            + Sync
-            + 'static,
-        S::Future: Send + 'static,
-    {
-        self.add(service, Access::In { namespace, reads })
-    }
-
     /// As [`Server::add_service`]; its calls need rights in `namespace`: those that
     /// `needs` says of methods, all others [`Right::Change`](crate::Right::Change).
     #[must_use]
-    pub fn add_service_with<S>(
+    pub fn add_service_in<S>(
         self,
         namespace: &'static str,
         needs: &'static [(&'static str, Right)],
@@ -168,7 +146,7 @@ impl Server {
             + 'static,
         S::Future: Send + 'static,
     {
-        self.add(service, Access::With { namespace, needs })
+        self.add(service, Access::In { namespace, needs })
     }
 
     fn add<S>(mut self, service: S, access: Access) -> Self

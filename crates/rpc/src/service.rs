@@ -12,7 +12,7 @@ use futures::stream::{self, BoxStream};
 use sheaf_coordinator::{
     ClaimRequest, Control, Coordinator, Error, Query, SettleRequest, WatchFilter, wire,
 };
-use sheaf_flight::FORWARDED;
+use sheaf_flight::{FORWARDED, Right};
 use sheaf_proto::BatchId;
 use sheaf_proto::coordinator::v1 as proto;
 use sheaf_proto::coordinator::v1::coordinator_server::{Coordinator as Service, CoordinatorServer};
@@ -65,9 +65,10 @@ pub struct CoordinatorService {
 impl CoordinatorService {
     /// The namespace in which a token needs rights for its calls.
     pub const NAMESPACE: &'static str = NAMESPACE;
-    /// Its methods that change nothing: they need the right to read there, all
-    /// others the right to change.
-    pub const READS: &'static [&'static str] = &["Query", "Watch"];
+    /// The right that each method needs there which changes nothing; all
+    /// others need the right to change.
+    pub const NEEDS: &'static [(&'static str, Right)] =
+        &[("Query", Right::Read), ("Watch", Right::Read)];
 
     /// Serves `coordinator`.
     pub fn new(coordinator: Arc<dyn Coordinator>) -> Self {

@@ -79,7 +79,7 @@ impl DataExchangeService {
     #[must_use]
     pub fn serve(self, server: Server) -> Server {
         server
-            .add_service_with(NAMESPACE, Self::NEEDS, self.into_server())
+            .add_service_in(NAMESPACE, Self::NEEDS, self.into_server())
             .descriptors(sheaf_proto::FILE_DESCRIPTOR_SET)
     }
 

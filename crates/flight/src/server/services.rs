@@ -11,10 +11,8 @@ use crate::security::{Need, Right};
 pub(super) enum Access {
     /// Nobody said what.
     Everything,
-    /// Rights in a namespace: to change, but for the methods that read.
-    In { namespace: &'static str, reads: &'static [&'static str] },
     /// The right in a namespace that is said of each method; to change for others.
-    With { namespace: &'static str, needs: &'static [(&'static str, Right)] },
+    In { namespace: &'static str, needs: &'static [(&'static str, Right)] },
 }
 
 /// The services that were added to Flight, health and reflection, by name.
@@ -37,11 +35,7 @@ impl Services {
             // but what is served.
             None if is_open(service) => Need::Nothing,
             None | Some(Access::Everything) => Need::Everything,
-            Some(Access::In { namespace, reads }) => {
-                let right = if reads.contains(&method) { Right::Read } else { Right::Change };
-                Need::One(namespace, right)
-            }
-            Some(Access::With { namespace, needs }) => {
+            Some(Access::In { namespace, needs }) => {
                 let said = needs.iter().find(|(name, _)| *name == method);
                 Need::One(namespace, said.map_or(Right::Change, |(_, right)| *right))
             }
@@ -60,10 +54,10 @@ mod tests {
     #[test]
     fn a_method_reads_only_where_that_is_said() {
         let mut services = Services::default();
-        services.add("a.B", Access::In { namespace: "b", reads: &["Look"] });
+        services.add("a.B", Access::In { namespace: "b", needs: &[("Look", Right::Read)] });
         services.add("c.D", Access::Everything);
         let needs = &[("Look", Right::Read), ("Put", Right::Write)];
-        services.add("e.F", Access::With { namespace: "e", needs });
+        services.add("e.F", Access::In { namespace: "e", needs });
         for (path, need) in [
             ("/a.B/Look", Need::One("b", Right::Read)),
             ("/a.B/Look/", Need::One("b", Right::Change)),

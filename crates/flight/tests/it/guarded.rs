@@ -68,7 +68,7 @@ impl Guarded {
         let listener = Listener::bind("127.0.0.1:0", "--flight-addr", Exposure::Loopback).unwrap();
         let server = Server::new(router)
             .security(security.clone())
-            .add_service_in("tools", &["Look"], Described)
+            .add_service_in("tools", &[("Look", Right::Read)], Described)
             .add_service(Undescribed);
         let server = if is_plain { server.plain() } else { server };
         let handle = server.serve(listener).await.unwrap();

@@ -249,7 +249,7 @@ fn with_services(
         server = server
             .add_service_in(
                 CoordinatorService::NAMESPACE,
-                CoordinatorService::READS,
+                CoordinatorService::NEEDS,
                 service.into_server(),
             )
             .descriptors(sheaf_proto::FILE_DESCRIPTOR_SET);
