@@ -1,0 +1,1 @@
+//! Messages of any consensus engine over Arrow Flight.

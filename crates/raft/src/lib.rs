@@ -1,0 +1,5 @@
+//! A replicated state machine over Arrow Flight, and the coordinator as one.
+
+pub mod machine;
+pub mod replica;
+pub mod types;

@@ -1,0 +1,114 @@
+//! What the consensus engine is told of our types.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use bytes::Bytes;
+use openraft::AsyncRuntime;
+use openraft::RaftTypeConfig;
+use openraft::impls::leader_id_std;
+
+/// Names a node for as long as the cluster lives; never given twice.
+pub type NodeId = u64;
+
+/// What one entry of the log asks of the state machine: bytes that it alone reads.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Command(pub Bytes);
+
+impl fmt::Debug for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Command({} bytes)", self.0.len())
+    }
+}
+
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
+}
+
+/// What the state machine answered to a command, where it was one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answer(pub Bytes);
+
+/// Where a node is reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Member {
+    /// Addresses, the preferred one first: several where there are several paths.
+    pub endpoints: Vec<String>,
+}
+
+impl fmt::Display for Member {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.endpoints.join(","))
+    }
+}
+
+/// The engine's types, on a runtime: one leader a term, entries of opaque bytes.
+pub struct Types<R = openraft_rt_tokio::TokioRuntime>(PhantomData<fn() -> R>);
+
+// Not derived: that would ask the same of the runtime.
+impl<R> fmt::Debug for Types<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Types")
+    }
+}
+
+impl<R> Clone for Types<R> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<R> Copy for Types<R> {}
+
+impl<R> Default for Types<R> {
+    fn default() -> Self {
+        Types(PhantomData)
+    }
+}
+
+impl<R> PartialEq for Types<R> {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl<R> Eq for Types<R> {}
+
+impl<R> PartialOrd for Types<R> {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<R> Ord for Types<R> {
+    fn cmp(&self, _: &Self) -> std::cmp::Ordering {
+        std::cmp::Ordering::Equal
+    }
+}
+
+impl<R: AsyncRuntime> RaftTypeConfig for Types<R> {
+    type D = Command;
+    type R = Answer;
+    type NodeId = NodeId;
+    type Node = Member;
+    type Term = u64;
+    type LeaderId = leader_id_std::LeaderId<u64, NodeId>;
+    type Vote = openraft::impls::Vote<Self::LeaderId>;
+    type Payload = openraft::EntryPayload<Command, NodeId, Member>;
+    type Entry = openraft::impls::Entry<
+        <Self::LeaderId as openraft::vote::RaftLeaderId>::Committed,
+        Self::Payload,
+    >;
+    type AsyncRuntime = R;
+    type Responder<T>
+        = openraft::impls::ProgressResponder<Self, T>
+    where
+        T: Send + 'static;
+    type Batch<T>
+        = openraft::impls::InlineBatch<T>
+    where
+        T: Send + 'static;
+    type ErrorSource = openraft::impls::BoxedErrorSource;
+}
