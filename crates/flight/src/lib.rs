@@ -136,4 +136,4 @@ pub use segment::{Received, Segment, SegmentLocation, SegmentServer, SegmentSour
 pub use server::{
     Audit, CutCall, Drained, Exposure, Listener, LocalListener, Server, ServerHandle,
 };
-pub use status::{CODE_TRAILER, RETRY_AFTER_TRAILER, grpc_code};
+pub use status::{CODE_TRAILER, RETRY_AFTER_TRAILER, grpc_code, http_status};

@@ -15,6 +15,7 @@ mod outflow;
 mod places;
 mod services;
 mod transport;
+mod web;
 mod windows;
 
 use std::convert::Infallible;
