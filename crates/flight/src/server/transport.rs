@@ -101,14 +101,8 @@ async fn web(
     shutdown: CancellationToken,
 ) {
     let (place, info) = (connection.place(), connection.info());
-    let (leave, limits) = (place.leave(), &gate.core.limits);
-    let web = Web {
-        service,
-        clock: Arc::clone(&gate.core.clock),
-        limit: limits.max_action_bytes,
-        patience: limits.put_idle_timeout,
-    };
-    let patience = limits.put_idle_timeout;
+    let (leave, web) = (place.leave(), Web::new(service, &gate.core));
+    let patience = web.patience;
     let calls = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(info.clone());
         let (web, busy) = (web.clone(), place.call());

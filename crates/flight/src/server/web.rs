@@ -8,6 +8,9 @@
 //! A page of a web browser cannot use it: what has an `Origin` is refused, and
 //! the content type has to be JSON, for which browsers ask first.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use arrow_flight::{Action, ActionType, Empty};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -24,6 +27,7 @@ use tonic::body::Body;
 
 use super::call::CallService;
 use crate::error::{Error, invalid};
+use crate::router::Core;
 use crate::status::http_status;
 
 /// Where actions are asked for.
@@ -64,18 +68,49 @@ struct Asked {
     body_base64: Option<String>,
 }
 
+/// Actions of a Flight port as JSON, for another HTTP port of the process.
+#[derive(Clone)]
+pub struct WebActions(pub(super) Web);
+
+impl WebActions {
+    /// Where they are asked for, by POST.
+    pub const PATH: &'static str = PATH;
+
+    /// The answer to one request, through the gate of the Flight port: also where
+    /// the other port has let it in, its token is held against the action.
+    pub async fn answer<B>(&self, request: Request<B>) -> Response<Full<Bytes>>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        self.0.clone().answer(request).await
+    }
+}
+
+impl std::fmt::Debug for WebActions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("WebActions").finish()
+    }
+}
+
 /// How one request is answered.
 #[derive(Clone)]
 pub(super) struct Web {
-    pub(super) service: CallService,
-    pub(super) clock: SharedClock,
+    service: CallService,
+    clock: SharedClock,
     /// Bytes of the body of an action.
-    pub(super) limit: usize,
+    limit: usize,
     /// How long a request may take to come.
-    pub(super) patience: std::time::Duration,
+    pub(super) patience: Duration,
 }
 
 impl Web {
+    /// Has the service answer.
+    pub(super) fn new(service: CallService, core: &Core) -> Self {
+        let (limit, patience) = (core.limits.max_action_bytes, core.limits.put_idle_timeout);
+        Web { service, clock: Arc::clone(&core.clock), limit, patience }
+    }
+
     /// The answer to one request.
     pub(super) async fn answer<B>(self, request: Request<B>) -> Response<Full<Bytes>>
     where

@@ -126,6 +126,7 @@ impl Server {
             server = server.local(local);
         }
         let flight = server.serve(ports.flight).await?;
+        admin.serve_actions(flight.web_actions());
 
         let stop = CancellationToken::new();
         let guard = stop.clone().drop_guard();
