@@ -44,7 +44,7 @@ async fn what_a_server_refuses_is_refused_and_not_asked_elsewhere() {
     let uris = [server.uri(), "grpc://127.0.0.1:1".to_owned()];
     let client = replicated(&uris, patient());
     client.register(vec![spec("a")]).await.unwrap();
-    let other = sheaf_coordinator::BatchSpec { priority: 7, ..spec("a") };
+    let other = sheaf_coordinator::BatchSpec { rows: 7, ..spec("a") };
     assert_eq!(client.register(vec![other]).await.unwrap_err().code(), Code::AlreadyExists);
     assert_eq!(client.target().to_string(), uris[0]);
 }
