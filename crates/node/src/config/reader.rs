@@ -86,6 +86,19 @@ impl<'a> Reader<'a> {
         Some(value)
     }
 
+    /// As [`Reader::duration`]; what is left empty is `default`.
+    pub(super) fn duration_or(
+        &mut self,
+        name: &str,
+        default: &str,
+        range: RangeInclusive<Duration>,
+    ) -> Option<Duration> {
+        if self.text(name).is_empty() {
+            return default.parse().ok().map(|HumanDuration(value)| value);
+        }
+        self.duration(name, range)
+    }
+
     pub(super) fn number(&mut self, name: &str, limit: u32) -> Option<u32> {
         match self.text(name).parse::<u64>() {
             Ok(value) => match u32::try_from(value) {

@@ -62,7 +62,10 @@ fn a_worker_dials_a_server() {
         ("verbose", "true"),
     ])
     .unwrap();
-    assert_eq!(config.backend(), &Backend::Remote("127.0.0.1:9".parse().unwrap()));
+    assert_eq!(
+        config.backend(),
+        &Backend::Remote("127.0.0.1:9".parse::<HostPort>().unwrap().into())
+    );
     assert_eq!(config.flight_addr().to_string(), "10.0.0.1:8080");
     assert_eq!(config.queues(), ["a", "b"]);
     assert_eq!(config.sink(), &"parquet:out".parse::<SinkSpec>().unwrap());
@@ -160,7 +163,10 @@ fn every_mode_has_its_coordinator_and_its_settings() {
     assert_eq!((backend, address.as_str(), workers), (Backend::Absent, "localhost:8080", 0));
     let named = ("coordinator", "grpc://h:1");
     let known = ("advertise-addr", "me:1");
-    assert_eq!(of(&[flight, named, known]).0, Backend::Remote("h:1".parse().unwrap()));
+    assert_eq!(
+        of(&[flight, named, known]).0,
+        Backend::Remote("h:1".parse::<HostPort>().unwrap().into())
+    );
     for (settings, says) in [
         (&[flight, ("coordinator", "embedded")][..], "no coordinator inside"),
         (&[flight, ("sink", "parquet:x")], "no effect in mode flight"),

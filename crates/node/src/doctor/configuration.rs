@@ -30,7 +30,8 @@ pub(super) fn read(
     let coordinator = match config.backend() {
         Backend::Embedded => "coordinator inside".to_owned(),
         Backend::Valkey(valkey) => format!("coordinator on {valkey}"),
-        Backend::Remote(address) => format!("coordinator at {}", address.uri()),
+        Backend::Raft(raft) => format!("coordinator replicated: {raft}"),
+        Backend::Remote(remote) => format!("coordinator at {remote}"),
         Backend::Absent => "no coordinator".to_owned(),
     };
     let mut text = format!("mode {}, {coordinator}", config.mode());

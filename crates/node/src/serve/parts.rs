@@ -24,7 +24,7 @@ use super::elsewhere::Elsewhere;
 use super::error::Error;
 use super::info::InfoActions;
 use crate::backup::wire::NAMESPACE;
-use crate::config::{Backend, Config};
+use crate::config::{Backend, Config, HostPort};
 
 /// What one port serves.
 #[derive(Clone, Default)]
@@ -95,8 +95,10 @@ impl Parts {
             (Some(coordinator), local) => {
                 let pool = clients::payload_pool(config, clock);
                 let home = match config.backend() {
-                    Backend::Remote(address) => Some(address.uri()),
-                    Backend::Embedded | Backend::Valkey(_) | Backend::Absent => None,
+                    Backend::Remote(remote) => remote.only().map(HostPort::uri),
+                    Backend::Embedded | Backend::Raft(_) | Backend::Valkey(_) | Backend::Absent => {
+                        None
+                    }
                 };
                 let anywhere =
                     Elsewhere::new(local, coordinator.clone(), pool, self.locations.clone())
@@ -117,6 +119,7 @@ impl Parts {
             mode: config.mode(),
             coordinator: match config.backend() {
                 Backend::Valkey(valkey) => valkey.to_string(),
+                Backend::Raft(raft) => raft.to_string(),
                 Backend::Embedded | Backend::Remote(_) | Backend::Absent => String::new(),
             },
             clock: clock.clone(),

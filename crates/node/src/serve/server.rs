@@ -244,8 +244,8 @@ fn with_services(
 ) -> sheaf_flight::Server {
     if let Some(service) = parts.service(waits) {
         let service = match config.backend() {
-            Backend::Remote(address) => service.passing_on_to(address.uri()),
-            Backend::Embedded | Backend::Valkey(_) | Backend::Absent => service,
+            Backend::Remote(remote) => service.passing_on_to(remote.to_string()),
+            Backend::Embedded | Backend::Raft(_) | Backend::Valkey(_) | Backend::Absent => service,
         };
         server = server
             .add_service_in(
@@ -295,9 +295,9 @@ async fn open(
             let (coordinator, owner) = (Some(embedded.clone() as _), Some(owner));
             Ok(Parts { store, coordinator, embedded: Some(embedded), owner, ..parts })
         }
-        Backend::Remote(address) => {
+        Backend::Remote(remote) => {
             let coordinator: Arc<dyn Coordinator> =
-                Arc::new(clients::coordinator(config, address, clock)?);
+                Arc::new(clients::coordinator(config, remote, clock)?);
             owner.attach(coordinator.clone())?;
             let store = Some(open_store(config, clock, owner.clone()).await?);
             let (coordinator, owner) = (Some(coordinator), Some(owner));
