@@ -155,6 +155,9 @@ fn show(session: &mut Session, status: &StatusRecord) -> Result<(), Failure> {
     if let Some(digest) = &status.digest {
         row("digest", digest.clone());
     }
+    if let Some(stopped) = &status.stopped {
+        row("stopped", stopped.clone());
+    }
     session.console.table(&table)?;
     session.console.data("\n")?;
     session.console.table(&members(status))

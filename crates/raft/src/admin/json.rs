@@ -42,6 +42,9 @@ pub struct StatusRecord {
     /// applied the same have the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
+    /// Why the node has stopped, where it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<String>,
 }
 
 /// Who leads.
