@@ -1,8 +1,10 @@
 //! A replicated state machine over Arrow Flight, and the coordinator as one.
 
+pub mod apply;
 mod blocking;
 pub mod log;
 pub mod machine;
 pub mod replica;
+pub mod snapshot;
 mod stored;
 pub mod types;
