@@ -26,6 +26,8 @@
 //! it is until the test has done what it wants to do just then. Of a Valkey's
 //! replies, [`FaultProxy::lose_replies`] loses those of the requests named.
 //!
+//! [`linearizability`] checks what clients saw of a replicated system.
+//!
 //! Servers that the machine may lack ([`Valkey`], [`KafkaBroker`], [`S3Server`],
 //! [`python`], [`libduckdb`]; a [`SchemaRegistry`] is part of this crate) are provisioned
 //! by `cargo xtask services`. Where one is missing, its finder prints a `SKIP`
@@ -37,6 +39,7 @@ mod background;
 mod command;
 mod error;
 mod kafka;
+pub mod linearizability;
 mod output;
 mod port;
 mod process;

@@ -5,6 +5,7 @@ mod call_proxy;
 mod cluster;
 mod fault_proxy;
 mod kafka;
+mod linearizability;
 mod process;
 mod replica;
 mod reply_loss;
