@@ -29,7 +29,7 @@
 //! [`linearizability`] checks what clients saw of a replicated system.
 //!
 //! Servers that the machine may lack ([`Valkey`], [`KafkaBroker`], [`S3Server`],
-//! [`python`], [`libduckdb`]; a [`SchemaRegistry`] is part of this crate) are provisioned
+//! [`EtcdCluster`], [`python`], [`libduckdb`]; a [`SchemaRegistry`] is part of this crate) are provisioned
 //! by `cargo xtask services`. Where one is missing, its finder prints a `SKIP`
 //! line that the test harness does not swallow and gives `None`; with
 //! `SHEAF_REQUIRE_SERVERS=1` it panics instead. Redis ([`Flavour::Redis`]) is
@@ -38,6 +38,7 @@
 mod background;
 mod command;
 mod error;
+mod etcd;
 mod kafka;
 pub mod linearizability;
 mod output;
@@ -53,6 +54,7 @@ mod wait;
 
 pub use command::ProcessCommand;
 pub use error::Error;
+pub use etcd::EtcdCluster;
 pub use kafka::{ApiVersion, KafkaBroker};
 pub use port::{ReservedPort, free_port};
 pub use process::Process;

@@ -137,6 +137,20 @@ pub(crate) fn kafka_binary() -> Option<PathBuf> {
     found("Kafka broker", path, there)
 }
 
+/// The etcd server's binary, by the same rule.
+pub(crate) fn etcd_binary() -> Option<PathBuf> {
+    let path = services_dir().join("etcd/etcd");
+    let there = path.is_file();
+    found("etcd", path, there)
+}
+
+/// The program that makes rules for packets, by the same rule.
+pub(crate) fn nft_binary() -> Option<PathBuf> {
+    let path = services_dir().join("nftables/nft");
+    let there = path.is_file();
+    found("nftables", path, there)
+}
+
 /// The broker that [`TEST_KAFKA`] names, if it names one.
 pub(crate) fn named_kafka() -> Option<String> {
     variable(TEST_KAFKA).map(|name| name.to_string_lossy().into_owned())

@@ -3,6 +3,7 @@
 
 mod call_proxy;
 mod cluster;
+mod etcd;
 mod fault_proxy;
 mod kafka;
 mod linearizability;
