@@ -26,6 +26,7 @@
 //! it is until the test has done what it wants to do just then. Of a Valkey's
 //! replies, [`FaultProxy::lose_replies`] loses those of the requests named.
 //!
+//! [`netns`] gives processes a network of their own and cuts it.
 //! [`linearizability`] checks what clients saw of a replicated system.
 //!
 //! Servers that the machine may lack ([`Valkey`], [`KafkaBroker`], [`S3Server`],
@@ -41,6 +42,7 @@ mod error;
 mod etcd;
 mod kafka;
 pub mod linearizability;
+pub mod netns;
 mod output;
 mod port;
 mod process;
@@ -59,7 +61,7 @@ pub use kafka::{ApiVersion, KafkaBroker};
 pub use port::{ReservedPort, free_port};
 pub use process::Process;
 pub use proxy::{
-    Call, CallFault, CallProxy, Fault, FaultProxy, Loss, ReplyFault, ReplyLoss, RequestHold,
+    Call, CallFault, CallProxy, Fault, FaultProxy, Loss, Noise, ReplyFault, ReplyLoss, RequestHold,
 };
 pub use ready::Ready;
 pub use s3::S3Server;

@@ -7,6 +7,7 @@ mod etcd;
 mod fault_proxy;
 mod kafka;
 mod linearizability;
+mod netns;
 mod process;
 mod replica;
 mod reply_loss;
