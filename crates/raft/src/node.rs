@@ -2,6 +2,7 @@
 
 mod builder;
 mod change;
+mod disk;
 mod forward;
 mod observed;
 mod proposals;
@@ -27,6 +28,7 @@ use self::observed::Observed;
 use self::proposals::Proposals;
 use self::reads::Reads;
 pub use self::status::{MemberStatus, Role, Status};
+use crate::apply::Machine;
 use crate::config::RaftClusterConfig;
 use crate::network::{Service, Transit};
 use crate::replica::{Error, Leadership, Replica};
@@ -59,16 +61,16 @@ pub trait Driver<M, R: AsyncRuntime>:
 /// 3. What waits at a node is limited; more is refused.
 ///
 /// The node lives until [`shutdown`](Self::shutdown), or until its disk fails.
-pub struct RaftNode<M, S, R = TokioRuntime>
+pub struct RaftNode<M, R = TokioRuntime, S = Machine<M, R>>
 where
     R: AsyncRuntime,
     S: RaftStateMachine<Types<R>>,
 {
-    inner: Arc<Inner<M, S, R>>,
+    inner: Arc<Inner<M, R, S>>,
 }
 
 /// What the handles of a node share.
-struct Inner<M, S, R>
+struct Inner<M, R, S>
 where
     R: AsyncRuntime,
     S: RaftStateMachine<Types<R>>,
@@ -85,7 +87,7 @@ where
     removed: Mutex<BTreeMap<NodeId, u64>>,
 }
 
-impl<M, S, R> Clone for RaftNode<M, S, R>
+impl<M, R, S> Clone for RaftNode<M, R, S>
 where
     R: AsyncRuntime,
     S: RaftStateMachine<Types<R>>,
@@ -95,7 +97,7 @@ where
     }
 }
 
-impl<M, S, R> fmt::Debug for RaftNode<M, S, R>
+impl<M, R, S> fmt::Debug for RaftNode<M, R, S>
 where
     R: AsyncRuntime,
     S: RaftStateMachine<Types<R>>,
@@ -109,7 +111,7 @@ where
     }
 }
 
-impl<M, S, R> RaftNode<M, S, R>
+impl<M, R, S> RaftNode<M, R, S>
 where
     M: Send + 'static,
     R: AsyncRuntime,
@@ -166,7 +168,7 @@ where
 }
 
 #[async_trait]
-impl<M, S, R> Replica<M> for RaftNode<M, S, R>
+impl<M, R, S> Replica<M> for RaftNode<M, R, S>
 where
     M: Send + 'static,
     R: AsyncRuntime,

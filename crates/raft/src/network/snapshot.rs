@@ -34,7 +34,7 @@ impl<T: Transit> Peer<T> {
         option: RPCOption,
     ) -> Result<SnapshotResponse<Types<R>>, StreamingError<Types<R>>> {
         let Snapshot { meta, snapshot: data } = snapshot;
-        let manifest = self.transit.manifest(&meta, &data).await.map_err(unreadable::<R>)?;
+        let manifest = self.transit.manifest(&meta, &data);
         let (pieces, requests) = mpsc::channel(PIECES_AHEAD);
         let (begin, from) = oneshot::channel();
         let sending = self.pump::<R>(vote, &manifest, &data, pieces, from);

@@ -21,20 +21,21 @@ pub struct Manifest {
 /// Snapshots as bytes, on their way from node to node.
 ///
 /// 1. What `read` gives at an offset is always the same.
-/// 2. `resume` tells how much of this very snapshot is here already, of a transfer that broke;
+/// 2. `receive` tells how much of this very snapshot is here already, of a transfer that broke;
 ///    what is here of another may be thrown away.
-/// 3. `write` is called with offsets that follow each other, from the one `resume` told.
+/// 3. `write` is called with offsets that follow each other, from the one `receive` told.
 /// 4. `finish` fails where the bytes are not those of the manifest, and forgets them then.
+/// 5. What is dropped before `finish` is where the next transfer of the same snapshot goes on.
 #[async_trait]
 pub trait Transit: Send + Sync + 'static {
     /// A snapshot of this node.
     type Data: Send + Sync + 'static;
 
+    /// A snapshot that is being received.
+    type Incoming: Send + 'static;
+
     /// What it is.
-    ///
-    /// # Errors
-    /// Those of reading it.
-    async fn manifest(&self, meta: &SnapshotMeta, data: &Self::Data) -> io::Result<Manifest>;
+    fn manifest(&self, meta: &SnapshotMeta, data: &Self::Data) -> Manifest;
 
     /// Its bytes from an offset, at most so many; fewer only at its end.
     ///
@@ -46,17 +47,22 @@ pub trait Transit: Send + Sync + 'static {
     ///
     /// # Errors
     /// Those of the disk.
-    async fn resume(&self, manifest: &Manifest) -> io::Result<u64>;
+    async fn receive(&self, manifest: &Manifest) -> io::Result<(Self::Incoming, u64)>;
 
     /// Adds a piece.
     ///
     /// # Errors
     /// Those of the disk.
-    async fn write(&self, manifest: &Manifest, offset: u64, piece: Bytes) -> io::Result<()>;
+    async fn write(
+        &self,
+        incoming: Self::Incoming,
+        offset: u64,
+        piece: Bytes,
+    ) -> io::Result<Self::Incoming>;
 
     /// Makes it a snapshot of this node.
     ///
     /// # Errors
     /// Those of the disk, and that the bytes are others.
-    async fn finish(&self, manifest: &Manifest) -> io::Result<Self::Data>;
+    async fn finish(&self, incoming: Self::Incoming) -> io::Result<Self::Data>;
 }

@@ -51,7 +51,7 @@ pub struct Parts<L, S> {
     pub driver: S,
 }
 
-impl<M, S, R> RaftNode<M, S, R>
+impl<M, R, S> RaftNode<M, R, S>
 where
     M: Send + 'static,
     R: AsyncRuntime,

@@ -70,7 +70,7 @@ fn refused(problem: impl Into<String>) -> ChangeError {
     ChangeError::Refused { problem: problem.into() }
 }
 
-impl<M, S, R> RaftNode<M, S, R>
+impl<M, R, S> RaftNode<M, R, S>
 where
     M: Send + 'static,
     R: AsyncRuntime,

@@ -80,7 +80,7 @@ pub struct Status {
     pub stopped: Option<String>,
 }
 
-impl<M, S, R> RaftNode<M, S, R>
+impl<M, R, S> RaftNode<M, R, S>
 where
     M: Send + 'static,
     R: AsyncRuntime,
@@ -131,7 +131,7 @@ where
     }
 }
 
-impl<M, S, R> RaftNode<M, S, R>
+impl<M, R, S> RaftNode<M, R, S>
 where
     M: StateMachine,
     R: AsyncRuntime,

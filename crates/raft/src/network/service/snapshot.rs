@@ -73,7 +73,8 @@ where
             None => return Ok(()),
         };
         self.check(&manifest)?;
-        let mut offset = self.transit.resume(&manifest).await.map_err(|e| disk(&e))?;
+        let receiving = self.transit.receive(&manifest).await;
+        let (mut incoming, mut offset) = receiving.map_err(|error| disk(&error))?;
         tell(answers, Received::Offset(offset)).await?;
         while offset < manifest.size_bytes {
             let Some(step) = next(from, &mut requests).await? else { return Ok(()) };
@@ -86,11 +87,12 @@ where
                 let problem = format!("a piece at {at} where {offset} of {size} are here");
                 return Err(Refusal::malformed(problem));
             }
-            self.transit.write(&manifest, at, bytes).await.map_err(|e| disk(&e))?;
+            let written = self.transit.write(incoming, at, bytes).await;
+            incoming = written.map_err(|error| disk(&error))?;
             offset = next;
             tell(answers, Received::Offset(offset)).await?;
         }
-        let vote = self.install(vote, &manifest, answers).await?;
+        let vote = self.install(vote, &manifest, incoming, answers).await?;
         tell(answers, Received::Done(vote)).await
     }
 
@@ -113,10 +115,11 @@ where
         &self,
         vote: Vote,
         manifest: &Manifest,
+        incoming: T::Incoming,
         answers: &Answers,
     ) -> Result<Vote, Refusal> {
         let installing = async {
-            let data = self.transit.finish(manifest).await.map_err(|e| disk(&e))?;
+            let data = self.transit.finish(incoming).await.map_err(|error| disk(&error))?;
             self.check(manifest)?;
             let snapshot = Snapshot { meta: manifest.meta.clone(), snapshot: data };
             let installed = self.raft.install_full_snapshot(vote, snapshot).await;
