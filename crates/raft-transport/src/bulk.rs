@@ -29,7 +29,8 @@ pub(crate) async fn send(
     let sealing = Sealing { context: Arc::clone(context), packer, meta: Some(meta) };
     let path = [NAMESPACE, kind];
     let options = CallOptions::default();
-    let put = in_use.connection().put(&path, &options, sealing.messages(messages));
+    let connection = in_use.connection();
+    let put = connection.put(&path, &options, sealing.messages(messages));
     let answer = tokio::select! {
         biased;
         answer = put => answer.map_err(|error| in_use.failed(Error::peer(peer, error)))?,

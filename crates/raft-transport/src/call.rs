@@ -1,6 +1,6 @@
 //! Calls to a peer: one request, one reply.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use sheaf_flight::CallOptions;
@@ -8,9 +8,12 @@ use sheaf_flight::CallOptions;
 use crate::context::Context;
 use crate::frame::{Kind, Order, Reason, decode, join, split};
 use crate::packet::{Lane, Packet};
-use crate::peer::Link;
+use crate::peer::{InUse, Link};
 use crate::serve::action;
 use crate::{Error, NodeId};
+
+/// The deadline is the caller's, who waits for more than the answer.
+const FOREVER: Duration = Duration::from_secs(30 * 86_400);
 
 /// Calls a peer, with a deadline for all of it: the connection, room in the window,
 /// the reply.
@@ -24,14 +27,18 @@ pub(crate) async fn call(
 ) -> Result<Packet, Error> {
     context.check_size(&packet)?;
     let peer = link.peer;
-    let work = attempt(context, link, lane, kind, packet, deadline);
+    let used = OnceLock::new();
     tokio::select! {
         biased;
-        done = work => done,
+        done = attempt(context, link, lane, kind, packet, &used) => done,
         closed = link.closed() => Err(closed),
         () = context.clock.sleep(deadline) => {
-            // What it waited for shows in the attempt itself, where it was the peer.
-            Err(context.count(Error::Deadline { peer, what: kind.to_owned(), after: deadline }))
+            let error = Error::Deadline { peer, what: kind.to_owned(), after: deadline };
+            Err(match used.get() {
+                Some(in_use) => InUse::failed(in_use, error),
+                // It was not sent: there was no room, or no connection.
+                None => context.count(error),
+            })
         }
     }
 }
@@ -42,11 +49,13 @@ async fn attempt(
     lane: Lane,
     kind: &str,
     packet: Packet,
-    deadline: Duration,
+    used: &OnceLock<InUse>,
 ) -> Result<Packet, Error> {
     let peer = link.peer;
     let place = link.gate.enter(packet.len()).await;
     let in_use = link.route().await?;
+    // Set once.
+    let in_use = used.get_or_init(|| in_use);
     let _outstanding = in_use.outstanding(packet.len());
     let (mut packer, session) = context.packer(peer, lane);
     let packets = [packet];
@@ -54,8 +63,9 @@ async fn attempt(
     context.metrics.sent(&packets);
     tracing::debug!(target: "transport", kind, bytes = packets[0].len(), "message sent to {peer}");
     let sent = context.clock.elapsed();
-    let options = CallOptions::default().deadline(deadline);
-    let answer = in_use.connection().action(&action(kind), join(&frame), &options).await;
+    let connection = in_use.connection();
+    let options = CallOptions::default().deadline(FOREVER);
+    let answer = connection.action(&action(kind), join(&frame), &options).await;
     let answer = answer.map_err(|error| in_use.failed(Error::peer(peer, error)))?;
     let took = context.clock.elapsed().saturating_sub(sent);
     place.answered(took);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sheaf_retry::Code;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{Error, NodeId};
 
@@ -39,13 +39,20 @@ pub(crate) struct Inbox {
     receiver: tokio::sync::Mutex<mpsc::Receiver<IncomingMessage>>,
     waiting_bytes: Arc<Mutex<usize>>,
     max_bytes: usize,
+    closed: watch::Sender<bool>,
 }
 
 impl Inbox {
     pub(crate) fn new(messages: usize, max_bytes: usize) -> Self {
         let (sender, receiver) = mpsc::channel(messages);
         let receiver = tokio::sync::Mutex::new(receiver);
-        Inbox { sender, receiver, waiting_bytes: Arc::default(), max_bytes }
+        let closed = watch::Sender::new(false);
+        Inbox { sender, receiver, waiting_bytes: Arc::default(), max_bytes, closed }
+    }
+
+    /// Ends who waits for messages.
+    pub(crate) fn close(&self) {
+        self.closed.send_replace(true);
     }
 
     /// Puts a message in; what resolves is its reply.
@@ -83,7 +90,13 @@ impl Inbox {
     /// The next message. Cancel-safe: a message is taken or left.
     pub(crate) async fn take(&self) -> Result<IncomingMessage, Error> {
         let mut receiver = self.receiver.lock().await;
-        let message = receiver.recv().await.ok_or(Error::Closed)?;
+        let mut closed = self.closed.subscribe();
+        let message = tokio::select! {
+            biased;
+            _ = closed.wait_for(|is_closed| *is_closed) => None,
+            message = receiver.recv() => message,
+        };
+        let message = message.ok_or(Error::Closed)?;
         let mut waiting = self.waiting_bytes.lock().unwrap_or_else(PoisonError::into_inner);
         *waiting = waiting.saturating_sub(message.payload.len());
         Ok(message)

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use sheaf_flight::{FlightRouter, Listener, MessageStream, RouterBuilder, Server, ServerHandle};
+use sheaf_flight::{FlightRouter, Limits, Listener, MessageStream, RouterBuilder, Server, ServerHandle};
 use sheaf_retry::{RetryPolicy, SharedClock};
 
 use crate::context::Context;
@@ -102,7 +102,8 @@ impl FlightTransport {
     }
 
     /// Has a port that others serve answer this node's peers too: the namespace
-    /// `raft` and the actions `raft.*`.
+    /// `raft` and the actions `raft.*`. Its limits have to allow messages and actions of
+    /// a little more than [`max_message_bytes`](crate::Config::max_message_bytes).
     ///
     /// # Errors
     /// [`Error::Config`] for an action of the engine that is not `raft.KIND.v1`.
@@ -126,7 +127,14 @@ impl FlightTransport {
     /// [`Error::Flight`] where the port cannot be used, [`Error::Config`].
     pub async fn listen(&self, endpoint: &str, engine: Arc<dyn Engine>) -> Result<(), Error> {
         let config = &self.context.config;
-        let router = FlightRouter::builder().clock(Arc::clone(&self.context.clock));
+        let defaults = Limits::default();
+        let limits = Limits {
+            max_message_bytes: defaults.max_message_bytes.max(config.max_flight_bytes()),
+            max_action_bytes: defaults.max_action_bytes.max(config.max_flight_bytes()),
+            ..defaults
+        };
+        let clock = Arc::clone(&self.context.clock);
+        let router = FlightRouter::builder().clock(clock).limits(limits);
         let router = serve::mount(&self.context, &self.inbox, engine, router)?.build()?;
         let listener = Listener::bind(endpoint, "the local endpoint", config.exposure)?;
         let server = Server::new(router).security(config.server_security.clone());
@@ -145,6 +153,7 @@ impl FlightTransport {
     /// Answers nobody any more on its own port, after `grace` for what is under way,
     /// and disconnects from all peers.
     pub async fn shutdown(&self, grace: Duration) {
+        self.inbox.close();
         let server = std::mem::take(&mut *self.server());
         if let Serving::Own(handle) = server {
             handle.drain(grace).await;

@@ -7,6 +7,7 @@ use futures::stream::{FuturesUnordered, StreamExt as _};
 use sheaf_flight::{ChannelPool, ClientConfig, FlightConnection};
 use sheaf_retry::{RetryPolicy, Retryable as _};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use super::route::{Outstanding, Route, Standing, is_permanent, unreachable};
 use crate::balance;
@@ -41,8 +42,8 @@ impl Link {
         let config = &context.config;
         let pool = pool(context, peer, endpoints.len());
         let routes = endpoints.iter().map(|endpoint| {
-            let connection = pool.connection(&target(config, endpoint))?;
-            Ok(Arc::new(Route::new(endpoint.clone(), connection, config.seed)))
+            let target = target(config, endpoint);
+            Route::new(endpoint, target, pool.clone(), config.seed).map(Arc::new)
         });
         let routes = routes.collect::<Result<_, Error>>()?;
         let (requests, bytes) = context.metrics.in_flight();
@@ -80,23 +81,31 @@ impl Link {
             }
         }
         if let Some(index) = balance::best(up.into_iter(), now) {
-            due.into_iter().for_each(|index| self.probe_aside(index));
+            due.retain(|index| !self.routes[*index].is_being_probed());
+            // What they find is kept by their routes.
+            due.into_iter().for_each(|index| drop(self.probe(index)));
             return Ok(self.in_use(index));
         }
-        let mut asked: FuturesUnordered<_> = due
-            .into_iter()
-            .map(|index| async move {
-                (index, self.routes[index].probe(&self.context, self.peer).await)
-            })
-            .collect();
+        let mut asked: FuturesUnordered<_> =
+            due.into_iter().map(|index| self.probe(index)).collect();
         let mut refused = None;
-        while let Some((index, answer)) = asked.next().await {
+        while let Some(answer) = asked.next().await {
             match answer {
-                Ok(()) => return Ok(self.in_use(index)),
-                Err(error) => refused = Some(error),
+                Ok((index, Ok(()))) => return Ok(self.in_use(index)),
+                Ok((_, Err(error))) => refused = Some(error),
+                // The runtime ends.
+                Err(_) => refused = Some(Error::Closed),
             }
         }
         Err(self.unreachable(refused))
+    }
+
+    /// Says hello to an address, whether or not somebody waits for it to the end: that
+    /// an address does not answer is to be known also where callers have less patience.
+    fn probe(&self, index: usize) -> JoinHandle<(usize, Result<(), Error>)> {
+        let (context, peer) = (Arc::clone(&self.context), self.peer);
+        let route = Arc::clone(&self.routes[index]);
+        tokio::spawn(async move { (index, route.probe(&context, peer).await) })
     }
 
     /// Ends what is under way.
@@ -110,16 +119,6 @@ impl Link {
         // Its sender is held here.
         drop(closed.wait_for(|is_closed| *is_closed).await);
         Error::UnknownPeer { peer: self.peer }
-    }
-
-    /// Without anybody waiting for it; bounded by its time.
-    fn probe_aside(self: &Arc<Self>, index: usize) {
-        let (context, peer) = (Arc::clone(&self.context), self.peer);
-        let route = Arc::clone(&self.routes[index]);
-        tokio::spawn(async move {
-            // What it finds is kept by the route.
-            drop(route.probe(&context, peer).await);
-        });
     }
 
     fn in_use(&self, index: usize) -> InUse {
@@ -155,8 +154,8 @@ pub(crate) struct InUse {
 }
 
 impl InUse {
-    pub(crate) fn connection(&self) -> &FlightConnection {
-        &self.route.connection
+    pub(crate) fn connection(&self) -> FlightConnection {
+        self.route.connection()
     }
 
     /// Counts bytes that are under way there.

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use sheaf_flight::{CallOptions, FlightConnection};
+use sheaf_flight::{CallOptions, ChannelPool, FlightConnection};
 use sheaf_retry::{Class, Code, Jitter, RetryPolicy, Retryable as _};
 
 use crate::balance::Known;
@@ -21,7 +21,9 @@ const MEASURE_INTERVAL: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Route {
     pub(super) endpoint: String,
-    pub(super) connection: FlightConnection,
+    pool: ChannelPool,
+    target: String,
+    connection: Mutex<FlightConnection>,
     state: Mutex<State>,
     outstanding: AtomicU64,
     /// One hello at a time.
@@ -53,10 +55,31 @@ pub(super) enum Standing {
 }
 
 impl Route {
-    pub(super) fn new(endpoint: String, connection: FlightConnection, seed: u64) -> Self {
-        let seed = Jitter::seed_of(&endpoint) ^ seed;
+    /// `target` is the endpoint as connections are made to it.
+    pub(super) fn new(
+        endpoint: &str,
+        target: String,
+        pool: ChannelPool,
+        seed: u64,
+    ) -> Result<Self, Error> {
+        let connection = Mutex::new(pool.connection(&target)?);
         let (state, outstanding) = (Mutex::default(), AtomicU64::new(0));
-        Route { endpoint, connection, state, outstanding, probing: Default::default(), seed }
+        let (probing, seed) = (Default::default(), Jitter::seed_of(endpoint) ^ seed);
+        let endpoint = endpoint.to_owned();
+        Ok(Route { endpoint, pool, target, connection, state, outstanding, probing, seed })
+    }
+
+    pub(super) fn connection(&self) -> FlightConnection {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Has the next call make a connection: over the one that is there nothing comes
+    /// back, and the system has not noticed yet.
+    fn renew(&self) {
+        // What made the first one makes this one.
+        if let Ok(connection) = self.pool.apart(u32::MAX).connection(&self.target) {
+            *self.connection.lock().unwrap_or_else(PoisonError::into_inner) = connection;
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -75,6 +98,11 @@ impl Route {
             None if now >= state.retry_at => Standing::Due,
             None => Standing::Down(state.retry_at),
         }
+    }
+
+    /// Whether somebody says hello just now.
+    pub(super) fn is_being_probed(&self) -> bool {
+        self.probing.try_lock().is_err()
     }
 
     /// Whether it can be used; `None` where nobody tried yet.
@@ -138,6 +166,9 @@ impl Route {
                 if state.failures == 0 {
                     tracing::warn!(target: "transport", %error, "node {peer} does not answer at {}", self.endpoint);
                 }
+                if error.code() == Code::DeadlineExceeded {
+                    self.renew();
+                }
                 (state.known, state.has_failed) = (None, true);
                 state.failures = state.failures.saturating_add(1);
                 state.retry_at = now.saturating_add(delay);
@@ -153,7 +184,7 @@ impl Route {
         let hello = Packet::of(context.hello.to_bytes());
         let frame = packer.frame(Kind::Hello, std::slice::from_ref(&hello)).message;
         let options = CallOptions::default().deadline(context.config.connect_timeout);
-        let answer = self.connection.action(HELLO, join(&frame), &options).await;
+        let answer = self.connection().action(HELLO, join(&frame), &options).await;
         let answer = answer.map_err(|error| Error::peer(peer, error))?;
         let answer = answer.into_iter().next().unwrap_or_default();
         let frame = decode(split(answer)?, context.config.max_frame_bytes())?;

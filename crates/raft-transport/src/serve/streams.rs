@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures::StreamExt as _;
-use futures::stream::{self, BoxStream};
+use futures::stream;
 use sheaf_flight::{CallContext, MessageStream};
 use tokio::sync::oneshot;
 
@@ -49,7 +49,7 @@ impl Service {
         let mut batches = Batches { context, peer: from, packer, kind: Kind::Hello };
         let hello = batches.hello();
         batches.kind = Kind::Reply;
-        let replies = batches.frames(until_failed(replies, failure));
+        let replies = batches.frames(until_failed(Arc::clone(&self.context), replies, failure));
         Ok(stream::iter([Ok(hello)]).chain(replies).boxed())
     }
 }
@@ -119,21 +119,27 @@ fn twice(error: Error) -> (Error, Error) {
 
 /// The replies, until they end or the requests break off: with that error then,
 /// whatever the engine made of it.
-fn until_failed(replies: PacketStream, failure: oneshot::Receiver<Error>) -> PacketStream {
-    let state = Some((replies, failure));
-    let until: BoxStream<'static, Result<Packet, Error>> = stream::unfold(state, |state| async {
-        let (mut replies, mut failure) = state?;
+fn until_failed(
+    context: Arc<Context>,
+    replies: PacketStream,
+    failure: oneshot::Receiver<Error>,
+) -> PacketStream {
+    let state = Some((context, replies, failure));
+    stream::unfold(state, |state| async {
+        let (context, mut replies, mut failure) = state?;
         tokio::select! {
             biased;
             Ok(error) = &mut failure, if !failure.is_terminated() => Some((Err(error), None)),
             reply = replies.next() => match (reply, failure.try_recv()) {
                 (_, Ok(error)) => Some((Err(error), None)),
-                (Some(Ok(reply)), Err(_)) => Some((Ok(reply), Some((replies, failure)))),
+                (Some(Ok(reply)), Err(_)) => match context.check_size(&reply) {
+                    Ok(()) => Some((Ok(reply), Some((context, replies, failure)))),
+                    Err(error) => Some((Err(error), None)),
+                },
                 (Some(Err(error)), Err(_)) => Some((Err(error), None)),
                 (None, Err(_)) => None,
             },
         }
     })
-    .boxed();
-    until
+    .boxed()
 }
