@@ -35,6 +35,8 @@ mod machine;
 mod parked;
 mod route;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
