@@ -7,7 +7,6 @@ mod json;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use openraft_rt_tokio::TokioRuntime;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sheaf_flight::{
@@ -21,7 +20,7 @@ pub use json::{
 };
 
 use crate::machine::StateMachine;
-use crate::node::{ChangeError, Driver, RaftNode, Status};
+use crate::node::{ChangeError, RaftNode, Status};
 use crate::replica;
 use crate::types::{Member, NodeId};
 
@@ -38,35 +37,26 @@ const TRANSFER_LEADER: &str = "RaftTransferLeader";
 const SNAPSHOT: &str = "RaftSnapshot";
 
 /// The actions of one node.
-pub struct RaftActions<M, S>
+pub struct RaftActions<M>
 where
-    S: Driver<M, TokioRuntime>,
     M: StateMachine,
 {
-    node: RaftNode<M, S>,
+    node: RaftNode<M>,
     pool: ChannelPool,
 }
 
-impl<M, S> std::fmt::Debug for RaftActions<M, S>
-where
-    S: Driver<M, TokioRuntime>,
-    M: StateMachine,
-{
+impl<M: StateMachine> std::fmt::Debug for RaftActions<M> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RaftActions").field("node", &self.node).finish_non_exhaustive()
     }
 }
 
-impl<M, S> RaftActions<M, S>
-where
-    S: Driver<M, TokioRuntime>,
-    M: StateMachine,
-{
+impl<M: StateMachine> RaftActions<M> {
     /// Where a token needs rights for them.
     pub const NAMESPACE: &'static str = "raft";
 
     /// Answers for `node`; leaders elsewhere are called over `pool`.
-    pub fn new(node: RaftNode<M, S>, pool: ChannelPool) -> Self {
+    pub fn new(node: RaftNode<M>, pool: ChannelPool) -> Self {
         RaftActions { node, pool }
     }
 
@@ -264,11 +254,7 @@ fn reply<T: Serialize>(action: &str, value: &T) -> Result<Vec<Bytes>, Failed> {
 }
 
 #[async_trait]
-impl<M, S> ActionHandler for RaftActions<M, S>
-where
-    S: Driver<M, TokioRuntime>,
-    M: StateMachine,
-{
+impl<M: StateMachine> ActionHandler for RaftActions<M> {
     fn actions(&self) -> Vec<(&'static str, &'static str)> {
         vec![
             (STATUS, "How a node of the Raft cluster stands, as JSON"),

@@ -4,6 +4,7 @@ pub mod admin;
 pub mod apply;
 mod blocking;
 pub mod config;
+pub mod coordinator;
 pub mod log;
 pub mod machine;
 pub mod network;
