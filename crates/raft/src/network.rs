@@ -10,6 +10,7 @@
 
 mod append;
 mod client;
+mod flight;
 mod service;
 mod snapshot;
 mod transit;
@@ -21,6 +22,7 @@ use futures::stream::BoxStream;
 use sheaf_retry::Code;
 
 pub(crate) use self::client::Peers;
+pub use self::flight::{FlightEngine, FlightLinks};
 pub(crate) use self::service::{Incoming, Local};
 pub use self::transit::{Manifest, Transit};
 use crate::types::{Member, NodeId};

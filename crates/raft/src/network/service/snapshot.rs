@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use futures::future::{self, Either};
 use futures::pin_mut;
 use futures::stream::{BoxStream, StreamExt};
@@ -69,7 +70,7 @@ where
         };
         let (vote, manifest) = match next(from, &mut requests).await? {
             Some(SnapshotStep::Offer(vote, manifest)) => (vote, manifest),
-            Some(SnapshotStep::Piece { .. }) => return Err(Refusal::malformed("no offer")),
+            Some(_) => return Err(Refusal::malformed("no offer")),
             None => return Ok(()),
         };
         self.check(&manifest)?;
@@ -79,7 +80,7 @@ where
         while offset < manifest.size_bytes {
             let Some(step) = next(from, &mut requests).await? else { return Ok(()) };
             let SnapshotStep::Piece { offset: at, bytes } = step else {
-                return Err(Refusal::malformed("a second offer"));
+                return Err(Refusal::malformed("no piece, and there is more to come"));
             };
             let next = offset.saturating_add(bytes.len() as u64);
             if at != offset || bytes.is_empty() || next > manifest.size_bytes {
@@ -92,8 +93,7 @@ where
             offset = next;
             tell(answers, Received::Offset(offset)).await?;
         }
-        let vote = self.install(vote, &manifest, incoming, answers).await?;
-        tell(answers, Received::Done(vote)).await
+        self.install(vote, &manifest, incoming, (from, requests), answers).await
     }
 
     /// Refuses a snapshot that cannot be one of this cluster's: the engine panics at it.
@@ -110,14 +110,15 @@ where
         Err(Refusal { code: Code::FailedPrecondition, problem })
     }
 
-    /// Reads it in, and says meanwhile that it goes on.
+    /// Reads it in, and answers meanwhile that it goes on.
     async fn install(
         &self,
         vote: Vote,
         manifest: &Manifest,
         incoming: T::Incoming,
+        (from, mut requests): (NodeId, BoxStream<'static, Result<Message, Broken>>),
         answers: &Answers,
-    ) -> Result<Vote, Refusal> {
+    ) -> Result<(), Refusal> {
         let installing = async {
             let data = self.transit.finish(incoming).await.map_err(|error| disk(&error))?;
             self.check(manifest)?;
@@ -125,13 +126,37 @@ where
             let installed = self.raft.install_full_snapshot(vote, snapshot).await;
             installed.map(|response| response.vote).map_err(|error| stopped_for(&error))
         };
+        let installing = installing.fuse();
         pin_mut!(installing);
+        let mut installed = None;
         loop {
-            let pause = R::sleep(self.alive);
-            pin_mut!(pause);
-            match future::select(&mut installing, pause).await {
-                Either::Left((installed, _)) => return installed,
-                Either::Right(((), _)) => tell(answers, Received::Installing).await?,
+            let asked = next(from, &mut requests);
+            pin_mut!(asked);
+            // It goes on also while nobody asks.
+            let asked = match future::select(asked, &mut installing).await {
+                Either::Left((asked, _)) => asked?,
+                Either::Right((done, asked)) => {
+                    installed = Some(done?);
+                    asked.await?
+                }
+            };
+            match asked {
+                Some(SnapshotStep::Ask) => {}
+                Some(_) => return Err(Refusal::malformed("more than was offered")),
+                // Gone: what is begun is ended all the same.
+                None if installed.is_some() => return Ok(()),
+                None => return installing.await.map(drop),
+            }
+            if installed.is_none() {
+                let pause = R::sleep(self.alive);
+                pin_mut!(pause);
+                if let Either::Left((done, _)) = future::select(&mut installing, pause).await {
+                    installed = Some(done?);
+                }
+            }
+            match installed {
+                Some(vote) => return tell(answers, Received::Done(vote)).await,
+                None => tell(answers, Received::Installing).await?,
             }
         }
     }
