@@ -7,4 +7,6 @@ pub mod machine;
 pub mod replica;
 pub mod snapshot;
 mod stored;
+#[cfg(test)]
+mod testing;
 pub mod types;
