@@ -20,11 +20,24 @@ fn child() {
     let mut index = snapshots.current().map_or(0, |file| file.id().index);
     loop {
         index += 1;
-        make(&snapshots, index, 50);
-        let mut out = std::io::stdout().lock();
-        writeln!(out, "ack {index}").unwrap();
-        out.flush().unwrap();
+        let mut writer = snapshots.write(&head(index)).unwrap();
+        for number in 0..50 {
+            writer.write(&batch(number, 10, 1_000)).unwrap();
+            if number % 10 == 0 {
+                say("wrote a part");
+            }
+        }
+        let path = writer.finish().unwrap();
+        say("wrote all");
+        snapshots.adopt(snapshots.check_file(&path).unwrap()).unwrap();
+        say(&format!("ack {index}"));
     }
+}
+
+fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{text}").unwrap();
+    out.flush().unwrap();
 }
 
 #[test]
@@ -41,7 +54,7 @@ fn a_crash_while_snapshots_are_written_leaves_the_last_one_whole() {
             .unwrap();
         let mut out = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut last = 0;
-        let lines = random.random_range(5..15);
+        let lines = random.random_range(10..60);
         for line in out.by_ref().take(lines).map(Result::unwrap) {
             if let Some((_, index)) = line.split_once("ack ") {
                 last = index.parse().unwrap();
