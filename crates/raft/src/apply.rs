@@ -77,8 +77,7 @@ impl<M: StateMachine, R> Machine<M, R> {
     /// and the log.
     pub fn new(machine: M, snapshots: Snapshots, log: &LogStore<R>) -> Result<Self, Error> {
         snapshots.check(log.status().purged)?;
-        let core =
-            Core { machine, last: None, membership: StoredMembership::default(), begun: 0 };
+        let core = Core { machine, last: None, membership: StoredMembership::default(), begun: 0 };
         let shared = Shared { core: Mutex::new(core), applied: watch::Sender::new(0) };
         Ok(Machine { shared: Arc::new(shared), snapshots, runtime: PhantomData })
     }

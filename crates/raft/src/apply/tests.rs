@@ -5,7 +5,7 @@ use std::path::Path;
 use futures::stream;
 use openraft::storage::{RaftLogStorage as _, RaftSnapshotBuilder, RaftStateMachine as _};
 use openraft::testing::log::{StoreBuilder, Suite};
-use openraft::{RaftTypeConfig, StorageError, StorageHelper};
+use openraft::{StorageError, StorageHelper};
 use tempfile::TempDir;
 
 use super::{Builder, Machine};
@@ -78,7 +78,8 @@ async fn a_snapshot_is_of_the_state_at_its_begin_whatever_is_applied_meanwhile()
     let digest = machine.with_machine(crate::machine::StateMachine::digest);
     let mut builder = machine.get_snapshot_builder().await;
     let mut applied = machine.applied();
-    let (mut other, built) = (machine.clone(), tokio::spawn(async move { build(&mut builder).await }));
+    let (mut other, built) =
+        (machine.clone(), tokio::spawn(async move { build(&mut builder).await }));
     for index in 1_000..1_500 {
         apply(&mut other, commands(index..index + 1)).await;
     }
@@ -118,7 +119,9 @@ async fn a_restart_restores_the_snapshot_and_applies_the_log_after_it() {
     let (_log, machine) = restart(home.path()).await.unwrap();
     assert_eq!(*machine.applied().borrow(), 249);
     let expected: Vec<u64> = (0..250).collect();
-    let found = machine.with_machine(|journal| journal.commands.iter().map(|(index, _)| *index).collect::<Vec<_>>());
+    let found = machine.with_machine(|journal| {
+        journal.commands.iter().map(|(index, _)| *index).collect::<Vec<_>>()
+    });
     assert_eq!(found, expected);
 }
 
@@ -183,7 +186,7 @@ async fn a_snapshot_of_another_state_than_announced_is_not_installed() {
 
 /// Compiles: all that the engine asks of its types holds on each runtime.
 #[allow(dead_code, reason = "it is compiled only")]
-fn any_runtime<C: RaftTypeConfig, R: openraft::AsyncRuntime>(log: LogStore<R>, snapshots: Snapshots) {
+fn any_runtime<R: openraft::AsyncRuntime>(log: LogStore<R>, snapshots: Snapshots) {
     fn needs<R: openraft::AsyncRuntime>(_: impl openraft::storage::RaftStateMachine<Types<R>>) {}
     needs::<R>(Machine::<_, R>::new(Journal::default(), snapshots, &log).unwrap());
 }

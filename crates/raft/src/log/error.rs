@@ -33,7 +33,9 @@ pub enum Error {
         limit: u32,
     },
     /// The directory is of another node, or of another cluster.
-    #[error("{path} is of node {actual_node} of cluster {actual_cluster:?}, and not of node {node} of cluster {cluster:?}")]
+    #[error(
+        "{path} is of node {actual_node} of cluster {actual_cluster:?}, and not of node {node} of cluster {cluster:?}"
+    )]
     Foreign {
         /// The directory.
         path: PathBuf,
@@ -47,7 +49,9 @@ pub enum Error {
         node: NodeId,
     },
     /// Bytes that were acknowledged are not what was written, or are missing.
-    #[error("{path} is damaged at byte {at}: {problem}; what was acknowledged would be lost, so the node does not start: restore the file, or remove this node from the cluster and add a new one under another id")]
+    #[error(
+        "{path} is damaged at byte {at}: {problem}; what was acknowledged would be lost, so the node does not start: restore the file, or remove this node from the cluster and add a new one under another id"
+    )]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -113,8 +117,8 @@ impl Error {
         let path = path.into();
         move |source| {
             // A limit on the size of files is a quota too.
-            let is_full = source.code() == Code::DiskFull
-                || source.kind() == io::ErrorKind::FileTooLarge;
+            let is_full =
+                source.code() == Code::DiskFull || source.kind() == io::ErrorKind::FileTooLarge;
             let source = Arc::new(source);
             match is_full {
                 true => Error::DiskFull { doing, path, source },

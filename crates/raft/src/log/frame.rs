@@ -148,7 +148,9 @@ impl Frames {
         };
         let whole = (HEAD_BYTES + head.length) as u64;
         if whole > left {
-            return Ok(Next::Broken(format!("a record of {whole} bytes, of which {left} are left")));
+            return Ok(Next::Broken(format!(
+                "a record of {whole} bytes, of which {left} are left"
+            )));
         }
         self.body.resize(head.length, 0);
         self.file.read_exact(&mut self.body)?;

@@ -111,8 +111,7 @@ fn replay(
 ) -> Result<Option<u64>, Error> {
     let path = directory.segment(start);
     let reading = || Error::io("read", &path);
-    let damaged =
-        |at: u64, problem| Error::Damaged { path: path.clone(), at: at - start, problem };
+    let damaged = |at: u64, problem| Error::Damaged { path: path.clone(), at: at - start, problem };
     let file = OpenOptions::new().read(true).write(true).open(&path).map_err(reading())?;
     let shared = Arc::new(file.try_clone().map_err(reading())?);
     let mut frames = Frames::new(file, start).map_err(reading())?;

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use futures::{Stream, StreamExt as _, stream};
-use openraft::type_config::alias::{EntryOf, LogIdOf, VoteOf};
 use openraft::storage::{IOFlushed, RaftLogStorage};
+use openraft::type_config::alias::{EntryOf, LogIdOf, VoteOf};
 use openraft::{AsyncRuntime, LogState, OptionalSend, RaftLogReader};
 use sheaf_proto::raft::v1 as proto;
 use sheaf_proto::raft::v1::log_record::Record;
@@ -254,7 +254,10 @@ fn bounds(range: &impl RangeBounds<u64>) -> (u64, u64) {
 }
 
 impl<R: AsyncRuntime> RaftLogReader<Types<R>> for LogStore<R> {
-    async fn try_get_log_entries<B>(&mut self, range: B) -> Result<Vec<EntryOf<Types<R>>>, io::Error>
+    async fn try_get_log_entries<B>(
+        &mut self,
+        range: B,
+    ) -> Result<Vec<EntryOf<Types<R>>>, io::Error>
     where
         B: RangeBounds<u64> + Clone + Debug + OptionalSend,
     {
@@ -281,12 +284,13 @@ impl<R: AsyncRuntime> RaftLogReader<Types<R>> for LogStore<R> {
         B: RangeBounds<u64> + Clone + Debug + OptionalSend,
     {
         let (start, end) = bounds(&range);
-        let pieces = stream::try_unfold((self.clone(), start), move |(mut log, start)| async move {
-            let entries = log.limited_get_log_entries(start, end).await?;
-            let next = entries.last().map(|last| last.log_id.index + 1);
-            let piece = stream::iter(entries.into_iter().map(Ok::<_, io::Error>));
-            Ok::<_, io::Error>(next.map(|next| (piece, (log, next))))
-        });
+        let pieces =
+            stream::try_unfold((self.clone(), start), move |(mut log, start)| async move {
+                let entries = log.limited_get_log_entries(start, end).await?;
+                let next = entries.last().map(|last| last.log_id.index + 1);
+                let piece = stream::iter(entries.into_iter().map(Ok::<_, io::Error>));
+                Ok::<_, io::Error>(next.map(|next| (piece, (log, next))))
+            });
         Box::pin(pieces.flat_map(|piece| match piece {
             Ok(entries) => entries.left_stream(),
             Err(error) => stream::iter([Err(error)]).right_stream(),
@@ -342,7 +346,11 @@ impl<R: AsyncRuntime> RaftLogStorage<Types<R>> for LogStore<R> {
         Ok(self.state().committed)
     }
 
-    async fn append<I>(&mut self, entries: I, callback: IOFlushed<Types<R>>) -> Result<(), io::Error>
+    async fn append<I>(
+        &mut self,
+        entries: I,
+        callback: IOFlushed<Types<R>>,
+    ) -> Result<(), io::Error>
     where
         I: IntoIterator<Item = EntryOf<Types<R>>> + OptionalSend,
         I::IntoIter: OptionalSend,
@@ -361,7 +369,8 @@ impl<R: AsyncRuntime> RaftLogStorage<Types<R>> for LogStore<R> {
     }
 
     async fn truncate_after(&mut self, last: Option<LogIdOf<Types<R>>>) -> Result<(), io::Error> {
-        let record = Record::Truncation(proto::Truncation { last: last.as_ref().map(stored::position) });
+        let record =
+            Record::Truncation(proto::Truncation { last: last.as_ref().map(stored::position) });
         self.write(record, move |state| state.truncate(last)).await
     }
 

@@ -92,7 +92,9 @@ pub enum Error {
         source: Arc<MachineError>,
     },
     /// The machine has another state than the one the snapshot was made of.
-    #[error("after {path} was restored the state has digest {actual:016x}, and not {expected:016x}")]
+    #[error(
+        "after {path} was restored the state has digest {actual:016x}, and not {expected:016x}"
+    )]
     Digest {
         /// The file.
         path: PathBuf,

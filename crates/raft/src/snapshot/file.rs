@@ -65,12 +65,7 @@ impl SnapshotFile {
             return Err(Error::Foreign { path, actual: head.cluster, cluster });
         }
         let last = head.last.unwrap_or_default();
-        let id = SnapshotId {
-            term: last.term,
-            index: last.index,
-            bytes,
-            hash: tail.content_xxh3,
-        };
+        let id = SnapshotId { term: last.term, index: last.index, bytes, hash: tail.content_xxh3 };
         let membership = head.membership.unwrap_or_default();
         let meta = SnapshotMeta {
             last_log_id: head.last.map(stored::log_id),
@@ -175,8 +170,8 @@ impl SnapshotFile {
     pub fn batches(&self) -> Result<Batches<'_>, Error> {
         let reader = Reader::new(&self.inner.file, self.inner.content_bytes);
         let reader = BufReader::with_capacity(READ_BYTES, reader);
-        let reader = StreamReader::try_new(reader, None)
-            .map_err(Error::arrow("read", &self.inner.path))?;
+        let reader =
+            StreamReader::try_new(reader, None).map_err(Error::arrow("read", &self.inner.path))?;
         Ok(Batches { reader, left: self.inner.batches })
     }
 }

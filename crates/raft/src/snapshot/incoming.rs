@@ -85,7 +85,8 @@ impl IncomingSnapshot {
     pub fn finish(mut self) -> Result<SnapshotFile, Error> {
         let Some(mut partial) = self.partial.take() else { return Err(Error::Superseded) };
         let id = partial.id;
-        let differs = |problem: String| Error::NotAsAnnounced { announced: id.to_string(), problem };
+        let differs =
+            |problem: String| Error::NotAsAnnounced { announced: id.to_string(), problem };
         if partial.received != id.bytes {
             let problem = format!("it has {} bytes", partial.received);
             self.partial = Some(partial);

@@ -124,9 +124,8 @@ impl Snapshots {
     /// Keeps what was received, for the next try; the one that has more stays.
     pub(super) fn keep_partial(&self, partial: Partial) {
         let mut kept = self.kept();
-        let is_less = |other: &Partial| {
-            other.id == partial.id && other.received >= partial.received
-        };
+        let is_less =
+            |other: &Partial| other.id == partial.id && other.received >= partial.received;
         if !kept.partial.as_ref().is_some_and(is_less) {
             kept.partial = Some(partial);
         }

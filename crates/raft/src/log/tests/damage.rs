@@ -31,8 +31,8 @@ fn one_file() -> Options {
 /// Opens it, checks that it has `least` entries at least and that those it has are
 /// as they were written, and leaves the files as they are then.
 async fn check(home: &Path, least: u64, what: &str) -> u64 {
-    let mut log: LogStore =
-        LogStore::open(home, &identity(), one_file()).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let mut log: LogStore = LogStore::open(home, &identity(), one_file())
+        .unwrap_or_else(|error| panic!("{what}: {error}"));
     let last = log.get_log_state().await.unwrap().last_log_id.unwrap().index;
     assert!(last + 1 >= least, "{what}: {} of {least} are left", last + 1);
     assert_eq!(log.try_get_log_entries(..).await.unwrap(), entries(0..last + 1), "{what}");
@@ -63,7 +63,10 @@ async fn a_torn_end_is_cut_at_every_offset_and_what_was_acknowledged_stays() {
         let mut flipped = whole.clone();
         flipped[at] ^= 0x20;
         fs::write(&path, &flipped).unwrap();
-        assert!(check(home.path(), 5, &format!("changed at {at}")).await < 8, "byte {at} is checked");
+        assert!(
+            check(home.path(), 5, &format!("changed at {at}")).await < 8,
+            "byte {at} is checked"
+        );
 
         let mut zeros = whole.clone();
         zeros[at..].fill(0);

@@ -8,7 +8,8 @@ use crate::log::{Error, Flush, Identity, LogStore};
 use crate::testing::{append, entry, identity, open, small};
 
 fn refused(home: &std::path::Path, identity: &Identity) -> Error {
-    let opened = LogStore::<openraft_rt_tokio::TokioRuntime>::open(home, identity, small(Flush::Thread));
+    let opened =
+        LogStore::<openraft_rt_tokio::TokioRuntime>::open(home, identity, small(Flush::Thread));
     opened.expect_err("it is refused")
 }
 
@@ -25,10 +26,9 @@ fn a_directory_has_one_owner_at_a_time() {
 fn another_cluster_or_another_node_is_refused() {
     let home = tempfile::tempdir().unwrap();
     drop(open(home.path(), small(Flush::Thread)));
-    for other in [
-        Identity { cluster: "other".to_owned(), ..identity() },
-        Identity { node: 2, ..identity() },
-    ] {
+    for other in
+        [Identity { cluster: "other".to_owned(), ..identity() }, Identity { node: 2, ..identity() }]
+    {
         let error = refused(home.path(), &other);
         assert_eq!(error.code(), Code::FailedPrecondition);
         assert!(error.to_string().contains("is of node 1 of cluster \"test\""), "{error}");

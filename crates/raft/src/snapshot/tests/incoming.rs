@@ -7,7 +7,11 @@ use crate::snapshot::{Error, SnapshotFile, Snapshots};
 
 const CHUNK: usize = 500;
 
-fn send(snapshots: &Snapshots, file: &SnapshotFile, until: u64) -> crate::snapshot::IncomingSnapshot {
+fn send(
+    snapshots: &Snapshots,
+    file: &SnapshotFile,
+    until: u64,
+) -> crate::snapshot::IncomingSnapshot {
     let mut incoming = snapshots.receive(file.id()).unwrap();
     while incoming.received() < until {
         let chunk = file.chunk(incoming.received(), CHUNK).unwrap();
