@@ -403,7 +403,11 @@ fn keys_that_are_not_yet_forgotten_are_not_forgotten_by_a_snapshot() {
 #[test]
 fn a_snapshot_does_not_see_the_leases_of_a_later_leader() {
     let mut machine = EngineMachine::new();
-    let specs = (0..3_000).map(|n| BatchSpec::new(format!("b{n}").parse().unwrap()));
+    // More than one part of a snapshot.
+    let specs = (0..3_000).map(|n| BatchSpec {
+        locations: vec![format!("grpc://{}:1", "x".repeat(900))],
+        ..BatchSpec::new(format!("b{n}").parse().unwrap())
+    });
     let specs: Vec<_> = specs.collect();
     let mut calls: Vec<Call> = specs.chunks(1_000).map(|part| Call::Register(part.to_vec())).collect();
     calls.insert(0, lead(200));
