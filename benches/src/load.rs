@@ -4,6 +4,7 @@
 //! are nanoseconds of the system's clock, which they share.
 
 mod claims;
+mod echo;
 mod flight;
 mod jobs;
 #[cfg(feature = "kafka")]
@@ -85,6 +86,12 @@ pub(crate) enum Load {
     Partition(partition::Partition),
     /// Serves and takes bytes over raw TCP: as many as each connection says.
     Socket,
+    /// Answers messages with the same bytes.
+    EchoServer(echo::EchoServer),
+    /// Sends messages to such a server, so many at a time.
+    EchoClient(echo::EchoClient),
+    /// One of several processes that send messages to each other.
+    MeshMessages(echo::Mesh),
     /// One of several processes that shuffle rows among themselves.
     MeshShuffle,
     /// One of several processes that send bytes to each other over raw TCP.
@@ -102,6 +109,12 @@ pub(crate) fn run(load: Load) -> Result<()> {
     }
     if matches!(load, Load::MeshSocket) {
         return mesh::socket::run();
+    }
+    match &load {
+        Load::EchoServer(load) => return echo::serve(load),
+        Load::EchoClient(load) => return echo::client(load),
+        Load::MeshMessages(load) => return echo::mesh(load),
+        _ => {}
     }
     if let Load::Partition(load) = &load {
         return partition::run(load);
@@ -128,7 +141,14 @@ pub(crate) fn run(load: Load) -> Result<()> {
             #[cfg(feature = "kafka")]
             Load::Kafka(_) => Ok(()),
             Load::MeshShuffle => mesh::shuffle::run().await,
-            Load::Claims(_) | Load::Partition(_) | Load::Socket | Load::MeshSocket => Ok(()),
+            // Above, without a runtime or with one of their own.
+            Load::Claims(_)
+            | Load::Partition(_)
+            | Load::Socket
+            | Load::MeshSocket
+            | Load::EchoServer(_)
+            | Load::EchoClient(_)
+            | Load::MeshMessages(_) => Ok(()),
         }
     })
 }

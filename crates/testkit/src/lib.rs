@@ -26,8 +26,11 @@
 //! it is until the test has done what it wants to do just then. Of a Valkey's
 //! replies, [`FaultProxy::lose_replies`] loses those of the requests named.
 //!
+//! [`netns`] gives processes a network of their own and cuts it.
+//! [`linearizability`] checks what clients saw of a replicated system.
+//!
 //! Servers that the machine may lack ([`Valkey`], [`KafkaBroker`], [`S3Server`],
-//! [`python`], [`libduckdb`]; a [`SchemaRegistry`] is part of this crate) are provisioned
+//! [`EtcdCluster`], [`python`], [`libduckdb`]; a [`SchemaRegistry`] is part of this crate) are provisioned
 //! by `cargo xtask services`. Where one is missing, its finder prints a `SKIP`
 //! line that the test harness does not swallow and gives `None`; with
 //! `SHEAF_REQUIRE_SERVERS=1` it panics instead. Redis ([`Flavour::Redis`]) is
@@ -36,7 +39,10 @@
 mod background;
 mod command;
 mod error;
+mod etcd;
 mod kafka;
+pub mod linearizability;
+pub mod netns;
 mod output;
 mod port;
 mod process;
@@ -50,11 +56,12 @@ mod wait;
 
 pub use command::ProcessCommand;
 pub use error::Error;
+pub use etcd::EtcdCluster;
 pub use kafka::{ApiVersion, KafkaBroker};
 pub use port::{ReservedPort, free_port};
 pub use process::Process;
 pub use proxy::{
-    Call, CallFault, CallProxy, Fault, FaultProxy, Loss, ReplyFault, ReplyLoss, RequestHold,
+    Call, CallFault, CallProxy, Fault, FaultProxy, Loss, Noise, ReplyFault, ReplyLoss, RequestHold,
 };
 pub use ready::Ready;
 pub use s3::S3Server;

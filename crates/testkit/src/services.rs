@@ -137,6 +137,30 @@ pub(crate) fn kafka_binary() -> Option<PathBuf> {
     found("Kafka broker", path, there)
 }
 
+/// The etcd server's binary, by the same rule.
+pub(crate) fn etcd_binary() -> Option<PathBuf> {
+    let path = services_dir().join("etcd/etcd");
+    let there = path.is_file();
+    found("etcd", path, there)
+}
+
+/// The program that makes rules for packets, by the same rule.
+pub(crate) fn nft_binary() -> Option<PathBuf> {
+    let path = services_dir().join("nftables/nft");
+    let there = path.is_file();
+    found("nftables", path, there)
+}
+
+/// The program that makes networks; it comes with the system.
+pub(crate) fn ip_program() -> Option<PathBuf> {
+    let folders = variable("PATH").unwrap_or_default();
+    let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
+    let mut all = std::env::split_paths(&folders).chain(system).map(|folder| folder.join("ip"));
+    let there = all.find(|path| path.is_file());
+    let is_there = there.is_some();
+    found("ip (of iproute2)", there.unwrap_or_else(|| "/usr/sbin/ip".into()), is_there)
+}
+
 /// The broker that [`TEST_KAFKA`] names, if it names one.
 pub(crate) fn named_kafka() -> Option<String> {
     variable(TEST_KAFKA).map(|name| name.to_string_lossy().into_owned())

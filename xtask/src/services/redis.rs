@@ -2,7 +2,7 @@
 //! it. It is optional: what only Redis can show is skipped aloud without it.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -81,37 +81,7 @@ fn unpack(folder: &Path, server: &Path) -> Result<()> {
     let parent = folder.join("program");
     fs::create_dir_all(&parent).map_err(Error::io("create", &parent))?;
     fs::copy(&packed, &program).map_err(Error::io("copy", &packed))?;
-    let script = script(&library_folders(&package)?);
-    fs::write(server, script).map_err(Error::io("write", server))?;
-    let runnable = fs::Permissions::from_mode(0o755);
-    fs::set_permissions(server, runnable).map_err(Error::io("make runnable", server))
-}
-
-/// Below the package, with a shared library directly in it.
-fn library_folders(package: &Path) -> Result<Vec<PathBuf>> {
-    let mut folders: Vec<PathBuf> = crate::workspace::files_below(package)?
-        .into_iter()
-        .filter(|path| path.file_name().is_some_and(|n| n.to_string_lossy().contains(".so.")))
-        .filter_map(|path| Some(path.parent()?.strip_prefix(package).ok()?.to_path_buf()))
-        // Modules of OpenSSL, which it finds by itself or does without.
-        .filter(|folder| !folder.components().any(|part| part.as_os_str() == "ossl-modules"))
-        .collect();
-    folders.sort();
-    folders.dedup();
-    Ok(folders)
-}
-
-/// Finds everything from where it stands itself, so that the target directory
-/// may be moved or cached, and becomes the server: signals reach that.
-fn script(folders: &[PathBuf]) -> String {
-    let folders: Vec<String> =
-        folders.iter().map(|folder| format!("$here/package/{}", folder.display())).collect();
-    let path = folders.join(":");
-    format!(
-        "#!/bin/sh\nhere=$(dirname \"$(readlink -f \"$0\")\")\n\
-         LD_LIBRARY_PATH=\"{path}${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}\"\n\
-         export LD_LIBRARY_PATH\nexec \"$here/program/{SERVER}\" \"$@\"\n"
-    )
+    debian::launcher(folder, &format!("program/{SERVER}"), server)
 }
 
 #[cfg(test)]
@@ -124,12 +94,5 @@ mod tests {
         assert_eq!(major("Redis server v=6.2 sha=0"), Some(6));
         assert_eq!(major("Valkey server v=8.1.8 sha=0"), None);
         assert_eq!(major(""), None);
-    }
-
-    #[test]
-    fn the_script_runs_the_server_beside_it_with_its_libraries_and_arguments() {
-        let script = script(&["usr/lib/a".into(), "usr/lib/b".into()]);
-        assert!(script.contains("\"$here/package/usr/lib/a:$here/package/usr/lib/b${LD_"));
-        assert!(script.ends_with("exec \"$here/program/redis-server\" \"$@\"\n"));
     }
 }

@@ -272,7 +272,7 @@ pub mod call_error {
 }
 /// The first row of a snapshot.
 #[derive(Clone, PartialEq, ::prost::Message)]
-pub struct SnapshotHead {
+pub struct CoordinatorHead {
     #[prost(uint32, tag = "1")]
     pub version: u32,
     #[prost(message, optional, tag = "2")]
@@ -293,3 +293,431 @@ pub struct SnapshotHead {
     #[prost(bool, tag = "8")]
     pub is_led: bool,
 }
+/// Where an entry stands, and of which term it is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LogPosition {
+    #[prost(uint64, tag = "1")]
+    pub term: u64,
+    #[prost(uint64, tag = "2")]
+    pub index: u64,
+}
+/// For whom a node votes in a term.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Vote {
+    #[prost(uint64, tag = "1")]
+    pub term: u64,
+    #[prost(uint64, tag = "2")]
+    pub node: u64,
+    /// A majority voted so: this node leads.
+    #[prost(bool, tag = "3")]
+    pub is_committed: bool,
+}
+/// Who belongs to the cluster.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Membership {
+    /// One set of voters; two while the cluster goes from one to another.
+    #[prost(message, repeated, tag = "1")]
+    pub configs: ::prost::alloc::vec::Vec<Voters>,
+    /// Of voters and learners.
+    #[prost(map = "uint64, message", tag = "2")]
+    pub nodes: ::std::collections::HashMap<u64, Member>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Voters {
+    #[prost(uint64, repeated, tag = "1")]
+    pub nodes: ::prost::alloc::vec::Vec<u64>,
+}
+/// Where a node is reached.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Member {
+    #[prost(string, repeated, tag = "1")]
+    pub endpoints: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// One entry of the log.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct LogEntry {
+    #[prost(message, optional, tag = "1")]
+    pub position: ::core::option::Option<LogPosition>,
+    #[prost(oneof = "log_entry::Payload", tags = "2, 3, 4")]
+    pub payload: ::core::option::Option<log_entry::Payload>,
+}
+/// Nested message and enum types in `LogEntry`.
+pub mod log_entry {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Payload {
+        /// A new leader's first entry.
+        #[prost(message, tag = "2")]
+        Blank(super::Blank),
+        /// What the state machine reads.
+        #[prost(bytes, tag = "3")]
+        Command(::prost::bytes::Bytes),
+        #[prost(message, tag = "4")]
+        Membership(super::Membership),
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Blank {}
+/// One record of a segment of the log.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct LogRecord {
+    #[prost(uint32, tag = "1")]
+    pub version: u32,
+    #[prost(oneof = "log_record::Record", tags = "2, 3, 4, 5, 6, 7, 8")]
+    pub record: ::core::option::Option<log_record::Record>,
+}
+/// Nested message and enum types in `LogRecord`.
+pub mod log_record {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Record {
+        #[prost(message, tag = "2")]
+        Entry(super::LogEntry),
+        #[prost(message, tag = "3")]
+        Vote(super::Vote),
+        #[prost(message, tag = "4")]
+        Committed(super::LogPosition),
+        #[prost(message, tag = "5")]
+        Truncation(super::Truncation),
+        #[prost(message, tag = "6")]
+        Purged(super::LogPosition),
+        /// The first of each segment: the ones before may be gone.
+        #[prost(message, tag = "7")]
+        Head(super::SegmentHead),
+        /// The log was closed: everything before is on disk.
+        #[prost(message, tag = "8")]
+        Closed(super::Closed),
+    }
+}
+/// Entries after this one are gone; all, where there is none.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Truncation {
+    #[prost(message, optional, tag = "1")]
+    pub last: ::core::option::Option<LogPosition>,
+}
+/// What the log was when the segment began.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SegmentHead {
+    #[prost(message, optional, tag = "1")]
+    pub vote: ::core::option::Option<Vote>,
+    #[prost(message, optional, tag = "2")]
+    pub committed: ::core::option::Option<LogPosition>,
+    #[prost(message, optional, tag = "3")]
+    pub purged: ::core::option::Option<LogPosition>,
+    #[prost(message, optional, tag = "4")]
+    pub last: ::core::option::Option<LogPosition>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Closed {}
+/// Whose log a directory holds.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LogIdentity {
+    #[prost(uint32, tag = "1")]
+    pub version: u32,
+    #[prost(string, tag = "2")]
+    pub cluster: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "3")]
+    pub node: u64,
+    /// Of all bytes before this field, which is written last.
+    #[prost(fixed32, tag = "15")]
+    pub crc32c: u32,
+}
+/// What a snapshot is of: in the metadata of its schema.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SnapshotHead {
+    #[prost(uint32, tag = "1")]
+    pub version: u32,
+    #[prost(string, tag = "2")]
+    pub cluster: ::prost::alloc::string::String,
+    /// The last entry that the state has; none where it has none.
+    #[prost(message, optional, tag = "3")]
+    pub last: ::core::option::Option<LogPosition>,
+    #[prost(message, optional, tag = "4")]
+    pub membership_position: ::core::option::Option<LogPosition>,
+    #[prost(message, optional, tag = "5")]
+    pub membership: ::core::option::Option<Membership>,
+    /// Of the state, as the machine computes it.
+    #[prost(fixed64, tag = "6")]
+    pub digest: u64,
+    /// Of Sheaf, as another one may compute another digest.
+    #[prost(string, tag = "7")]
+    pub written_by: ::prost::alloc::string::String,
+}
+/// What is behind the record batches of a snapshot.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SnapshotTail {
+    #[prost(uint32, tag = "1")]
+    pub version: u32,
+    /// Bytes of the Arrow stream, and their XXH3.
+    #[prost(uint64, tag = "2")]
+    pub content_bytes: u64,
+    #[prost(fixed64, tag = "3")]
+    pub content_xxh3: u64,
+    #[prost(uint64, tag = "4")]
+    pub batches: u64,
+    #[prost(uint64, tag = "5")]
+    pub rows: u64,
+}
+/// Entries after one that the follower should have; without any, a heartbeat.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AppendRequest {
+    /// Counts the requests of a stream, from 1; 0 where it is the only one.
+    #[prost(uint64, tag = "1")]
+    pub sequence: u64,
+    #[prost(message, optional, tag = "2")]
+    pub vote: ::core::option::Option<Vote>,
+    #[prost(message, optional, tag = "3")]
+    pub previous: ::core::option::Option<LogPosition>,
+    #[prost(message, optional, tag = "4")]
+    pub committed: ::core::option::Option<LogPosition>,
+    /// The first stands right after `previous`, at 0 where there is none; the others follow.
+    #[prost(message, repeated, tag = "5")]
+    pub entries: ::prost::alloc::vec::Vec<EntryHead>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct EntryHead {
+    #[prost(uint64, tag = "1")]
+    pub term: u64,
+    /// Neither: a command, whose bytes are the next payload.
+    #[prost(oneof = "entry_head::Payload", tags = "2, 3")]
+    pub payload: ::core::option::Option<entry_head::Payload>,
+}
+/// Nested message and enum types in `EntryHead`.
+pub mod entry_head {
+    /// Neither: a command, whose bytes are the next payload.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Payload {
+        #[prost(message, tag = "2")]
+        Blank(super::Blank),
+        #[prost(message, tag = "3")]
+        Membership(super::Membership),
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AppendReply {
+    /// Of the request.
+    #[prost(uint64, tag = "1")]
+    pub sequence: u64,
+    #[prost(oneof = "append_reply::Result", tags = "2, 3, 4")]
+    pub result: ::core::option::Option<append_reply::Result>,
+}
+/// Nested message and enum types in `AppendReply`.
+pub mod append_reply {
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Result {
+        #[prost(message, tag = "2")]
+        Matched(super::Matched),
+        /// The follower does not have this entry.
+        #[prost(message, tag = "3")]
+        Conflict(super::LogPosition),
+        /// The follower knows of a later leader or candidate.
+        #[prost(message, tag = "4")]
+        Higher(super::Vote),
+    }
+}
+/// The follower's log is the leader's up to here, on disk.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Matched {
+    #[prost(message, optional, tag = "1")]
+    pub last: ::core::option::Option<LogPosition>,
+}
+/// Of an election, and of the question whether one could be won.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct VoteRequest {
+    #[prost(message, optional, tag = "1")]
+    pub vote: ::core::option::Option<Vote>,
+    #[prost(message, optional, tag = "2")]
+    pub last: ::core::option::Option<LogPosition>,
+    /// The leader asked for it: its lease does not count.
+    #[prost(bool, tag = "3")]
+    pub is_transfer: bool,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct VoteReply {
+    #[prost(message, optional, tag = "1")]
+    pub vote: ::core::option::Option<Vote>,
+    #[prost(bool, tag = "2")]
+    pub is_granted: bool,
+    #[prost(message, optional, tag = "3")]
+    pub last: ::core::option::Option<LogPosition>,
+}
+/// The leader wants another to lead.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TransferRequest {
+    #[prost(message, optional, tag = "1")]
+    pub leader: ::core::option::Option<Vote>,
+    #[prost(uint64, tag = "2")]
+    pub to: u64,
+    #[prost(message, optional, tag = "3")]
+    pub last: ::core::option::Option<LogPosition>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TransferReply {
+    #[prost(oneof = "transfer_reply::Result", tags = "1, 2, 3")]
+    pub result: ::core::option::Option<transfer_reply::Result>,
+}
+/// Nested message and enum types in `TransferReply`.
+pub mod transfer_reply {
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Result {
+        #[prost(message, tag = "1")]
+        Taken(super::TransferTaken),
+        #[prost(message, tag = "2")]
+        VoteChanged(super::Vote),
+        #[prost(message, tag = "3")]
+        NotFlushed(super::NotFlushed),
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TransferTaken {}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NotFlushed {
+    #[prost(message, optional, tag = "1")]
+    pub expected: ::core::option::Option<LogPosition>,
+    #[prost(message, optional, tag = "2")]
+    pub actual: ::core::option::Option<LogPosition>,
+}
+/// From where on a read at any node sees all that was acknowledged before the question.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReadIndexRequest {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReadIndexReply {
+    #[prost(oneof = "read_index_reply::Result", tags = "1, 2")]
+    pub result: ::core::option::Option<read_index_reply::Result>,
+}
+/// Nested message and enum types in `ReadIndexReply`.
+pub mod read_index_reply {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Result {
+        #[prost(uint64, tag = "1")]
+        Index(u64),
+        #[prost(message, tag = "2")]
+        Error(super::ReplicaError),
+    }
+}
+/// A command, which is the payload, for the leader.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ProposeRequest {}
+/// The answer of the state machine is the payload.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ProposeReply {
+    #[prost(message, optional, tag = "1")]
+    pub error: ::core::option::Option<ReplicaError>,
+}
+/// Why a node did not do what it was asked.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReplicaError {
+    #[prost(oneof = "replica_error::Reason", tags = "1, 2, 3, 4, 5")]
+    pub reason: ::core::option::Option<replica_error::Reason>,
+}
+/// Nested message and enum types in `ReplicaError`.
+pub mod replica_error {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Reason {
+        #[prost(message, tag = "1")]
+        NotLeader(super::NotLeader),
+        /// The problem: what became of the command is not known.
+        #[prost(string, tag = "2")]
+        Unknown(::prost::alloc::string::String),
+        #[prost(message, tag = "3")]
+        Full(super::Full),
+        #[prost(message, tag = "4")]
+        TooLarge(super::TooLarge),
+        /// The problem: the node has stopped.
+        #[prost(string, tag = "5")]
+        Stopped(::prost::alloc::string::String),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NotLeader {
+    /// 0: none is known.
+    #[prost(uint64, tag = "1")]
+    pub leader: u64,
+    #[prost(message, optional, tag = "2")]
+    pub member: ::core::option::Option<Member>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Full {
+    #[prost(uint64, tag = "1")]
+    pub actual: u64,
+    #[prost(uint64, tag = "2")]
+    pub limit: u64,
+    /// Bytes, and not commands.
+    #[prost(bool, tag = "3")]
+    pub is_bytes: bool,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TooLarge {
+    #[prost(uint64, tag = "1")]
+    pub actual: u64,
+    #[prost(uint64, tag = "2")]
+    pub limit: u64,
+}
+/// What a node has, to whoever is about to start or to grow a cluster.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HelloRequest {}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HelloReply {
+    #[prost(uint64, tag = "1")]
+    pub term: u64,
+    /// The index of its last entry, where it has one.
+    #[prost(uint64, optional, tag = "2")]
+    pub last: ::core::option::Option<u64>,
+    /// 0: none is known.
+    #[prost(uint64, tag = "3")]
+    pub leader: u64,
+}
+/// The sender's part of a snapshot: an offer, then pieces.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SnapshotRequest {
+    #[prost(oneof = "snapshot_request::Step", tags = "1, 2")]
+    pub step: ::core::option::Option<snapshot_request::Step>,
+}
+/// Nested message and enum types in `SnapshotRequest`.
+pub mod snapshot_request {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Step {
+        #[prost(message, tag = "1")]
+        Offer(super::SnapshotOffer),
+        /// The offset of the payload.
+        #[prost(uint64, tag = "2")]
+        Piece(u64),
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SnapshotOffer {
+    #[prost(message, optional, tag = "1")]
+    pub vote: ::core::option::Option<Vote>,
+    #[prost(message, optional, tag = "2")]
+    pub last: ::core::option::Option<LogPosition>,
+    #[prost(message, optional, tag = "3")]
+    pub membership_position: ::core::option::Option<LogPosition>,
+    #[prost(message, optional, tag = "4")]
+    pub membership: ::core::option::Option<Membership>,
+    #[prost(uint64, tag = "5")]
+    pub size_bytes: u64,
+    /// Of all its bytes.
+    #[prost(fixed64, tag = "6")]
+    pub checksum: u64,
+}
+/// The receiver's part.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SnapshotReply {
+    #[prost(oneof = "snapshot_reply::Step", tags = "1, 2, 3")]
+    pub step: ::core::option::Option<snapshot_reply::Step>,
+}
+/// Nested message and enum types in `SnapshotReply`.
+pub mod snapshot_reply {
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Step {
+        /// How much it has: where the sender begins, and how far it came.
+        #[prost(uint64, tag = "1")]
+        Offset(u64),
+        /// Everything is there and is being read in.
+        #[prost(message, tag = "2")]
+        Installing(super::Installing),
+        /// It is installed, or not wanted by whoever has this later vote.
+        #[prost(message, tag = "3")]
+        Vote(super::Vote),
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Installing {}

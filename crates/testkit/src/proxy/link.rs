@@ -40,6 +40,40 @@ pub enum Fault {
         /// At least 1.
         bytes_per_second: u64,
     },
+    /// At places that the seed chooses something happens to the bytes, in each direction
+    /// of each connection at places of its own. Connections are numbered as they come:
+    /// the same seed, connections and bytes have the same places.
+    Noise {
+        /// What happens.
+        noise: Noise,
+        /// How many bytes are between two places, on average; at least 1.
+        one_in: u64,
+        /// Chooses the places.
+        seed: u64,
+    },
+}
+
+/// What a [`Fault::Noise`] does at its places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Noise {
+    /// One bit of one byte is flipped.
+    Flip,
+    /// One byte arrives twice.
+    Repeat,
+    /// What comes from there on is lost, and the connection ends in both directions.
+    Truncate,
+    /// Nothing passes for so long: what a lost packet is to who uses TCP, with the time
+    /// until it is sent again.
+    Stall(Duration),
+}
+
+impl Fault {
+    /// Loses so many of 1,000 packets of 1,460 bytes, each of which arrives 200 ms later,
+    /// and all that comes after it.
+    pub fn loss(per_thousand: u64, seed: u64) -> Fault {
+        let one_in = (1_460 * 1_000) / per_thousand.max(1);
+        Fault::Noise { noise: Noise::Stall(Duration::from_millis(200)), one_in, seed }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -200,14 +234,14 @@ async fn serve(
             clock.sleep(Duration::from_millis(10)).await;
             continue;
         };
-        counters.accepted.fetch_add(1, Ordering::SeqCst);
+        let number = counters.accepted.fetch_add(1, Ordering::SeqCst);
         if counters.open.load(Ordering::SeqCst) >= MAX_CONNECTIONS {
             continue;
         }
         let open = Open::new(&counters);
         let (plans, faults, clock) = (plan.subscribe(), faults.clone(), clock.clone());
         tokio::spawn(async move {
-            pass(client, server, plans, faults, clock).await;
+            pass(client, server, number, plans, faults, clock).await;
             drop(open);
         });
     }
@@ -232,6 +266,7 @@ impl Drop for Open {
 async fn pass(
     client: TcpStream,
     server: SocketAddr,
+    number: u64,
     plans: watch::Receiver<Plan>,
     faults: Faults,
     clock: SharedClock,
@@ -255,8 +290,9 @@ async fn pass(
         let (from_server, to_server) = server.into_split();
         let (requests, answers) = faults.losses.connection(&faults.holds);
         let (requests, answers) = (Filter::Requests(requests), Filter::Answers(answers));
-        let up = pump::run(from_client, to_server, requests, plans.clone(), &clock);
-        let down = pump::run(from_server, to_client, answers, plans.clone(), &clock);
+        let up = pump::run(from_client, to_server, requests, plans.clone(), &clock, 2 * number);
+        let down =
+            pump::run(from_server, to_client, answers, plans.clone(), &clock, 2 * number + 1);
         // An end of one direction lets the other finish; a failure is one of both.
         drop(tokio::try_join!(up, down));
     };

@@ -11,7 +11,8 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, watch};
 
 use super::holds::Hold;
-use super::link::{Fault, Plan};
+use super::link::{Fault, Noise, Plan};
+use super::noise::Places;
 use super::replies::{Answers, Requests};
 
 /// Bytes of one read.
@@ -60,10 +61,13 @@ pub(super) async fn run(
     filter: Filter,
     plans: watch::Receiver<Plan>,
     clock: &SharedClock,
+    number: u64,
 ) -> io::Result<()> {
     let (send, receive) = mpsc::channel(CHUNKS);
     let reads = read(from, send, plans.clone(), clock);
-    let writes = write(to, receive, filter, plans, clock);
+    let are_answers = matches!(filter, Filter::Answers(_));
+    let to = Writer { to, are_answers, plans, clock, places: Places::new(number) };
+    let writes = write(to, receive, filter, clock);
     tokio::try_join!(reads, writes)?;
     Ok(())
 }
@@ -93,13 +97,11 @@ async fn read(
 }
 
 async fn write(
-    mut to: OwnedWriteHalf,
+    mut to: Writer<'_>,
     mut receive: mpsc::Receiver<(Duration, Bytes)>,
     mut filter: Filter,
-    mut plans: watch::Receiver<Plan>,
     clock: &SharedClock,
 ) -> io::Result<()> {
-    let are_answers = matches!(filter, Filter::Answers(_));
     while let Some((due, mut chunk)) = receive.recv().await {
         let early = due.saturating_sub(clock.elapsed());
         if !early.is_zero() {
@@ -108,43 +110,76 @@ async fn write(
         while !chunk.is_empty() {
             let Passed { mut bytes, hold, breaks } = filter.pass(&mut chunk);
             if let Some((from, hold)) = hold {
-                send(&mut to, bytes.split_to(from), are_answers, &mut plans, clock).await?;
+                to.send(bytes.split_to(from)).await?;
                 hold.ends().await;
             }
-            send(&mut to, bytes, are_answers, &mut plans, clock).await?;
+            to.send(bytes).await?;
             if breaks {
-                // What passed before arrives: an end, not a reset.
-                to.shutdown().await?;
-                return Err(io::ErrorKind::ConnectionAborted.into());
+                return to.break_off().await;
             }
         }
     }
-    to.shutdown().await
+    to.to.shutdown().await
 }
 
-/// Sends a part as the fault of now lets it.
-async fn send(
-    to: &mut OwnedWriteHalf,
-    mut part: Bytes,
+/// The far end of a direction, and what happens to bytes before they get there.
+struct Writer<'a> {
+    to: OwnedWriteHalf,
     are_answers: bool,
-    plans: &mut watch::Receiver<Plan>,
-    clock: &SharedClock,
-) -> io::Result<()> {
-    while !part.is_empty() {
-        let spoken = plans.wait_for(|plan| plan.fault != Fault::Silent).await;
-        let fault = spoken.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?.fault;
-        match fault {
-            Fault::AnswersLost if are_answers => part.clear(),
-            Fault::Throttle { bytes_per_second } => {
-                let slice = (bytes_per_second / SLICES_PER_SECOND).max(1);
-                let slice = usize::try_from(slice).unwrap_or(usize::MAX).min(part.len());
-                let slice = part.split_to(slice);
-                to.write_all(&slice).await?;
-                let micros = slice.len() as u64 * 1_000_000 / bytes_per_second.max(1);
-                clock.sleep(Duration::from_micros(micros)).await;
+    plans: watch::Receiver<Plan>,
+    clock: &'a SharedClock,
+    places: Places,
+}
+
+impl Writer<'_> {
+    /// Sends a part as the fault of now lets it.
+    async fn send(&mut self, mut part: Bytes) -> io::Result<()> {
+        while !part.is_empty() {
+            let spoken = self.plans.wait_for(|plan| plan.fault != Fault::Silent).await;
+            let fault = spoken.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?.fault;
+            match fault {
+                Fault::AnswersLost if self.are_answers => part.clear(),
+                Fault::Throttle { bytes_per_second } => {
+                    let slice = (bytes_per_second / SLICES_PER_SECOND).max(1);
+                    let slice = usize::try_from(slice).unwrap_or(usize::MAX).min(part.len());
+                    let slice = part.split_to(slice);
+                    self.to.write_all(&slice).await?;
+                    let micros = slice.len() as u64 * 1_000_000 / bytes_per_second.max(1);
+                    self.clock.sleep(Duration::from_micros(micros)).await;
+                }
+                Fault::Noise { .. } => {
+                    let (pass, noise) = self.places.pass(fault, part.len());
+                    self.to.write_all(&part.split_to(pass)).await?;
+                    if let Some(noise) = noise {
+                        self.disturb(noise, &mut part).await?;
+                    }
+                }
+                _ => self.to.write_all(&std::mem::take(&mut part)).await?,
             }
-            _ => to.write_all(&std::mem::take(&mut part)).await?,
+        }
+        Ok(())
+    }
+
+    /// Does this to the first byte of a part, which has one.
+    async fn disturb(&mut self, noise: Noise, part: &mut Bytes) -> io::Result<()> {
+        let byte = part.split_to(1);
+        match noise {
+            Noise::Flip => {
+                let flipped: Vec<u8> = byte.iter().map(|byte| byte ^ self.places.bit()).collect();
+                self.to.write_all(&flipped).await
+            }
+            Noise::Repeat => self.to.write_all(&[&byte[..], &byte].concat()).await,
+            Noise::Truncate => self.break_off().await,
+            Noise::Stall(time) => {
+                self.clock.sleep(time).await;
+                self.to.write_all(&byte).await
+            }
         }
     }
-    Ok(())
+
+    /// What passed before arrives: an end, not a reset.
+    async fn break_off(&mut self) -> io::Result<()> {
+        self.to.shutdown().await?;
+        Err(io::ErrorKind::ConnectionAborted.into())
+    }
 }

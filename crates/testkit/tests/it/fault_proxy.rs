@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use sheaf_retry::SystemClock;
-use sheaf_testkit::{Fault, FaultProxy, free_port, wait_until};
+use sheaf_testkit::{Fault, FaultProxy, Noise, free_port, wait_until};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long nothing has to happen before a test believes it.
@@ -190,6 +190,55 @@ fn delay_and_throttle_take_their_time_and_change_nothing() {
     assert!(took >= Duration::from_millis(340), "20,000 bytes in {took:?}");
     proxy.set(Fault::None);
     assert!(talks(&stream));
+}
+
+/// What comes back of 60,000 bytes that are all 0, until the connection ends.
+fn through(noise: Noise, seed: u64) -> Vec<u8> {
+    let echo = Echo::start();
+    let proxy = FaultProxy::start(echo.addr).unwrap();
+    proxy.set(Fault::Noise { noise, one_in: 5_000, seed });
+    let mut stream = client(&proxy);
+    // It may be over before everything is written.
+    drop(stream.write_all(&[0; 60_000]));
+    drop(stream.shutdown(Shutdown::Write));
+    let (mut received, mut buffer) = (Vec::new(), [0; 4096]);
+    while let Ok(read @ 1..) = stream.read(&mut buffer) {
+        received.extend_from_slice(&buffer[..read]);
+    }
+    received
+}
+
+#[test]
+fn noise_flips_repeats_and_truncates_at_places_of_the_seed() {
+    let flipped = through(Noise::Flip, 1);
+    assert_eq!(flipped.len(), 60_000);
+    let bits: u32 = flipped.iter().map(|byte| byte.count_ones()).sum();
+    // Twelve in each direction.
+    assert!((10..40).contains(&bits), "{bits} bits");
+    assert!(flipped.iter().all(|byte| byte.count_ones() <= 1));
+    assert_eq!(through(Noise::Flip, 1), flipped);
+    assert_ne!(through(Noise::Flip, 2), flipped);
+    let repeated = through(Noise::Repeat, 1).len();
+    assert!((60_010..60_040).contains(&repeated), "{repeated} bytes");
+    let truncated = through(Noise::Truncate, 1).len();
+    assert!(truncated < 10_000, "{truncated} bytes");
+}
+
+#[test]
+fn lost_packets_make_the_others_wait_and_nothing_is_missing() {
+    let echo = Echo::start();
+    let proxy = FaultProxy::start(echo.addr).unwrap();
+    let mut stream = client(&proxy);
+    let clock = SystemClock::shared();
+    proxy.set(Fault::loss(500, 3));
+    let start = clock.elapsed();
+    stream.write_all(&[7; 20_000]).unwrap();
+    let mut received = [0; 20_000];
+    stream.read_exact(&mut received).unwrap();
+    let took = clock.elapsed() - start;
+    assert_eq!(received, [7; 20_000]);
+    // Six or more of seven packets in each direction.
+    assert!(took >= Duration::from_millis(600), "20,000 bytes in {took:?}");
 }
 
 #[test]

@@ -3,8 +3,11 @@
 
 mod call_proxy;
 mod cluster;
+mod etcd;
 mod fault_proxy;
 mod kafka;
+mod linearizability;
+mod netns;
 mod process;
 mod replica;
 mod reply_loss;
