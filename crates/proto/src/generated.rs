@@ -41,7 +41,7 @@ pub mod exchange {
     }
 }
 
-/// What the replicated coordinator and the nodes of a cluster write and send.
+/// What nodes of a Raft cluster write and send.
 pub mod raft {
     /// Version 1.
     #[allow(

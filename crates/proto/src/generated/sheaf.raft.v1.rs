@@ -272,7 +272,7 @@ pub mod call_error {
 }
 /// The first row of a snapshot.
 #[derive(Clone, PartialEq, ::prost::Message)]
-pub struct StateHead {
+pub struct CoordinatorHead {
     #[prost(uint32, tag = "1")]
     pub version: u32,
     #[prost(message, optional, tag = "2")]

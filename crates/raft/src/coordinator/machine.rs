@@ -356,7 +356,7 @@ impl StateMachine for EngineMachine {
         let mut head = head.ok_or_else(|| snapshot::corrupt("another one is being taken"))?;
         head.meta.migration = self.phase.to_stored();
         let (first_key_until, first_key_sequence) = self.engine.first_key();
-        let record = proto::StateHead {
+        let record = proto::CoordinatorHead {
             version: SNAPSHOT_VERSION,
             meta: Some(head.meta),
             config: Some(command::config_message(self.engine.config())),
@@ -417,7 +417,7 @@ impl StateMachine for EngineMachine {
 
     /// Encodes every batch: about a second for a million of them.
     fn digest(&mut self) -> u64 {
-        let beside = proto::StateHead {
+        let beside = proto::CoordinatorHead {
             version: SNAPSHOT_VERSION,
             meta: Some(CoordinatorMeta {
                 migration: self.phase.to_stored(),
@@ -426,7 +426,7 @@ impl StateMachine for EngineMachine {
             }),
             config: Some(command::config_message(self.engine.config())),
             is_led: self.is_led,
-            ..proto::StateHead::default()
+            ..proto::CoordinatorHead::default()
         };
         let beside = engine::stable_hash(&beside.encode_to_vec());
         self.engine.digest().wrapping_add(beside)

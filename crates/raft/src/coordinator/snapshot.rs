@@ -22,7 +22,7 @@ use prost::Message as _;
 use sheaf_coordinator::Error;
 use sheaf_coordinator::engine::{Damage, Engine, RECORD_VERSION};
 use sheaf_coordinator::migration::Phase;
-use sheaf_proto::raft::v1::StateHead;
+use sheaf_proto::raft::v1::CoordinatorHead;
 use sheaf_proto::storage::v1::QueueRecord;
 use sheaf_retry::Code;
 
@@ -119,7 +119,7 @@ pub(super) fn newer(what: &str, version: u32, known: u32) -> Error {
 
 /// Builds the state from the rows of a snapshot.
 struct Reading {
-    head: StateHead,
+    head: CoordinatorHead,
     engine: Engine,
     phase: Phase,
     turns: Vec<QueueRecord>,
@@ -129,7 +129,7 @@ struct Reading {
 
 impl Reading {
     fn begin(record: &[u8]) -> Result<Self, MachineError> {
-        let head = StateHead::decode(record).map_err(corrupt)?;
+        let head = CoordinatorHead::decode(record).map_err(corrupt)?;
         if head.version > SNAPSHOT_VERSION {
             return Err(Box::new(newer("a snapshot", head.version, SNAPSHOT_VERSION)));
         }

@@ -374,3 +374,61 @@ fn tokens_are_above_all_before_after_a_move_and_after_a_leader_with_a_late_clock
     assert!(machine.engine().is_empty(), "it was forgotten");
     next(&mut machine, 1);
 }
+
+/// Keys are forgotten a bounded number at a time: those that are left over count as long
+/// in a copy as in what it is a copy of.
+#[test]
+fn keys_that_are_not_yet_forgotten_are_not_forgotten_by_a_snapshot() {
+    let config = engine::Config { max_keys: 700, ..engine::Config::default() };
+    let lead = Call::Lead { node: 1, run: 7, config: Box::new(config) };
+    let keyed = |from: u32, count: u32| {
+        let specs = (from..from + count).map(|n| BatchSpec {
+            dedup_key: format!("k{n}"),
+            dedup_window: Duration::from_secs(1),
+            ..BatchSpec::new(format!("b{n}").parse().unwrap())
+        });
+        Call::Register(specs.collect())
+    };
+    let mut machine = EngineMachine::new();
+    apply(&mut machine, &commands(1_000, &[lead, keyed(0, 700)]));
+    apply(&mut machine, &commands(9_000, &[]));
+    machine.begin_snapshot().unwrap();
+    let parts: Vec<_> = std::iter::from_fn(|| machine.snapshot_part().transpose()).collect();
+    let mut copy = EngineMachine::new();
+    copy.restore(&mut parts.into_iter()).unwrap();
+    let more = commands(9_000, &[keyed(1_000, 600)]);
+    let reply = apply(&mut machine, &more);
+    let name = |text: &str| machine.name(text);
+    let answer = command::answer(command::replies(&reply, &name).unwrap().all.remove(0), &name);
+    assert_eq!(sheaf_retry::Retryable::code(&answer.unwrap_err()), Code::Overloaded);
+    assert!(apply(&mut copy, &more) == reply);
+}
+
+/// A new leader gives leases their time anew: in a snapshot that was begun before, they
+/// have the time that they had.
+#[test]
+fn a_snapshot_does_not_see_the_leases_of_a_later_leader() {
+    let mut machine = EngineMachine::new();
+    // More than one part of a snapshot.
+    let specs = (0..3_000).map(|n| BatchSpec {
+        locations: vec![format!("grpc://{}:1", "x".repeat(900))],
+        ..BatchSpec::new(format!("b{n}").parse().unwrap())
+    });
+    let specs: Vec<_> = specs.collect();
+    let mut calls: Vec<Call> = specs.chunks(1_000).map(|part| Call::Register(part.to_vec())).collect();
+    calls.insert(0, lead(200));
+    for n in 0..3 {
+        let claim = ClaimRequest::new("w", format!("r{n}"), 1_000, Duration::from_secs(60));
+        calls.push(Call::Claim(claim));
+    }
+    apply(&mut machine, &commands(1_000, &calls));
+    let before = machine.digest();
+    machine.begin_snapshot().unwrap();
+    let first = machine.snapshot_part().transpose();
+    apply(&mut machine, &commands(31_000, &[lead(200)]));
+    let rest = std::iter::from_fn(|| machine.snapshot_part().transpose());
+    let parts: Vec<_> = first.into_iter().chain(rest).collect();
+    let mut copy = EngineMachine::new();
+    copy.restore(&mut parts.into_iter()).unwrap();
+    assert_eq!(copy.digest(), before);
+}
