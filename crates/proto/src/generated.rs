@@ -41,6 +41,25 @@ pub mod exchange {
     }
 }
 
+/// What nodes of a Raft cluster write and send.
+pub mod raft {
+    /// Version 1.
+    #[allow(
+        missing_docs,
+        unreachable_pub,
+        clippy::all,
+        clippy::pedantic,
+        clippy::too_many_lines,
+        clippy::allow_attributes_without_reason,
+        clippy::large_futures,
+        rustdoc::all,
+        reason = "generated code"
+    )]
+    pub mod v1 {
+        include!("generated/sheaf.raft.v1.rs");
+    }
+}
+
 /// What is written to disk.
 pub mod storage {
     /// Version 1.

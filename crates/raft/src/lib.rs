@@ -1,5 +1,13 @@
 //! A replicated state machine over Arrow Flight, and the coordinator as one.
 
+pub mod apply;
+mod blocking;
+pub mod config;
+pub mod log;
 pub mod machine;
+pub mod network;
+pub mod node;
 pub mod replica;
+pub mod snapshot;
+mod stored;
 pub mod types;

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use openraft::AsyncRuntime;
 use openraft::RaftTypeConfig;
 use openraft::impls::leader_id_std;
+use openraft::vote::RaftLeaderId;
 
 /// Names a node for as long as the cluster lives; never given twice.
 pub type NodeId = u64;
@@ -43,6 +44,33 @@ impl fmt::Display for Member {
         f.write_str(&self.endpoints.join(","))
     }
 }
+
+/// Whom a node votes for, and in which term.
+pub type LeaderId = leader_id_std::LeaderId<u64, NodeId>;
+
+/// The leader as an entry names it: by its term alone.
+pub type EntryLeader = <LeaderId as RaftLeaderId>::Committed;
+
+/// A vote, committed once a majority gave it.
+pub type Vote = openraft::impls::Vote<LeaderId>;
+
+/// Where an entry stands, and of which term it is.
+pub type LogId = openraft::LogId<EntryLeader>;
+
+/// Who belongs to the cluster.
+pub type Membership = openraft::Membership<NodeId, Member>;
+
+/// The members as an entry set them.
+pub type StoredMembership = openraft::StoredMembership<EntryLeader, NodeId, Member>;
+
+/// What an entry is about.
+pub type Payload = openraft::EntryPayload<Command, NodeId, Member>;
+
+/// One entry of the log.
+pub type Entry = openraft::impls::Entry<EntryLeader, Payload>;
+
+/// What a snapshot stands for.
+pub type SnapshotMeta = openraft::SnapshotMeta<EntryLeader, NodeId, Member>;
 
 /// The engine's types, on a runtime: one leader a term, entries of opaque bytes.
 pub struct Types<R = openraft_rt_tokio::TokioRuntime>(PhantomData<fn() -> R>);
@@ -94,13 +122,10 @@ impl<R: AsyncRuntime> RaftTypeConfig for Types<R> {
     type NodeId = NodeId;
     type Node = Member;
     type Term = u64;
-    type LeaderId = leader_id_std::LeaderId<u64, NodeId>;
-    type Vote = openraft::impls::Vote<Self::LeaderId>;
-    type Payload = openraft::EntryPayload<Command, NodeId, Member>;
-    type Entry = openraft::impls::Entry<
-        <Self::LeaderId as openraft::vote::RaftLeaderId>::Committed,
-        Self::Payload,
-    >;
+    type LeaderId = LeaderId;
+    type Vote = Vote;
+    type Payload = Payload;
+    type Entry = Entry;
     type AsyncRuntime = R;
     type Responder<T>
         = openraft::impls::ProgressResponder<Self, T>

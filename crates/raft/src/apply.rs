@@ -1,0 +1,287 @@
+//! The user's state machine as the engine uses it.
+//!
+//! The state is in memory. What lasts are the snapshots and the log: at a restart
+//! the engine restores the newest snapshot and applies the entries after it, up
+//! to the last that was known to be committed.
+//!
+//! The machine is behind a lock. Applying takes it for at most [`BATCH`] entries,
+//! a snapshot for each of its record batches, so that both go on side by side;
+//! restoring takes it until it is done.
+
+use std::io;
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures::{Stream, StreamExt as _};
+use openraft::storage::{EntryResponder, RaftStateMachine};
+use openraft::type_config::alias::{LogIdOf, SnapshotMetaOf, SnapshotOf, StoredMembershipOf};
+use openraft::{AsyncRuntime, EntryPayload, OptionalSend, RaftSnapshotBuilder};
+use tokio::sync::watch;
+
+use crate::blocking;
+use crate::log::LogStore;
+use crate::machine::{Applied, StateMachine};
+use crate::snapshot::{Error, Head, SnapshotFile, Snapshots};
+use crate::stored::{Entry, LogId, SnapshotMeta, StoredMembership};
+use crate::types::{Answer, Types};
+
+/// Entries that are applied at once, while nobody else sees the machine.
+pub const BATCH: usize = 64;
+
+/// A state machine, its snapshots, and how far it is. Cheap to clone.
+pub struct Machine<M, R = openraft_rt_tokio::TokioRuntime> {
+    shared: Arc<Shared<M>>,
+    snapshots: Snapshots,
+    runtime: PhantomData<fn() -> R>,
+}
+
+struct Shared<M> {
+    core: Mutex<Core<M>>,
+    applied: watch::Sender<u64>,
+}
+
+struct Core<M> {
+    machine: M,
+    last: Option<LogId>,
+    membership: StoredMembership,
+    /// Counts snapshots that were begun or restored: an older one gives up.
+    begun: u64,
+}
+
+impl<M, R> Clone for Machine<M, R> {
+    fn clone(&self) -> Self {
+        Machine {
+            shared: self.shared.clone(),
+            snapshots: self.snapshots.clone(),
+            runtime: PhantomData,
+        }
+    }
+}
+
+impl<M> Shared<M> {
+    fn core(&self) -> MutexGuard<'_, Core<M>> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The machine, unless it panicked: what it holds then is not known.
+    fn sound(&self) -> Result<MutexGuard<'_, Core<M>>, Error> {
+        self.core.lock().map_err(|_| Error::machine("go on")("it panicked".into()))
+    }
+}
+
+impl<M: StateMachine, R> Machine<M, R> {
+    /// Of a machine as it is before the first command; the engine restores it.
+    ///
+    /// # Errors
+    /// [`Error::NotCovered`] where entries are missing between the newest snapshot
+    /// and the log.
+    pub fn new(machine: M, snapshots: Snapshots, log: &LogStore<R>) -> Result<Self, Error> {
+        snapshots.check(log.status().purged)?;
+        let core = Core { machine, last: None, membership: StoredMembership::default(), begun: 0 };
+        let shared = Shared { core: Mutex::new(core), applied: watch::Sender::new(0) };
+        Ok(Machine { shared: Arc::new(shared), snapshots, runtime: PhantomData })
+    }
+
+    /// Looks at the state as it is; commands wait meanwhile.
+    pub fn with_machine<T>(&self, look: impl FnOnce(&mut M) -> T) -> T {
+        look(&mut self.shared.core().machine)
+    }
+
+    /// The index of the last applied entry, now and whenever it changes.
+    pub fn applied(&self) -> watch::Receiver<u64> {
+        self.shared.applied.subscribe()
+    }
+
+    /// Its snapshots.
+    pub fn snapshots(&self) -> &Snapshots {
+        &self.snapshots
+    }
+}
+
+impl<M: StateMachine> Core<M> {
+    fn apply(&mut self, entry: &Entry) -> Answer {
+        self.last = Some(entry.log_id);
+        match &entry.payload {
+            EntryPayload::Blank => Answer::default(),
+            EntryPayload::Normal(command) => {
+                let (index, term) = (entry.log_id.index, *entry.log_id.leader_id);
+                let applied = Applied { index, term, command: &command.0 };
+                Answer(self.machine.apply(applied))
+            }
+            EntryPayload::Membership(membership) => {
+                self.membership = StoredMembership::new(Some(entry.log_id), membership.clone());
+                Answer::default()
+            }
+        }
+    }
+
+    /// Fixes the state that the next snapshot is of.
+    fn begin(&mut self) -> Result<(u64, Head), Error> {
+        self.begun += 1;
+        self.machine.begin_snapshot().map_err(Error::machine("begin a snapshot"))?;
+        let meta =
+            SnapshotMeta { last_log_id: self.last, last_membership: self.membership.clone() };
+        let head = Head { meta, digest: self.machine.digest(), schema: self.machine.schema() };
+        Ok((self.begun, head))
+    }
+
+    /// Becomes what the file holds.
+    fn restore(&mut self, file: &SnapshotFile) -> Result<(), Error> {
+        self.begun += 1;
+        let mut batches = file.batches()?;
+        self.machine.restore(&mut batches).map_err(Error::machine("restore a snapshot"))?;
+        let (expected, actual) = (file.digest(), self.machine.digest());
+        if expected != actual && file.is_of_this_build() {
+            return Err(Error::Digest { path: file.path().to_path_buf(), expected, actual });
+        }
+        self.last = file.meta().last_log_id;
+        self.membership = file.meta().last_membership.clone();
+        Ok(())
+    }
+}
+
+impl<M: StateMachine, R: AsyncRuntime> RaftStateMachine<Types<R>> for Machine<M, R> {
+    type SnapshotData = SnapshotFile;
+    type SnapshotBuilder = Builder<M>;
+
+    async fn applied_state(
+        &mut self,
+    ) -> Result<(Option<LogIdOf<Types<R>>>, StoredMembershipOf<Types<R>>), io::Error> {
+        let core = self.shared.sound()?;
+        Ok((core.last, core.membership.clone()))
+    }
+
+    async fn apply<S>(&mut self, entries: S) -> Result<(), io::Error>
+    where
+        S: Stream<Item = Result<EntryResponder<Types<R>>, io::Error>> + Unpin + OptionalSend,
+    {
+        let mut entries = entries.ready_chunks(BATCH);
+        while let Some(batch) = entries.next().await {
+            let mut answers = Vec::with_capacity(batch.len());
+            let mut failed = None;
+            let mut last = None;
+            {
+                let mut core = self.shared.sound()?;
+                for item in batch {
+                    match item {
+                        Ok((entry, responder)) => {
+                            let answer = core.apply(&entry);
+                            last = Some(entry.log_id.index);
+                            answers.extend(responder.map(|responder| (responder, answer)));
+                        }
+                        Err(error) => {
+                            failed = Some(error);
+                            break;
+                        }
+                    }
+                }
+            }
+            if let Some(last) = last {
+                self.shared.applied.send_replace(last);
+            }
+            for (responder, answer) in answers {
+                responder.send(answer);
+            }
+            if let Some(error) = failed {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Self::SnapshotBuilder {
+        let begun = self.shared.sound().and_then(|mut core| core.begin());
+        Builder {
+            shared: self.shared.clone(),
+            snapshots: self.snapshots.clone(),
+            begun: Some(begun),
+        }
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMetaOf<Types<R>>,
+        snapshot: SnapshotFile,
+    ) -> Result<(), io::Error> {
+        if *meta != *snapshot.meta() {
+            let problem = format!("it is of {}, and not of {meta}", snapshot.meta());
+            let announced = snapshot.id().to_string();
+            return Err(Error::NotAsAnnounced { announced, problem }.into());
+        }
+        let (shared, snapshots) = (self.shared.clone(), self.snapshots.clone());
+        let applied = blocking::run(move || {
+            // Held until the file is in place: a snapshot that is given up by
+            // this one finds it.
+            let mut core = shared.sound()?;
+            core.restore(&snapshot)?;
+            snapshots.adopt(snapshot)?;
+            Ok::<_, Error>(core.last.map_or(0, |last| last.index))
+        })
+        .await?;
+        self.shared.applied.send_replace(applied);
+        Ok(())
+    }
+
+    async fn get_current_snapshot(
+        &mut self,
+    ) -> Result<Option<SnapshotOf<Types<R>, SnapshotFile>>, io::Error> {
+        Ok(self.snapshots.current().map(snapshot))
+    }
+}
+
+fn snapshot(
+    file: SnapshotFile,
+) -> openraft::Snapshot<crate::stored::CommittedLeader, u64, crate::types::Member, SnapshotFile> {
+    openraft::Snapshot { meta: file.meta().clone(), snapshot: file }
+}
+
+/// A snapshot that was begun.
+pub struct Builder<M> {
+    shared: Arc<Shared<M>>,
+    snapshots: Snapshots,
+    begun: Option<Result<(u64, Head), Error>>,
+}
+
+impl<M: StateMachine, R: AsyncRuntime> RaftSnapshotBuilder<Types<R>> for Builder<M> {
+    type SnapshotData = SnapshotFile;
+
+    async fn build_snapshot(&mut self) -> Result<SnapshotOf<Types<R>, SnapshotFile>, io::Error> {
+        let begun = match self.begun.take() {
+            Some(begun) => begun,
+            None => self.shared.sound().and_then(|mut core| core.begin()),
+        };
+        let (shared, snapshots) = (self.shared.clone(), self.snapshots.clone());
+        let file = blocking::run(move || {
+            let (number, head) = begun?;
+            build(&shared, &snapshots, number, &head)
+        })
+        .await?;
+        Ok(snapshot(file))
+    }
+}
+
+/// Writes the parts of the snapshot, the machine being free between two.
+fn build<M: StateMachine>(
+    shared: &Shared<M>,
+    snapshots: &Snapshots,
+    number: u64,
+    head: &Head,
+) -> Result<SnapshotFile, Error> {
+    let mut writer = snapshots.write(head)?;
+    loop {
+        let part = {
+            let mut core = shared.sound()?;
+            if core.begun != number {
+                // A newer one was installed, which serves as well.
+                return snapshots.current().ok_or(Error::Superseded);
+            }
+            core.machine.snapshot_part().map_err(Error::machine("go on with a snapshot"))?
+        };
+        match part {
+            Some(batch) => writer.write(&batch)?,
+            None => break,
+        }
+    }
+    let path = writer.finish()?;
+    snapshots.adopt(snapshots.check_file(&path)?)
+}

@@ -1,0 +1,186 @@
+//! A snapshot from the leader.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::{self, Either};
+use futures::pin_mut;
+use futures::stream::{BoxStream, StreamExt};
+use openraft::async_runtime::WatchReceiver;
+use openraft::storage::RaftStateMachine;
+use openraft::{AsyncRuntime, Raft, Snapshot};
+use sheaf_retry::Code;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::stopped_for;
+use crate::network::wire::{self, Received, SnapshotStep};
+use crate::network::{Broken, Manifest, Message, Refusal, Transit};
+use crate::types::{LogId, NodeId, Types, Vote};
+
+/// Answers that wait for the link.
+const ANSWERS_AHEAD: usize = 4;
+
+/// What receives one snapshot.
+pub(super) struct Receiver<R, S, T>
+where
+    R: AsyncRuntime,
+    S: RaftStateMachine<Types<R>>,
+{
+    pub(super) raft: Raft<Types<R>, S>,
+    pub(super) transit: Arc<T>,
+    pub(super) receiving: Arc<Semaphore>,
+    pub(super) alive: Duration,
+}
+
+type Answers = mpsc::Sender<Result<Message, Refusal>>;
+
+impl<R, S, T> Receiver<R, S, T>
+where
+    R: AsyncRuntime,
+    S: RaftStateMachine<Types<R>, SnapshotData = T::Data>,
+    T: Transit,
+{
+    /// Takes the snapshot and tells how far it is.
+    pub(super) fn answer(
+        self,
+        from: NodeId,
+        requests: BoxStream<'static, Result<Message, Broken>>,
+    ) -> BoxStream<'static, Result<Message, Refusal>> {
+        let (answers, told) = mpsc::channel(ANSWERS_AHEAD);
+        let working = async move {
+            if let Err(refusal) = self.receive(from, requests, &answers).await {
+                answers.send(Err(refusal)).await.ok();
+            }
+        };
+        drop(R::spawn(working));
+        ReceiverStream::new(told).boxed()
+    }
+
+    async fn receive(
+        &self,
+        from: NodeId,
+        mut requests: BoxStream<'static, Result<Message, Broken>>,
+        answers: &Answers,
+    ) -> Result<(), Refusal> {
+        let Ok(_only) = self.receiving.try_acquire() else {
+            let problem = "another snapshot is being received".to_owned();
+            return Err(Refusal { code: Code::Overloaded, problem });
+        };
+        let (vote, manifest) = match next(from, &mut requests).await? {
+            Some(SnapshotStep::Offer(vote, manifest)) => (vote, manifest),
+            Some(SnapshotStep::Piece { .. }) => return Err(Refusal::malformed("no offer")),
+            None => return Ok(()),
+        };
+        self.check(&manifest)?;
+        let receiving = self.transit.receive(&manifest).await;
+        let (mut incoming, mut offset) = receiving.map_err(|error| disk(&error))?;
+        tell(answers, Received::Offset(offset)).await?;
+        while offset < manifest.size_bytes {
+            let Some(step) = next(from, &mut requests).await? else { return Ok(()) };
+            let SnapshotStep::Piece { offset: at, bytes } = step else {
+                return Err(Refusal::malformed("a second offer"));
+            };
+            let next = offset.saturating_add(bytes.len() as u64);
+            if at != offset || bytes.is_empty() || next > manifest.size_bytes {
+                let size = manifest.size_bytes;
+                let problem = format!("a piece at {at} where {offset} of {size} are here");
+                return Err(Refusal::malformed(problem));
+            }
+            let written = self.transit.write(incoming, at, bytes).await;
+            incoming = written.map_err(|error| disk(&error))?;
+            offset = next;
+            tell(answers, Received::Offset(offset)).await?;
+        }
+        let vote = self.install(vote, &manifest, incoming, answers).await?;
+        tell(answers, Received::Done(vote)).await
+    }
+
+    /// Refuses a snapshot that cannot be one of this cluster's: the engine panics at it.
+    fn check(&self, manifest: &Manifest) -> Result<(), Refusal> {
+        let metrics = self.raft.metrics();
+        let committed = metrics.borrow_watched().local_committed;
+        let (Some(last), Some(committed)) = (manifest.meta.last_log_id, committed) else {
+            return Ok(());
+        };
+        if is_consistent(&last, &committed) {
+            return Ok(());
+        }
+        let problem = format!("a snapshot of entry {last}, where {committed} is committed");
+        Err(Refusal { code: Code::FailedPrecondition, problem })
+    }
+
+    /// Reads it in, and says meanwhile that it goes on.
+    async fn install(
+        &self,
+        vote: Vote,
+        manifest: &Manifest,
+        incoming: T::Incoming,
+        answers: &Answers,
+    ) -> Result<Vote, Refusal> {
+        let installing = async {
+            let data = self.transit.finish(incoming).await.map_err(|error| disk(&error))?;
+            self.check(manifest)?;
+            let snapshot = Snapshot { meta: manifest.meta.clone(), snapshot: data };
+            let installed = self.raft.install_full_snapshot(vote, snapshot).await;
+            installed.map(|response| response.vote).map_err(|error| stopped_for(&error))
+        };
+        pin_mut!(installing);
+        loop {
+            let pause = R::sleep(self.alive);
+            pin_mut!(pause);
+            match future::select(&mut installing, pause).await {
+                Either::Left((installed, _)) => return installed,
+                Either::Right(((), _)) => tell(answers, Received::Installing).await?,
+            }
+        }
+    }
+}
+
+/// Whether a node that committed one entry can be sent a snapshot up to another.
+fn is_consistent(last: &LogId, committed: &LogId) -> bool {
+    last <= committed || last.index > committed.index
+}
+
+/// The next step of the sender; `None` when it is gone.
+async fn next(
+    from: NodeId,
+    requests: &mut BoxStream<'static, Result<Message, Broken>>,
+) -> Result<Option<SnapshotStep>, Refusal> {
+    match requests.next().await {
+        Some(Ok(message)) => wire::read_snapshot_step(from, message).map(Some),
+        Some(Err(_)) | None => Ok(None),
+    }
+}
+
+/// Tells the sender how far it is.
+async fn tell(answers: &Answers, received: Received) -> Result<(), Refusal> {
+    let gone = |_| Refusal { code: Code::Unavailable, problem: "the sender is gone".to_owned() };
+    answers.send(Ok(wire::snapshot_reply(&received))).await.map_err(gone)
+}
+
+/// The disk does not take it, or it is not what it should be.
+fn disk(error: &std::io::Error) -> Refusal {
+    use std::io::ErrorKind;
+    let code = match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Code::DiskFull,
+        ErrorKind::InvalidData => Code::MalformedData,
+        _ => Code::Io,
+    };
+    Refusal { code, problem: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_beside_what_is_committed_is_refused() {
+        let at = LogId::new_term_index;
+        assert!(is_consistent(&at(2, 9), &at(2, 9)));
+        assert!(is_consistent(&at(2, 8), &at(2, 9)));
+        assert!(is_consistent(&at(3, 10), &at(2, 9)));
+        assert!(!is_consistent(&at(3, 9), &at(2, 9)));
+        assert!(!is_consistent(&at(3, 8), &at(2, 9)));
+    }
+}

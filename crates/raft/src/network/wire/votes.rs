@@ -1,0 +1,140 @@
+//! Elections, and the lead that is handed over.
+
+use sheaf_proto::raft::v1 as proto;
+
+use super::{decode, head, known, own_vote, present};
+use crate::network::{Message, Refusal};
+use crate::stored::{from_vote, log_id, position, to_vote};
+use crate::types::{LogId, NodeId, Vote};
+
+/// A vote that is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct VoteRequest {
+    pub(crate) vote: Vote,
+    pub(crate) last: Option<LogId>,
+    pub(crate) is_transfer: bool,
+}
+
+/// What was said to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct VoteReply {
+    pub(crate) vote: Vote,
+    pub(crate) is_granted: bool,
+    pub(crate) last: Option<LogId>,
+}
+
+/// What became of the lead that was handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Transferred {
+    Taken,
+    VoteChanged(Vote),
+    NotFlushed { expected: Option<LogId>, actual: Option<LogId> },
+}
+
+pub(crate) fn vote(request: &VoteRequest) -> Message {
+    head(&proto::VoteRequest {
+        vote: Some(to_vote(&request.vote)),
+        last: request.last.as_ref().map(position),
+        is_transfer: request.is_transfer,
+    })
+}
+
+/// Reads a request for a vote, of the candidate it says it is of.
+pub(crate) fn read_vote(from: NodeId, message: &Message) -> Result<VoteRequest, Refusal> {
+    let request: proto::VoteRequest = decode(message)?;
+    let vote = own_vote(from, request.vote, false)?;
+    let last = known(request.last, &vote)?;
+    Ok(VoteRequest { vote, last, is_transfer: request.is_transfer })
+}
+
+pub(crate) fn vote_reply(reply: &VoteReply) -> Message {
+    head(&proto::VoteReply {
+        vote: Some(to_vote(&reply.vote)),
+        is_granted: reply.is_granted,
+        last: reply.last.as_ref().map(position),
+    })
+}
+
+pub(crate) fn read_vote_reply(message: &Message) -> Result<VoteReply, Refusal> {
+    let reply: proto::VoteReply = decode(message)?;
+    let vote = from_vote(present(reply.vote, "the vote")?);
+    Ok(VoteReply { vote, is_granted: reply.is_granted, last: reply.last.map(log_id) })
+}
+
+pub(crate) fn transfer(leader: &Vote, to: NodeId, last: Option<&LogId>) -> Message {
+    let (leader, last) = (Some(to_vote(leader)), last.map(position));
+    head(&proto::TransferRequest { leader, to, last })
+}
+
+/// Reads who hands the lead over, to whom, and what that one must have.
+pub(crate) fn read_transfer(
+    from: NodeId,
+    message: &Message,
+) -> Result<(Vote, NodeId, Option<LogId>), Refusal> {
+    let request: proto::TransferRequest = decode(message)?;
+    let vote = own_vote(from, request.leader, true)?;
+    let last = known(request.last, &vote)?;
+    Ok((vote, request.to, last))
+}
+
+pub(crate) fn transfer_reply(transferred: &Transferred) -> Message {
+    use proto::transfer_reply::Result;
+    let result = match transferred {
+        Transferred::Taken => Result::Taken(proto::TransferTaken {}),
+        Transferred::VoteChanged(vote) => Result::VoteChanged(to_vote(vote)),
+        Transferred::NotFlushed { expected, actual } => Result::NotFlushed(proto::NotFlushed {
+            expected: expected.as_ref().map(position),
+            actual: actual.as_ref().map(position),
+        }),
+    };
+    head(&proto::TransferReply { result: Some(result) })
+}
+
+pub(crate) fn read_transfer_reply(message: &Message) -> Result<Transferred, Refusal> {
+    use proto::transfer_reply::Result as Reply;
+    let reply: proto::TransferReply = decode(message)?;
+    Ok(match present(reply.result, "the result")? {
+        Reply::Taken(_) => Transferred::Taken,
+        Reply::VoteChanged(vote) => Transferred::VoteChanged(from_vote(vote)),
+        Reply::NotFlushed(proto::NotFlushed { expected, actual }) => {
+            Transferred::NotFlushed { expected: expected.map(log_id), actual: actual.map(log_id) }
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vote_reads_as_it_was_written() {
+        let last = Some(LogId::new_term_index(3, 8));
+        let request = VoteRequest { vote: Vote::new(4, 2), last, is_transfer: true };
+        assert_eq!(read_vote(2, &vote(&request)).unwrap(), request);
+        let reply = VoteReply { vote: Vote::new_committed(9, 3), is_granted: false, last };
+        assert_eq!(read_vote_reply(&vote_reply(&reply)).unwrap(), reply);
+    }
+
+    #[test]
+    fn a_candidate_cannot_have_entries_of_a_later_term() {
+        let last = Some(LogId::new_term_index(5, 8));
+        let request = VoteRequest { vote: Vote::new(4, 2), last, is_transfer: false };
+        let refusal = read_vote(2, &vote(&request)).unwrap_err();
+        assert_eq!(refusal.problem, "an entry of term 5 in term 4");
+    }
+
+    #[test]
+    fn a_transfer_reads_as_it_was_written() {
+        let (leader, last) = (Vote::new_committed(4, 2), LogId::new_term_index(4, 8));
+        let message = transfer(&leader, 3, Some(&last));
+        assert_eq!(read_transfer(2, &message).unwrap(), (leader, 3, Some(last)));
+        assert!(read_transfer(3, &message).is_err());
+        for outcome in [
+            Transferred::Taken,
+            Transferred::VoteChanged(leader),
+            Transferred::NotFlushed { expected: Some(last), actual: None },
+        ] {
+            assert_eq!(read_transfer_reply(&transfer_reply(&outcome)).unwrap(), outcome);
+        }
+    }
+}

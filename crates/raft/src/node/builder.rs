@@ -1,0 +1,146 @@
+//! A node is put together: log, state machine, links.
+
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use openraft::async_runtime::WatchReceiver;
+use openraft::storage::{RaftLogStorage, RaftStateMachine};
+use openraft::{AsyncRuntime, Raft};
+use sheaf_retry::{Code, Retryable};
+
+use super::forward::Forward;
+use super::observed::{self, Observed};
+use super::proposals::Proposals;
+use super::reads::{self, Reads};
+use super::{Driver, Inner, RaftNode};
+use crate::config::{Problems, RaftClusterConfig};
+use crate::network::wire::Hello;
+use crate::network::{Incoming, Links, Peers};
+use crate::replica::Error;
+use crate::types::Types;
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration cannot be.
+    #[error("the configuration is wrong: {0}")]
+    Config(Problems),
+    /// What is on disk cannot be read, or the disk fails.
+    #[error(transparent)]
+    Stopped(Error),
+}
+
+impl Retryable for StartError {
+    fn code(&self) -> Code {
+        match self {
+            StartError::Config(problems) => problems.code(),
+            StartError::Stopped(error) => error.code(),
+        }
+    }
+}
+
+/// What a node is put together of.
+#[derive(Debug)]
+pub struct Parts<L, S> {
+    /// Where the log is.
+    pub log: L,
+    /// What drives the state machine.
+    pub driver: S,
+}
+
+impl<M, R, S> RaftNode<M, R, S>
+where
+    M: Send + 'static,
+    R: AsyncRuntime,
+    S: Driver<M, R>,
+{
+    /// Starts a node on its log and its state, which talks over the links; whoever carries them
+    /// hands what comes in to [`service`](RaftNode::service).
+    ///
+    /// # Errors
+    /// `Config` with all that is wrong; `Stopped` where the disk cannot be read.
+    pub async fn start<L>(
+        config: RaftClusterConfig,
+        parts: Parts<L, S>,
+        links: Arc<dyn Links>,
+    ) -> Result<Self, StartError>
+    where
+        L: RaftLogStorage<Types<R>>,
+    {
+        let config = config.validate().map_err(StartError::Config)?;
+        let engine = config.engine().map_err(StartError::Config)?;
+        let Parts { log, driver } = parts;
+        let (machine, transit) = (driver.shared(), driver.transit());
+        let peers = Peers::new(&config, Arc::clone(&links), Arc::clone(&transit));
+        let stopped = |error| StartError::Stopped(observed::fatal(&error));
+        let raft =
+            Raft::build(config.node_id, engine, peers, log, driver).await.map_err(stopped)?;
+        let observed = Observed::new(config.node_id);
+        observed::watch(&raft, Arc::clone(&observed));
+        let forward = Arc::new(Forward::new(Arc::clone(&links), config.election_timeout() * 2));
+        let proposals = Proposals::start(raft.clone(), &config);
+        let reads = Reads::start(raft.clone(), config.node_id, Arc::clone(&forward));
+        let local = Arc::new(Here {
+            raft: raft.clone(),
+            observed: Arc::clone(&observed),
+            proposals: proposals.clone(),
+            runtime: PhantomData,
+        });
+        let alive = std::time::Duration::from_millis(config.heartbeat_interval_ms);
+        let service = Incoming::new(config.node_id, raft.clone(), transit, local, alive);
+        // Only now may it campaign: everything that it would need is there.
+        raft.run();
+        let inner = Inner {
+            config,
+            raft,
+            machine,
+            service: Arc::new(service),
+            observed,
+            proposals,
+            reads,
+            forward,
+            removed: Mutex::new(BTreeMap::new()),
+        };
+        Ok(RaftNode { inner: Arc::new(inner) })
+    }
+}
+
+/// What the node answers the others without asking anybody.
+struct Here<R, S>
+where
+    R: AsyncRuntime,
+    S: RaftStateMachine<Types<R>>,
+{
+    raft: Raft<Types<R>, S>,
+    observed: Arc<Observed>,
+    proposals: Proposals,
+    runtime: PhantomData<fn() -> R>,
+}
+
+#[async_trait]
+impl<R, S> crate::network::Local for Here<R, S>
+where
+    R: AsyncRuntime,
+    S: RaftStateMachine<Types<R>>,
+{
+    async fn read_index(&self) -> Result<u64, Error> {
+        reads::own_index(&self.raft).await
+    }
+
+    async fn propose(&self, command: Bytes) -> Result<Bytes, Error> {
+        self.proposals.propose(command, &self.observed).await
+    }
+
+    fn hello(&self) -> Hello {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        Hello {
+            term: metrics.current_term,
+            last: metrics.last_log_index,
+            leader: metrics.current_leader,
+        }
+    }
+}

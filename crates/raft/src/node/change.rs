@@ -1,0 +1,272 @@
+//! Who belongs to the cluster, who leads it, and when a snapshot is taken.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use futures::future::join_all;
+use openraft::async_runtime::WatchReceiver;
+use openraft::error::{ClientWriteError, InitializeError, RaftError};
+use openraft::{AsyncRuntime, ChangeMembers};
+use sheaf_retry::{Code, Retryable};
+
+use super::observed;
+use super::proposals::not_leader;
+use super::{Driver, RaftNode};
+use crate::network::wire::Hello;
+use crate::replica::Error;
+use crate::types::{Member, NodeId};
+
+/// How many entries a learner may lack that becomes a voter: the cluster waits for them.
+const MAX_LAG: u64 = 1_000;
+
+/// Why the cluster was not changed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// This node does not lead, or has stopped.
+    #[error(transparent)]
+    Replica(#[from] Error),
+    /// It makes no sense as things are.
+    #[error("{problem}")]
+    Refused {
+        /// Why.
+        problem: String,
+    },
+    /// A learner lacks too much to have a vote yet.
+    #[error("node {id} lacks {lag} entries, the limit is {limit}")]
+    Behind {
+        /// Which node.
+        id: NodeId,
+        /// How many entries it lacks.
+        lag: u64,
+        /// How many it may lack.
+        limit: u64,
+    },
+    /// It was asked for and did not come about in time.
+    #[error("{what} did not come about within {within:?}")]
+    Late {
+        /// What.
+        what: String,
+        /// The time.
+        within: Duration,
+    },
+}
+
+impl Retryable for ChangeError {
+    fn code(&self) -> Code {
+        match self {
+            ChangeError::Replica(error) => error.code(),
+            ChangeError::Refused { .. } => Code::FailedPrecondition,
+            ChangeError::Behind { .. } | ChangeError::Late { .. } => Code::Unavailable,
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        None
+    }
+}
+
+fn refused(problem: impl Into<String>) -> ChangeError {
+    ChangeError::Refused { problem: problem.into() }
+}
+
+impl<M, R, S> RaftNode<M, R, S>
+where
+    M: Send + 'static,
+    R: AsyncRuntime,
+    S: Driver<M, R>,
+{
+    /// Founds the cluster of these members, unless it exists.
+    ///
+    /// All of them may do so, with the same members. A node whose log is empty and that finds
+    /// the cluster running founds nothing: it waits for the leader, which knows whether it had
+    /// a log and says so where it lost one.
+    ///
+    /// # Errors
+    /// `Refused` where this node is none of them; `Replica` where it has stopped.
+    pub async fn bootstrap(&self, members: BTreeMap<NodeId, Member>) -> Result<(), ChangeError> {
+        let id = self.id();
+        if !members.contains_key(&id) {
+            let known: Vec<_> = members.keys().map(u64::to_string).collect();
+            return Err(refused(format!("node {id} is none of {}", known.join(", "))));
+        }
+        let founded = self.inner.raft.is_initialized().await;
+        if founded.map_err(|error| observed::fatal(&error))? {
+            return Ok(());
+        }
+        let others = members.iter().filter(|(other, _)| **other != id);
+        let asked = others.map(|(other, member)| self.inner.forward.hello(*other, member));
+        // An entry beyond the first, which founds the cluster: it runs.
+        let runs = |told: &Hello| told.last.is_some_and(|last| last > 0);
+        if join_all(asked).await.into_iter().flatten().any(|told| runs(&told)) {
+            tracing::info!(target: "raft", node = id, "the cluster runs: waiting for its leader");
+            return Ok(());
+        }
+        match self.inner.raft.initialize(members).await {
+            Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
+            Err(RaftError::APIError(error)) => Err(refused(error.to_string())),
+            Err(RaftError::Fatal(error)) => Err(observed::fatal(&error).into()),
+        }
+    }
+
+    /// Has a node receive the log without a vote. The node must be new and be running.
+    ///
+    /// # Errors
+    /// `Refused` where a member has this id or had it; `Replica` where this node does not lead.
+    pub async fn add_learner(&self, id: NodeId, member: Member) -> Result<(), ChangeError> {
+        if id == 0 || member.endpoints.is_empty() {
+            return Err(refused("a node has an id above 0 and an address"));
+        }
+        if let Some(known) = self.member(id) {
+            return Err(refused(format!("node {id} is a member already, at {known}")));
+        }
+        if self.removed(id) {
+            let problem =
+                format!("node {id} was removed, and an id is never given twice; choose another");
+            return Err(refused(problem));
+        }
+        self.refuse_foreign(id, &member).await?;
+        let added = self.inner.raft.add_learner(id, member, false).await;
+        added.map(drop).map_err(change_error)
+    }
+
+    /// Gives a learner a vote, once it has nearly all of the log.
+    ///
+    /// # Errors
+    /// `Behind` where it lacks too much; `Refused` where it is no member; `Replica` where this
+    /// node does not lead.
+    pub async fn promote(&self, id: NodeId) -> Result<(), ChangeError> {
+        let status = self.status();
+        if status.leader != Some(self.id()) {
+            return Err(self.other_leads());
+        }
+        let known = status.members.iter().find(|member| member.id == id);
+        let Some(known) = known else { return Err(refused(format!("node {id} is no member"))) };
+        if known.is_voter {
+            return Ok(());
+        }
+        let lag = known.lag.unwrap_or(u64::MAX);
+        if lag > MAX_LAG || known.matched.is_none() {
+            return Err(ChangeError::Behind { id, lag, limit: MAX_LAG });
+        }
+        self.change(ChangeMembers::AddVoterIds(BTreeSet::from([id]))).await
+    }
+
+    /// Takes a node out of the cluster for good: its id is not given again.
+    ///
+    /// # Errors
+    /// `Refused` where it is no member or the last voter; `Replica` where this node does not
+    /// lead.
+    pub async fn remove(&self, id: NodeId) -> Result<(), ChangeError> {
+        let status = self.status();
+        if status.leader != Some(self.id()) {
+            return Err(self.other_leads());
+        }
+        let known = status.members.iter().find(|member| member.id == id);
+        let Some(known) = known else { return Err(refused(format!("node {id} is no member"))) };
+        let ids = BTreeSet::from([id]);
+        if known.is_voter {
+            if status.members.iter().filter(|member| member.is_voter).count() == 1 {
+                return Err(refused(format!("node {id} is the only one with a vote")));
+            }
+            self.change(ChangeMembers::RemoveVoters(ids)).await?;
+        } else {
+            self.change(ChangeMembers::RemoveNodes(ids)).await?;
+        }
+        let mut removed = self.inner.removed.lock().unwrap_or_else(PoisonError::into_inner);
+        removed.insert(id, status.term);
+        Ok(())
+    }
+
+    /// Hands the lead to another voter, and waits until that one has it.
+    ///
+    /// # Errors
+    /// `Late` where it does not take it in time; `Refused` where it is no voter; `Replica` where
+    /// this node does not lead.
+    pub async fn transfer_leader(&self, to: NodeId) -> Result<(), ChangeError> {
+        let status = self.status();
+        if status.leader != Some(self.id()) {
+            return Err(self.other_leads());
+        }
+        if to == self.id() {
+            return Ok(());
+        }
+        if !status.members.iter().any(|member| member.id == to && member.is_voter) {
+            return Err(refused(format!("node {to} has no vote")));
+        }
+        let asked = self.inner.raft.trigger().transfer_leader(to).await;
+        asked.map_err(|error| observed::fatal(&error))?;
+        let within = self.inner.config.election_timeout() * 2;
+        let mut metrics = self.inner.raft.metrics();
+        let led = async {
+            while metrics.borrow_and_update().current_leader != Some(to) {
+                if metrics.changed().await.is_err() {
+                    return Err(self.inner.observed.gone());
+                }
+            }
+            Ok(())
+        };
+        match R::timeout(within, led).await {
+            Ok(led) => Ok(led?),
+            Err(_) => Err(ChangeError::Late { what: format!("the lead of node {to}"), within }),
+        }
+    }
+
+    /// Has a snapshot taken of the state as it is, and returns at once.
+    ///
+    /// # Errors
+    /// `Replica` where the node has stopped.
+    pub async fn snapshot(&self) -> Result<(), ChangeError> {
+        let asked = self.inner.raft.trigger().snapshot().await;
+        asked.map_err(|error| observed::fatal(&error).into())
+    }
+
+    async fn change(&self, change: ChangeMembers<NodeId, Member>) -> Result<(), ChangeError> {
+        let changed = self.inner.raft.change_membership(change, false).await;
+        changed.map(drop).map_err(change_error)
+    }
+
+    fn member(&self, id: NodeId) -> Option<Member> {
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.membership_config.get_node(&id).cloned()
+    }
+
+    fn removed(&self, id: NodeId) -> bool {
+        self.inner.removed.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&id)
+    }
+
+    fn other_leads(&self) -> ChangeError {
+        let leader = self.inner.observed.leader().filter(|(id, _)| *id != self.id());
+        Error::NotLeader { leader }.into()
+    }
+
+    /// Refuses a node that has a log of its own: it would be overwritten.
+    async fn refuse_foreign(&self, id: NodeId, member: &Member) -> Result<(), ChangeError> {
+        let Some(told) = self.inner.forward.hello(id, member).await else {
+            return Err(refused(format!("node {id} at {member} does not answer; start it first")));
+        };
+        match told.last {
+            None => Ok(()),
+            Some(last) => {
+                let problem = format!(
+                    "node {id} at {member} has a log up to entry {last}; a new node has none"
+                );
+                Err(refused(problem))
+            }
+        }
+    }
+}
+
+fn change_error<R: AsyncRuntime>(
+    error: RaftError<crate::types::Types<R>, ClientWriteError<crate::types::Types<R>>>,
+) -> ChangeError {
+    match error {
+        RaftError::APIError(ClientWriteError::ForwardToLeader(to)) => not_leader(to).into(),
+        RaftError::APIError(ClientWriteError::LogEntryDiscarded(to)) => {
+            Error::Unknown { problem: to.to_string() }.into()
+        }
+        RaftError::APIError(error) => refused(error.to_string()),
+        RaftError::Fatal(error) => observed::fatal(&error).into(),
+    }
+}

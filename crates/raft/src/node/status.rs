@@ -1,0 +1,146 @@
+//! How a node and its cluster are.
+
+use openraft::async_runtime::WatchReceiver;
+use openraft::{AsyncRuntime, ServerState};
+
+use super::{Driver, RaftNode};
+use crate::machine::StateMachine;
+use crate::replica::{Error, Replica};
+use crate::types::{Member, NodeId};
+
+/// What a node is in its cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It receives entries and has no vote.
+    Learner,
+    /// It follows a leader, or waits for one.
+    Follower,
+    /// It wants to lead.
+    Candidate,
+    /// It leads.
+    Leader,
+    /// It has stopped.
+    Stopped,
+}
+
+impl Role {
+    /// As it is shown.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Role::Learner => "learner",
+            Role::Follower => "follower",
+            Role::Candidate => "candidate",
+            Role::Leader => "leader",
+            Role::Stopped => "stopped",
+        }
+    }
+}
+
+/// One member of the cluster, as this node knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberStatus {
+    /// Which node.
+    pub id: NodeId,
+    /// Where it is reached.
+    pub member: Member,
+    /// It has a vote.
+    pub is_voter: bool,
+    /// The last entry that it is known to have; only the leader knows.
+    pub matched: Option<u64>,
+    /// How many entries of the leader's it is known to lack; only the leader knows.
+    pub lag: Option<u64>,
+}
+
+/// A node and its cluster at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// The cluster's name.
+    pub cluster_id: String,
+    /// Which node tells it.
+    pub id: NodeId,
+    /// What it is.
+    pub role: Role,
+    /// The term it is in.
+    pub term: u64,
+    /// Who leads.
+    pub leader: Option<NodeId>,
+    /// The last entry of its log.
+    pub last_log: Option<u64>,
+    /// The last entry that it knows to be committed.
+    pub committed: Option<u64>,
+    /// The last entry that its state has.
+    pub applied: Option<u64>,
+    /// The last entry of its snapshot.
+    pub snapshot: Option<u64>,
+    /// The last entry that is not in its log any more.
+    pub purged: Option<u64>,
+    /// Who belongs to the cluster.
+    pub members: Vec<MemberStatus>,
+    /// Why it stopped.
+    pub stopped: Option<String>,
+}
+
+impl<M, R, S> RaftNode<M, R, S>
+where
+    M: Send + 'static,
+    R: AsyncRuntime,
+    S: Driver<M, R>,
+{
+    /// How the node and its cluster are.
+    pub fn status(&self) -> Status {
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let index = |id: &Option<crate::types::LogId>| id.as_ref().map(|id| id.index);
+        let stopped = self.stopped();
+        let role = match metrics.state {
+            _ if stopped.is_some() => Role::Stopped,
+            ServerState::Learner => Role::Learner,
+            ServerState::Follower => Role::Follower,
+            ServerState::Candidate => Role::Candidate,
+            ServerState::Leader => Role::Leader,
+            ServerState::Shutdown => Role::Stopped,
+        };
+        let membership = &metrics.membership_config;
+        let voters: Vec<NodeId> = membership.voter_ids().collect();
+        let member = |(id, member): (&NodeId, &Member)| {
+            let known = metrics.replication.as_ref().and_then(|known| known.get(id));
+            let matched = known.and_then(|matched| matched.as_ref().map(|id| id.index));
+            let lag = |last: u64| last.saturating_sub(matched.map_or(0, |index| index));
+            MemberStatus {
+                id: *id,
+                member: member.clone(),
+                is_voter: voters.contains(id),
+                matched,
+                lag: known.and(metrics.last_log_index).map(lag),
+            }
+        };
+        Status {
+            cluster_id: self.inner.config.cluster_id.clone(),
+            id: self.id(),
+            role,
+            term: metrics.current_term,
+            leader: metrics.current_leader,
+            last_log: metrics.last_log_index,
+            committed: index(&metrics.local_committed),
+            applied: index(&metrics.last_applied),
+            snapshot: index(&metrics.snapshot),
+            purged: index(&metrics.purged),
+            members: membership.nodes().map(member).collect(),
+            stopped: stopped.map(|error: Error| error.to_string()),
+        }
+    }
+}
+
+impl<M, R, S> RaftNode<M, R, S>
+where
+    M: StateMachine,
+    R: AsyncRuntime,
+    S: Driver<M, R>,
+{
+    /// A hash of the node's state: nodes that applied the same have the same.
+    pub fn digest(&self) -> u64 {
+        let mut digest = 0;
+        self.with_machine(&mut |machine| digest = machine.digest());
+        digest
+    }
+}
