@@ -1,0 +1,5 @@
+//! Nodes over real sockets of this machine.
+
+mod calls;
+mod streams;
+mod support;
