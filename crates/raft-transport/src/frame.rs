@@ -29,8 +29,12 @@ mod header;
 mod hello;
 mod order;
 mod reason;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use decode::{Frame, decode, split};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use encode::seal;
 pub(crate) use encode::{Packer, join};
 pub(crate) use header::{HEADER_BYTES, Header, Kind};
 pub(crate) use hello::Hello;

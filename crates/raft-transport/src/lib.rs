@@ -85,6 +85,9 @@ mod context;
 mod engine;
 mod error;
 mod frame;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod identity;
 mod inbox;
 mod metrics;

@@ -38,6 +38,12 @@ impl Packer {
         Packer { ends, session, sequence: 0, compression, skip: 0, penalty: 1 }
     }
 
+    /// As if so many packets had been sent before.
+    #[cfg(test)]
+    pub(super) fn from(self, sequence: u64) -> Self {
+        Packer { sequence, ..self }
+    }
+
     /// The frame of these packets, which count in the session.
     pub(crate) fn frame(&mut self, kind: Kind, packets: &[Packet]) -> Written {
         let mut metadata = table(packets);
@@ -178,6 +184,16 @@ pub(super) fn checksum<'a>(
 ) -> u32 {
     let before = crc32c::crc32c(&fixed[..CHECKSUM_AT]);
     body.fold(crc32c::crc32c_append(before, table), crc32c::crc32c_append)
+}
+
+/// Gives a frame the checksum that its bytes have, where it is long enough for one.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn seal(metadata: &mut [u8], header: &Bytes, body: &[Bytes]) -> bool {
+    let Some(fixed) = metadata.first_chunk::<HEADER_BYTES>().copied() else { return false };
+    let pieces = std::iter::once(header).chain(body).map(|piece| &**piece);
+    let found = checksum(&fixed, &metadata[HEADER_BYTES..], pieces);
+    metadata[CHECKSUM_AT..HEADER_BYTES].copy_from_slice(&found.to_le_bytes());
+    true
 }
 
 /// A frame as the body of an action: in one piece.

@@ -343,9 +343,7 @@ impl<R: AsyncRuntime> RaftLogStorage<Types<R>> for LogStore<R> {
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogIdOf<Types<R>>>, io::Error> {
-        let state = self.state();
-        // What was purged had been committed.
-        Ok(state.committed.max(state.purged))
+        Ok(self.state().committed)
     }
 
     async fn append<I>(

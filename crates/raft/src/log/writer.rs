@@ -184,7 +184,7 @@ impl Writer {
             if self.current.as_ref().is_none_or(|(start, ..)| *start != part.segment) {
                 // All before is on disk before a segment begins: only the last
                 // one may end in a torn write.
-                self.sync(options)?;
+                self.sync()?;
                 let path = directory.segment(part.segment);
                 let file = create(&path)?;
                 let segment = Segment {
@@ -195,15 +195,15 @@ impl Writer {
                 made.push((part.segment, segment));
                 self.current = Some((part.segment, path, file));
                 self.append(&part)?;
-                self.sync(options)?;
+                self.sync()?;
                 sync_directory(&directory.path)
                     .map_err(Error::io("sync", directory.path.clone()))?;
             } else {
                 self.append(&part)?;
             }
         }
-        if is_sync {
-            self.sync(options)?;
+        if is_sync && !options.skips_sync() {
+            self.sync()?;
         }
         Ok(made)
     }
@@ -216,9 +216,9 @@ impl Writer {
         Ok(())
     }
 
-    fn sync(&mut self, options: &Options) -> Result<(), Error> {
+    fn sync(&mut self) -> Result<(), Error> {
         let Some((_, path, file)) = &self.current else { return Ok(()) };
-        if self.synced == self.written || options.skips_sync() {
+        if self.synced == self.written {
             return Ok(());
         }
         file.sync_data().map_err(Error::io("sync", path.clone()))?;
