@@ -4,6 +4,8 @@ mod coordinator;
 mod exchange;
 mod flight;
 mod kafka;
+mod nodes;
+mod raft;
 mod valkey;
 
 use std::collections::BTreeMap;
@@ -28,11 +30,12 @@ struct Comparison {
     run: fn(&Setup) -> Result<Outcome>,
 }
 
-const ALL: [Comparison; 5] = [
+const ALL: [Comparison; 6] = [
     coordinator::COMPARISON,
     exchange::COMPARISON,
     flight::COMPARISON,
     kafka::COMPARISON,
+    raft::COMPARISON,
     valkey::COMPARISON,
 ];
 

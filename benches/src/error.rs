@@ -25,6 +25,9 @@ pub(crate) enum Error {
     /// Batches could not be partitioned.
     #[error("the partitioner: {0}")]
     Exchange(#[from] sheaf_exchange::Error),
+    /// A message of Raft's transport did not come through.
+    #[error("the transport: {0}")]
+    Transport(#[from] sheaf_raft_transport::Error),
     /// The worker pool could not be made.
     #[error(transparent)]
     Worker(#[from] sheaf_worker::Error),

@@ -60,7 +60,7 @@ const FAKETIME: &str = "libfaketime";
 /// The library itself, for programs with several threads.
 const FAKETIME_LIBRARY: &str = "libfaketimeMT.so.1";
 
-/// Every service, in the order in which they are provisioned.
+/// Every service of tests, in the order in which they are provisioned.
 pub(crate) const NAMES: [&str; 13] = [
     "python",
     "typos",
@@ -76,6 +76,9 @@ pub(crate) const NAMES: [&str; 13] = [
     "nftables",
     "redis",
 ];
+
+/// What only comparisons ask for, by name.
+const OF_COMPARISONS: &str = "protoc";
 
 /// Provisions the named services, all of them when none is named.
 ///
@@ -104,13 +107,14 @@ pub(crate) fn run(workspace: &Workspace, names: &[String]) -> Result<()> {
             "faketime" => services.faketime()?,
             "etcd" => services.etcd()?,
             "nftables" => services.nftables()?,
+            OF_COMPARISONS => services.protoc()?,
             "redis" => match services.redis() {
                 Some(path) => path,
                 None => continue,
             },
             other => {
                 return Err(Error::Message(format!(
-                    "no service is called `{other}`: choose from {}",
+                    "no service is called `{other}`: choose from {}, {OF_COMPARISONS}",
                     NAMES.join(", ")
                 )));
             }

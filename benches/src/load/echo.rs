@@ -6,6 +6,7 @@
 
 mod measure;
 mod mesh;
+mod ours;
 mod tcp;
 mod unary;
 
@@ -18,6 +19,10 @@ use crate::error::{Error, Result};
 pub(super) use measure::{Measured, drive};
 pub(super) use mesh::{Mesh, run as mesh};
 
+/// Nodes of ours.
+const SERVER: u64 = 1;
+const CLIENT: u64 = 2;
+
 /// How messages travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Kind {
@@ -25,6 +30,10 @@ pub(super) enum Kind {
     Tcp,
     /// A unary gRPC call for each message.
     Unary,
+    /// A stream of ours.
+    Stream,
+    /// A call of ours for each message.
+    Call,
 }
 
 /// A client of a server that echoes.
@@ -67,6 +76,11 @@ pub(super) fn serve(options: &EchoServer) -> Result<()> {
             println!("ready flight={address}");
             serving.await
         }),
+        Kind::Stream | Kind::Call => runtime()?.block_on(async {
+            let (address, _serving) = ours::serve(SERVER).await?;
+            println!("ready flight={address}");
+            std::future::pending().await
+        }),
     }
 }
 
@@ -79,6 +93,13 @@ pub(super) fn client(options: &EchoClient) -> Result<()> {
             let caller = unary::connect(server).await?;
             drive(&pids, *depth, *seconds, calls(caller, *size)).await
         })?,
+        Kind::Stream | Kind::Call => runtime()?.block_on(async {
+            let caller = ours::Client::new(&ours::start(CLIENT)?, SERVER, server)?;
+            if *kind == Kind::Stream {
+                return caller.drive(&pids, *depth, *seconds, *size).await;
+            }
+            drive(&pids, *depth, *seconds, calls(caller, *size)).await
+        })?,
     };
     println!("{}", measured.json()?);
     Ok(())
@@ -89,11 +110,28 @@ fn calls<C: Caller>(
     caller: C,
     size: usize,
 ) -> impl Fn() -> BoxFuture<'static, Result<()>> + Clone + Send + 'static {
-    let message = Bytes::from(vec![0xA5; size]);
+    let message = message(size);
     move || {
         let (caller, message) = (caller.clone(), message.clone());
         Box::pin(async move { caller.call(message).await })
     }
+}
+
+/// Bytes that do not compress, as those of most logs.
+fn message(size: usize) -> Bytes {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    let mut bytes: Vec<u8> = Vec::with_capacity(size + 8);
+    while bytes.len() < size {
+        bytes.extend(next());
+    }
+    bytes.truncate(size);
+    bytes.into()
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime> {

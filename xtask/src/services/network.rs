@@ -1,4 +1,5 @@
-//! What tests of clusters need: etcd, as a peer, and nftables, which cuts networks.
+//! What tests of clusters need: etcd, as a peer, and nftables, which cuts networks; and
+//! protoc, which building etcd's client needs.
 //! Each is the system's where there is one, else Debian's without installing it.
 
 use std::os::unix::fs::symlink;
@@ -54,6 +55,18 @@ impl Services {
             path: "usr/sbin/nft",
             libraries: &NFT_LIBRARIES,
             version: "nftables v",
+        })
+    }
+
+    /// For peers of benches that compile protocol definitions.
+    pub(super) fn protoc(&self) -> Result<PathBuf> {
+        self.program(&Program {
+            name: "protoc",
+            service: "protoc",
+            package: "protobuf-compiler",
+            path: "usr/bin/protoc",
+            libraries: &["libprotoc32", "libprotobuf32"],
+            version: "libprotoc ",
         })
     }
 

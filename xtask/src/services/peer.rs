@@ -112,6 +112,10 @@ impl Peer<'_> {
         let mut command = workspace.cargo();
         command.args(["build", "--release", "--locked", "--manifest-path"]);
         command.arg(self.source.join("Cargo.toml")).arg("--target-dir").arg(&target);
+        let protoc = workspace.services().join("protoc/protoc");
+        if protoc.is_file() {
+            command.env("PROTOC", protoc);
+        }
         process::run(&mut command)?;
         Ok(target.join("release"))
     }

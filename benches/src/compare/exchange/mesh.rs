@@ -1,16 +1,14 @@
 //! A shuffle from all to all, against what sockets and pyarrow do with the same bytes.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::TcpStream;
 use std::time::Instant;
 
-use serde_json::{Value, json};
 use sheaf_testkit::ProcessCommand;
 
+use crate::compare::nodes::{self, Node};
 use crate::compare::{Samples, Setup};
 use crate::error::{Error, Result};
-use crate::process::{HALF_TICK, Server, cpu_seconds, load, number, python};
+use crate::process::{HALF_TICK, cpu_seconds, load, number, python};
 use crate::report::{Better, Case};
 
 /// Processes of each side.
@@ -22,16 +20,6 @@ const MEMORY: (&str, Better) = ("bytes", Better::Lower);
 
 /// The peers' names, and how cases call them.
 const PEERS: [(&str, &str); 2] = [("raw TCP", "socket"), ("pyarrow", "pyarrow")];
-
-/// One process.
-struct Node {
-    pid: String,
-    address: String,
-    commands: TcpStream,
-    answers: BufReader<TcpStream>,
-    /// Kept so that it ends with this.
-    process: Server,
-}
 
 pub(super) fn note() -> String {
     format!(
@@ -73,7 +61,7 @@ fn measure(
     for _ in 0..NODES {
         nodes.push(Node::start(command()?)?);
     }
-    let pids: Vec<String> = nodes.iter().map(|node| node.pid.clone()).collect();
+    let pids: Vec<String> = nodes.iter().map(|node| node.pid().to_owned()).collect();
     run(&mut nodes, 1, size.div_ceil(4))?;
     let (start, before) = (Instant::now(), cpu_seconds(&pids)?);
     let bytes = run(&mut nodes, 2, size)?;
@@ -91,41 +79,13 @@ fn measure(
 
 /// All nodes at once; bytes of all.
 fn run(nodes: &mut [Node], round: u64, size: u64) -> Result<u64> {
-    let peers: Vec<String> = nodes.iter().map(|node| node.address.clone()).collect();
-    for (index, node) in nodes.iter_mut().enumerate() {
-        let command = json!({ "round": round, "index": index, "peers": peers, "size": size });
-        writeln!(node.commands, "{command}").map_err(Error::io("ask a process"))?;
-    }
     let mut bytes = 0.0;
-    for node in nodes {
-        bytes += number(&node.answer()?, "bytes")?;
+    for answer in nodes::run(nodes, round, size)? {
+        bytes += number(&answer, "bytes")?;
     }
     // Far below where a float would not hold them.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a whole number")]
     Ok(bytes as u64)
-}
-
-impl Node {
-    fn start(command: ProcessCommand) -> Result<Self> {
-        let process = Server::start(command, None)?;
-        let to = process.address().trim_start_matches("tcp://");
-        let commands = TcpStream::connect(to).map_err(Error::io("reach a process"))?;
-        let answers = commands.try_clone().map_err(Error::io("reach a process"))?;
-        let (pid, answers) = (process.pid(), BufReader::new(answers));
-        let mut node = Node { pid, address: String::new(), commands, answers, process };
-        let said = node.answer()?;
-        node.address = said["address"].as_str().unwrap_or_default().to_owned();
-        Ok(node)
-    }
-
-    fn answer(&mut self) -> Result<Value> {
-        let mut line = String::new();
-        self.answers.read_line(&mut line).map_err(Error::io("hear from a process"))?;
-        serde_json::from_str(&line).map_err(|_| {
-            let said = self.process.process();
-            Error::Message(format!("a process answers {line:?}: {}", said.stderr()))
-        })
-    }
 }
 
 /// The most memory that a process had.

@@ -118,7 +118,7 @@ fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> 
 fn ping(stream: &TcpStream, phase: &Phase, size: usize) -> Result<Vec<u32>> {
     let mut reader = BufReader::with_capacity(BUFFER, stream);
     let mut requests = Answers { stream, buffer: Vec::with_capacity(BUFFER) };
-    let (sent, mut message, mut nanoseconds) = (vec![0xA5; size], Vec::new(), Vec::new());
+    let (sent, mut message, mut nanoseconds) = (super::message(size), Vec::new(), Vec::new());
     while !phase.is_over() {
         let (counts, start) = (phase.counts(), Instant::now());
         requests.push(&sent)?;
@@ -140,7 +140,7 @@ fn write(
     sent: mpsc::SyncSender<Sent>,
     size: usize,
 ) -> Result<()> {
-    let message = vec![0xA5; size];
+    let message = super::message(size);
     let mut requests = Answers { stream, buffer: Vec::with_capacity(BUFFER) };
     while !phase.is_over() {
         requests.push(&message)?;
