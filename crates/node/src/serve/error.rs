@@ -56,6 +56,17 @@ pub enum Error {
         #[source]
         source: sheaf_coordinator::Error,
     },
+    /// A node of the replicated coordinator cannot be started.
+    #[error("the node of the replicated coordinator in {data_dir} cannot be started")]
+    Raft {
+        /// The data directory.
+        data_dir: String,
+        /// Stable code.
+        code: Code,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The sink cannot be opened.
     #[error("--sink {sink} cannot be opened")]
     Sink {
@@ -88,7 +99,7 @@ impl Retryable for Error {
     fn code(&self) -> Code {
         match self {
             Error::Flight(error) => error.code(),
-            Error::AdminPort { code, .. } => *code,
+            Error::AdminPort { code, .. } | Error::Raft { code, .. } => *code,
             Error::Store(error) => error.code(),
             Error::Exchange(error) => error.code(),
             Error::Coordinator { source, .. } | Error::Valkey { source } => source.code(),
