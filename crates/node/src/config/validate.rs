@@ -33,8 +33,7 @@ impl RawConfig {
     /// Checks every setting and how they fit together.
     ///
     /// # Errors
-    /// Everything that is wrong, in the order of the help text; settings whose
-    /// backend is not built yet have the code `unimplemented`.
+    /// Everything that is wrong, in the order of the help text.
     pub fn validate(&self, machine: &Machine) -> Result<Config, Vec<Problem>> {
         let mut reader = Reader::new(self);
         let config = read(&mut reader, machine);

@@ -110,16 +110,16 @@ fn each_wrong_value_is_named_with_what_is_allowed() {
         let problem = problem(&[(name, text)]);
         assert_eq!(problem.place, format!("--{name}"), "{text}");
         assert!(problem.message.contains(says), "{name}={text}: {problem}");
-        assert_eq!(problem.code, Code::InvalidArgument, "{problem}");
+        assert_eq!(problem.code(), Code::InvalidArgument, "{problem}");
     }
 }
 
 #[test]
-fn what_is_not_built_yet_says_so_and_what_works() {
-    let problem = problem(&[("coordinator", "raft")]);
-    assert_eq!((problem.place.as_str(), problem.code), ("--coordinator", Code::Unimplemented));
-    assert!(problem.message.contains("mode flight or worker"), "{problem}");
-    assert_eq!(Problems(vec![problem]).code(), Code::Unimplemented);
+fn a_node_of_a_cluster_is_told_all_that_it_lacks_at_once() {
+    let problems = check(&[("coordinator", "raft")]).unwrap_err();
+    let places: Vec<_> = problems.iter().map(|problem| problem.place.as_str()).collect();
+    assert_eq!(places, ["--node-id", "--peers"]);
+    assert_eq!(Problems(problems).code(), Code::InvalidArgument);
 }
 
 #[test]

@@ -16,7 +16,7 @@ use sheaf_raft::node::{ChangeError, Parts, RaftNode};
 use sheaf_raft::snapshot::{self, Snapshots};
 use sheaf_raft_transport::FlightTransport;
 use sheaf_retry::{RetryPolicy, Retryable, SharedClock};
-use sheaf_telemetry::{SharedRegistry, Status};
+use sheaf_telemetry::Status;
 
 use super::error::Error;
 use super::protect;
@@ -234,11 +234,4 @@ impl Replicated {
         self.node.shutdown().await;
         self.transport.shutdown(Duration::ZERO).await;
     }
-}
-
-/// Where metrics are registered.
-pub(super) fn locked(
-    registry: &SharedRegistry,
-) -> std::sync::MutexGuard<'_, sheaf_telemetry::Registry> {
-    registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
