@@ -1,9 +1,12 @@
 //! Appends in a row: several on their way, each answer held against its request.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures::task::AtomicWaker;
 use futures::{Stream, StreamExt, stream};
 use openraft::AsyncRuntime;
 use openraft::error::RPCError;
@@ -74,7 +77,9 @@ impl<T: Transit> Peer<T> {
     {
         let limit = self.in_flight;
         let window = Arc::new(Window { limit, sent: Mutex::default(), changed: Notify::new() });
-        let requests = requests::<R, S>(input, Arc::clone(&window));
+        let requests = Requests::new(requests::<R, S>(input, Arc::clone(&window)));
+        let guard = Guard(requests.clone());
+        let requests = requests.boxed();
         let opening =
             self.links.stream(self.target, &self.member, Lane::Data, Topic::Append, requests);
         // Setting up is given less than a heartbeat; a stream lives as long as it gets on.
@@ -84,7 +89,7 @@ impl<T: Transit> Peer<T> {
         };
         // An answer may take a follower's flush of all that is on its way.
         let idle = option.soft_ttl().max(self.election_timeout);
-        let session = Session { peer: &*self, answers, window, idle };
+        let session = Session { peer: &*self, answers, window, idle, _requests: guard };
         let results = stream::unfold(Some(session), |session| async move {
             let mut session = session?;
             let result = session.next::<R>().await?;
@@ -113,12 +118,56 @@ where
     stream::unfold((input, window, 1), next).boxed()
 }
 
+/// The requests, until their session is over.
+///
+/// The engine's requests of all sessions come from one place, which whoever waits for one has
+/// locked: a link that kept the requests of an old session would hold up the next one.
+#[derive(Clone)]
+struct Requests {
+    inner: Arc<Mutex<Option<stream::BoxStream<'static, Message>>>>,
+    /// Whoever waits for a request.
+    reader: Arc<AtomicWaker>,
+}
+
+impl Requests {
+    fn new(requests: stream::BoxStream<'static, Message>) -> Self {
+        Requests { inner: Arc::new(Mutex::new(Some(requests))), reader: Arc::default() }
+    }
+}
+
+impl Stream for Requests {
+    type Item = Message;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Message>> {
+        self.reader.register(context.waker());
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(requests) = inner.as_mut() else { return Poll::Ready(None) };
+        let polled = requests.as_mut().poll_next(context);
+        if matches!(polled, Poll::Ready(None)) {
+            *inner = None;
+        }
+        polled
+    }
+}
+
+/// Ends the requests with their session.
+struct Guard(Requests);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let requests = self.0.inner.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(requests);
+        self.0.reader.wake();
+    }
+}
+
 /// One session of a leader with a follower; its answers go nowhere else.
 struct Session<'s, T> {
     peer: &'s Peer<T>,
     answers: stream::BoxStream<'static, Result<Message, Broken>>,
     window: Arc<Window>,
     idle: Duration,
+    _requests: Guard,
 }
 
 impl<T: Transit> Session<'_, T> {
