@@ -1,0 +1,9 @@
+//! Nodes over real sockets of this machine.
+
+mod calls;
+mod faults;
+mod health;
+mod raw;
+mod security;
+mod streams;
+mod support;
