@@ -28,3 +28,6 @@ pub use id::{InvalidSnapshotId, SnapshotId};
 pub use incoming::IncomingSnapshot;
 pub use store::{Options, Snapshots};
 pub(crate) use write::{Head, SnapshotWriter};
+
+#[cfg(test)]
+mod tests;
