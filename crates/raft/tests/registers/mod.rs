@@ -12,7 +12,7 @@ use sheaf_raft::machine::{Applied, MachineError, StateMachine};
 
 /// What a register is asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Ask {
+pub(crate) enum Ask {
     /// Take a value.
     Write { key: u64, value: u64 },
     /// Take a value if it has another one.
@@ -21,7 +21,7 @@ pub enum Ask {
 
 /// What it answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Said {
+pub(crate) enum Said {
     Done,
     Swapped(bool),
     Unreadable,
@@ -29,7 +29,7 @@ pub enum Said {
 
 impl Ask {
     /// The command; `id` makes it one of its own.
-    pub fn command(self, id: u64) -> Bytes {
+    pub(crate) fn command(self, id: u64) -> Bytes {
         let words = match self {
             Ask::Write { key, value } => [0, key, value, 0, id],
             Ask::Swap { key, expected, new } => [1, key, expected, new, id],
@@ -61,7 +61,7 @@ impl Said {
     }
 
     /// Reads an answer.
-    pub fn read(answer: &[u8]) -> Said {
+    pub(crate) fn read(answer: &[u8]) -> Said {
         match answer {
             b"d" => Said::Done,
             b"s" => Said::Swapped(true),
@@ -73,7 +73,7 @@ impl Said {
 
 /// Values by key; a key that was never written has 0.
 #[derive(Debug, Default)]
-pub struct Registers {
+pub(crate) struct Registers {
     values: BTreeMap<u64, u64>,
     /// How many commands were applied.
     count: u64,
@@ -82,7 +82,7 @@ pub struct Registers {
 
 impl Registers {
     /// The value of a key.
-    pub fn value(&self, key: u64) -> u64 {
+    pub(crate) fn value(&self, key: u64) -> u64 {
         self.values.get(&key).copied().unwrap_or(0)
     }
 
@@ -162,13 +162,13 @@ impl StateMachine for Registers {
 }
 
 /// A hash of words, the same everywhere.
-pub fn hash(words: impl IntoIterator<Item = u64>) -> u64 {
+pub(crate) fn hash(words: impl IntoIterator<Item = u64>) -> u64 {
     words.into_iter().fold(0xcbf2_9ce4_8422_2325, |hash, word| {
         (hash ^ word).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23)
     })
 }
 
 /// A hash of bytes, the same everywhere.
-pub fn hash_bytes(bytes: &[u8]) -> u64 {
+pub(crate) fn hash_bytes(bytes: &[u8]) -> u64 {
     hash(bytes.iter().map(|byte| u64::from(*byte)))
 }

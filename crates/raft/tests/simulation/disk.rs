@@ -124,8 +124,10 @@ impl Disk {
         state.epoch += 1;
         let mut left = state.flushed.clone();
         let next = left.last().map_or(0, |last| last.index + 1);
-        let unflushed: Vec<Entry> = state.written.entries.range(next..).map(|(_, e)| e.clone()).collect();
-        let same = |at: &LogId| state.written.entries.get(&at.index).is_some_and(|e| e.log_id == *at);
+        let unflushed: Vec<Entry> =
+            state.written.entries.range(next..).map(|(_, e)| e.clone()).collect();
+        let same =
+            |at: &LogId| state.written.entries.get(&at.index).is_some_and(|e| e.log_id == *at);
         let follows = left.last().as_ref().is_none_or(same);
         let kept = if unflushed.is_empty() || !follows || state.random.random_bool(0.6) {
             0

@@ -15,9 +15,7 @@ use openraft_rt_sim::SimRuntime;
 use sheaf_raft::machine::{Applied, MachineError, StateMachine as _};
 use sheaf_raft::network::{Manifest, Transit};
 use sheaf_raft::node::{Driver, Shared};
-use sheaf_raft::types::{
-    Answer, Entry, LogId, NodeId, SnapshotMeta, StoredMembership, Types,
-};
+use sheaf_raft::types::{Answer, Entry, LogId, NodeId, SnapshotMeta, StoredMembership, Types};
 
 use crate::disk::{Disk, Stored};
 use crate::observer::Observer;

@@ -247,7 +247,12 @@ impl Links for SimLinks {
                 unheard,
             )));
         }
-        drop(SimRuntime::spawn(deliver(Arc::clone(network), (way, service), (topic, message), answer)));
+        drop(SimRuntime::spawn(deliver(
+            Arc::clone(network),
+            (way, service),
+            (topic, message),
+            answer,
+        )));
         match answered.await {
             Ok(answer) => answer,
             // It was lost: nobody knows.

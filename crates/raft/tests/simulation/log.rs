@@ -54,7 +54,11 @@ impl RaftLogReader<Config> for SimLog {
         Ok(self.disk.open(self.epoch)?.written.vote)
     }
 
-    async fn limited_get_log_entries(&mut self, from: u64, to: u64) -> Result<Vec<Entry>, io::Error> {
+    async fn limited_get_log_entries(
+        &mut self,
+        from: u64,
+        to: u64,
+    ) -> Result<Vec<Entry>, io::Error> {
         self.try_get_log_entries(from..to.min(from + MAX_ENTRIES)).await
     }
 }

@@ -124,11 +124,6 @@ impl Observer {
         self.seen().trace
     }
 
-    /// The highest term in which some node led.
-    pub(crate) fn last_term(&self) -> u64 {
-        self.seen().leaders.last_key_value().map_or(0, |(term, _)| *term)
-    }
-
     /// What must not have happened.
     pub(crate) fn violations(&self) -> Vec<Violation> {
         self.seen().violations.clone()

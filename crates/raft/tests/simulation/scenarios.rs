@@ -106,7 +106,7 @@ fn a_new_node_is_brought_up_by_a_snapshot_and_may_lead() {
         assert!(new.purged.is_some(), "it received all entries, and no snapshot: {new:?}");
         node.promote(9).await.unwrap();
         node.transfer_leader(9).await.unwrap();
-        let leads = || world.leader() == Some(9);
+        let leads = || world.is_ready(9);
         assert!(world.until(Duration::from_secs(5), leads).await);
         assert_eq!(write(&world, 9, 1_000).await, Said::Done);
         world.end().await;

@@ -166,7 +166,9 @@ impl World {
             let status: Vec<_> = self.nodes().values().map(|node| node.status()).collect();
             let shown: Vec<_> = status
                 .iter()
-                .map(|s| format!("{}: {:?} T{} {:?}/{:?}", s.id, s.role, s.term, s.applied, s.last_log))
+                .map(|s| {
+                    format!("{}: {:?} T{} {:?}/{:?}", s.id, s.role, s.term, s.applied, s.last_log)
+                })
                 .collect();
             self.observer.violation(format!("the nodes differ: {}", shown.join("; ")));
         }
@@ -175,7 +177,7 @@ impl World {
         }
     }
 
-    fn is_ready(&self, id: NodeId) -> bool {
+    pub(crate) fn is_ready(&self, id: NodeId) -> bool {
         self.node(id).is_some_and(|node| node.leadership().borrow().is_ready)
     }
 

@@ -12,7 +12,10 @@ use crate::types::{NodeId, SnapshotMeta, StoredMembership, Vote};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum SnapshotStep {
     Offer(Vote, Manifest),
-    Piece { offset: u64, bytes: Bytes },
+    Piece {
+        offset: u64,
+        bytes: Bytes,
+    },
     /// Is it installed?
     Install,
 }
