@@ -58,7 +58,7 @@ pub trait RaftTransport: Send + Sync {
     async fn receive_message(&self) -> Result<IncomingMessage, Error>;
 
     /// Whether each component can be used: `server`, `peer N`, and `peer N LANE` for
-    /// each lane that was used.
+    /// each lane that was used, as of its last use.
     fn health_status(&self) -> BTreeMap<String, bool>;
 
     /// Counters, readable by name.

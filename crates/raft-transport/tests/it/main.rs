@@ -3,6 +3,7 @@
 mod calls;
 mod faults;
 mod health;
+mod logs;
 mod raw;
 mod security;
 mod streams;
