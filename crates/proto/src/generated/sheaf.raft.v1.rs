@@ -25,8 +25,8 @@ pub struct Membership {
     #[prost(message, repeated, tag = "1")]
     pub configs: ::prost::alloc::vec::Vec<Voters>,
     /// Of voters and learners.
-    #[prost(map = "uint64, message", tag = "2")]
-    pub nodes: ::std::collections::HashMap<u64, Member>,
+    #[prost(btree_map = "uint64, message", tag = "2")]
+    pub nodes: ::prost::alloc::collections::BTreeMap<u64, Member>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Voters {
