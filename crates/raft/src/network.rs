@@ -10,7 +10,7 @@
 
 mod append;
 mod client;
-mod flight;
+pub mod flight;
 mod service;
 mod snapshot;
 mod transit;
@@ -22,7 +22,6 @@ use futures::stream::BoxStream;
 use sheaf_retry::Code;
 
 pub(crate) use self::client::Peers;
-pub use self::flight::{FlightEngine, FlightLinks};
 pub(crate) use self::service::{Incoming, Local};
 pub use self::transit::{Manifest, Transit};
 use crate::types::{Member, NodeId};
@@ -70,7 +69,7 @@ impl Topic {
             Topic::Transfer => "transfer",
             Topic::ReadIndex => "read-index",
             Topic::Propose => "propose",
-            Topic::Hello => "hello",
+            Topic::Hello => "hello-node",
             Topic::Snapshot => "snapshot",
         }
     }

@@ -61,11 +61,9 @@ pub enum Error {
     Raft {
         /// The data directory.
         data_dir: String,
-        /// Stable code.
-        code: Code,
         /// Why.
         #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
+        source: sheaf_raft::node::StartError,
     },
     /// The sink cannot be opened.
     #[error("--sink {sink} cannot be opened")]
@@ -99,7 +97,8 @@ impl Retryable for Error {
     fn code(&self) -> Code {
         match self {
             Error::Flight(error) => error.code(),
-            Error::AdminPort { code, .. } | Error::Raft { code, .. } => *code,
+            Error::AdminPort { code, .. } => *code,
+            Error::Raft { source, .. } => source.code(),
             Error::Store(error) => error.code(),
             Error::Exchange(error) => error.code(),
             Error::Coordinator { source, .. } | Error::Valkey { source } => source.code(),

@@ -1,21 +1,17 @@
 //! The coordinator that this process replicates with others.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sheaf_coordinator::engine;
 use sheaf_flight::{ChannelPool, ClientConfig, RouterBuilder};
 use sheaf_raft::admin::RaftActions;
-use sheaf_raft::apply::Machine;
 use sheaf_raft::config::RaftClusterConfig;
 use sheaf_raft::coordinator::{self, EngineMachine, RaftCoordinator, RpcForward};
-use sheaf_raft::log::{self, LogStore};
-use sheaf_raft::network::{FlightEngine, FlightLinks};
-use sheaf_raft::node::{ChangeError, Parts, RaftNode};
-use sheaf_raft::snapshot::{self, Snapshots};
+use sheaf_raft::network::flight;
+use sheaf_raft::node::{ChangeError, RaftNode, StartError};
 use sheaf_raft_transport::FlightTransport;
-use sheaf_retry::{RetryPolicy, Retryable, SharedClock};
+use sheaf_retry::{RetryPolicy, SharedClock};
 use sheaf_telemetry::Status;
 
 use super::error::Error;
@@ -33,8 +29,6 @@ const FOUNDING: RetryPolicy = RetryPolicy {
     jitter: 0.2,
     deadline_ms: None,
 };
-/// What a transport adds to the longest command.
-const AROUND_COMMANDS: usize = 1 << 20;
 /// A node without a leader is down after so many election timeouts.
 const LEADERLESS: u32 = 4;
 
@@ -46,7 +40,6 @@ pub(super) struct Replicated {
     pub(super) node: Node,
     pub(super) coordinator: RaftCoordinator<Node>,
     transport: FlightTransport,
-    engine: FlightEngine,
     pool: ChannelPool,
 }
 
@@ -57,21 +50,18 @@ pub(super) async fn open(
     raft: &RaftConfig,
     clock: &SharedClock,
 ) -> Result<Replicated, Error> {
-    let failed = |source: Box<dyn Failure>| Error::Raft {
+    let failed = |source: StartError| Error::Raft {
         data_dir: config.data_dir().display().to_string(),
-        code: source.code(),
-        source: source.into_error(),
+        source,
     };
     let cluster = cluster_config(config, raft);
-    let (store, driver) = files(config.data_dir().join(FOLDER), raft).await.map_err(failed)?;
-    let transport = FlightTransport::try_new(transport_config(config, raft), clock.clone());
-    let transport = transport.map_err(|error| failed(Box::new(error)))?;
-    let patience = cluster.election_timeout() * 2;
-    let links = Arc::new(FlightLinks::new(transport.clone(), patience));
-    let node = RaftNode::start(cluster, Parts { log: store, driver }, links).await;
-    let node: Node = node.map_err(|error| failed(Box::new(error)))?;
-    let engine = FlightEngine::new();
-    engine.attach(node.service());
+    let folder = config.data_dir().join(FOLDER);
+    let parts = sheaf_raft::node::open(&folder, &cluster, EngineMachine::new()).await;
+    let parts = parts.map_err(failed)?;
+    let transport = FlightTransport::try_new(transport_config(config, &cluster), clock.clone());
+    let transport = transport.map_err(|error| Error::Flight(error.into()))?;
+    let links = flight::links(transport.clone());
+    let node: Node = RaftNode::start(cluster, parts, links).await.map_err(failed)?;
     let forward = Arc::new(RpcForward::new(protect::client(config), clock.clone()));
     let settings = coordinator::Config {
         engine: engine_config(config),
@@ -81,43 +71,7 @@ pub(super) async fn open(
         RaftCoordinator::start(Arc::new(node.clone()), settings, forward, clock.clone());
     let client = ClientConfig { is_forwarding: true, ..protect::client(config) };
     let pool = ChannelPool::new(client, clock.clone());
-    Ok(Replicated { node, coordinator, transport, engine, pool })
-}
-
-/// An error with a stable code.
-trait Failure: std::error::Error + Send + Sync {
-    fn code(&self) -> sheaf_retry::Code;
-    fn into_error(self: Box<Self>) -> Box<dyn std::error::Error + Send + Sync>;
-}
-
-impl<E: std::error::Error + Retryable + Send + Sync + 'static> Failure for E {
-    fn code(&self) -> sheaf_retry::Code {
-        Retryable::code(self)
-    }
-
-    fn into_error(self: Box<Self>) -> Box<dyn std::error::Error + Send + Sync> {
-        self
-    }
-}
-
-/// Reads what is on disk: seconds where there is much of it.
-async fn files(
-    folder: PathBuf,
-    raft: &RaftConfig,
-) -> Result<(LogStore, Machine<EngineMachine>), Box<dyn Failure>> {
-    let identity = log::Identity { cluster: raft.cluster().to_owned(), node: raft.node() };
-    let opened = tokio::task::spawn_blocking(move || -> Result<_, Box<dyn Failure>> {
-        let boxed = |error: log::Error| -> Box<dyn Failure> { Box::new(error) };
-        let store = LogStore::open(&folder.join("log"), &identity, log::Options::default());
-        let store: LogStore = store.map_err(boxed)?;
-        let options = snapshot::Options::default();
-        let snapshots = Snapshots::open(&folder.join("snapshots"), &identity.cluster, options);
-        let snapshots = snapshots.map_err(|error| -> Box<dyn Failure> { Box::new(error) })?;
-        let driver = Machine::new(EngineMachine::new(), snapshots, &store);
-        let driver = driver.map_err(|error| -> Box<dyn Failure> { Box::new(error) })?;
-        Ok((store, driver))
-    });
-    opened.await.unwrap_or_else(|_| Err(Box::new(Error::Lost("the start of the node"))))
+    Ok(Replicated { node, coordinator, transport, pool })
 }
 
 fn cluster_config(config: &Config, raft: &RaftConfig) -> RaftClusterConfig {
@@ -137,15 +91,12 @@ fn cluster_config(config: &Config, raft: &RaftConfig) -> RaftClusterConfig {
     }
 }
 
-fn transport_config(config: &Config, raft: &RaftConfig) -> sheaf_raft_transport::Config {
-    let defaults = sheaf_raft_transport::Config::new(raft.cluster(), raft.node());
+fn transport_config(config: &Config, cluster: &RaftClusterConfig) -> sheaf_raft_transport::Config {
     sheaf_raft_transport::Config {
-        max_message_bytes: defaults.max_message_bytes + AROUND_COMMANDS,
-        connect_timeout: raft.election_timeout(),
         security: config.security().client().clone(),
         // Where clients have to show certificates, those of nodes have to name them.
         needs_certificates: config.security().server().client_ca.is_some(),
-        ..defaults
+        ..flight::transport_config(cluster)
     }
 }
 
@@ -167,7 +118,7 @@ impl Replicated {
         use sheaf_raft_transport::RaftTransport as _;
         self.coordinator.register_metrics(registry);
         self.transport.metrics().register(registry);
-        let router = self.transport.serve(router, Arc::new(self.engine.clone()));
+        let router = self.transport.serve(router, flight::engine(self.node.service()));
         let router = router.map_err(|error| Error::Flight(error.into()))?;
         Ok(router.actions(Arc::new(RaftActions::new(self.node.clone(), self.pool.clone()))))
     }

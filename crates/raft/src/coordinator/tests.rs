@@ -415,7 +415,8 @@ fn a_snapshot_does_not_see_the_leases_of_a_later_leader() {
         ..BatchSpec::new(format!("b{n}").parse().unwrap())
     });
     let specs: Vec<_> = specs.collect();
-    let mut calls: Vec<Call> = specs.chunks(1_000).map(|part| Call::Register(part.to_vec())).collect();
+    let mut calls: Vec<Call> =
+        specs.chunks(1_000).map(|part| Call::Register(part.to_vec())).collect();
     calls.insert(0, lead(200));
     for n in 0..3 {
         let claim = ClaimRequest::new("w", format!("r{n}"), 1_000, Duration::from_secs(60));

@@ -1,36 +1,69 @@
-//! The links over Arrow Flight: the transport, seen as a node sees it.
+//! The links over Arrow Flight.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
-use sheaf_raft_transport::{self as transport, Engine, FlightTransport, Packet, PacketStream};
+use sheaf_raft_transport::{
+    Config, Engine, Error, FlightTransport, Lane as FlightLane, Packet, PacketStream, StreamSender,
+    WindowConfig,
+};
 use sheaf_retry::{Code, Retryable as _};
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
 
 use super::{Broken, Lane, Links, Message, Refusal, Service, Topic};
+use crate::config::RaftClusterConfig;
 use crate::types::{Member, NodeId};
 
-/// What the transport's word for a topic is; `hello` is its own.
-const fn kind(topic: Topic) -> &'static str {
-    match topic {
-        Topic::Hello => "state",
-        topic => topic.name(),
+/// Bytes of a message beside the longest command: the heads of an append's entries, or what the
+/// log reads at once of shorter ones.
+const BESIDE_COMMANDS: usize = 2 << 20;
+
+/// No answer takes longer; the engine has shorter limits of its own.
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// How a transport is set up for a node of this configuration.
+pub fn transport_config(config: &RaftClusterConfig) -> Config {
+    let longest = usize::try_from(config.max_command_bytes).unwrap_or(usize::MAX);
+    let max_message_bytes = longest.saturating_add(BESIDE_COMMANDS);
+    let window = WindowConfig::default();
+    Config {
+        max_message_bytes,
+        window: WindowConfig {
+            requests: window.requests.max(config.requests_in_flight),
+            bytes: window.bytes.max(config.bytes_in_flight).max(max_message_bytes),
+            max_bytes: window.max_bytes.max(config.bytes_in_flight).max(max_message_bytes),
+            ..window
+        },
+        message_timeout: LONGEST,
+        reply_timeout: LONGEST,
+        ..Config::new(config.cluster_id.clone(), config.node_id)
     }
 }
 
-fn topic(kind: &str) -> Option<Topic> {
-    Topic::ALL.into_iter().find(|topic| self::kind(*topic) == kind)
+/// The way to the other nodes over a transport, which learns of them as they are needed.
+pub fn links(transport: FlightTransport) -> Arc<dyn Links> {
+    Arc::new(FlightLinks { transport })
 }
 
-const fn lane(lane: Lane) -> transport::Lane {
-    match lane {
-        Lane::Control => transport::Lane::Control,
-        Lane::Data => transport::Lane::Data,
-        Lane::Bulk => transport::Lane::Bulk,
+/// What a transport hands to a node.
+pub fn engine(service: Arc<dyn Service>) -> Arc<dyn Engine> {
+    Arc::new(NodeEngine { service })
+}
+
+struct FlightLinks {
+    transport: FlightTransport,
+}
+
+impl From<Lane> for FlightLane {
+    fn from(lane: Lane) -> Self {
+        match lane {
+            Lane::Control => FlightLane::Control,
+            Lane::Data => FlightLane::Data,
+            Lane::Bulk => FlightLane::Bulk,
+        }
     }
 }
 
@@ -42,63 +75,37 @@ fn message(packet: Packet) -> Message {
     Message { head: packet.meta, payloads: packet.payloads }
 }
 
-/// The ways to the other nodes over one transport.
-#[derive(Clone, Debug)]
-pub struct FlightLinks {
-    transport: FlightTransport,
-    /// After which the address of a call without an answer is suspected.
-    patience: Duration,
+/// Whether the node was not reached, the link broke, or it refused.
+fn broken(node: NodeId, error: &Error) -> Broken {
+    let problem = match error {
+        Error::Peer { source, .. } => source.to_string(),
+        other => other.to_string(),
+    };
+    match error {
+        Error::Unreachable { .. }
+        | Error::UnknownPeer { .. }
+        | Error::TooManyPeers { .. }
+        | Error::Config { .. }
+        | Error::Flight(_)
+        | Error::Closed => Broken::Unreachable { node, problem },
+        Error::TooLarge { .. } => Broken::Refused { node, code: error.code(), problem },
+        Error::Frame { .. } | Error::Deadline { .. } | Error::Ended { .. } => {
+            Broken::Cut { node, problem }
+        }
+        Error::Peer { .. } | Error::Engine { .. } => match error.code() {
+            // A node that stops says the same as a connection that broke.
+            Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Draining => {
+                Broken::Cut { node, problem }
+            }
+            code => Broken::Refused { node, code, problem },
+        },
+    }
 }
 
 impl FlightLinks {
-    /// Over a transport of the same cluster and node. A call without an answer is given
-    /// up after `patience`; those that want less time are dropped by their caller.
-    pub fn new(transport: FlightTransport, patience: Duration) -> Self {
-        FlightLinks { transport, patience }
-    }
-
-    fn broken(node: NodeId, error: &transport::Error) -> Broken {
-        let problem = told(error);
-        match error {
-            transport::Error::Unreachable { .. } | transport::Error::UnknownPeer { .. } => {
-                Broken::Unreachable { node, problem }
-            }
-            transport::Error::Peer { source, .. } if is_refusal(source.code()) => {
-                Broken::Refused { node, code: source.code(), problem }
-            }
-            transport::Error::TooLarge { .. } => {
-                Broken::Refused { node, code: error.code(), problem }
-            }
-            _ => Broken::Cut { node, problem },
-        }
-    }
-}
-
-/// An error with its causes.
-fn told(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
-}
-
-/// Whether the other side said no, rather than nothing.
-fn is_refusal(code: Code) -> bool {
-    !matches!(
-        code,
-        Code::Unavailable | Code::DeadlineExceeded | Code::Draining | Code::Cancelled | Code::Io
-    )
-}
-
-/// Ends a task with what it works for.
-struct Pump(JoinHandle<()>);
-
-impl Drop for Pump {
-    fn drop(&mut self) {
-        self.0.abort();
+    fn know(&self, node: NodeId, member: &Member) -> Result<(), Broken> {
+        let added = self.transport.add_peer(node, member.endpoints.clone());
+        added.map_err(|error| broken(node, &error))
     }
 }
 
@@ -108,117 +115,88 @@ impl Links for FlightLinks {
         &self,
         to: NodeId,
         member: &Member,
-        over: Lane,
+        lane: Lane,
         topic: Topic,
-        message: Message,
+        sent: Message,
     ) -> Result<Message, Broken> {
-        let broken = |error: transport::Error| Self::broken(to, &error);
-        self.transport.add_peer(to, member.endpoints.clone()).map_err(broken)?;
-        let packet = packet(message);
-        let answer = self.transport.call(to, lane(over), kind(topic), packet, self.patience);
-        answer.await.map(self::message).map_err(broken)
+        self.know(to, member)?;
+        let call = self.transport.call(to, lane.into(), topic.name(), packet(sent), LONGEST);
+        call.await.map(message).map_err(|error| broken(to, &error))
     }
 
     async fn stream(
         &self,
         to: NodeId,
         member: &Member,
-        over: Lane,
+        lane: Lane,
         topic: Topic,
-        mut requests: BoxStream<'static, Message>,
+        requests: BoxStream<'static, Message>,
     ) -> Result<BoxStream<'static, Result<Message, Broken>>, Broken> {
-        let broken = move |error: transport::Error| Self::broken(to, &error);
-        self.transport.add_peer(to, member.endpoints.clone()).map_err(broken)?;
-        let opened = self.transport.open_stream(to, lane(over), kind(topic)).await;
-        let (mut sender, replies) = opened.map_err(broken)?;
-        let (failed, failure) = oneshot::channel();
-        let pump = Pump(tokio::spawn(async move {
-            while let Some(message) = requests.next().await {
-                if let Err(error) = sender.send(packet(message)).await {
-                    // Where the stream is over, the replies say why.
-                    if !matches!(error, transport::Error::Ended { .. }) {
-                        drop(failed.send(error));
-                    }
-                    return;
-                }
-            }
-        }));
-        let replies = replies.into_stream().map(move |reply| reply.map(message).map_err(broken));
-        let state = (replies.boxed(), failure, pump);
-        let answers = stream::unfold(state, move |(mut replies, mut failure, pump)| async move {
-            let next = match replies.next().await {
-                Some(reply) => reply,
-                // In good order, unless a request could not be sent.
-                None => Err(broken(failure.try_recv().ok()?)),
-            };
-            Some((next, (replies, failure, pump)))
+        self.know(to, member)?;
+        let opened = self.transport.open_stream(to, lane.into(), topic.name()).await;
+        let (sender, receiver) = opened.map_err(|error| broken(to, &error))?;
+        let (alive, ended) = oneshot::channel();
+        // It ends with its requests, with the link, or with whoever hears the answers.
+        drop(tokio::spawn(send(sender, requests, ended)));
+        let answers = stream::unfold((receiver, alive), |(mut receiver, alive)| async move {
+            Some((receiver.next().await?, (receiver, alive)))
         });
-        Ok(answers.boxed())
+        let answer = move |answer: Result<Packet, Error>| {
+            answer.map(message).map_err(|error| broken(to, &error))
+        };
+        Ok(answers.map(answer).boxed())
     }
 }
 
-/// Hands what the transport receives to a node, as soon as there is one.
-#[derive(Clone, Default)]
-pub struct FlightEngine {
-    service: Arc<OnceLock<Arc<dyn Service>>>,
-}
-
-impl std::fmt::Debug for FlightEngine {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let is_attached = self.service.get().is_some();
-        f.debug_struct("FlightEngine").field("is_attached", &is_attached).finish()
+/// Sends the requests as the window of the link lets them.
+async fn send(
+    mut sender: StreamSender,
+    mut requests: BoxStream<'static, Message>,
+    mut ended: oneshot::Receiver<()>,
+) {
+    loop {
+        let request = tokio::select! {
+            biased;
+            _ = &mut ended => break,
+            request = requests.next() => request,
+        };
+        let Some(request) = request else { break };
+        // Where it fails, the answers say why.
+        if sender.send(packet(request)).await.is_err() {
+            break;
+        }
     }
 }
 
-impl FlightEngine {
-    /// Answers nobody yet.
-    pub fn new() -> Self {
-        FlightEngine::default()
-    }
-
-    /// Answers for this node from now on; the first that is given stays.
-    pub fn attach(&self, service: Arc<dyn Service>) {
-        self.service.get_or_init(|| service);
-    }
-
-    fn service(&self) -> Result<&Arc<dyn Service>, transport::Error> {
-        self.service.get().ok_or_else(|| {
-            transport::Error::engine(Code::Unavailable, "this node is still starting")
-        })
-    }
+struct NodeEngine {
+    service: Arc<dyn Service>,
 }
 
-fn unknown(kind: &str) -> transport::Error {
-    let kind: String = kind.chars().take(64).collect();
-    transport::Error::engine(Code::Unimplemented, format!("a node of Raft has no {kind:?}"))
+fn of(kind: &str) -> Result<Topic, Error> {
+    let unknown = || Error::engine(Code::Unimplemented, format!("a node has no {kind:?}"));
+    Topic::of(kind).ok_or_else(unknown)
 }
 
-fn refused(refusal: Refusal) -> transport::Error {
-    transport::Error::engine(refusal.code, refusal.problem)
+fn refused(refusal: Refusal) -> Error {
+    Error::engine(refusal.code, refusal.problem)
 }
 
 #[async_trait]
-impl Engine for FlightEngine {
+impl Engine for NodeEngine {
     fn actions(&self) -> Vec<(&'static str, &'static str)> {
         vec![
-            ("raft.vote.v1", "Between nodes: asks for a vote"),
-            ("raft.pre-vote.v1", "Between nodes: asks whether a vote would be given"),
-            ("raft.transfer.v1", "Between nodes: hands the lead over"),
-            ("raft.read-index.v1", "Between nodes: what a linearizable read waits for"),
-            ("raft.propose.v1", "Between nodes: passes a command on to the leader"),
-            ("raft.append.v1", "Between nodes: a heartbeat"),
-            ("raft.state.v1", "Between nodes: term and last entry"),
+            ("raft.append.v1", "a heartbeat of the leader"),
+            ("raft.vote.v1", "a candidate asks for a vote"),
+            ("raft.pre-vote.v1", "a node asks whether it could be elected"),
+            ("raft.transfer.v1", "the leader hands the lead over"),
+            ("raft.read-index.v1", "what a linearizable read waits for"),
+            ("raft.propose.v1", "a command for the leader"),
+            ("raft.hello-node.v1", "what a node has"),
         ]
     }
 
-    async fn call(
-        &self,
-        from: NodeId,
-        kind: &str,
-        packet: Packet,
-    ) -> Result<Packet, transport::Error> {
-        let topic = topic(kind).ok_or_else(|| unknown(kind))?;
-        let answer = self.service()?.call(from, topic, message(packet)).await;
+    async fn call(&self, from: NodeId, kind: &str, packet: Packet) -> Result<Packet, Error> {
+        let answer = self.service.call(from, of(kind)?, message(packet)).await;
         answer.map(self::packet).map_err(refused)
     }
 
@@ -227,12 +205,13 @@ impl Engine for FlightEngine {
         from: NodeId,
         kind: &str,
         requests: PacketStream,
-    ) -> Result<PacketStream, transport::Error> {
-        let topic = topic(kind).ok_or_else(|| unknown(kind))?;
-        let broken = move |error: transport::Error| FlightLinks::broken(from, &error);
-        let requests = requests.map(move |request| request.map(message).map_err(broken));
-        let answers = self.service()?.stream(from, topic, requests.boxed());
-        Ok(answers.map(|answer| answer.map(self::packet).map_err(refused)).boxed())
+    ) -> Result<PacketStream, Error> {
+        let topic = of(kind)?;
+        let request = move |request: Result<Packet, Error>| {
+            request.map(message).map_err(|error| broken(from, &error))
+        };
+        let answers = self.service.stream(from, topic, requests.map(request).boxed());
+        Ok(answers.map(|answer| answer.map(packet).map_err(refused)).boxed())
     }
 }
 
@@ -241,23 +220,39 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_topic_has_a_word_of_its_own_which_the_transport_does_not_use() {
-        for one in Topic::ALL {
-            assert_eq!(topic(kind(one)), Some(one));
-            assert!(!["hello", "message"].contains(&kind(one)), "{one:?}");
+    fn every_topic_that_is_called_is_an_action() {
+        let service = NoService;
+        let actions = NodeEngine { service: Arc::new(service) }.actions();
+        for topic in Topic::ALL.into_iter().filter(|topic| *topic != Topic::Snapshot) {
+            let action = format!("raft.{}.v1", topic.name());
+            assert!(actions.iter().any(|(name, _)| *name == action), "{action}");
         }
-        assert_eq!(topic("hello"), None);
+    }
+
+    struct NoService;
+
+    #[async_trait]
+    impl Service for NoService {
+        async fn call(&self, _: NodeId, _: Topic, message: Message) -> Result<Message, Refusal> {
+            Ok(message)
+        }
+
+        fn stream(
+            &self,
+            _: NodeId,
+            _: Topic,
+            _: BoxStream<'static, Result<Message, Broken>>,
+        ) -> BoxStream<'static, Result<Message, Refusal>> {
+            stream::empty().boxed()
+        }
     }
 
     #[test]
-    fn only_an_answer_is_a_refusal() {
-        let peer = |code| transport::Error::Peer {
-            peer: 2,
-            source: sheaf_flight::Error::new(code, "why"),
-        };
-        let broken = FlightLinks::broken(2, &peer(Code::Unavailable));
-        assert!(matches!(broken, Broken::Cut { node: 2, .. }), "{broken:?}");
-        let broken = FlightLinks::broken(2, &peer(Code::FailedPrecondition));
-        assert!(matches!(&broken, Broken::Refused { problem, .. } if problem.contains("why")));
+    fn the_transport_takes_the_longest_command() {
+        let mut config = RaftClusterConfig::new("a", 1).node(1, "a:1");
+        for bytes in [1, 1 << 20, 8 << 20] {
+            config.max_command_bytes = bytes;
+            transport_config(&config).validate().unwrap();
+        }
     }
 }

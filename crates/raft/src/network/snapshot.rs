@@ -10,7 +10,7 @@ use openraft::error::{ReplicationClosed, StreamingError};
 use openraft::network::{RPCOption, RPCTypes};
 use openraft::raft::SnapshotResponse;
 use openraft::{AsyncRuntime, Snapshot, StorageError};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::client::{Peer, odd, rpc_error};
@@ -24,14 +24,6 @@ pub(crate) const PIECE_BYTES: usize = 1 << 20;
 /// Pieces that are read ahead of the link.
 const PIECES_AHEAD: usize = 2;
 
-/// What the receiver said, to who sends.
-enum Heard {
-    /// It has so much, and wants the rest.
-    From(u64),
-    /// It reads the snapshot in.
-    Installing,
-}
-
 impl<T: Transit> Peer<T> {
     /// Sends a snapshot and waits until it is installed.
     pub(super) async fn send_snapshot<R: AsyncRuntime>(
@@ -44,9 +36,11 @@ impl<T: Transit> Peer<T> {
         let Snapshot { meta, snapshot: data } = snapshot;
         let manifest = self.transit.manifest(&meta, &data);
         let (pieces, requests) = mpsc::channel(PIECES_AHEAD);
-        let (begin, from) = mpsc::channel(1);
+        let (begin, from) = oneshot::channel();
+        let size = manifest.size_bytes;
+        let asking = Asking { pieces: pieces.clone(), begin: Some(begin), size };
         let sending = self.pump::<R>(vote, &manifest, &data, pieces, from);
-        let hearing = self.hear::<R>(ReceiverStream::new(requests).boxed(), begin, option);
+        let hearing = self.hear::<R>(ReceiverStream::new(requests).boxed(), asking, option);
         let transfer = async {
             pin_mut!(sending, hearing);
             match future::select(hearing, sending).await {
@@ -69,13 +63,13 @@ impl<T: Transit> Peer<T> {
         manifest: &Manifest,
         data: &T::Data,
         pieces: mpsc::Sender<Message>,
-        mut heard: mpsc::Receiver<Heard>,
+        from: oneshot::Receiver<u64>,
     ) -> Result<(), StreamingError<Types<R>>> {
         // Where nobody takes the pieces any more, the answers say why.
         if pieces.send(wire::offer(&vote, manifest)).await.is_err() {
             return Ok(());
         }
-        let Some(Heard::From(mut offset)) = heard.recv().await else { return Ok(()) };
+        let Ok(mut offset) = from.await else { return Ok(()) };
         while offset < manifest.size_bytes {
             let bytes =
                 self.transit.read(data, offset, PIECE_BYTES).await.map_err(unreadable::<R>)?;
@@ -89,20 +83,14 @@ impl<T: Transit> Peer<T> {
             }
             offset = next;
         }
-        // Asked anew each time: every step has one answer.
-        loop {
-            if pieces.send(wire::ask()).await.is_err() {
-                return Ok(());
-            }
-            let Some(Heard::Installing) = heard.recv().await else { return Ok(()) };
-        }
+        Ok(())
     }
 
     /// Hears what the receiver says, until it has installed the snapshot.
     async fn hear<R: AsyncRuntime>(
         &self,
         requests: BoxStream<'static, Message>,
-        heard: mpsc::Sender<Heard>,
+        mut asking: Asking,
         option: RPCOption,
     ) -> Result<Vote, StreamingError<Types<R>>> {
         let idle = option.soft_ttl();
@@ -112,7 +100,6 @@ impl<T: Transit> Peer<T> {
             Ok(answers) => answers.map_err(|broken| rpc_error::<R>(&broken))?,
             Err(_) => return Err(self.late::<R>(RPCTypes::InstallSnapshot, idle).into()),
         };
-        let mut has_begun = false;
         loop {
             let answer = next::<R>(&mut answers, idle).await;
             let answer = match answer {
@@ -126,15 +113,36 @@ impl<T: Transit> Peer<T> {
             };
             match wire::read_snapshot_reply(&answer).map_err(|refusal| odd::<R>(&refusal))? {
                 Received::Done(vote) => return Ok(vote),
-                // The pump is there as long as this is.
-                Received::Installing => drop(heard.send(Heard::Installing).await),
-                Received::Offset(offset) if !has_begun => {
-                    has_begun = true;
-                    drop(heard.send(Heard::From(offset)).await);
-                }
-                Received::Offset(_) => {}
+                Received::Installing => asking.ask().await,
+                Received::Offset(offset) => asking.reached(offset).await,
             }
         }
+    }
+}
+
+/// What the answers make the sender do.
+struct Asking {
+    pieces: mpsc::Sender<Message>,
+    /// Where the pump waits for its begin.
+    begin: Option<oneshot::Sender<u64>>,
+    size: u64,
+}
+
+impl Asking {
+    /// The receiver has so much.
+    async fn reached(&mut self, offset: u64) {
+        if let Some(begin) = self.begin.take() {
+            // The pump is there as long as this is.
+            begin.send(offset).ok();
+        }
+        if offset >= self.size {
+            self.ask().await;
+        }
+    }
+
+    /// Asks whether it is installed; where nobody takes the question, the answers say why.
+    async fn ask(&self) {
+        self.pieces.send(wire::install()).await.ok();
     }
 }
 

@@ -17,7 +17,7 @@ pub(crate) use self::replies::{
     read_index_request, read_propose_reply, read_read_index,
 };
 pub(crate) use self::snapshot::{
-    Received, SnapshotStep, ask, offer, piece, read_snapshot_reply, read_snapshot_step,
+    Received, SnapshotStep, install, offer, piece, read_snapshot_reply, read_snapshot_step,
     snapshot_reply,
 };
 pub(crate) use self::votes::{

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt as _;
 use futures::future::{self, Either};
 use futures::pin_mut;
 use futures::stream::{BoxStream, StreamExt};
@@ -80,7 +79,7 @@ where
         while offset < manifest.size_bytes {
             let Some(step) = next(from, &mut requests).await? else { return Ok(()) };
             let SnapshotStep::Piece { offset: at, bytes } = step else {
-                return Err(Refusal::malformed("no piece, and there is more to come"));
+                return Err(Refusal::malformed("no piece where one is missing"));
             };
             let next = offset.saturating_add(bytes.len() as u64);
             if at != offset || bytes.is_empty() || next > manifest.size_bytes {
@@ -93,7 +92,7 @@ where
             offset = next;
             tell(answers, Received::Offset(offset)).await?;
         }
-        self.install(vote, &manifest, incoming, (from, requests), answers).await
+        self.install((vote, &manifest), incoming, &mut requests, answers).await
     }
 
     /// Refuses a snapshot that cannot be one of this cluster's: the engine panics at it.
@@ -110,13 +109,12 @@ where
         Err(Refusal { code: Code::FailedPrecondition, problem })
     }
 
-    /// Reads it in, and answers meanwhile that it goes on.
+    /// Reads it in; whoever asks meanwhile is told that it goes on.
     async fn install(
         &self,
-        vote: Vote,
-        manifest: &Manifest,
+        (vote, manifest): (Vote, &Manifest),
         incoming: T::Incoming,
-        (from, mut requests): (NodeId, BoxStream<'static, Result<Message, Broken>>),
+        requests: &mut BoxStream<'static, Result<Message, Broken>>,
         answers: &Answers,
     ) -> Result<(), Refusal> {
         let installing = async {
@@ -126,37 +124,22 @@ where
             let installed = self.raft.install_full_snapshot(vote, snapshot).await;
             installed.map(|response| response.vote).map_err(|error| stopped_for(&error))
         };
-        let installing = installing.fuse();
         pin_mut!(installing);
-        let mut installed = None;
         loop {
-            let asked = next(from, &mut requests);
-            pin_mut!(asked);
-            // It goes on also while nobody asks.
-            let asked = match future::select(asked, &mut installing).await {
-                Either::Left((asked, _)) => asked?,
-                Either::Right((done, asked)) => {
-                    installed = Some(done?);
-                    asked.await?
-                }
+            // The leader may be gone: it is installed all the same, as it is whole.
+            match requests.next().await {
+                Some(Ok(message)) => is_question(message)?,
+                Some(Err(_)) | None => return installing.await.map(drop),
+            }
+            let pause = R::sleep(self.alive);
+            pin_mut!(pause);
+            let said = match future::select(&mut installing, pause).await {
+                Either::Left((installed, _)) => Received::Done(installed?),
+                Either::Right(((), _)) => Received::Installing,
             };
-            match asked {
-                Some(SnapshotStep::Ask) => {}
-                Some(_) => return Err(Refusal::malformed("more than was offered")),
-                // Gone: what is begun is ended all the same.
-                None if installed.is_some() => return Ok(()),
-                None => return installing.await.map(drop),
-            }
-            if installed.is_none() {
-                let pause = R::sleep(self.alive);
-                pin_mut!(pause);
-                if let Either::Left((done, _)) = future::select(&mut installing, pause).await {
-                    installed = Some(done?);
-                }
-            }
-            match installed {
-                Some(vote) => return tell(answers, Received::Done(vote)).await,
-                None => tell(answers, Received::Installing).await?,
+            tell(answers, said).await?;
+            if matches!(said, Received::Done(_)) {
+                return Ok(());
             }
         }
     }
@@ -175,6 +158,15 @@ async fn next(
     match requests.next().await {
         Some(Ok(message)) => wire::read_snapshot_step(from, message).map(Some),
         Some(Err(_)) | None => Ok(None),
+    }
+}
+
+/// After the last piece there are only questions.
+fn is_question(message: Message) -> Result<(), Refusal> {
+    // Whose it is was seen with the offer.
+    match wire::read_snapshot_step(0, message)? {
+        SnapshotStep::Install => Ok(()),
+        _ => Err(Refusal::malformed("more than the snapshot")),
     }
 }
 

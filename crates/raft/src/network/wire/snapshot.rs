@@ -16,8 +16,8 @@ pub(crate) enum SnapshotStep {
         offset: u64,
         bytes: Bytes,
     },
-    /// What became of it, after the last piece.
-    Ask,
+    /// Is it installed?
+    Install,
 }
 
 /// What its receiver says.
@@ -50,8 +50,8 @@ pub(crate) fn piece(offset: u64, bytes: Bytes) -> Message {
     with_payload(&proto::SnapshotRequest { step }, bytes)
 }
 
-pub(crate) fn ask() -> Message {
-    let step = Some(proto::snapshot_request::Step::Ask(proto::AskInstalled {}));
+pub(crate) fn install() -> Message {
+    let step = Some(proto::snapshot_request::Step::Install(proto::Install {}));
     head(&proto::SnapshotRequest { step })
 }
 
@@ -66,7 +66,7 @@ pub(crate) fn read_snapshot_step(from: NodeId, message: Message) -> Result<Snaps
         Step::Piece(offset) => {
             return Ok(SnapshotStep::Piece { offset, bytes: one_payload(message)? });
         }
-        Step::Ask(_) => return Ok(SnapshotStep::Ask),
+        Step::Install(_) => return Ok(SnapshotStep::Install),
         Step::Offer(offer) => offer,
     };
     let vote = own_vote(from, offer.vote, true)?;
@@ -132,7 +132,7 @@ mod tests {
         let bytes = Bytes::from_static(b"abc");
         let step = read_snapshot_step(1, piece(2, bytes.clone())).unwrap();
         assert_eq!(step, SnapshotStep::Piece { offset: 2, bytes });
-        assert_eq!(read_snapshot_step(1, ask()).unwrap(), SnapshotStep::Ask);
+        assert_eq!(read_snapshot_step(1, install()).unwrap(), SnapshotStep::Install);
     }
 
     #[test]
