@@ -115,7 +115,7 @@ async fn run(home: &Path, seed: u64, options: &Options, steps: u64) {
 
 #[tokio::test]
 async fn soak_the_log_is_what_the_model_says_through_reopenings_and_losses_of_power() {
-    let (seeds, steps) = if sheaf_testkit::soak() { (100, 400) } else { (6, 120) };
+    let (seeds, steps) = if sheaf_testkit::soak() { (40, 400) } else { (6, 120) };
     for seed in 0..seeds {
         let home = tempfile::tempdir().unwrap();
         let flush = if seed % 2 == 0 { Flush::Thread } else { Flush::Inline };
