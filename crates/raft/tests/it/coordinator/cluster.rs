@@ -76,7 +76,7 @@ impl Cluster {
         config.heartbeat_interval_ms = 100;
         config.snapshot_distance = self.snapshot_distance;
         config.kept_entries = self.snapshot_distance / 4;
-        config.max_command_bytes = 16 << 20;
+        config.max_command_bytes = 8 << 20;
         for (id, member) in &self.members {
             config = config.node(*id, member.endpoints[0].clone());
         }
@@ -162,10 +162,6 @@ impl Cluster {
     pub(crate) async fn follower(&self) -> NodeId {
         let leader = self.leader().await;
         self.members.keys().copied().find(|id| *id != leader).unwrap()
-    }
-
-    pub(crate) async fn coordinator(&self, id: NodeId) -> RaftCoordinator<Node> {
-        self.running.lock().await[&id].coordinator.clone()
     }
 
     /// A client of one node, which tries again while the node is away.
