@@ -27,13 +27,14 @@ pub struct Config {
     pub watch_buffer: usize,
     /// Most commands under way at once: calls that come meanwhile share the next.
     pub max_commands: usize,
-    /// Most bytes of calls in one command, where it has more than one call.
+    /// Most bytes of calls in one command, where it has more than one call: below what
+    /// the node takes as one. A call that is larger than that is refused.
     pub max_command_bytes: usize,
 }
 
 impl Config {
     /// Of this node: 10 s to find a leader, 8,192 calls, 4,096 waiting claims, 256
-    /// readers with 1,024 events each, 4 commands of a megabyte under way.
+    /// readers with 1,024 events each, 4 commands of half a megabyte under way.
     pub fn new(node: NodeId) -> Self {
         Config {
             node,
@@ -44,7 +45,7 @@ impl Config {
             max_watchers: 256,
             watch_buffer: 1_024,
             max_commands: 4,
-            max_command_bytes: 1 << 20,
+            max_command_bytes: 512 << 10,
         }
     }
 }

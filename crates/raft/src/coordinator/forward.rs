@@ -38,6 +38,7 @@ pub struct RpcForward {
     pool: ChannelPool,
     options: RpcOptions,
     clock: SharedClock,
+    is_tls: bool,
 }
 
 impl RpcForward {
@@ -47,7 +48,14 @@ impl RpcForward {
         let client = ClientConfig { is_forwarding: true, ..client };
         let pool = ChannelPool::new(client, Arc::clone(&clock));
         let options = RpcOptions { retry: RetryPolicy::none(), ..RpcOptions::default() };
-        RpcForward { pool, options, clock }
+        RpcForward { pool, options, clock, is_tls: false }
+    }
+
+    /// Members whose addresses name no scheme are called over TLS.
+    #[must_use]
+    pub fn over_tls(mut self) -> Self {
+        self.is_tls = true;
+        self
     }
 
     /// With another deadline for one attempt.
@@ -71,7 +79,8 @@ impl Forward for RpcForward {
             let problem = format!("of node {node} are none");
             return Err(Error::Invalid { field: "endpoints", problem });
         };
-        let target = endpoint.parse().map_err(|error| Error::Backend {
+        let scheme = if self.is_tls && !endpoint.contains("://") { "grpc+tls://" } else { "" };
+        let target = format!("{scheme}{endpoint}").parse().map_err(|error| Error::Backend {
             operation: format!("pass a call on to node {node} at {endpoint:?}"),
             code: Code::InvalidArgument,
             source: Some(Box::new(error)),

@@ -2,5 +2,8 @@
 
 mod alone;
 mod calls;
+mod cluster;
+mod links;
 pub(crate) mod local;
 mod migration;
+mod three;
