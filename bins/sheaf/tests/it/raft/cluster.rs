@@ -13,8 +13,6 @@ use crate::harness::PATIENCE;
 use crate::parts::{Part, uri};
 use crate::remote::stubborn;
 
-/// Shorter than the defaults, so that tests see more elections.
-pub(crate) const ELECTION: Duration = Duration::from_millis(500);
 const TIMES: [&str; 4] = ["--election-timeout", "500ms", "--heartbeat-interval", "100ms"];
 
 /// A node that does not answer is passed over soon.
