@@ -151,13 +151,27 @@ impl<M: StateMachine> RaftServer<M> {
         Ok(())
     }
 
-    /// Opens the disk, listens, and founds the cluster or joins it: all nodes of a new cluster
-    /// may do so at once.
+    /// Opens the disk, listens, and founds the cluster unless it exists: all nodes of a new
+    /// cluster may do so at once.
     ///
     /// # Errors
     /// `Config` before `initialize` or where the port cannot be used; `Stopped` where the disk
     /// cannot.
     pub async fn start(&mut self) -> Result<RaftNode<M>, StartError> {
+        let node = self.join().await?;
+        match node.bootstrap(node.config().members()).await {
+            Ok(()) => Ok(node),
+            Err(ChangeError::Replica(error)) => Err(StartError::Stopped(error)),
+            Err(error) => Err(wrong("node_endpoints", error.to_string())),
+        }
+    }
+
+    /// Opens the disk, listens, and waits to be taken in: for a node that is added to a cluster
+    /// (`add_learner` on its leader).
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn join(&mut self) -> Result<RaftNode<M>, StartError> {
         if let Some(running) = &self.running {
             return Ok(running.node.clone());
         }
@@ -178,11 +192,7 @@ impl<M: StateMachine> RaftServer<M> {
             self.shutdown().await;
             return Err(wrong("node_endpoints", format!("{address}: {error}")));
         }
-        match node.bootstrap(config.members()).await {
-            Ok(()) => Ok(node),
-            Err(ChangeError::Replica(error)) => Err(StartError::Stopped(error)),
-            Err(error) => Err(wrong("node_endpoints", error.to_string())),
-        }
+        Ok(node)
     }
 
     fn transport(&self, config: &RaftClusterConfig) -> Result<FlightTransport, StartError> {

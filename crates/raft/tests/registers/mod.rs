@@ -169,6 +169,7 @@ pub(crate) fn hash(words: impl IntoIterator<Item = u64>) -> u64 {
 }
 
 /// A hash of bytes, the same everywhere.
+#[allow(dead_code, reason = "of the simulation alone")]
 pub(crate) fn hash_bytes(bytes: &[u8]) -> u64 {
     hash(bytes.iter().map(|byte| u64::from(*byte)))
 }
