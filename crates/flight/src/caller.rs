@@ -80,6 +80,10 @@ impl Caller {
     }
 }
 
+/// The names in the certificate that a client showed when it connected.
+#[derive(Clone, Debug)]
+pub(crate) struct CertificateNames(pub(crate) Arc<[String]>);
+
 impl Inner {
     fn refused(&self, namespace: Option<&str>, error: &Error) {
         let Inner { method, peer, grant, audit } = self;
@@ -89,6 +93,12 @@ impl Inner {
 }
 
 impl CallContext {
+    /// The DNS names and URIs in the certificate that the caller showed when it
+    /// connected; `None` where it showed none. The port's CA has signed it.
+    pub fn certificate_names(&self) -> Option<&[String]> {
+        self.certificate.as_ref().map(|names| &*names.0)
+    }
+
     /// The name of the caller's token, where it has one.
     pub fn owner(&self) -> Option<&str> {
         self.caller.inner.as_ref()?.grant.owner()

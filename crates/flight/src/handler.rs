@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 
-use crate::caller::Caller;
+use crate::caller::{Caller, CertificateNames};
 use crate::error::Error;
 use crate::ipc::encode_schema;
 use crate::message::Message;
@@ -31,6 +31,8 @@ pub struct CallContext {
     pub identity: Option<String>,
     /// What let the call in.
     pub(crate) caller: Caller,
+    /// Whom the caller's certificate is for.
+    pub(crate) certificate: Option<CertificateNames>,
     /// Who has the session's options; a context that is kept keeps no server.
     pub(crate) core: Weak<Core>,
 }

@@ -28,6 +28,7 @@ mod tokens;
 
 pub use accept::{Protocol, SecureStream};
 pub(crate) use certificates::client_config;
+pub(crate) use der::alternative_names;
 pub(crate) use explain::explain;
 pub use facts::{CertificateFacts, TokenFacts};
 pub use file::read_secret_file;

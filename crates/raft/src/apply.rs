@@ -285,3 +285,6 @@ fn build<M: StateMachine>(
     let path = writer.finish()?;
     snapshots.adopt(snapshots.check_file(&path)?)
 }
+
+#[cfg(test)]
+mod tests;

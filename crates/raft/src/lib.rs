@@ -11,4 +11,6 @@ pub mod node;
 pub mod replica;
 pub mod snapshot;
 mod stored;
+#[cfg(test)]
+mod testing;
 pub mod types;

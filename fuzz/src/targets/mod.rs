@@ -12,6 +12,7 @@ pub(crate) mod frames;
 pub(crate) mod handshake;
 pub(crate) mod journal;
 pub(crate) mod put;
+pub(crate) mod raft_frame;
 pub(crate) mod samples;
 pub(crate) mod store_file;
 pub(crate) mod support;
@@ -43,7 +44,7 @@ macro_rules! targets {
 }
 
 /// All of them.
-pub(crate) const TARGETS: [Target; 11] = targets!(
+pub(crate) const TARGETS: [Target; 12] = targets!(
     actions,
     coordinator_record,
     descriptor,
@@ -53,6 +54,7 @@ pub(crate) const TARGETS: [Target; 11] = targets!(
     handshake,
     journal,
     put,
+    raft_frame,
     store_file,
     ticket
 );

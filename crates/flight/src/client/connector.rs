@@ -20,7 +20,7 @@ use tower::Service;
 
 use super::{ClientSecurity, Target};
 use crate::error::{Error, invalid};
-use crate::security::{client_config, explain};
+use crate::security::{alternative_names, client_config, explain};
 
 /// How long the server's first word is waited for.
 const FIRST_WORD: Duration = Duration::from_secs(1);
@@ -33,12 +33,32 @@ const FIRST_BYTES: usize = 1 << 10;
 pub(super) struct Connector {
     target: Target,
     security: Arc<ClientSecurity>,
+    /// A name that the server's certificate has to have besides its host's.
+    name: Option<Arc<str>>,
     clock: SharedClock,
 }
 
 impl Connector {
-    pub(super) fn new(target: Target, security: Arc<ClientSecurity>, clock: SharedClock) -> Self {
-        Connector { target, security, clock }
+    pub(super) fn new(
+        target: Target,
+        security: Arc<ClientSecurity>,
+        name: Option<Arc<str>>,
+        clock: SharedClock,
+    ) -> Self {
+        Connector { target, security, name, clock }
+    }
+
+    /// Refuses a server whose certificate is for somebody else.
+    fn check_name(&self, stream: &TlsStream<TcpStream>) -> Result<(), Error> {
+        let Some(name) = &self.name else { return Ok(()) };
+        let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+        let found = certificate.and_then(|one| alternative_names(one)).unwrap_or_default();
+        if found.iter().any(|found| **found == **name) {
+            return Ok(());
+        }
+        let found = found.join(", ");
+        let text = format!("the server's certificate is for {found}, and not for {name}");
+        Err(Error::new(Code::Unauthenticated, text))
     }
 
     async fn connect(self) -> Result<TokioIo<Opened>, Error> {
@@ -54,6 +74,7 @@ impl Connector {
         stream.set_nodelay(true).map_err(|error| broken(&error))?;
         let tls = TlsConnector::from(Arc::new(config));
         let mut stream = tls.connect(name, stream).await.map_err(|error| broken(&error))?;
+        self.check_name(&stream)?;
         let first = self.first_word(&mut stream).await?;
         Ok(TokioIo::new(Opened { first, stream }))
     }

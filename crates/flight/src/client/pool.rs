@@ -37,6 +37,8 @@ struct Shared {
     transfer: Transfer,
     /// Bytes of one answer under way.
     stream_window: u32,
+    /// What the certificates of all servers have to name.
+    name: Option<Arc<str>>,
 }
 
 struct Pooled {
@@ -52,7 +54,9 @@ impl ChannelPool {
         let (config, channels) = (Arc::new(config), Mutex::default());
         let transfer = Transfer::new(clock.clone());
         let stream_window = STREAM_WINDOW;
-        let shared = Shared { config, clock, security, bearer, channels, transfer, stream_window };
+        let name = None;
+        let shared =
+            Shared { config, clock, security, bearer, channels, transfer, stream_window, name };
         ChannelPool { shared: Arc::new(shared) }
     }
 
@@ -64,6 +68,19 @@ impl ChannelPool {
     /// a connection has under way.
     #[must_use]
     pub fn apart(&self, stream_window_bytes: u32) -> Self {
+        let window = stream_window_bytes.clamp(LEAST_WINDOW, STREAM_WINDOW);
+        self.with(window, self.shared.name.clone())
+    }
+
+    /// A pool of the same configuration with connections of its own, for one server
+    /// only: under TLS, its certificate has to have `name` among its DNS names and
+    /// URIs, besides the name of the host that was called.
+    #[must_use]
+    pub fn only_for(&self, name: &str) -> Self {
+        self.with(self.shared.stream_window, Some(name.into()))
+    }
+
+    fn with(&self, stream_window: u32, name: Option<Arc<str>>) -> Self {
         let Shared { config, clock, security, bearer, transfer, .. } = &*self.shared;
         let shared = Shared {
             config: Arc::clone(config),
@@ -72,7 +89,8 @@ impl ChannelPool {
             bearer: Arc::clone(bearer),
             channels: Mutex::default(),
             transfer: transfer.clone(),
-            stream_window: stream_window_bytes.clamp(LEAST_WINDOW, STREAM_WINDOW),
+            stream_window,
+            name,
         };
         ChannelPool { shared: Arc::new(shared) }
     }
@@ -151,7 +169,7 @@ impl ChannelPool {
         let origin = format!("https://{}:{}", target.host(), target.port()).parse();
         let origin = origin.map_err(|error| invalid(format!("{target}: {error}")))?;
         let (security, clock) = (Arc::clone(&shared.security), shared.clock.clone());
-        let connector = Connector::new(target.clone(), security, clock);
+        let connector = Connector::new(target.clone(), security, shared.name.clone(), clock);
         Ok(endpoint.origin(origin).connect_with_connector_lazy(connector))
     }
 
@@ -189,6 +207,7 @@ fn endpoint(target: &Target, config: &ClientConfig) -> Result<Endpoint, Error> {
     Ok(endpoint
         .connect_timeout(config.connect_timeout)
         .tcp_nodelay(true)
+        .tcp_keepalive(Some(KEEPALIVE_INTERVAL))
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         .max_frame_size(FRAME_BYTES)

@@ -15,6 +15,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::clients::Listed;
+use super::der;
 use crate::error::Error;
 
 /// How long a client may take for its handshake.
@@ -68,6 +69,14 @@ impl SecureStream {
     pub(super) fn tls(stream: TlsStream<TcpStream>, listed: Option<Listed>) -> Self {
         let over = listed.map(|listed| (Box::pin(listed.over.clone().cancelled_owned()), listed));
         SecureStream { inner: Inner::Tls(Box::new(stream)), over }
+    }
+
+    /// The names in the certificate that the client showed, where it showed one.
+    pub(crate) fn certificate_names(&self) -> Option<Arc<[String]>> {
+        let Inner::Tls(stream) = &self.inner else { return None };
+        let certificate = stream.get_ref().1.peer_certificates()?.first()?;
+        // The handshake has read it: one of which nothing is read here has no names.
+        Some(der::alternative_names(certificate).unwrap_or_default().into())
     }
 
     fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {

@@ -8,10 +8,18 @@ use sheaf_retry::Timestamp;
 
 const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
+const OCTETS: u8 = 0x04;
 const OID: u8 = 0x06;
 const VERSION: u8 = 0xa0;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
+/// The extensions of a certificate, and whether one of them is critical.
+const EXTENSIONS: u8 = 0xa3;
+const BOOLEAN: u8 = 0x01;
+/// Among alternative names: one of DNS, a URI.
+const NAMES: [u8; 2] = [0x82, 0x86];
+/// 2.5.29.17: the alternative names of the subject.
+const ALTERNATIVE_NAMES: [u8; 3] = [0x55, 0x1d, 0x11];
 /// Kinds of text whose bytes are ASCII or UTF-8.
 const TEXTS: [u8; 4] = [0x0c, 0x13, 0x14, 0x16];
 /// 2.5.4.3: the common name.
@@ -41,6 +49,38 @@ pub(super) fn read(certificate: &[u8]) -> Option<Read> {
     let (not_before, not_after) = (time(validity.next()?)?, time(validity.next()?)?);
     let subject = common_name(fields.inside(SEQUENCE)?)?;
     Some(Read { subject, not_before, not_after })
+}
+
+/// The DNS names and URIs that a certificate is for, in its order (RFC 5280,
+/// 4.2.1.6); `None` for bytes that are none.
+pub(crate) fn alternative_names(certificate: &[u8]) -> Option<Vec<String>> {
+    let mut fields = Reader(certificate).inside(SEQUENCE)?.inside(SEQUENCE)?;
+    while fields.peek()? != EXTENSIONS {
+        fields.next()?;
+        if fields.peek().is_none() {
+            return Some(Vec::new());
+        }
+    }
+    let mut extensions = fields.inside(EXTENSIONS)?.inside(SEQUENCE)?;
+    while extensions.peek().is_some() {
+        let mut extension = extensions.inside(SEQUENCE)?;
+        let kind = extension.next()?;
+        if extension.peek() == Some(BOOLEAN) {
+            extension.next()?;
+        }
+        if kind == (OID, &ALTERNATIVE_NAMES) {
+            let mut names = extension.inside(OCTETS)?.inside(SEQUENCE)?;
+            let mut found = Vec::new();
+            while names.peek().is_some() {
+                let (kind, name) = names.next()?;
+                if NAMES.contains(&kind) {
+                    found.push(std::str::from_utf8(name).ok()?.to_owned());
+                }
+            }
+            return Some(found);
+        }
+    }
+    Some(Vec::new())
 }
 
 fn common_name(mut names: Reader<'_>) -> Option<String> {
@@ -135,6 +175,30 @@ mod tests {
             let of = |time: Timestamp| time.as_millis() / 86_400_000;
             assert_eq!((of(read.not_before), of(read.not_after)), (10_956, days), "{until}");
             assert_eq!(read.subject, "CN=a test");
+        }
+    }
+
+    #[test]
+    fn alternative_names_are_read() {
+        let uri = rcgen::SanType::URI("sheaf://c/node/3".try_into().unwrap());
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.subject_alt_names.push(rcgen::SanType::IpAddress([127, 0, 0, 1].into()));
+        params.subject_alt_names.push(uri);
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let named = params.self_signed(&key).unwrap();
+        let names = alternative_names(named.der()).unwrap();
+        assert_eq!(names, ["localhost", "sheaf://c/node/3"]);
+        params.subject_alt_names.clear();
+        let unnamed = params.self_signed(&key).unwrap();
+        assert_eq!(alternative_names(unnamed.der()), Some(Vec::new()));
+        let whole = named.der();
+        assert!((0..whole.len()).all(|end| alternative_names(&whole[..end]).is_none()));
+        for place in 0..whole.len() {
+            let mut bent = whole.to_vec();
+            bent[place] ^= 0xff;
+            // Any answer will do but a panic.
+            drop(alternative_names(&bent));
         }
     }
 

@@ -22,6 +22,7 @@ use super::gate::Gate;
 use super::local::SocketFile;
 use super::places::Place;
 use super::windows::Share;
+use crate::caller::CertificateNames;
 use crate::error::Error;
 use crate::security::{Protocol, SecureStream};
 
@@ -260,6 +261,11 @@ impl Connection {
     /// Whose it is.
     pub(super) fn info(&self) -> TcpConnectInfo {
         self.info.clone()
+    }
+
+    /// Whom the certificate of the other end is for, where it showed one.
+    pub(super) fn certificate(&self) -> Option<CertificateNames> {
+        self.stream.certificate_names().map(CertificateNames)
     }
 
     /// What it may have under way.

@@ -59,9 +59,12 @@ async fn one(
     let leave = place.leave();
     let streams = Streams { gate, place: Arc::clone(&place), end: connection.end() };
     let builder = builder(&connection, streams);
-    let info = connection.info();
+    let (info, certificate) = (connection.info(), connection.certificate());
     let calls = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(info.clone());
+        if let Some(names) = &certificate {
+            request.extensions_mut().insert(names.clone());
+        }
         let call = service.clone().run(request.map(Body::new));
         async move { Ok::<_, Infallible>(call.await) }
     });

@@ -18,7 +18,7 @@ use tonic::transport::server::TcpConnectInfo;
 use super::incoming::{Failure, Incoming};
 use super::outgoing::Outgoing;
 use super::{PREFIX, Sending, framed};
-use crate::caller::Caller;
+use crate::caller::{Caller, CertificateNames};
 use crate::error::{Error, invalid};
 use crate::fallback::PutResults;
 use crate::handler::{CallContext, MessageStream};
@@ -110,7 +110,8 @@ pub(crate) fn context(
         .collect();
     let session = router.session_of(&headers);
     let core = Arc::downgrade(&router.core);
-    CallContext { peer, headers, session, identity, caller, core }
+    let certificate = extensions.get::<CertificateNames>().cloned();
+    CallContext { peer, headers, session, identity, caller, certificate, core }
 }
 
 /// gRPC's own compression is not offered, so nobody should use it.

@@ -93,6 +93,11 @@ fn fuzz_put() {
 }
 
 #[test]
+fn fuzz_raft_frame() {
+    exercise("raft_frame", 20_000);
+}
+
+#[test]
 fn fuzz_coordinator_record() {
     exercise("coordinator_record", 5_000);
 }

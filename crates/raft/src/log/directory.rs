@@ -27,7 +27,16 @@ pub struct Identity {
 /// Held as long as the log is open.
 pub(super) struct Directory {
     pub(super) path: PathBuf,
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // A process that is just being started may share the lock for a moment.
+        if let Err(error) = self.lock.unlock() {
+            tracing::warn!(path = %self.path.display(), %error, "the lock could not be released");
+        }
+    }
 }
 
 /// Makes the entries of a directory durable.
@@ -50,7 +59,7 @@ impl Directory {
             .open(&name)
             .map_err(Error::io("open", &name))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Directory { path: path.to_path_buf(), _lock: lock }),
+            Ok(()) => Ok(Directory { path: path.to_path_buf(), lock }),
             Err(TryLockError::WouldBlock) => Err(Error::Locked { path: path.to_path_buf() }),
             Err(TryLockError::Error(error)) => Err(Error::io("lock", &name)(error)),
         }

@@ -58,6 +58,15 @@ pub(super) fn write(
     into: &mut Vec<u8>,
 ) -> usize {
     let record = proto::LogRecord { version: VERSION, record: Some(record) };
+    write_record(&record, offset, durable, into)
+}
+
+pub(super) fn write_record(
+    record: &proto::LogRecord,
+    offset: u64,
+    durable: u64,
+    into: &mut Vec<u8>,
+) -> usize {
     let start = into.len();
     let length = record.encoded_len();
     into.reserve(HEAD_BYTES + length);

@@ -35,7 +35,7 @@ pub(super) fn read(file: &File, bytes: u64) -> io::Result<Result<proto::Snapshot
     let Some(end_at) = bytes.checked_sub(END_BYTES) else {
         return Ok(Err(format!("it has {bytes} bytes")));
     };
-    let mut end = [0; END_BYTES as usize];
+    let mut end = [0; 16];
     file.read_exact_at(&mut end, end_at)?;
     let number = |at: usize| u32::from_le_bytes([end[at], end[at + 1], end[at + 2], end[at + 3]]);
     if end[8..] != MAGIC {

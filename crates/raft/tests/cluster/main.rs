@@ -1,0 +1,259 @@
+//! Three nodes in this process, each with its disk and its port, over Arrow Flight.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use sheaf_raft::config::RaftClusterConfig;
+use sheaf_raft::node::{RaftNode, RaftServer};
+use sheaf_raft::replica::{Error, Replica as _};
+use sheaf_raft::types::{Member, NodeId};
+use tempfile::TempDir;
+
+#[path = "../registers/mod.rs"]
+mod registers;
+
+use registers::{Ask, Registers, Said};
+
+type Node = RaftNode<Registers>;
+
+/// Long, as the machine may have much else to do.
+const DEADLINE: Duration = Duration::from_secs(90);
+
+/// Servers that share addresses.
+struct Cluster {
+    config: RaftClusterConfig,
+    directories: BTreeMap<NodeId, TempDir>,
+    servers: BTreeMap<NodeId, RaftServer<Registers>>,
+}
+
+fn address() -> String {
+    sheaf_testkit::free_port().unwrap().release().to_string()
+}
+
+impl Cluster {
+    async fn start(change: impl Fn(&mut RaftClusterConfig)) -> Self {
+        let mut config = RaftClusterConfig::new("test-cluster", 1);
+        for id in 1..=3 {
+            config = config.node(id, address());
+        }
+        config.forward_proposals = true;
+        change(&mut config);
+        let (directories, servers) = (BTreeMap::new(), BTreeMap::new());
+        let mut cluster = Cluster { config, directories, servers };
+        for id in 1..=3 {
+            cluster.start_node(id).await;
+        }
+        cluster
+    }
+
+    async fn start_node(&mut self, id: NodeId) -> Node {
+        let config = RaftClusterConfig { node_id: id, ..self.config.clone() };
+        self.start_as(config).await
+    }
+
+    async fn start_as(&mut self, config: RaftClusterConfig) -> Node {
+        let id = config.node_id;
+        let directory = self.directories.entry(id).or_insert_with(|| TempDir::new().unwrap());
+        let mut server = RaftServer::new(Registers::default(), directory.path());
+        server.initialize(config).unwrap();
+        let node = server.start().await.unwrap();
+        self.servers.insert(id, server);
+        node
+    }
+
+    async fn stop(&mut self, id: NodeId) {
+        if let Some(mut server) = self.servers.remove(&id) {
+            server.shutdown().await;
+        }
+    }
+
+    async fn stop_all(mut self) {
+        for server in self.servers.values_mut() {
+            server.shutdown().await;
+        }
+    }
+
+    fn nodes(&self) -> Vec<Node> {
+        self.servers.values().filter_map(|server| server.node().cloned()).collect()
+    }
+
+    /// A node that leads and has the whole state.
+    async fn leader(&self) -> Node {
+        let mut leader = None;
+        until("somebody leads", || {
+            leader = self.nodes().into_iter().find(|node| node.leadership().borrow().is_ready);
+            leader.is_some()
+        })
+        .await;
+        leader.unwrap()
+    }
+
+    /// Waits until all have applied the same and have the same state.
+    async fn settle(&self) {
+        until("all nodes are equal", || {
+            let states: Vec<_> =
+                self.nodes().iter().map(|n| (n.status().applied, n.digest())).collect();
+            states.windows(2).all(|pair| pair[0] == pair[1])
+        })
+        .await;
+    }
+}
+
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let waiting = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    assert!(tokio::time::timeout(DEADLINE, waiting).await.is_ok(), "not in time: {what}");
+}
+
+async fn write(node: &Node, key: u64, value: u64) -> Result<Said, Error> {
+    let command = Ask::Write { key, value }.command(value);
+    Ok(Said::read(&node.propose(command).await?))
+}
+
+async fn write_many(node: &Node, values: std::ops::Range<u64>) {
+    let writes = stream::iter(values).map(|value| write(node, value, value + 1));
+    let said: Vec<Said> = writes.buffer_unordered(256).try_collect().await.unwrap();
+    assert!(said.iter().all(|said| *said == Said::Done));
+}
+
+fn value(node: &Node, key: u64) -> u64 {
+    let mut value = 0;
+    node.with_machine(&mut |registers| value = registers.value(key));
+    value
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn ten_thousand_commands_survive_their_leader() {
+    let mut cluster = Cluster::start(|_| {}).await;
+    let first = cluster.leader().await;
+    write_many(&first, 0..10_000).await;
+    let term = first.status().term;
+    cluster.stop(first.id()).await;
+    assert!(first.stopped().is_some());
+    assert!(matches!(write(&first, 1, 1).await, Err(Error::Stopped { .. })));
+
+    let second = cluster.leader().await;
+    assert_ne!(second.id(), first.id());
+    assert!(second.status().term > term);
+    second.read_barrier().await.unwrap();
+    for key in 0..10_000 {
+        assert_eq!(value(&second, key), key + 1);
+    }
+    write_many(&second, 10_000..10_100).await;
+    let term = second.status().term;
+
+    let again = cluster.start_node(first.id()).await;
+    until("the node that was away has everything", || value(&again, 10_099) == 10_100).await;
+    cluster.settle().await;
+    assert_eq!(cluster.leader().await.status().term, term, "the node that came back disturbed");
+    cluster.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_new_node_is_brought_up_by_a_snapshot_and_gets_a_vote() {
+    let mut cluster = Cluster::start(|config| {
+        config.snapshot_distance = 500;
+        config.kept_entries = 50;
+    })
+    .await;
+    let leader = cluster.leader().await;
+    write_many(&leader, 0..3_000).await;
+    until("the leader purged its log", || leader.status().purged > Some(1_000)).await;
+
+    let new = address();
+    let config = RaftClusterConfig { node_id: 4, ..cluster.config.clone() };
+    let config = RaftClusterConfig { node_endpoints: BTreeMap::new(), ..config }.node(4, &new);
+    let mut server = RaftServer::new(Registers::default(), tempfile::tempdir().unwrap().keep());
+    server.initialize(config).unwrap();
+    let node = server.join().await.unwrap();
+    assert_eq!(node.status().last_log, None, "it founded a cluster of its own");
+
+    let member = Member { endpoints: vec![new] };
+    leader.add_learner(4, member).await.unwrap();
+    until("it has everything", || value(&node, 2_999) == 3_000).await;
+    assert!(node.status().purged.is_some(), "it came by entries, and by no snapshot");
+    until("it may have a vote", || {
+        let status = leader.status();
+        status.members.iter().any(|member| member.id == 4 && member.lag < Some(100))
+    })
+    .await;
+    leader.promote(4).await.unwrap();
+    assert_eq!(leader.status().members.iter().filter(|member| member.is_voter).count(), 4);
+    leader.transfer_leader(4).await.unwrap();
+    until("it leads", || node.leadership().borrow().is_ready).await;
+    write_many(&node, 3_000..3_100).await;
+    cluster.servers.insert(4, server);
+    cluster.settle().await;
+    cluster.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_follower_passes_commands_on_and_reads_what_was_written() {
+    let cluster = Cluster::start(|_| {}).await;
+    let leader = cluster.leader().await;
+    let followers: Vec<_> =
+        cluster.nodes().into_iter().filter(|node| node.id() != leader.id()).collect();
+    for follower in &followers {
+        follower.wait_for_leader().await.unwrap();
+    }
+    for round in 1..200 {
+        let (one, other) = (&followers[0], &followers[1]);
+        assert_eq!(write(one, 7, round).await.unwrap(), Said::Done);
+        other.read_barrier().await.unwrap();
+        assert_eq!(value(other, 7), round);
+    }
+    cluster.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_node_of_another_cluster_is_refused() {
+    let cluster = Cluster::start(|_| {}).await;
+    let leader = cluster.leader().await;
+    let foreign = address();
+    let config = RaftClusterConfig::new("another-cluster", 4).node(4, &foreign);
+    let directory = tempfile::tempdir().unwrap();
+    let mut server = RaftServer::new(Registers::default(), directory.path());
+    server.initialize(config).unwrap();
+    let node = server.start().await.unwrap();
+    node.wait_for_leader().await.unwrap();
+    let member = Member { endpoints: vec![foreign.clone()] };
+    let refused = leader.add_learner(4, member).await.unwrap_err().to_string();
+    let wanted = format!("node 4 at {foreign} does not answer; start it first");
+    assert_eq!(refused, wanted);
+    assert_eq!(leader.status().members.len(), 3);
+    server.shutdown().await;
+
+    // Its directory is of that cluster, too.
+    let ours = RaftClusterConfig::new("test-cluster", 4).node(4, &foreign);
+    let mut refused = String::from("in use");
+    // The last task of the node that was has the lock for a moment longer.
+    for _ in 0..500 {
+        let mut server = RaftServer::new(Registers::default(), directory.path());
+        server.initialize(ours.clone()).unwrap();
+        refused = server.start().await.unwrap_err().to_string();
+        if !refused.contains("in use") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(refused.contains("another-cluster"), "{refused}");
+    cluster.stop_all().await;
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_server_is_said_before_it_starts() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut server = RaftServer::new(Registers::default(), directory.path());
+    let early = server.start().await.unwrap_err().to_string();
+    assert!(early.contains("call `initialize` first"), "{early}");
+    let mut server = RaftServer::new(Registers::default(), directory.path());
+    let mut config = RaftClusterConfig::new("a", 1);
+    config.enable_ssl = true;
+    let problems = server.initialize(config).unwrap_err();
+    let fields: Vec<_> = problems.0.iter().map(|problem| problem.field).collect();
+    assert_eq!(fields, ["node_endpoints", "enable_ssl"]);
+}
