@@ -130,7 +130,11 @@ impl Cluster {
         self.net.remove(id);
         running.node.shutdown().await;
         running.coordinator.close().await;
-        running.server.drain(Duration::ZERO).await;
+        let Running { node, coordinator, server } = running;
+        server.drain(Duration::ZERO).await;
+        drop(coordinator);
+        for _ in 0..50 { if Arc::strong_count(&node) == 1 { break; } tokio::time::sleep(Duration::from_millis(100)).await; }
+        eprintln!("STOP {id}: handles {}", Arc::strong_count(&node));
     }
 
     /// Brings a node back on its disk.

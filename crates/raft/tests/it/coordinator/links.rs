@@ -1,6 +1,7 @@
 //! Links within this process: to nodes that are there, and to none that is not.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -27,7 +28,7 @@ impl Net {
         self.nodes.lock().unwrap().insert(id, node);
     }
 
-    /// The node is gone, and so are its streams.
+    /// The node is gone, and so are its streams, both ways.
     pub(crate) fn remove(&self, id: NodeId) {
         if let Some(node) = self.nodes.lock().unwrap().remove(&id) {
             node.is_gone.send_replace(true);
@@ -94,6 +95,13 @@ impl Links for From {
         let answers = service.stream(self.node, topic, requests.map(Ok).boxed());
         let answers = answers.map(move |answer| answer.map_err(|refusal| refused(to, refusal)));
         let end = stream::once(async move { Err(cut(to)) });
-        Ok(answers.take_until(gone(watch)).chain(end).boxed())
+        let own = self.net.find(self.node).map(|(_, watch)| watch);
+        let either = async move {
+            match own {
+                Ok(own) => drop(futures::future::select(pin!(gone(watch)), pin!(gone(own))).await),
+                Err(_) => gone(watch).await,
+            }
+        };
+        Ok(answers.take_until(either).chain(end).boxed())
     }
 }
