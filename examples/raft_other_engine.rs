@@ -60,7 +60,8 @@ async fn follow(transport: Arc<dyn RaftTransport>) -> Result<String, Error> {
 
 /// How many of the others answer a message as they should.
 async fn ask(transport: &dyn RaftTransport, message: &str, wanted: &str) -> usize {
-    let asked = NODES[1..].iter().map(|&peer| transport.send_message(peer, message.to_owned().into()));
+    let asked =
+        NODES[1..].iter().map(|&peer| transport.send_message(peer, message.to_owned().into()));
     let answers = futures::future::join_all(asked).await;
     answers.iter().filter(|answer| matches!(answer, Ok(text) if text == wanted)).count()
 }

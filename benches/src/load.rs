@@ -95,6 +95,8 @@ pub(crate) enum Load {
     ClusterNode(cluster::ClusterNode),
     /// Clients of such a cluster.
     ClusterClient(cluster::ClusterClient),
+    /// One client of such a cluster, and how long it waited at the most.
+    ClusterGap(cluster::ClusterGap),
     /// One of several processes that send messages to each other.
     MeshMessages(echo::Mesh),
     /// One of several processes that shuffle rows among themselves.
@@ -147,6 +149,7 @@ pub(crate) fn run(load: Load) -> Result<()> {
             Load::Kafka(_) => Ok(()),
             Load::ClusterNode(load) => cluster::serve(&load).await,
             Load::ClusterClient(load) => cluster::client(&load).await,
+            Load::ClusterGap(load) => cluster::gap(&load).await,
             Load::MeshShuffle => mesh::shuffle::run().await,
             // Above, without a runtime or with one of their own.
             Load::Claims(_)

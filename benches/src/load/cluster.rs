@@ -1,6 +1,7 @@
 //! A cluster of ours: nodes with keys and values, each a process, and their clients.
 
 mod client;
+mod gap;
 mod links;
 mod machine;
 mod service;
@@ -21,6 +22,7 @@ use crate::error::{Error, Result};
 use machine::Values;
 
 pub(super) use client::{ClusterClient, run as client};
+pub(super) use gap::{ClusterGap, run as gap};
 
 const CLUSTER: &str = "bench";
 
@@ -34,9 +36,8 @@ type Node = RaftNode<Values>;
 pub(crate) struct ClusterNode {
     /// Its number, from 1; the first makes the cluster.
     id: u64,
-    /// Where all of them listen.
-    #[arg(value_delimiter = ',')]
-    addresses: Vec<String>,
+    /// Where all of them listen, with commas between.
+    addresses: String,
     /// Where its log goes, in a folder of its own.
     folder: PathBuf,
 }
@@ -44,12 +45,13 @@ pub(crate) struct ClusterNode {
 /// Serves until it is killed.
 pub(super) async fn serve(options: &ClusterNode) -> Result<()> {
     let ClusterNode { id, addresses, folder } = options;
+    let addresses: Vec<&str> = addresses.split(',').collect();
     let own = usize::try_from(*id).ok().and_then(|id| addresses.get(id.checked_sub(1)?));
     let own = own.ok_or_else(|| Error::Message(format!("there is no address of node {id}")))?;
     let mut config = RaftClusterConfig::new(CLUSTER, *id);
     config.snapshot_distance = SNAPSHOT_DISTANCE;
-    for (id, address) in (1..).zip(addresses) {
-        config = config.node(id, address.as_str());
+    for (id, address) in (1..).zip(&addresses) {
+        config = config.node(id, *address);
     }
     let members = config.members();
     let failed = |error: &dyn std::error::Error| Error::Message(format!("node {id}: {error}"));

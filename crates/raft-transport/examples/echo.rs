@@ -38,8 +38,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     if under_way > 0 {
         (config.window.requests, config.window.max_requests) = (under_way, under_way);
     }
+    let other = Config { node_id: 2, ..config.clone() };
     let one = FlightTransport::try_new(config, clock.clone())?;
-    let two = FlightTransport::try_new(Config::new("echo", 2), clock.clone())?;
+    let two = FlightTransport::try_new(other, clock.clone())?;
     two.listen("127.0.0.1:0", Arc::new(Echo)).await?;
     let address = two.local_addr().ok_or("it does not listen")?;
     one.add_peer(2, vec![address.to_string()])?;

@@ -67,8 +67,9 @@ async fn attempt(
     let options = CallOptions::default().deadline(FOREVER);
     let answer = connection.action(&action(kind), join(&frame), &options).await;
     let answer = answer.map_err(|error| in_use.failed(Error::peer(peer, error)))?;
-    let took = context.clock.elapsed().saturating_sub(sent);
-    place.answered(took);
+    let now = context.clock.elapsed();
+    let took = now.saturating_sub(sent);
+    place.answered(took, now);
     in_use.answered_after(took);
     let reply = reply(context, peer, session, answer).map_err(|error| in_use.failed(error))?;
     tracing::debug!(target: "transport", kind, bytes = reply.len(), "message received from {peer}");

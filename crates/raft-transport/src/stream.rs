@@ -172,7 +172,7 @@ impl StreamReceiver {
             return Err(self.fail(Error::frame(Reason::Sequence, text)));
         };
         let now = shared.context.clock.elapsed();
-        request.place.answered(now.saturating_sub(request.sent));
+        request.place.answered(now.saturating_sub(request.sent), now);
         tracing::debug!(target: "transport", bytes = packet.len(), "message received from {}", shared.peer);
         Ok(packet)
     }

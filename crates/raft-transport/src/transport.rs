@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use sheaf_flight::{FlightRouter, Limits, Listener, MessageStream, RouterBuilder, Server, ServerHandle};
+use sheaf_flight::{
+    FlightRouter, Limits, Listener, MessageStream, RouterBuilder, Server, ServerHandle,
+};
 use sheaf_retry::{RetryPolicy, SharedClock};
 
 use crate::context::Context;

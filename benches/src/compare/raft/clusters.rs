@@ -1,14 +1,19 @@
 //! Clusters of three, each side's own.
 
 use std::path::Path;
+use std::time::Duration;
 
 use sheaf_testkit::{EtcdCluster, Process, ProcessCommand, TempDir, free_port};
 
 use crate::error::{Error, Result};
-use crate::process::{Server, built, finish, load, temporary};
+use crate::process::{Server, built, finish, load, number, temporary};
 
 /// Nodes of every cluster.
 pub(super) const SIZE: usize = 3;
+
+/// Seconds in which another node has to lead.
+const FAILOVER: &str = "12";
+const START: Duration = Duration::from_secs(30);
 
 /// Memory, for those who are measured without a disk.
 const MEMORY: &str = "/dev/shm";
@@ -86,6 +91,22 @@ impl Cluster {
         let mut processes = self.processes();
         let told = finish(&mut command.spawn()?, &mut processes)?.pop();
         told.ok_or_else(|| Error::Message("a load told nothing".into()))
+    }
+
+    /// Kills the leader of ours while one client puts; the longest time, in seconds, between
+    /// two puts that were done.
+    pub(super) fn fail_over(&mut self) -> Result<f64> {
+        let Nodes::Own(Side::Ours, servers) = &mut self.nodes else {
+            return Err(Error::Message("only ours is killed".into()));
+        };
+        let addresses = servers.iter().map(|server| server.address().trim_start_matches("grpc://"));
+        let addresses = addresses.collect::<Vec<_>>().join(",");
+        let mut client = load(&["cluster-gap", &addresses, FAILOVER])?.spawn()?;
+        client.wait_for_line(START, |line| (line == "started").then_some(()))?;
+        servers[0].process().kill9()?;
+        let mut rest: Vec<&mut Process> = servers.iter_mut().map(Server::process).collect();
+        let told = finish(&mut client, &mut rest)?.pop();
+        number(&told.unwrap_or_default(), "gap_seconds")
     }
 
     fn processes(&mut self) -> Vec<&mut Process> {

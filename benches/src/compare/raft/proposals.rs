@@ -12,6 +12,9 @@ const RATE: (&str, Better) = ("requests/s", Better::Higher);
 /// Linearizable reads of a cluster in a second.
 const READS: f64 = 50_000.0;
 
+/// The election timeout of ours.
+const ELECTION_SECONDS: f64 = 1.5;
+
 const fn puts(clients: u64, bytes: u64) -> Requests {
     Requests { puts: true, clients, bytes }
 }
@@ -43,7 +46,8 @@ const PEERS: [(Side, &str); 2] = [(Side::Etcd, "etcd"), (Side::Openraft, "openra
 pub(super) fn note() -> String {
     "three processes of each side and one with its clients, c of them, over one connection to the \
      leader: a stream of ours, unary calls of etcd and of openraft; values of 256 bytes, or 1 KiB; \
-     unsynced: all data of ours and of etcd in memory (tmpfs), and no file at all of openraft; CPU \
+     failover: kill -9 of the leader while one client puts, from its last put before to its \
+     first one after, in election timeouts of 1.5 s; unsynced: all data of ours and of etcd in memory (tmpfs), and no file at all of openraft; CPU \
      is of all four processes"
         .to_owned()
 }
@@ -55,6 +59,9 @@ pub(super) fn turn(setup: &Setup, round: u32, samples: &mut Samples) -> Result<(
     if round.is_multiple_of(2) {
         sides.reverse();
     }
+    let mut cluster = Cluster::start(Side::Ours, true)?;
+    samples.add("failover", cluster.fail_over()? / ELECTION_SECONDS);
+    drop(cluster);
     for (is_synced, cases) in [(true, &SYNCED[..]), (false, &UNSYNCED)] {
         for side in sides {
             let mut cluster = Cluster::start(side, is_synced)?;
@@ -84,6 +91,8 @@ pub(super) fn cases(samples: &Samples) -> Result<Vec<Case>> {
             }
         }
     }
+    let times = ("election timeouts", Better::Lower);
+    cases.push(Case::target("failover", times, samples.of("failover"), 2.0)?);
     cases.push(Case::target("reads_c1024", RATE, samples.of("reads_c1024 ours"), READS)?);
     Ok(cases)
 }

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::load::echo::{Client, Requests};
 
 /// Which node they take themselves for: none of the cluster.
-const NODE: u64 = 1_000;
+pub(super) const NODE: u64 = 1_000;
 /// Where the leader of a new cluster is.
 const LEADER: u64 = 1;
 /// Different keys; those that are read are put before.
@@ -28,9 +28,8 @@ pub(crate) struct ClusterClient {
     what: What,
     /// The first node.
     server: String,
-    /// Whose CPU counts too.
-    #[arg(value_delimiter = ',')]
-    pids: Vec<String>,
+    /// Whose CPU counts too, with commas between.
+    pids: String,
     /// Requests under way.
     clients: usize,
     /// Bytes of a value.
@@ -56,7 +55,7 @@ pub(in crate::load) async fn run(options: &ClusterClient) -> Result<()> {
         let mut put = puts(value.clone());
         client.all(REQUESTS, (0..READ).map(|_| put())).await?;
     }
-    let mut pids = pids.clone();
+    let mut pids: Vec<String> = pids.split(',').map(str::to_owned).collect();
     pids.push(std::process::id().to_string());
     let next: Box<dyn FnMut() -> Packet + Send> = match what {
         What::Put => Box::new(puts(value)),
@@ -81,7 +80,7 @@ async fn wait(client: &Client, value: &Bytes) -> Result<()> {
     Ok(())
 }
 
-fn puts(value: Bytes) -> impl FnMut() -> Packet {
+pub(super) fn puts(value: Bytes) -> impl FnMut() -> Packet {
     let mut number = 0;
     move || {
         number += 1;

@@ -371,10 +371,11 @@ pub struct HelloReply {
     #[prost(uint64, tag = "3")]
     pub leader: u64,
 }
-/// The sender's part of a snapshot: an offer, then pieces.
+/// The sender's part of a snapshot: an offer, then pieces, then the question whether it is
+/// installed, again and again. Each has one answer.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SnapshotRequest {
-    #[prost(oneof = "snapshot_request::Step", tags = "1, 2")]
+    #[prost(oneof = "snapshot_request::Step", tags = "1, 2, 3")]
     pub step: ::core::option::Option<snapshot_request::Step>,
 }
 /// Nested message and enum types in `SnapshotRequest`.
@@ -386,8 +387,12 @@ pub mod snapshot_request {
         /// The offset of the payload.
         #[prost(uint64, tag = "2")]
         Piece(u64),
+        #[prost(message, tag = "3")]
+        Install(super::Install),
     }
 }
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Install {}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SnapshotOffer {
     #[prost(message, optional, tag = "1")]

@@ -132,8 +132,9 @@ fn what_does_not_get_smaller_is_left_alone_for_a_while() {
     let noise = Packet { payloads: vec![noise.take(8_192).collect()], ..Packet::default() };
     let plain = Packet { payloads: vec![vec![0; 8_192].into()], ..Packet::default() };
     let mut packer = Packer::new(ENDS, 3, Compression::default());
-    let mut is_compressed =
-        |packet: &Packet| packer.frame(Kind::Request, std::slice::from_ref(packet)).unpacked.is_some();
+    let mut is_compressed = |packet: &Packet| {
+        packer.frame(Kind::Request, std::slice::from_ref(packet)).unpacked.is_some()
+    };
     assert!(is_compressed(&plain));
     assert!(!is_compressed(&noise));
     // One is not tried, the next one is.

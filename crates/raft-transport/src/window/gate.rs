@@ -57,10 +57,10 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// It was answered, and took so long.
-    pub(crate) fn answered(mut self, took: Duration) {
+    /// It was answered at `now`, and took so long.
+    pub(crate) fn answered(mut self, took: Duration, now: Duration) {
         self.is_over = true;
-        self.gate.state().answered(self.bytes, took);
+        self.gate.state().answered(self.bytes, took, now);
     }
 }
 
@@ -98,7 +98,7 @@ mod tests {
         let mut third = Box::pin(gate.enter(10));
         assert!(third.as_mut().now_or_never().is_none());
         assert_eq!((gate.requests.get(), gate.bytes.get()), (2, 20));
-        first.answered(Duration::from_millis(1));
+        first.answered(Duration::from_millis(1), Duration::ZERO);
         assert!(third.now_or_never().is_some());
         assert_eq!(gate.requests.get(), 1);
     }

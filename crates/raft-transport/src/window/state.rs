@@ -14,10 +14,9 @@ use crate::WindowConfig;
 /// machine does otherwise makes as much of a difference.
 const SLACK: Duration = Duration::from_micros(250);
 /// So many times the least with its slack is too long.
-const TOO_LONG: u32 = 8;
-/// One of so many parts by which the least is forgotten with each answer, and a
-/// later answer counts: the path may change.
-const FORGET: u32 = 1_024;
+const TOO_LONG: u32 = 4;
+/// The least is of the last two spans of this length: the path may change.
+const SPAN: Duration = Duration::from_secs(10);
 /// One answer counts for one of so many parts in the smoothed time.
 const SMOOTH: u32 = 8;
 
@@ -29,8 +28,9 @@ pub(super) struct State {
     bytes_limit: usize,
     requests: usize,
     bytes: usize,
-    least: Option<Duration>,
-    smoothed: Duration,
+    least: Least,
+    /// `None` before the first answer.
+    smoothed: Option<Duration>,
     /// Somebody had to wait since the window was looked at last.
     was_full: bool,
     /// Answers since then.
@@ -45,8 +45,8 @@ impl State {
             bytes_limit: config.bytes,
             requests: 0,
             bytes: 0,
-            least: None,
-            smoothed: Duration::ZERO,
+            least: Least::default(),
+            smoothed: None,
             was_full: false,
             answers: 0,
         }
@@ -76,31 +76,26 @@ impl State {
         self.bytes = self.bytes.saturating_sub(bytes);
     }
 
-    /// The same of one that was answered, and took so long.
-    pub(super) fn answered(&mut self, bytes: usize, took: Duration) {
+    /// The same of one that was answered at `now`, and took so long.
+    pub(super) fn answered(&mut self, bytes: usize, took: Duration, now: Duration) {
         self.give_back(bytes);
-        let least = match self.least {
-            Some(least) if took > least => least + (took - least) / FORGET,
-            _ => took,
-        };
-        self.smoothed = match self.least {
-            Some(_) => (self.smoothed * (SMOOTH - 1) + took) / SMOOTH,
-            None => took,
-        };
-        self.least = Some(least);
+        let least = self.least.with(took, now);
+        let before = self.smoothed.unwrap_or(took);
+        let smoothed = (before * (SMOOTH - 1) + took) / SMOOTH;
+        self.smoothed = Some(smoothed);
         self.answers += 1;
         if self.answers >= self.requests_limit {
-            self.look(least);
+            self.look(smoothed, least);
         }
     }
 
-    fn look(&mut self, least: Duration) {
+    fn look(&mut self, smoothed: Duration, least: Duration) {
         self.answers = 0;
         let WindowConfig { requests, bytes, max_requests, max_bytes } = self.config;
-        if self.smoothed > (least + SLACK).saturating_mul(TOO_LONG) {
+        if smoothed > (least + SLACK).saturating_mul(TOO_LONG) {
             self.requests_limit = (self.requests_limit / 4 * 3).max(requests);
             self.bytes_limit = (self.bytes_limit / 4 * 3).max(bytes);
-        } else if self.was_full && self.smoothed <= least * 2 + SLACK {
+        } else if self.was_full && smoothed <= least * 2 + SLACK {
             self.requests_limit = self.requests_limit.saturating_mul(2).min(max_requests);
             self.bytes_limit = self.bytes_limit.saturating_mul(2).min(max_bytes);
         }
@@ -119,22 +114,53 @@ impl State {
     }
 }
 
+/// The least of the last one to two spans.
+#[derive(Debug, Default)]
+struct Least {
+    began: Duration,
+    now: Option<Duration>,
+    before: Option<Duration>,
+}
+
+impl Least {
+    fn with(&mut self, took: Duration, now: Duration) -> Duration {
+        if now.saturating_sub(self.began) >= SPAN {
+            (self.began, self.before) = (now, self.now.take());
+        }
+        let least = self.now.map_or(took, |least| least.min(took));
+        self.now = Some(least);
+        self.before.map_or(least, |before| before.min(least))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const NOW: Duration = Duration::from_secs(1);
 
     fn state() -> State {
         State::new(WindowConfig { requests: 2, bytes: 100, max_requests: 64, max_bytes: 400 })
     }
 
     /// Rounds of as many requests as there is room for, each answered after `took`.
-    fn rounds(state: &mut State, count: usize, took: Duration) {
+    fn rounds(state: &mut State, count: u64, took: Duration) {
         for _ in 0..count {
             while state.take(1) {}
             for _ in 0..state.taken().0 {
-                state.answered(1, took);
+                state.answered(1, took, NOW);
             }
         }
+    }
+
+    #[test]
+    fn what_answers_took_long_ago_is_forgotten() {
+        let (mut least, at) = (Least::default(), Duration::from_secs);
+        let quick = Duration::from_millis(1);
+        assert_eq!(least.with(quick, at(1)), quick);
+        assert_eq!(least.with(quick * 5, at(9)), quick);
+        assert_eq!(least.with(quick * 5, at(11)), quick);
+        assert_eq!(least.with(quick * 5, at(21)), quick * 5);
     }
 
     #[test]
@@ -163,7 +189,7 @@ mod tests {
         let mut idle = self::state();
         for _ in 0..100 {
             assert!(idle.take(1));
-            idle.answered(1, Duration::from_millis(1));
+            idle.answered(1, Duration::from_millis(1), NOW);
         }
         assert_eq!(idle.limits(), (2, 100));
     }

@@ -22,8 +22,7 @@ async fn until_it_works(node: &Node) {
 #[tokio::test]
 async fn a_peer_that_was_started_again_is_used_again() {
     let (one, two) = pair().await;
-    let (mut sender, mut replies) =
-        one.transport.open_stream(2, Lane::Data, "echo").await.unwrap();
+    let (mut sender, mut replies) = one.transport.open_stream(2, Lane::Data, "echo").await.unwrap();
     sender.send(packet(1, 1)).await.unwrap();
     assert!(replies.next().await.unwrap().is_ok());
     assert!(works(&one).await);
@@ -65,12 +64,10 @@ async fn connecting_goes_on_trying_until_the_peer_is_there() {
     let transport = one.transport.clone();
     let there = endpoint.clone();
     let connecting = tokio::spawn(async move { transport.connect_to_peer(2, vec![there]).await });
-    wait_until_async(PATIENCE, "a failed attempt", || async {
-        one.counter("errors") >= 2
-    })
-    .await
-    .unwrap();
-    drop(port.release());
+    wait_until_async(PATIENCE, "a failed attempt", || async { one.counter("errors") >= 2 })
+        .await
+        .unwrap();
+    port.release();
     let _two = Node::start_at(config(2), &endpoint).await;
     connecting.await.unwrap().unwrap();
     assert!(one.transport.health_status()["peer 2"]);

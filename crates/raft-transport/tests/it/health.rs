@@ -1,7 +1,9 @@
 //! Health and metrics, as their readers see them.
 
 use prometheus_client::registry::Registry;
-use sheaf_raft_transport::{Config, Error, FlightTransport, Lane, RaftTransport as _, WindowConfig};
+use sheaf_raft_transport::{
+    Config, Error, FlightTransport, Lane, RaftTransport as _, WindowConfig,
+};
 use sheaf_retry::SystemClock;
 
 use crate::support::{PATIENCE, config, packet, pair};

@@ -134,7 +134,11 @@ async fn who_is_of_another_cluster_or_calls_another_node_is_refused() {
     let hello = Raw::hello();
     let cases = [
         (
-            Raw { cluster: "other".into(), metas: vec![b"\x01\x01other".to_vec()], ..hello.clone() },
+            Raw {
+                cluster: "other".into(),
+                metas: vec![b"\x01\x01other".to_vec()],
+                ..hello.clone()
+            },
             Reason::Cluster,
             "\"other\", this node of cluster \"test\"",
         ),

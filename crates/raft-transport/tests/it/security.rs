@@ -96,8 +96,7 @@ async fn nodes_with_certificates_of_their_own_talk() {
     connect(&one, &two).await.unwrap();
     let call = one.transport.call(2, Lane::Control, "vote", packet(1, 1), PATIENCE);
     assert_eq!(call.await.unwrap(), packet(1, 1));
-    let (mut sender, mut replies) =
-        one.transport.open_stream(2, Lane::Data, "echo").await.unwrap();
+    let (mut sender, mut replies) = one.transport.open_stream(2, Lane::Data, "echo").await.unwrap();
     sender.send(packet(1, 1)).await.unwrap();
     assert!(replies.next().await.unwrap().is_ok());
 }

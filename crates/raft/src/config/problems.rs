@@ -6,8 +6,8 @@ use sheaf_retry::{Code, Retryable};
 
 use super::RaftClusterConfig;
 
-/// The longest name of a cluster, in bytes: every frame carries it.
-const MAX_CLUSTER_ID: usize = 255;
+/// The longest name of a cluster: the transport takes no other.
+const MAX_CLUSTER_ID: usize = 64;
 
 /// The longest command that may be allowed, in bytes: a message on the wire is of 16 MiB.
 const MAX_COMMAND_BYTES: u64 = 8 << 20;
@@ -61,10 +61,10 @@ fn nodes(config: &RaftClusterConfig, problems: &mut Vec<Problem>) {
     let name = &config.cluster_id;
     if name.is_empty() {
         wrong("cluster_id", "it is empty; name the cluster, the same on every node".to_owned());
-    } else if name.len() > MAX_CLUSTER_ID || name.chars().any(char::is_control) {
-        let bytes = name.len();
-        let limit = format!("at most {MAX_CLUSTER_ID} bytes, without control characters");
-        wrong("cluster_id", format!("it has {bytes} bytes; write {limit}"));
+    } else if name.len() > MAX_CLUSTER_ID || !name.chars().all(is_plain) {
+        let name: String = name.chars().take(MAX_CLUSTER_ID).collect();
+        let limit = format!("1 to {MAX_CLUSTER_ID} of letters, digits and ._-");
+        wrong("cluster_id", format!("{name:?} is not {limit}"));
     }
     let id = config.node_id;
     if id == 0 {
@@ -95,6 +95,11 @@ fn nodes(config: &RaftClusterConfig, problems: &mut Vec<Problem>) {
             }
         }
     }
+}
+
+/// What a name is made of.
+fn is_plain(character: char) -> bool {
+    character.is_ascii_alphanumeric() || "._-".contains(character)
 }
 
 /// Whether it is `host:port`, with or without a scheme before it.

@@ -71,23 +71,12 @@ impl<R> Debug for LogStore<R> {
 
 impl Drop for Log {
     fn drop(&mut self) {
-        if let Ok(mut state) = self.shared.writable() {
-            // Behind it no damage can pass for a torn write.
-            if state.durable == state.end {
-                state.write(Record::Closed(proto::Closed {}), u64::MAX);
-                state.pending.is_sync = true;
-            }
-        }
         self.shared.close();
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match thread {
-            Some(thread) => {
-                if thread.join().is_err() {
-                    tracing::error!("the thread of the log panicked");
-                }
-            }
-            None => self.shared.write_pending(),
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the thread of the log panicked");
         }
+        self.shared.finish();
     }
 }
 

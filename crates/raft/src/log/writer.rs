@@ -2,8 +2,12 @@
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use sheaf_proto::raft::v1 as proto;
+use sheaf_proto::raft::v1::log_record::Record;
 
 use super::Error;
 use super::directory::{Directory, sync_directory};
@@ -67,6 +71,17 @@ impl Shared {
 
     /// Runs in the thread until the log is closed.
     pub(super) fn run(&self) {
+        let ran = catch_unwind(AssertUnwindSafe(|| self.write_until_closed()));
+        if ran.is_err() {
+            // Else who appends would wait for ever.
+            let path = self.directory.path.clone();
+            let error = Error::io("write", path)(std::io::Error::other("the thread panicked"));
+            let late = self.fail(&mut self.state(), error.clone());
+            drop_all(Err(error), late);
+        }
+    }
+
+    fn write_until_closed(&self) {
         loop {
             {
                 let mut state = self.state();
@@ -85,6 +100,22 @@ impl Shared {
     pub(super) fn close(&self) {
         self.state().is_closing = true;
         self.wake.notify_one();
+    }
+
+    /// Has all on disk, and says so behind it: no damage can pass for a torn
+    /// write then.
+    pub(super) fn finish(&self) {
+        {
+            let mut state = self.state();
+            state.pending.is_sync = true;
+            state.pending.done.push(Box::new(|_| ()));
+        }
+        self.write_pending();
+        if let Ok(mut state) = self.writable() {
+            state.write(Record::Closed(proto::Closed {}), u64::MAX);
+            state.pending.is_sync = true;
+        }
+        self.write_pending();
     }
 
     pub(super) fn write_pending(&self) {

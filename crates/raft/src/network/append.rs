@@ -1,9 +1,12 @@
 //! Appends in a row: several on their way, each answer held against its request.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures::task::AtomicWaker;
 use futures::{Stream, StreamExt, stream};
 use openraft::AsyncRuntime;
 use openraft::error::RPCError;
@@ -51,6 +54,12 @@ impl Window {
         self.sent.lock().unwrap_or_else(PoisonError::into_inner).push_back(sent);
     }
 
+    /// Whether a request is on its way that ends at this entry, too, or before.
+    fn ends_again_at(&self, last: &Option<LogId>) -> bool {
+        let sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        sent.front().is_some_and(|next| next.last <= *last)
+    }
+
     fn is_empty(&self) -> bool {
         self.sent.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
@@ -74,7 +83,9 @@ impl<T: Transit> Peer<T> {
     {
         let limit = self.in_flight;
         let window = Arc::new(Window { limit, sent: Mutex::default(), changed: Notify::new() });
-        let requests = requests::<R, S>(input, Arc::clone(&window));
+        let requests = Requests::new(requests::<R, S>(input, Arc::clone(&window)));
+        let guard = Guard(requests.clone());
+        let requests = requests.boxed();
         let opening =
             self.links.stream(self.target, &self.member, Lane::Data, Topic::Append, requests);
         // Setting up is given less than a heartbeat; a stream lives as long as it gets on.
@@ -84,7 +95,7 @@ impl<T: Transit> Peer<T> {
         };
         // An answer may take a follower's flush of all that is on its way.
         let idle = option.soft_ttl().max(self.election_timeout);
-        let session = Session { peer: &*self, answers, window, idle };
+        let session = Session { peer: &*self, answers, window, idle, requests: guard };
         let results = stream::unfold(Some(session), |session| async move {
             let mut session = session?;
             let result = session.next::<R>().await?;
@@ -113,17 +124,110 @@ where
     stream::unfold((input, window, 1), next).boxed()
 }
 
+/// The requests, until their session is over.
+///
+/// The engine's requests of all sessions come from one place, which whoever waits for one has
+/// locked: a link that kept the requests of an old session would hold up the next one.
+///
+/// While the engine takes an answer in, no request is taken from it: see [`Session::next`].
+#[derive(Clone)]
+struct Requests {
+    state: Arc<Mutex<Taking>>,
+    /// Whoever waits for a request.
+    reader: Arc<AtomicWaker>,
+}
+
+struct Taking {
+    requests: Option<stream::BoxStream<'static, Message>>,
+    is_held: bool,
+}
+
+impl Requests {
+    fn new(requests: stream::BoxStream<'static, Message>) -> Self {
+        let taking = Taking { requests: Some(requests), is_held: false };
+        Requests { state: Arc::new(Mutex::new(taking)), reader: Arc::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, Taking> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on no request is taken, or again.
+    fn hold(&self, is_held: bool) {
+        self.state().is_held = is_held;
+        if !is_held {
+            self.reader.wake();
+        }
+    }
+}
+
+impl Stream for Requests {
+    type Item = Message;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Message>> {
+        self.reader.register(context.waker());
+        let mut state = self.state();
+        if state.is_held {
+            return Poll::Pending;
+        }
+        let Some(requests) = state.requests.as_mut() else { return Poll::Ready(None) };
+        let polled = requests.as_mut().poll_next(context);
+        if matches!(polled, Poll::Ready(None)) {
+            state.requests = None;
+        }
+        polled
+    }
+}
+
+/// Ends the requests with their session.
+struct Guard(Requests);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let requests = {
+            let mut state = self.0.state();
+            state.is_held = false;
+            state.requests.take()
+        };
+        drop(requests);
+        self.0.reader.wake();
+    }
+}
+
 /// One session of a leader with a follower; its answers go nowhere else.
 struct Session<'s, T> {
     peer: &'s Peer<T>,
     answers: stream::BoxStream<'static, Result<Message, Broken>>,
     window: Arc<Window>,
     idle: Duration,
+    requests: Guard,
 }
 
 impl<T: Transit> Session<'_, T> {
     /// The next answer, for the engine; `None` when all requests are answered.
+    ///
+    /// The engine takes an answer for one to every request that ends at the same entry or
+    /// before, also to those that went out later and are not answered: a heartbeat behind
+    /// entries. It would believe to lead at the time of the later one, and a read would be
+    /// stale. So it hears of an entry only with the last answer to a request that ends there,
+    /// and gives no further request while it takes the answer in.
     async fn next<R: AsyncRuntime>(
+        &mut self,
+    ) -> Option<Result<StreamAppendResult<Types<R>>, RPCError<Types<R>>>> {
+        self.requests.0.hold(false);
+        loop {
+            let result = self.one::<R>().await?;
+            let Ok(Ok(matched)) = &result else { return Some(result) };
+            self.requests.0.hold(true);
+            if !self.window.ends_again_at(matched) {
+                return Some(result);
+            }
+            self.requests.0.hold(false);
+        }
+    }
+
+    /// The next answer as it comes.
+    async fn one<R: AsyncRuntime>(
         &mut self,
     ) -> Option<Result<StreamAppendResult<Types<R>>, RPCError<Types<R>>>> {
         let answer = loop {

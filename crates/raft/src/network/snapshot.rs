@@ -37,8 +37,10 @@ impl<T: Transit> Peer<T> {
         let manifest = self.transit.manifest(&meta, &data);
         let (pieces, requests) = mpsc::channel(PIECES_AHEAD);
         let (begin, from) = oneshot::channel();
+        let size = manifest.size_bytes;
+        let asking = Asking { pieces: pieces.clone(), begin: Some(begin), size };
         let sending = self.pump::<R>(vote, &manifest, &data, pieces, from);
-        let hearing = self.hear::<R>(ReceiverStream::new(requests).boxed(), begin, option);
+        let hearing = self.hear::<R>(ReceiverStream::new(requests).boxed(), asking, option);
         let transfer = async {
             pin_mut!(sending, hearing);
             match future::select(hearing, sending).await {
@@ -88,7 +90,7 @@ impl<T: Transit> Peer<T> {
     async fn hear<R: AsyncRuntime>(
         &self,
         requests: BoxStream<'static, Message>,
-        begin: oneshot::Sender<u64>,
+        mut asking: Asking,
         option: RPCOption,
     ) -> Result<Vote, StreamingError<Types<R>>> {
         let idle = option.soft_ttl();
@@ -98,7 +100,6 @@ impl<T: Transit> Peer<T> {
             Ok(answers) => answers.map_err(|broken| rpc_error::<R>(&broken))?,
             Err(_) => return Err(self.late::<R>(RPCTypes::InstallSnapshot, idle).into()),
         };
-        let mut begin = Some(begin);
         loop {
             let answer = next::<R>(&mut answers, idle).await;
             let answer = match answer {
@@ -112,15 +113,36 @@ impl<T: Transit> Peer<T> {
             };
             match wire::read_snapshot_reply(&answer).map_err(|refusal| odd::<R>(&refusal))? {
                 Received::Done(vote) => return Ok(vote),
-                Received::Installing => {}
-                Received::Offset(offset) => {
-                    if let Some(begin) = begin.take() {
-                        // The pump is there as long as this is.
-                        begin.send(offset).ok();
-                    }
-                }
+                Received::Installing => asking.ask().await,
+                Received::Offset(offset) => asking.reached(offset).await,
             }
         }
+    }
+}
+
+/// What the answers make the sender do.
+struct Asking {
+    pieces: mpsc::Sender<Message>,
+    /// Where the pump waits for its begin.
+    begin: Option<oneshot::Sender<u64>>,
+    size: u64,
+}
+
+impl Asking {
+    /// The receiver has so much.
+    async fn reached(&mut self, offset: u64) {
+        if let Some(begin) = self.begin.take() {
+            // The pump is there as long as this is.
+            begin.send(offset).ok();
+        }
+        if offset >= self.size {
+            self.ask().await;
+        }
+    }
+
+    /// Asks whether it is installed; where nobody takes the question, the answers say why.
+    async fn ask(&self) {
+        self.pieces.send(wire::install()).await.ok();
     }
 }
 

@@ -17,7 +17,8 @@ pub(crate) use self::replies::{
     read_index_request, read_propose_reply, read_read_index,
 };
 pub(crate) use self::snapshot::{
-    Received, SnapshotStep, offer, piece, read_snapshot_reply, read_snapshot_step, snapshot_reply,
+    Received, SnapshotStep, install, offer, piece, read_snapshot_reply, read_snapshot_step,
+    snapshot_reply,
 };
 pub(crate) use self::votes::{
     Transferred, VoteReply, VoteRequest, read_transfer, read_transfer_reply, read_vote,

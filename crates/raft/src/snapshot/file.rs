@@ -5,6 +5,7 @@ use std::io::BufReader;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow_array::RecordBatch;
 use arrow_ipc::reader::StreamReader;
@@ -14,6 +15,7 @@ use prost::Message as _;
 use sheaf_proto::raft::v1 as proto;
 
 use super::tail::{self, Reader, VERSION};
+use super::write::discard;
 use super::{Error, SnapshotId};
 use crate::machine::MachineError;
 use crate::stored::{self, SnapshotMeta};
@@ -32,6 +34,8 @@ pub struct SnapshotFile {
 #[derive(Debug)]
 struct Inner {
     path: PathBuf,
+    /// Removed with the last clone: nobody made it a snapshot of this node.
+    is_temporary: AtomicBool,
     file: File,
     id: SnapshotId,
     content_bytes: u64,
@@ -41,6 +45,14 @@ struct Inner {
     schema: SchemaRef,
     digest: u64,
     written_by: String,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if self.is_temporary.load(Ordering::Relaxed) {
+            discard(&self.path);
+        }
+    }
 }
 
 impl SnapshotFile {
@@ -76,6 +88,7 @@ impl SnapshotFile {
         };
         let inner = Inner {
             path: path.to_path_buf(),
+            is_temporary: AtomicBool::new(false),
             file,
             id,
             content_bytes: tail.content_bytes,
@@ -89,13 +102,21 @@ impl SnapshotFile {
         Ok(SnapshotFile { inner: Arc::new(inner) })
     }
 
-    /// The same file under the name that it has now.
-    pub(super) fn moved(self, path: PathBuf) -> Result<SnapshotFile, Error> {
+    /// The same file, to be removed with its last clone unless it is moved.
+    pub(super) fn temporary(self) -> SnapshotFile {
+        self.inner.is_temporary.store(true, Ordering::Relaxed);
+        self
+    }
+
+    /// Takes the file to its place, from where it is opened again.
+    pub(super) fn rename(&self, path: PathBuf) -> Result<SnapshotFile, Error> {
         let old = &self.inner;
-        let file = old.file.try_clone().map_err(Error::io("read", &path))?;
+        std::fs::rename(&old.path, &path).map_err(Error::io("rename", &old.path))?;
+        old.is_temporary.store(false, Ordering::Relaxed);
         let inner = Inner {
+            file: old.file.try_clone().map_err(Error::io("read", &path))?,
             path,
-            file,
+            is_temporary: AtomicBool::new(false),
             id: old.id,
             content_bytes: old.content_bytes,
             batches: old.batches,

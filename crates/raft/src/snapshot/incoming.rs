@@ -93,11 +93,12 @@ impl IncomingSnapshot {
             return Err(differs(problem));
         }
         partial.file.sync_all().map_err(Error::io("sync", &partial.path))?;
+        // From here on the file is removed by whoever checks or holds it.
+        partial.is_finished = true;
         let file = self.snapshots.check_file(&partial.path)?;
         if file.id() != id {
             return Err(differs(format!("it is {}", file.id())));
         }
-        partial.is_finished = true;
         Ok(file)
     }
 }

@@ -136,9 +136,16 @@ impl Snapshots {
         SnapshotWriter::create(path, &self.inner.cluster, head, self.inner.options.limit_bytes)
     }
 
-    /// Checks a file that was written under another name.
+    /// Checks a file that was written under another name. It is removed
+    /// where it is not whole, and else with the last clone unless it is adopted.
     pub(crate) fn check_file(&self, path: &Path) -> Result<SnapshotFile, Error> {
-        SnapshotFile::open(path, &self.inner.cluster)
+        match SnapshotFile::open(path, &self.inner.cluster) {
+            Ok(file) => Ok(file.temporary()),
+            Err(error) => {
+                discard(path);
+                Err(error)
+            }
+        }
     }
 
     /// Makes a whole file the newest snapshot; it is on disk when this returns.
@@ -149,10 +156,9 @@ impl Snapshots {
         }
         let id = file.id();
         let path = self.inner.path.join(format!("{:020}-{:020}.{SUFFIX}", id.term, id.index));
-        std::fs::rename(file.path(), &path).map_err(Error::io("rename", file.path()))?;
+        let file = file.rename(path)?;
         let directory = &self.inner.path;
         sync_directory(directory).map_err(Error::io("sync", directory))?;
-        let file = file.moved(path)?;
         kept.files.retain(|kept| kept.path() != file.path());
         kept.files.push(file.clone());
         kept.files.sort_by_key(|file| file.meta().last_log_id);

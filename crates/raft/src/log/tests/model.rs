@@ -114,11 +114,12 @@ async fn run(home: &Path, seed: u64, options: &Options, steps: u64) {
 }
 
 #[tokio::test]
-async fn the_log_is_what_the_model_says_through_reopenings_and_losses_of_power() {
-    for seed in 0..6 {
+async fn soak_the_log_is_what_the_model_says_through_reopenings_and_losses_of_power() {
+    let (seeds, steps) = if sheaf_testkit::soak() { (100, 400) } else { (6, 120) };
+    for seed in 0..seeds {
         let home = tempfile::tempdir().unwrap();
         let flush = if seed % 2 == 0 { Flush::Thread } else { Flush::Inline };
-        run(home.path(), seed, &small(flush), 300).await;
+        run(home.path(), seed, &small(flush), steps).await;
     }
 }
 

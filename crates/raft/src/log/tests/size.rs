@@ -101,3 +101,29 @@ async fn holes_and_giants_are_refused_and_nothing_is_written() {
     let all: Vec<Entry> = log.try_get_log_entries(..).await.unwrap();
     assert_eq!(all, [entry(1, 0, "first"), entry(1, 1, "second")]);
 }
+
+#[tokio::test]
+async fn what_was_committed_and_not_synced_is_on_disk_after_a_close() {
+    let home = tempfile::tempdir().unwrap();
+    let mut log = open(home.path(), small(Flush::Thread));
+    append(&mut log, (0..3).map(|index| entry(1, index, "command"))).await;
+    log.save_committed(Some(LogId::new_term_index(1, 2))).await.unwrap();
+    drop(log);
+    // Its last record says that all before is on disk.
+    let path = home.path().join(format!("{:020}.log", 0));
+    let mut bytes = std::fs::read(&path).unwrap();
+    let at = bytes.len() - 40;
+    bytes[at] ^= 1;
+    let whole = std::mem::replace(&mut bytes, std::fs::read(&path).unwrap());
+    std::fs::write(&path, whole).unwrap();
+    let identity = crate::testing::identity();
+    let opened = LogStore::<openraft_rt_tokio::TokioRuntime>::open(
+        home.path(),
+        &identity,
+        small(Flush::Thread),
+    );
+    assert!(opened.is_err(), "damage right before the end is refused");
+    std::fs::write(&path, bytes).unwrap();
+    let mut log = open(home.path(), small(Flush::Thread));
+    assert_eq!(log.read_committed().await.unwrap(), Some(LogId::new_term_index(1, 2)));
+}

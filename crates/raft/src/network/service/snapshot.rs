@@ -69,7 +69,7 @@ where
         };
         let (vote, manifest) = match next(from, &mut requests).await? {
             Some(SnapshotStep::Offer(vote, manifest)) => (vote, manifest),
-            Some(SnapshotStep::Piece { .. }) => return Err(Refusal::malformed("no offer")),
+            Some(_) => return Err(Refusal::malformed("no offer")),
             None => return Ok(()),
         };
         self.check(&manifest)?;
@@ -79,7 +79,7 @@ where
         while offset < manifest.size_bytes {
             let Some(step) = next(from, &mut requests).await? else { return Ok(()) };
             let SnapshotStep::Piece { offset: at, bytes } = step else {
-                return Err(Refusal::malformed("a second offer"));
+                return Err(Refusal::malformed("no piece where one is missing"));
             };
             let next = offset.saturating_add(bytes.len() as u64);
             if at != offset || bytes.is_empty() || next > manifest.size_bytes {
@@ -92,8 +92,7 @@ where
             offset = next;
             tell(answers, Received::Offset(offset)).await?;
         }
-        let vote = self.install(vote, &manifest, incoming, answers).await?;
-        tell(answers, Received::Done(vote)).await
+        self.install((vote, &manifest), incoming, &mut requests, answers).await
     }
 
     /// Refuses a snapshot that cannot be one of this cluster's: the engine panics at it.
@@ -110,14 +109,14 @@ where
         Err(Refusal { code: Code::FailedPrecondition, problem })
     }
 
-    /// Reads it in, and says meanwhile that it goes on.
+    /// Reads it in; whoever asks meanwhile is told that it goes on.
     async fn install(
         &self,
-        vote: Vote,
-        manifest: &Manifest,
+        (vote, manifest): (Vote, &Manifest),
         incoming: T::Incoming,
+        requests: &mut BoxStream<'static, Result<Message, Broken>>,
         answers: &Answers,
-    ) -> Result<Vote, Refusal> {
+    ) -> Result<(), Refusal> {
         let installing = async {
             let data = self.transit.finish(incoming).await.map_err(|error| disk(&error))?;
             self.check(manifest)?;
@@ -127,11 +126,20 @@ where
         };
         pin_mut!(installing);
         loop {
+            // The leader may be gone: it is installed all the same, as it is whole.
+            match requests.next().await {
+                Some(Ok(message)) => is_question(message)?,
+                Some(Err(_)) | None => return installing.await.map(drop),
+            }
             let pause = R::sleep(self.alive);
             pin_mut!(pause);
-            match future::select(&mut installing, pause).await {
-                Either::Left((installed, _)) => return installed,
-                Either::Right(((), _)) => tell(answers, Received::Installing).await?,
+            let said = match future::select(&mut installing, pause).await {
+                Either::Left((installed, _)) => Received::Done(installed?),
+                Either::Right(((), _)) => Received::Installing,
+            };
+            tell(answers, said).await?;
+            if matches!(said, Received::Done(_)) {
+                return Ok(());
             }
         }
     }
@@ -150,6 +158,15 @@ async fn next(
     match requests.next().await {
         Some(Ok(message)) => wire::read_snapshot_step(from, message).map(Some),
         Some(Err(_)) | None => Ok(None),
+    }
+}
+
+/// After the last piece there are only questions.
+fn is_question(message: Message) -> Result<(), Refusal> {
+    // Whose it is was seen with the offer.
+    match wire::read_snapshot_step(0, message)? {
+        SnapshotStep::Install => Ok(()),
+        _ => Err(Refusal::malformed("more than the snapshot")),
     }
 }
 

@@ -12,7 +12,12 @@ use crate::types::{NodeId, SnapshotMeta, StoredMembership, Vote};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum SnapshotStep {
     Offer(Vote, Manifest),
-    Piece { offset: u64, bytes: Bytes },
+    Piece {
+        offset: u64,
+        bytes: Bytes,
+    },
+    /// Is it installed?
+    Install,
 }
 
 /// What its receiver says.
@@ -45,6 +50,11 @@ pub(crate) fn piece(offset: u64, bytes: Bytes) -> Message {
     with_payload(&proto::SnapshotRequest { step }, bytes)
 }
 
+pub(crate) fn install() -> Message {
+    let step = Some(proto::snapshot_request::Step::Install(proto::Install {}));
+    head(&proto::SnapshotRequest { step })
+}
+
 /// Reads what a leader sends of its snapshot.
 ///
 /// A snapshot ends no later than its leader's term, has an entry, and has the members that were
@@ -56,6 +66,7 @@ pub(crate) fn read_snapshot_step(from: NodeId, message: Message) -> Result<Snaps
         Step::Piece(offset) => {
             return Ok(SnapshotStep::Piece { offset, bytes: one_payload(message)? });
         }
+        Step::Install(_) => return Ok(SnapshotStep::Install),
         Step::Offer(offer) => offer,
     };
     let vote = own_vote(from, offer.vote, true)?;
@@ -121,6 +132,7 @@ mod tests {
         let bytes = Bytes::from_static(b"abc");
         let step = read_snapshot_step(1, piece(2, bytes.clone())).unwrap();
         assert_eq!(step, SnapshotStep::Piece { offset: 2, bytes });
+        assert_eq!(read_snapshot_step(1, install()).unwrap(), SnapshotStep::Install);
     }
 
     #[test]

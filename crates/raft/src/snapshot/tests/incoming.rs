@@ -44,6 +44,19 @@ fn a_snapshot_is_received_on_from_where_the_break_was() {
 }
 
 #[test]
+fn a_snapshot_that_is_not_installed_leaves_nothing() {
+    let (there, here) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let file = make(&open(there.path()), 7, 20);
+    let snapshots = open(here.path());
+    let whole = send(&snapshots, &file, file.id().bytes).finish().unwrap();
+    let clone = whole.clone();
+    drop(whole);
+    assert_eq!(names(here.path()).len(), 1);
+    drop(clone);
+    assert_eq!(names(here.path()), Vec::<String>::new());
+}
+
+#[test]
 fn another_snapshot_begins_anew_and_a_restart_too() {
     let (there, here) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let source = open(there.path());

@@ -1,0 +1,205 @@
+//! Nodes, their disks, and the network between them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use openraft::AsyncRuntime as _;
+use openraft::async_runtime::Instant as _;
+use openraft_rt_sim::{SimInstant, SimRuntime};
+use sheaf_raft::config::RaftClusterConfig;
+use sheaf_raft::node::{Parts, RaftNode, Role};
+use sheaf_raft::replica::Replica as _;
+use sheaf_raft::types::{Member, NodeId};
+
+use crate::disk::{Bug, Disk};
+use crate::driver::SimMachine;
+use crate::links::Network;
+use crate::log::SimLog;
+use crate::observer::Observer;
+use crate::registers::{Registers, hash};
+
+pub(crate) type Node = RaftNode<Registers, SimRuntime, SimMachine>;
+
+/// The nodes that found the cluster.
+pub(crate) const VOTERS: [NodeId; 3] = [1, 2, 3];
+
+/// Everything there is.
+pub(crate) struct World {
+    seed: u64,
+    pub(crate) bug: Option<Bug>,
+    pub(crate) observer: Arc<Observer>,
+    pub(crate) network: Arc<Network>,
+    disks: Mutex<BTreeMap<NodeId, Arc<Disk>>>,
+    nodes: Mutex<BTreeMap<NodeId, Node>>,
+}
+
+/// Where a node would be reached, if there were addresses here.
+pub(crate) fn member(id: NodeId) -> Member {
+    Member { endpoints: vec![format!("node-{id}:5001")] }
+}
+
+/// What the nodes are told.
+pub(crate) fn config(id: NodeId) -> RaftClusterConfig {
+    let mut config = RaftClusterConfig::new("simulation", id);
+    for other in VOTERS.into_iter().chain([id].into_iter().filter(|id| !VOTERS.contains(id))) {
+        config = config.node(other, format!("node-{other}:5001"));
+    }
+    config.snapshot_distance = 60;
+    config.kept_entries = 20;
+    config.forward_proposals = true;
+    config
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, bug: Option<Bug>) -> Arc<Self> {
+        let observer = Arc::new(Observer::default());
+        let network = Network::new(hash([seed, 1]), bug, &observer);
+        let (disks, nodes) = (Mutex::default(), Mutex::default());
+        Arc::new(World { seed, bug, observer, network, disks, nodes })
+    }
+
+    fn nodes(&self) -> MutexGuard<'_, BTreeMap<NodeId, Node>> {
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn disk(&self, id: NodeId) -> Arc<Disk> {
+        let mut disks = self.disks.lock().unwrap_or_else(PoisonError::into_inner);
+        let disk = || Arc::new(Disk::new(hash([self.seed, 2, id]), self.bug));
+        Arc::clone(disks.entry(id).or_insert_with(disk))
+    }
+
+    pub(crate) fn node(&self, id: NodeId) -> Option<Node> {
+        self.nodes().get(&id).cloned()
+    }
+
+    /// Who runs.
+    pub(crate) fn running(&self) -> Vec<NodeId> {
+        self.nodes().keys().copied().collect()
+    }
+
+    /// Who leads, as one of those says that does; the one of the last term.
+    pub(crate) fn leader(&self) -> Option<NodeId> {
+        let nodes = self.nodes();
+        let leads = nodes.values().map(|node| node.status()).filter(|s| s.role == Role::Leader);
+        leads.max_by_key(|status| status.term).map(|status| status.id)
+    }
+
+    /// Starts a node on what its disk has; the links first, so that it is of this start.
+    pub(crate) async fn start(&self, id: NodeId) {
+        let disk = self.disk(id);
+        let links = self.network.links(id);
+        let driver = SimMachine::new(id, &disk, &self.observer);
+        let parts = Parts { log: SimLog::open(&disk), driver };
+        match Node::start(config(id), parts, links).await {
+            Ok(node) => {
+                self.network.register(id, node.service());
+                self.nodes().insert(id, node);
+            }
+            Err(error) => self.observer.violation(format!("node {id} does not start: {error}")),
+        }
+    }
+
+    /// Starts the nodes that found the cluster; each of them founds it.
+    pub(crate) async fn found(&self) {
+        for id in VOTERS {
+            self.start(id).await;
+        }
+        for id in VOTERS {
+            let members = VOTERS.into_iter().map(|id| (id, member(id))).collect();
+            let node = self.node(id);
+            if let Some(node) = node
+                && let Err(error) = node.bootstrap(members).await
+            {
+                self.observer.violation(format!("node {id} founds nothing: {error}"));
+            }
+        }
+    }
+
+    /// A node is gone from one moment to the next.
+    pub(crate) fn crash(&self, id: NodeId) {
+        self.network.unregister(id);
+        let node = self.nodes().remove(&id);
+        self.disk(id).crash();
+        if let Some(node) = node {
+            self.check_running(&node);
+            drop(SimRuntime::spawn(async move { node.shutdown().await }));
+        }
+    }
+
+    /// A node that stopped by itself has found something wrong.
+    fn check_running(&self, node: &Node) {
+        if let Some(error) = node.stopped() {
+            self.observer.violation(format!("node {}: {error}", node.id()));
+        }
+    }
+
+    /// Starts whoever does not run.
+    pub(crate) async fn restart(&self, ids: impl IntoIterator<Item = NodeId>) {
+        for id in ids {
+            if self.node(id).is_none() {
+                self.start(id).await;
+            }
+        }
+    }
+
+    /// Waits until a condition holds; whether it did in time.
+    pub(crate) async fn until(&self, within: Duration, mut holds: impl FnMut() -> bool) -> bool {
+        let end = SimInstant::now() + within;
+        while !holds() {
+            if SimInstant::now() >= end {
+                return false;
+            }
+            SimRuntime::sleep(Duration::from_millis(20)).await;
+        }
+        true
+    }
+
+    /// After everything is mended: somebody leads soon, all come to the same state.
+    pub(crate) async fn settle(&self) {
+        let election = config(1).election_timeout();
+        let leads = || self.leader().is_some_and(|id| self.is_ready(id));
+        if !self.until(election * 3, leads).await {
+            self.observer.violation("nobody leads three election timeouts after all is mended");
+        }
+        if !self.until(election * 12, || self.is_equal()).await {
+            let status: Vec<_> = self.nodes().values().map(|node| node.status()).collect();
+            let shown: Vec<_> = status
+                .iter()
+                .map(|s| {
+                    format!("{}: {:?} T{} {:?}/{:?}", s.id, s.role, s.term, s.applied, s.last_log)
+                })
+                .collect();
+            self.observer.violation(format!("the nodes differ: {}", shown.join("; ")));
+        }
+        for node in self.nodes().values() {
+            self.check_running(node);
+        }
+    }
+
+    pub(crate) fn is_ready(&self, id: NodeId) -> bool {
+        self.node(id).is_some_and(|node| node.leadership().borrow().is_ready)
+    }
+
+    /// Whether all members have applied the whole log and have one state.
+    pub(crate) fn is_equal(&self) -> bool {
+        let Some(leader) = self.leader().and_then(|id| self.node(id)) else { return false };
+        let status = leader.status();
+        let digest = leader.digest();
+        status.applied == status.last_log
+            && status.members.iter().all(|member| {
+                self.node(member.id).is_some_and(|node| {
+                    node.status().applied == status.applied && node.digest() == digest
+                })
+            })
+    }
+
+    /// The end: every node is shut down in order.
+    pub(crate) async fn end(&self) {
+        let nodes: Vec<_> = self.nodes().values().cloned().collect();
+        for node in nodes {
+            node.shutdown().await;
+        }
+        self.observer.finish();
+    }
+}
