@@ -4,6 +4,7 @@
 //! are nanoseconds of the system's clock, which they share.
 
 mod claims;
+mod cluster;
 mod echo;
 mod flight;
 mod jobs;
@@ -90,6 +91,12 @@ pub(crate) enum Load {
     EchoServer(echo::EchoServer),
     /// Sends messages to such a server, so many at a time.
     EchoClient(echo::EchoClient),
+    /// One node of a cluster of ours, with keys and values.
+    ClusterNode(cluster::ClusterNode),
+    /// Clients of such a cluster.
+    ClusterClient(cluster::ClusterClient),
+    /// One client of such a cluster, and how long it waited at the most.
+    ClusterGap(cluster::ClusterGap),
     /// One of several processes that send messages to each other.
     MeshMessages(echo::Mesh),
     /// One of several processes that shuffle rows among themselves.
@@ -140,6 +147,9 @@ pub(crate) fn run(load: Load) -> Result<()> {
             Load::Stock => stock::serve().await,
             #[cfg(feature = "kafka")]
             Load::Kafka(_) => Ok(()),
+            Load::ClusterNode(load) => cluster::serve(&load).await,
+            Load::ClusterClient(load) => cluster::client(&load).await,
+            Load::ClusterGap(load) => cluster::gap(&load).await,
             Load::MeshShuffle => mesh::shuffle::run().await,
             // Above, without a runtime or with one of their own.
             Load::Claims(_)

@@ -67,7 +67,16 @@ fn main() -> ExitCode {
     match run(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("bench: {error}");
+            // Those of libraries do not repeat their sources.
+            let mut text = error.to_string();
+            let mut source = std::error::Error::source(&error);
+            while let Some(inner) = source {
+                if !text.contains(&inner.to_string()) {
+                    text.push_str(&format!(": {inner}"));
+                }
+                source = inner.source();
+            }
+            eprintln!("bench: {text}");
             ExitCode::FAILURE
         }
     }

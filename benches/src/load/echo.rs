@@ -16,8 +16,9 @@ use futures::future::BoxFuture;
 
 use crate::error::{Error, Result};
 
-pub(super) use measure::{Measured, drive};
+use measure::{Measured, drive};
 pub(super) use mesh::{Mesh, run as mesh};
+pub(super) use ours::{Client, Requests};
 
 /// Nodes of ours.
 const SERVER: u64 = 1;
@@ -96,7 +97,8 @@ pub(super) fn client(options: &EchoClient) -> Result<()> {
         Kind::Stream | Kind::Call => runtime()?.block_on(async {
             let caller = ours::Client::new(&ours::start(CLIENT)?, SERVER, server)?;
             if *kind == Kind::Stream {
-                return caller.drive(&pids, *depth, *seconds, *size).await;
+                let requests = ours::Requests::echo(*depth, *size);
+                return caller.drive(&pids, *seconds, requests).await;
             }
             drive(&pids, *depth, *seconds, calls(caller, *size)).await
         })?,
@@ -118,7 +120,7 @@ fn calls<C: Caller>(
 }
 
 /// Bytes that do not compress, as those of most logs.
-fn message(size: usize) -> Bytes {
+pub(super) fn message(size: usize) -> Bytes {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut next = || {
         state ^= state << 13;

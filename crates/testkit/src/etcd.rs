@@ -94,6 +94,11 @@ impl EtcdCluster {
         &mut self.nodes[node].process
     }
 
+    /// The processes of all servers.
+    pub fn processes(&mut self) -> impl Iterator<Item = &mut Process> {
+        self.nodes.iter_mut().map(|node| &mut node.process)
+    }
+
     /// Kills a server as a crash would; its folder and ports stay its own.
     ///
     /// # Errors

@@ -80,8 +80,9 @@ async fn over_streams(
     let clients = others(command).map(|(node, peer)| ours::Client::new(transport, node, peer));
     let clients: Vec<_> = clients.collect::<Result<_>>()?;
     let (pids, seconds) = (own_pid(), seconds(command));
-    let drives =
-        clients.iter().map(|client| client.drive(&pids, options.depth, seconds, options.size));
+    let drives = clients.iter().map(|client| {
+        client.drive(&pids, seconds, ours::Requests::echo(options.depth, options.size))
+    });
     Ok(together(try_join_all(drives).await?))
 }
 

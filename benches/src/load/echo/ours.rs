@@ -65,39 +65,78 @@ pub(super) fn start(node: NodeId) -> Result<FlightTransport> {
 
 /// A peer of a transport.
 #[derive(Clone)]
-pub(super) struct Client {
+pub(in crate::load) struct Client {
     transport: FlightTransport,
     peer: NodeId,
 }
 
 impl Client {
-    pub(super) fn new(transport: &FlightTransport, peer: NodeId, server: &str) -> Result<Self> {
+    pub(in crate::load) fn new(
+        transport: &FlightTransport,
+        peer: NodeId,
+        server: &str,
+    ) -> Result<Self> {
         let endpoint = server.trim_start_matches("grpc://").to_owned();
         transport.add_peer(peer, vec![endpoint])?;
         Ok(Client { transport: transport.clone(), peer })
     }
 
-    /// Keeps so many messages under way on one stream.
-    pub(super) async fn drive(
+    /// Keeps requests under way on one stream.
+    pub(in crate::load) async fn drive(
         &self,
         pids: &[String],
-        depth: usize,
         seconds: f64,
-        size: usize,
+        requests: Requests,
     ) -> Result<Measured> {
-        let opened = self.transport.open_stream(self.peer, Lane::Data, KIND).await?;
+        let opened = self.transport.open_stream(self.peer, Lane::Data, requests.kind).await?;
         let (sender, receiver) = opened;
         let (phase, sent) = (Phase::default(), Sent::default());
-        let sending = send(sender, phase.clone(), Arc::clone(&sent), depth, message(size));
-        let receiving = receive(receiver, phase.clone(), sent, size);
+        let Requests { depth, next, answer, .. } = requests;
+        let sending = send(sender, phase.clone(), Arc::clone(&sent), depth, next);
+        let receiving = receive(receiver, phase.clone(), sent, answer);
         let (sending, receiving) = (tokio::spawn(sending), tokio::spawn(receiving));
         let pids = pids.to_vec();
         let timed = tokio::task::spawn_blocking(move || phases(&phase, &pids, seconds));
         let lost = |error| Error::Message(format!("a task is gone: {error}"));
         let (seconds, cpu_seconds) = timed.await.map_err(lost)??;
-        sending.await.map_err(lost)??;
         let nanoseconds = receiving.await.map_err(lost)??;
+        sending.await.map_err(lost)??;
         Ok(Measured { nanoseconds, seconds, cpu_seconds })
+    }
+
+    /// Sends these on a stream of their own, one after the other, and waits for each answer.
+    pub(in crate::load) async fn all(
+        &self,
+        kind: &str,
+        requests: impl IntoIterator<Item = Packet>,
+    ) -> Result<()> {
+        let opened = self.transport.open_stream(self.peer, Lane::Data, kind).await?;
+        let (mut sender, mut receiver) = opened;
+        for request in requests {
+            sender.send(request).await?;
+            let answer = receiver.next().await;
+            answer.ok_or_else(|| Error::Message("the stream is over".into()))??;
+        }
+        Ok(())
+    }
+}
+
+/// What is sent on a stream.
+pub(in crate::load) struct Requests {
+    pub(in crate::load) kind: &'static str,
+    /// How many are under way.
+    pub(in crate::load) depth: usize,
+    pub(in crate::load) next: Box<dyn FnMut() -> Packet + Send>,
+    /// What each is answered.
+    pub(in crate::load) answer: Bytes,
+}
+
+impl Requests {
+    /// Messages that come back.
+    pub(super) fn echo(depth: usize, size: usize) -> Self {
+        let message = message(size);
+        let packet = Packet { meta: Bytes::new(), payloads: vec![message.clone()] };
+        Requests { kind: KIND, depth, next: Box::new(move || packet.clone()), answer: message }
     }
 }
 
@@ -109,7 +148,7 @@ async fn send(
     phase: Phase,
     sent: Sent,
     depth: usize,
-    message: Bytes,
+    mut next: Box<dyn FnMut() -> Packet + Send>,
 ) -> Result<()> {
     let places = Arc::new(Semaphore::new(depth));
     while !phase.is_over() {
@@ -117,7 +156,7 @@ async fn send(
         let place = place.map_err(|error| Error::Message(error.to_string()))?;
         let entry = (Instant::now(), phase.counts(), place);
         sent.lock().unwrap_or_else(PoisonError::into_inner).push_back(entry);
-        sender.send(Packet { meta: Bytes::new(), payloads: vec![message.clone()] }).await?;
+        sender.send(next()).await?;
     }
     Ok(())
 }
@@ -126,13 +165,15 @@ async fn receive(
     mut receiver: StreamReceiver,
     phase: Phase,
     sent: Sent,
-    size: usize,
+    expected: Bytes,
 ) -> Result<Vec<u32>> {
     let mut nanoseconds = Vec::new();
     while let Some(answer) = receiver.next().await {
-        let back = answer?.len();
-        if back != size {
-            return Err(Error::Message(format!("{back} of {size} bytes came back")));
+        let answer = answer?;
+        let first = answer.payloads.first().unwrap_or(&answer.meta).first();
+        if answer.len() != expected.len() || first != expected.first() {
+            let (is, should) = (answer.len(), expected.len());
+            return Err(Error::Message(format!("an answer of {is} bytes is not the {should}")));
         }
         let entry = sent.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
         if let Some((start, true, _)) = entry

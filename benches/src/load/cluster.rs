@@ -1,0 +1,79 @@
+//! A cluster of ours: nodes with keys and values, each a process, and their clients.
+
+mod client;
+mod gap;
+mod links;
+mod machine;
+mod service;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use sheaf_raft::apply::Machine;
+use sheaf_raft::config::RaftClusterConfig;
+use sheaf_raft::log::{Identity, LogStore, Options};
+use sheaf_raft::node::{Parts, RaftNode};
+use sheaf_raft::snapshot::{self, Snapshots};
+use sheaf_raft_transport::{Config, FlightTransport};
+use sheaf_retry::SystemClock;
+
+use crate::error::{Error, Result};
+use machine::Values;
+
+pub(super) use client::{ClusterClient, run as client};
+pub(super) use gap::{ClusterGap, run as gap};
+
+const CLUSTER: &str = "bench";
+
+/// Entries between snapshots: as etcd has it.
+const SNAPSHOT_DISTANCE: u64 = 100_000;
+
+type Node = RaftNode<Values>;
+
+/// One node of a cluster.
+#[derive(Debug, Args)]
+pub(crate) struct ClusterNode {
+    /// Its number, from 1; the first makes the cluster.
+    id: u64,
+    /// Where all of them listen, with commas between.
+    addresses: String,
+    /// Where its log goes, in a folder of its own.
+    folder: PathBuf,
+}
+
+/// Serves until it is killed.
+pub(super) async fn serve(options: &ClusterNode) -> Result<()> {
+    let ClusterNode { id, addresses, folder } = options;
+    let addresses: Vec<&str> = addresses.split(',').collect();
+    let own = usize::try_from(*id).ok().and_then(|id| addresses.get(id.checked_sub(1)?));
+    let own = own.ok_or_else(|| Error::Message(format!("there is no address of node {id}")))?;
+    let mut config = RaftClusterConfig::new(CLUSTER, *id);
+    config.snapshot_distance = SNAPSHOT_DISTANCE;
+    for (id, address) in (1..).zip(&addresses) {
+        config = config.node(id, *address);
+    }
+    let members = config.members();
+    let failed = |error: &dyn std::error::Error| Error::Message(format!("node {id}: {error}"));
+    let folder = folder.join(id.to_string());
+    let identity = Identity { cluster: CLUSTER.to_owned(), node: *id };
+    let log = LogStore::open(&folder.join("log"), &identity, Options::default());
+    let log = log.map_err(|error| failed(&error))?;
+    let snapshots =
+        Snapshots::open(&folder.join("snapshots"), CLUSTER, snapshot::Options::default());
+    let snapshots = snapshots.map_err(|error| failed(&error))?;
+    let driver =
+        Machine::new(Values::default(), snapshots, &log).map_err(|error| failed(&error))?;
+    let transport = FlightTransport::try_new(Config::new(CLUSTER, *id), SystemClock::shared())?;
+    let links = Arc::new(links::Over(transport.clone()));
+    let node: Node = RaftNode::start(config, Parts { log, driver }, links)
+        .await
+        .map_err(|error| failed(&error))?;
+    transport.listen(own, Arc::new(service::Answers(node.clone()))).await?;
+    if *id == 1 {
+        node.bootstrap(members).await.map_err(|error| failed(&error))?;
+        node.wait_for_leader().await.map_err(|error| failed(&error))?;
+    }
+    println!("ready flight=grpc://{own}");
+    std::future::pending().await
+}
