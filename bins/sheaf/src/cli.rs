@@ -10,10 +10,7 @@ use sheaf_node::demo::DemoArgs;
 use sheaf_node::doctor::DoctorArgs;
 use sheaf_terminal::exit_code_help;
 
-use crate::help::{
-    BACKUP_EXAMPLES, BATCHES_EXAMPLES, DOCTOR_EXAMPLES, EXAMPLES, GET_EXAMPLES, PUT_EXAMPLES,
-    RAFT_EXAMPLES, SERVE_EXAMPLES,
-};
+use crate::help::*;
 
 /// Durable pipelines of Apache Arrow record batches.
 ///

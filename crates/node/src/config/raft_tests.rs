@@ -1,3 +1,5 @@
+//! Settings of a node, and of who asks several.
+
 use std::time::Duration;
 
 use crate::config::{Backend, Config, Machine, Mode, Origin, Problem, RawConfig};

@@ -50,7 +50,8 @@ impl Cluster {
         let listeners: Vec<Listener> = (0..3)
             .map(|_| Listener::bind("127.0.0.1:0", "--flight-addr", Exposure::Loopback).unwrap())
             .collect();
-        let member = |listener: &Listener| Member { endpoints: vec![listener.local_addr().to_string()] };
+        let member =
+            |listener: &Listener| Member { endpoints: vec![listener.local_addr().to_string()] };
         let members = (1..).zip(listeners.iter().map(member)).collect();
         let cluster = Arc::new(Cluster {
             net: Arc::default(),
@@ -98,11 +99,8 @@ impl Cluster {
         let service = CoordinatorService::new(Arc::new(coordinator.clone()))
             .with_last_hop(Arc::new(coordinator.last_hop()));
         let router = FlightRouter::builder().build().unwrap();
-        let server = Server::new(router)
-            .add_service(service.into_server())
-            .serve(listener)
-            .await
-            .unwrap();
+        let server =
+            Server::new(router).add_service(service.into_server()).serve(listener).await.unwrap();
         let running = Running { node, coordinator, server };
         self.running.lock().await.insert(id, running);
     }
@@ -133,7 +131,12 @@ impl Cluster {
         let Running { node, coordinator, server } = running;
         server.drain(Duration::ZERO).await;
         drop(coordinator);
-        for _ in 0..50 { if Arc::strong_count(&node) == 1 { break; } tokio::time::sleep(Duration::from_millis(100)).await; }
+        for _ in 0..50 {
+            if Arc::strong_count(&node) == 1 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
         eprintln!("STOP {id}: handles {}", Arc::strong_count(&node));
     }
 
@@ -191,12 +194,17 @@ impl Cluster {
         let mut digest = 0;
         sheaf_testkit::wait_until_async(LONG, "all have the same state", || async {
             let running = self.running.lock().await;
-            let applied: Vec<u64> = running.values().map(|one| *one.node.applied().borrow()).collect();
+            let applied: Vec<u64> =
+                running.values().map(|one| *one.node.applied().borrow()).collect();
             let digests: Vec<u64> = running.values().map(|one| one.node.digest()).collect();
-            let still: Vec<u64> = running.values().map(|one| *one.node.applied().borrow()).collect();
+            let still: Vec<u64> =
+                running.values().map(|one| *one.node.applied().borrow()).collect();
             let at_rest = applied == still && applied.iter().all(|index| *index == applied[0]);
             if at_rest {
-                assert!(digests.iter().all(|one| *one == digests[0]), "at {applied:?}: {digests:?}");
+                assert!(
+                    digests.iter().all(|one| *one == digests[0]),
+                    "at {applied:?}: {digests:?}"
+                );
             }
             at_rest && running.len() == 3
         })
