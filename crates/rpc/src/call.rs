@@ -113,7 +113,8 @@ impl Caller {
             })
             .run(|_attempt| {
                 let turn = self.turn.load(Ordering::Relaxed);
-                let attempt = self.within(deadline, op(deadline + GRACE));
+                // Boxed, or it is there twice: by itself and in what is run.
+                let attempt = Box::pin(self.within(deadline, op(deadline + GRACE)));
                 async move {
                     let answer = attempt.await;
                     if let Err(error) = &answer
