@@ -42,8 +42,8 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::registry::Registry;
-use sheaf_coordinator::backend::{Metrics, Watchers};
 use sheaf_coordinator::Error;
+use sheaf_coordinator::backend::{Metrics, Watchers};
 use sheaf_retry::{Code, SharedClock};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -121,8 +121,7 @@ impl<Rp: Replica<EngineMachine>> RaftCoordinator<Rp> {
         let leadership = replica.leadership();
         let route = Route::new(&config, Arc::clone(&clock), leadership, Some(forward));
         let parts = (Arc::clone(&replica), Arc::clone(&clock));
-        let driver =
-            Driver::new(parts.0, parts.1, config, metrics.clone(), calls, is_closing);
+        let driver = Driver::new(parts.0, parts.1, config, metrics.clone(), calls, is_closing);
         let driver = Mutex::new(Some(tokio::spawn(driver.run())));
         let barrier = Barrier::start(Arc::clone(&replica));
         let inner = Inner { replica, clock, inbox, barrier, metrics, closing, driver };
@@ -150,9 +149,7 @@ impl<Rp: Replica<EngineMachine>> RaftCoordinator<Rp> {
         let done = self.ask(None, None).await;
         done.map(drop).map_err(|failed| match failed {
             Failed::Error(error) => error,
-            Failed::Elsewhere(why) => {
-                Error::Unavailable { problem: why, code: Code::Unavailable }
-            }
+            Failed::Elsewhere(why) => Error::Unavailable { problem: why, code: Code::Unavailable },
         })
     }
 
@@ -175,11 +172,7 @@ impl<Rp: Replica<EngineMachine>> RaftCoordinator<Rp> {
     }
 
     /// Has the driver do a call on this node.
-    async fn ask(
-        &self,
-        call: Option<&Call>,
-        waiting: Option<Waiting>,
-    ) -> Result<Answer, Failed> {
+    async fn ask(&self, call: Option<&Call>, waiting: Option<Waiting>) -> Result<Answer, Failed> {
         let (reply, answer) = oneshot::channel();
         let item = Item { call: call.map(Call::encode), waiting, reply };
         self.inner.inbox.try_send(item).map_err(|error| {

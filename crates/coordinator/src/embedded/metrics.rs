@@ -114,11 +114,7 @@ impl Metrics {
 
     /// Takes down how many batches are in each state, at most ten times a second:
     /// counting all queues costs something.
-    pub fn count(
-        &self,
-        elapsed: Duration,
-        totals: impl FnOnce() -> [u64; State::ALL.len()],
-    ) {
+    pub fn count(&self, elapsed: Duration, totals: impl FnOnce() -> [u64; State::ALL.len()]) {
         use std::sync::atomic::Ordering::Relaxed;
         let millis = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
         if millis < self.next_count.load(Relaxed) {

@@ -60,7 +60,6 @@ impl Engine {
     }
 
     /// A claim that was checked.
-
     pub(super) fn take(&mut self, request: &ClaimRequest, now: Timestamp) -> Claim {
         let mut slots = self.held_by(request, now);
         if slots.is_empty() {

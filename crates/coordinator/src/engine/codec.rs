@@ -14,9 +14,9 @@ use sheaf_proto::coordinator::v1 as proto;
 use sheaf_proto::storage::v1 as storage;
 use sheaf_retry::Timestamp;
 
-use super::{Engine, fence};
 use super::bucket::Bucket;
 use super::record::{Extra, Held, Record, Stored, Waits};
+use super::{Engine, fence};
 use crate::contract::Error;
 use crate::limits;
 use crate::model::{BatchSpec, Failure, OnParentFailure, Progress, Resolution, State};
@@ -364,7 +364,11 @@ impl Engine {
     pub fn renew_leases(&mut self, now: Timestamp) {
         let now = self.advance(now);
         let leased: Vec<u64> = self.deadlines.iter().map(|(_, sequence)| *sequence).collect();
-        for slot in leased.iter().filter_map(|sequence| self.order.get(sequence).copied()).collect::<Vec<_>>() {
+        for slot in leased
+            .iter()
+            .filter_map(|sequence| self.order.get(sequence).copied())
+            .collect::<Vec<_>>()
+        {
             self.keep(slot);
             self.detach(slot);
             if let Some(held) = self.slab.get_mut(slot).lease.as_deref_mut() {

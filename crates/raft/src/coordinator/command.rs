@@ -29,11 +29,24 @@ pub(super) enum Call {
     Extend(Vec<Extension>),
     /// A step, and where the one before ended.
     Control(Control, u64),
-    Lead { node: u64, run: u64, config: Box<engine::Config> },
-    Enter { phase: Phase, run: u64 },
-    Fill { migration: Migration, meta: Box<CoordinatorMeta>, queues: Vec<QueueRecord> },
+    Lead {
+        node: u64,
+        run: u64,
+        config: Box<engine::Config>,
+    },
+    Enter {
+        phase: Phase,
+        run: u64,
+    },
+    Fill {
+        migration: Migration,
+        meta: Box<CoordinatorMeta>,
+        queues: Vec<QueueRecord>,
+    },
     Import(Vec<(u64, Bytes)>),
-    Discard { run: u64 },
+    Discard {
+        run: u64,
+    },
 }
 
 /// The answer to a call that succeeded.
@@ -101,10 +114,9 @@ impl Call {
             Call::Claim(request) => Message::Claim(request.into()),
             Call::Settle(request) => Message::Settle(request.into()),
             Call::Extend(leases) => Message::Extend(wire::extend_request(leases)),
-            Call::Control(control, from) => Message::Control(proto::ControlStep {
-                control: Some(control.into()),
-                from: *from,
-            }),
+            Call::Control(control, from) => {
+                Message::Control(proto::ControlStep { control: Some(control.into()), from: *from })
+            }
             Call::Lead { node, run, config } => Message::Lead(proto::Lead {
                 node: *node,
                 run: *run,
@@ -224,10 +236,7 @@ pub(super) fn replies(bytes: &Bytes, name: failure::Names<'_>) -> Result<Replies
 }
 
 /// The answer to one call.
-pub(super) fn answer(
-    message: proto::CallReply,
-    name: failure::Names<'_>,
-) -> Result<Answer, Error> {
+pub(super) fn answer(message: proto::CallReply, name: failure::Names<'_>) -> Result<Answer, Error> {
     let message = message.reply.ok_or_else(|| lost("there is no answer".to_owned()))?;
     Ok(match message {
         Reply::Registered(message) => Answer::Registered(wire::registered(message)?),

@@ -20,8 +20,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::command::{self, Answer, Call};
 use super::config::Config;
 use super::machine::EngineMachine;
-use super::parked::Parking;
 use super::new_run;
+use super::parked::Parking;
 use crate::replica::{self, Leadership, Replica};
 
 /// Most calls of one command.
@@ -294,7 +294,7 @@ impl<Rp: Replica<EngineMachine>> Driver<Rp> {
 
     fn park(&mut self, waiting: Waiting, item: Item) {
         let limit = self.config.max_waiting;
-        if let Err(item) = self.parking.add(waiting, item) {
+        if let Some(item) = self.parking.add(waiting, item) {
             let problem = format!("has {limit} claims waiting, its limit");
             let error = Error::Unavailable { problem, code: Code::Overloaded };
             item.answer(Err(Failed::Error(error)));
@@ -427,14 +427,13 @@ impl<Rp: Replica<EngineMachine>> Driver<Rp> {
             self.metrics.claims.inc_by(u64::from(!claim.leases.is_empty()));
             self.metrics.claimed.inc_by(claim.leases.len() as u64);
         }
-        let is_empty = matches!(&result, Ok(Answer::Claimed(Claim { leases, .. })) if leases.is_empty());
+        let is_empty =
+            matches!(&result, Ok(Answer::Claimed(Claim { leases, .. })) if leases.is_empty());
         match item.waiting.take() {
-            Some(waiting) if is_empty && waiting.until > self.clock.elapsed() => {
-                match self.role {
-                    Role::Leading { .. } => self.park(waiting, item),
-                    _ => item.answer(Err(Failed::Elsewhere("the lead went".to_owned()))),
-                }
-            }
+            Some(waiting) if is_empty && waiting.until > self.clock.elapsed() => match self.role {
+                Role::Leading { .. } => self.park(waiting, item),
+                _ => item.answer(Err(Failed::Elsewhere("the lead went".to_owned()))),
+            },
             _ => item.answer(result.map_err(Failed::Error)),
         }
     }

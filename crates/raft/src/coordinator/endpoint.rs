@@ -47,7 +47,9 @@ impl<Rp: Replica<EngineMachine>> RaftEndpoint<Rp> {
             match place {
                 Place::Here => coordinator.ask_for(call, None, pick).await,
                 Place::There(_) => Err(Failed::Error(Error::Backend {
-                    operation: format!("move {NAME}: this node does not lead; use the one that does"),
+                    operation: format!(
+                        "move {NAME}: this node does not lead; use the one that does"
+                    ),
                     code: Code::FailedPrecondition,
                     source: None,
                 })),
@@ -109,9 +111,9 @@ impl<Rp: Replica<EngineMachine>> Endpoint for RaftEndpoint<Rp> {
         self.look(|machine| {
             let engine = machine.engine();
             let names: Vec<String> = engine.queue_names().collect();
-            let queues = names.iter().filter_map(|name| {
-                Some(Queue::from_stored(name, &engine.encode_queue(name)?))
-            });
+            let queues = names
+                .iter()
+                .filter_map(|name| Some(Queue::from_stored(name, &engine.encode_queue(name)?)));
             // Whatever this epoch gives out, a target counts on above it.
             let last = (engine.epoch() << FENCE_TIME_BITS) | ((1 << FENCE_TIME_BITS) - 1);
             let mut history = engine.history();

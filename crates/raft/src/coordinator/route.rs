@@ -95,14 +95,13 @@ impl Route {
     {
         let limit = u64::try_from(wait.saturating_add(self.patience).as_millis());
         let policy = match self.forward {
-            Some(_) => {
-                RetryPolicy { deadline_ms: Some(limit.unwrap_or(u64::MAX)), ..FOLLOWING }
-            }
+            Some(_) => RetryPolicy { deadline_ms: Some(limit.unwrap_or(u64::MAX)), ..FOLLOWING },
             None => RetryPolicy::none(),
         };
         let seed = micros(self.clock.elapsed()) ^ self.node;
         let again = |failed: &Failed| matches!(failed, Failed::Elsewhere(_));
-        let result = Retry::new(&policy, seed, Arc::clone(&self.clock)).run_if(attempt, again).await;
+        let result =
+            Retry::new(&policy, seed, Arc::clone(&self.clock)).run_if(attempt, again).await;
         result.map_err(|error| match error.into_last() {
             Failed::Error(error) => error,
             Failed::Elsewhere(why) => Error::Unavailable {

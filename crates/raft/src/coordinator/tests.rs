@@ -82,7 +82,11 @@ impl Callers {
             bytes: random.random_range(0..99),
             delay: Duration::from_secs(delay),
             expires_after: random.random_bool(0.2).then_some(Duration::from_secs(90)),
-            dedup_key: if has_key { format!("k{}", random.random_range(0..40)) } else { String::new() },
+            dedup_key: if has_key {
+                format!("k{}", random.random_range(0..40))
+            } else {
+                String::new()
+            },
             dedup_window: Duration::from_secs(if has_key { 20 } else { 0 }),
             retry,
             ..BatchSpec::new(id)
@@ -95,13 +99,10 @@ impl Callers {
         if count == 3 && self.random.random_bool(0.5) {
             let parents = specs[..2].iter().map(|spec| spec.id.clone()).collect();
             specs[2].depends_on = parents;
-            specs[2].on_parent_failure = *[
-                OnParentFailure::Fail,
-                OnParentFailure::Wait,
-                OnParentFailure::Cancel,
-            ]
-            .choose(&mut self.random)
-            .unwrap();
+            specs[2].on_parent_failure =
+                *[OnParentFailure::Fail, OnParentFailure::Wait, OnParentFailure::Cancel]
+                    .choose(&mut self.random)
+                    .unwrap();
         }
         Call::Register(specs)
     }
@@ -113,11 +114,16 @@ impl Callers {
         let queues = QUEUES.iter().filter(|_| self.random.random_bool(0.6));
         let queues = queues.map(|queue| (*queue).to_owned()).collect();
         let name = format!("r{}", self.number - u64::from(self.random.random_bool(0.1)));
-        ClaimRequest { queues, start: self.random.random_bool(0.5), ..ClaimRequest::new("w", name, max, lease) }
+        ClaimRequest {
+            queues,
+            start: self.random.random_bool(0.5),
+            ..ClaimRequest::new("w", name, max, lease)
+        }
     }
 
     fn lease(&mut self) -> Option<LeaseRef> {
-        let at = (!self.leases.is_empty()).then(|| self.random.random_range(0..self.leases.len()))?;
+        let at =
+            (!self.leases.is_empty()).then(|| self.random.random_range(0..self.leases.len()))?;
         Some(self.leases.swap_remove(at))
     }
 
@@ -409,7 +415,8 @@ fn a_snapshot_does_not_see_the_leases_of_a_later_leader() {
         ..BatchSpec::new(format!("b{n}").parse().unwrap())
     });
     let specs: Vec<_> = specs.collect();
-    let mut calls: Vec<Call> = specs.chunks(1_000).map(|part| Call::Register(part.to_vec())).collect();
+    let mut calls: Vec<Call> =
+        specs.chunks(1_000).map(|part| Call::Register(part.to_vec())).collect();
     calls.insert(0, lead(200));
     for n in 0..3 {
         let claim = ClaimRequest::new("w", format!("r{n}"), 1_000, Duration::from_secs(60));

@@ -48,7 +48,11 @@ fn alone() -> (Arc<LocalReplica>, RaftCoordinator<LocalReplica>) {
 
 /// Registers batches one by one, has workers complete them all, and answers how many
 /// are then completed; no batch is given out twice.
-pub(crate) async fn work_off(coordinator: Arc<dyn Coordinator>, count: usize, workers: usize) -> u64 {
+pub(crate) async fn work_off(
+    coordinator: Arc<dyn Coordinator>,
+    count: usize,
+    workers: usize,
+) -> u64 {
     let register = (0..count).map(|n| {
         let coordinator = Arc::clone(&coordinator);
         async move { coordinator.register(vec![spec(format!("b{n}"))]).await.unwrap() }

@@ -158,12 +158,17 @@ impl Cluster {
         let mut digest = 0;
         sheaf_testkit::wait_until_async(LONG, "all have the same state", || async {
             let running = self.running.lock().await;
-            let applied: Vec<u64> = running.values().map(|one| *one.node.applied().borrow()).collect();
+            let applied: Vec<u64> =
+                running.values().map(|one| *one.node.applied().borrow()).collect();
             let digests: Vec<u64> = running.values().map(|one| one.node.digest()).collect();
-            let still: Vec<u64> = running.values().map(|one| *one.node.applied().borrow()).collect();
+            let still: Vec<u64> =
+                running.values().map(|one| *one.node.applied().borrow()).collect();
             let at_rest = applied == still && applied.iter().all(|index| *index == applied[0]);
             if at_rest {
-                assert!(digests.iter().all(|one| *one == digests[0]), "at {applied:?}: {digests:?}");
+                assert!(
+                    digests.iter().all(|one| *one == digests[0]),
+                    "at {applied:?}: {digests:?}"
+                );
             }
             at_rest && running.len() == 3
         })

@@ -174,12 +174,7 @@ impl Forward for Nobody {
 pub(crate) struct Beside(pub(crate) Arc<dyn Coordinator>);
 
 impl Forward for Beside {
-    fn to(
-        &self,
-        _: NodeId,
-        _: &Member,
-        _: u32,
-    ) -> Result<Arc<dyn Coordinator>, CoordinatorError> {
+    fn to(&self, _: NodeId, _: &Member, _: u32) -> Result<Arc<dyn Coordinator>, CoordinatorError> {
         Ok(Arc::clone(&self.0))
     }
 }
