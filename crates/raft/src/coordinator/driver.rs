@@ -294,7 +294,7 @@ impl<Rp: Replica<EngineMachine>> Driver<Rp> {
 
     fn park(&mut self, waiting: Waiting, item: Item) {
         let limit = self.config.max_waiting;
-        if let Err(item) = self.parking.add(waiting, item) {
+        if let Some(item) = self.parking.add(waiting, item) {
             let problem = format!("has {limit} claims waiting, its limit");
             let error = Error::Unavailable { problem, code: Code::Overloaded };
             item.answer(Err(Failed::Error(error)));

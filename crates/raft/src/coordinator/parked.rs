@@ -25,15 +25,15 @@ impl Parking {
     }
 
     /// Keeps a claim, or gives it back where too many wait.
-    pub(super) fn add(&mut self, waiting: Waiting, item: Item) -> Result<(), Item> {
+    pub(super) fn add(&mut self, waiting: Waiting, item: Item) -> Option<Item> {
         if self.all.len() >= self.limit {
             self.all.retain(|(_, item)| !item.is_gone());
         }
         if self.all.len() >= self.limit {
-            return Err(item);
+            return Some(item);
         }
         self.all.push_back((waiting, item));
-        Ok(())
+        None
     }
 
     /// Takes out those that the engine has work for, as many as it goes round for: one

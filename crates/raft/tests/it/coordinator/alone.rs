@@ -113,8 +113,7 @@ impl Harness for Faulty {
     }
 
     async fn advance(&self, by: Duration) {
-        // sleep: this is the advance of real time, and what is then due may have to be
-        // proposed again.
+        // sleep: this is the advance of real time, and of what is proposed again.
         tokio::time::sleep(by + Duration::from_millis(100)).await;
     }
 

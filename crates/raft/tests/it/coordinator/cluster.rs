@@ -1,65 +1,77 @@
 //! Three nodes of this process, each with its disk, its port and its coordinator.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sheaf_coordinator::Coordinator;
+use sheaf_coordinator::{Coordinator, Error};
 use sheaf_flight::{
     ChannelPool, ClientConfig, Exposure, FlightRouter, Listener, Server, ServerHandle,
 };
-use sheaf_raft::apply::Machine;
 use sheaf_raft::config::RaftClusterConfig;
-use sheaf_raft::coordinator::{Config, EngineMachine, RaftCoordinator, RpcForward};
-use sheaf_raft::log::{self, Identity, LogStore};
-use sheaf_raft::node::{Parts, RaftNode};
+use sheaf_raft::coordinator::{Config, EngineMachine, Forward, RaftCoordinator, RpcForward};
+use sheaf_raft::node::{RaftNode, RaftServer};
 use sheaf_raft::replica::Replica as _;
-use sheaf_raft::snapshot::{self, Snapshots};
 use sheaf_raft::types::{Member, NodeId};
 use sheaf_retry::{RetryPolicy, SystemClock};
 use sheaf_rpc::{CoordinatorService, RpcCoordinator, RpcOptions};
 use tokio::sync::Mutex;
 
-use super::links::{From, Net};
-
 type Node = RaftNode<EngineMachine>;
 
 /// One node that runs.
-pub(crate) struct Running {
-    pub(crate) node: Arc<Node>,
-    pub(crate) coordinator: RaftCoordinator<Node>,
+struct Running {
+    node: Arc<Node>,
+    raft: RaftServer<EngineMachine>,
+    coordinator: RaftCoordinator<Node>,
     server: ServerHandle,
 }
 
-/// See the module.
+/// See the module. Each node has a port for the other nodes, and one for callers.
 pub(crate) struct Cluster {
-    net: Arc<Net>,
+    config: RaftClusterConfig,
     home: tempfile::TempDir,
-    members: BTreeMap<NodeId, Member>,
+    ports: BTreeMap<NodeId, String>,
     running: Mutex<BTreeMap<NodeId, Running>>,
-    snapshot_distance: u64,
 }
 
 /// Long enough for machines that do much else.
 const LONG: Duration = Duration::from_secs(60);
 
+/// To the ports for callers.
+struct ToPorts {
+    rpc: RpcForward,
+    ports: BTreeMap<NodeId, String>,
+}
+
+impl Forward for ToPorts {
+    fn to(&self, node: NodeId, _: &Member, attempt: u32) -> Result<Arc<dyn Coordinator>, Error> {
+        let member = Member { endpoints: vec![self.ports[&node].clone()] };
+        self.rpc.to(node, &member, attempt)
+    }
+}
+
+fn listen(address: &str) -> Listener {
+    Listener::bind(address, "--flight-addr", Exposure::Loopback).unwrap()
+}
+
 impl Cluster {
     /// Three nodes, one of which leads.
     pub(crate) async fn start(snapshot_distance: u64) -> Arc<Self> {
-        let listeners: Vec<Listener> = (0..3)
-            .map(|_| Listener::bind("127.0.0.1:0", "--flight-addr", Exposure::Loopback).unwrap())
-            .collect();
-        let member =
-            |listener: &Listener| Member { endpoints: vec![listener.local_addr().to_string()] };
-        let members = (1..).zip(listeners.iter().map(member)).collect();
-        let cluster = Arc::new(Cluster {
-            net: Arc::default(),
-            home: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap(),
-            members,
-            running: Mutex::default(),
-            snapshot_distance,
-        });
+        let listeners: Vec<Listener> = (0..3).map(|_| listen("127.0.0.1:0")).collect();
+        let address = |listener: &Listener| listener.local_addr().to_string();
+        let ports = (1..).zip(listeners.iter().map(address)).collect();
+        let mut config = RaftClusterConfig::new("test", 1);
+        config.election_timeout_ms = 600;
+        config.heartbeat_interval_ms = 100;
+        config.snapshot_distance = snapshot_distance;
+        config.kept_entries = snapshot_distance / 4;
+        config.max_command_bytes = 8 << 20;
+        for id in 1..=3 {
+            config = config.node(id, sheaf_testkit::free_port().unwrap().release().to_string());
+        }
+        let home = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let cluster = Arc::new(Cluster { config, home, ports, running: Mutex::default() });
         for (id, listener) in (1..).zip(listeners) {
             cluster.run(id, listener).await;
         }
@@ -67,84 +79,36 @@ impl Cluster {
         cluster
     }
 
-    fn path(&self, id: NodeId, what: &str) -> PathBuf {
-        self.home.path().join(format!("{what}{id}"))
-    }
-
     async fn run(&self, id: NodeId, listener: Listener) {
-        let mut config = RaftClusterConfig::new("test", id);
-        config.election_timeout_ms = 600;
-        config.heartbeat_interval_ms = 100;
-        config.snapshot_distance = self.snapshot_distance;
-        config.kept_entries = self.snapshot_distance / 4;
-        config.max_command_bytes = 8 << 20;
-        for (id, member) in &self.members {
-            config = config.node(*id, member.endpoints[0].clone());
-        }
-        let identity = Identity { cluster: "test".to_owned(), node: id };
-        let log = self.log(id, &identity).await;
-        let snapshots = self.path(id, "snapshots");
-        let snapshots = Snapshots::open(&snapshots, "test", snapshot::Options::default()).unwrap();
-        let driver = Machine::new(EngineMachine::new(), snapshots, &log).unwrap();
-        let links = Arc::new(From { node: id, net: Arc::clone(&self.net) });
-        let node = Node::start(config, Parts { log, driver }, links).await.unwrap();
-        let node = Arc::new(node);
-        self.net.add(id, node.service());
-        node.bootstrap(self.members.clone()).await.unwrap();
+        let directory = self.home.path().join(id.to_string());
+        let mut raft = RaftServer::new(EngineMachine::new(), directory);
+        raft.initialize(RaftClusterConfig { node_id: id, ..self.config.clone() }).unwrap();
+        let node = Arc::new(raft.start().await.unwrap());
         let clock = SystemClock::shared();
-        let forward = RpcForward::new(ClientConfig::default(), clock.clone());
+        let rpc = RpcForward::new(ClientConfig::default(), clock.clone());
+        let rpc = rpc.with_deadline(Duration::from_secs(2));
+        let forward = Arc::new(ToPorts { rpc, ports: self.ports.clone() });
         let config = Config { patience: LONG, ..Config::new(id) };
-        let forward = Arc::new(forward.with_deadline(Duration::from_secs(2)));
         let coordinator = RaftCoordinator::start(Arc::clone(&node), config, forward, clock);
         let service = CoordinatorService::new(Arc::new(coordinator.clone()))
             .with_last_hop(Arc::new(coordinator.last_hop()));
         let router = FlightRouter::builder().build().unwrap();
-        let server =
-            Server::new(router).add_service(service.into_server()).serve(listener).await.unwrap();
-        let running = Running { node, coordinator, server };
-        self.running.lock().await.insert(id, running);
-    }
-
-    /// The log; what had it open before may still be closing it.
-    async fn log(&self, id: NodeId, identity: &Identity) -> LogStore {
-        let path = self.path(id, "log");
-        let mut opened = None;
-        sheaf_testkit::wait_until_async(LONG, "the log is free", || {
-            match LogStore::open(&path, identity, log::Options::default()) {
-                Ok(log) => opened = Some(log),
-                Err(log::Error::Locked { .. }) => {}
-                Err(error) => panic!("{error:?}"),
-            }
-            std::future::ready(opened.is_some())
-        })
-        .await
-        .unwrap();
-        opened.unwrap()
+        let server = Server::new(router).add_service(service.into_server());
+        let server = server.serve(listener).await.unwrap();
+        self.running.lock().await.insert(id, Running { node, raft, coordinator, server });
     }
 
     /// Takes a node down: nothing of it is left but its disk.
     pub(crate) async fn stop(&self, id: NodeId) {
-        let Some(running) = self.running.lock().await.remove(&id) else { return };
-        self.net.remove(id);
-        running.node.shutdown().await;
+        let Some(mut running) = self.running.lock().await.remove(&id) else { return };
+        running.raft.shutdown().await;
         running.coordinator.close().await;
-        let Running { node, coordinator, server } = running;
-        server.drain(Duration::ZERO).await;
-        drop(coordinator);
-        for _ in 0..50 {
-            if Arc::strong_count(&node) == 1 {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        eprintln!("STOP {id}: handles {}", Arc::strong_count(&node));
+        running.server.drain(Duration::ZERO).await;
     }
 
     /// Brings a node back on its disk.
     pub(crate) async fn restart(&self, id: NodeId) {
-        let address = self.members[&id].endpoints[0].clone();
-        let listener = Listener::bind(&address, "--flight-addr", Exposure::Loopback).unwrap();
-        self.run(id, listener).await;
+        self.run(id, listen(&self.ports[&id])).await;
     }
 
     /// Which node leads, once one does.
@@ -168,13 +132,13 @@ impl Cluster {
     /// Some node that does not lead.
     pub(crate) async fn follower(&self) -> NodeId {
         let leader = self.leader().await;
-        self.members.keys().copied().find(|id| *id != leader).unwrap()
+        self.ports.keys().copied().find(|id| *id != leader).unwrap()
     }
 
     /// A client of one node, which tries again while the node is away.
     pub(crate) fn client(&self, id: NodeId) -> Arc<dyn Coordinator> {
         let pool = ChannelPool::new(ClientConfig::default(), SystemClock::shared());
-        let target = self.members[&id].endpoints[0].parse().unwrap();
+        let target = self.ports[&id].parse().unwrap();
         let options = RpcOptions {
             deadline: LONG,
             retry: RetryPolicy {
@@ -217,7 +181,7 @@ impl Cluster {
     }
 
     pub(crate) async fn close(&self) {
-        for id in self.members.keys() {
+        for id in self.ports.keys() {
             self.stop(*id).await;
         }
     }

@@ -3,7 +3,6 @@
 mod alone;
 mod calls;
 mod cluster;
-mod links;
 pub(crate) mod local;
 mod migration;
 mod three;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::StreamExt as _;
@@ -11,6 +11,7 @@ use sheaf_coordinator::conformance::{self, Harness};
 use sheaf_coordinator::{
     Answer, ClaimRequest, Coordinator, Event, Query, State, Verdict, WatchFilter,
 };
+use sheaf_retry::{SharedClock, SystemClock};
 use tokio::sync::Mutex;
 
 use super::calls::{claim, completed, spec};
@@ -94,8 +95,8 @@ async fn events_are_told_on_a_node_that_follows() {
 /// A claim that was answered: when it was asked and answered, and the batches with their
 /// tokens.
 struct Given {
-    asked: Instant,
-    answered: Instant,
+    asked: Duration,
+    answered: Duration,
     batches: Vec<(String, u64)>,
 }
 
@@ -108,7 +109,7 @@ fn check_tokens(mut claims: Vec<Given>) {
         assert!(before.is_none_or(|before| before == *id), "{fence} was given twice");
     }
     claims.sort_by_key(|claim| claim.asked);
-    let mut answered: Vec<(Instant, u64)> = claims
+    let mut answered: Vec<(Duration, u64)> = claims
         .iter()
         .filter_map(|claim| Some((claim.answered, claim.batches.iter().map(|one| one.1).max()?)))
         .collect();
@@ -127,12 +128,24 @@ fn check_tokens(mut claims: Vec<Given>) {
 }
 
 /// What workers and producers saw.
-#[derive(Default)]
 struct Seen {
+    clock: SharedClock,
     registered: AtomicU64,
     completed: AtomicU64,
     claims: std::sync::Mutex<Vec<Given>>,
     is_over: AtomicBool,
+}
+
+impl Seen {
+    fn new() -> Self {
+        Seen {
+            clock: SystemClock::shared(),
+            registered: AtomicU64::new(0),
+            completed: AtomicU64::new(0),
+            claims: std::sync::Mutex::default(),
+            is_over: AtomicBool::new(false),
+        }
+    }
 }
 
 async fn produce(client: Arc<dyn Coordinator>, producer: u32, seen: Arc<Seen>) {
@@ -154,13 +167,13 @@ async fn work(client: Arc<dyn Coordinator>, worker: u32, seen: Arc<Seen>) {
             lease: Duration::from_secs(20),
             ..claim(format!("r{turn}"), 4)
         };
-        let asked = Instant::now();
+        let asked = seen.clock.elapsed();
         let leases = client.claim(request).await.unwrap().leases;
         if leases.is_empty() && is_over {
             break;
         }
         let batches = leases.iter().map(|lease| (lease.spec.id.to_string(), lease.fence.0));
-        let given = Given { asked, answered: Instant::now(), batches: batches.collect() };
+        let given = Given { asked, answered: seen.clock.elapsed(), batches: batches.collect() };
         seen.claims.lock().unwrap().push(given);
         for lease in leases {
             let id = lease.spec.id.to_string();
@@ -179,7 +192,7 @@ async fn work(client: Arc<dyn Coordinator>, worker: u32, seen: Arc<Seen>) {
 async fn nothing_that_was_acknowledged_is_lost_while_leaders_come_and_go() {
     let rounds = if sheaf_testkit::soak() { 40 } else { 4 };
     let cluster = Cluster::start(200).await;
-    let seen = Arc::new(Seen::default());
+    let seen = Arc::new(Seen::new());
     let mut tasks = Vec::new();
     for number in 0..3 {
         let id = u64::from(number) + 1;
