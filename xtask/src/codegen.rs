@@ -79,6 +79,8 @@ fn generate(workspace: &Workspace) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
         .build_server(true)
         .build_transport(true)
         .bytes(".")
+        // What is the same has the same bytes, in records and frames of Raft.
+        .btree_map(".sheaf.raft")
         .emit_rerun_if_changed(false)
         .out_dir(&scratch)
         .compile_fds(with_comments)

@@ -3,8 +3,8 @@
 use clap::{Parser, Subcommand};
 use sheaf_node::args::ServeArgs;
 use sheaf_node::client::{
-    BackupArgs, BatchesCommand, CoordinatorCommand, GetArgs, PutArgs, QueueCommand, RestoreArgs,
-    ServerArgs,
+    BackupArgs, BatchesCommand, CoordinatorCommand, GetArgs, PutArgs, QueueCommand, RaftCommand,
+    RestoreArgs, ServerArgs,
 };
 use sheaf_node::demo::DemoArgs;
 use sheaf_node::doctor::DoctorArgs;
@@ -12,7 +12,7 @@ use sheaf_terminal::exit_code_help;
 
 use crate::help::{
     BACKUP_EXAMPLES, BATCHES_EXAMPLES, DOCTOR_EXAMPLES, EXAMPLES, GET_EXAMPLES, PUT_EXAMPLES,
-    SERVE_EXAMPLES,
+    RAFT_EXAMPLES, SERVE_EXAMPLES,
 };
 
 /// Durable pipelines of Apache Arrow record batches.
@@ -73,6 +73,14 @@ pub(crate) enum Command {
         server: ServerArgs,
         #[command(subcommand)]
         command: QueueCommand,
+    },
+    /// Look after the nodes of a replicated coordinator
+    #[command(after_help = RAFT_EXAMPLES)]
+    Raft {
+        #[command(flatten)]
+        server: ServerArgs,
+        #[command(subcommand)]
+        command: RaftCommand,
     },
     /// Move what a coordinator knows to another one
     Coordinator {

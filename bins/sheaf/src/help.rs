@@ -41,6 +41,15 @@ pub(crate) const BATCHES_EXAMPLES: &str = "Examples:
   sheaf batches purge --state completed --older-than 1h
   sheaf batches watch --queue bulk";
 
+pub(crate) const RAFT_EXAMPLES: &str = "Examples:
+  sheaf serve --mode coordinator --coordinator raft --node-id 1 --peers 1=a:5001,2=b:5001,3=c:5001
+  sheaf raft status --server grpc://a:5001
+  sheaf raft add-learner 4 d:5001 --server grpc://a:5001   after node 4 was started with --join
+  sheaf raft promote 4 --server grpc://a:5001
+  sheaf raft transfer-leader 2 --server grpc://a:5001
+
+Any node may be asked; what changes the cluster is passed on to its leader.";
+
 pub(crate) const BACKUP_EXAMPLES: &str = "Examples:
   sheaf backup /backups/2026-11-27 --server grpc://localhost:8080
   sheaf restore /backups/2026-11-27 --check

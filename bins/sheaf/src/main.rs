@@ -52,6 +52,9 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Some(Command::Queue { server, command }) => {
             ask(&server, async |session| command.run(session).await)
         }
+        Some(Command::Raft { server, command }) => {
+            ask(&server, async |session| command.run(session).await)
+        }
         Some(Command::Coordinator { command }) => coordinator(command),
         Some(Command::Backup { server, args }) => {
             ask(&server, async |session| args.run(session).await)
@@ -73,6 +76,7 @@ impl Command {
             | Command::Get { server, .. }
             | Command::Batches { server, .. }
             | Command::Queue { server, .. }
+            | Command::Raft { server, .. }
             | Command::Backup { server, .. } => server.json,
         }
     }

@@ -17,13 +17,13 @@ mod endpoint;
 mod file_state;
 mod inspect;
 mod mailbox;
-mod metrics;
+pub(crate) mod metrics;
 mod parked;
 mod read;
 mod snapshot;
-mod time;
+pub(crate) mod time;
 mod upgrade;
-mod watchers;
+pub(crate) mod watchers;
 mod writer;
 
 use std::path::{Path, PathBuf};

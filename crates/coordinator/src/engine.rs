@@ -54,8 +54,7 @@ pub(crate) use codec::{decode_record, seal_record};
 pub use copy::{COPY_PER_CALL, CopyHead, CopyPart};
 pub use dedup::FORGET_KEYS_PER_CALL;
 pub use depend::PROPAGATE_PER_CALL;
-pub use fence::MAX_EPOCH;
-pub(crate) use fence::TIME_BITS as FENCE_TIME_BITS;
+pub use fence::{MAX_EPOCH, TIME_BITS as FENCE_TIME_BITS, hash as stable_hash};
 pub use tick::{EXPIRE_PER_CALL, PROMOTE_PER_CALL, PURGE_PER_CALL, REAP_PER_CALL};
 
 use crate::contract::Error;
@@ -187,12 +186,14 @@ pub struct Engine {
     /// Terminal batches.
     terminal: usize,
     /// Payload bytes of the others.
-    live_bytes: u64,
-    due: BTreeSet<(Micros, u32)>,
-    deadlines: BTreeSet<(Micros, u32)>,
-    expiry: BTreeSet<(Micros, u32)>,
-    finished: BTreeSet<(Micros, u32)>,
-    failed: BTreeSet<(Micros, u32)>,
+    live_bytes: u128,
+    /// What falls due, by time and sequence number: slots differ between engines
+    /// of the same state, and where many are due at once their order shows.
+    due: BTreeSet<(Micros, u64)>,
+    deadlines: BTreeSet<(Micros, u64)>,
+    expiry: BTreeSet<(Micros, u64)>,
+    finished: BTreeSet<(Micros, u64)>,
+    failed: BTreeSet<(Micros, u64)>,
     /// Queues that ran out of tokens, by when the next one is there.
     throttled: BTreeSet<(Micros, u32)>,
     /// Who waits for whom: what must complete, whether its failure is waited
@@ -203,6 +204,8 @@ pub struct Engine {
     /// Dedup keys: how long, and the batch that has it.
     keys: HashMap<dedup::Key, (Micros, u64)>,
     key_times: BTreeSet<(Micros, u64)>,
+    /// While a copy is loaded: keys before this one were forgotten.
+    first_key: Option<(Micros, u64)>,
     /// By hash of an identifier: batches that name it as a parent, and those
     /// that name it as an output.
     lineage: BTreeSet<(u64, bool, u64)>,
@@ -256,6 +259,7 @@ impl Engine {
             agenda: BTreeSet::new(),
             keys: HashMap::new(),
             key_times: BTreeSet::new(),
+            first_key: None,
             lineage: BTreeSet::new(),
             requests: HashMap::new(),
             copying: None,
@@ -287,6 +291,21 @@ impl Engine {
     pub fn history(&self) -> History {
         let present = Run { id: self.run, end: self.next_sequence };
         History { runs: self.past.iter().copied().chain([present]).collect() }
+    }
+
+    /// With what it does its work.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Goes on with another configuration.
+    pub fn set_config(&mut self, config: Config) {
+        self.config = config;
+    }
+
+    /// The epoch of its fencing tokens.
+    pub fn epoch(&self) -> u64 {
+        self.fences.epoch()
     }
 
     /// Does one call at `now`, after what time has brought about until then.

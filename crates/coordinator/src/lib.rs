@@ -37,6 +37,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod backend;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod contract;

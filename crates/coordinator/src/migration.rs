@@ -23,6 +23,7 @@
 
 mod compare;
 mod run;
+mod stored;
 
 use std::time::Duration;
 

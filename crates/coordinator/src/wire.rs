@@ -30,7 +30,7 @@ use std::time::Duration;
 use prost::Message as _;
 use sheaf_proto::BatchId;
 use sheaf_proto::coordinator::v1 as proto;
-use sheaf_retry::Timestamp;
+use sheaf_retry::{RetryPolicy, Timestamp};
 
 use crate::contract::Error;
 use crate::model::BatchSpec;
@@ -47,6 +47,19 @@ pub fn register_request(specs: &[BatchSpec]) -> proto::RegisterRequest {
 /// [`Error::Invalid`] names the field.
 pub fn specs(message: proto::RegisterRequest) -> Result<Vec<BatchSpec>, Error> {
     from_all(message.batches)
+}
+
+/// A retry policy as a message.
+pub fn retry_policy(policy: &RetryPolicy) -> proto::RetryPolicy {
+    (&spec::RetryPolicyRef(policy)).into()
+}
+
+/// What [`retry_policy`] was given.
+///
+/// # Errors
+/// [`Error::Invalid`] names the field.
+pub fn to_retry_policy(message: &proto::RetryPolicy) -> Result<RetryPolicy, Error> {
+    spec::policy(message)
 }
 
 /// A specification as bytes, for whoever keeps it.

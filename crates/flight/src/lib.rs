@@ -134,6 +134,6 @@ pub use security::{
 };
 pub use segment::{Received, Segment, SegmentLocation, SegmentServer, SegmentSource};
 pub use server::{
-    Audit, CutCall, Drained, Exposure, Listener, LocalListener, Server, ServerHandle,
+    Audit, CutCall, Drained, Exposure, Listener, LocalListener, Server, ServerHandle, WebActions,
 };
-pub use status::{CODE_TRAILER, RETRY_AFTER_TRAILER, grpc_code};
+pub use status::{CODE_TRAILER, RETRY_AFTER_TRAILER, grpc_code, http_status};

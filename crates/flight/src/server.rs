@@ -15,6 +15,7 @@ mod outflow;
 mod places;
 mod services;
 mod transport;
+mod web;
 mod windows;
 
 use std::convert::Infallible;
@@ -36,6 +37,7 @@ pub(crate) use local::SocketFile;
 pub use audit::Audit;
 pub(crate) use audit::Refused;
 pub(crate) use call::trailers;
+pub use web::WebActions;
 
 use crate::error::{Error, invalid};
 use crate::middleware::Middleware;
@@ -45,6 +47,7 @@ use crate::security::{Right, Security};
 use crate::wire::IDLE_TIME;
 use gate::Gate;
 use services::{Access, Services};
+use web::Web;
 
 /// Descriptors of Flight's own service, for reflection.
 const FLIGHT_DESCRIPTORS: &[u8] = include_bytes!("flight_descriptor.bin");
@@ -244,11 +247,12 @@ impl Server {
             connection::incoming(listener.into_tokio()?, local, Arc::clone(&gate), kill.clone());
         let data = (!self.is_plain).then_some(self.router);
         let service = call::CallService::new(routes, data, Arc::clone(&gate));
+        let web = WebActions(Web::new(service.clone(), &core));
         let serving = transport::serve(incoming, service, Arc::clone(&gate), shutdown.clone());
         let task = tokio::spawn(serving);
         tokio::spawn(give_back_memory(Arc::clone(&core), kill.clone()));
         tracing::debug!(%address, "serving Flight");
-        Ok(ServerHandle::new(address, core, gate, shutdown, kill, task))
+        Ok(ServerHandle::new(address, core, gate, shutdown, kill, task, web))
     }
 
     /// The reflection services, and the methods known by name.

@@ -84,6 +84,26 @@ pub fn grpc_code(code: Code) -> Grpc {
     }
 }
 
+/// The HTTP status of a code, where the answer is no gRPC.
+pub fn http_status(code: Code) -> StatusCode {
+    match grpc_code(code) {
+        Grpc::Ok => StatusCode::OK,
+        Grpc::InvalidArgument => StatusCode::BAD_REQUEST,
+        Grpc::OutOfRange => StatusCode::PAYLOAD_TOO_LARGE,
+        Grpc::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Grpc::PermissionDenied => StatusCode::FORBIDDEN,
+        Grpc::NotFound => StatusCode::NOT_FOUND,
+        Grpc::AlreadyExists | Grpc::FailedPrecondition | Grpc::Aborted => StatusCode::CONFLICT,
+        Grpc::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
+        Grpc::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Grpc::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+        Grpc::Unimplemented => StatusCode::NOT_IMPLEMENTED,
+        Grpc::Cancelled | Grpc::Unknown | Grpc::Internal | Grpc::DataLoss => {
+            StatusCode::INTERNAL_SERVER_ERROR
+        }
+    }
+}
+
 /// The code of a status that names none: what a server that is not Sheaf means by it.
 fn code_of(grpc: Grpc) -> Code {
     match grpc {

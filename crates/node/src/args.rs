@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use sheaf_retry::{Code, Retryable as _};
+use sheaf_retry::Retryable as _;
 use sheaf_terminal::Failure;
 
 use crate::config::{Config, Machine, Origin, Problems, RawConfig, SETTINGS};
@@ -38,9 +38,8 @@ impl ServeArgs {
     /// `--config`, else of `SHEAF_CONFIG`.
     ///
     /// # Errors
-    /// A failure that names every problem at once: `invalid_argument`,
-    /// `unimplemented` where nothing else is wrong; the file's own where it
-    /// cannot be read.
+    /// A failure that names every problem at once, `invalid_argument`; the file's own
+    /// where it cannot be read.
     pub fn resolve(
         &self,
         environment: &BTreeMap<String, String>,
@@ -50,12 +49,8 @@ impl ServeArgs {
         match raw.validate(machine) {
             Ok(config) => Ok(Resolved { config, ignored }),
             Err(problems) => {
-                let problems = Problems(problems);
-                let help = match problems.code() {
-                    Code::Unimplemented => "see `sheaf serve --help` for what this version has",
-                    _ => "see `sheaf serve --help` for every setting and its default",
-                };
-                Err(Failure::from_error(&problems).help(help))
+                let help = "see `sheaf serve --help` for every setting and its default";
+                Err(Failure::from_error(&Problems(problems)).help(help))
             }
         }
     }

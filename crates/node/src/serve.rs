@@ -20,6 +20,7 @@ mod parts;
 mod ports;
 mod protect;
 mod pulse;
+mod raft;
 mod reconcile;
 mod retire;
 mod server;

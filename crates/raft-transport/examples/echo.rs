@@ -67,9 +67,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let seconds = (clock.elapsed() - before).as_secs_f64();
     let window = sending.await??;
     took.sort_unstable();
-    let at = |part: f64| took[((count - 1) as f64 * part) as usize];
+    let at = |percent: usize| took[(count - 1) * percent / 100];
     let rate = count as f64 / seconds;
     println!("{rate:.0} msg/s, {:.0} MB/s each way, window {window:?}", rate * bytes as f64 / 1e6);
-    println!("p50 {:?} (with the wait for room), p99 {:?}", at(0.5), at(0.99));
+    println!("p50 {:?} (with the wait for room), p99 {:?}", at(50), at(99));
     Ok(())
 }

@@ -93,6 +93,7 @@ pub struct Config {
     /// TLS and tokens of the own port, where the transport listens by itself.
     pub server_security: Security,
     /// Who may reach the own port, where the transport listens by itself.
+    /// [`Exposure::Secured`] needs TLS and tokens, or TLS and `needs_certificates`.
     pub exposure: Exposure,
     /// Certificates of peers have to name their node ([`certificate_name`](crate::certificate_name)),
     /// and who has none is refused. Without, a certificate that a caller shows has

@@ -9,7 +9,7 @@
 //! | 0..4 | `SRFT` |
 //! | 4 | version, 1 |
 //! | 5 | kind: 1 hello, 2 request, 3 reply, 4 bulk, 5 end of bulk |
-//! | 6..8 | flags: 1 the body is zstd |
+//! | 6..8 | flags: 1 the body is zstd; 2, in a hello, replies are not to be compressed |
 //! | 8..16 | FNV-1a of the cluster id |
 //! | 16..24, 24..32 | from, to: node ids |
 //! | 32..40 | session: one stream of the sender |

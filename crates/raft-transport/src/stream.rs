@@ -61,7 +61,8 @@ pub struct StreamSender {
 
 impl StreamSender {
     /// Sends a request. Returns once it is on its way, and waits while as much is
-    /// under way as the window allows. Dropping the future sends nothing.
+    /// under way as the window allows: it is replies that make room, so receive them
+    /// meanwhile. Dropping the future sends nothing.
     ///
     /// # Errors
     /// [`Error::TooLarge`]; [`Error::Ended`] where the stream is over: the receiving

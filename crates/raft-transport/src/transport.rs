@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use sheaf_flight::{
-    FlightRouter, Limits, Listener, MessageStream, RouterBuilder, Server, ServerHandle,
+    Exposure, FlightRouter, Limits, Listener, MessageStream, RouterBuilder, Server, ServerHandle,
 };
 use sheaf_retry::{RetryPolicy, SharedClock};
 
@@ -57,8 +57,9 @@ pub trait RaftTransport: Send + Sync {
     /// [`Error::Closed`].
     async fn receive_message(&self) -> Result<IncomingMessage, Error>;
 
-    /// Whether each component can be used: `server`, `peer N`, and `peer N LANE` for
-    /// each lane that was used.
+    /// Whether each component can be used: `server`, `peer N` (all its lanes that were
+    /// used, and one at least), and `peer N LANE` for
+    /// each lane that was used, as of its last use.
     fn health_status(&self) -> BTreeMap<String, bool>;
 
     /// Counters, readable by name.
@@ -138,7 +139,13 @@ impl FlightTransport {
         let clock = Arc::clone(&self.context.clock);
         let router = FlightRouter::builder().clock(clock).limits(limits);
         let router = serve::mount(&self.context, &self.inbox, engine, router)?.build()?;
-        let listener = Listener::bind(endpoint, "the local endpoint", config.exposure)?;
+        // Certificates of nodes stand in for tokens: who has none is refused.
+        let is_secured = config.needs_certificates && config.server_security.has_tls();
+        let exposure = match config.exposure {
+            Exposure::Secured if is_secured => Exposure::Insecure,
+            other => other,
+        };
+        let listener = Listener::bind(endpoint, "the local endpoint", exposure)?;
         let server = Server::new(router).security(config.server_security.clone());
         *self.server() = Serving::Own(server.serve(listener).await?);
         Ok(())

@@ -10,6 +10,7 @@
 
 mod append;
 mod client;
+pub mod flight;
 mod service;
 mod snapshot;
 mod transit;
@@ -68,7 +69,7 @@ impl Topic {
             Topic::Transfer => "transfer",
             Topic::ReadIndex => "read-index",
             Topic::Propose => "propose",
-            Topic::Hello => "hello",
+            Topic::Hello => "hello-node",
             Topic::Snapshot => "snapshot",
         }
     }

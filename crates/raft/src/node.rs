@@ -7,6 +7,7 @@ mod forward;
 mod observed;
 mod proposals;
 mod reads;
+mod server;
 mod status;
 mod waiting;
 
@@ -27,6 +28,7 @@ use self::forward::Forward;
 use self::observed::Observed;
 use self::proposals::Proposals;
 use self::reads::Reads;
+pub use self::server::{RaftServer, open};
 pub use self::status::{MemberStatus, Role, Status};
 use crate::apply::Machine;
 use crate::config::RaftClusterConfig;

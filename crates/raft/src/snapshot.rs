@@ -8,7 +8,8 @@
 //!    synced: whatever happens meanwhile, the snapshots before are whole. What is
 //!    left of one that was not finished is removed at open.
 //! 2. Two are kept. Where the newer one is damaged the other is used, if the log
-//!    still has all entries after it; else the node is refused to start.
+//!    still has all entries after it (the engine's `max_in_snapshot_log_to_keep`
+//!    says how many stay); else the node is refused to start.
 //! 3. None is ever in memory whole: one record batch when it is built or
 //!    restored, one chunk when it is sent or received.
 //! 4. A snapshot from another node is used after its length, hash, version and

@@ -94,15 +94,15 @@ pub(crate) fn identity() -> Identity {
 }
 
 /// Small, so that tests reach the limits.
+#[allow(clippy::field_reassign_with_default, reason = "there are more fields with a feature")]
 pub(crate) fn small(flush: Flush) -> Options {
-    Options {
-        segment_bytes: 700,
-        cache_bytes: 1_000,
-        queue_bytes: 4_000,
-        read_bytes: 600,
-        flush,
-        ..Options::default()
-    }
+    let mut options = Options::default();
+    options.segment_bytes = 700;
+    options.cache_bytes = 1_000;
+    options.queue_bytes = 4_000;
+    options.read_bytes = 600;
+    options.flush = flush;
+    options
 }
 
 pub(crate) fn open(path: &Path, options: Options) -> LogStore {

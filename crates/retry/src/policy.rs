@@ -132,15 +132,28 @@ impl RetryPolicy {
         if self.base_ms == 0 {
             return 0.0;
         }
-        let exponent = i32::try_from(retry).unwrap_or(i32::MAX);
         // `max` with a NaN gives the other operand.
-        let raw = (self.base_ms as f64) * self.factor.max(1.0).powi(exponent);
+        let raw = (self.base_ms as f64) * power(self.factor.max(1.0), retry);
         raw.min(self.cap_ms as f64)
     }
 
     fn spread(&self) -> f64 {
         if self.jitter.is_nan() { 0.0 } else { self.jitter.clamp(0.0, 1.0) }
     }
+}
+
+/// `base` to the power of `exponent`, in the same steps on every machine: what
+/// replays a log of retries comes to the same delays.
+fn power(mut base: f64, mut exponent: u32) -> f64 {
+    let mut result = 1.0;
+    while exponent > 0 {
+        if exponent & 1 == 1 {
+            result *= base;
+        }
+        base *= base;
+        exponent >>= 1;
+    }
+    result
 }
 
 /// Rounded to the microsecond: what a clock of ours shows.

@@ -1,6 +1,6 @@
 //! One call over a network: deadline, retries, the error restored.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use sheaf_coordinator::Error;
@@ -47,7 +47,10 @@ const MAX_DEADLINE: Duration = Duration::from_secs(24 * 3600);
 /// Makes the calls of one client.
 #[derive(Debug)]
 pub(crate) struct Caller {
-    address: String,
+    /// One at least; all are the same coordinator.
+    addresses: Vec<String>,
+    /// Counts how often the next address was gone over to.
+    turn: AtomicUsize,
     options: RpcOptions,
     clock: SharedClock,
     seed: u64,
@@ -55,10 +58,31 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    pub(crate) fn new(address: String, options: RpcOptions, clock: SharedClock) -> Self {
+    pub(crate) fn new(addresses: Vec<String>, options: RpcOptions, clock: SharedClock) -> Self {
         // Random, so that clients that lost the same server do not come back in step.
         let seed = Jitter::seed_of(BatchId::generate(clock.now().as_millis()).as_str());
-        Caller { address, options, clock, seed, calls: AtomicU64::new(0) }
+        let turn = AtomicUsize::new(0);
+        Caller { addresses, turn, options, clock, seed, calls: AtomicU64::new(0) }
+    }
+
+    /// Which address is called now, by its place.
+    pub(crate) fn place(&self) -> usize {
+        self.turn.load(Ordering::Relaxed) % self.addresses.len().max(1)
+    }
+
+    fn address(&self) -> &str {
+        self.addresses.get(self.place()).map_or("", String::as_str)
+    }
+
+    /// Goes over to the next address, where nobody did since `turn`: calls that
+    /// failed together move on once.
+    fn move_on(&self, turn: usize) {
+        let next = turn.wrapping_add(1);
+        let moved =
+            self.turn.compare_exchange(turn, next, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if moved && self.addresses.len() > 1 {
+            tracing::debug!(address = self.address(), "calling the next coordinator");
+        }
     }
 
     /// Calls `op` with the time that the server is to give it until it succeeds, fails
@@ -66,7 +90,8 @@ impl Caller {
     /// asked to wait for work.
     ///
     /// Every call of the contract may be sent again, so a lost answer is
-    /// retried as a refused connection is.
+    /// retried as a refused connection is. The next attempt goes to the next address
+    /// where this one does not answer.
     pub(crate) async fn call<T, F, Fut>(
         &self,
         name: &'static str,
@@ -80,15 +105,28 @@ impl Caller {
         let deadline = self.options.deadline.min(MAX_DEADLINE) + wait.min(MAX_WAIT);
         let number = self.calls.fetch_add(1, Ordering::Relaxed);
         let seed = self.seed.wrapping_add(number);
-        let address = &self.address;
         Retry::new(&self.options.retry, seed, self.clock.clone())
             .on_wait(|wait| {
                 let (retry, delay) = (wait.retry, HumanDuration(wait.delay));
+                let address = self.address();
                 tracing::debug!(call = name, address, retry, %delay, "coordinator call failed, trying again");
             })
-            .run(|_attempt| self.within(deadline, op(deadline + GRACE)))
+            .run(|_attempt| {
+                let turn = self.turn.load(Ordering::Relaxed);
+                let attempt = self.within(deadline, op(deadline + GRACE));
+                async move {
+                    let answer = attempt.await;
+                    if let Err(error) = &answer
+                        && is_absence(error.code())
+                    {
+                        self.move_on(turn);
+                    }
+                    answer
+                }
+            })
             .await
             .map_err(|error| {
+                let address = self.addresses.join(", ");
                 let operation = match error.attempts() {
                     1 => format!("{name} at {address}"),
                     many => format!("{name} at {address}, attempt {many}"),
@@ -112,6 +150,11 @@ impl Caller {
             }
         }
     }
+}
+
+/// Whether a code says that nobody is there who could answer: another server may.
+fn is_absence(code: Code) -> bool {
+    matches!(code, Code::Unavailable | Code::Draining | Code::DeadlineExceeded)
 }
 
 /// What came back is not what the contract says: a bug, or another version.

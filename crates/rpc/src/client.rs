@@ -44,7 +44,8 @@ pub struct RpcCoordinator {
 
 struct Inner {
     pool: ChannelPool,
-    target: Target,
+    /// One at least; all are the same coordinator.
+    targets: Vec<Target>,
     caller: Caller,
 }
 
@@ -54,13 +55,41 @@ impl RpcCoordinator {
     /// Nothing is connected yet: a server that is not there shows with the
     /// first call. Calls have to be made on a tokio runtime.
     pub fn new(pool: ChannelPool, target: Target, options: RpcOptions, clock: SharedClock) -> Self {
-        let caller = Caller::new(target.to_string(), options, clock);
-        RpcCoordinator { inner: Arc::new(Inner { pool, target, caller }) }
+        Self::of_one(pool, vec![target], options, clock)
     }
 
-    /// Whom it calls.
+    /// A client of one coordinator that several servers replicate: any of them
+    /// answers for it. One is called until it does not answer, then the next, so
+    /// that the retries of `options` should be as many as the servers.
+    ///
+    /// # Errors
+    /// `invalid_argument` for no target at all.
+    pub fn replicated(
+        pool: ChannelPool,
+        targets: Vec<Target>,
+        options: RpcOptions,
+        clock: SharedClock,
+    ) -> Result<Self, sheaf_flight::Error> {
+        match targets.is_empty() {
+            true => Err(sheaf_flight::invalid("a coordinator without an address")),
+            false => Ok(Self::of_one(pool, targets, options, clock)),
+        }
+    }
+
+    fn of_one(
+        pool: ChannelPool,
+        targets: Vec<Target>,
+        options: RpcOptions,
+        clock: SharedClock,
+    ) -> Self {
+        let addresses = targets.iter().map(Target::to_string).collect();
+        let caller = Caller::new(addresses, options, clock);
+        RpcCoordinator { inner: Arc::new(Inner { pool, targets, caller }) }
+    }
+
+    /// Whom it calls at the moment.
     pub fn target(&self) -> &Target {
-        &self.inner.target
+        self.inner.target()
     }
 
     /// Opens a stream of claims: the server sends work as credits are granted,
@@ -84,13 +113,19 @@ impl RpcCoordinator {
 
 impl fmt::Debug for RpcCoordinator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RpcCoordinator").field("target", &self.inner.target).finish_non_exhaustive()
+        f.debug_struct("RpcCoordinator")
+            .field("targets", &self.inner.targets)
+            .finish_non_exhaustive()
     }
 }
 
 impl Inner {
+    fn target(&self) -> &Target {
+        &self.targets[self.caller.place()]
+    }
+
     fn client(&self) -> Result<CoordinatorClient<Channel>, sheaf_flight::Error> {
-        let channel = self.pool.channel(&self.target)?;
+        let channel = self.pool.channel(self.target())?;
         Ok(CoordinatorClient::new(channel)
             .max_decoding_message_size(MAX_MESSAGE)
             .max_encoding_message_size(MAX_MESSAGE))

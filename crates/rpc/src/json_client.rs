@@ -51,7 +51,7 @@ impl JsonCoordinator {
     /// A client of the actions over `connection`, with the retries and
     /// deadlines of `options` in place of the connection's own.
     pub fn new(connection: FlightConnection, options: RpcOptions, clock: SharedClock) -> Self {
-        let caller = Caller::new(connection.target().to_string(), options, clock);
+        let caller = Caller::new(vec![connection.target().to_string()], options, clock);
         JsonCoordinator { inner: Arc::new(Inner { connection, caller }) }
     }
 }

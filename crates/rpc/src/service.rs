@@ -2,6 +2,7 @@
 
 mod claim_stream;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,6 +58,7 @@ pub struct CoordinatorService {
     directory: Option<Arc<dyn PayloadDirectory>>,
     is_bare: bool,
     passes_on_to: Option<Arc<str>>,
+    last_hop: Option<Arc<dyn Coordinator>>,
     watches: Arc<Semaphore>,
     claims: Arc<Semaphore>,
     waits: Waits,
@@ -77,6 +79,7 @@ impl CoordinatorService {
             directory: None,
             is_bare: false,
             passes_on_to: None,
+            last_hop: None,
             watches: Arc::new(Semaphore::new(MAX_STREAMS)),
             claims: Arc::new(Semaphore::new(MAX_STREAMS)),
             waits: Waits::new(),
@@ -109,6 +112,29 @@ impl CoordinatorService {
     pub fn passing_on_to(mut self, address: impl Into<Arc<str>>) -> Self {
         self.passes_on_to = Some(address.into());
         self
+    }
+
+    /// What another server passed on goes to `coordinator`, which passes nothing on:
+    /// where any of several servers takes calls and passes them on to the one that
+    /// leads, two that take each other for it would go on for ever.
+    #[must_use]
+    pub fn with_last_hop(mut self, coordinator: Arc<dyn Coordinator>) -> Self {
+        self.last_hop = Some(coordinator);
+        self
+    }
+
+    /// The service for one call: it depends on whether it was passed on before.
+    ///
+    /// # Errors
+    /// Where it would be passed on again.
+    fn for_call<T>(&self, request: &Request<T>) -> Result<Cow<'_, Self>, Status> {
+        self.is_last_hop(request)?;
+        Ok(match &self.last_hop {
+            Some(last) if request.metadata().get(FORWARDED).is_some() => {
+                Cow::Owned(CoordinatorService { coordinator: Arc::clone(last), ..self.clone() })
+            }
+            _ => Cow::Borrowed(self),
+        })
     }
 
     /// Refuses what was passed on before, where it would be passed on again.
@@ -177,11 +203,11 @@ impl Service for CoordinatorService {
         &self,
         request: Request<proto::RegisterRequest>,
     ) -> Result<Response<proto::RegisterResponse>, Status> {
-        self.is_last_hop(&request)?;
+        let this = self.for_call(&request)?;
         let specs = wire::specs(request.into_inner()).map_err(status)?;
         let inputs = specs.into_iter().map(SpecInput::from).collect();
         let name = |index| format!("batches[{index}]");
-        let payloads = self.payloads();
+        let payloads = this.payloads();
         let specs = payloads.resolve("Register", inputs, name).await?;
         let registered = payloads.register(specs).await?;
         Ok(Response::new(wire::register_response(&registered)))
@@ -191,10 +217,10 @@ impl Service for CoordinatorService {
         &self,
         request: Request<proto::ClaimRequest>,
     ) -> Result<Response<proto::ClaimResponse>, Status> {
-        self.is_last_hop(&request)?;
+        let this = self.for_call(&request)?;
         let request = ClaimRequest::try_from(request.into_inner()).map_err(status)?;
-        let (wait, claim) = (request.wait, self.coordinator.claim(request));
-        let claim = self.waits.bound(wait, claim).await.map_err(status)?;
+        let (wait, claim) = (request.wait, this.coordinator.claim(request));
+        let claim = this.waits.bound(wait, claim).await.map_err(status)?;
         Ok(Response::new((&claim).into()))
     }
 
@@ -204,9 +230,9 @@ impl Service for CoordinatorService {
         &self,
         request: Request<Streaming<proto::ClaimCredit>>,
     ) -> Result<Response<Self::ClaimStreamStream>, Status> {
-        self.is_last_hop(&request)?;
-        let permit = permit(&self.claims, "ClaimStream")?;
-        let (coordinator, waits) = (Arc::clone(&self.coordinator), self.waits.clone());
+        let this = self.for_call(&request)?;
+        let permit = permit(&this.claims, "ClaimStream")?;
+        let (coordinator, waits) = (Arc::clone(&this.coordinator), this.waits.clone());
         let stream = claim_stream::open(coordinator, request.into_inner(), waits, permit);
         Ok(Response::new(stream))
     }
@@ -215,14 +241,14 @@ impl Service for CoordinatorService {
         &self,
         request: Request<proto::SettleRequest>,
     ) -> Result<Response<proto::SettleResponse>, Status> {
-        self.is_last_hop(&request)?;
+        let this = self.for_call(&request)?;
         let request = SettleRequest::try_from(request.into_inner()).map_err(status)?;
         let outputs = request.outcomes.iter().flat_map(|outcome| &outcome.outputs);
         let outputs: Vec<BatchId> = outputs.map(|output| output.id.clone()).collect();
-        self.payloads().renew(&outputs).await;
+        this.payloads().renew(&outputs).await;
         let wait = request.claim.as_ref().map_or(Duration::ZERO, |claim| claim.wait);
-        let payloads = self.payloads();
-        let reply = self.waits.bound(wait, payloads.settle(request)).await.map_err(status)?;
+        let payloads = this.payloads();
+        let reply = this.waits.bound(wait, payloads.settle(request)).await.map_err(status)?;
         Ok(Response::new((&reply).into()))
     }
 
@@ -230,9 +256,9 @@ impl Service for CoordinatorService {
         &self,
         request: Request<proto::ExtendRequest>,
     ) -> Result<Response<proto::ExtendResponse>, Status> {
-        self.is_last_hop(&request)?;
+        let this = self.for_call(&request)?;
         let leases = wire::extensions(request.into_inner()).map_err(status)?;
-        let extended = self.coordinator.extend(leases).await.map_err(status)?;
+        let extended = this.coordinator.extend(leases).await.map_err(status)?;
         Ok(Response::new(wire::extend_response(&extended)))
     }
 
@@ -240,9 +266,9 @@ impl Service for CoordinatorService {
         &self,
         request: Request<proto::QueryRequest>,
     ) -> Result<Response<proto::QueryResponse>, Status> {
-        self.is_last_hop(&request)?;
+        let this = self.for_call(&request)?;
         let query = Query::try_from(request.into_inner()).map_err(status)?;
-        let answer = self.coordinator.query(query).await.map_err(status)?;
+        let answer = this.coordinator.query(query).await.map_err(status)?;
         Ok(Response::new((&answer).into()))
     }
 
@@ -250,10 +276,10 @@ impl Service for CoordinatorService {
         &self,
         request: Request<proto::ControlRequest>,
     ) -> Result<Response<proto::ControlResponse>, Status> {
-        self.is_last_hop(&request)?;
+        let this = self.for_call(&request)?;
         let control = Control::try_from(request.into_inner()).map_err(status)?;
-        self.payloads().before(&control).await?;
-        let reply = self.coordinator.control(control).await.map_err(status)?;
+        this.payloads().before(&control).await?;
+        let reply = this.coordinator.control(control).await.map_err(status)?;
         Ok(Response::new((&reply).into()))
     }
 
@@ -266,11 +292,11 @@ impl Service for CoordinatorService {
         &self,
         request: Request<proto::WatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        self.is_last_hop(&request)?;
-        let permit = permit(&self.watches, "Watch")?;
+        let this = self.for_call(&request)?;
+        let permit = permit(&this.watches, "Watch")?;
         let filter = WatchFilter::try_from(request.into_inner()).map_err(status)?;
-        let events = self.coordinator.watch(filter).await.map_err(status)?;
-        let waits = self.waits.clone();
+        let events = this.coordinator.watch(filter).await.map_err(status)?;
+        let waits = this.waits.clone();
         let events = events.take_until(async move { waits.ended().await });
         // The end of the events is an error to whoever asked for them without end.
         let closed = stream::once(async { Err(status(closing())) });

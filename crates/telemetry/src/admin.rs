@@ -2,17 +2,18 @@
 
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::{fmt, io};
 
-use axum::extract::{Query, State};
+use axum::extract::{Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{any, get};
 use axum::serve::Listener;
 use axum::{Json, Router, middleware};
 use serde::Deserialize;
+use sheaf_flight::WebActions;
 use sheaf_retry::Retryable as _;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpListener;
@@ -48,6 +49,8 @@ impl Pages {
 
 #[derive(Clone)]
 struct Admin {
+    /// What the Flight port answers, once it does.
+    actions: Arc<OnceLock<WebActions>>,
     registry: SharedRegistry,
     health: Health,
     shutdown: CancellationToken,
@@ -58,6 +61,7 @@ pub struct AdminServer {
     local_addr: SocketAddr,
     shutdown: CancellationToken,
     task: JoinHandle<()>,
+    actions: Arc<OnceLock<WebActions>>,
 }
 
 impl AdminServer {
@@ -107,7 +111,10 @@ impl AdminServer {
                 .register_collector(Box::new(ProcessMetrics));
         }
         let shutdown = CancellationToken::new();
-        let app = router(Admin { registry, health, shutdown: shutdown.clone() }, pages);
+        let actions = Arc::new(OnceLock::new());
+        let admin =
+            Admin { actions: Arc::clone(&actions), registry, health, shutdown: shutdown.clone() };
+        let app = router(admin, pages);
         let app = app.layer(middleware::from_fn_with_state(protection.clone(), guard));
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let listener = Bounded { listener, places, protection, shaking: JoinSet::new() };
@@ -117,7 +124,13 @@ impl AdminServer {
                 tracing::error!(%error, "the admin port stopped");
             }
         });
-        Ok(AdminServer { local_addr, shutdown, task })
+        Ok(AdminServer { local_addr, shutdown, task, actions })
+    }
+
+    /// Answers actions of a Flight port as JSON from now on; the first that are
+    /// given stay.
+    pub fn serve_actions(&self, actions: WebActions) {
+        self.actions.get_or_init(|| actions);
     }
 
     /// Where it listens.
@@ -157,7 +170,8 @@ fn router(admin: Admin, pages: Pages) -> Router {
             .route("/metrics", get(metrics))
             .route("/health", get(health))
             .route("/healthz", get(|| async { "ok\n" }))
-            .route("/readyz", get(readyz));
+            .route("/readyz", get(readyz))
+            .route(WebActions::PATH, any(actions));
     }
     if pages.profiles {
         router = router
@@ -204,6 +218,15 @@ async fn readyz(State(admin): State<Admin>) -> Response {
         true => "ready\n".into_response(),
         false => (StatusCode::SERVICE_UNAVAILABLE, reasons.join("\n") + "\n").into_response(),
     }
+}
+
+/// Actions of the Flight port, for whoever reaches only this one.
+async fn actions(State(admin): State<Admin>, request: Request) -> Response {
+    let Some(actions) = admin.actions.get() else {
+        let text = "the Flight port does not answer actions yet, or has none\n";
+        return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
+    };
+    actions.answer(request).await.into_response()
 }
 
 async fn profiles() -> Html<String> {

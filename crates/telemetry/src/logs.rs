@@ -47,9 +47,12 @@ impl LogOptions {
     fn filter(&self) -> Result<EnvFilter, Error> {
         let text = match (&self.filter, self.verbose) {
             (Some(filter), _) => filter.as_str(),
-            // The network stack at debug level drowns everything else.
-            (None, true) => "debug,h2=info,hyper=info,hyper_util=info,tower=info,tonic=info",
-            (None, false) => "info",
+            // The network stack at debug level drowns everything else, and so does the
+            // consensus engine one level above.
+            (None, true) => {
+                "debug,h2=info,hyper=info,hyper_util=info,tower=info,tonic=info,openraft=info"
+            }
+            (None, false) => "info,openraft=warn",
         };
         EnvFilter::builder()
             .parse(text)

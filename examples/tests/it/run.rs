@@ -55,6 +55,13 @@ fn embed_store() {
 }
 
 #[test]
+fn raft_other_engine() {
+    let printed = run("raft_other_engine");
+    assert_has(&printed, &["2 of 2 promised, 2 committed", "node 2 decided \"blue\""]);
+    assert_has(&printed, &["node 3 decided \"blue\"", "\"server\": true", "messages sent: 4"]);
+}
+
+#[test]
 fn embed_pipeline() {
     let printed = run("embed_pipeline");
     assert_has(&printed, &[" completed  25", "   pending   0", "    failed   0"]);

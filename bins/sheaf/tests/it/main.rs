@@ -27,6 +27,7 @@ mod outages;
 mod parts;
 mod paused;
 mod pyarrow;
+mod raft;
 mod refusals;
 mod remote;
 mod security;

@@ -7,16 +7,15 @@ use async_trait::async_trait;
 use prost::Message as _;
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _};
 use sheaf_proto::coordinator::v1 as proto;
-use sheaf_proto::storage::v1::{BatchRecord, CoordinatorMeta, QueueRecord};
+use sheaf_proto::storage::v1::CoordinatorMeta;
 use sheaf_retry::{Code, SharedClock, Timestamp};
 
 use super::disk::{self, BATCHES, META, META_KEY, QUEUES};
 use super::upgrade::upgrade;
 use crate::contract::Error;
-use crate::engine::{Damage, FENCE_TIME_BITS, RECORD_VERSION, decode_record, seal_record};
-use crate::limits;
-use crate::migration::{Endpoint, Head, Migration, Phase, Queue, Record, Waited, in_use};
-use crate::model::{Batch, Fence, State};
+use crate::engine::{FENCE_TIME_BITS, RECORD_VERSION};
+use crate::migration::{Endpoint, Head, Migration, Phase, Queue, Record, in_use};
+use crate::model::Fence;
 use crate::request::{History, Run};
 
 /// Batches of one part.
@@ -137,7 +136,7 @@ impl FileEndpoint {
             {
                 let mut queues = write.open_table(QUEUES)?;
                 for queue in &head.queues {
-                    let record = stored_queue(queue).encode_to_vec();
+                    let record = queue.to_stored().encode_to_vec();
                     queues.insert(queue.name.as_str(), record.as_slice())?;
                 }
             }
@@ -204,7 +203,7 @@ impl Endpoint for FileEndpoint {
             let mut head = Head { last_fence: last_fence(&meta, now), ..Head::default() };
             for entry in read.open_table(QUEUES)?.iter()? {
                 let (name, value) = entry?;
-                head.queues.push(queue(name.value(), value.value()));
+                head.queues.push(Queue::from_stored(name.value(), value.value()));
             }
             head.batches = read.open_table(BATCHES)?.len()?;
             Ok(head)
@@ -227,13 +226,13 @@ impl Endpoint for FileEndpoint {
             for entry in batches.range(after.saturating_add(1)..)?.take(PART) {
                 let (sequence, value) = entry?;
                 let sequence = sequence.value();
-                let mut record = match decoded(sequence, value.value(), at) {
+                let mut record = match Record::from_stored(sequence, value.value(), at) {
                     Ok(record) => record,
                     Err(newer) => return Ok(Err(newer)),
                 };
                 for waited in &mut record.waits_for {
                     let stored = batches.get(waited.sequence)?;
-                    let found = stored.map(|v| decoded(waited.sequence, v.value(), at));
+                    let found = stored.map(|v| Record::from_stored(waited.sequence, v.value(), at));
                     if let Some(Ok(found)) = found {
                         waited.id = found.batch.spec.id;
                     }
@@ -271,7 +270,7 @@ impl Endpoint for FileEndpoint {
             {
                 let mut batches = write.open_table(BATCHES)?;
                 for record in records {
-                    batches.insert(record.sequence, encoded(record).as_slice())?;
+                    batches.insert(record.sequence, record.to_stored().as_slice())?;
                 }
             }
             write.commit()?;
@@ -386,72 +385,4 @@ fn last_fence(meta: &CoordinatorMeta, now: Timestamp) -> Fence {
     let epoch = disk::next_epoch(meta, now).saturating_sub(1);
     let whole = (epoch << FENCE_TIME_BITS) | ((1 << FENCE_TIME_BITS) - 1);
     Fence(whole.max(meta.last_fence))
-}
-
-fn stored_queue(queue: &Queue) -> QueueRecord {
-    QueueRecord {
-        version: RECORD_VERSION,
-        queue: queue.name.clone(),
-        paused: queue.paused,
-        draining: queue.draining,
-        purged: queue.purged,
-        policy: Some((&queue.policy).into()),
-        full_at_ns: 0,
-        turns: Vec::new(),
-    }
-}
-
-fn queue(name: &str, bytes: &[u8]) -> Queue {
-    // One that cannot be read starts anew, as it does at an opening.
-    let stored = QueueRecord::decode(bytes).unwrap_or_default();
-    let policy = stored.policy.and_then(|policy| policy.try_into().ok()).unwrap_or_default();
-    Queue {
-        name: name.to_owned(),
-        paused: stored.paused,
-        draining: stored.draining,
-        purged: stored.purged,
-        policy,
-    }
-}
-
-/// A record, or a failed one in its place; the version where it is a newer one.
-/// Those that are waited for have their places only.
-fn decoded(sequence: u64, bytes: &[u8], at: Timestamp) -> Result<Record, u32> {
-    let stored = match decode_record(sequence, bytes) {
-        Ok(stored) => stored,
-        Err(Damage::Newer(version)) => return Err(version),
-        Err(Damage::Corrupt { id, why }) => return Ok(Record::damaged(sequence, id, &why, at)),
-    };
-    let message = stored.batch.unwrap_or_default();
-    let id = message.spec.as_ref().and_then(|spec| spec.id.parse().ok());
-    let batch = match Batch::try_from(message).and_then(sound) {
-        Ok(batch) => batch,
-        Err(error) => return Ok(Record::damaged(sequence, id, &error.to_string(), at)),
-    };
-    let expires_at = (stored.expires_at > 0).then(|| Timestamp::from_micros(stored.expires_at));
-    let unknown = batch.spec.id.clone();
-    let waits_for = stored.waits_for.into_iter();
-    let waits_for = waits_for.map(|sequence| Waited { id: unknown.clone(), sequence }).collect();
-    Ok(Record { sequence, batch, expires_at, waits_for })
-}
-
-/// What the engine would not load is no batch.
-fn sound(mut batch: Batch) -> Result<Batch, Error> {
-    batch.spec.queue = limits::queue(&batch.spec.queue)?.to_owned();
-    if batch.lease.is_some() != (batch.state == State::Processing) {
-        let problem = format!("{} with a lease, or processing without one", batch.state);
-        return Err(Error::Invalid { field: "lease", problem });
-    }
-    Ok(batch)
-}
-
-fn encoded(record: &Record) -> Vec<u8> {
-    seal_record(&BatchRecord {
-        version: RECORD_VERSION,
-        sequence: record.sequence,
-        batch: Some((&record.batch).into()),
-        expires_at: record.expires_at.map_or(0, Timestamp::as_micros),
-        crc32c: 0,
-        waits_for: record.waits_for.iter().map(|waited| waited.sequence).collect(),
-    })
 }

@@ -18,24 +18,36 @@ fn label(state: State) -> Label {
     [("state", state.as_str())]
 }
 
-/// Cheap to clone; all clones count the same.
+/// What a coordinator counts, by the names `sheaf_coordinator_*`. Cheap to clone; all
+/// clones count the same.
 #[derive(Clone, Debug)]
-pub(super) struct Metrics {
+pub struct Metrics {
     transitions: Family<Label, Counter>,
     purged: Counter,
     batches: Family<Label, Gauge>,
-    pub(super) claims: Counter,
-    pub(super) claimed: Counter,
-    pub(super) waiting: Gauge,
-    pub(super) failures: Counter,
+    /// Claims answered with work.
+    pub claims: Counter,
+    /// Batches given under lease.
+    pub claimed: Counter,
+    /// Claims that wait for work.
+    pub waiting: Gauge,
+    /// Commits that failed.
+    pub failures: Counter,
     wait: Histogram,
     commit: Histogram,
     group: Histogram,
     next_count: std::sync::Arc<AtomicU64>,
 }
 
+impl Default for Metrics {
+    fn default() -> Self {
+        Metrics::new()
+    }
+}
+
 impl Metrics {
-    pub(super) fn new() -> Self {
+    /// Nothing is counted yet.
+    pub fn new() -> Self {
         Metrics {
             transitions: Family::default(),
             purged: Counter::default(),
@@ -51,7 +63,8 @@ impl Metrics {
         }
     }
 
-    pub(super) fn register(&self, registry: &mut Registry) {
+    /// Adds them to a registry.
+    pub fn register(&self, registry: &mut Registry) {
         let registry = registry.sub_registry_with_prefix("sheaf_coordinator");
         registry.register(
             "transitions",
@@ -79,7 +92,8 @@ impl Metrics {
         registry.register("commit_records", "Records of one commit", self.group.clone());
     }
 
-    pub(super) fn committed(&self, effects: &Effects, took: Option<Duration>) {
+    /// Counts what a group of calls did, and how long it took where it was stored.
+    pub fn committed(&self, effects: &Effects, took: Option<Duration>) {
         for (state, count) in State::ALL.into_iter().zip(effects.transitions) {
             if count > 0 {
                 self.transitions.get_or_create(&label(state)).inc_by(count);
@@ -88,17 +102,19 @@ impl Metrics {
         self.purged.inc_by(effects.removed.len() as u64);
         effects.waited.iter().for_each(|waited| self.wait.observe(waited.as_secs_f64()));
         if let Some(took) = took {
-            self.commit.observe(took.as_secs_f64());
-            self.group.observe((effects.written.len() + effects.removed.len()) as f64);
+            self.stored(took, effects.written.len() + effects.removed.len());
         }
     }
 
-    /// Counting all queues costs something: at most ten times a second.
-    pub(super) fn count(
-        &self,
-        elapsed: Duration,
-        totals: impl FnOnce() -> [u64; State::ALL.len()],
-    ) {
+    /// Counts a commit of so many records, or calls.
+    pub fn stored(&self, took: Duration, count: usize) {
+        self.commit.observe(took.as_secs_f64());
+        self.group.observe(count as f64);
+    }
+
+    /// Takes down how many batches are in each state, at most ten times a second:
+    /// counting all queues costs something.
+    pub fn count(&self, elapsed: Duration, totals: impl FnOnce() -> [u64; State::ALL.len()]) {
         use std::sync::atomic::Ordering::Relaxed;
         let millis = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
         if millis < self.next_count.load(Relaxed) {

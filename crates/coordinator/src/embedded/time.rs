@@ -8,7 +8,7 @@ use sheaf_retry::{SharedClock, Timestamp};
 /// as long as they say. The difference to the wall clock is worked off at a
 /// tenth of the pace.
 #[derive(Debug)]
-pub(super) struct Time {
+pub struct Time {
     clock: SharedClock,
     now: Timestamp,
     elapsed: Duration,
@@ -16,13 +16,14 @@ pub(super) struct Time {
 
 impl Time {
     /// Starts at the wall clock's time, but not before `last`.
-    pub(super) fn starting(clock: SharedClock, last: Timestamp) -> Self {
+    pub fn starting(clock: SharedClock, last: Timestamp) -> Self {
         let now = clock.now().max(last);
         let elapsed = clock.elapsed();
         Time { clock, now, elapsed }
     }
 
-    pub(super) fn now(&mut self) -> Timestamp {
+    /// The time now: never before what it answered last.
+    pub fn now(&mut self) -> Timestamp {
         let elapsed = self.clock.elapsed();
         let passed = elapsed.saturating_sub(self.elapsed);
         self.elapsed = elapsed;

@@ -6,6 +6,7 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use crate::contract::Error;
 use crate::request::{Change, Event, WatchFilter};
 
+#[derive(Debug)]
 struct Watcher {
     filter: WatchFilter,
     events: Sender<Event>,
@@ -35,19 +36,25 @@ impl Watcher {
     }
 }
 
-/// See the module.
-pub(super) struct Watchers {
+/// Readers of events: bounded in number, and in what is kept for a slow one.
+#[derive(Debug)]
+pub struct Watchers {
     all: Vec<Watcher>,
     limit: usize,
     buffer: usize,
 }
 
 impl Watchers {
-    pub(super) fn new(limit: usize, buffer: usize) -> Self {
+    /// At most `limit` of them, with `buffer` events kept for each.
+    pub fn new(limit: usize, buffer: usize) -> Self {
         Watchers { all: Vec::new(), limit, buffer: buffer.max(1) + 1 }
     }
 
-    pub(super) fn add(&mut self, filter: WatchFilter) -> Result<Receiver<Event>, Error> {
+    /// One more, of what happens from now on.
+    ///
+    /// # Errors
+    /// `Unavailable` as overloaded for one too many, `Limit` for too long a filter.
+    pub fn add(&mut self, filter: WatchFilter) -> Result<Receiver<Event>, Error> {
         crate::limits::at_most("ids", filter.ids.len(), crate::limits::MAX_ITEMS)?;
         self.tidy();
         if self.all.len() >= self.limit {
@@ -60,16 +67,26 @@ impl Watchers {
     }
 
     /// Drops readers that are gone, and tells slow ones what they missed.
-    pub(super) fn tidy(&mut self) {
+    pub fn tidy(&mut self) {
         self.all.retain(|watcher| !watcher.events.is_closed());
         self.all.iter_mut().for_each(Watcher::catch_up);
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    /// Whether nobody reads.
+    pub fn is_empty(&self) -> bool {
         self.all.is_empty()
     }
 
-    pub(super) fn publish(&mut self, changes: &[Change]) {
+    /// Tells all of them that something happened of which nobody knows how much.
+    pub fn miss(&mut self) {
+        for watcher in &mut self.all {
+            watcher.missed += 1;
+            watcher.catch_up();
+        }
+    }
+
+    /// Tells those who asked for them.
+    pub fn publish(&mut self, changes: &[Change]) {
         for watcher in &mut self.all {
             for change in changes {
                 if watcher.filter.selects(change) {

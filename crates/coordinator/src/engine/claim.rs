@@ -43,7 +43,24 @@ impl Engine {
         request.ids.iter().any(|id| self.find_id(id).is_some_and(|slot| self.claimable(slot)))
     }
 
+    /// Whether the request was answered with leases of which some stand.
+    pub fn holds(&self, request: &ClaimRequest) -> bool {
+        !self.held_by(request, self.now).is_empty()
+    }
+
+    /// How many batches the queues of a request could give out now, tenants at
+    /// their cap not taken off.
+    pub fn work_for(&self, request: &ClaimRequest) -> usize {
+        if !request.ids.is_empty() {
+            return request.ids.len();
+        }
+        let queues = self.open_queues(request);
+        let open = queues.iter().map(|queue| self.queues.get(*queue));
+        open.map(|queue| queue.ready.len().min(queue.room(self.now))).sum()
+    }
+
     /// A claim that was checked.
+
     pub(super) fn take(&mut self, request: &ClaimRequest, now: Timestamp) -> Claim {
         let mut slots = self.held_by(request, now);
         if slots.is_empty() {

@@ -34,12 +34,28 @@ impl Engine {
         self.order.get(&sequence).copied()
     }
 
+    /// The first key that is remembered, for [`Engine::load_keys_from`] of a copy:
+    /// keys are forgotten in order, and a bounded number at once.
+    pub fn first_key(&self) -> (u64, u64) {
+        self.key_times.first().copied().unwrap_or((u64::MAX, u64::MAX))
+    }
+
+    /// Until [`Engine::finish_load`] keys are remembered as the engine did that
+    /// answered this, whatever the time is.
+    pub fn load_keys_from(&mut self, first: (u64, u64)) {
+        self.first_key = Some(first);
+    }
+
     /// Keeps the key of a batch; of two batches with one key the one whose
     /// time ends later has it.
     pub(super) fn remember(&mut self, slot: u32) {
         let (key, until) = self.key_of(slot);
         let sequence = self.slab.get(slot).sequence;
-        if until <= self.now.as_micros() {
+        let is_over = match self.first_key {
+            Some(first) => (until, sequence) < first,
+            None => until <= self.now.as_micros(),
+        };
+        if is_over {
             return;
         }
         if let Some((before, other)) = self.keys.get(&key).copied() {

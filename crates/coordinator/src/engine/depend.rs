@@ -55,8 +55,8 @@ impl Engine {
     fn hold(&mut self, parent: u64) {
         if let Some(slot) = self.order.get(&parent) {
             let at = self.slab.get(*slot).at;
-            self.finished.remove(&(at, *slot));
-            self.failed.remove(&(at, *slot));
+            self.finished.remove(&(at, parent));
+            self.failed.remove(&(at, parent));
         }
     }
 
@@ -169,6 +169,7 @@ impl Engine {
     /// What the records say is still to be done: to be called once all of
     /// them are loaded, and after some were taken back.
     pub fn finish_load(&mut self) {
+        self.first_key = None;
         self.agenda.clear();
         let mut from = 0;
         while let Some((parent, _, _)) = self.edges.range((from, false, 0)..).next().copied() {

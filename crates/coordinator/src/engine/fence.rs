@@ -5,7 +5,7 @@ use sheaf_retry::Timestamp;
 use crate::model::Fence;
 
 /// Bits of a token below the epoch.
-pub(crate) const TIME_BITS: u32 = 44;
+pub const TIME_BITS: u32 = 44;
 /// Greatest epoch: a coordinator can be opened this often.
 pub const MAX_EPOCH: u64 = (1 << (64 - TIME_BITS)) - 1;
 
@@ -44,8 +44,9 @@ impl Fences {
     }
 }
 
-/// FNV-1a with a final mix; stable, so that logs replay the same everywhere.
-pub(super) fn hash(bytes: &[u8]) -> u64 {
+/// FNV-1a with a final mix: the same everywhere and in every version, for what is
+/// replayed or compared.
+pub fn hash(bytes: &[u8]) -> u64 {
     let fold = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     let mut hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325, fold);
     hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);

@@ -57,16 +57,16 @@ impl Engine {
         if record.state.is_terminal() {
             self.terminal += 1;
         } else {
-            self.live_bytes = self.live_bytes.saturating_add(record.bytes);
+            self.live_bytes = self.live_bytes.saturating_add(record.bytes.into());
         }
         match record.state {
             State::Pending => self.ready = true,
             State::Scheduled => {
-                self.due.insert((record.at, slot));
+                self.due.insert((record.at, record.sequence));
             }
             State::Processing => {
                 if let Some(held) = record.lease.as_deref() {
-                    self.deadlines.insert((held.deadline, slot));
+                    self.deadlines.insert((held.deadline, record.sequence));
                     let key = self.request_key(&held.worker, &held.request);
                     self.requests.entry(key).or_default().push(slot);
                 }
@@ -79,7 +79,7 @@ impl Engine {
         }
         let record = self.slab.get(slot);
         if record.expires_at > 0 && record.state.is_unclaimed() {
-            self.expiry.insert((record.expires_at, slot));
+            self.expiry.insert((record.expires_at, record.sequence));
         }
     }
 
@@ -90,8 +90,8 @@ impl Engine {
             return;
         }
         match record.state {
-            State::Failed => self.failed.insert((record.at, slot)),
-            state if state.is_terminal() => self.finished.insert((record.at, slot)),
+            State::Failed => self.failed.insert((record.at, record.sequence)),
+            state if state.is_terminal() => self.finished.insert((record.at, record.sequence)),
             _ => false,
         };
     }
@@ -104,15 +104,15 @@ impl Engine {
         if record.state.is_terminal() {
             self.terminal -= 1;
         } else {
-            self.live_bytes = self.live_bytes.saturating_sub(record.bytes);
+            self.live_bytes = self.live_bytes.saturating_sub(record.bytes.into());
         }
         match record.state {
             State::Scheduled => {
-                self.due.remove(&(record.at, slot));
+                self.due.remove(&(record.at, record.sequence));
             }
             State::Processing => {
                 if let Some(held) = record.lease.as_deref() {
-                    self.deadlines.remove(&(held.deadline, slot));
+                    self.deadlines.remove(&(held.deadline, record.sequence));
                     let key = self.request_key(&held.worker, &held.request);
                     if let Some(slots) = self.requests.get_mut(&key) {
                         if let Some(at) = slots.iter().position(|other| *other == slot) {
@@ -125,11 +125,11 @@ impl Engine {
                 }
             }
             State::Failed => {
-                self.failed.remove(&(record.at, slot));
+                self.failed.remove(&(record.at, record.sequence));
                 self.link_outputs(slot, false);
             }
             State::Completed | State::Cancelled | State::Expired => {
-                self.finished.remove(&(record.at, slot));
+                self.finished.remove(&(record.at, record.sequence));
                 self.link_outputs(slot, false);
             }
             State::Waiting => self.link_waits(slot, false),
@@ -137,7 +137,7 @@ impl Engine {
         }
         let record = self.slab.get(slot);
         if record.expires_at > 0 {
-            self.expiry.remove(&(record.expires_at, slot));
+            self.expiry.remove(&(record.expires_at, record.sequence));
         }
     }
 

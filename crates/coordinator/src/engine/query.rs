@@ -108,8 +108,8 @@ impl Engine {
             policy: queue.policy.clone(),
             counts: State::ALL.iter().map(|s| (*s, queue.counts[*s as usize])).collect(),
             purged: queue.purged,
-            live_rows: queue.live_rows,
-            live_bytes: queue.live_bytes,
+            live_rows: u64::try_from(queue.live_rows).unwrap_or(u64::MAX),
+            live_bytes: u64::try_from(queue.live_bytes).unwrap_or(u64::MAX),
             oldest_pending_at: oldest,
         }
     }

@@ -26,8 +26,8 @@ pub(super) struct Queue {
     /// When claims are worth trying again; its entry in the engine's index.
     pub(super) throttled_until: Micros,
     pub(super) counts: [u64; State::ALL.len()],
-    pub(super) live_rows: u64,
-    pub(super) live_bytes: u64,
+    pub(super) live_rows: u128,
+    pub(super) live_bytes: u128,
     pub(super) ready: Ready,
     pub(super) due: BTreeSet<(Micros, u32)>,
 }
@@ -54,8 +54,8 @@ impl Queue {
     pub(super) fn add(&mut self, slot: u32, record: &Record, tenant: &Arc<str>) {
         self.counts[record.state as usize] += 1;
         if !record.state.is_terminal() {
-            self.live_rows = self.live_rows.saturating_add(record.rows);
-            self.live_bytes = self.live_bytes.saturating_add(record.bytes);
+            self.live_rows = self.live_rows.saturating_add(record.rows.into());
+            self.live_bytes = self.live_bytes.saturating_add(record.bytes.into());
         }
         match record.state {
             State::Pending => {
@@ -73,8 +73,8 @@ impl Queue {
     pub(super) fn take(&mut self, slot: u32, record: &Record, tenant: &Arc<str>) {
         self.counts[record.state as usize] -= 1;
         if !record.state.is_terminal() {
-            self.live_rows = self.live_rows.saturating_sub(record.rows);
-            self.live_bytes = self.live_bytes.saturating_sub(record.bytes);
+            self.live_rows = self.live_rows.saturating_sub(record.rows.into());
+            self.live_bytes = self.live_bytes.saturating_sub(record.bytes.into());
         }
         match record.state {
             State::Pending => {

@@ -1,6 +1,6 @@
 //! Registration.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use sheaf_proto::BatchId;
 use sheaf_retry::{Code, Timestamp};
@@ -120,7 +120,8 @@ impl Engine {
     /// Payloads that alone are over a limit are refused for good, others until
     /// work makes room.
     fn room_for_bytes(&self, call: &Admission<'_>) -> Result<(), Error> {
-        let fits = |holder: &dyn Fn() -> String, live: u64, more: u64, limit: u64| {
+        let fits = |holder: &dyn Fn() -> String, live: u128, more: u64, limit: u64| {
+            let live = u64::try_from(live).unwrap_or(u64::MAX);
             if more == 0 || live.saturating_add(more) <= limit {
                 return Ok(());
             }
@@ -283,11 +284,13 @@ impl Engine {
 /// What one call registers and could be too much.
 #[derive(Default)]
 struct Admission<'a> {
-    new: HashMap<&'a BatchId, &'a BatchSpec>,
+    /// In order, as the queues are: which of several errors is told is the same
+    /// in every engine.
+    new: BTreeMap<&'a BatchId, &'a BatchSpec>,
     /// Those that a dedup key makes another batch.
     aliases: HashSet<&'a BatchId>,
     keys: HashSet<(&'a str, &'a str, &'a str)>,
-    bytes: HashMap<&'a str, u64>,
+    bytes: BTreeMap<&'a str, u64>,
     queues: usize,
     dependencies: usize,
 }

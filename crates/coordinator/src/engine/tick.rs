@@ -18,8 +18,8 @@ pub const EXPIRE_PER_CALL: usize = 64;
 /// Most terminal batches of a kind that one call forgets.
 pub const PURGE_PER_CALL: usize = 256;
 
-fn first(index: &BTreeSet<(Micros, u32)>, until: Micros) -> Option<u32> {
-    index.first().filter(|(at, _)| *at <= until).map(|(_, slot)| *slot)
+fn first(index: &BTreeSet<(Micros, u64)>, until: Micros) -> Option<u64> {
+    index.first().filter(|(at, _)| *at <= until).map(|(_, sequence)| *sequence)
 }
 
 impl Engine {
@@ -29,15 +29,15 @@ impl Engine {
         let now = self.advance(now);
         let micros = now.as_micros();
         for _ in 0..EXPIRE_PER_CALL {
-            let Some(slot) = first(&self.expiry, micros) else { break };
+            let Some(slot) = self.first_slot(&self.expiry, micros) else { break };
             self.change(slot, |record| record.finish(State::Expired, now));
         }
         for _ in 0..REAP_PER_CALL {
-            let Some(slot) = first(&self.deadlines, micros) else { break };
+            let Some(slot) = self.first_slot(&self.deadlines, micros) else { break };
             self.reap(slot);
         }
         for _ in 0..PROMOTE_PER_CALL {
-            let Some(slot) = first(&self.due, micros) else { break };
+            let Some(slot) = self.first_slot(&self.due, micros) else { break };
             self.change(slot, super::record::Record::ready);
         }
         self.propagate(now);
@@ -54,6 +54,10 @@ impl Engine {
         }
     }
 
+    fn first_slot(&self, index: &BTreeSet<(Micros, u64)>, until: Micros) -> Option<u32> {
+        self.order.get(&first(index, until)?).copied()
+    }
+
     pub(super) fn reap(&mut self, slot: u32) {
         let (default, now) = (self.config.retry.clone(), self.now);
         self.change(slot, |record| record.lose(&default, now));
@@ -65,17 +69,18 @@ impl Engine {
             (&self.finished, self.config.keep_finished, self.config.max_finished),
             (&self.failed, self.config.keep_failed, self.config.max_failed),
         ];
-        kinds.into_iter().find_map(|(index, keep, most)| {
+        let sequence = kinds.into_iter().find_map(|(index, keep, most)| {
             let until = now.as_micros().checked_sub(as_micros(keep));
             let old = until.and_then(|until| first(index, until));
-            let many = || index.first().filter(|_| index.len() > most).map(|(_, slot)| *slot);
+            let many = || index.first().filter(|_| index.len() > most).map(|(_, at)| *at);
             old.or_else(many)
-        })
+        })?;
+        self.order.get(&sequence).copied()
     }
 
     /// When time next brings something about.
     pub fn next_timer(&self) -> Option<Timestamp> {
-        let at = |index: &BTreeSet<(Micros, u32)>| index.first().map(|(at, _)| *at);
+        let at = |index: &BTreeSet<(Micros, u64)>| index.first().map(|(at, _)| *at);
         let plus = |index, keep| at(index).map(|at| at.saturating_add(as_micros(keep)));
         let over = self.finished.len() > self.config.max_finished
             || self.failed.len() > self.config.max_failed;

@@ -88,7 +88,7 @@ impl From<&RetryPolicyRef<'_>> for proto::RetryPolicy {
 /// A policy of another crate, on its way to a message of another crate.
 pub(super) struct RetryPolicyRef<'a>(pub(super) &'a RetryPolicy);
 
-fn policy(message: &proto::RetryPolicy) -> Result<RetryPolicy, Error> {
+pub(super) fn policy(message: &proto::RetryPolicy) -> Result<RetryPolicy, Error> {
     let finite = |field: &'static str, value: f64| {
         if value.is_finite() && value >= 0.0 {
             return Ok(value);

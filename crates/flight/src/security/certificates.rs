@@ -147,7 +147,8 @@ pub(super) fn server_side(pem: &Pem, clock: &SharedClock) -> Result<ServerSide, 
     grpc.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
     grpc.send_tls13_tickets = 0;
     let mut http = grpc.clone();
-    grpc.alpn_protocols = vec![b"h2".to_vec()];
+    // What is no gRPC on that port are actions as JSON.
+    grpc.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     http.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(ServerSide { grpc: Arc::new(grpc), http: Arc::new(http), clients })
 }

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::stream::{self, Stream};
 use sheaf_retry::Code;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
@@ -33,6 +34,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long a connection may take to leave whose place another one needs.
 pub(super) const LEAVE_TIME: Duration = Duration::from_secs(1);
 
+/// What HTTP/2 begins with, and HTTP/1 does not.
+const PREFACE: [u8; 4] = *b"PRI ";
+
 /// How often bytes are read from a connection that is being closed, at once.
 const READS: usize = 64;
 
@@ -49,6 +53,8 @@ pub(super) struct Connection {
     authorities: Option<Authorities>,
     /// Until its first byte has come: how long it may take.
     silence: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// Bytes that were looked at and are still to be read.
+    first: Bytes,
     gate: Arc<Gate>,
     place: Arc<Place>,
     _permit: OwnedSemaphorePermit,
@@ -252,10 +258,39 @@ impl Connection {
             farewell: None,
             authorities,
             silence,
+            first: Bytes::new(),
             gate,
             place,
             _permit: permit,
         }
+    }
+
+    /// Whether the client begins as HTTP/1 does. Sockets in the file system have
+    /// HTTP/2 only; and so has whoever sends nothing that either of them knows.
+    pub(super) async fn is_http1(&mut self) -> bool {
+        if self.authorities.is_some() {
+            return false;
+        }
+        let mut first = [0; PREFACE.len()];
+        let mut read = 0;
+        let late = silence(&self.gate);
+        let look = async {
+            while read < first.len() && first[..read] == PREFACE[..read] {
+                match self.read(&mut first[read..]).await {
+                    Ok(0) | Err(_) => break,
+                    Ok(more) => read += more,
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            () = look => {}
+            () = late => {}
+        }
+        let first = &first[..read];
+        self.first = Bytes::copy_from_slice(first);
+        let is_word = first.iter().all(|byte| byte.is_ascii_uppercase() || *byte == b' ');
+        !first.is_empty() && is_word && !PREFACE.starts_with(first)
     }
 
     /// Whose it is.
@@ -323,6 +358,11 @@ impl AsyncRead for Connection {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.check(context)?;
+        if !self.first.is_empty() {
+            let count = self.first.len().min(buffer.remaining());
+            buffer.put_slice(&self.first.split_to(count));
+            return Poll::Ready(Ok(()));
+        }
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
         if let Some(authorities) = &mut self.authorities {

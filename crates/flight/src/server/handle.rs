@@ -8,6 +8,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::gate::{CutCall, Gate};
+use super::web::WebActions;
 use crate::health::Health;
 use crate::router::Core;
 
@@ -23,6 +24,7 @@ pub struct ServerHandle {
     shutdown: CancellationToken,
     kill: CancellationToken,
     task: Option<JoinHandle<()>>,
+    web: WebActions,
 }
 
 /// How a drain ended.
@@ -40,8 +42,9 @@ impl ServerHandle {
         shutdown: CancellationToken,
         kill: CancellationToken,
         task: JoinHandle<()>,
+        web: WebActions,
     ) -> Self {
-        ServerHandle { address, core, gate, shutdown, kill, task: Some(task) }
+        ServerHandle { address, core, gate, shutdown, kill, task: Some(task), web }
     }
 
     /// Where the server listens, with the port that it got.
@@ -53,6 +56,11 @@ impl ServerHandle {
     pub fn uri(&self) -> String {
         let scheme = if self.gate.security.has_tls() { "grpc+tls" } else { "grpc" };
         format!("{scheme}://{}", self.address)
+    }
+
+    /// Its actions as JSON, for another port of the process.
+    pub fn web_actions(&self) -> WebActions {
+        self.web.clone()
     }
 
     /// The health that this server shows.

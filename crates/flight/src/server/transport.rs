@@ -8,7 +8,7 @@ use futures::{Stream, StreamExt as _};
 use http::Request;
 use hyper::body::Incoming;
 use hyper::rt::Executor;
-use hyper::server::conn::http2;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use sheaf_retry::SharedClock;
@@ -21,12 +21,16 @@ use super::connection::{Connection, LEAVE_TIME};
 use super::gate::Gate;
 use super::outflow::{self, Ended};
 use super::places::Place;
+use super::web::Web;
 use super::{HEADER_BYTES, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT};
 
 /// Streams that a client may have reset before anybody looked at them, and
 /// those that it made the server reset; beyond, its connection is closed.
 const PENDING_RESETS: usize = 20;
 const CAUSED_RESETS: usize = 256;
+
+/// Bytes of a request's head in HTTP/1, and of what is read ahead of its body.
+const HEADER_BUFFER: usize = 64 << 10;
 
 /// Serves connections as they come, until told to end; then each as long as
 /// its calls last.
@@ -50,11 +54,14 @@ pub(super) async fn serve(
 }
 
 async fn one(
-    connection: Connection,
+    mut connection: Connection,
     service: CallService,
     gate: Arc<Gate>,
     shutdown: CancellationToken,
 ) {
+    if connection.is_http1().await {
+        return web(connection, service, gate, shutdown).await;
+    }
     let (place, clock) = (connection.place(), Arc::clone(&gate.core.clock));
     let leave = place.leave();
     let streams = Streams { gate, place: Arc::clone(&place), end: connection.end() };
@@ -86,6 +93,40 @@ async fn one(
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended");
+    }
+}
+
+/// Actions over HTTP/1.1; the connection lasts as long as its client asks again in time.
+async fn web(
+    connection: Connection,
+    service: CallService,
+    gate: Arc<Gate>,
+    shutdown: CancellationToken,
+) {
+    let (place, info) = (connection.place(), connection.info());
+    let (leave, web) = (place.leave(), Web::new(service, &gate.core));
+    let patience = web.patience;
+    let calls = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(info.clone());
+        let (web, busy) = (web.clone(), place.call());
+        async move {
+            let _busy = busy;
+            Ok::<_, Infallible>(web.answer(request).await)
+        }
+    });
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(patience).max_buf_size(HEADER_BUFFER);
+    let mut serving = pin!(builder.serve_connection(TokioIo::new(connection), calls));
+    let ended = tokio::select! {
+        biased;
+        ended = serving.as_mut() => ended,
+        () = async { tokio::select! { () = shutdown.cancelled() => {}, () = leave.cancelled() => {} } } => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection of HTTP/1 ended");
     }
 }
 

@@ -18,3 +18,4 @@ mod round_trip;
 mod services;
 mod support;
 mod types;
+mod web;

@@ -3,9 +3,11 @@
 use std::fmt;
 
 use super::address::HostPort;
+use super::raft::{self, RaftConfig};
 use super::raw::Origin;
 use super::reader::Reader;
 use super::resolved::Mode;
+use super::security::SecurityConfig;
 use super::valkey::{self, ValkeyConfig};
 
 /// Who remembers what must still happen to every batch.
@@ -15,8 +17,10 @@ pub enum Backend {
     Embedded,
     /// Valkey: any number of processes that name the same one are one coordinator.
     Valkey(Box<ValkeyConfig>),
-    /// Another process, over gRPC.
-    Remote(HostPort),
+    /// This process and others, which replicate it among themselves.
+    Raft(Box<RaftConfig>),
+    /// Another process, over gRPC, or several that are one coordinator.
+    Remote(Remote),
     /// Nobody: a Flight server by itself.
     Absent,
 }
@@ -27,18 +31,59 @@ impl fmt::Display for Backend {
         match self {
             Backend::Embedded => f.write_str("embedded"),
             Backend::Valkey(valkey) => valkey.fmt(f),
-            Backend::Remote(address) => f.write_str(&address.uri()),
+            Backend::Raft(raft) => raft.fmt(f),
+            Backend::Remote(remote) => remote.fmt(f),
             Backend::Absent => f.write_str("none"),
         }
     }
 }
 
-/// What works today, for everything that does not yet.
-const TODAY: &str = "use --coordinator embedded or valkey, or --coordinator grpc://HOST:PORT in \
-                     mode flight or worker";
+/// Where a coordinator of other processes is called.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Remote {
+    addresses: Vec<HostPort>,
+}
+
+impl Remote {
+    /// One address at least; all of them are the same coordinator.
+    pub fn addresses(&self) -> &[HostPort] {
+        &self.addresses
+    }
+
+    /// Its only address, where it has one.
+    pub fn only(&self) -> Option<&HostPort> {
+        match self.addresses.as_slice() {
+            [address] => Some(address),
+            _ => None,
+        }
+    }
+
+    /// Whether it is on this machine.
+    pub fn is_loopback(&self) -> bool {
+        self.addresses.iter().all(HostPort::is_loopback)
+    }
+}
+
+impl From<HostPort> for Remote {
+    fn from(address: HostPort) -> Self {
+        Remote { addresses: vec![address] }
+    }
+}
+
+impl fmt::Display for Remote {
+    /// Addresses with commas between, as the setting takes them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let uris: Vec<String> = self.addresses.iter().map(HostPort::uri).collect();
+        f.write_str(&uris.join(","))
+    }
+}
 
 /// Reads the settings that choose the coordinator, and checks that they agree.
-pub(super) fn read(reader: &mut Reader<'_>, mode: Option<Mode>) -> Option<Backend> {
+pub(super) fn read(
+    reader: &mut Reader<'_>,
+    mode: Option<Mode>,
+    security: &SecurityConfig,
+) -> Option<Backend> {
     let chosen = reader.text("coordinator").to_owned();
     let by_address = !reader.text("valkey-addr").is_empty();
     if reader.is_set("valkey-addr") && !by_address && chosen.is_empty() {
@@ -48,6 +93,9 @@ pub(super) fn read(reader: &mut Reader<'_>, mode: Option<Mode>) -> Option<Backen
         reader.wrong("valkey-addr", message.to_owned());
         return None;
     }
+    if chosen != "raft" {
+        raft::without(reader);
+    }
     let backend = match chosen.as_str() {
         "valkey" => return valkey::read(reader).map(|valkey| Backend::Valkey(Box::new(valkey))),
         "" if by_address => {
@@ -55,11 +103,7 @@ pub(super) fn read(reader: &mut Reader<'_>, mode: Option<Mode>) -> Option<Backen
         }
         "" if mode == Some(Mode::Flight) => Some(Backend::Absent),
         "embedded" | "" => Some(Backend::Embedded),
-        "raft" => {
-            let message = format!("the coordinator raft is not built into this version; {TODAY}");
-            reader.unbuilt("coordinator", message);
-            None
-        }
+        "raft" => raft::read(reader, security).map(|raft| Backend::Raft(Box::new(raft))),
         other => remote(reader, other),
     };
     if by_address {
@@ -78,8 +122,9 @@ pub(super) fn read(reader: &mut Reader<'_>, mode: Option<Mode>) -> Option<Backen
 }
 
 fn remote(reader: &mut Reader<'_>, text: &str) -> Option<Backend> {
-    match text.contains("://").then(|| HostPort::from_uri(text)) {
-        Some(Ok(address)) => return Some(Backend::Remote(address)),
+    let read = || text.split(',').map(|one| HostPort::from_uri(one.trim())).collect();
+    match text.contains("://").then(read) {
+        Some(Ok(addresses)) => return Some(Backend::Remote(Remote { addresses })),
         Some(Err(problem)) => reader.wrong("coordinator", problem),
         None => {
             let message = format!(
@@ -94,8 +139,8 @@ fn remote(reader: &mut Reader<'_>, text: &str) -> Option<Backend> {
 /// Whether the mode has a use for the backend.
 fn agree(reader: &mut Reader<'_>, backend: &Backend, mode: Mode) {
     let message = match (mode, backend) {
-        (Mode::All | Mode::Coordinator, Backend::Remote(address)) => format!(
-            "mode {mode} has its coordinator inside and does not use {address}; \
+        (Mode::All | Mode::Coordinator, Backend::Remote(remote)) => format!(
+            "mode {mode} has its coordinator inside and does not use {remote}; \
              choose --mode worker or flight, or --coordinator embedded"
         ),
         (Mode::Worker, Backend::Embedded | Backend::Absent) => {
@@ -106,9 +151,15 @@ fn agree(reader: &mut Reader<'_>, backend: &Backend, mode: Mode) {
         (Mode::Flight, Backend::Embedded) => "mode flight has no coordinator inside: \
              name one with --coordinator grpc://HOST:PORT or --valkey-addr, or leave it out"
             .to_owned(),
-        (Mode::Worker | Mode::Flight, Backend::Remote(address)) if address.port == 0 => {
+        (Mode::Worker | Mode::Flight, Backend::Remote(remote))
+            if remote.addresses.iter().any(|address| address.port == 0) =>
+        {
             "port 0 cannot be dialled; name the server's".to_owned()
         }
+        (Mode::Worker | Mode::Flight, Backend::Raft(_)) => format!(
+            "mode {mode} is no node of a cluster: name its nodes with \
+             --coordinator grpc://HOST:PORT,grpc://…"
+        ),
         _ => return,
     };
     reader.wrong("coordinator", message);

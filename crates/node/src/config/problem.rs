@@ -12,13 +12,11 @@ pub struct Problem {
     pub place: String,
     /// What is wrong with it, and what is allowed.
     pub message: String,
-    /// `invalid_argument`, or `unimplemented` where it is not built yet.
-    pub code: Code,
 }
 
 impl Retryable for Problem {
     fn code(&self) -> Code {
-        self.code
+        Code::InvalidArgument
     }
 }
 
@@ -27,12 +25,8 @@ impl Retryable for Problem {
 pub struct Problems(pub Vec<Problem>);
 
 impl Retryable for Problems {
-    /// `unimplemented` only where nothing else is wrong.
     fn code(&self) -> Code {
-        match self.0.iter().all(|problem| problem.code == Code::Unimplemented) {
-            true => Code::Unimplemented,
-            false => Code::InvalidArgument,
-        }
+        Code::InvalidArgument
     }
 }
 

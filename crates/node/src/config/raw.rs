@@ -119,7 +119,7 @@ impl RawConfig {
                 Some(other) => format!("there is no such setting; did you mean {other}?"),
                 None => "there is no such setting".to_owned(),
             };
-            self.problems.push(Problem { place, message, code: Code::InvalidArgument });
+            self.problems.push(Problem { place, message });
             return;
         };
         let value = Value { text: text.into(), origin };

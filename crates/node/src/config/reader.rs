@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
-use sheaf_retry::{Code, HumanDuration};
+use sheaf_retry::HumanDuration;
 use sheaf_terminal::HumanBytes;
 
 use super::machine::Machine;
@@ -40,14 +40,8 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn wrong(&mut self, name: &str, message: String) {
-        let (place, code) = (self.place(name), Code::InvalidArgument);
-        self.problems.push(Problem { place, message, code });
-    }
-
-    /// A value that is known, but has nothing behind it in this version.
-    pub(super) fn unbuilt(&mut self, name: &str, message: String) {
-        let (place, code) = (self.place(name), Code::Unimplemented);
-        self.problems.push(Problem { place, message, code });
+        let place = self.place(name);
+        self.problems.push(Problem { place, message });
     }
 
     pub(super) fn parse<T: FromStr<Err: Display>>(&mut self, name: &str) -> Option<T> {
@@ -84,6 +78,19 @@ impl<'a> Reader<'a> {
             return None;
         }
         Some(value)
+    }
+
+    /// As [`Reader::duration`]; what is left empty is `default`.
+    pub(super) fn duration_or(
+        &mut self,
+        name: &str,
+        default: &str,
+        range: RangeInclusive<Duration>,
+    ) -> Option<Duration> {
+        if self.text(name).is_empty() {
+            return default.parse().ok().map(|HumanDuration(value)| value);
+        }
+        self.duration(name, range)
     }
 
     pub(super) fn number(&mut self, name: &str, limit: u32) -> Option<u32> {

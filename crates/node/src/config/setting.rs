@@ -105,7 +105,7 @@ pub const SETTINGS: &[Setting] = &[
         "coordinator",
         "BACKEND",
         "",
-        "Who remembers the work: embedded, valkey, raft or grpc://HOST:PORT [default: embedded; none in mode flight]",
+        "Who remembers the work: embedded, valkey, raft or grpc://HOST:PORT, several of a replicated one with commas [default: embedded; none in mode flight]",
     ),
     Setting {
         // A URL may have the password in it.
@@ -148,6 +148,48 @@ pub const SETTINGS: &[Setting] = &[
     ),
     Setting::new("valkey-tls-cert", "FILE", "", "Certificate chain in PEM that is shown to Valkey"),
     Setting::new("valkey-tls-key", "FILE", "", "Its private key in PEM"),
+    Setting::new(
+        "node-id",
+        "N",
+        "",
+        "With --coordinator raft: the number of this node, which no other ever had",
+    ),
+    Setting::new(
+        "peers",
+        "ID=HOST:PORT,…",
+        "",
+        "With --coordinator raft: every node of the cluster and where the others reach it, this one too; a node with several addresses is named once for each",
+    ),
+    Setting::new(
+        "cluster-id",
+        "NAME",
+        "",
+        "With --coordinator raft: the name of the cluster, which its nodes ask each other for [default: sheaf]",
+    ),
+    Setting::new(
+        "join",
+        "",
+        "",
+        "With --coordinator raft: wait to be added by `sheaf raft add-learner`, and found no cluster",
+    ),
+    Setting::new(
+        "election-timeout",
+        "TIME",
+        "",
+        "With --coordinator raft: how long a leader may be silent before another is elected [default: 1500ms; 3s between distant machines]",
+    ),
+    Setting::new(
+        "heartbeat-interval",
+        "TIME",
+        "",
+        "With --coordinator raft: how often a leader is heard [default: 300ms]",
+    ),
+    Setting::new(
+        "snapshot-distance",
+        "N",
+        "",
+        "With --coordinator raft: entries of the log between two snapshots [default: 10000]",
+    ),
     Setting::new("data-dir", "DIR", "./sheaf-data", "Where payloads and coordination are kept"),
     Setting::new(
         "durability",

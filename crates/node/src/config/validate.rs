@@ -12,6 +12,7 @@ use super::address::HostPort;
 use super::backend::{self, Backend};
 use super::machine::Machine;
 use super::problem::Problem;
+use super::raft;
 use super::raw::RawConfig;
 use super::reader::Reader;
 use super::resolved::{Config, Mode};
@@ -32,8 +33,7 @@ impl RawConfig {
     /// Checks every setting and how they fit together.
     ///
     /// # Errors
-    /// Everything that is wrong, in the order of the help text; settings whose
-    /// backend is not built yet have the code `unimplemented`.
+    /// Everything that is wrong, in the order of the help text.
     pub fn validate(&self, machine: &Machine) -> Result<Config, Vec<Problem>> {
         let mut reader = Reader::new(self);
         let config = read(&mut reader, machine);
@@ -56,9 +56,11 @@ fn read(reader: &mut Reader<'_>, machine: &Machine) -> Option<Config> {
     let flight_addr = listen(reader, "flight-addr", insecure, &security, mode);
     let admin_addr = listen(reader, "admin-addr", insecure, &security, None);
     let advertise_addr = advertised(reader, security.has_tls());
-    let backend = backend::read(reader, mode);
-    if let Some(Backend::Remote(address)) = &backend {
-        security::dial(reader, &security, "coordinator", address);
+    let backend = backend::read(reader, mode, &security);
+    if let Some(Backend::Remote(remote)) = &backend {
+        for address in remote.addresses() {
+            security::dial(reader, &security, "coordinator", address);
+        }
     }
     reachable(reader, mode, flight_addr.as_ref(), backend.as_ref());
     if let Some(mode) = mode {
@@ -139,9 +141,11 @@ fn listen(
     mode: Option<Mode>,
 ) -> Option<HostPort> {
     // The address is often copied from a ready line, with its scheme.
-    let text = match reader.text(name) {
+    let own = mode.and_then(|_| raft::own_address(reader));
+    let text = match (reader.text(name), &own) {
+        (_, Some(own)) if !reader.is_set(name) => own,
         _ if mode == Some(Mode::Coordinator) && !reader.is_set(name) => COORDINATOR_ADDR,
-        text => text,
+        (text, _) => text,
     };
     let address = match HostPort::from_uri(text) {
         Ok(address) => address,
@@ -192,15 +196,18 @@ fn reachable(
 ) {
     let (Some(mode), Some(address), Some(backend)) = (mode, bound, backend) else { return };
     let is_near = match (mode, backend) {
-        (Mode::Flight, Backend::Remote(coordinator)) => {
-            let same_host = address.host == coordinator.host
-                || (address.is_loopback() && coordinator.is_loopback());
-            if same_host && address.port == coordinator.port {
-                let message =
-                    format!("{coordinator} is this server itself: name the coordinator's address");
-                return reader.wrong("coordinator", message);
+        (Mode::Flight, Backend::Remote(remote)) => {
+            for coordinator in remote.addresses() {
+                let same_host = address.host == coordinator.host
+                    || (address.is_loopback() && coordinator.is_loopback());
+                if same_host && address.port == coordinator.port {
+                    let message = format!(
+                        "{coordinator} is this server itself: name the coordinator's address"
+                    );
+                    return reader.wrong("coordinator", message);
+                }
             }
-            coordinator.is_loopback()
+            remote.is_loopback()
         }
         (Mode::All | Mode::Flight, Backend::Valkey(valkey)) => valkey.is_loopback(),
         _ => return,

@@ -62,7 +62,10 @@ fn a_worker_dials_a_server() {
         ("verbose", "true"),
     ])
     .unwrap();
-    assert_eq!(config.backend(), &Backend::Remote("127.0.0.1:9".parse().unwrap()));
+    assert_eq!(
+        config.backend(),
+        &Backend::Remote("127.0.0.1:9".parse::<HostPort>().unwrap().into())
+    );
     assert_eq!(config.flight_addr().to_string(), "10.0.0.1:8080");
     assert_eq!(config.queues(), ["a", "b"]);
     assert_eq!(config.sink(), &"parquet:out".parse::<SinkSpec>().unwrap());
@@ -107,16 +110,16 @@ fn each_wrong_value_is_named_with_what_is_allowed() {
         let problem = problem(&[(name, text)]);
         assert_eq!(problem.place, format!("--{name}"), "{text}");
         assert!(problem.message.contains(says), "{name}={text}: {problem}");
-        assert_eq!(problem.code, Code::InvalidArgument, "{problem}");
+        assert_eq!(problem.code(), Code::InvalidArgument, "{problem}");
     }
 }
 
 #[test]
-fn what_is_not_built_yet_says_so_and_what_works() {
-    let problem = problem(&[("coordinator", "raft")]);
-    assert_eq!((problem.place.as_str(), problem.code), ("--coordinator", Code::Unimplemented));
-    assert!(problem.message.contains("mode flight or worker"), "{problem}");
-    assert_eq!(Problems(vec![problem]).code(), Code::Unimplemented);
+fn a_node_of_a_cluster_is_told_all_that_it_lacks_at_once() {
+    let problems = check(&[("coordinator", "raft")]).unwrap_err();
+    let places: Vec<_> = problems.iter().map(|problem| problem.place.as_str()).collect();
+    assert_eq!(places, ["--node-id", "--peers"]);
+    assert_eq!(Problems(problems).code(), Code::InvalidArgument);
 }
 
 #[test]
@@ -160,7 +163,10 @@ fn every_mode_has_its_coordinator_and_its_settings() {
     assert_eq!((backend, address.as_str(), workers), (Backend::Absent, "localhost:8080", 0));
     let named = ("coordinator", "grpc://h:1");
     let known = ("advertise-addr", "me:1");
-    assert_eq!(of(&[flight, named, known]).0, Backend::Remote("h:1".parse().unwrap()));
+    assert_eq!(
+        of(&[flight, named, known]).0,
+        Backend::Remote("h:1".parse::<HostPort>().unwrap().into())
+    );
     for (settings, says) in [
         (&[flight, ("coordinator", "embedded")][..], "no coordinator inside"),
         (&[flight, ("sink", "parquet:x")], "no effect in mode flight"),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sheaf_retry::Code;
+use sheaf_retry::Retryable as _;
 use sheaf_terminal::Failure;
 
 use super::check::Check;
@@ -20,9 +20,9 @@ pub(super) fn read(
     let (raw, ignored) = args.layers(environment).map_err(|failure| vec![unreadable(&failure)])?;
     let config = raw.validate(machine).map_err(|problems| {
         let check = |problem: crate::config::Problem| {
-            let code = problem.code;
+            let code = problem.code();
             Check::problem(NAME, code, problem.to_string())
-                .advise(advice(code))
+                .advise(ADVICE)
                 .figure("setting", problem.place)
         };
         problems.into_iter().map(check).collect::<Vec<_>>()
@@ -30,7 +30,8 @@ pub(super) fn read(
     let coordinator = match config.backend() {
         Backend::Embedded => "coordinator inside".to_owned(),
         Backend::Valkey(valkey) => format!("coordinator on {valkey}"),
-        Backend::Remote(address) => format!("coordinator at {}", address.uri()),
+        Backend::Raft(raft) => format!("coordinator replicated: {raft}"),
+        Backend::Remote(remote) => format!("coordinator at {remote}"),
         Backend::Absent => "no coordinator".to_owned(),
     };
     let mut text = format!("mode {}, {coordinator}", config.mode());
@@ -40,17 +41,13 @@ pub(super) fn read(
     Ok((config, Check::ok(NAME, text).figure("ignored", ignored)))
 }
 
+/// What to do about a wrong setting.
+const ADVICE: &str = "correct it; `sheaf serve --help` has every setting and its default";
+
 fn unreadable(failure: &Failure) -> Check {
     let mut text = failure.to_string();
     for cause in failure.causes() {
         text.push_str(&format!(": {cause}"));
     }
     Check::problem(NAME, failure.code(), text).advise(failure.advice())
-}
-
-fn advice(code: Code) -> &'static str {
-    match code {
-        Code::Unimplemented => "see `sheaf serve --help` for what this version has",
-        _ => "correct it; `sheaf serve --help` has every setting and its default",
-    }
 }

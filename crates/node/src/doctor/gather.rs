@@ -70,15 +70,25 @@ fn others(config: &Config) -> Vec<(&'static str, Needs, HostPort)> {
         let needs = Needs { payloads: true, ..Needs::default() };
         ("flight", needs, config.flight_addr().clone())
     };
-    let coordinator = match config.backend() {
-        Backend::Remote(coordinator) => coordinator,
+    let coordinators = match config.backend() {
+        Backend::Remote(remote) => remote.addresses().to_vec(),
+        Backend::Raft(raft) => {
+            let others = raft.peers().iter().filter(|(id, _)| **id != raft.node());
+            others.flat_map(|(_, all)| all.clone()).collect()
+        }
         Backend::Valkey(_) if works => return vec![payloads()],
         Backend::Valkey(_) | Backend::Embedded | Backend::Absent => return Vec::new(),
     };
-    let both = config.flight_addr() == coordinator;
-    let needs = Needs { coordinator: true, itself: !works, payloads: works && both };
-    let mut others = vec![("coordinator", needs, coordinator.clone())];
-    if works && !both {
+    let is_beside = coordinators.contains(config.flight_addr());
+    let mut others: Vec<_> = coordinators
+        .into_iter()
+        .map(|address| {
+            let both = config.flight_addr() == &address;
+            let needs = Needs { coordinator: true, itself: !works, payloads: works && both };
+            ("coordinator", needs, address)
+        })
+        .collect();
+    if works && !is_beside {
         others.push(payloads());
     }
     others

@@ -10,7 +10,7 @@ use sheaf_rpc::{RpcCoordinator, RpcOptions};
 use sheaf_telemetry::SharedRegistry;
 
 use super::protect;
-use crate::config::{Config, HostPort, Mode};
+use crate::config::{Config, Mode, Remote};
 
 /// A server that does not answer is given up soon: whoever reads a payload has
 /// other addresses to try, and comes back.
@@ -50,12 +50,17 @@ pub(super) fn exchange(
     client
 }
 
-/// The coordinator at an address; nothing is connected yet.
+/// The coordinator at an address, or at one of several; nothing is connected yet.
 pub(super) fn coordinator(
     config: &Config,
-    address: &HostPort,
+    remote: &Remote,
     clock: &SharedClock,
 ) -> Result<RpcCoordinator, Error> {
-    let target: Target = address.uri().parse()?;
-    Ok(RpcCoordinator::new(pool(config, clock), target, RpcOptions::default(), clock.clone()))
+    let targets = remote.addresses().iter().map(|address| address.uri().parse::<Target>());
+    let targets: Vec<Target> = targets.collect::<Result<_, _>>()?;
+    // Each of several is asked, and a leader that is lost has a successor by then.
+    let more = u32::try_from(targets.len().saturating_sub(1)).unwrap_or(0);
+    let mut options = RpcOptions::default();
+    options.retry.max_retries += 2 * more;
+    RpcCoordinator::replicated(pool(config, clock), targets, options, clock.clone())
 }

@@ -56,6 +56,15 @@ pub enum Error {
         #[source]
         source: sheaf_coordinator::Error,
     },
+    /// A node of the replicated coordinator cannot be started.
+    #[error("the node of the replicated coordinator in {data_dir} cannot be started")]
+    Raft {
+        /// The data directory.
+        data_dir: String,
+        /// Why.
+        #[source]
+        source: sheaf_raft::node::StartError,
+    },
     /// The sink cannot be opened.
     #[error("--sink {sink} cannot be opened")]
     Sink {
@@ -89,6 +98,7 @@ impl Retryable for Error {
         match self {
             Error::Flight(error) => error.code(),
             Error::AdminPort { code, .. } => *code,
+            Error::Raft { source, .. } => source.code(),
             Error::Store(error) => error.code(),
             Error::Exchange(error) => error.code(),
             Error::Coordinator { source, .. } | Error::Valkey { source } => source.code(),

@@ -23,8 +23,9 @@ use super::directory::StoreDirectory;
 use super::elsewhere::Elsewhere;
 use super::error::Error;
 use super::info::InfoActions;
+use super::raft::Replicated;
 use crate::backup::wire::NAMESPACE;
-use crate::config::{Backend, Config};
+use crate::config::{Backend, Config, HostPort};
 
 /// What one port serves.
 #[derive(Clone, Default)]
@@ -35,6 +36,8 @@ pub(super) struct Parts {
     pub(super) embedded: Option<Arc<Embedded>>,
     /// The same coordinator, where it is on Valkey.
     pub(super) valkey: Option<Arc<ValkeyCoordinator>>,
+    /// The same coordinator, where this process replicates it with others.
+    pub(super) raft: Option<Replicated>,
     /// Asks that coordinator on behalf of the store, where both are there.
     pub(super) owner: Option<Arc<CoordinatorOwner>>,
     /// Partitions of other workers, where there is a store: they count in its memory.
@@ -89,23 +92,33 @@ impl Parts {
         if let Some(valkey) = &self.valkey {
             valkey.register_metrics(&mut registry);
         }
+        if let Some(raft) = &self.raft {
+            builder = raft.serve(builder, &mut registry)?;
+        }
         let builder = match (&self.coordinator, local) {
             (None, None) => builder,
             (None, Some(local)) => builder.handler("batches", Arc::new(local)),
             (Some(coordinator), local) => {
                 let pool = clients::payload_pool(config, clock);
                 let home = match config.backend() {
-                    Backend::Remote(address) => Some(address.uri()),
-                    Backend::Embedded | Backend::Valkey(_) | Backend::Absent => None,
+                    Backend::Remote(remote) => remote.only().map(HostPort::uri),
+                    Backend::Embedded | Backend::Raft(_) | Backend::Valkey(_) | Backend::Absent => {
+                        None
+                    }
                 };
                 let anywhere =
                     Elsewhere::new(local, coordinator.clone(), pool, self.locations.clone())
                         .with_home(home)
-                        .shared(self.valkey.is_some());
+                        .shared(self.is_shared());
                 builder.handler("batches", Arc::new(anywhere))
             }
         };
         Ok(builder.build()?)
+    }
+
+    /// Whether other processes have stores beside the same coordinator.
+    pub(super) fn is_shared(&self) -> bool {
+        self.valkey.is_some() || self.raft.is_some()
     }
 
     fn backup(&self, config: &Config, clock: &SharedClock) -> Backup {
@@ -117,6 +130,7 @@ impl Parts {
             mode: config.mode(),
             coordinator: match config.backend() {
                 Backend::Valkey(valkey) => valkey.to_string(),
+                Backend::Raft(raft) => raft.to_string(),
                 Backend::Embedded | Backend::Remote(_) | Backend::Absent => String::new(),
             },
             clock: clock.clone(),
@@ -144,7 +158,10 @@ impl Parts {
     /// The coordinator's gRPC service, where there is one.
     pub(super) fn service(&self, waits: &Waits) -> Option<CoordinatorService> {
         let coordinator = self.coordinator.clone()?;
-        let service = CoordinatorService::new(coordinator).with_waits(waits.clone());
+        let mut service = CoordinatorService::new(coordinator).with_waits(waits.clone());
+        if let Some(raft) = &self.raft {
+            service = service.with_last_hop(Arc::new(raft.coordinator.last_hop()));
+        }
         Some(match self.directory() {
             Some(directory) => service.with_directory(Arc::new(directory)),
             None => service.without_store(),

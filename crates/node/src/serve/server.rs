@@ -25,7 +25,7 @@ use super::protect;
 use super::pulse::Pulse;
 use super::reconcile::Reconciler;
 use super::retire::retire;
-use super::{clients, locations, valkey, workers};
+use super::{clients, locations, raft, valkey, workers};
 use crate::config::{Backend, Config, Mode};
 
 /// A running server of mode `all`, `flight` or `coordinator`, in a program of
@@ -126,8 +126,13 @@ impl Server {
             server = server.local(local);
         }
         let flight = server.serve(ports.flight).await?;
+        admin.serve_actions(flight.web_actions());
 
         let stop = CancellationToken::new();
+        if let (Some(raft), Backend::Raft(settings)) = (&parts.raft, config.backend()) {
+            let founding = raft.clone().found((**settings).clone(), clock.clone());
+            tokio::spawn(stop.clone().run_until_cancelled_owned(founding));
+        }
         let guard = stop.clone().drop_guard();
         in_background(&stop, &clock, &parts, &config);
         let census = match (&parts.valkey, config.mode()) {
@@ -203,6 +208,9 @@ impl Server {
             let summary = workers.shutdown().await;
             tracing::info!(?summary, "workers stopped");
         }
+        if let Some(raft) = &self.parts.raft {
+            raft.hand_over(&self.clock).await;
+        }
         let left = || self.grace.saturating_sub(self.clock.elapsed().saturating_sub(began));
         if let Some(exchange) = &self.parts.exchange {
             // New senders go elsewhere; those under way may end, also in calls that
@@ -230,6 +238,9 @@ impl Server {
         if let Some(valkey) = &self.parts.valkey {
             valkey.close().await;
         }
+        if let Some(raft) = &self.parts.raft {
+            raft.close().await;
+        }
         workers::close_admin(self.admin).await;
     }
 }
@@ -243,8 +254,8 @@ fn with_services(
 ) -> sheaf_flight::Server {
     if let Some(service) = parts.service(waits) {
         let service = match config.backend() {
-            Backend::Remote(address) => service.passing_on_to(address.uri()),
-            Backend::Embedded | Backend::Valkey(_) | Backend::Absent => service,
+            Backend::Remote(remote) => service.passing_on_to(remote.to_string()),
+            Backend::Embedded | Backend::Raft(_) | Backend::Valkey(_) | Backend::Absent => service,
         };
         server = server
             .add_service_in(
@@ -287,6 +298,17 @@ async fn open(
             let store = open_store(config, clock, owner.clone()).await?;
             Ok(Parts { store: Some(store), owner: Some(owner), ..parts })
         }
+        Backend::Raft(settings) => {
+            let raft = raft::open(config, settings, clock).await?;
+            let coordinator: Arc<dyn Coordinator> = Arc::new(raft.coordinator.clone());
+            let parts = Parts { coordinator: Some(coordinator.clone()), raft: Some(raft), ..parts };
+            if config.mode() == Mode::Coordinator {
+                return Ok(parts);
+            }
+            owner.attach(coordinator)?;
+            let store = open_store(config, clock, owner.clone()).await?;
+            Ok(Parts { store: Some(store), owner: Some(owner), ..parts })
+        }
         Backend::Embedded => {
             let store = Some(open_store(config, clock, owner.clone()).await?);
             let embedded = Arc::new(open_coordinator(config, clock).await?);
@@ -294,9 +316,9 @@ async fn open(
             let (coordinator, owner) = (Some(embedded.clone() as _), Some(owner));
             Ok(Parts { store, coordinator, embedded: Some(embedded), owner, ..parts })
         }
-        Backend::Remote(address) => {
+        Backend::Remote(remote) => {
             let coordinator: Arc<dyn Coordinator> =
-                Arc::new(clients::coordinator(config, address, clock)?);
+                Arc::new(clients::coordinator(config, remote, clock)?);
             owner.attach(coordinator.clone())?;
             let store = Some(open_store(config, clock, owner.clone()).await?);
             let (coordinator, owner) = (Some(coordinator), Some(owner));
@@ -343,7 +365,7 @@ fn in_background(stop: &CancellationToken, clock: &SharedClock, parts: &Parts, c
             store: store.clone(),
             own: parts.locations.clone(),
             is_beside: parts.embedded.is_some(),
-            is_watched: parts.valkey.is_some(),
+            is_watched: parts.is_shared(),
             clock: clock.clone(),
             ttl: config.ttl(),
             reconnected,
@@ -366,7 +388,9 @@ async fn watch_health(
     stop: &CancellationToken,
     census: Census,
 ) {
-    if let Some(coordinator) = parts.coordinator.clone() {
+    if let Some(raft) = parts.raft.clone() {
+        health.register("coordinator", move || raft.standing());
+    } else if let Some(coordinator) = parts.coordinator.clone() {
         let is_open = parts.embedded.is_some() || parts.valkey.is_some();
         let pulse = match is_open {
             true => Pulse::start(coordinator, clock.clone(), stop.clone(), census).await,
@@ -395,7 +419,7 @@ async fn pool(
     let elsewhere = FlightClient::with_pool(channels, uri, RetryPolicy::TRANSFER, clock.clone())?;
     let payloads = LocalPayloads::new(store.clone())
         .with_own(parts.locations.clone())
-        .with_shared(parts.valkey.is_some())
+        .with_shared(parts.is_shared())
         .with_elsewhere(elsewhere);
     let locations = parts.locations.clone();
     let mut exchange = clients::exchange(config, clock, registry);

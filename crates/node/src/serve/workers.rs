@@ -174,15 +174,15 @@ async fn coordinator(
     registry: &SharedRegistry,
 ) -> Result<Reached, Error> {
     match config.backend() {
-        Backend::Remote(address) => {
-            Ok((Arc::new(clients::coordinator(config, address, clock)?), None))
+        Backend::Remote(remote) => {
+            Ok((Arc::new(clients::coordinator(config, remote, clock)?), None))
         }
         Backend::Valkey(named) => {
             let valkey = valkey::open(config, named, clock).await?;
             valkey.register_metrics(&mut registry.lock().unwrap_or_else(PoisonError::into_inner));
             Ok((valkey.clone(), Some(valkey)))
         }
-        Backend::Embedded | Backend::Absent => {
+        Backend::Embedded | Backend::Raft(_) | Backend::Absent => {
             Err(Error::OtherMode { configured: config.mode().as_str(), instead: "Server" })
         }
     }
@@ -195,11 +195,13 @@ fn payloads(config: &Config, clock: &SharedClock) -> Result<RemotePayloads, Erro
     let flight = config.flight_addr().uri();
     let client = FlightClient::with_pool(pool, &flight, RetryPolicy::TRANSFER, clock.clone())?;
     let payloads = RemotePayloads::new(client);
-    Ok(match config.backend() {
-        Backend::Remote(coordinator) if coordinator != config.flight_addr() => {
-            payloads.with_home(coordinator.uri())
-        }
-        _ => payloads,
+    let home = match config.backend() {
+        Backend::Remote(remote) => remote.only().filter(|one| *one != config.flight_addr()),
+        _ => None,
+    };
+    Ok(match home {
+        Some(home) => payloads.with_home(home.uri()),
+        None => payloads,
     })
 }
 

@@ -96,6 +96,7 @@ impl Packer {
         let mut header = Header {
             kind,
             is_compressed: unpacked.is_some(),
+            wants_plain: kind == Kind::Hello && self.compression == Compression::Off,
             ends: self.ends,
             session: self.session,
             sequence: self.sequence,

@@ -10,6 +10,8 @@ pub(super) const CHECKSUM_AT: usize = 64;
 const MAGIC: [u8; 4] = *b"SRFT";
 /// The body is zstd.
 const COMPRESSED: u16 = 1;
+/// Replies are not to be compressed.
+const PLAIN: u16 = 2;
 
 /// What a frame is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +49,8 @@ impl Kind {
 pub(crate) struct Header {
     pub(crate) kind: Kind,
     pub(crate) is_compressed: bool,
+    /// Of a hello: the caller wants replies as they are.
+    pub(crate) wants_plain: bool,
     pub(crate) ends: Ends,
     pub(crate) session: u64,
     pub(crate) sequence: u64,
@@ -64,7 +68,9 @@ impl Header {
         let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
         put(0, &MAGIC);
         put(4, &[PROTOCOL_VERSION, self.kind.byte()]);
-        put(6, &if self.is_compressed { COMPRESSED } else { 0 }.to_le_bytes());
+        let compressed = if self.is_compressed { COMPRESSED } else { 0 };
+        let plain = if self.wants_plain { PLAIN } else { 0 };
+        put(6, &(compressed | plain).to_le_bytes());
         put(8, &self.ends.cluster.to_le_bytes());
         put(16, &self.ends.from.to_le_bytes());
         put(24, &self.ends.to.to_le_bytes());
@@ -105,7 +111,7 @@ impl Header {
         };
         let kind = Kind::of(fixed[5]).ok_or_else(|| malformed(format!("kind {}", fixed[5])))?;
         let flags = u16::from_le_bytes(bytes_at(fixed, 6));
-        if flags & !COMPRESSED != 0 {
+        if flags & !(COMPRESSED | PLAIN) != 0 {
             return Err(malformed(format!("flags {flags:#x}")));
         }
         let long = |at| u64::from_le_bytes(bytes_at(fixed, at));
@@ -113,6 +119,7 @@ impl Header {
         Ok(Header {
             kind,
             is_compressed: flags & COMPRESSED != 0,
+            wants_plain: flags & PLAIN != 0,
             ends: Ends { cluster: long(8), from: long(16), to: long(24) },
             session: long(32),
             sequence: long(40),

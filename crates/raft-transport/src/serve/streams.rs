@@ -29,9 +29,12 @@ impl Service {
         let limit = self.context.config.max_frame_bytes();
         let greeted = decode(first, limit).and_then(|frame| {
             let hello = only(frame.packets.clone())?;
-            self.greet(caller, &frame, hello.meta, Kind::Hello)
+            let greeted = self.greet(caller, &frame, hello.meta, Kind::Hello)?;
+            Ok((greeted, frame.header.wants_plain))
         });
-        let (from, session, mut order) = greeted.map_err(|error| self.refuse(caller, error))?;
+        let ((from, session, mut order), wants_plain) =
+            greeted.map_err(|error| self.refuse(caller, error))?;
+        let lane = if wants_plain { Lane::Control } else { Lane::Data };
         order.turn(Kind::Request);
         let (failed, failure) = oneshot::channel();
         let requests = Requests {
@@ -45,7 +48,7 @@ impl Service {
         let requests = requests.packets();
         let replies = self.engine.stream(from, kind, requests).await.map_err(of_engine)?;
         let context = Arc::clone(&self.context);
-        let packer = Packer::new(context.ends_to(from), session, context.compression(Lane::Data));
+        let packer = Packer::new(context.ends_to(from), session, context.compression(lane));
         let mut batches = Batches { context, peer: from, packer, kind: Kind::Hello };
         let hello = batches.hello();
         batches.kind = Kind::Reply;

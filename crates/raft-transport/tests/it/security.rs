@@ -1,13 +1,16 @@
 //! Nodes under TLS, where certificates say which node is which.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
     SanType, date_time_ymd,
 };
-use sheaf_flight::{ClientSecurity, Secret, Security, SecurityFiles, TokenSource};
-use sheaf_raft_transport::{Config, Lane, RaftTransport as _, certificate_name};
+use sheaf_flight::{ClientSecurity, Exposure, Secret, Security, SecurityFiles, TokenSource};
+use sheaf_raft_transport::{
+    Config, FlightTransport, Lane, NoEngine, RaftTransport as _, certificate_name,
+};
 use sheaf_retry::{Code, Retryable as _, SystemClock};
 
 use crate::support::{CLUSTER, Node, PATIENCE, config, packet};
@@ -165,6 +168,24 @@ async fn where_certificates_are_needed_a_port_without_tls_takes_no_node() {
     one.transport.add_peer(2, vec![two.endpoint()]).unwrap();
     let error = one.transport.open_stream(2, Lane::Data, "echo").await.unwrap_err();
     assert_eq!(error.code(), Code::PermissionDenied);
+}
+
+#[tokio::test]
+async fn other_machines_are_let_in_under_tls_with_certificates_or_tokens() {
+    let authority = Authority::new("ours");
+    let secured = secured(1, authority.ca(), authority.node(CLUSTER, 1, LONG));
+    let listen = async |config: Config| {
+        let config = Config { exposure: Exposure::Secured, ..config };
+        let transport = FlightTransport::try_new(config, SystemClock::shared()).unwrap();
+        transport.listen("0.0.0.0:0", Arc::new(NoEngine)).await
+    };
+    assert!(listen(secured.clone()).await.is_ok());
+    for open in [
+        Config { needs_certificates: false, ..secured },
+        Config { needs_certificates: true, ..config(1) },
+    ] {
+        assert_eq!(listen(open).await.unwrap_err().code(), Code::FailedPrecondition);
+    }
 }
 
 #[tokio::test]

@@ -68,12 +68,15 @@ async fn large_messages_pass_and_larger_ones_are_refused() {
 
 #[tokio::test]
 async fn what_gets_smaller_is_compressed_on_the_data_lane_only() {
-    let (one, _two) = pair().await;
+    let (one, two) = pair().await;
     for (lane, compressed) in [(Lane::Control, false), (Lane::Data, true)] {
         let (mut sender, mut replies) = one.transport.open_stream(2, lane, "echo").await.unwrap();
         sender.send(packet(1, 100_000)).await.unwrap();
         assert_eq!(replies.next().await.unwrap().unwrap(), packet(1, 100_000));
-        assert_eq!(one.counter("compressed_from_bytes") > 0, compressed, "{lane:?}");
+        // Requests, and replies.
+        for node in [&one, &two] {
+            assert_eq!(node.counter("compressed_from_bytes") > 0, compressed, "{lane:?}");
+        }
     }
     let (from, to) = (one.counter("compressed_from_bytes"), one.counter("compressed_to_bytes"));
     assert!(from >= 100_000 && to < from / 10, "{from} {to}");

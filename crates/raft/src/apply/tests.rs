@@ -5,14 +5,14 @@ use std::path::Path;
 use futures::stream;
 use openraft::storage::{RaftLogStorage as _, RaftSnapshotBuilder, RaftStateMachine as _};
 use openraft::testing::log::{StoreBuilder, Suite};
-use openraft::{StorageError, StorageHelper};
+use openraft::{AsyncRuntime as _, StorageError, StorageHelper};
 use tempfile::TempDir;
 
 use super::{Builder, Machine};
 use crate::log::{Flush, LogStore};
 use crate::snapshot::{Options, SnapshotFile, Snapshots};
 use crate::stored::{Entry, LogId};
-use crate::testing::{Journal, append, entry, open, small};
+use crate::testing::{Journal, append, entry, identity, open, small};
 use crate::types::Types;
 
 type Runtime = openraft_rt_tokio::TokioRuntime;
@@ -44,7 +44,36 @@ async fn the_engines_suite_passes() {
     }
 }
 
-pub(super) async fn apply(machine: &mut Machine<Journal>, entries: Vec<Entry>) {
+type Sim = openraft_rt_sim::SimRuntime;
+
+struct SimStores;
+
+impl StoreBuilder<Types<Sim>, LogStore<Sim>, Machine<Journal, Sim>, TempDir> for SimStores {
+    async fn build(
+        &self,
+    ) -> Result<(TempDir, LogStore<Sim>, Machine<Journal, Sim>), StorageError<Types<Sim>>> {
+        let home = tempfile::tempdir().unwrap();
+        let log = LogStore::open(&home.path().join("log"), &identity(), small(Flush::Inline));
+        let log = log.unwrap();
+        let machine = Machine::new(Journal::default(), snapshots(home.path()), &log).unwrap();
+        Ok((home, log, machine))
+    }
+}
+
+#[test]
+fn the_engines_suite_passes_on_a_simulated_runtime_in_the_same_steps_each_time() {
+    let run = || {
+        let mut runtime = Sim::with_seed(7);
+        runtime.record_trace(true);
+        runtime.block_on(Suite::test_all(SimStores)).unwrap();
+        runtime.take_trace()
+    };
+    let first = run();
+    assert!(!first.is_empty());
+    assert_eq!(first, run());
+}
+
+async fn apply(machine: &mut Machine<Journal>, entries: Vec<Entry>) {
     let items = entries.into_iter().map(|entry| Ok((entry, None)));
     let entries = stream::iter(items);
     machine.apply(entries).await.unwrap();
@@ -182,11 +211,4 @@ async fn a_snapshot_of_another_state_than_announced_is_not_installed() {
     let error = machine.install_snapshot(&meta, file).await.unwrap_err();
     assert!(error.to_string().contains("is not 1-9-"), "{error}");
     assert_eq!(machine.with_machine(|journal| journal.commands.len()), 10);
-}
-
-/// Compiles: all that the engine asks of its types holds on each runtime.
-#[allow(dead_code, reason = "it is compiled only")]
-fn any_runtime<R: openraft::AsyncRuntime>(log: LogStore<R>, snapshots: Snapshots) {
-    fn needs<R: openraft::AsyncRuntime>(_: impl openraft::storage::RaftStateMachine<Types<R>>) {}
-    needs::<R>(Machine::<_, R>::new(Journal::default(), snapshots, &log).unwrap());
 }

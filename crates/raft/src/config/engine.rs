@@ -41,6 +41,9 @@ impl RaftClusterConfig {
             removed_leader_step_down: StepDownPolicy::After(self.heartbeat_interval_ms),
             // A node that lost its log must not be taken for one that is new.
             allow_log_reversion: Some(false),
+            // A leader that comes back to its old term would answer reads from the last entry
+            // that it knows to be committed, and it may have forgotten later ones.
+            enable_leader_restore: Some(false),
             backoff: BACKOFF.to_owned(),
             ..Config::default()
         };
@@ -63,5 +66,6 @@ mod tests {
         assert_eq!(engine.snapshot_policy, SnapshotPolicy::LogsSinceLast(10_000));
         assert_eq!(engine.enable_pre_vote, Some(true));
         assert_eq!(engine.allow_log_reversion, Some(false));
+        assert_eq!(engine.enable_leader_restore, Some(false));
     }
 }

@@ -12,6 +12,7 @@ use futures::{Stream, StreamExt as _, stream};
 use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::type_config::alias::{EntryOf, LogIdOf, VoteOf};
 use openraft::{AsyncRuntime, LogState, OptionalSend, RaftLogReader};
+use prost::Message as _;
 use sheaf_proto::raft::v1 as proto;
 use sheaf_proto::raft::v1::log_record::Record;
 use tokio::sync::{Semaphore, oneshot};
@@ -220,7 +221,8 @@ fn check(state: &State, entries: &[Entry]) -> Result<(), Error> {
         }
         last = Some(index);
         // What a record adds to an entry is less.
-        let (actual, limit) = (stored::size(entry), MAX_BODY_BYTES as u64 - 1024);
+        let actual = stored::to_entry(entry).encoded_len() as u64;
+        let limit = MAX_BODY_BYTES as u64 - 64;
         if actual > limit {
             return Err(Error::TooLarge { index, actual, limit });
         }
@@ -273,13 +275,19 @@ impl<R: AsyncRuntime> RaftLogReader<Types<R>> for LogStore<R> {
         B: RangeBounds<u64> + Clone + Debug + OptionalSend,
     {
         let (start, end) = bounds(&range);
-        let pieces =
-            stream::try_unfold((self.clone(), start), move |(mut log, start)| async move {
-                let entries = log.limited_get_log_entries(start, end).await?;
-                let next = entries.last().map(|last| last.log_id.index + 1);
-                let piece = stream::iter(entries.into_iter().map(Ok::<_, io::Error>));
-                Ok::<_, io::Error>(next.map(|next| (piece, (log, next))))
-            });
+        let begin = (self.clone(), start, true);
+        let pieces = stream::try_unfold(begin, move |(mut log, start, is_first)| async move {
+            let entries = log.limited_get_log_entries(start, end).await?;
+            let Some((first, last)) = entries.first().zip(entries.last()) else { return Ok(None) };
+            let (first, next) = (first.log_id.index, last.log_id.index + 1);
+            if !is_first && first != start {
+                let problem =
+                    format!("entries {start} to {first} were purged while they were read");
+                return Err(io::Error::other(problem));
+            }
+            let piece = stream::iter(entries.into_iter().map(Ok::<_, io::Error>));
+            Ok::<_, io::Error>(Some((piece, (log, next, false))))
+        });
         Box::pin(pieces.flat_map(|piece| match piece {
             Ok(entries) => entries.left_stream(),
             Err(error) => stream::iter([Err(error)]).right_stream(),

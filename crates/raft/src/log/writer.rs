@@ -106,7 +106,8 @@ impl Shared {
     /// write then.
     pub(super) fn finish(&self) {
         {
-            let mut state = self.state();
+            // What failed to be synced once may seem to be, the next time.
+            let Ok(mut state) = self.writable() else { return };
             state.pending.is_sync = true;
             state.pending.done.push(Box::new(|_| ()));
         }

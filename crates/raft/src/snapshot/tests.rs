@@ -2,6 +2,7 @@
 
 mod bytes;
 mod crash;
+mod full;
 mod incoming;
 mod large;
 mod python;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_ipc::writer::StreamWriter;
-use arrow_schema::{Schema, SchemaRef};
+use arrow_schema::{ArrowError, Schema, SchemaRef};
 use prost::Message as _;
 use sheaf_proto::raft::v1 as proto;
 use twox_hash::XxHash3_64;
@@ -110,7 +110,10 @@ impl SnapshotWriter {
         let options = arrow_array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
         let batch = RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)
             .map_err(|error| Error::machine("make a snapshot")(error.into()))?;
-        self.stream.write(&batch).map_err(Error::arrow("write", &self.path))?;
+        self.stream.write(&batch).map_err(|error| match error {
+            ArrowError::IoError(_, source) => Error::io("write", &self.path)(source),
+            other => Error::machine("make a snapshot")(other.into()),
+        })?;
         self.tail.batches += 1;
         self.tail.rows += batch.num_rows() as u64;
         let actual = self.stream.get_ref().bytes;

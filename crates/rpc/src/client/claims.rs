@@ -47,7 +47,7 @@ pub(super) async fn open(
         }
     };
     let (grants, claims) = inner.caller.call("claim_stream", Duration::ZERO, call).await?;
-    Ok(ClaimStream { address: inner.target.to_string(), grants: Some(grants), claims })
+    Ok(ClaimStream { address: inner.target().to_string(), grants: Some(grants), claims })
 }
 
 impl ClaimStream {

@@ -45,7 +45,7 @@ async fn connect(
 
 impl Watch {
     async fn next(&mut self) -> Option<Event> {
-        let address = self.inner.target.to_string();
+        let address = self.inner.target().to_string();
         match self.events.message().await {
             Ok(Some(message)) => match Event::try_from(message) {
                 Ok(event) => return Some(event),

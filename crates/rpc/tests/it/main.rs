@@ -10,6 +10,7 @@ mod harness;
 mod json_work;
 mod lost_replies;
 mod pickup;
+mod replicated;
 mod storm;
 mod stream;
 mod watch;

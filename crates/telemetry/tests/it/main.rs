@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use sheaf_flight::{Exposure, FlightRouter, Listener, Server, WebActions};
 use sheaf_telemetry::{AdminServer, Health, MAX_PROFILE_SECONDS, Registry, Status};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -49,6 +50,26 @@ async fn readiness_follows_phase_and_components() {
     assert_eq!(text(&server, "/health").await.0, 200);
     health.draining();
     assert_eq!(text(&server, "/readyz").await, (503, "draining\n".to_owned()));
+}
+
+#[tokio::test]
+async fn actions_of_the_flight_port_are_answered_once_it_is_up() {
+    let server = start(&Health::new()).await;
+    assert_eq!(text(&server, WebActions::PATH).await.0, 503);
+    let router = FlightRouter::builder().build().unwrap();
+    let listener = Listener::bind("127.0.0.1:0", "--flight-addr", Exposure::Loopback).unwrap();
+    let flight = Server::new(router).serve(listener).await.unwrap();
+    server.serve_actions(flight.web_actions());
+    assert_eq!(text(&server, WebActions::PATH).await.0, 405, "it is a POST");
+    let mut stream = TcpStream::connect(server.local_addr()).await.unwrap();
+    let (path, asked) = (WebActions::PATH, r#"{"type": "HealthCheck"}"#);
+    let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n");
+    let kind = format!("content-type: application/json\r\ncontent-length: {}\r\n", asked.len());
+    stream.write_all(format!("{head}{kind}\r\n{asked}").as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.contains(r#"{"results":["#), "{answer}");
 }
 
 #[tokio::test]

@@ -1,0 +1,59 @@
+//! The coordinator that three processes replicate among themselves.
+
+mod cluster;
+mod load;
+
+use std::time::Duration;
+
+use sheaf_retry::SystemClock;
+
+use crate::harness::sheaf;
+use crate::remote::sized;
+use cluster::Cluster;
+use load::Load;
+
+/// The leader is killed with kill -9 every 10 s for five minutes, shorter in CI.
+#[tokio::test(flavor = "multi_thread")]
+async fn soak_raft_leaders_killed_again_and_again_lose_nothing() {
+    let (kills, pause) = (sized(4, 30), Duration::from_secs(sized(3, 10)));
+    let mut cluster = Cluster::start(3, &[]).await;
+    let load = Load::start(4, || cluster.client());
+    let clock = SystemClock::shared();
+    for kill in 0..kills {
+        let before = load.completed();
+        // sleep: this is the load between two kills.
+        clock.sleep(pause).await;
+        assert!(load.completed() > before, "nothing got on before kill {kill}");
+        let leader = cluster.leader().await;
+        cluster.kill(leader);
+        // sleep: the others go on without it for a while.
+        clock.sleep(pause / 4).await;
+        cluster.start_again(leader);
+    }
+    let (batches, available) = load.settle(&cluster.client()).await;
+    let digest = cluster.agree().await;
+    eprintln!("{kills} kills, {batches} batches, {:.1}% available, {digest}", available * 100.0);
+    assert!(!sheaf_testkit::soak() || available >= 0.9, "{available}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn raft_commands_show_and_change_the_cluster_at_any_node() {
+    let cluster = Cluster::start(3, &[]).await;
+    let leader = cluster.leader().await;
+    let (at, other) = (cluster.uri(leader), (leader + 1) % 3);
+    let status = sheaf(&["raft", "status", "--digest", "--json", "--server", &at]).json().remove(0);
+    assert_eq!(status["members"].as_array().unwrap().len(), 3, "{status}");
+    assert_eq!(status["leader"]["node_id"], leader + 1);
+    assert_eq!(status["digest"].as_str().unwrap().len(), 16);
+    let shown = sheaf(&["raft", "status", "--server", &cluster.uri(other)]).ok();
+    assert!(shown.contains("follower") && shown.contains("committed"), "{shown}");
+    let to = (other + 1).to_string();
+    let done = sheaf(&["raft", "transfer-leader", &to, "--server", &cluster.uri(other)]).ok();
+    assert!(done.contains(&format!("node {to} leads")), "{done}");
+    assert_eq!(cluster.leader().await, other);
+    let done = sheaf(&["raft", "snapshot", "--server", &at]).ok();
+    assert!(done.contains("has a snapshot up to entry"), "{done}");
+    cluster.agree().await;
+    sheaf(&["raft", "remove", "9", "--server", &at]).failed(5);
+    sheaf(&["raft", "add-learner", "4", "nowhere", "--server", &at]).failed(2);
+}

@@ -1,0 +1,214 @@
+//! Work without end on a coordinator, and an account of what it acknowledged.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use sheaf_coordinator::{
+    BatchSpec, ClaimRequest, Coordinator as _, CoordinatorExt as _, Fence, LeaseRef, ListFilter,
+    Outcome, Query, Resolution, SettleRequest, State, Verdict,
+};
+use sheaf_proto::BatchId;
+use sheaf_retry::{SharedClock, SystemClock};
+use sheaf_rpc::RpcCoordinator;
+use tokio::task::JoinSet;
+
+use crate::remote::patience_for_all;
+
+/// Longer than a test: no lease ends by itself, so every batch is done at the
+/// first attempt, or something was lost.
+const LEASE: Duration = Duration::from_secs(3_600);
+/// Batches of one call.
+const GROUP: u64 = 8;
+/// Time in which some call is to succeed.
+const SLOT: Duration = Duration::from_millis(100);
+
+/// What was acknowledged so far.
+#[derive(Default)]
+struct Account {
+    registered: BTreeSet<BatchId>,
+    /// The token of each batch that was given out.
+    leases: HashMap<BatchId, Fence>,
+    completed: BTreeSet<BatchId>,
+    greatest: Option<Fence>,
+    /// When something succeeded, in slots since the start.
+    slots: BTreeSet<u128>,
+}
+
+/// Registers, claims and completes until it is told to end.
+pub(crate) struct Load {
+    account: Arc<Mutex<Account>>,
+    is_over: Arc<AtomicBool>,
+    next: Arc<AtomicU64>,
+    clock: SharedClock,
+    began: Duration,
+    producers: JoinSet<()>,
+    workers: JoinSet<()>,
+}
+
+impl Load {
+    /// So many producers and as many workers, each with a client of its own.
+    pub(crate) fn start(pairs: usize, client: impl Fn() -> RpcCoordinator) -> Self {
+        let clock = SystemClock::shared();
+        let mut load = Load {
+            account: Arc::default(),
+            is_over: Arc::default(),
+            next: Arc::default(),
+            began: clock.elapsed(),
+            clock,
+            producers: JoinSet::new(),
+            workers: JoinSet::new(),
+        };
+        for number in 0..pairs {
+            let (producer, worker) = (load.hand(client()), load.hand(client()));
+            load.producers.spawn(producer.produce());
+            load.workers.spawn(worker.work(format!("worker-{number}")));
+        }
+        load
+    }
+
+    fn hand(&self, client: RpcCoordinator) -> Hand {
+        Hand {
+            client,
+            account: Arc::clone(&self.account),
+            is_over: Arc::clone(&self.is_over),
+            next: Arc::clone(&self.next),
+            clock: self.clock.clone(),
+            began: self.began,
+        }
+    }
+
+    /// How many batches were acknowledged as completed.
+    pub(crate) fn completed(&self) -> usize {
+        self.account.lock().unwrap().completed.len()
+    }
+
+    /// Ends the load, works off what is left, and holds the coordinator to all that
+    /// it acknowledged. Returns how many batches there were, and the share of the
+    /// time in which calls succeeded.
+    pub(crate) async fn settle(mut self, client: &RpcCoordinator) -> (u64, f64) {
+        let slots = (self.clock.elapsed() - self.began).as_millis() / SLOT.as_millis();
+        let available = self.account.lock().unwrap().slots.range(..slots).count();
+        #[allow(clippy::cast_precision_loss, reason = "a share")]
+        let available = available as f64 / slots as f64;
+        self.is_over.store(true, Ordering::SeqCst);
+        while let Some(ended) = self.producers.join_next().await {
+            ended.unwrap();
+        }
+        let all = self.account.lock().unwrap().registered.clone();
+        sheaf_testkit::wait_until_async(patience_for_all(), "all to be completed", || async {
+            self.completed() >= all.len()
+        })
+        .await
+        .unwrap();
+        self.workers.shutdown().await;
+        self.check(client, &all).await;
+        (all.len() as u64, available)
+    }
+
+    async fn check(&self, client: &RpcCoordinator, all: &BTreeSet<BatchId>) {
+        let stats = client.stats(None).await.unwrap();
+        let of = |state: State| stats.iter().map(|queue| queue.count(state)).sum::<u64>();
+        assert_eq!(of(State::Completed), all.len() as u64, "{stats:?}");
+        let total: u64 = State::ALL.iter().map(|state| of(*state)).sum();
+        assert_eq!(total, all.len() as u64, "each is in one place: {stats:?}");
+        let mut filter = ListFilter { limit: 1_000, ..ListFilter::default() };
+        let mut seen = BTreeSet::new();
+        loop {
+            let page = client.list(filter.clone()).await.unwrap();
+            for batch in page.batches {
+                let id = batch.spec.id;
+                assert_eq!(batch.state, State::Completed, "{id} was acknowledged as completed");
+                assert_eq!(batch.attempts, 1, "{id} was worked on again");
+                seen.insert(id);
+            }
+            if page.next_cursor.is_empty() {
+                break;
+            }
+            filter.cursor = page.next_cursor;
+        }
+        assert!(all.is_subset(&seen), "acknowledged and lost: {:?}", all.difference(&seen).next());
+        assert!(matches!(client.query(Query::Stats(None)).await, Ok(_)));
+    }
+}
+
+/// One producer or worker.
+struct Hand {
+    client: RpcCoordinator,
+    account: Arc<Mutex<Account>>,
+    is_over: Arc<AtomicBool>,
+    next: Arc<AtomicU64>,
+    clock: SharedClock,
+    began: Duration,
+}
+
+impl Hand {
+    fn tell(&self, change: impl FnOnce(&mut Account)) {
+        let slot = (self.clock.elapsed() - self.began).as_millis() / SLOT.as_millis();
+        let mut account = self.account.lock().unwrap();
+        account.slots.insert(slot);
+        change(&mut account);
+    }
+
+    async fn produce(self) {
+        while !self.is_over.load(Ordering::SeqCst) {
+            let first = self.next.fetch_add(GROUP, Ordering::SeqCst);
+            let ids: Vec<BatchId> = (first..first + GROUP)
+                .map(|number| BatchId::try_new(&format!("load:{number}")).unwrap())
+                .collect();
+            let spec = |id: &BatchId| BatchSpec {
+                rows: 1,
+                bytes: 8,
+                locations: vec!["grpc://127.0.0.1:1".to_owned()],
+                ..BatchSpec::new(id.clone())
+            };
+            let registered = self.client.register(ids.iter().map(spec).collect()).await.unwrap();
+            assert_eq!(registered.len(), ids.len());
+            self.tell(|account| account.registered.extend(ids));
+        }
+    }
+
+    async fn work(self, name: String) {
+        let mut number = 0;
+        loop {
+            number += 1;
+            let request = ClaimRequest {
+                start: true,
+                wait: Duration::from_secs(1),
+                ..ClaimRequest::new(&*name, &*format!("{name}:{number}"), 8, LEASE)
+            };
+            let claim = self.client.claim(request).await.unwrap();
+            if claim.leases.is_empty() {
+                continue;
+            }
+            self.tell(|account| {
+                for lease in &claim.leases {
+                    let before = account.leases.insert(lease.spec.id.clone(), lease.fence);
+                    assert_eq!(before, None, "{} is under two leases", lease.spec.id);
+                    account.greatest = account.greatest.max(Some(lease.fence));
+                }
+            });
+            let outcomes: Vec<Outcome> = claim
+                .leases
+                .iter()
+                .map(|lease| Outcome {
+                    lease: LeaseRef { id: lease.spec.id.clone(), fence: lease.fence },
+                    resolution: Resolution::Completed,
+                    error: None,
+                    outputs: vec![],
+                    delay: Duration::ZERO,
+                })
+                .collect();
+            let request = SettleRequest { outcomes, ..SettleRequest::default() };
+            let settled = self.client.settle(request).await.unwrap();
+            self.tell(|account| {
+                for (lease, outcome) in claim.leases.into_iter().zip(settled.outcomes) {
+                    let done = matches!(outcome.verdict, Verdict::Applied | Verdict::AlreadyDone);
+                    assert!(done, "{}: {outcome:?}", lease.spec.id);
+                    account.completed.insert(lease.spec.id);
+                }
+            });
+        }
+    }
+}

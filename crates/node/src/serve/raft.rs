@@ -1,0 +1,188 @@
+//! The coordinator that this process replicates with others.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sheaf_coordinator::engine;
+use sheaf_flight::{ChannelPool, ClientConfig, RouterBuilder};
+use sheaf_raft::admin::RaftActions;
+use sheaf_raft::config::RaftClusterConfig;
+use sheaf_raft::coordinator::{self, EngineMachine, RaftCoordinator, RpcForward};
+use sheaf_raft::network::flight;
+use sheaf_raft::node::{ChangeError, RaftNode, StartError};
+use sheaf_raft_transport::FlightTransport;
+use sheaf_retry::{RetryPolicy, SharedClock};
+use sheaf_telemetry::Status;
+
+use super::error::Error;
+use super::protect;
+use crate::config::{Config, RaftConfig};
+
+/// Folder of a node in its data directory.
+const FOLDER: &str = "raft";
+/// How long the others may take to say whether there is a cluster already.
+const FOUNDING: RetryPolicy = RetryPolicy {
+    max_retries: 1_000_000,
+    base_ms: 200,
+    factor: 1.5,
+    cap_ms: 5_000,
+    jitter: 0.2,
+    deadline_ms: None,
+};
+/// A node without a leader is down after so many election timeouts.
+const LEADERLESS: u32 = 4;
+
+type Node = RaftNode<EngineMachine>;
+
+/// A node, and the coordinator on it.
+#[derive(Clone)]
+pub(super) struct Replicated {
+    pub(super) node: Node,
+    pub(super) coordinator: RaftCoordinator<Node>,
+    transport: FlightTransport,
+    pool: ChannelPool,
+}
+
+/// Opens log and snapshots, and starts the node; it talks to the others once its
+/// port is served.
+pub(super) async fn open(
+    config: &Config,
+    raft: &RaftConfig,
+    clock: &SharedClock,
+) -> Result<Replicated, Error> {
+    let failed = |source: StartError| Error::Raft {
+        data_dir: config.data_dir().display().to_string(),
+        source,
+    };
+    let cluster = cluster_config(config, raft);
+    let folder = config.data_dir().join(FOLDER);
+    let parts = sheaf_raft::node::open(&folder, &cluster, EngineMachine::new()).await;
+    let parts = parts.map_err(failed)?;
+    let transport = FlightTransport::try_new(transport_config(config, &cluster), clock.clone());
+    let transport = transport.map_err(|error| Error::Flight(error.into()))?;
+    let links = flight::links(transport.clone());
+    let node: Node = RaftNode::start(cluster, parts, links).await.map_err(failed)?;
+    let forward = Arc::new(RpcForward::new(protect::client(config), clock.clone()));
+    let settings = coordinator::Config {
+        engine: engine_config(config),
+        ..coordinator::Config::new(raft.node())
+    };
+    let coordinator =
+        RaftCoordinator::start(Arc::new(node.clone()), settings, forward, clock.clone());
+    let client = ClientConfig { is_forwarding: true, ..protect::client(config) };
+    let pool = ChannelPool::new(client, clock.clone());
+    Ok(Replicated { node, coordinator, transport, pool })
+}
+
+fn cluster_config(config: &Config, raft: &RaftConfig) -> RaftClusterConfig {
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let mut cluster = RaftClusterConfig::new(raft.cluster(), raft.node());
+    for (id, addresses) in raft.peers() {
+        for address in addresses {
+            cluster = cluster.node(*id, address.uri());
+        }
+    }
+    RaftClusterConfig {
+        election_timeout_ms: millis(raft.election_timeout()),
+        heartbeat_interval_ms: millis(raft.heartbeat_interval()),
+        snapshot_distance: raft.snapshot_distance(),
+        enable_ssl: config.security().has_tls(),
+        ..cluster
+    }
+}
+
+fn transport_config(config: &Config, cluster: &RaftClusterConfig) -> sheaf_raft_transport::Config {
+    sheaf_raft_transport::Config {
+        security: config.security().client().clone(),
+        // Where clients have to show certificates, those of nodes have to name them.
+        needs_certificates: config.security().server().client_ca.is_some(),
+        ..flight::transport_config(cluster)
+    }
+}
+
+fn engine_config(config: &Config) -> engine::Config {
+    engine::Config {
+        retry: RetryPolicy { max_retries: config.max_retries(), ..RetryPolicy::QUEUE },
+        max_live_bytes: config.max_live_bytes(),
+        ..engine::Config::default()
+    }
+}
+
+impl Replicated {
+    /// Has the port answer the other nodes, and whoever looks after the cluster.
+    pub(super) fn serve(
+        &self,
+        router: RouterBuilder,
+        registry: &mut sheaf_telemetry::Registry,
+    ) -> Result<RouterBuilder, Error> {
+        use sheaf_raft_transport::RaftTransport as _;
+        self.coordinator.register_metrics(registry);
+        self.transport.metrics().register(registry);
+        let router = self.transport.serve(router, flight::engine(self.node.service()));
+        let router = router.map_err(|error| Error::Flight(error.into()))?;
+        Ok(router.actions(Arc::new(RaftActions::new(self.node.clone(), self.pool.clone()))))
+    }
+
+    /// Founds the cluster, unless it is there or this node waits to be added; tries
+    /// until it is known which.
+    pub(super) async fn found(self, raft: RaftConfig, clock: SharedClock) {
+        if raft.is_joining() {
+            tracing::info!(%raft, "waits to be added: `sheaf raft add-learner` at another node");
+            return;
+        }
+        let members = self.node.config().members();
+        let attempt = async |_| match self.node.bootstrap(members.clone()).await {
+            Err(error) if !matches!(error, ChangeError::Refused { .. }) => Err(error),
+            // Not by trying again.
+            other => Ok(other),
+        };
+        let founded = sheaf_retry::retry(&FOUNDING, raft.node(), clock, attempt).await;
+        match founded {
+            Ok(Ok(())) => tracing::info!(%raft, "belongs to its cluster"),
+            Ok(Err(error)) => tracing::error!(%raft, %error, "founds no cluster"),
+            Err(error) => tracing::error!(%raft, %error, "founds no cluster"),
+        }
+    }
+
+    /// For the health page: a node that has no leader takes no work.
+    pub(super) fn standing(&self) -> Status {
+        let status = self.node.status();
+        if let Some(why) = status.stopped {
+            return Status::down(format!("stopped: {why}"));
+        }
+        match status.leader {
+            Some(leader) => Status::up(format!(
+                "{} in term {}, node {leader} leads, entry {} applied",
+                status.role.name(),
+                status.term,
+                status.applied.unwrap_or(0),
+            )),
+            None => Status::down("no leader is known".to_owned()),
+        }
+    }
+
+    /// Hands the lead over where this node has it, so that nobody has to wait for
+    /// an election; its port still answers the others.
+    pub(super) async fn hand_over(&self, clock: &SharedClock) {
+        let status = self.node.status();
+        let others = status.members.iter().filter(|one| one.is_voter && one.id != status.id);
+        let heir = others.max_by_key(|one| one.matched).map(|one| one.id);
+        if let Some(heir) = heir.filter(|_| status.leader == Some(status.id)) {
+            let patience = self.node.config().election_timeout() * LEADERLESS;
+            tokio::select! {
+                handed = self.node.transfer_leader(heir) => match handed {
+                    Ok(()) => tracing::info!(heir, "handed the lead over"),
+                    Err(error) => tracing::warn!(heir, %error, "the lead is not handed over"),
+                },
+                () = clock.sleep(patience) => tracing::warn!(heir, "does not take the lead"),
+            }
+        }
+    }
+
+    /// Ends the node.
+    pub(super) async fn close(&self) {
+        self.coordinator.close().await;
+        self.node.shutdown().await;
+        self.transport.shutdown(Duration::ZERO).await;
+    }
+}

@@ -1,0 +1,9 @@
+//! The replicated coordinator: on one node without a network, and on three.
+
+mod alone;
+mod calls;
+mod cluster;
+mod links;
+pub(crate) mod local;
+mod migration;
+mod three;
