@@ -2,7 +2,6 @@
 
 mod client;
 mod gap;
-mod links;
 mod machine;
 mod service;
 
@@ -13,9 +12,10 @@ use clap::Args;
 use sheaf_raft::apply::Machine;
 use sheaf_raft::config::RaftClusterConfig;
 use sheaf_raft::log::{Identity, LogStore, Options};
+use sheaf_raft::network::flight;
 use sheaf_raft::node::{Parts, RaftNode};
 use sheaf_raft::snapshot::{self, Snapshots};
-use sheaf_raft_transport::{Config, FlightTransport};
+use sheaf_raft_transport::FlightTransport;
 use sheaf_retry::SystemClock;
 
 use crate::error::{Error, Result};
@@ -64,12 +64,13 @@ pub(super) async fn serve(options: &ClusterNode) -> Result<()> {
     let snapshots = snapshots.map_err(|error| failed(&error))?;
     let driver =
         Machine::new(Values::default(), snapshots, &log).map_err(|error| failed(&error))?;
-    let transport = FlightTransport::try_new(Config::new(CLUSTER, *id), SystemClock::shared())?;
-    let links = Arc::new(links::Over(transport.clone()));
+    let transport =
+        FlightTransport::try_new(flight::transport_config(&config), SystemClock::shared())?;
+    let links = flight::links(transport.clone());
     let node: Node = RaftNode::start(config, Parts { log, driver }, links)
         .await
         .map_err(|error| failed(&error))?;
-    transport.listen(own, Arc::new(service::Answers(node.clone()))).await?;
+    transport.listen(own, Arc::new(service::Answers::new(node.clone()))).await?;
     if *id == 1 {
         node.bootstrap(members).await.map_err(|error| failed(&error))?;
         node.wait_for_leader().await.map_err(|error| failed(&error))?;
