@@ -1,5 +1,8 @@
 //! Appends in a row: several on their way, each answer held against its request.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,5 +1,7 @@
 //! Three nodes in this process, each with its disk and its port, over Arrow Flight.
 
+#![allow(clippy::unwrap_used, reason = "a test ends with what it did not expect")]
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -103,6 +105,7 @@ impl Cluster {
 async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let waiting = async {
         while !holds() {
+            // sleep: between two looks at the condition, which has a deadline.
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
@@ -238,6 +241,7 @@ async fn a_node_of_another_cluster_is_refused() {
         if !refused.contains("in use") {
             break;
         }
+        // sleep: between two attempts, whose number is limited.
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert!(refused.contains("another-cluster"), "{refused}");

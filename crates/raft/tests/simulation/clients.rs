@@ -17,6 +17,7 @@ use sheaf_testkit::linearizability::{
 
 use crate::disk::Bug;
 use crate::registers::{Ask, Said, hash, hash_bytes};
+use crate::time::pass;
 use crate::world::{Node, VOTERS, World};
 
 /// How many keys there are.
@@ -122,7 +123,7 @@ impl Client {
                 }
             }
             let pause = self.random.random_range(5..60);
-            SimRuntime::sleep(Duration::from_millis(pause)).await;
+            pass(Duration::from_millis(pause)).await;
         }
     }
 
@@ -172,7 +173,7 @@ impl Client {
                 }
                 Attempt::Refused(hint) => self.choose(hint),
             }
-            SimRuntime::sleep(Duration::from_millis(100)).await;
+            pass(Duration::from_millis(100)).await;
         }
     }
 
@@ -195,7 +196,7 @@ impl Client {
                 Attempt::Unknown => self.choose(None),
                 Attempt::Refused(hint) => self.choose(hint),
             }
-            SimRuntime::sleep(Duration::from_millis(100)).await;
+            pass(Duration::from_millis(100)).await;
         }
     }
 }

@@ -6,11 +6,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use openraft::AsyncRuntime as _;
-use openraft_rt_sim::SimRuntime;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use sheaf_raft::types::{Entry, LogId, SnapshotMeta, Vote};
+
+use crate::time::pass;
 
 /// The bugs that can be planted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,7 +105,7 @@ impl Disk {
     /// Waits as long as a write takes.
     pub(crate) async fn takes_time(&self) {
         let micros = self.locked().random.random_range(50..3_000);
-        SimRuntime::sleep(Duration::from_micros(micros)).await;
+        pass(Duration::from_micros(micros)).await;
     }
 
     /// Everything that was written is on disk; `vote_only` with a disk that skips it.

@@ -10,6 +10,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use sheaf_raft::types::NodeId;
 
 use crate::registers::hash;
+use crate::time::pass;
 use crate::world::{VOTERS, World, member};
 
 /// The node that comes and goes.
@@ -45,7 +46,7 @@ impl Faults {
             self.world.observer.note([5, kind]);
             self.one(kind).await;
             let pause = self.millis(100..700);
-            SimRuntime::sleep(pause).await;
+            pass(pause).await;
         }
         self.world.network.heal();
         self.world.restart(VOTERS.into_iter().chain(self.guest)).await;
@@ -97,7 +98,7 @@ impl Faults {
                 let node = leader.unwrap_or_else(|| self.any(&VOTERS));
                 let length = self.millis(200..4_000);
                 network.pause(node, length);
-                SimRuntime::sleep(length).await;
+                pass(length).await;
             }
             11 => self.change_lead().await,
             12 => self.change_members().await,
@@ -113,7 +114,7 @@ impl Faults {
     /// Leaves it broken for a while, then mends it.
     async fn hold(&mut self, range: std::ops::Range<u64>) {
         let length = self.millis(range);
-        SimRuntime::sleep(length).await;
+        pass(length).await;
         self.world.network.heal();
     }
 
@@ -128,7 +129,7 @@ impl Faults {
             self.world.crash(*victim);
         }
         let length = self.millis(10..3_000);
-        SimRuntime::sleep(length).await;
+        pass(length).await;
         self.world.restart(victims).await;
     }
 

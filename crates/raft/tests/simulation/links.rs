@@ -22,6 +22,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use crate::disk::Bug;
 use crate::observer::Observer;
 use crate::registers::hash_bytes;
+use crate::time::pass;
 
 /// Messages of a stream that are under way.
 const UNDER_WAY: usize = 16;
@@ -169,7 +170,7 @@ impl Network {
 
     /// Takes a message along: `false` where it never arrives.
     async fn carry(&self, way: Way) -> bool {
-        SimRuntime::sleep(self.delay()).await;
+        pass(self.delay()).await;
         self.going_on(way.from.0).await;
         self.going_on(way.to.0).await;
         self.is_open(way) && !self.roll(|state| state.lost)
@@ -178,9 +179,9 @@ impl Network {
     /// Takes a message of a stream along, in its order: what is lost is sent again, what is cut
     /// off waits for a while.
     async fn carry_in_order(&self, way: Way) -> bool {
-        SimRuntime::sleep(self.delay()).await;
+        pass(self.delay()).await;
         while self.roll(|state| state.lost) {
-            SimRuntime::sleep(self.delay() * 4).await;
+            pass(self.delay() * 4).await;
         }
         let mut waited = Duration::ZERO;
         loop {
@@ -193,7 +194,7 @@ impl Network {
                 return false;
             }
             let step = Duration::from_millis(50);
-            SimRuntime::sleep(step).await;
+            pass(step).await;
             waited += step;
         }
     }
@@ -231,7 +232,7 @@ impl Links for SimLinks {
             return Ok(granted(&message));
         }
         let Some((way, service)) = network.find(self.from, to) else {
-            SimRuntime::sleep(network.delay()).await;
+            pass(network.delay()).await;
             return Err(Broken::Unreachable { node: to, problem: "it does not run".to_owned() });
         };
         // A command that comes twice is two commands.
@@ -270,7 +271,7 @@ impl Links for SimLinks {
     ) -> Result<BoxStream<'static, Result<Message, Broken>>, Broken> {
         let network = Arc::clone(&self.network);
         let Some((way, service)) = network.find(self.from, to) else {
-            SimRuntime::sleep(network.delay()).await;
+            pass(network.delay()).await;
             return Err(Broken::Unreachable { node: to, problem: "it does not run".to_owned() });
         };
         if !network.carry(way).await {

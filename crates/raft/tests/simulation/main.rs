@@ -4,6 +4,12 @@
 //! The node is the real one, with its engine, its wire messages and its checks; only links, log
 //! and snapshots are of this world.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test ends with what it did not expect"
+)]
+
 mod clients;
 mod disk;
 mod driver;
@@ -15,4 +21,5 @@ mod observer;
 mod registers;
 mod scenarios;
 mod seeds;
+mod time;
 mod world;

@@ -11,6 +11,7 @@ use sheaf_raft::types::NodeId;
 
 use crate::disk::Bug;
 use crate::registers::{Ask, Said};
+use crate::time::pass;
 use crate::world::{VOTERS, World, config, member};
 
 /// Tells a story in a world; nothing that must not happen may happen in it.
@@ -53,9 +54,9 @@ fn increments_of_a_rejoin(bug: Option<Bug>) -> u64 {
             world.network.cut(away, other);
             world.network.cut(other, away);
         }
-        SimRuntime::sleep(config(1).election_timeout() * 10).await;
+        pass(config(1).election_timeout() * 10).await;
         world.network.heal();
-        SimRuntime::sleep(config(1).election_timeout() * 4).await;
+        pass(config(1).election_timeout() * 4).await;
         world.settle().await;
         let now = world.node(world.leader().unwrap()).unwrap().status().term;
         world.end().await;
@@ -144,7 +145,7 @@ fn what_waits_without_a_majority_is_limited_and_said_so() {
             let (node, command) = (node.clone(), command.clone());
             waiting.push(SimRuntime::spawn(async move { node.propose(command).await }));
         }
-        SimRuntime::sleep(Duration::from_millis(1)).await;
+        pass(Duration::from_millis(1)).await;
         let full = node.propose(command.clone()).await.unwrap_err().to_string();
         let all = limit + (1 << 20);
         assert_eq!(full, format!("{all} bytes of commands wait, the limit is {limit}"));

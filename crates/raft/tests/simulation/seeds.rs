@@ -10,6 +10,7 @@ use crate::clients::{Client, History};
 use crate::disk::Bug;
 use crate::faults::Faults;
 use crate::observer::Violation;
+use crate::time::pass;
 use crate::world::World;
 
 /// Runs in which nothing may go wrong.
@@ -56,10 +57,10 @@ async fn story(world: &Arc<World>, history: &Arc<History>, seed: u64) {
     let clients: Vec<_> = (0..CLIENTS)
         .map(|id| SimRuntime::spawn(Client::new(world, history, seed, id).run()))
         .collect();
-    SimRuntime::sleep(Duration::from_secs(2)).await;
+    pass(Duration::from_secs(2)).await;
     Faults::new(world, seed).run(FAULTS).await;
     let before = world.observer.acknowledged_count();
-    SimRuntime::sleep(Duration::from_secs(4)).await;
+    pass(Duration::from_secs(4)).await;
     if world.observer.acknowledged_count() == before {
         world.observer.violation("nothing is acknowledged after all is mended");
     }
@@ -76,12 +77,12 @@ async fn story(world: &Arc<World>, history: &Arc<History>, seed: u64) {
 /// Runs seeds on all processors, in order of the seeds where it matters: each run has one
 /// thread, and knows nothing of the others.
 fn run_all(seeds: u64, bug: Option<Bug>) -> Vec<(u64, Report)> {
-    let threads = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         let part = |first: u64| {
-            move || (first..seeds).step_by(threads as usize).map(|s| (s, run(s, bug))).collect()
+            move || (first..seeds).step_by(threads).map(|s| (s, run(s, bug))).collect()
         };
-        let parts: Vec<_> = (0..threads).map(|first| scope.spawn(part(first))).collect();
+        let parts: Vec<_> = (0..).take(threads).map(|first| scope.spawn(part(first))).collect();
         let ended = parts.into_iter().map(|part| part.join().unwrap());
         ended.flat_map(|part: Vec<_>| part).collect()
     })

@@ -18,6 +18,7 @@ use crate::links::Network;
 use crate::log::SimLog;
 use crate::observer::Observer;
 use crate::registers::{Registers, hash};
+use crate::time::pass;
 
 pub(crate) type Node = RaftNode<Registers, SimRuntime, SimMachine>;
 
@@ -150,7 +151,7 @@ impl World {
             if SimInstant::now() >= end {
                 return false;
             }
-            SimRuntime::sleep(Duration::from_millis(20)).await;
+            pass(Duration::from_millis(20)).await;
         }
         true
     }
