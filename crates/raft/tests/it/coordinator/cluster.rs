@@ -135,21 +135,28 @@ impl Cluster {
         self.ports.keys().copied().find(|id| *id != leader).unwrap()
     }
 
-    /// A client of one node, which tries again while the node is away.
+    /// A client of one node, which is answered as the node answers.
     pub(crate) fn client(&self, id: NodeId) -> Arc<dyn Coordinator> {
+        self.client_with(id, RetryPolicy::none())
+    }
+
+    /// A client of one node, which tries again while the node is away.
+    pub(crate) fn patient_client(&self, id: NodeId) -> Arc<dyn Coordinator> {
+        let retry = RetryPolicy {
+            max_retries: 10_000,
+            base_ms: 20,
+            factor: 1.0,
+            cap_ms: 20,
+            jitter: 0.0,
+            deadline_ms: None,
+        };
+        self.client_with(id, retry)
+    }
+
+    fn client_with(&self, id: NodeId, retry: RetryPolicy) -> Arc<dyn Coordinator> {
         let pool = ChannelPool::new(ClientConfig::default(), SystemClock::shared());
         let target = self.ports[&id].parse().unwrap();
-        let options = RpcOptions {
-            deadline: LONG,
-            retry: RetryPolicy {
-                max_retries: 10_000,
-                base_ms: 20,
-                factor: 1.0,
-                cap_ms: 20,
-                jitter: 0.0,
-                deadline_ms: None,
-            },
-        };
+        let options = RpcOptions { deadline: LONG, retry };
         Arc::new(RpcCoordinator::new(pool, target, options, SystemClock::shared()))
     }
 

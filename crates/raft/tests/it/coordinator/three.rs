@@ -196,9 +196,9 @@ async fn nothing_that_was_acknowledged_is_lost_while_leaders_come_and_go() {
     let mut tasks = Vec::new();
     for number in 0..3 {
         let id = u64::from(number) + 1;
-        tasks.push(tokio::spawn(produce(cluster.client(id), number, Arc::clone(&seen))));
-        tasks.push(tokio::spawn(work(cluster.client(id), number, Arc::clone(&seen))));
-        tasks.push(tokio::spawn(work(cluster.client(id), number + 10, Arc::clone(&seen))));
+        tasks.push(tokio::spawn(produce(cluster.patient_client(id), number, Arc::clone(&seen))));
+        tasks.push(tokio::spawn(work(cluster.patient_client(id), number, Arc::clone(&seen))));
+        tasks.push(tokio::spawn(work(cluster.patient_client(id), number + 10, Arc::clone(&seen))));
     }
     for _ in 0..rounds {
         let before = seen.completed.load(Ordering::Relaxed);
