@@ -155,6 +155,8 @@ impl clap::FromArgMatches for ServeArgs {
 
 #[cfg(test)]
 mod tests {
+    use sheaf_retry::Code;
+
     use super::*;
     use clap::{Args as _, FromArgMatches as _};
 

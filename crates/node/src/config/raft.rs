@@ -133,11 +133,10 @@ pub(super) fn own_address(reader: &Reader<'_>) -> Option<String> {
         return None;
     }
     let node = reader.text("node-id");
-    let own = entries(reader.text("peers")).find_map(|entry| {
+    entries(reader.text("peers")).find_map(|entry| {
         let (id, address) = entry.split_once('=')?;
         (id.trim() == node).then(|| address.trim().to_owned())
-    });
-    own
+    })
 }
 
 fn entries(text: &str) -> impl Iterator<Item = &str> {

@@ -51,7 +51,7 @@ impl Cluster {
         let peers = self.addresses.iter().enumerate();
         let peers: Vec<String> =
             peers.map(|(at, address)| format!("{}={address}", at + 1)).collect();
-        let data = self.folder.path().join(format!("node-{}", index + 1));
+        let data = self.data(index);
         let mut words = vec!["--mode", "coordinator", "--coordinator", "raft", "--node-id"];
         words.push(leak((index + 1).to_string()));
         words.extend(["--peers", leak(peers.join(",")), "--data-dir"]);
