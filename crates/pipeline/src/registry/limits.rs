@@ -7,9 +7,9 @@ use super::model::{Kind, Metadata, Registration};
 use super::pipeline::Plan;
 
 /// Longest id, incarnation apart.
-pub const MAX_ID_LENGTH: usize = 200;
+const MAX_ID_LENGTH: usize = 200;
 /// Shortest and longest incarnation.
-pub const INCARNATION_LENGTH: std::ops::RangeInclusive<usize> = 16..=64;
+const INCARNATION_LENGTH: std::ops::RangeInclusive<usize> = 16..=64;
 /// Inputs of a component, and outputs.
 const MAX_PORTS: usize = 64;
 /// Bytes of the schema of one of them.
