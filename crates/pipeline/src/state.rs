@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 pub(crate) use disk::Disk;
-pub use disk::{Damaged, Found};
+pub use disk::{Damaged, Found, Opener};
 pub use record::RECORD_VERSION;
 
 /// Where state is kept, as `--state` has it.

@@ -16,7 +16,7 @@ use crate::registry::{
     Beat, Component, Counted, Error, Event, Filter, Limits, Now, Page, Pipeline, PipelineState,
     Plan, Polled, Registered, Registration, Registry, Status, Token, Watchers,
 };
-use crate::state::{Damaged, Disk, Found, State};
+use crate::state::{Damaged, Disk, Found, Opener, State};
 
 /// Calls that may wait for the one thread that makes them.
 const MAILBOX: usize = 4_096;
@@ -70,6 +70,23 @@ impl ControlPlane {
     /// file cannot be used, with the code `directory_locked` where another
     /// process has it, `format_newer` or `corrupt`.
     pub fn open(options: Options, clock: SharedClock) -> Result<Self, Error> {
+        ControlPlane::open_by(options, None, clock)
+    }
+
+    /// As [`ControlPlane::open`], with a file that is opened by other means; its
+    /// path is for messages. For tests of failing disks.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_with(options: Options, opener: Opener, clock: SharedClock) -> Result<Self, Error> {
+        ControlPlane::open_by(options, Some(opener), clock)
+    }
+
+    fn open_by(
+        options: Options,
+        opener: Option<Opener>,
+        clock: SharedClock,
+    ) -> Result<Self, Error> {
         let Options { state, limits, timing, worker_token } = options;
         timing
             .validate()
@@ -81,7 +98,10 @@ impl ControlPlane {
                 (None, Found { epoch, ..Found::default() })
             }
             State::File(path) => {
-                let (disk, found) = Disk::open(path)?;
+                let (disk, found) = match opener {
+                    Some(opener) => Disk::open_with(path, opener)?,
+                    None => Disk::open(path)?,
+                };
                 (Some(disk), found)
             }
         };

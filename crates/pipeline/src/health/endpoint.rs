@@ -47,9 +47,6 @@ impl Endpoint {
             return Err(form());
         }
         let found: Target = written.parse().map_err(|_: sheaf_flight::Error| form())?;
-        if found.port() == 0 {
-            return Err(invalid(FIELD, "port 0 is none: say the one that it got"));
-        }
         if !is_same_host(found.host(), host) {
             let problem = format!("{} is not the host of its address, {host}", found.host());
             return Err(invalid(FIELD, problem));

@@ -3,10 +3,11 @@
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use redb::{
-    Database, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableError,
-    WriteTransaction,
+    Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, TableDefinition,
+    TableError, WriteTransaction,
 };
 use sheaf_retry::Code;
 
@@ -48,10 +49,14 @@ pub struct Found {
     pub epoch: u32,
 }
 
+/// Opens the file, again after a failed write.
+pub type Opener = Arc<dyn Fn() -> Result<Database, DatabaseError> + Send + Sync>;
+
 /// See the module.
-#[derive(Debug)]
 pub(crate) struct Disk {
     path: PathBuf,
+    opener: Opener,
+    epoch: u32,
     /// Not there after a failed write, until it could be opened again.
     database: Option<Database>,
 }
@@ -65,7 +70,14 @@ struct Raw {
 impl Disk {
     /// Opens the file, reads it, and has a new epoch in it before it returns.
     pub(crate) fn open(path: PathBuf) -> Result<(Disk, Found), Error> {
-        let mut disk = Disk { path, database: None };
+        let name = path.clone();
+        let open = move || Database::builder().set_cache_size(CACHE_BYTES).create(&name);
+        Disk::open_with(path, Arc::new(open))
+    }
+
+    /// As [`Disk::open`], by other means; `path` is for messages.
+    pub(crate) fn open_with(path: PathBuf, opener: Opener) -> Result<(Disk, Found), Error> {
+        let mut disk = Disk { path, opener, epoch: 0, database: None };
         disk.reopen()?;
         let all = disk.read().map_err(|error| disk.failed("read", error))?;
         let mut found = Found::default();
@@ -98,6 +110,7 @@ impl Disk {
             let operation = format!("open {}: it was opened too often", disk.path.display());
             Error::State { operation, code: Code::FailedPrecondition, source: None }
         })?;
+        disk.epoch = found.epoch;
         disk.begin(found.epoch, &spoiled).map_err(|error| disk.failed("write", error))?;
         Ok((disk, found))
     }
@@ -115,8 +128,7 @@ impl Disk {
     /// not take the process down.
     fn reopen(&mut self) -> Result<(), Error> {
         self.database = None;
-        let open = || Database::builder().set_cache_size(CACHE_BYTES).create(&self.path);
-        match catch_unwind(AssertUnwindSafe(open)) {
+        match catch_unwind(AssertUnwindSafe(|| (self.opener)())) {
             Ok(Ok(database)) => {
                 self.database = Some(database);
                 Ok(())
@@ -205,14 +217,34 @@ impl Disk {
         keys: impl Iterator<Item = &'a Key>,
     ) -> Result<(), Error> {
         if self.database.is_none() {
-            self.reopen()?;
+            self.take_up_again()?;
         }
         let written = self.write(registry, keys);
         written.map_err(|error| {
-            // A failed write leaves the handle unusable.
-            self.database = None;
-            self.failed("write", error)
+            let error = self.failed("write", error);
+            // A failed write leaves the handle unusable. Another one is had at once, so
+            // that nobody else gets the file.
+            if let Err(again) = self.take_up_again() {
+                tracing::debug!(error = %again, "the state file cannot be opened again yet");
+            }
+            error
         })
+    }
+
+    /// Opens the file again, if it is what it was: without it nothing kept others from it.
+    fn take_up_again(&mut self) -> Result<(), Error> {
+        self.reopen()?;
+        let all = self.read().map_err(|error| self.failed("read", error))?;
+        let meta = all.iter().find(|raw| raw.table == "meta");
+        let stored = meta.and_then(|raw| record::read_meta(&raw.bytes).ok());
+        if stored == Some(u64::from(self.epoch)) {
+            return Ok(());
+        }
+        self.database = None;
+        let path = self.path.display();
+        let operation =
+            format!("open {path}: another control plane had it meanwhile; end this one");
+        Err(Error::State { operation, code: Code::FailedPrecondition, source: None })
     }
 
     fn write<'a>(

@@ -1,7 +1,7 @@
 //! Killed at random moments: what was acknowledged is there.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -75,14 +75,18 @@ fn run_and_kill(home: &Path, lines: usize) -> Vec<String> {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut out = BufReader::new(child.stdout.take().unwrap()).lines();
-    let mut said: Vec<String> = out.by_ref().take(lines).map(Result::unwrap).collect();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    let mut said = String::new();
+    for _ in 0..lines {
+        assert!(out.read_line(&mut said).unwrap() > 0, "the child ended by itself: {said}");
+    }
     child.kill().unwrap();
     child.wait().unwrap();
     // What it had said before it died counts too; the last line may be torn.
-    let rest: Vec<String> = out.map_while(Result::ok).collect();
-    said.extend(rest.split_last().map_or(&[][..], |(_, rest)| rest).iter().cloned());
-    said.iter().filter_map(|line| Some(line.split_once("ack ")?.1.to_owned())).collect()
+    out.read_to_string(&mut said).unwrap();
+    let whole = said.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    let acks = whole.lines().filter_map(|line| Some(line.split_once("ack ")?.1.to_owned()));
+    acks.collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -43,7 +43,7 @@ async fn registrations_of_the_wrong_form_are_refused_with_what_is_wrong() {
         ("token: 1001 is over", with(|it| it.token = Secret::new(long(1_001)))),
         ("address: ", with(|it| it.address.clear())),
         ("address: ", with(|it| it.address = "ftp://h:1".to_owned())),
-        ("has port 0", with(|it| it.address = "grpc://h:0".to_owned())),
+        ("is no address of a server", with(|it| it.address = "grpc://h:0".to_owned())),
         ("address: 1001 is over", with(|it| it.address = long(1_001))),
         ("endpoints: 17 is over", with(|it| it.endpoints = vec!["grpc://h:1".to_owned(); 17])),
         ("not the host of its address", with(|it| it.health_endpoint = "10.0.0.1:80".to_owned())),

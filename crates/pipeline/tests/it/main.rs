@@ -3,6 +3,7 @@
 
 mod crash;
 mod damage;
+mod full;
 mod harness;
 mod hostile;
 mod many;

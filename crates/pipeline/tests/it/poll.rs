@@ -103,7 +103,9 @@ async fn a_look_is_bounded_in_time_and_bytes() {
     let hasty = Poller::new(Duration::from_millis(50), clock());
     assert_eq!(hasty.look(&endpoint).await, Polled::Not("no answer within 50ms".to_owned()));
     let nobody = sheaf_testkit::free_port().unwrap();
-    let nobody = Endpoint::checked(&format!(":{}", nobody.port()), "grpc://127.0.0.1:1").unwrap().unwrap();
+    let nobody = Endpoint::checked(&format!(":{}", nobody.release().port()), "grpc://127.0.0.1:1")
+        .unwrap()
+        .unwrap();
     assert!(matches!(poller.look(&nobody).await, Polled::Not(why) if why.contains("refused")));
 }
 

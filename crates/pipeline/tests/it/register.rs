@@ -131,9 +131,9 @@ async fn workers_are_found_with_their_load() {
 async fn a_token_of_the_port_needs_the_rights_of_its_call() {
     let folder = crate::harness::directory();
     let tokens = folder.path().join("tokens");
-    let lines = "component component-0123456789 allow=control:rw\n\
-                 tool tool-0123456789 allow=control:r\n\
-                 other other-0123456789 allow=batches:rwx\n";
+    let lines = "component component-0123456789abcdef allow=control:rw\n\
+                 tool tool-0123456789abcdef allow=control:r\n\
+                 other other-0123456789abcdef allow=batches:rwx\n";
     std::fs::write(&tokens, lines).unwrap();
     #[cfg(unix)]
     std::fs::set_permissions(&tokens, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
@@ -148,7 +148,7 @@ async fn a_token_of_the_port_needs_the_rights_of_its_call() {
         .await
         .unwrap();
     let client = |name: &str| {
-        let token = TokenSource::Fixed(Secret::new(format!("{name}-0123456789")));
+        let token = TokenSource::Fixed(Secret::new(format!("{name}-0123456789abcdef")));
         let security = ClientSecurity { token, ..ClientSecurity::default() };
         let config = ClientConfig { security, ..ClientConfig::default() };
         let pool = ChannelPool::new(config, clock());
