@@ -35,6 +35,8 @@ mod undo;
 pub(crate) mod wire;
 
 #[cfg(test)]
+mod random_tests;
+#[cfg(test)]
 pub(crate) mod tests;
 
 use std::collections::{BTreeMap, HashMap};

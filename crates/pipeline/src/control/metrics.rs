@@ -17,6 +17,7 @@ pub(super) struct Metrics {
     components: Family<Labels, Gauge>,
     pipelines: Family<Label, Gauge>,
     changes: Family<Labels, Counter>,
+    registrations: Family<Label, Counter>,
     beats: Family<Label, Counter>,
     polls: Family<Label, Counter>,
     refused: Family<Label, Counter>,
@@ -32,6 +33,7 @@ impl Metrics {
             components: Family::default(),
             pipelines: Family::default(),
             changes: Family::default(),
+            registrations: Family::default(),
             beats: Family::default(),
             polls: Family::default(),
             refused: Family::default(),
@@ -49,6 +51,8 @@ impl Metrics {
         registry.register("pipelines", "Pipelines by state", self.pipelines.clone());
         let changes = self.changes.clone();
         registry.register("changes", "Components that went into a status", changes);
+        let registrations = self.registrations.clone();
+        registry.register("registrations", "Registrations, new ones and repeated", registrations);
         registry.register("beats", "Beats, by what became of them", self.beats.clone());
         registry.register("polls", "Looks at health endpoints", self.polls.clone());
         registry.register("refused", "Calls that were refused, by code", self.refused.clone());
@@ -72,6 +76,11 @@ impl Metrics {
         let kind = change.component.kind.as_str();
         let to = if change.removed { "removed" } else { change.component.status.as_str() };
         self.changes.get_or_create(&[("type", kind), ("to", to)]).inc();
+    }
+
+    pub(super) fn registered(&self, created: bool) {
+        let created = if created { "true" } else { "false" };
+        self.registrations.get_or_create(&[("created", created)]).inc();
     }
 
     pub(super) fn beat(&self, counted: Counted) {

@@ -172,7 +172,10 @@ impl ControlPlane {
     /// As there, and what keeping it fails with; so for all calls that change
     /// something.
     pub async fn register(&self, asked: Registration) -> Result<Registered, Error> {
-        self.call(Durability::Hard, |core, now| core.registry.register(asked, now)).await
+        let call = |core: &mut Core, now| core.registry.register(asked, now);
+        let registered = self.call(Durability::Hard, call).await?;
+        self.shared.metrics.registered(registered.created);
+        Ok(registered)
     }
 
     /// As [`Registry::beat`]; it is not written down.

@@ -12,10 +12,13 @@ use crate::control::ControlPlane;
 use crate::registry::{Component, Filter, Status};
 
 /// Health endpoints that are looked at at a time.
-const AT_ONCE: usize = 32;
+const AT_ONCE: usize = 128;
 
 /// Has the control plane look who was silent, and looks at health endpoints;
 /// until it is dropped.
+///
+/// A round of looks at endpoints begins when the one before is over: many that
+/// do not answer make it longer, which silence does not wait for.
 #[derive(Debug)]
 pub struct Monitor {
     tasks: [JoinHandle<()>; 2],

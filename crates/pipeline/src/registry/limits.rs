@@ -28,6 +28,8 @@ const MAX_SPEC_BYTES: usize = 4 << 20;
 pub struct Limits {
     /// Components and workers, places that nobody has taken included.
     pub components: usize,
+    /// Of these, workers: they need no plan, and leave room for those of plans.
+    pub workers: usize,
     /// Pipelines, those that stand still included.
     pub pipelines: usize,
     /// Bytes of what components said of themselves, and of files of pipelines.
@@ -41,11 +43,12 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// 10,000 components, 1,000 pipelines, 64 MiB, 100 runs, 256 readers that
+    /// 10,000 components, half of them workers, 1,000 pipelines, 64 MiB, 100 runs, 256 readers that
     /// may be 1,024 events behind.
     fn default() -> Self {
         Limits {
             components: 10_000,
+            workers: 5_000,
             pipelines: 1_000,
             bytes: 64 << 20,
             runs: 100,

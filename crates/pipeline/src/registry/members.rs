@@ -68,8 +68,7 @@ impl Registry {
             restarts: 0,
             held: Held { incarnation: asked.incarnation, ..Held::nobody(now) },
         };
-        let weight = component.weight();
-        self.has_room_for(weight, there.as_deref())?;
+        self.has_room_for(component.kind, component.weight(), there.as_deref())?;
         Ok(self.take_place(&id, component, there, is_same, now))
     }
 
@@ -123,12 +122,23 @@ impl Registry {
         Err(Error::Taken { id: there.id.clone(), after })
     }
 
-    fn has_room_for(&self, weight: usize, there: Option<&Component>) -> Result<(), Error> {
-        let limit = self.limits.components;
-        if there.is_none() && self.components.len() >= limit {
-            let held = self.components.len() as u64;
-            let (what, limit) = ("components", limit as u64);
-            return Err(Error::Full { what, held, more: 1, limit });
+    fn has_room_for(
+        &self,
+        kind: Kind,
+        weight: usize,
+        there: Option<&Component>,
+    ) -> Result<(), Error> {
+        let full = |what, held: usize, limit: usize| match there.is_none() && held >= limit {
+            true => {
+                let (held, limit) = (held as u64, limit as u64);
+                Err(Error::Full { what, held, more: 1, limit })
+            }
+            false => Ok(()),
+        };
+        full("components", self.components.len(), self.limits.components)?;
+        if kind == Kind::Worker && there.is_none() {
+            let workers = self.components.values().filter(|there| there.kind == Kind::Worker);
+            full("workers", workers.count(), self.limits.workers)?;
         }
         let others = self.bytes.saturating_sub(there.map_or(0, Component::weight));
         if others.saturating_add(weight) > self.limits.bytes {

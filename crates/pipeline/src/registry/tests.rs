@@ -346,6 +346,13 @@ fn what_is_over_a_limit_is_refused_and_changes_nothing() {
     registry.register(asked("w1", Kind::Worker, OLD), now()).unwrap();
     let more = registry.register(asked("w2", Kind::Worker, OLD), now());
     assert!(matches!(more, Err(Error::Full { what: "components", limit: 3, .. })));
+    let limits = Limits { workers: 1, ..Limits::default() };
+    let mut other = Registry::new(limits, Timing::default(), 3, 1);
+    other.register(asked("w1", Kind::Worker, OLD), now()).unwrap();
+    other.register(asked("w1", Kind::Worker, OLD), now()).unwrap();
+    let more = other.register(asked("w2", Kind::Worker, OLD), now());
+    assert!(matches!(more, Err(Error::Full { what: "workers", limit: 1, .. })), "{more:?}");
+    other.plan(plan(), now()).unwrap();
     let port = PortSchema { text: "x".repeat(1_900), ..PortSchema::default() };
     let metadata = Metadata { inputs: vec![port], ..Metadata::default() };
     let before = registry.bytes();
@@ -392,7 +399,8 @@ fn who_was_loaded_has_the_time_that_everybody_has() {
     first.beat(beat(OLD, 7, 7), now()).unwrap();
     let stored = Component::clone(first.component("orders:read").unwrap());
     let mut second = Registry::new(Limits::default(), Timing::default(), 4, 2);
-    let open = Now { elapsed: Duration::ZERO, ..now().plus(SECOND * 3_600) };
+    // Another process: its clock began elsewhere.
+    let open = now().plus(SECOND * 3_600);
     second.load_pipeline(Pipeline::clone(first.pipeline("orders").unwrap()), open);
     assert!(second.load_component(stored.clone(), open));
     assert!(!second.load_component(component("nowhere:read"), open));

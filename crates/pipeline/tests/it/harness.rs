@@ -58,10 +58,16 @@ pub(crate) async fn serve(address: &str, plane: ControlPlane) -> ServerHandle {
         .unwrap()
 }
 
-/// What a real control plane is in a test: everything a hundred times as fast.
+/// Beats often, and has all the patience of a real control plane.
+pub(crate) fn lively(state: State) -> Options {
+    let timing = Timing { beat_every: Duration::from_millis(50), ..Timing::default() };
+    Options { state, timing, ..Options::default() }
+}
+
+/// Unhealthy after 2 s.
 pub(crate) fn quick(state: State) -> Options {
-    let timing =
-        Timing { beat_every: Duration::from_millis(50), ..Timing::default().divided_by(50) };
+    let beat_every = Duration::from_millis(50);
+    let timing = Timing { beat_every, ..Timing::default().divided_by(15) };
     Options { state, timing, ..Options::default() }
 }
 
