@@ -16,8 +16,9 @@ pub struct ClientOptions {
     /// 100 ms, twice as long each time, at most 2 s. All calls may be sent twice.
     pub retry: RetryPolicy,
     /// How long [`ControlClient::join`](crate::control::ControlClient::join) waits
-    /// for a place that another incarnation holds; 60 s by default: twice the
-    /// time after which one that died counts as silent.
+    /// for a control plane that is not there, or a place that another incarnation
+    /// holds; 60 s by default: twice the time after which one that died counts as
+    /// silent.
     pub patience: Duration,
 }
 
@@ -61,13 +62,17 @@ impl Caller {
         self.options.deadline.min(MAX_DEADLINE)
     }
 
+    /// Another one for each call.
+    pub(super) fn next_seed(&self) -> u64 {
+        self.seed.wrapping_add(self.calls.fetch_add(1, Ordering::Relaxed))
+    }
+
     pub(super) async fn call<T, F, Fut>(&self, name: &'static str, mut op: F) -> Result<T, Error>
     where
         F: FnMut() -> Fut,
         Fut: Future<Output = Result<T, Error>>,
     {
-        let seed = self.seed.wrapping_add(self.calls.fetch_add(1, Ordering::Relaxed));
-        Retry::new(&self.options.retry, seed, self.clock.clone())
+        Retry::new(&self.options.retry, self.next_seed(), self.clock.clone())
             .on_wait(|wait| {
                 let (retry, delay) = (wait.retry, HumanDuration(wait.delay));
                 let address = &self.address;

@@ -101,8 +101,8 @@ impl ControlClient {
 
     /// Registers and beats from then on, until the member leaves or is dropped.
     ///
-    /// A place whose holder still counts as living is waited for as long as
-    /// [`ClientOptions::patience`] says.
+    /// A control plane that is not there, and a place whose holder still counts as
+    /// living, are waited for as long as [`ClientOptions::patience`] says.
     ///
     /// # Errors
     /// As [`ControlClient::register`].

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sheaf_flight::Error;
-use sheaf_retry::{Code, Retryable as _};
+use sheaf_retry::{Class, Code, Disposition, HumanDuration, Retry, RetryPolicy, Retryable};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -159,30 +159,59 @@ async fn deregister(client: &ControlClient, state: &State, reason: &str) -> Resu
     }
     let asked = &state.asked;
     let left = client.deregister(&asked.id, &asked.incarnation, reason).await;
-    state.standing.send_replace(Standing::Left);
     match left {
         // Somebody else has the place, or there is none: it is left either way.
-        Err(error) if matches!(error.code(), Code::StaleFence | Code::NotFound) => Ok(()),
-        other => other,
+        Err(error) if !matches!(error.code(), Code::StaleFence | Code::NotFound) => Err(error),
+        _ => {
+            state.standing.send_replace(Standing::Left);
+            Ok(())
+        }
     }
 }
 
-/// Registers, and waits while another incarnation counts as living.
+/// Registers, and waits while another incarnation counts as living, or the
+/// control plane is not there.
 async fn register(client: &ControlClient, asked: &Registration) -> Result<Joined, Error> {
     let caller = &client.inner.caller;
-    let until = caller.clock.elapsed().saturating_add(caller.options.patience);
-    loop {
-        let error = match client.register(asked).await {
-            Ok(joined) => return Ok(joined),
-            Err(error) => error,
-        };
-        let left = until.saturating_sub(caller.clock.elapsed());
-        let after = match (error.code(), error.retry_after()) {
-            (Code::AlreadyExists, Some(after)) if after <= left => after,
-            _ => return Err(error),
-        };
-        tracing::info!(component = asked.id, %error, "place held by another incarnation, waiting");
-        caller.clock.sleep(after).await;
+    let patience = u64::try_from(caller.options.patience.as_millis()).unwrap_or(u64::MAX);
+    let policy = RetryPolicy {
+        max_retries: u32::MAX,
+        base_ms: 500,
+        factor: 1.2,
+        // The longest that the control plane may ask to wait.
+        cap_ms: patience,
+        jitter: 0.05,
+        deadline_ms: Some(patience),
+    };
+    let joined = Retry::new(&policy, caller.next_seed(), Arc::clone(&caller.clock))
+        .on_wait(|wait| {
+            let (component, delay) = (&asked.id, HumanDuration(wait.delay));
+            tracing::info!(component, %delay, "cannot register yet, waiting");
+        })
+        .run(|_attempt| async { client.register(asked).await.map_err(NotYet) });
+    joined.await.map_err(|error| error.into_last().0)
+}
+
+/// An error of a registration, as a reason to wait.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+struct NotYet(Error);
+
+impl Retryable for NotYet {
+    fn code(&self) -> Code {
+        self.0.code()
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        self.0.retry_after()
+    }
+
+    fn disposition(&self) -> Disposition {
+        let is_taken = self.code() == Code::AlreadyExists;
+        match is_taken || self.code().class() == Class::Transient {
+            true => Disposition::Transient { after: self.retry_after() },
+            false => Disposition::Permanent,
+        }
     }
 }
 

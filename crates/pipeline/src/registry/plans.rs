@@ -136,7 +136,7 @@ impl Registry {
             let problem = format!("is {state}: stop it first");
             return Err(Error::Precondition { id: id.to_owned(), problem });
         }
-        let number = pipeline.last_run + 1;
+        let number = pipeline.last_run.saturating_add(1);
         pipeline.last_run = number;
         (pipeline.state, pipeline.reason) = (PipelineState::Starting, String::new());
         (pipeline.started_at, pipeline.stopped_at) = (Some(now.wall), None);

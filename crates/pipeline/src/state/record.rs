@@ -106,8 +106,13 @@ pub(super) fn read_pipeline(bytes: &[u8]) -> Result<Pipeline, Damage> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use sheaf_retry::Timestamp;
+
     use super::*;
+    use crate::health::Timing;
     use crate::registry::tests::{component as sample, pipeline as sample_pipeline};
+    use crate::registry::{Limits, Now, PipelineState, Registry};
 
     #[test]
     fn records_come_back_as_they_were() {
@@ -143,5 +148,64 @@ mod tests {
         assert_eq!(read_meta(&seal(&newer)), Err(Damage::Newer(9)));
         let none = ControlMeta { epoch: 1, ..ControlMeta::default() };
         assert!(matches!(read_meta(&seal(&none)), Err(Damage::Corrupt(_))));
+    }
+
+    /// Any bytes with a checksum that fits: read as what is written the same
+    /// again, or refused; and a registry goes on with them.
+    fn goes_on(bytes: &[u8]) {
+        let sealed = [bytes, &[CHECKSUM_KEY], &crc32c::crc32c(bytes).to_le_bytes()].concat();
+        let now = Now::start(Timestamp::from_millis(1));
+        let mut registry = Registry::new(Limits::default(), Timing::default(), 1, 1);
+        let mut expected = Vec::new();
+        if let Ok(read) = read_pipeline(&sealed) {
+            assert_eq!(read_pipeline(&pipeline(&read)).unwrap(), read);
+            expected.push(read.plan.id.clone());
+            registry.load_pipeline(read, now);
+        }
+        if let Ok(read) = read_component(&sealed) {
+            if let Some(again) = component(&read) {
+                assert_eq!(read_component(&again).unwrap(), read);
+            }
+            registry.load_component(read, now);
+        }
+        for id in &expected {
+            drop(registry.begin_run(id, now));
+            drop(registry.set_pipeline_state(id, PipelineState::Failed, "", now));
+            drop(registry.remove_pipeline(id, now));
+        }
+        registry.check(now.plus(std::time::Duration::from_secs(9_999)));
+    }
+
+    proptest! {
+        #[test]
+        fn changed_records_with_a_checksum_that_fits_do_no_harm(
+            is_pipeline in any::<bool>(),
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+            cut in any::<prop::sample::Index>(),
+            is_cut in any::<bool>(),
+        ) {
+            let mut there = sample("orders:read");
+            there.fence = 7;
+            let sealed = match is_pipeline {
+                true => pipeline(&sample_pipeline()),
+                false => component(&there).unwrap(),
+            };
+            let mut bytes = sealed[..sealed.len() - CHECKSUM_LENGTH].to_vec();
+            goes_on(&bytes);
+            for (at, byte) in changes {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            if is_cut {
+                bytes.truncate(cut.index(bytes.len()));
+            }
+            goes_on(&bytes);
+        }
+
+        #[test]
+        fn bytes_that_are_anything_are_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            goes_on(&bytes);
+            prop_assert!(read_pipeline(&bytes).is_err() && read_component(&bytes).is_err());
+        }
     }
 }

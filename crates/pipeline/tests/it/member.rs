@@ -173,6 +173,20 @@ async fn a_place_that_stays_taken_is_given_up_in_the_end() {
     assert_eq!(second.await.unwrap_err().code(), Code::AlreadyExists);
 }
 
+#[tokio::test]
+async fn a_component_may_start_before_its_control_plane() {
+    let port = sheaf_testkit::free_port().unwrap();
+    let address = port.release();
+    let early = client(&format!("grpc://{address}"), once());
+    let joining = tokio::spawn(async move { early.join(worker("w1")).await });
+    let refused = client(&format!("grpc://{address}"), once()).register(&worker("w2")).await;
+    assert_eq!(refused.unwrap_err().code(), Code::Unavailable);
+    let plane = ControlPlane::open(lively(State::Memory), clock()).unwrap();
+    let _server = serve(&address.to_string(), plane.clone()).await;
+    let member = tokio::time::timeout(PATIENCE, joining).await.unwrap().unwrap().unwrap();
+    assert_eq!(status(&plane, member.id()).await, Some(Status::Healthy));
+}
+
 /// Runs in the child: a worker that beats until it is killed.
 #[test]
 #[allow(clippy::disallowed_methods, reason = "the parent names the control plane so")]
