@@ -3,12 +3,13 @@
 //! A component is healthy while it beats and its own loop moves; where it has a
 //! health endpoint, that has to answer too. Both are looked at by a [`Monitor`],
 //! with the registry's rules. When a component has to be started again is
-//! decided by [`Restarts`].
+//! decided by [`Restarts`]. A component answers with a [`HealthServer`].
 
 mod endpoint;
 mod monitor;
 mod poll;
 mod restart;
+mod server;
 
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ pub use endpoint::{DEFAULT_PORT, Endpoint};
 pub use monitor::Monitor;
 pub use poll::{PATH, Poller};
 pub use restart::{Decision, Ending, RestartMode, RestartPolicy, Restarts};
+pub use server::{HealthServer, Vitals};
 
 /// Longest time that any of them may be.
 const MOST: Duration = Duration::from_secs(24 * 3600);

@@ -41,7 +41,8 @@ impl Registry {
     /// before, if it has one.
     ///
     /// Who holds a place that is in both plans, and is of the same kind, keeps
-    /// it; tokens are those of the new plan. Places that are in the old one only
+    /// it; tokens are those of the new plan, so a place whose holder is to stay is
+    /// given the digest that it had, which the plan before has. Places that are in the old one only
     /// are gone, and what their holders say is refused.
     ///
     /// # Errors

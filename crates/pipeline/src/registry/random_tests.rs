@@ -230,7 +230,7 @@ fn durable(registry: &Registry) -> All {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn what_holds_holds_after_any_calls(ops in prop::collection::vec((op(), 0..20_u64), 1..80)) {

@@ -177,6 +177,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         #[test]
         fn changed_records_with_a_checksum_that_fits_do_no_harm(
             is_pipeline in any::<bool>(),

@@ -1,14 +1,16 @@
 //! Health endpoints, real and hostile ones.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use sheaf_pipeline::control::{ControlPlane, Options};
-use sheaf_pipeline::health::{Endpoint, Monitor, Poller, Timing};
+use sheaf_pipeline::health::{Endpoint, HealthServer, Monitor, Poller, Timing, Vitals};
 use sheaf_pipeline::registry::{Polled, Registration, Status};
+use sheaf_retry::{Code, ManualClock, Retryable as _, Timestamp};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::harness::{clock, eventually, worker};
 
@@ -131,4 +133,66 @@ async fn the_monitor_finds_an_ill_component_that_beats_on() {
     assert!(reason.ends_with("failed 3 times: 503 Service Unavailable disk full"), "{reason}");
     health.set(WELL);
     eventually("healthy again", || is(Status::Healthy)).await;
+}
+
+/// Status line and body of an answer to some bytes; empty where there was none.
+async fn ask(address: SocketAddr, request: &str) -> (String, String) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    // A server that had enough closes: what it answered before counts.
+    drop(stream.write_all(request.as_bytes()).await);
+    let mut answer = Vec::new();
+    drop(stream.read_to_end(&mut answer).await);
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    let status = answer.lines().next().unwrap_or_default().to_owned();
+    (status, answer.split_once("\r\n\r\n").map_or(String::new(), |(_, body)| body.to_owned()))
+}
+
+#[tokio::test]
+async fn a_component_says_how_it_is_and_nothing_else() {
+    let ill = Arc::new(AtomicBool::new(false));
+    let its = Arc::clone(&ill);
+    let vitals: Vitals = Arc::new(move || match its.load(Ordering::SeqCst) {
+        true => Err("the \"disk\" is full".to_owned()),
+        false => Ok(()),
+    });
+    let server = HealthServer::bind("127.0.0.1:0", Arc::clone(&vitals), clock()).await.unwrap();
+    let address = server.local_addr();
+    let taken = HealthServer::bind(&address.to_string(), vitals, clock()).await.unwrap_err();
+    assert_eq!(taken.code(), Code::AddressInUse);
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: h\r\n\r\n");
+    let ok = ("HTTP/1.1 200 OK".to_owned(), r#"{"status":"healthy"}"#.to_owned());
+    assert_eq!(ask(address, &get("/health")).await, ok);
+    assert_eq!(ask(address, &get("/metrics")).await.0, "HTTP/1.1 404 Not Found");
+    let post = "POST /health HTTP/1.1\r\nhost: h\r\ncontent-length: 0\r\n\r\n";
+    assert_eq!(ask(address, post).await.0, "HTTP/1.1 405 Method Not Allowed");
+    let long = format!("GET /health HTTP/1.1\r\nx: {}\r\n\r\n", "x".repeat(1 << 20));
+    assert!(!ask(address, &long).await.0.contains("200"));
+    ill.store(true, Ordering::SeqCst);
+    let (status, body) = ask(address, &get("/health")).await;
+    assert_eq!(status, "HTTP/1.1 503 Service Unavailable");
+    assert_eq!(body, r#"{"reason":"the \"disk\" is full","status":"unhealthy"}"#);
+    let poller = Poller::new(Duration::from_secs(5), clock());
+    let port = format!(":{}", address.port());
+    let endpoint = Endpoint::checked(&port, "grpc://127.0.0.1:1").unwrap().unwrap();
+    assert!(matches!(poller.look(&endpoint).await, Polled::Not(why) if why.starts_with("503")));
+    drop(server);
+    eventually("it is closed", || async { TcpStream::connect(address).await.is_err() }).await;
+}
+
+#[tokio::test]
+async fn who_says_nothing_makes_room_in_time() {
+    let manual = ManualClock::new(Timestamp::EPOCH);
+    let vitals: Vitals = Arc::new(|| Ok(()));
+    let server = HealthServer::bind("127.0.0.1:0", vitals, manual.clone()).await.unwrap();
+    let address = server.local_addr();
+    let mut mute = Vec::new();
+    for _ in 0..32 {
+        mute.push(TcpStream::connect(address).await.unwrap());
+    }
+    eventually("all of them have a place", || async { manual.sleepers() == 32 }).await;
+    let get = "GET /health HTTP/1.1\r\nhost: h\r\n\r\n";
+    assert_eq!(ask(address, get).await.0, "", "there is no place for one more");
+    manual.advance(Duration::from_secs(5));
+    eventually("they were closed", || async { manual.sleepers() == 0 }).await;
+    assert_eq!(ask(address, get).await.0, "HTTP/1.1 200 OK");
 }
