@@ -19,6 +19,9 @@
 //! ```
 
 pub mod control;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod health;
 pub mod registry;
 pub mod state;

@@ -12,7 +12,7 @@
 //! 4. Fences go up across restarts, also where what was stored of them is damaged.
 
 mod disk;
-mod record;
+pub(crate) mod record;
 
 use std::fmt;
 use std::path::PathBuf;

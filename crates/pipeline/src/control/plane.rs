@@ -111,12 +111,12 @@ impl ControlPlane {
         let token = worker_token.map(|token| token.digest());
         let mut registry =
             Registry::new(limits, timing.clone(), found.epoch, run).with_worker_token(token);
-        load(&mut registry, found.pipelines, found.components, Now::of(&*clock));
+        let stray = load(&mut registry, found.pipelines, found.components, Now::of(&*clock));
         let metrics = Metrics::new();
         metrics.opened(found.damaged.len());
         metrics.count(&registry, 0);
         let (jobs, receiver) = mpsc::channel(MAILBOX);
-        let core = Core::new(registry, watchers, disk, clock, metrics.clone());
+        let core = Core::new(registry, watchers, disk, clock, metrics.clone()).without(stray);
         writer::spawn(core, receiver)?;
         let shared = Shared { jobs, metrics, timing, run, damaged: found.damaged };
         Ok(ControlPlane { shared: Arc::new(shared) })
@@ -362,17 +362,26 @@ impl fmt::Debug for ControlPlane {
     }
 }
 
-/// What was stored, pipelines first: they have the places.
-fn load(registry: &mut Registry, pipelines: Vec<Pipeline>, components: Vec<Component>, now: Now) {
+/// Takes in what was stored, pipelines first: they have the places. Answers who
+/// was left out.
+fn load(
+    registry: &mut Registry,
+    pipelines: Vec<Pipeline>,
+    components: Vec<Component>,
+    now: Now,
+) -> Vec<String> {
     for pipeline in pipelines {
         registry.load_pipeline(pipeline, now);
     }
+    let mut stray = Vec::new();
     for component in components {
         let id = component.id.clone();
         if !registry.load_component(component, now) {
             tracing::warn!(id, "a stored component has no place in any plan: it is left out");
+            stray.push(id);
         }
     }
+    stray
 }
 
 pub(super) fn closed() -> Error {

@@ -64,6 +64,12 @@ impl Core {
         Core { registry, watchers, disk, clock, metrics, soft: BTreeSet::new() }
     }
 
+    /// Takes records of components off the disk that are not in the registry.
+    pub(super) fn without(mut self, stray: Vec<String>) -> Self {
+        self.soft.extend(stray.into_iter().map(Key::Component));
+        self
+    }
+
     /// Until it is closed, or nobody is there who could call.
     pub(super) fn serve(mut self, mut jobs: mpsc::Receiver<Job>) {
         let mut closed = None;

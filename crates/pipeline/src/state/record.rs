@@ -11,11 +11,11 @@ pub const RECORD_VERSION: u32 = 1;
 
 /// Key of field 15, fixed 32 bit: the checksum, which ends every record.
 const CHECKSUM_KEY: u8 = (15 << 3) | 5;
-const CHECKSUM_LENGTH: usize = 5;
+pub(crate) const CHECKSUM_LENGTH: usize = 5;
 
 /// Why stored bytes cannot be used.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Damage {
+pub(crate) enum Damage {
     /// Written by a newer version.
     Newer(u32),
     /// They are no record, and why.
@@ -24,11 +24,12 @@ pub(super) enum Damage {
 
 /// `message` has no checksum yet.
 fn seal(message: &impl Message) -> Vec<u8> {
-    let mut bytes = message.encode_to_vec();
-    let checksum = crc32c::crc32c(&bytes);
-    bytes.push(CHECKSUM_KEY);
-    bytes.extend_from_slice(&checksum.to_le_bytes());
-    bytes
+    sealed(&message.encode_to_vec())
+}
+
+/// With the checksum that fits.
+pub(crate) fn sealed(content: &[u8]) -> Vec<u8> {
+    [content, &[CHECKSUM_KEY], &crc32c::crc32c(content).to_le_bytes()].concat()
 }
 
 fn open<M: Message + Default>(bytes: &[u8], version: impl Fn(&M) -> u32) -> Result<M, Damage> {
@@ -49,17 +50,17 @@ fn open<M: Message + Default>(bytes: &[u8], version: impl Fn(&M) -> u32) -> Resu
     }
 }
 
-pub(super) fn meta(epoch: u32) -> Vec<u8> {
+pub(crate) fn meta(epoch: u32) -> Vec<u8> {
     let epoch = u64::from(epoch);
     seal(&ControlMeta { version: RECORD_VERSION, epoch, ..ControlMeta::default() })
 }
 
-pub(super) fn read_meta(bytes: &[u8]) -> Result<u64, Damage> {
+pub(crate) fn read_meta(bytes: &[u8]) -> Result<u64, Damage> {
     Ok(open::<ControlMeta>(bytes, |meta| meta.version)?.epoch)
 }
 
 /// Nothing where nobody holds the place: the plan says all there is.
-pub(super) fn component(component: &Component) -> Option<Vec<u8>> {
+pub(crate) fn component(component: &Component) -> Option<Vec<u8>> {
     (component.fence > 0).then(|| {
         seal(&ComponentRecord {
             version: RECORD_VERSION,
@@ -71,7 +72,7 @@ pub(super) fn component(component: &Component) -> Option<Vec<u8>> {
     })
 }
 
-pub(super) fn read_component(bytes: &[u8]) -> Result<Component, Damage> {
+pub(crate) fn read_component(bytes: &[u8]) -> Result<Component, Damage> {
     let record = open::<ComponentRecord>(bytes, |record| record.version)?;
     let component =
         record.component.ok_or_else(|| Damage::Corrupt("it has no component".to_owned()))?;
@@ -82,7 +83,7 @@ pub(super) fn read_component(bytes: &[u8]) -> Result<Component, Damage> {
     Ok(component)
 }
 
-pub(super) fn pipeline(pipeline: &Pipeline) -> Vec<u8> {
+pub(crate) fn pipeline(pipeline: &Pipeline) -> Vec<u8> {
     let places = pipeline.plan.places.iter();
     seal(&PipelineRecord {
         version: RECORD_VERSION,
@@ -93,7 +94,7 @@ pub(super) fn pipeline(pipeline: &Pipeline) -> Vec<u8> {
     })
 }
 
-pub(super) fn read_pipeline(bytes: &[u8]) -> Result<Pipeline, Damage> {
+pub(crate) fn read_pipeline(bytes: &[u8]) -> Result<Pipeline, Damage> {
     let corrupt = |why: &str| Damage::Corrupt(why.to_owned());
     let record = open::<PipelineRecord>(bytes, |record| record.version)?;
     let tokens: Option<Vec<TokenDigest>> =
@@ -107,12 +108,10 @@ pub(super) fn read_pipeline(bytes: &[u8]) -> Result<Pipeline, Damage> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use sheaf_retry::Timestamp;
 
     use super::*;
-    use crate::health::Timing;
+    use crate::fuzzing;
     use crate::registry::tests::{component as sample, pipeline as sample_pipeline};
-    use crate::registry::{Limits, Now, PipelineState, Registry};
 
     #[test]
     fn records_come_back_as_they_were() {
@@ -150,50 +149,18 @@ mod tests {
         assert!(matches!(read_meta(&seal(&none)), Err(Damage::Corrupt(_))));
     }
 
-    /// Any bytes with a checksum that fits: read as what is written the same
-    /// again, or refused; and a registry goes on with them.
-    fn goes_on(bytes: &[u8]) {
-        let sealed = [bytes, &[CHECKSUM_KEY], &crc32c::crc32c(bytes).to_le_bytes()].concat();
-        let now = Now::start(Timestamp::from_millis(1));
-        let mut registry = Registry::new(Limits::default(), Timing::default(), 1, 1);
-        let mut expected = Vec::new();
-        if let Ok(read) = read_pipeline(&sealed) {
-            assert_eq!(read_pipeline(&pipeline(&read)).unwrap(), read);
-            expected.push(read.plan.id.clone());
-            registry.load_pipeline(read, now);
-        }
-        if let Ok(read) = read_component(&sealed) {
-            if let Some(again) = component(&read) {
-                assert_eq!(read_component(&again).unwrap(), read);
-            }
-            registry.load_component(read, now);
-        }
-        for id in &expected {
-            drop(registry.begin_run(id, now));
-            drop(registry.set_pipeline_state(id, PipelineState::Failed, "", now));
-            drop(registry.remove_pipeline(id, now));
-        }
-        registry.check(now.plus(std::time::Duration::from_secs(9_999)));
-    }
-
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
         fn changed_records_with_a_checksum_that_fits_do_no_harm(
-            is_pipeline in any::<bool>(),
+            which in 0..3_usize,
             changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
             cut in any::<prop::sample::Index>(),
             is_cut in any::<bool>(),
         ) {
-            let mut there = sample("orders:read");
-            there.fence = 7;
-            let sealed = match is_pipeline {
-                true => pipeline(&sample_pipeline()),
-                false => component(&there).unwrap(),
-            };
-            let mut bytes = sealed[..sealed.len() - CHECKSUM_LENGTH].to_vec();
-            goes_on(&bytes);
+            let mut bytes = fuzzing::records().remove(which);
+            prop_assert!(fuzzing::stored(&bytes), "record {} is good as it is", which);
             for (at, byte) in changes {
                 let at = at.index(bytes.len());
                 bytes[at] = byte;
@@ -201,13 +168,26 @@ mod tests {
             if is_cut {
                 bytes.truncate(cut.index(bytes.len()));
             }
-            goes_on(&bytes);
+            // Read or refused: neither does harm.
+            fuzzing::stored(&bytes);
         }
 
         #[test]
         fn bytes_that_are_anything_are_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            goes_on(&bytes);
             prop_assert!(read_pipeline(&bytes).is_err() && read_component(&bytes).is_err());
+        }
+
+        #[test]
+        fn changed_registrations_are_taken_whole_or_not_at_all(
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+        ) {
+            let mut bytes = fuzzing::request();
+            prop_assert!(fuzzing::registered(&bytes));
+            for (at, byte) in changes {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            fuzzing::registered(&bytes);
         }
     }
 }

@@ -33,10 +33,18 @@ fn change(folder: &Path, table: Table, key: &str, change: impl FnOnce(&mut Vec<u
 }
 
 fn quarantined(folder: &Path) -> Vec<String> {
+    keys(folder, QUARANTINE)
+}
+
+fn stored(folder: &Path) -> Vec<String> {
+    keys(folder, COMPONENTS)
+}
+
+fn keys(folder: &Path, table: Table) -> Vec<String> {
     use redb::ReadableDatabase as _;
     let database = Database::open(folder.join("control.redb")).unwrap();
     let read = database.begin_read().unwrap();
-    let table = read.open_table(QUARANTINE).unwrap();
+    let table = read.open_table(table).unwrap();
     table.iter().unwrap().map(|entry| entry.unwrap().0.value().to_owned()).collect()
 }
 
@@ -73,6 +81,7 @@ async fn damaged_records_are_reported_kept_aside_and_left_out() {
     plane.close().await.unwrap();
     let aside = quarantined(folder.path());
     assert_eq!(aside, ["components/orders:read/2", "components/w1/2", "pipelines/payments/2"]);
+    assert_eq!(stored(folder.path()), ["orders:read"], "the stray one is gone from the file");
     assert!(open(folder.path()).unwrap().damaged().is_empty(), "said once");
 }
 
