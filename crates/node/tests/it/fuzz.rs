@@ -93,6 +93,11 @@ fn fuzz_put() {
 }
 
 #[test]
+fn fuzz_control_record() {
+    exercise("control_record", 5_000);
+}
+
+#[test]
 fn fuzz_coordinator_record() {
     exercise("coordinator_record", 5_000);
 }
