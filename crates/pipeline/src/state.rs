@@ -18,8 +18,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-pub(crate) use disk::Disk;
-pub use disk::{Damaged, Found, Opener};
+pub use disk::{Damaged, Opener};
+pub(crate) use disk::{Disk, Found};
 pub use record::RECORD_VERSION;
 
 /// Where state is kept, as `--state` has it.

@@ -38,15 +38,15 @@ pub struct Damaged {
 
 /// What was in a file.
 #[derive(Debug, Default)]
-pub struct Found {
+pub(crate) struct Found {
     /// All that could be read.
-    pub pipelines: Vec<Pipeline>,
+    pub(crate) pipelines: Vec<Pipeline>,
     /// All that could be read.
-    pub components: Vec<Component>,
+    pub(crate) components: Vec<Component>,
     /// What could not, and was kept aside.
-    pub damaged: Vec<Damaged>,
+    pub(crate) damaged: Vec<Damaged>,
     /// Higher than that of every fence before.
-    pub epoch: u32,
+    pub(crate) epoch: u32,
 }
 
 /// Opens the file, again after a failed write.
