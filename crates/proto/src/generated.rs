@@ -3,6 +3,25 @@
 /// The descriptors of all packages, imports included, for gRPC reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!("generated/descriptor.bin");
 
+/// The control plane over the network.
+pub mod control {
+    /// Version 1.
+    #[allow(
+        missing_docs,
+        unreachable_pub,
+        clippy::all,
+        clippy::pedantic,
+        clippy::too_many_lines,
+        clippy::allow_attributes_without_reason,
+        clippy::large_futures,
+        rustdoc::all,
+        reason = "generated code"
+    )]
+    pub mod v1 {
+        include!("generated/sheaf.control.v1.rs");
+    }
+}
+
 /// The coordinator over the network.
 pub mod coordinator {
     /// Version 1.

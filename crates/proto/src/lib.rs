@@ -15,5 +15,5 @@
 mod generated;
 mod id;
 
-pub use generated::{FILE_DESCRIPTOR_SET, coordinator, exchange, raft, storage};
+pub use generated::{FILE_DESCRIPTOR_SET, control, coordinator, exchange, raft, storage};
 pub use id::{BatchId, InvalidId, MAX_ID_LENGTH};

@@ -4,6 +4,7 @@
 //! its path.
 
 pub(crate) mod actions;
+pub(crate) mod control_record;
 pub(crate) mod coordinator_record;
 pub(crate) mod descriptor;
 pub(crate) mod exchange_chunk;
@@ -46,6 +47,7 @@ macro_rules! targets {
 /// All of them.
 pub(crate) const TARGETS: [Target; 12] = targets!(
     actions,
+    control_record,
     coordinator_record,
     descriptor,
     exchange_chunk,

@@ -67,7 +67,7 @@ const GROUND: [&str; 2] = ["retry", "proto"];
 
 /// Dependencies that are kept in one room: the reason why the room exists.
 const HEAVY: [(&str, &[&str]); 7] = [
-    ("redb", &["coordinator", "raft"]),
+    ("redb", &["coordinator", "pipeline", "raft"]),
     ("fred", &["valkey"]),
     ("openraft", &["raft"]),
     ("rdkafka", &["kafka"]),

@@ -98,6 +98,11 @@ fn fuzz_raft_frame() {
 }
 
 #[test]
+fn fuzz_control_record() {
+    exercise("control_record", 5_000);
+}
+
+#[test]
 fn fuzz_coordinator_record() {
     exercise("coordinator_record", 5_000);
 }

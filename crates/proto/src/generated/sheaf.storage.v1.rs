@@ -168,3 +168,45 @@ pub struct RegistrationRecord {
     #[prost(bool, tag = "7")]
     pub waits: bool,
 }
+/// A value of the table `components`: who holds a place, or is a worker.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ComponentRecord {
+    #[prost(uint32, tag = "1")]
+    pub version: u32,
+    #[prost(message, optional, tag = "2")]
+    pub component: ::core::option::Option<super::super::control::v1::Component>,
+    #[prost(string, tag = "3")]
+    pub incarnation: ::prost::alloc::string::String,
+    /// Number of its last beat.
+    #[prost(uint64, tag = "4")]
+    pub sequence: u64,
+    #[prost(fixed32, tag = "15")]
+    pub crc32c: u32,
+}
+/// A value of the table `pipelines`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PipelineRecord {
+    #[prost(uint32, tag = "1")]
+    pub version: u32,
+    #[prost(message, optional, tag = "2")]
+    pub pipeline: ::core::option::Option<super::super::control::v1::Pipeline>,
+    /// SHA-256 of the token of each place, in the order of the topology.
+    #[prost(bytes = "bytes", repeated, tag = "3")]
+    pub tokens: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// Number of its last run.
+    #[prost(uint64, tag = "4")]
+    pub last_run: u64,
+    #[prost(fixed32, tag = "15")]
+    pub crc32c: u32,
+}
+/// The control plane's single `meta` value.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ControlMeta {
+    #[prost(uint32, tag = "1")]
+    pub version: u32,
+    /// Goes up at every open: the high bits of fences.
+    #[prost(uint64, tag = "2")]
+    pub epoch: u64,
+    #[prost(fixed32, tag = "15")]
+    pub crc32c: u32,
+}

@@ -1,0 +1,197 @@
+//! The control plane as a gRPC service.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::StreamExt as _;
+use futures::stream::{self, BoxStream};
+use sheaf_flight::{Right, Secret};
+use sheaf_proto::control::v1 as proto;
+use sheaf_proto::control::v1::component_registry_server::{
+    ComponentRegistry as Service, ComponentRegistryServer,
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use super::plane::{ControlPlane, closed};
+use crate::registry::{Change, Error, Event, limits, wire};
+
+/// Largest answer: everything that a registry holds by default, and room to spare.
+pub(super) const MAX_MESSAGE: usize = 96 << 20;
+/// Largest request: a component with many long schemas.
+const MAX_REQUEST: usize = 8 << 20;
+/// Components of one answer.
+const PAGE: usize = 1_000;
+
+/// Serves a [`ControlPlane`] over gRPC.
+///
+/// Everything is checked before it reaches the registry. Tokens and incarnations
+/// go in and never come out.
+#[derive(Clone, Debug)]
+pub struct ControlService {
+    plane: ControlPlane,
+}
+
+impl ControlService {
+    /// The namespace in which a token needs rights for its calls.
+    pub const NAMESPACE: &'static str = "control";
+    /// The right that each method needs there: components and workers write,
+    /// tools read.
+    pub const NEEDS: &'static [(&'static str, Right)] = &[
+        ("RegisterComponent", Right::Write),
+        ("Heartbeat", Right::Write),
+        ("Deregister", Right::Write),
+        ("GetComponents", Right::Read),
+        ("GetComponentStatus", Right::Read),
+        ("WatchComponents", Right::Read),
+        ("GetPipelines", Right::Read),
+    ];
+
+    /// Serves `plane`.
+    pub fn new(plane: ControlPlane) -> Self {
+        ControlService { plane }
+    }
+
+    /// The service for a `tonic` router, with requests up to 8 MiB.
+    pub fn into_server(self) -> ComponentRegistryServer<ControlService> {
+        ComponentRegistryServer::new(self)
+            .max_decoding_message_size(MAX_REQUEST)
+            .max_encoding_message_size(MAX_MESSAGE)
+    }
+
+    /// Counts what did not even reach the registry.
+    fn read<T>(&self, read: Result<T, Error>) -> Result<T, Status> {
+        read.map_err(|error| {
+            self.plane.metrics().refused(&error);
+            status(error)
+        })
+    }
+}
+
+fn status(error: Error) -> Status {
+    Status::from(sheaf_flight::Error::from_error(error))
+}
+
+fn millis(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[async_trait]
+impl Service for ControlService {
+    async fn register_component(
+        &self,
+        request: Request<proto::RegisterComponentRequest>,
+    ) -> Result<Response<proto::RegisterComponentResponse>, Status> {
+        let asked = self.read(wire::registration(request.into_inner()))?;
+        let (id, kind) = (asked.id.clone(), asked.kind.as_str());
+        let registered = self.plane.register(asked).await.map_err(status)?;
+        let (fence, created) = (registered.fence, registered.created);
+        tracing::info!(component = id, kind, fence, created, "component registered");
+        let timing = self.plane.timing();
+        Ok(Response::new(proto::RegisterComponentResponse {
+            component_id: id,
+            fence,
+            created,
+            heartbeat_ms: millis(timing.beat_every),
+            unhealthy_after_ms: millis(timing.unhealthy_after),
+            run: self.plane.run(),
+            connections: Some(registered.connections),
+        }))
+    }
+
+    async fn heartbeat(
+        &self,
+        request: Request<proto::HeartbeatRequest>,
+    ) -> Result<Response<proto::HeartbeatResponse>, Status> {
+        let beat = wire::beat(request.into_inner());
+        let (counted, now) = self.plane.beat(beat).await.map_err(status)?;
+        let (counted, status) = (counted.into(), now.to_wire().into());
+        let run = self.plane.run();
+        Ok(Response::new(proto::HeartbeatResponse { counted, status, run }))
+    }
+
+    async fn get_components(
+        &self,
+        request: Request<proto::GetComponentsRequest>,
+    ) -> Result<Response<proto::GetComponentsResponse>, Status> {
+        let proto::GetComponentsRequest { filter, limit, after } = request.into_inner();
+        let filter = self.read(wire::filter(filter))?;
+        if !after.is_empty() {
+            self.read(limits::id("after", &after))?;
+        }
+        let most = match usize::try_from(limit).unwrap_or(PAGE) {
+            0 => PAGE,
+            asked => asked.min(PAGE),
+        };
+        let page = self.plane.page(filter, after, most).await.map_err(status)?;
+        let components = page.components.iter().map(|found| wire::component(found)).collect();
+        Ok(Response::new(proto::GetComponentsResponse { components, more: page.more }))
+    }
+
+    async fn get_component_status(
+        &self,
+        request: Request<proto::GetComponentStatusRequest>,
+    ) -> Result<Response<proto::GetComponentStatusResponse>, Status> {
+        let id = request.into_inner().id;
+        self.read(limits::id("id", &id))?;
+        let found = self.plane.component(id).await.map_err(status)?;
+        let component = Some(wire::component(&found));
+        Ok(Response::new(proto::GetComponentStatusResponse { component }))
+    }
+
+    async fn deregister(
+        &self,
+        request: Request<proto::DeregisterRequest>,
+    ) -> Result<Response<proto::DeregisterResponse>, Status> {
+        let proto::DeregisterRequest { id, incarnation, reason } = request.into_inner();
+        let incarnation = Secret::new(incarnation);
+        self.plane.deregister(id.clone(), incarnation, reason.clone()).await.map_err(status)?;
+        tracing::info!(component = id, reason, "component deregistered");
+        Ok(Response::new(proto::DeregisterResponse {}))
+    }
+
+    type WatchComponentsStream = BoxStream<'static, Result<proto::ComponentEvent, Status>>;
+
+    /// Events are taken only as fast as the reader takes them from the connection.
+    /// What it is too slow for piles up nowhere: it is told how much it missed.
+    async fn watch_components(
+        &self,
+        request: Request<proto::WatchComponentsRequest>,
+    ) -> Result<Response<Self::WatchComponentsStream>, Status> {
+        let proto::WatchComponentsRequest { filter, current } = request.into_inner();
+        let filter = self.read(wire::filter(filter))?;
+        let events = self.plane.watch(filter).await.map_err(status)?;
+        let there = if current { events.current } else { Vec::new() };
+        let count = there.len() as u64;
+        let there = there.into_iter().map(|component| {
+            let at = component.registered_at;
+            Event::Changed(Arc::new(Change { component, before: None, at, removed: false }))
+        });
+        let end = current.then_some(Event::Current(count));
+        let all = stream::iter(there.chain(end)).chain(ReceiverStream::new(events.changes));
+        // The end of the events is an error to whoever asked for them without end.
+        let closed = stream::once(async { Err(status(closed())) });
+        let all = all.map(|event| Ok(wire::event(&event))).chain(closed);
+        Ok(Response::new(all.boxed()))
+    }
+
+    async fn get_pipelines(
+        &self,
+        request: Request<proto::GetPipelinesRequest>,
+    ) -> Result<Response<proto::GetPipelinesResponse>, Status> {
+        let proto::GetPipelinesRequest { ids, with_spec } = request.into_inner();
+        let all = match ids.is_empty() {
+            true => self.plane.pipelines().await.map_err(status)?,
+            false => {
+                self.read(limits::at_most("ids", ids.len(), PAGE))?;
+                let mut all = Vec::new();
+                for id in ids {
+                    all.push(self.plane.pipeline(id).await.map_err(status)?);
+                }
+                all
+            }
+        };
+        let pipelines = all.iter().map(|found| wire::pipeline(found, with_spec)).collect();
+        Ok(Response::new(proto::GetPipelinesResponse { pipelines }))
+    }
+}

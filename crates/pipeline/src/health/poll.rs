@@ -1,0 +1,84 @@
+//! One look at a health endpoint, bounded in time and bytes.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, StatusCode, header};
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use sheaf_retry::{HumanDuration, SharedClock};
+use tokio::net::TcpStream;
+
+use super::Endpoint;
+use crate::registry::Polled;
+
+/// What is asked for.
+pub const PATH: &str = "/health";
+/// Bytes of an answer that are read: it has a status, the rest is for people.
+const MAX_BYTES: usize = 16 << 10;
+/// Bytes of the headers of an answer.
+const MAX_HEADERS: usize = 16 << 10;
+
+/// Looks at health endpoints, each time on a connection of its own: one that
+/// stays open tells nothing of a server that takes no new ones.
+#[derive(Clone, Debug)]
+pub struct Poller {
+    clock: SharedClock,
+    timeout: Duration,
+}
+
+impl Poller {
+    /// Looks that take at most `timeout`.
+    pub fn new(timeout: Duration, clock: SharedClock) -> Self {
+        Poller { clock, timeout }
+    }
+
+    /// Whether the component says that it is well: any status of success.
+    /// Redirections are not followed.
+    pub async fn look(&self, endpoint: &Endpoint) -> Polled {
+        let answer = tokio::select! {
+            biased;
+            answer = exchange(endpoint) => answer,
+            () = self.clock.sleep(self.timeout) => {
+                Err(format!("no answer within {}", HumanDuration(self.timeout)))
+            }
+        };
+        match answer {
+            Ok((status, _)) if status.is_success() => Polled::Well,
+            Ok((status, text)) => Polled::Not(format!("{status} {text}").trim_end().to_owned()),
+            Err(why) => Polled::Not(why),
+        }
+    }
+}
+
+async fn exchange(endpoint: &Endpoint) -> Result<(StatusCode, String), String> {
+    let said = |error: &dyn std::fmt::Display| error.to_string();
+    let stream = TcpStream::connect(endpoint.dialled()).await.map_err(|error| said(&error))?;
+    let mut builder = http1::Builder::new();
+    builder.max_buf_size(MAX_HEADERS);
+    let handshake = builder.handshake(TokioIo::new(stream)).await;
+    let (mut sender, connection) = handshake.map_err(|error| said(&error))?;
+    let request = Request::get(PATH)
+        .header(header::HOST, endpoint.to_string())
+        .header(header::USER_AGENT, "sheaf")
+        .header(header::CONNECTION, "close")
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| said(&error))?;
+    let mut answer = std::pin::pin!(async {
+        let response = sender.send_request(request).await.map_err(|error| said(&error))?;
+        let (head, body) = response.into_parts();
+        if head.status.is_success() {
+            return Ok((head.status, String::new()));
+        }
+        // A long or broken text does not change what the status says.
+        let body = Limited::new(body, MAX_BYTES).collect().await;
+        let text = body.map(|body| body.to_bytes()).unwrap_or_default();
+        Ok((head.status, String::from_utf8_lossy(&text).into_owned()))
+    });
+    tokio::select! {
+        answer = &mut answer => answer,
+        // What ended the connection is the answer's error, if it was not whole.
+        _ = connection => answer.await,
+    }
+}
