@@ -18,5 +18,6 @@
 
 pub mod check;
 pub mod diagnostics;
-// pub mod plan;
+pub mod graph;
+pub mod plan;
 pub mod spec;

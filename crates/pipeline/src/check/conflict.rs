@@ -64,7 +64,11 @@ fn replicas(part: &Part<'_>, found: &mut Vec<Diagnostic>) {
     let kind = part.kind.unwrap_or_default();
     let message = format!("a source of kind `{kind}` cannot have several instances");
     let problem = Diagnostic::error(Rule::Conflict, node.span, message);
-    found.push(problem.label("each would read everything").help("give the processors after it more instances"));
+    found.push(
+        problem
+            .label("each would read everything")
+            .help("give the processors after it more instances"),
+    );
 }
 
 fn reserved(part: &Part<'_>, found: &mut Vec<Diagnostic>) {

@@ -40,10 +40,12 @@ fn names(outline: &Outline<'_>, found: &mut Vec<Diagnostic>) -> Vec<(usize, usiz
                     let message = format!("`{}` cannot be read: it is a sink", link.from);
                     let problem = Diagnostic::error(Rule::UnknownInput, link.span, message);
                     let problem = problem.relate(sink.id_span, "rows end here");
-                    found.push(problem.help(format!(
-                        "read what `{}` reads, to have the same rows",
-                        link.from
-                    )));
+                    found.push(
+                        problem.help(format!(
+                            "read what `{}` reads, to have the same rows",
+                            link.from
+                        )),
+                    );
                 }
                 Some(source) => edges.push((source, reader)),
                 None => found.push(unknown(outline, part.id, link.from, link.span)),
@@ -82,7 +84,8 @@ struct Graph {
 
 impl Graph {
     fn of(count: usize, edges: &[(usize, usize)]) -> Self {
-        let mut graph = Graph { readers: vec![Vec::new(); count], senders: vec![Vec::new(); count] };
+        let mut graph =
+            Graph { readers: vec![Vec::new(); count], senders: vec![Vec::new(); count] };
         for &(from, to) in edges {
             graph.readers[from].push(to);
             graph.senders[to].push(from);
@@ -98,7 +101,8 @@ impl Graph {
         let mut circles = Vec::new();
         for start in 0..self.readers.len() {
             let own = self.readers[start].contains(&start);
-            let others = || self.readers[start].iter().any(|to| *to != start && group[*to] == group[start]);
+            let others =
+                || self.readers[start].iter().any(|to| *to != start && group[*to] == group[start]);
             if (own || others()) && done.insert(group[start]) {
                 circles.push(self.circle(start, &group));
             }
@@ -159,7 +163,8 @@ impl Graph {
             while let Some(at) = stack.pop() {
                 if group[at] == usize::MAX {
                     group[at] = root;
-                    stack.extend(self.senders[at].iter().filter(|from| group[**from] == usize::MAX));
+                    stack
+                        .extend(self.senders[at].iter().filter(|from| group[**from] == usize::MAX));
                 }
             }
         }

@@ -106,7 +106,8 @@ impl<'a> Outline<'a> {
                 let first = &self.parts[first];
                 let message = format!("two components are called `{}`", part.id);
                 let problem = Diagnostic::error(Rule::DuplicateId, part.id_span, message);
-                let problem = problem.relate(first.id_span, format!("the first one, a {}", first.role));
+                let problem =
+                    problem.relate(first.id_span, format!("the first one, a {}", first.role));
                 found.push(problem.help("give each its own identifier"));
             }
         }
@@ -155,7 +156,8 @@ impl<'a> Part<'a> {
                 )));
             }
             (None, None) => {
-                let message = format!("`{}` says neither `kind` nor `command` nor `image`", self.id);
+                let message =
+                    format!("`{}` says neither `kind` nor `command` nor `image`", self.id);
                 let problem = Diagnostic::error(Rule::NoProgram, self.id_span, message);
                 found.push(problem.help(format!(
                     "add `kind` with one of {}, or `command` or `image` with a program of your own",

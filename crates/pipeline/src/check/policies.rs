@@ -137,7 +137,8 @@ fn groups(outline: &Outline<'_>, part: &Part<'_>, found: &mut Vec<Diagnostic>) {
                 Some(entry) => problem.relate(entry.key_span, "several instances"),
                 None => problem,
             };
-            let columns = if group_by.is_empty() { "COLUMN".to_owned() } else { group_by.join(", ") };
+            let columns =
+                if group_by.is_empty() { "COLUMN".to_owned() } else { group_by.join(", ") };
             let from = &outline.parts.get(link.source.unwrap_or(usize::MAX));
             let from = from.map_or(link.from, |part| part.id);
             found.push(problem.help(match group_by.is_empty() {

@@ -44,7 +44,8 @@ pub(super) fn check(outline: &Outline<'_>, found: &mut Vec<Diagnostic>) {
                 true => (other, one),
                 false => (one, other),
             };
-            let message = format!("`{}` and `{}` both take port {}", earlier.id, later.id, one.first);
+            let message =
+                format!("`{}` and `{}` both take port {}", earlier.id, later.id, one.first);
             let problem = Diagnostic::error(Rule::Conflict, later.span, message);
             let problem = problem.relate(earlier.span, "taken here");
             found.push(problem.help("use another port, or 0 for a free one"));

@@ -7,22 +7,24 @@ use crate::spec::{Node, NodeValue};
 
 /// Words that make the name of a field one of a secret, without case and hyphens.
 const WORDS: [&str; 9] = [
-    "password", "passwd", "passphrase", "secret", "token", "apikey", "privatekey", "credential",
+    "password",
+    "passwd",
+    "passphrase",
+    "secret",
+    "token",
+    "apikey",
+    "privatekey",
+    "credential",
     "sharedkey",
 ];
 /// Ends of names that say where a secret is, or how it is called.
-const HARMLESS: [&str; 12] = [
-    "file", "path", "name", "env", "url", "uri", "id", "ttl", "timeout", "type", "kind", "count",
-];
+const HARMLESS: [&str; 12] =
+    ["file", "path", "name", "env", "url", "uri", "id", "ttl", "timeout", "type", "kind", "count"];
 /// What a Kubernetes secret's reference holds is a name, not a secret.
 const REFERENCES: [&str; 4] = ["env", "file", "kubernetesSecret", "command"];
 
 /// Reports secrets, and gives the text of the file without them.
-pub(super) fn check<'a>(
-    root: &Node,
-    text: &'a str,
-    found: &mut Vec<Diagnostic>,
-) -> Cow<'a, str> {
+pub(super) fn check<'a>(root: &Node, text: &'a str, found: &mut Vec<Diagnostic>) -> Cow<'a, str> {
     let mut search = Search { found, hidden: Vec::new(), values: Vec::new() };
     search.walk(root, None, 0);
     let Search { hidden, values, .. } = search;
@@ -59,7 +61,8 @@ pub(super) fn without_values(text: &str) -> String {
     for line in text.split_inclusive('\n') {
         let end = line.trim_end_matches(['\n', '\r']).len();
         let colon = line.find(':').filter(|colon| {
-            let names = line[..*colon].split(|c: char| !c.is_alphanumeric() && c != '_' && c != '-');
+            let names =
+                line[..*colon].split(|c: char| !c.is_alphanumeric() && c != '_' && c != '-');
             names.into_iter().any(is_secret)
         });
         let colon = colon.or_else(|| line.find("://"));
@@ -185,9 +188,16 @@ mod tests {
 
     #[test]
     fn names_of_secrets_are_known_in_every_spelling() {
-        for name in ["password", "DB_PASSWORD", "api-key", "apiKey", "AccessToken", "clientSecret",
-            "private_key", "tokens"]
-        {
+        for name in [
+            "password",
+            "DB_PASSWORD",
+            "api-key",
+            "apiKey",
+            "AccessToken",
+            "clientSecret",
+            "private_key",
+            "tokens",
+        ] {
             assert!(is_secret(name), "{name}");
         }
         for name in ["passwordFile", "tokenUrl", "SECRET_NAME", "key", "user", "tokenTtl", "pass"] {

@@ -144,10 +144,8 @@ impl<'a> Checker<'a> {
         };
         let mut problem = Diagnostic::error(Rule::WrongType, span, message);
         problem = problem.label(format!("{expected} expected"));
-        let plain = matches!(
-            node.value,
-            NodeValue::Bool(_) | NodeValue::Integer(_) | NodeValue::Number(_)
-        );
+        let plain =
+            matches!(node.value, NodeValue::Bool(_) | NodeValue::Integer(_) | NodeValue::Number(_));
         if plain && expected.contains("a text") {
             problem = problem.help("write it in quotes");
         } else if node.text().is_some() && expected.contains("a list") {

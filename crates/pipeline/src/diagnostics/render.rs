@@ -68,7 +68,8 @@ impl Report {
     /// The lines around all places of a problem, without the rest of the file:
     /// cost is per problem, and files may be long.
     fn snippet<'a>(&'a self, diagnostic: &'a Diagnostic) -> Snippet<'a, Annotation<'a>> {
-        let spans = || std::iter::once(diagnostic.span).chain(diagnostic.related.iter().map(|r| r.0));
+        let spans =
+            || std::iter::once(diagnostic.span).chain(diagnostic.related.iter().map(|r| r.0));
         let first = spans().min_by_key(|span| span.start).unwrap_or_default();
         let last = spans().map(|span| span.end.max(span.start)).max().unwrap_or_default();
         let start = line_start(&self.text, first.start);
@@ -77,9 +78,10 @@ impl Report {
         let within = |span: Span| range_within(shown, span, start);
         let primary = AnnotationKind::Primary.span(within(diagnostic.span));
         let primary = primary.label(diagnostic.label.as_deref());
-        let related = diagnostic.related.iter().map(|(span, label)| {
-            AnnotationKind::Context.span(within(*span)).label(label.as_str())
-        });
+        let related = diagnostic
+            .related
+            .iter()
+            .map(|(span, label)| AnnotationKind::Context.span(within(*span)).label(label.as_str()));
         Snippet::source(shown)
             .line_start(usize::try_from(first.line).unwrap_or(1).max(1))
             .path(&*self.file)

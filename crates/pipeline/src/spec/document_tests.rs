@@ -38,8 +38,16 @@ fn scalars_have_the_types_of_yaml_1_2() {
     let node = Node::read(text).unwrap();
     let kinds: Vec<_> = node.items().iter().map(Node::what).collect();
     let expected = [
-        "a text", "a text", "a boolean", "an integer", "a number", "a number", "a text", "nothing",
-        "a text", "a text",
+        "a text",
+        "a text",
+        "a boolean",
+        "an integer",
+        "a number",
+        "a number",
+        "a text",
+        "nothing",
+        "a text",
+        "a text",
     ];
     assert_eq!(kinds[..10], expected);
     assert_eq!(node.items()[3].integer(), Some(16));
@@ -61,7 +69,8 @@ fn a_key_that_is_there_twice_is_refused_with_its_place() {
 
 #[test]
 fn broken_yaml_is_refused_with_its_place() {
-    for (text, line) in [("a: [1, 2\nb: 3\n", 2), ("a: 'x\n", 1), ("a: b: c\n", 1), ("a: *x\n", 1)] {
+    for (text, line) in [("a: [1, 2\nb: 3\n", 2), ("a: 'x\n", 1), ("a: b: c\n", 1), ("a: *x\n", 1)]
+    {
         let problem = refused(text);
         assert_eq!(problem.rule, Rule::Syntax, "{text}: {}", problem.message);
         assert!(problem.span.line >= line, "{text}: {problem:?}");

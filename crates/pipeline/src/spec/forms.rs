@@ -50,7 +50,8 @@ pub(crate) const FORMS: [Form; 7] = [
         words: "HOST:PORT, such as localhost:9092",
         accepts: |text| {
             text.split_once(':').is_some_and(|(host, port)| {
-                let digits = (1..=5).contains(&port.len()) && port.bytes().all(|b| b.is_ascii_digit());
+                let digits =
+                    (1..=5).contains(&port.len()) && port.bytes().all(|b| b.is_ascii_digit());
                 let plain = |c: char| c == '/' || c.is_whitespace();
                 !host.is_empty() && !host.contains(plain) && digits
             })

@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::forms::{IDENTIFIER, VARIABLE};
 use super::edge::Input;
+use super::forms::{IDENTIFIER, VARIABLE};
 use super::supervision::{Health, Resources, Restart};
 use super::test::Test;
 use super::units::Duration;
@@ -143,7 +143,9 @@ impl Role {
     pub const fn kinds(self) -> &'static [&'static str] {
         match self {
             Role::Source => &["kafka", "file", "flight", "http", "adbc", "generate"],
-            Role::Processor => &["filter", "project", "aggregate", "enrich", "exec", "merge", "sql"],
+            Role::Processor => {
+                &["filter", "project", "aggregate", "enrich", "exec", "merge", "sql"]
+            }
             Role::Sink => &["file", "adbc", "kafka", "flight", "http", "stdout"],
         }
     }

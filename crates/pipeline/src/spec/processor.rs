@@ -3,8 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::forms::VARIABLE;
 use super::expression::Expression;
+use super::forms::VARIABLE;
 use super::shared::{Database, FileFormat, Storage, Window, half_a_minute};
 use super::units::{Duration, Size};
 

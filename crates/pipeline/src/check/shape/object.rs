@@ -70,18 +70,12 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn unknown(
-        &mut self,
-        known: Option<&Map<String, Value>>,
-        entry: &Entry,
-        entries: &[Entry],
-    ) {
+    fn unknown(&mut self, known: Option<&Map<String, Value>>, entry: &Entry, entries: &[Entry]) {
         let free = |name: &&str| entries.iter().all(|entry| entry.key != **name);
         let fields = known.into_iter().flatten().filter(|(_, field)| field.get("not").is_none());
         let fields: Vec<&str> = fields.map(|(name, _)| name.as_str()).collect();
-        let other = OTHER_NAMES.iter().find(|(name, field)| {
-            *name == entry.key && fields.contains(field)
-        });
+        let other =
+            OTHER_NAMES.iter().find(|(name, field)| *name == entry.key && fields.contains(field));
         let like = other.map(|(_, field)| *field).filter(free);
         let like = like.or_else(|| closest(&entry.key, fields.iter().copied().filter(free)));
         let message = format!("unknown field `{}`", entry.key);
@@ -191,7 +185,5 @@ fn first_sentence(text: &str) -> String {
     let end = text.find(". ").unwrap_or(text.len());
     let sentence = text[..end].trim_end_matches('.');
     let mut letters = sentence.chars();
-    letters.next().map_or_else(String::new, |first| {
-        first.to_lowercase().chain(letters).collect()
-    })
+    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
 }

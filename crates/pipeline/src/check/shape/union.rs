@@ -42,7 +42,9 @@ impl<'a> Checker<'a> {
                 }
                 self.wrong_type(node, place, &words(&all));
             }
-            (texts, NodeValue::Text(text)) if texts.iter().all(|leaf| choices(leaf).next().is_some()) => {
+            (texts, NodeValue::Text(text))
+                if texts.iter().all(|leaf| choices(leaf).next().is_some()) =>
+            {
                 let known = words_of(texts);
                 if !known.contains(&text.as_str()) {
                     let noun = schema.get("x-noun").and_then(Value::as_str);
@@ -76,9 +78,9 @@ impl<'a> Checker<'a> {
             self.found.push(problem.relate(first.key_span, "one is enough"));
             return;
         }
-        let chosen = present.first().and_then(|entry| {
-            candidates.iter().find(|leaf| tag(leaf) == Some(entry.key.as_str()))
-        });
+        let chosen = present
+            .first()
+            .and_then(|entry| candidates.iter().find(|leaf| tag(leaf) == Some(entry.key.as_str())));
         if let Some(chosen) = chosen {
             return self.value(chosen, node, place);
         }

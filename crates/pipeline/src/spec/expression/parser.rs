@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use super::token::{Kind, Token, tokens};
 use super::{
-    ExpressionError, Literal, MAX_EXPRESSION_BYTES, MAX_EXPRESSION_DEPTH,
-    MAX_EXPRESSION_OPERATORS, Operator, Term,
+    ExpressionError, Literal, MAX_EXPRESSION_BYTES, MAX_EXPRESSION_DEPTH, MAX_EXPRESSION_OPERATORS,
+    Operator, Term,
 };
 
 type Result<T> = std::result::Result<T, ExpressionError>;
@@ -13,8 +13,7 @@ type Result<T> = std::result::Result<T, ExpressionError>;
 /// Reads a whole text.
 pub(super) fn parse(text: &str) -> Result<Term> {
     if text.len() > MAX_EXPRESSION_BYTES {
-        let message =
-            format!("{} bytes are over the limit of {MAX_EXPRESSION_BYTES}", text.len());
+        let message = format!("{} bytes are over the limit of {MAX_EXPRESSION_BYTES}", text.len());
         return Err(ExpressionError { message, range: 0..text.len() });
     }
     let tokens = tokens(text)?;

@@ -100,10 +100,8 @@ fn number(rest: &str, at: usize) -> Result<(Kind, usize), ExpressionError> {
         true => text.parse().ok().map(Literal::Integer),
         false => text.parse().ok().filter(|number: &f64| number.is_finite()).map(Literal::Number),
     };
-    let wrong = || ExpressionError {
-        message: format!("`{text}` is not a number"),
-        range: at..at + end,
-    };
+    let wrong =
+        || ExpressionError { message: format!("`{text}` is not a number"), range: at..at + end };
     literal.map(|literal| (Kind::Literal(literal), end)).ok_or_else(wrong)
 }
 
