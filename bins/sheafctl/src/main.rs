@@ -1,1 +1,28 @@
-fn main(){}
+//! The `sheafctl` binary: parse, build, run.
+
+mod cli;
+mod command;
+mod help;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use cli::Cli;
+use command::run;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let json = cli.command.json();
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if !failure.is_quiet() {
+                let text = if json { failure.to_json() } else { failure.to_text() };
+                // Nobody is left to be told where even that cannot be written.
+                drop(std::io::stderr().write_all(text.as_bytes()));
+            }
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}

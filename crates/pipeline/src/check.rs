@@ -15,7 +15,7 @@ mod secrets;
 mod shape;
 
 use crate::diagnostics::{Diagnostic, Report, Rule, Severity};
-use crate::spec::{Node, Pipeline};
+use crate::spec::{Node, Pipeline, forms};
 
 pub use outline::{MAX_COMPONENTS, MAX_INSTANCES, MAX_STREAMS};
 
@@ -67,4 +67,12 @@ pub fn check(file: &str, text: &str) -> Result<Checked, Report> {
             Err(report(found))
         }
     }
+}
+
+/// The text of a first pipeline of this name, for `sheafctl init`; `None` where
+/// the name cannot be one.
+pub fn first_pipeline(name: &str) -> Option<String> {
+    let text = include_str!("check/first.yaml").replace("name: NAME", &format!("name: {name}"));
+    let good = forms::form(forms::IDENTIFIER).is_some_and(|form| (form.accepts)(name));
+    (good && check("first.yaml", &text).is_ok()).then_some(text)
 }

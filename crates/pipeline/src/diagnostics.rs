@@ -39,6 +39,21 @@ impl Span {
         Span { start: 0, end: 0, line: 1, column: 1 }
     }
 
+    /// As [`Span::of`], for a location that may lack its bytes.
+    pub(crate) fn within(text: &str, location: &Location) -> Self {
+        let mut span = Span::of(location);
+        if location.span().byte_offset().is_some_and(|start| start > 0) {
+            return span;
+        }
+        let line = usize::try_from(span.line).unwrap_or(1).saturating_sub(1);
+        let column = usize::try_from(span.column).unwrap_or(1).saturating_sub(1);
+        let before: usize = text.split_inclusive('\n').take(line).map(str::len).sum();
+        let rest = &text[before..];
+        span.start = before + rest.chars().take(column).map(char::len_utf8).sum::<usize>();
+        span.end = span.start;
+        span
+    }
+
     pub(crate) fn of(location: &Location) -> Self {
         let span = location.span();
         let start = span.byte_offset().and_then(|start| usize::try_from(start).ok());

@@ -159,7 +159,8 @@ fn settle(items: &[Item], layers: &[Vec<usize>]) -> Vec<f64> {
         }
     }
     let top = rows.iter().copied().fold(f64::INFINITY, f64::min);
-    rows.iter_mut().for_each(|row| *row -= top);
+    // On quarters of a row: boxes that are nearly level look like a mistake.
+    rows.iter_mut().for_each(|row| *row = ((*row - top) * 4.0).round() / 4.0);
     rows
 }
 

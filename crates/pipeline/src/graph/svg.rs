@@ -202,7 +202,8 @@ fn label(svg: &mut String, frame: &Frame, way: &[Place], text: &str) {
 
 fn add(text: &mut String, part: std::fmt::Arguments<'_>) {
     // Writing to a text cannot fail.
-    drop(text.write_fmt(part));
+    let written = text.write_fmt(part);
+    debug_assert!(written.is_ok());
 }
 
 fn escaped(text: &str) -> String {

@@ -147,7 +147,7 @@ fn components_that_come_and_go_are_connected_and_disconnected_in_order() {
 #[test]
 fn the_hash_of_a_definition_is_the_same_in_every_build() {
     let hash = plan(DIAMOND).component("big").unwrap().hash.to_string();
-    assert_eq!(hash, "00000000000000000000000000000000");
+    assert_eq!(hash, "807efab16b3bfc99b0f4967d3d7bdb3f");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value as Json};
+use serde_saphyr::budget::BudgetBreach;
 use serde_saphyr::{Location, Spanned};
 
 use crate::diagnostics::{Diagnostic, Rule, Span};
@@ -11,9 +12,9 @@ use crate::diagnostics::{Diagnostic, Rule, Span};
 /// The longest file of a pipeline.
 pub const MAX_DOCUMENT_BYTES: usize = 4 * 1024 * 1024;
 /// Values of a document, those that aliases repeat among them.
-pub(crate) const MAX_NODES: usize = 500_000;
+pub(crate) const MAX_NODES: usize = 200_000;
 /// How deep a document may be nested.
-pub(crate) const MAX_DEPTH: usize = 64;
+pub(crate) const MAX_DEPTH: usize = 32;
 /// Aliases of a document, and values that they may bring in all.
 const MAX_ALIASES: usize = 10_000;
 
@@ -65,22 +66,15 @@ impl Node {
                 max_anchors: MAX_ALIASES,
                 max_recorded_anchor_events: MAX_NODES,
                 max_recorded_anchor_bytes: MAX_DOCUMENT_BYTES,
+                max_total_scalar_bytes: 2 * MAX_DOCUMENT_BYTES,
             },
             alias_limits: serde_saphyr::alias_limits! {
                 max_total_replayed_events: MAX_NODES,
                 max_replay_stack_depth: 16,
             },
         };
-        serde_saphyr::from_str_with_options(text, options).map_err(|error| {
-            let error = error.without_snippet();
-            let span = error.location().map_or_else(Span::start, |place| Span::of(&place));
-            let rule = match error {
-                serde_saphyr::Error::Budget { .. }
-                | serde_saphyr::Error::AliasReplayLimitExceeded { .. } => Rule::Limit,
-                _ => Rule::Syntax,
-            };
-            Box::new(Diagnostic::error(rule, span, message(&error.to_string())))
-        })
+        serde_saphyr::from_str_with_options(text, options)
+            .map_err(|error| Box::new(failure(text, &error)))
     }
 
     pub(crate) fn entries(&self) -> &[Entry] {
@@ -179,6 +173,40 @@ fn integer(value: i128) -> Json {
     #[allow(clippy::cast_precision_loss, reason = "no type of ours takes it, whatever its digits")]
     let float = value as f64;
     Json::from(float)
+}
+
+/// What the parser says, in our words where it is about a limit.
+fn failure(text: &str, error: &serde_saphyr::Error) -> Diagnostic {
+    let span = error.location().map_or_else(Span::start, |place| Span::within(text, &place));
+    let mut error = error;
+    while let serde_saphyr::Error::AliasError { error: inner, .. }
+    | serde_saphyr::Error::WithSnippet { error: inner, .. } = error
+    {
+        error = inner;
+    }
+    let message = match error {
+        serde_saphyr::Error::Budget { breach, .. } => match breach {
+            BudgetBreach::Documents { .. } => "there is more than one document".to_owned(),
+            BudgetBreach::Depth { .. } => format!("nested deeper than {MAX_DEPTH} levels"),
+            BudgetBreach::Nodes { .. } => format!("more than {MAX_NODES} values"),
+            BudgetBreach::Aliases { .. } | BudgetBreach::Anchors { .. } => {
+                format!("more than {MAX_ALIASES} aliases or anchors")
+            }
+            _ => "repeats too much by aliases".to_owned(),
+        },
+        serde_saphyr::Error::AliasReplayLimitExceeded { .. } => {
+            "repeats too much by aliases".to_owned()
+        }
+        serde_saphyr::Error::DuplicateMappingKey { .. } => "this key is there twice".to_owned(),
+        other => {
+            return Diagnostic::error(Rule::Syntax, span, message(&other.to_string()));
+        }
+    };
+    let rule = match error {
+        serde_saphyr::Error::DuplicateMappingKey { .. } => Rule::Syntax,
+        _ => Rule::Limit,
+    };
+    Diagnostic::error(rule, span, message)
 }
 
 /// The message of the parser without the place, which is shown apart.

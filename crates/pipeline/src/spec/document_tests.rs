@@ -64,7 +64,7 @@ fn an_alias_stands_where_it_is_used() {
 fn a_key_that_is_there_twice_is_refused_with_its_place() {
     let problem = refused("a: 1\nb: 2\na: 3\n");
     assert_eq!((problem.rule, problem.span.line, problem.span.column), (Rule::Syntax, 3, 1));
-    assert!(problem.message.contains("duplicate"), "{}", problem.message);
+    assert!(problem.message.contains("twice"), "{}", problem.message);
 }
 
 #[test]
@@ -79,7 +79,11 @@ fn broken_yaml_is_refused_with_its_place() {
 
 #[test]
 fn a_second_document_is_refused() {
-    assert_eq!(refused("a: 1\n---\nb: 2\n").span.line, 2);
+    let problem = refused("a: 1\n---\nb: 2\n");
+    assert_eq!(
+        (problem.span.line, problem.message.as_str()),
+        (2, "there is more than one document")
+    );
 }
 
 #[test]
@@ -119,4 +123,20 @@ fn a_huge_anchor_cannot_be_repeated_without_end() {
 #[test]
 fn many_small_values_have_a_limit() {
     assert_eq!(refused(&format!("[{}]", "1,".repeat(MAX_NODES + 1))).rule, Rule::Limit);
+}
+
+#[test]
+fn aliases_within_aliases_do_not_nest_without_end() {
+    let (open, close) = ("[".repeat(25), "]".repeat(25));
+    let mut text = format!("a0: &a0 {open}1{close}\n");
+    for level in 1..200 {
+        text += &format!("a{level}: &a{level} {open}*a{}{close}\n", level - 1);
+    }
+    assert_eq!(refused(&text).rule, Rule::Limit);
+}
+
+#[test]
+fn an_alias_counts_with_what_is_in_it() {
+    let text = format!("a: &a [{}]\nb: [{}]\n", "x, ".repeat(5_000), "*a, ".repeat(99));
+    assert_eq!(refused(&text).message, "more than 200000 values");
 }

@@ -1,1 +1,1 @@
-//! x
+//! The crate from outside.
