@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
-use crate::spec::{Component, Input, Partitioning, Pipeline, Policy, Role};
+use crate::spec::{Component, DEFAULT_SPILL_LIMIT, Input, Partitioning, Pipeline, Policy, Role};
 
 pub use diff::{Change, Diff};
 pub use hash::DefinitionHash;
@@ -197,7 +197,8 @@ impl Edge {
             partitioning,
             credits: input.credits,
             durable: input.durable.unwrap_or(durable),
-            spill_limit_bytes: (input.policy == Policy::Spill).then_some(input.spill_limit.0),
+            spill_limit_bytes: (input.policy == Policy::Spill)
+                .then(|| input.spill_limit.unwrap_or(DEFAULT_SPILL_LIMIT).0),
             streams,
         }
     }

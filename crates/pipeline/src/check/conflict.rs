@@ -46,7 +46,9 @@ fn orders(part: &Part<'_>, found: &mut Vec<Diagnostic>) {
         };
         let message = format!("`{less}` is {left}, and `{more}` {right}");
         let problem = Diagnostic::error(Rule::Conflict, span, message);
-        let problem = problem.label(format!("`{less}` has to be less than `{more}`"));
+        let relation =
+            if less == "interval" { "has to be less than" } else { "may not be more than" };
+        let problem = problem.label(format!("`{less}` {relation} `{more}`"));
         found.push(match less {
             "slide" => problem.note("rows between two windows would be in none"),
             _ => problem,

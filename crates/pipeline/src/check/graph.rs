@@ -251,7 +251,8 @@ fn unreachable(
 
 fn unread(outline: &Outline<'_>, graph: &Graph, found: &mut Vec<Diagnostic>) {
     for (index, part) in outline.parts.iter().enumerate() {
-        if part.role != Role::Sink && graph.readers[index].is_empty() {
+        let first = outline.by_id.get(part.id) == Some(&index);
+        if first && part.role != Role::Sink && graph.readers[index].is_empty() {
             let message = format!("nobody reads `{}`", part.id);
             let problem = Diagnostic::warning(Rule::Unread, part.id_span, message);
             found.push(problem.help(format!(

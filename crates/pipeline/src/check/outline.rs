@@ -13,6 +13,9 @@ pub const MAX_INSTANCES: u64 = 10_000;
 /// The most streams between instances.
 pub const MAX_STREAMS: u64 = 1_000_000;
 
+/// Stands for an identifier that is not there; none can look like it.
+const NAMELESS: &str = "?";
+
 /// All components, in the order of sources, processors and sinks.
 pub(super) struct Outline<'a> {
     pub(super) root: &'a Node,
@@ -52,7 +55,9 @@ impl<'a> Outline<'a> {
         }
         let mut by_id = HashMap::new();
         for (index, part) in parts.iter().enumerate() {
-            by_id.entry(part.id).or_insert(index);
+            if part.id != NAMELESS {
+                by_id.entry(part.id).or_insert(index);
+            }
         }
         for part in &mut parts {
             for link in &mut part.links {
@@ -101,9 +106,8 @@ impl<'a> Outline<'a> {
 
     fn identifiers(&self, found: &mut Vec<Diagnostic>) {
         for (index, part) in self.parts.iter().enumerate() {
-            let first = self.by_id[part.id];
-            if first != index {
-                let first = &self.parts[first];
+            if let Some(first) = self.by_id.get(part.id).filter(|first| **first != index) {
+                let first = &self.parts[*first];
                 let message = format!("two components are called `{}`", part.id);
                 let problem = Diagnostic::error(Rule::DuplicateId, part.id_span, message);
                 let problem =
@@ -116,13 +120,19 @@ impl<'a> Outline<'a> {
 
 impl<'a> Part<'a> {
     fn of(role: Role, node: &'a Node) -> Option<Self> {
-        let id = node.get("id")?;
-        let inputs = node.get("inputs").map_or(&[][..], Node::items);
-        Some(Part {
+        // Without an identifier it still reads others.
+        let id = node.get("id").filter(|id| id.text().is_some());
+        let inputs = node.get("inputs").filter(|_| role != Role::Source);
+        // One name without brackets is wrong, and clear enough to go on with.
+        let inputs = inputs.map_or(&[][..], |inputs| match inputs.text() {
+            Some(_) => std::slice::from_ref(inputs),
+            None => inputs.items(),
+        });
+        (!node.entries().is_empty()).then(|| Part {
             role,
             node,
-            id: id.text()?,
-            id_span: id.span,
+            id: id.and_then(Node::text).unwrap_or(NAMELESS),
+            id_span: id.map_or_else(|| node.pointer(), |id| id.span),
             kind: node.get("kind").and_then(Node::text),
             replicas: node
                 .get("replicas")
@@ -157,7 +167,7 @@ impl<'a> Part<'a> {
             }
             (None, None) => {
                 let message =
-                    format!("`{}` says neither `kind` nor `command` nor `image`", self.id);
+                    format!("a {} says neither `kind` nor `command` nor `image`", self.role);
                 let problem = Diagnostic::error(Rule::NoProgram, self.id_span, message);
                 found.push(problem.help(format!(
                     "add `kind` with one of {}, or `command` or `image` with a program of your own",

@@ -148,20 +148,29 @@ impl Search<'_> {
         self.hidden.push(node.span);
         let problem = Diagnostic::error(Rule::InlineSecret, node.span, message);
         let problem = problem.label("whoever reads the file has it");
-        let variable: String = name
-            .chars()
-            .flat_map(|c| match c {
-                '-' => vec!['_'],
-                c if c.is_uppercase() => vec!['_', c],
-                c => c.to_uppercase().collect(),
-            })
-            .collect();
-        let variable = variable.trim_start_matches('_').replace("__", "_");
+        let variable = variable(name);
         self.found.push(problem.help(format!(
             "say where it is: `{{env: {variable}}}`, `{{file: PATH}}`, \
              `{{kubernetesSecret: {{name: NAME, key: KEY}}}}` or `{{command: [PROGRAM]}}`"
         )));
     }
+}
+
+/// `clientSecret` and `client-secret` as `CLIENT_SECRET`.
+fn variable(name: &str) -> String {
+    let mut variable = String::new();
+    let mut small = false;
+    for character in name.chars().take(64) {
+        if small && character.is_uppercase() {
+            variable.push('_');
+        }
+        small = character.is_lowercase();
+        match character.is_alphanumeric() {
+            true => variable.extend(character.to_uppercase()),
+            false => variable.push('_'),
+        }
+    }
+    variable
 }
 
 fn is_secret(name: &str) -> bool {

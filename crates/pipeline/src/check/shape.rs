@@ -17,13 +17,34 @@ use crate::spec::{Node, NodeValue, json_schema};
 pub(super) fn check(node: &Node, found: &mut Vec<Diagnostic>) {
     let root = json_schema();
     let mut checker = Checker { root, found };
-    checker.value(root, node, &Place { name: "pipeline", span: node.pointer() });
+    if let NodeValue::Null = node.value {
+        let problem = Diagnostic::error(Rule::WrongType, node.span, "the file says nothing");
+        checker.found.push(problem.help("`sheafctl init` writes a first pipeline"));
+        return;
+    }
+    checker.value(root, node, &Place::field("pipeline", node.pointer()));
 }
 
 /// What is looked at: a field with the place of its name, for messages.
 struct Place<'a> {
     name: &'a str,
     span: Span,
+    /// Whether it is an item of the list of that name.
+    item: bool,
+}
+
+impl<'a> Place<'a> {
+    fn field(name: &'a str, span: Span) -> Self {
+        Place { name, span, item: false }
+    }
+
+    /// For messages: `name`, or an item of it.
+    fn shown(&self) -> String {
+        match self.item {
+            true => format!("an item of `{}`", self.name),
+            false => format!("`{}`", self.name),
+        }
+    }
 }
 
 struct Checker<'a> {
@@ -36,7 +57,7 @@ impl<'a> Checker<'a> {
         if let NodeValue::Null = node.value
             && self.expects(schema)
         {
-            let message = format!("`{}` has no value", place.name);
+            let message = format!("{} has no value", place.shown());
             let problem = Diagnostic::error(Rule::WrongType, place.span, message);
             self.found.push(problem.help("give it a value, or remove the line"));
             return;
@@ -98,7 +119,7 @@ impl<'a> Checker<'a> {
         let further = schema.get("items").filter(|items| items.is_object());
         for (index, item) in items.iter().enumerate() {
             let Some(schema) = first.get(index).or(further) else { continue };
-            self.value(schema, item, &Place { name: place.name, span: item.pointer() });
+            self.value(schema, item, &Place { name: place.name, span: item.pointer(), item: true });
         }
     }
 
@@ -123,7 +144,7 @@ impl<'a> Checker<'a> {
         if limit(least).is_some_and(|least| count < least)
             || limit(most).is_some_and(|most| count > most)
         {
-            let message = format!("`{}` has {}", place.name, units(count, unit));
+            let message = format!("{} has {}", place.shown(), units(count, unit));
             let span = if node.entries().is_empty() { node.span } else { place.span };
             let problem = Diagnostic::error(Rule::OutOfRange, span, message);
             self.found.push(problem.label(format!("{range} expected")));
@@ -137,7 +158,7 @@ impl<'a> Checker<'a> {
 
     fn wrong_type(&mut self, node: &Node, place: &Place<'_>, expected: &str) {
         let what = node.what();
-        let message = format!("`{}` is {what}, not {expected}", place.name);
+        let message = format!("{} is {what}, not {expected}", place.shown());
         let span = match node.value {
             NodeValue::List(_) | NodeValue::Map(_) => place.span,
             _ => node.span,

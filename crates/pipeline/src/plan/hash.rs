@@ -13,8 +13,8 @@ use crate::spec::{Component, Role};
 ///
 /// Not in it: inputs and replicas, which change streams and not processes, and
 /// how the component is supervised. Equal over versions of Sheaf as long as the
-/// file says the same; a default that is written out is the same as one that is
-/// left to be.
+/// file says the same. A default of `config` that is written out counts as a
+/// change: it is kept as it stands, so that new defaults do not change hashes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct DefinitionHash(u128);
 

@@ -22,13 +22,16 @@ pub struct Input {
     pub policy: Policy,
     /// Which instance of the receiver gets a row; `None` leaves it to the plan:
     /// `forward` between equally many instances, else `round-robin`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub partitioning: Option<Partitioning>,
     /// Batches that may be on their way, per stream, before one is acknowledged.
     pub credits: u32,
     /// Whether batches go through the store; `None` as the pipeline says.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub durable: Option<bool>,
-    /// What a spilling edge may hold on disk.
-    pub spill_limit: Size,
+    /// What a spilling edge may hold on disk; [`DEFAULT_SPILL_LIMIT`] where it is `None`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spill_limit: Option<Size>,
 }
 
 /// An input as it is written: a name, or a name with more.
@@ -63,17 +66,13 @@ struct WrittenEdge {
     /// Through the store: no batch is lost, whatever crashes.
     #[serde(default)]
     durable: Option<bool>,
-    /// The most that waits on disk where the policy is `spill`.
-    #[serde(default = "default_spill_limit")]
-    spill_limit: Size,
+    /// The most that waits on disk where the policy is `spill`; 1 GB by default.
+    #[serde(default)]
+    spill_limit: Option<Size>,
 }
 
 fn default_credits() -> u32 {
     DEFAULT_CREDITS
-}
-
-fn default_spill_limit() -> Size {
-    DEFAULT_SPILL_LIMIT
 }
 
 impl From<Written> for Input {
@@ -85,7 +84,7 @@ impl From<Written> for Input {
                 partitioning: None,
                 credits: DEFAULT_CREDITS,
                 durable: None,
-                spill_limit: DEFAULT_SPILL_LIMIT,
+                spill_limit: None,
             },
             Written::Edge(edge) => Input {
                 from: edge.from,

@@ -209,7 +209,7 @@ pub struct Component {
     pub drain: Duration,
     /// Says of a sink of one's own that it commits each batch once, by the
     /// identifier and fencing token that come with it.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub transactional: bool,
 }
 

@@ -1,1 +1,5 @@
 //! The crate from outside.
+
+mod examples;
+mod problems;
+mod schema;

@@ -36,7 +36,7 @@ impl<'a> Checker<'a> {
         let known = schema.get("properties").and_then(Value::as_object);
         for entry in entries {
             self.name(schema, entry);
-            let at = Place { name: &entry.key, span: entry.key_span };
+            let at = Place::field(&entry.key, entry.key_span);
             match known.and_then(|known| known.get(&entry.key)) {
                 Some(field) if field.get("not").is_some() => self.forbidden(field, &at),
                 Some(field) => self.value(field, &entry.value, &at),
@@ -110,7 +110,7 @@ impl<'a> Checker<'a> {
             }
             let message = match schema.get("x-component").and_then(Value::as_str) {
                 Some(role) => format!("a {role} lacks its `{name}`"),
-                None => format!("`{}` lacks its `{name}`", place.name),
+                None => format!("{} lacks its `{name}`", place.shown()),
             };
             let mut problem = Diagnostic::error(Rule::MissingField, span, message);
             if let Some(what) = text("description") {
@@ -147,7 +147,7 @@ impl<'a> Checker<'a> {
         {
             match entries.iter().find(|entry| entry.key == *name) {
                 Some(entry) => {
-                    let at = Place { name, span: entry.key_span };
+                    let at = Place::field(name, entry.key_span);
                     // A null has been reported by what all components have in common.
                     if !matches!(entry.value.value, crate::spec::NodeValue::Map(_)) {
                         continue;

@@ -30,7 +30,7 @@ impl<'a> Checker<'a> {
         let pattern = schema.get("pattern").and_then(Value::as_str);
         let Some(form) = pattern.and_then(forms::form) else { return };
         if self.found.len() == found && !(form.accepts)(text) {
-            let message = format!("`{}` cannot be `{}`", place.name, shortened(text));
+            let message = format!("{} cannot be `{}`", place.shown(), shortened(text));
             let problem = Diagnostic::error(Rule::InvalidValue, node.span, message);
             self.found.push(problem.label(format!("expected {}", form.words)));
         }
@@ -59,7 +59,7 @@ impl<'a> Checker<'a> {
             (Some(least), _) if number < least => format!("{least} or more"),
             _ => "less".to_owned(),
         };
-        let message = format!("`{}` is {shown}", place.name);
+        let message = format!("{} is {shown}", place.shown());
         let problem = Diagnostic::error(Rule::OutOfRange, node.span, message);
         self.found.push(problem.label(format!("{range} expected")));
     }

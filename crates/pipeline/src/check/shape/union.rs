@@ -3,9 +3,10 @@
 
 use serde_json::Value;
 
+use super::scalar::shortened;
 use super::{Checker, Place, any_of, types, words};
 use crate::diagnostics::{Diagnostic, Rule, closest};
-use crate::spec::{Node, NodeValue};
+use crate::spec::{Node, NodeValue, Role};
 
 /// The alternatives of a schema, if it has some.
 pub(super) fn branches(schema: &Value) -> Option<&Vec<Value>> {
@@ -25,9 +26,6 @@ impl<'a> Checker<'a> {
         self.leaves(branches, &mut leaves);
         let candidates: Vec<&'a Value> =
             leaves.iter().copied().filter(|leaf| self.is_of_type(leaf, node)).collect();
-        let words_of = |leaves: &[&'a Value]| -> Vec<&'a str> {
-            leaves.iter().flat_map(|leaf| choices(leaf)).collect()
-        };
         match (candidates.as_slice(), &node.value) {
             ([], NodeValue::Text(text)) => {
                 // Only mappings are left: their names may be what was meant.
@@ -45,11 +43,15 @@ impl<'a> Checker<'a> {
             (texts, NodeValue::Text(text))
                 if texts.iter().all(|leaf| choices(leaf).next().is_some()) =>
             {
-                let known = words_of(texts);
-                if !known.contains(&text.as_str()) {
-                    let noun = schema.get("x-noun").and_then(Value::as_str);
-                    self.no_such_word(text, &known, noun, node, place);
+                let known: Vec<&str> = texts.iter().flat_map(|leaf| choices(leaf)).collect();
+                if known.contains(&text.as_str()) {
+                    return;
                 }
+                if leaves.iter().any(|leaf| tag(leaf) == Some(text.as_str())) {
+                    return self.not_a_branch(text, &leaves, node, place);
+                }
+                let noun = schema.get("x-noun").and_then(Value::as_str);
+                self.no_such_word(text, &known, noun, node, place);
             }
             ([only], _) => self.value(only, node, place),
             (several, NodeValue::Map(_)) => self.tagged(several, node, place),
@@ -90,7 +92,7 @@ impl<'a> Checker<'a> {
         let span = first.map_or(node.span, |entry| entry.key_span);
         let message = match first {
             Some(entry) => format!("unknown field `{}`", entry.key),
-            None => format!("`{}` is an empty mapping", place.name),
+            None => format!("{} is an empty mapping", place.shown()),
         };
         let problem = Diagnostic::error(Rule::UnknownField, span, message);
         let problem = problem.label(format!("expected {}", any_of(&names)));
@@ -125,12 +127,15 @@ impl<'a> Checker<'a> {
             _ => Rule::InvalidValue,
         };
         let message = match noun {
-            Some(noun) => format!("there is no {noun} `{text}`"),
-            None => format!("`{}` cannot be `{text}`", place.name),
+            Some(noun) => format!("there is no {noun} `{}`", shortened(text)),
+            None => format!("{} cannot be `{}`", place.shown(), shortened(text)),
         };
         let mut problem = Diagnostic::error(rule, node.span, message);
         problem = problem.label(format!("expected {}", any_of(known)));
-        if let Some(like) = closest(text, known.iter().copied()) {
+        let elsewhere = other_kind(text).filter(|_| rule == Rule::UnknownKind);
+        if let Some(help) = elsewhere {
+            problem = problem.help(help);
+        } else if let Some(like) = closest(text, known.iter().copied()) {
             problem = problem.help(format!("did you mean `{like}`?"));
         }
         self.found.push(problem);
@@ -142,6 +147,26 @@ pub(super) fn choices(schema: &Value) -> impl Iterator<Item = &str> {
     let one = schema.get("const").and_then(Value::as_str);
     let many = schema.get("enum").and_then(Value::as_array);
     one.into_iter().chain(many.into_iter().flatten().filter_map(Value::as_str))
+}
+
+/// What to do about a kind that belongs elsewhere.
+fn other_kind(text: &str) -> Option<String> {
+    let of_role = Role::ALL.into_iter().find(|role| role.kinds().contains(&text));
+    match (of_role, text) {
+        (Some(role), _) => Some(format!("`{text}` is a kind of {role}")),
+        (_, "duckdb" | "sqlite" | "postgresql" | "postgres") => {
+            let driver = if text == "postgres" { "postgresql" } else { text };
+            Some(format!("use `adbc` with `database: {{driver: {driver}, uri: …}}`"))
+        }
+        (_, "parquet" | "csv" | "json" | "ipc" | "s3") => {
+            Some("use `file`, whose `path` may be an address such as s3://BUCKET/KEY".to_owned())
+        }
+        (_, "join" | "lookup") => Some("use `enrich`".to_owned()),
+        (_, "map" | "select" | "transform") => Some("use `project` or `sql`".to_owned()),
+        (_, "console" | "print" | "log") => Some("use `stdout`".to_owned()),
+        (_, "webhook") => Some("use `http`".to_owned()),
+        _ => None,
+    }
 }
 
 /// The only field of a tagged alternative.
