@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use sheaf_pipeline::check::check;
 use sheaf_pipeline::plan::Plan;
 use sheaf_retry::Code;
@@ -16,42 +16,77 @@ pub(super) fn run(
     as_json: bool,
     console: &mut Console,
 ) -> Result<(), Failure> {
-    let (mut answers, mut errors, mut warnings) = (Vec::new(), 0, 0);
+    let mut seen = Seen::default();
     for path in files {
-        let (name, text) = file::read(path)?;
-        let result = check(&name, &text);
-        let report = result.as_ref().map_or_else(|report| report, |checked| &checked.warnings);
-        errors += report.errors();
-        warnings += report.warnings();
-        if as_json {
-            answers.push(report.to_json());
-        } else if !report.is_empty() {
-            file::show(report, console);
-        }
-        if let Ok(checked) = &result
-            && !as_json
-        {
-            let plan = Plan::new(&checked.pipeline);
-            let components = counted(plan.components.len() as u64, "component");
-            let edges = counted(plan.edges.len() as u64, "edge");
-            let tests = counted(checked.pipeline.tests.len() as u64, "test");
-            console.data(&format!("{name}: {components}, {edges}, {tests}\n"))?;
+        match file::read(path) {
+            Ok((name, text)) => seen.file(&name, &text, as_json, console)?,
+            Err(failure) => seen.unread(failure, as_json, console),
         }
     }
     if as_json {
+        let Seen { answers, errors, warnings, .. } = &seen;
         console.json(&json!({ "files": answers, "errors": errors, "warnings": warnings }))?;
     }
-    if errors == 0 && !(deny_warnings && warnings > 0) {
-        return Ok(());
+    seen.end(deny_warnings)
+}
+
+/// What the files came to so far.
+#[derive(Default)]
+struct Seen {
+    answers: Vec<Value>,
+    errors: usize,
+    warnings: usize,
+    unread: Option<Failure>,
+}
+
+impl Seen {
+    fn file(
+        &mut self,
+        name: &str,
+        text: &str,
+        as_json: bool,
+        console: &mut Console,
+    ) -> Result<(), Failure> {
+        let result = check(name, text);
+        let report = result.as_ref().map_or_else(|report| report, |checked| &checked.warnings);
+        self.errors += report.errors();
+        self.warnings += report.warnings();
+        if as_json {
+            self.answers.push(report.to_json());
+            return Ok(());
+        }
+        if !report.is_empty() {
+            file::show(report, console);
+        }
+        let Ok(checked) = &result else { return Ok(()) };
+        let plan = Plan::new(&checked.pipeline);
+        let components = counted(plan.components.len() as u64, "component");
+        let edges = counted(plan.edges.len() as u64, "edge");
+        let tests = counted(checked.pipeline.tests.len() as u64, "test");
+        console.data(&format!("{name}: {components}, {edges}, {tests}\n"))
     }
-    let found = match warnings {
-        0 => counted(errors as u64, "error"),
-        _ => format!(
-            "{} and {}",
-            counted(errors as u64, "error"),
-            counted(warnings as u64, "warning")
-        ),
-    };
-    let failure = Failure::new(Code::InvalidArgument, format!("found {found}"));
-    Err(failure.help("correct what is marked above"))
+
+    /// The other files are looked at all the same.
+    fn unread(&mut self, failure: Failure, as_json: bool, console: &mut Console) {
+        if !as_json && self.unread.is_some() {
+            console.note(failure.to_text().trim_end());
+        }
+        self.unread.get_or_insert(failure);
+    }
+
+    fn end(self, deny_warnings: bool) -> Result<(), Failure> {
+        if let Some(failure) = self.unread {
+            return Err(failure);
+        }
+        if self.errors == 0 && !(deny_warnings && self.warnings > 0) {
+            return Ok(());
+        }
+        let errors = counted(self.errors as u64, "error");
+        let found = match self.warnings {
+            0 => errors,
+            count => format!("{errors} and {}", counted(count as u64, "warning")),
+        };
+        let failure = Failure::new(Code::InvalidArgument, format!("found {found}"));
+        Err(failure.help("correct what is marked above"))
+    }
 }

@@ -51,7 +51,7 @@ fn what_is_wrong_goes_to_standard_error_and_the_exit_code_says_so() {
     let output = sheafctl(&["validate", &file]);
     assert_eq!((code(&output), data(&output)), (2, String::new()));
     let notes = notes(&output);
-    assert!(notes.contains("wrong.yaml:5:35\n"), "{notes}");
+    assert!(notes.contains("wrong.yaml:5:31\n"), "{notes}");
     assert!(notes.contains("did you mean `inputs`?"), "{notes}");
     assert!(notes.contains("error: found 2 errors and 1 warning\nhelp: "), "{notes}");
 }
@@ -82,17 +82,18 @@ fn warnings_fail_only_where_that_is_asked_for() {
 
 #[test]
 fn a_file_that_is_not_there_is_told_by_its_name() {
-    let output = sheafctl(&["validate", "no-such.yaml"]);
+    let output = sheafctl(&["validate", "no-such.yaml", &example("linear.yaml")]);
     assert_eq!(code(&output), 3);
+    assert!(data(&output).contains("linear.yaml: 3 components"), "the others are looked at");
     assert!(notes(&output).starts_with("error: no-such.yaml cannot be read: "));
 }
 
 #[test]
 fn standard_input_is_read_where_the_file_is_a_dash() {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_sheafctl"));
-    let mut child = child.args(["graph", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped());
     let text = WRONG.replace("input:", "inputs:");
-    let mut child = { child.spawn().unwrap() };
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sheafctl"));
+    let command = command.args(["graph", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
     std::io::Write::write_all(&mut child.stdin.take().unwrap(), text.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     assert!(data(&output).starts_with("x\n\na  source a\n└─> b\n"), "{}", data(&output));
