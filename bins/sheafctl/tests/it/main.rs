@@ -4,19 +4,22 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 fn sheafctl(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_sheafctl")).args(arguments).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_sheafctl"))
+        .args(arguments)
+        .output()
+        .expect("it was built for this test")
 }
 
 fn code(output: &Output) -> i32 {
-    output.status.code().unwrap()
+    output.status.code().expect("no signal ended it")
 }
 
 fn data(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
+    String::from_utf8(output.stdout.clone()).expect("it writes UTF-8")
 }
 
 fn notes(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
+    String::from_utf8(output.stderr.clone()).expect("it writes UTF-8")
 }
 
 fn example(name: &str) -> String {
@@ -27,7 +30,7 @@ fn example(name: &str) -> String {
 /// A file of its own for a test, with this text.
 fn written(name: &str, text: &str) -> String {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
-    std::fs::write(&path, text).unwrap();
+    std::fs::write(&path, text).expect("the folder is for tests");
     path.display().to_string()
 }
 

@@ -11,12 +11,14 @@ use sheaf_pipeline::plan::Plan;
 /// Names and texts of all examples.
 pub(crate) fn examples() -> Vec<(String, String)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/pipelines");
-    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let files = fs::read_dir(folder)
+        .expect("the folder is part of the source")
+        .map(|entry| entry.expect("an entry").path());
     files
         .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
         .map(|path| {
-            let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            (name, fs::read_to_string(path).unwrap())
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            (name, fs::read_to_string(path).expect("a text"))
         })
         .collect()
 }

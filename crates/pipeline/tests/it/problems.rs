@@ -20,12 +20,14 @@ fn report(name: &str, text: &str) -> Report {
 
 /// Names and texts of all cases.
 fn cases() -> Vec<(String, String)> {
-    let files = fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path());
+    let files = fs::read_dir(folder())
+        .expect("the folder is part of the source")
+        .map(|entry| entry.expect("an entry").path());
     let mut cases: Vec<_> = files
         .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
         .map(|path| {
-            let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            (name, fs::read_to_string(path).unwrap())
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            (name, fs::read_to_string(path).expect("a text"))
         })
         .collect();
     cases.sort();

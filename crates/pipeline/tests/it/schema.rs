@@ -11,11 +11,11 @@ use sheaf_pipeline::spec::json_schema;
 use crate::examples::examples;
 
 fn validator() -> jsonschema::Validator {
-    jsonschema::validator_for(json_schema()).unwrap()
+    jsonschema::validator_for(json_schema()).expect("a schema")
 }
 
 fn yaml(text: &str) -> Value {
-    serde_saphyr::from_str(text).unwrap()
+    serde_saphyr::from_str(text).expect("YAML")
 }
 
 #[test]
