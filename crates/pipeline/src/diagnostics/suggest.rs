@@ -33,7 +33,7 @@ mod tests {
     #[test]
     fn the_nearest_word_is_suggested_and_a_far_one_is_not() {
         let words = ["block", "drop-oldest", "spill", "batchRows"];
-        assert_eq!(closest("blok", words), Some("block"));
+        assert_eq!(closest("blockk", words), Some("block"));
         assert_eq!(closest("batch_rows", words), Some("batchRows"));
         assert_eq!(closest("dropOldest", words), Some("drop-oldest"));
         assert_eq!(closest("wait", words), None);
