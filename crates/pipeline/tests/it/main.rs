@@ -1,5 +1,6 @@
 //! The crate from outside.
 
 mod examples;
+mod mutations;
 mod problems;
 mod schema;
