@@ -15,8 +15,10 @@ pub const MAX_DOCUMENT_BYTES: usize = 4 * 1024 * 1024;
 pub(crate) const MAX_NODES: usize = 200_000;
 /// How deep a document may be nested.
 pub(crate) const MAX_DEPTH: usize = 32;
-/// Aliases of a document, and values that they may bring in all.
+/// Aliases of a document.
 const MAX_ALIASES: usize = 10_000;
+/// Values that aliases may bring in all, and that may stand behind anchors.
+const MAX_REPEATED: usize = 50_000;
 
 /// A value with its place.
 #[derive(Clone, Debug)]
@@ -64,12 +66,12 @@ impl Node {
                 max_documents: 1,
                 max_aliases: MAX_ALIASES,
                 max_anchors: MAX_ALIASES,
-                max_recorded_anchor_events: MAX_NODES,
+                max_recorded_anchor_events: MAX_REPEATED,
                 max_recorded_anchor_bytes: MAX_DOCUMENT_BYTES,
                 max_total_scalar_bytes: 2 * MAX_DOCUMENT_BYTES,
             },
             alias_limits: serde_saphyr::alias_limits! {
-                max_total_replayed_events: MAX_NODES,
+                max_total_replayed_events: MAX_REPEATED,
                 max_replay_stack_depth: 16,
             },
         };
