@@ -1,0 +1,181 @@
+//! Edges: what policies, partitioning and guarantees ask of each other.
+
+use super::outline::{Link, Outline, Part};
+use crate::diagnostics::{Diagnostic, Rule, Span};
+use crate::spec::{Delivery, Node, Role, SinkConfig};
+
+/// Checks every edge, and what the guarantee asks of sinks.
+pub(super) fn check(outline: &Outline<'_>, found: &mut Vec<Diagnostic>) {
+    let durable = outline.root.get("durable").and_then(Node::bool).unwrap_or(false);
+    for part in &outline.parts {
+        for link in &part.links {
+            let edge = Edge {
+                link,
+                reader: part,
+                durable: link.node.get("durable").and_then(Node::bool).unwrap_or(durable),
+            };
+            edge.policy(outline, found);
+            edge.guarantee(outline, found);
+            edge.partitioning(outline, found);
+        }
+        groups(outline, part, found);
+        transaction(outline, part, found);
+    }
+}
+
+struct Edge<'a> {
+    link: &'a Link<'a>,
+    reader: &'a Part<'a>,
+    durable: bool,
+}
+
+impl Edge<'_> {
+    fn policy(&self, outline: &Outline<'_>, found: &mut Vec<Diagnostic>) {
+        let node = self.link.node;
+        let policy = node.get("policy");
+        let word = policy.and_then(Node::text);
+        let span = policy.map_or(self.link.span, |policy| policy.span);
+        if let Some(limit) = node.entry("spillLimit")
+            && word != Some("spill")
+        {
+            let message = "`spillLimit` has no effect without `policy: spill`";
+            let problem = Diagnostic::error(Rule::Conflict, limit.key_span, message);
+            found.push(problem.help("add the policy, or remove the limit"));
+        }
+        if self.durable && matches!(word, Some("spill" | "drop-oldest")) {
+            let word = word.unwrap_or_default();
+            let message = format!("a durable edge cannot have the policy `{word}`");
+            let problem = Diagnostic::error(Rule::Conflict, span, message);
+            let problem = self.durable_here(outline, problem);
+            found.push(problem.help(match word {
+                "spill" => "remove the policy: what waits is in the store already",
+                _ => "remove the policy, or set `durable: false` for this edge",
+            }));
+        }
+        let promise = match outline.delivery {
+            Some(Delivery::AtLeastOnce) => "at-least-once",
+            Some(Delivery::ExactlyOnce) => "exactly-once",
+            Some(Delivery::AtMostOnce) | None => return,
+        };
+        if word == Some("drop-oldest") {
+            let message = format!("`drop-oldest` loses rows, which `{promise}` forbids");
+            let problem = Diagnostic::error(Rule::Conflict, span, message);
+            let problem = promised(outline, problem);
+            found.push(problem.help("use `block` or `spill`, or remove `delivery`"));
+        }
+    }
+
+    /// Points at what makes the edge durable.
+    fn durable_here(&self, outline: &Outline<'_>, problem: Diagnostic) -> Diagnostic {
+        let entry = self.link.node.entry("durable").or_else(|| outline.root.entry("durable"));
+        match entry {
+            Some(entry) => problem.relate(entry.key_span, "durable by this"),
+            None => problem,
+        }
+    }
+
+    fn guarantee(&self, outline: &Outline<'_>, found: &mut Vec<Diagnostic>) {
+        if outline.delivery != Some(Delivery::ExactlyOnce) || self.durable {
+            return;
+        }
+        let span = self.link.node.entry("durable").map_or(self.link.span, |entry| entry.key_span);
+        let message = format!(
+            "`exactly-once` needs durable edges, and `{}` -> `{}` is none",
+            self.link.from, self.reader.id
+        );
+        let problem = promised(outline, Diagnostic::error(Rule::Conflict, span, message));
+        found.push(problem.help("set `durable: true` for this edge, or at the top for all"));
+    }
+
+    fn partitioning(&self, outline: &Outline<'_>, found: &mut Vec<Diagnostic>) {
+        let Some(chosen) = self.link.node.get("partitioning") else { return };
+        let Some(sender) = self.link.source.map(|index| &outline.parts[index]) else { return };
+        if chosen.text() == Some("forward") && sender.replicas != self.reader.replicas {
+            let message = format!(
+                "`forward` needs equally many instances: `{}` has {}, `{}` has {}",
+                sender.id, sender.replicas, self.reader.id, self.reader.replicas
+            );
+            let problem = Diagnostic::error(Rule::Conflict, chosen.span, message);
+            found.push(problem.help("make them equal, or use `round-robin` or `hash`"));
+        }
+    }
+}
+
+/// Points at the guarantee that was asked for.
+fn promised(outline: &Outline<'_>, problem: Diagnostic) -> Diagnostic {
+    match outline.root.get("delivery") {
+        Some(delivery) => problem.relate(delivery.span, "promised here"),
+        None => problem,
+    }
+}
+
+/// Several instances of an aggregate have to get whole groups.
+fn groups(outline: &Outline<'_>, part: &Part<'_>, found: &mut Vec<Diagnostic>) {
+    if !part.is(Role::Processor, "aggregate") || part.replicas < 2 {
+        return;
+    }
+    let group_by = part.node.at(&["config", "groupBy"]).map_or(&[][..], Node::items);
+    let group_by: Vec<&str> = group_by.iter().filter_map(Node::text).collect();
+    let windowed = part.node.at(&["config", "window"]).is_some_and(|w| w.text() != Some("batch"));
+    if !windowed {
+        // Groups are within one batch, wherever it goes.
+        return;
+    }
+    for link in &part.links {
+        let hash = link.node.at(&["partitioning", "hash"]);
+        let columns: Vec<&str> =
+            hash.map_or(&[][..], Node::items).iter().filter_map(Node::text).collect();
+        let whole = !columns.is_empty() && columns.iter().all(|column| group_by.contains(column));
+        if !whole {
+            let span = hash.map_or(link.span, |hash| hash.span);
+            let message = format!(
+                "the groups of `{}` would be split among its {} instances",
+                part.id, part.replicas
+            );
+            let problem = Diagnostic::error(Rule::Conflict, span, message);
+            let problem = match part.node.entry("replicas") {
+                Some(entry) => problem.relate(entry.key_span, "several instances"),
+                None => problem,
+            };
+            let columns =
+                if group_by.is_empty() { "COLUMN".to_owned() } else { group_by.join(", ") };
+            let from = &outline.parts.get(link.source.unwrap_or(usize::MAX));
+            let from = from.map_or(link.from, |part| part.id);
+            found.push(problem.help(match group_by.is_empty() {
+                true => "use one instance: there is one group only".to_owned(),
+                false => format!("write `{{from: {from}, partitioning: {{hash: [{columns}]}}}}`"),
+            }));
+        }
+    }
+}
+
+/// `exactly-once` needs sinks that can tell a repetition.
+fn transaction(outline: &Outline<'_>, part: &Part<'_>, found: &mut Vec<Diagnostic>) {
+    if part.role != Role::Sink {
+        return;
+    }
+    let says = part.node.entry("transactional");
+    if let (Some(kind), Some(says)) = (part.kind, says) {
+        let message = "`transactional` is for sinks of one's own";
+        let problem = Diagnostic::error(Rule::Conflict, says.key_span, message);
+        found.push(problem.note(format!("what `{kind}` can do is known")).help("remove it"));
+    }
+    let able = match part.kind {
+        Some(kind) => SinkConfig::is_transactional(kind),
+        None => says.and_then(|says| says.value.bool()).unwrap_or(false),
+    };
+    if outline.delivery != Some(Delivery::ExactlyOnce) || able {
+        return;
+    }
+    let kind = part.node.get("kind");
+    let span: Span = kind.map_or(part.id_span, |kind| kind.span);
+    let message = match part.kind {
+        Some(kind) => format!("a sink of kind `{kind}` cannot write exactly once"),
+        None => format!("`{}` does not say that it commits each batch once", part.id),
+    };
+    let problem = promised(outline, Diagnostic::error(Rule::Conflict, span, message));
+    found.push(problem.help(match part.kind {
+        Some(_) => "use `file` or `adbc`, or ask for `at-least-once`",
+        None => "set `transactional: true` if it does",
+    }));
+}
