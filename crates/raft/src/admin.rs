@@ -29,6 +29,9 @@ const MAX_ENDPOINTS: usize = 8;
 /// Longest of them.
 const MAX_ENDPOINT: usize = 300;
 
+/// Where a token needs rights for them.
+pub(crate) const NAMESPACE: &str = "raft";
+
 const STATUS: &str = "RaftStatus";
 const ADD_LEARNER: &str = "RaftAddLearner";
 const PROMOTE: &str = "RaftPromote";
@@ -53,7 +56,7 @@ impl<M: StateMachine> std::fmt::Debug for RaftActions<M> {
 
 impl<M: StateMachine> RaftActions<M> {
     /// Where a token needs rights for them.
-    pub const NAMESPACE: &'static str = "raft";
+    pub const NAMESPACE: &'static str = NAMESPACE;
 
     /// Answers for `node`; leaders elsewhere are called over `pool`.
     pub fn new(node: RaftNode<M>, pool: ChannelPool) -> Self {
@@ -135,39 +138,39 @@ impl<M: StateMachine> RaftActions<M> {
         let index = self.node.status().committed.unwrap_or(0);
         reply(action, &DoneRecord { done, index })
     }
+}
 
-    /// Asks the leader in place of this node, at the first of its addresses that answers.
-    async fn ask_leader(
-        &self,
-        leader: Option<(NodeId, Member)>,
-        action: &str,
-        body: &Bytes,
-    ) -> Result<Vec<Bytes>, Error> {
-        let Some((id, member)) = leader else {
-            let text = format!("{action}: no leader is known at the moment; try again");
-            return Err(Error::new(Code::Unavailable, text));
-        };
-        let options = CallOptions::default().header(FORWARDED, "true");
-        let mut last = None;
-        for endpoint in &member.endpoints {
-            let connection = match self.pool.connection(endpoint) {
-                Ok(connection) => connection,
-                Err(error) => {
-                    last = Some(error);
-                    continue;
-                }
-            };
-            match connection.action(action, body.clone(), &options).await {
-                Err(error) if sheaf_retry::Retryable::code(&error) == Code::Unavailable => {
-                    last = Some(error);
-                }
-                answer => return answer,
+/// Asks the leader in place of this node, at the first of its addresses that answers.
+pub(crate) async fn ask_leader(
+    pool: &ChannelPool,
+    leader: Option<(NodeId, Member)>,
+    action: &str,
+    body: &Bytes,
+) -> Result<Vec<Bytes>, Error> {
+    let Some((id, member)) = leader else {
+        let text = format!("{action}: no leader is known at the moment; try again");
+        return Err(Error::new(Code::Unavailable, text));
+    };
+    let options = CallOptions::default().header(FORWARDED, "true");
+    let mut last = None;
+    for endpoint in &member.endpoints {
+        let connection = match pool.connection(endpoint) {
+            Ok(connection) => connection,
+            Err(error) => {
+                last = Some(error);
+                continue;
             }
+        };
+        match connection.action(action, body.clone(), &options).await {
+            Err(error) if sheaf_retry::Retryable::code(&error) == Code::Unavailable => {
+                last = Some(error);
+            }
+            answer => return answer,
         }
-        let why = last.map_or_else(String::new, |error| format!(": {}", error.message()));
-        let text = format!("{action}: node {id}, which leads, cannot be reached{why}");
-        Err(Error::new(Code::Unavailable, text))
     }
+    let why = last.map_or_else(String::new, |error| format!(": {}", error.message()));
+    let text = format!("{action}: node {id}, which leads, cannot be reached{why}");
+    Err(Error::new(Code::Unavailable, text))
 }
 
 /// Why an action was not done here.
@@ -283,7 +286,7 @@ impl<M: StateMachine> ActionHandler for RaftActions<M> {
             Ok(answer) => Ok(answer),
             Err(Failed::Error(error)) => Err(error),
             Err(Failed::Elsewhere(leader)) if context.header(FORWARDED).is_none() => {
-                self.ask_leader(leader, action, &body).await
+                ask_leader(&self.pool, leader, action, &body).await
             }
             Err(Failed::Elsewhere(_)) => {
                 let text = format!("{action}: the lead has just changed; try again");

@@ -32,6 +32,7 @@ mod endpoint;
 mod failure;
 mod forward;
 mod machine;
+mod moving;
 mod parked;
 mod route;
 mod snapshot;
@@ -53,6 +54,7 @@ pub use config::Config;
 pub use endpoint::RaftEndpoint;
 pub use forward::{Forward, RpcForward};
 pub use machine::EngineMachine;
+pub use moving::{MigrationActions, RemoteEndpoint};
 pub use snapshot::SNAPSHOT_VERSION;
 
 use crate::replica::{self, Replica};

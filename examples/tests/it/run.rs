@@ -62,6 +62,22 @@ fn raft_other_engine() {
 }
 
 #[test]
+fn raft_three_nodes() {
+    let printed = run("raft_three_nodes");
+    assert_has(&printed, &["a leader of 3: b\"5\" bytes", "another leader: true"]);
+    assert_has(&printed, &["a leader of 2: b\"12\" bytes"]);
+}
+
+#[test]
+fn raft_state_machine() {
+    let printed = run("raft_state_machine");
+    assert_has(&printed, &["new: b\"done\"", "late: b\"it has another value\""]);
+    assert_has(&printed, &["no command: b\"unreadable\"", "read on a follower: Some(500)"]);
+    assert_has(&printed, &["read on a new node: Some(500)", "with a snapshot: true"]);
+    assert_has(&printed, &["equal: true"]);
+}
+
+#[test]
 fn embed_pipeline() {
     let printed = run("embed_pipeline");
     assert_has(&printed, &[" completed  25", "   pending   0", "    failed   0"]);

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod load;
+mod migrate;
 
 use std::time::Duration;
 

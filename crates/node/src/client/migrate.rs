@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use sheaf_coordinator::embedded::FileEndpoint;
 use sheaf_coordinator::migration::{self, Endpoint, Migration, Options, Summary};
-use sheaf_flight::{Secret, TlsFiles};
+use sheaf_flight::{ChannelPool, Secret, Target, TlsFiles};
 use sheaf_proto::BatchId;
+use sheaf_raft::coordinator::RemoteEndpoint;
 use sheaf_retry::{Code, HumanDuration, SharedClock};
-use sheaf_terminal::{Console, Failure, Progress, count, counted};
+use sheaf_terminal::{Console, Failure, Progress, SecurityArgs, count, counted};
 use sheaf_valkey::{Address, ValkeyCoordinator};
 
 use crate::backup::COORDINATOR_FILE;
@@ -42,16 +43,18 @@ const EXAMPLES: &str = "Examples:
   sheaf coordinator migrate --from /var/lib/sheaf --to valkey://valkey.example.org:6379
   sheaf coordinator migrate --from valkey://localhost:6379 --to ./data
   sheaf coordinator migrate --from valkey://a:6379 --to valkey://b:6379 --to-namespace night
+  sheaf coordinator migrate --from ./data --to grpc://a:5001,grpc://b:5001,grpc://c:5001
 
 Batches keep their attempts, errors, leases and tokens; queues their limits and switches.
-A server on a data directory must be stopped first. Servers on Valkey may go on: workers
-settle what they have, and nothing new is taken or given out. Cut off at any point, the
-same command goes on; with --abandon the source is as it was. Payloads stay where they are.";
+A server on a data directory must be stopped first. Servers on Valkey may go on, and the
+nodes of a Raft cluster have to: workers settle what they have, and nothing new is taken
+or given out. Cut off at any point, the same command goes on; with --abandon the source is
+as it was. Payloads stay where they are.";
 
 /// What to move, and where to.
 #[derive(Clone, Debug, clap::Args)]
 pub struct MigrateArgs {
-    /// Data directory of a stopped server, or address of Valkey (valkey://HOST:PORT, and the other forms of `sheaf serve --valkey-addr`)
+    /// Data directory of a stopped server, address of Valkey (valkey://HOST:PORT, and the other forms of `sheaf serve --valkey-addr`), or nodes of a Raft cluster (grpc://HOST:PORT,…)
     #[arg(long, value_name = "DIR|URL")]
     pub from: String,
     /// The same, of the coordinator that is to have it: it must be empty
@@ -81,7 +84,7 @@ pub struct MigrateArgs {
     /// Its key, in PEM
     #[arg(long, value_name = "FILE", env = "SHEAF_VALKEY_TLS_KEY", requires = "valkey_tls_cert")]
     pub valkey_tls_key: Option<PathBuf>,
-    /// How long workers on a source in Valkey may take to settle what they have; what is left then keeps its leases
+    /// How long workers on a source in Valkey or Raft may take to settle what they have; what is left then keeps its leases
     #[arg(long, value_name = "TIME", default_value = "60s")]
     pub drain_timeout: HumanDuration,
     /// Forget the state in the target that was itself moved elsewhere earlier
@@ -93,6 +96,9 @@ pub struct MigrateArgs {
     /// Answer with JSON, for programs; errors on standard error are JSON too
     #[arg(long)]
     pub json: bool,
+    /// Certificates and token for nodes of a Raft cluster; the token needs `allow=raft:x`.
+    #[command(flatten)]
+    pub security: SecurityArgs,
 }
 
 /// What was done, for programs.
@@ -130,6 +136,7 @@ impl<'a> Answer<'a> {
 enum Place<'a> {
     Directory(&'a Path),
     Valkey(Address),
+    Cluster(Vec<Target>),
 }
 
 impl MigrateArgs {
@@ -201,12 +208,20 @@ impl MigrateArgs {
                 };
                 format!("sheaf serve --valkey-addr {address}{namespace}")
             }
+            Place::Cluster(_) => format!("sheaf serve --mode flight --coordinator {}", self.to),
         };
         console.note(&format!("next: start servers and workers with `{serve}` and what they had"));
         Ok(())
     }
 
     fn place<'a>(&self, flag: &str, text: &'a str) -> Result<Place<'a>, Failure> {
+        if text.starts_with("grpc") && text.contains("://") {
+            let nodes = text.split(',').map(|node| node.trim().parse());
+            let nodes = nodes.collect::<Result<_, _>>().map_err(|error| {
+                Failure::from_error::<sheaf_flight::Error>(&error).of(flag.to_owned())
+            })?;
+            return Ok(Place::Cluster(nodes));
+        }
         if text.contains("://") {
             let address = Address::parse(text)
                 .map_err(|error| Failure::from_error(&error).of(flag.to_owned()))?;
@@ -218,8 +233,9 @@ impl MigrateArgs {
             .is_some_and(|(host, port)| !host.contains('/') && port.parse::<u16>().is_ok());
         if is_address && !path.exists() {
             let problem = format!("{flag}: {text:?} is no directory");
-            return Err(Failure::new(Code::InvalidArgument, problem)
-                .help(format!("write valkey://{text} for a Valkey that is there")));
+            return Err(Failure::new(Code::InvalidArgument, problem).help(format!(
+                "write valkey://{text} for a Valkey that is there, grpc://{text} for a Raft node"
+            )));
         }
         Ok(Place::Directory(path))
     }
@@ -234,7 +250,19 @@ impl MigrateArgs {
         match self.place(flag, text)? {
             Place::Directory(path) => directory(flag, path, clock),
             Place::Valkey(address) => self.valkey(address, namespace, clock).await,
+            Place::Cluster(nodes) => self.cluster(&nodes, clock).await,
         }
+    }
+
+    async fn cluster(
+        &self,
+        nodes: &[Target],
+        clock: &SharedClock,
+    ) -> Result<Box<dyn Endpoint>, Failure> {
+        let pool = ChannelPool::new(self.security.config()?, clock.clone());
+        let nodes: Vec<String> = nodes.iter().map(Target::to_string).collect();
+        let opened = RemoteEndpoint::connect(&pool, &nodes, clock.clone()).await;
+        Ok(Box::new(opened.map_err(|error| Failure::from_error(&error))?))
     }
 
     async fn valkey(

@@ -7,7 +7,7 @@ use sheaf_coordinator::engine;
 use sheaf_flight::{ChannelPool, ClientConfig, RouterBuilder};
 use sheaf_raft::admin::RaftActions;
 use sheaf_raft::config::RaftClusterConfig;
-use sheaf_raft::coordinator::{self, EngineMachine, RaftCoordinator, RpcForward};
+use sheaf_raft::coordinator::{self, EngineMachine, MigrationActions, RaftCoordinator, RpcForward};
 use sheaf_raft::network::flight;
 use sheaf_raft::node::{ChangeError, RaftNode, StartError};
 use sheaf_raft_transport::FlightTransport;
@@ -120,7 +120,10 @@ impl Replicated {
         self.transport.metrics().register(registry);
         let router = self.transport.serve(router, flight::engine(self.node.service()));
         let router = router.map_err(|error| Error::Flight(error.into()))?;
-        Ok(router.actions(Arc::new(RaftActions::new(self.node.clone(), self.pool.clone()))))
+        let name = format!("the Raft cluster {}", self.node.config().cluster_id);
+        let moving = MigrationActions::new(self.coordinator.clone(), name, self.pool.clone());
+        let actions = RaftActions::new(self.node.clone(), self.pool.clone());
+        Ok(router.actions(Arc::new(actions)).actions(Arc::new(moving)))
     }
 
     /// Founds the cluster, unless it is there or this node waits to be added; tries

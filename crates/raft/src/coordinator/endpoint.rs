@@ -50,7 +50,7 @@ impl<Rp: Replica<EngineMachine>> RaftEndpoint<Rp> {
                     operation: format!(
                         "move {NAME}: this node does not lead; use the one that does"
                     ),
-                    code: Code::FailedPrecondition,
+                    code: Code::Unavailable,
                     source: None,
                 })),
             }

@@ -134,6 +134,11 @@ impl Route {
         }
     }
 
+    /// Who leads, where it is known and another node.
+    pub(super) fn elsewhere(&self) -> Option<(NodeId, Member)> {
+        self.known(&self.leadership.borrow()).flatten()
+    }
+
     /// Who leads: another node, or this one, where it is ready.
     fn known(&self, seen: &Leadership) -> Option<Option<(NodeId, Member)>> {
         match &seen.leader {

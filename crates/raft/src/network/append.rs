@@ -79,14 +79,22 @@ impl<T: Transit> Peer<T> {
     /// Appends over a stream of their own.
     ///
     /// The engine's request is taken only when there is room for it: it has no limit itself.
-    pub(super) async fn pipelined<R, S>(&mut self, input: S, option: RPCOption) -> Appending<'_, R>
+    /// The first one is taken before the node is asked: there the engine waits after a failure,
+    /// and a node that is away would be asked without end.
+    pub(super) async fn pipelined<R, S>(
+        &mut self,
+        mut input: S,
+        option: RPCOption,
+    ) -> Appending<'_, R>
     where
         R: AsyncRuntime,
         S: Stream<Item = AppendEntriesRequest<Types<R>>> + Send + Unpin + 'static,
     {
+        let Some(first) = input.next().await else { return Ok(stream::empty().boxed()) };
+        let input = stream::iter([first]).chain(input);
         let limit = self.in_flight;
         let window = Arc::new(Window { limit, sent: Mutex::default(), changed: Notify::new() });
-        let requests = Requests::new(requests::<R, S>(input, Arc::clone(&window)));
+        let requests = Requests::new(requests::<R, _>(input, Arc::clone(&window)));
         let guard = Guard(requests.clone());
         let requests = requests.boxed();
         let opening =

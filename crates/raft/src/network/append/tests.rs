@@ -191,3 +191,11 @@ async fn the_requests_end_with_their_session() {
     // At once, whatever the link does with them.
     assert!(more.is_closed());
 }
+
+/// There the engine waits for a while where the node could not be reached before.
+#[tokio::test]
+async fn a_node_is_not_asked_before_the_engine_has_a_request_for_it() {
+    let (_sent, _say, mut peer) = peer().await;
+    let session = peer.pipelined::<TokioRuntime, _>(stream::pending::<Request>(), option());
+    assert!(session.now_or_never().is_none(), "it opened a stream for nothing");
+}

@@ -10,7 +10,12 @@ use sheaf_coordinator::conformance::migration::{self, Pair};
 use sheaf_coordinator::embedded::{Config as FileConfig, Embedded, FileEndpoint};
 use sheaf_coordinator::migration::Endpoint;
 use sheaf_coordinator::{Coordinator, Error, Query};
-use sheaf_raft::coordinator::{Config, EngineMachine, RaftCoordinator};
+use sheaf_flight::{
+    ChannelPool, ClientConfig, Exposure, FlightRouter, Listener, Server, ServerHandle,
+};
+use sheaf_raft::coordinator::{
+    Config, EngineMachine, MigrationActions, RaftCoordinator, RemoteEndpoint,
+};
 use sheaf_retry::SystemClock;
 use tokio::sync::Mutex;
 
@@ -20,6 +25,8 @@ use super::local::{LocalReplica, Nobody};
 enum Kind {
     File,
     Log,
+    /// A log that is moved from and to over Flight.
+    Remote,
 }
 
 struct Pairs {
@@ -29,13 +36,15 @@ struct Pairs {
     number: AtomicU32,
     open: Mutex<Vec<Arc<Embedded>>>,
     clusters: Mutex<HashMap<String, RaftCoordinator<LocalReplica>>>,
+    servers: Mutex<HashMap<String, (String, ServerHandle)>>,
 }
 
 impl Pairs {
     fn new(from: Kind, to: Kind) -> Self {
         let home = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        let (number, open, clusters) = (AtomicU32::new(0), Mutex::default(), Mutex::default());
-        Pairs { from, to, home, number, open, clusters }
+        let (number, open) = (AtomicU32::new(0), Mutex::default());
+        let (clusters, servers) = (Mutex::default(), Mutex::default());
+        Pairs { from, to, home, number, open, clusters, servers }
     }
 
     fn name(&self, side: &str) -> String {
@@ -58,7 +67,7 @@ impl Pairs {
 
     async fn opened(&self, kind: Kind, side: &str) -> Result<Arc<dyn Coordinator>, Error> {
         match kind {
-            Kind::Log => {
+            Kind::Log | Kind::Remote => {
                 let coordinator = self.cluster(side).await;
                 coordinator.query(Query::History).await?;
                 Ok(Arc::new(coordinator))
@@ -72,9 +81,33 @@ impl Pairs {
         }
     }
 
+    /// Where the cluster of this side is reached.
+    async fn server(&self, side: &str) -> String {
+        let name = self.name(side);
+        let mut servers = self.servers.lock().await;
+        if let Some((at, _)) = servers.get(&name) {
+            return at.clone();
+        }
+        let pool = ChannelPool::new(ClientConfig::default(), SystemClock::shared());
+        let actions = MigrationActions::new(self.cluster(side).await, &*name, pool);
+        let router = FlightRouter::builder().actions(Arc::new(actions)).build().unwrap();
+        let listener = Listener::bind("127.0.0.1:0", "address", Exposure::Loopback).unwrap();
+        let at = format!("grpc://{}", listener.local_addr());
+        let handle = Server::new(router).serve(listener).await.unwrap();
+        servers.insert(name, (at.clone(), handle));
+        at
+    }
+
     async fn endpoint(&self, kind: Kind, side: &str) -> Box<dyn Endpoint> {
         match kind {
             Kind::Log => Box::new(self.cluster(side).await.endpoint(self.name(side))),
+            Kind::Remote => {
+                let (node, clock) = (self.server(side).await, SystemClock::shared());
+                let pool = ChannelPool::new(ClientConfig::default(), clock.clone());
+                // Nobody is at the first address.
+                let nodes = ["grpc://127.0.0.1:1".to_owned(), node];
+                Box::new(RemoteEndpoint::connect(&pool, &nodes, clock).await.unwrap())
+            }
             Kind::File => {
                 Box::new(FileEndpoint::open(self.path(side), SystemClock::shared()).unwrap())
             }
@@ -126,4 +159,10 @@ macro_rules! pairs {
     };
 }
 
-pairs! { up: File to Log, down: Log to File, across: Log to Log }
+pairs! {
+    up: File to Log,
+    down: Log to File,
+    across: Log to Log,
+    up_from_afar: File to Remote,
+    down_from_afar: Remote to File,
+}
