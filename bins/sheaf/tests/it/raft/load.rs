@@ -21,6 +21,8 @@ use crate::remote::patience_for_all;
 const LEASE: Duration = Duration::from_secs(3_600);
 /// Batches of one call.
 const GROUP: u64 = 8;
+/// Where its batches are; others may use other queues beside it.
+const QUEUE: &str = "default";
 /// Time in which some call is to succeed.
 const SLOT: Duration = Duration::from_millis(100);
 
@@ -108,14 +110,15 @@ impl Load {
     }
 
     async fn check(&self, client: &RpcCoordinator, all: &BTreeSet<BatchId>) {
-        let stats = client.stats(None).await.unwrap();
+        let stats = client.stats(Some(QUEUE)).await.unwrap();
         let of = |state: State| -> u64 {
             stats.iter().filter_map(|queue| queue.counts.get(&state)).sum()
         };
         assert_eq!(of(State::Completed), all.len() as u64, "{stats:?}");
         let total: u64 = State::ALL.iter().map(|state| of(*state)).sum();
         assert_eq!(total, all.len() as u64, "each is in one place: {stats:?}");
-        let mut filter = ListFilter { limit: 1_000, ..ListFilter::default() };
+        let queue = Some(QUEUE.to_owned());
+        let mut filter = ListFilter { limit: 1_000, queue, ..ListFilter::default() };
         let mut seen = BTreeSet::new();
         loop {
             let page = client.list(filter.clone()).await.unwrap();
