@@ -116,7 +116,7 @@ async fn soak_raft_leader_that_stood_still_answers_nothing_stale() {
         let verdict = client.settle(completed(lease)).await.unwrap().outcomes.remove(0).verdict;
         assert_eq!(verdict, Verdict::Applied);
         let batch = client.get_all(vec![id]).await.unwrap().remove(0);
-        assert_eq!((batch.state, batch.lost_leases), (State::Completed, 1), "{batch:?}");
+        assert_eq!((batch.state, batch.attempts), (State::Completed, 2), "{batch:?}");
     }
     let (batches, available) = load.settle(&client).await;
     let digest = cluster.agree().await;

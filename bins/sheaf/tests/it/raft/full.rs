@@ -6,7 +6,7 @@ use std::path::Path;
 
 use sheaf_testkit::{wait_for_async, wait_until};
 
-use super::cluster::{Cluster, free_addresses, plainly};
+use super::cluster::{Cluster, free_addresses};
 use super::load::Load;
 use crate::bad_disk::Mount;
 use crate::harness::{PATIENCE, get};

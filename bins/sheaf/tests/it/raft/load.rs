@@ -38,6 +38,15 @@ struct Account {
     slots: BTreeSet<u128>,
 }
 
+/// How many batches of loads are completed; there are no others.
+pub(crate) async fn completed(client: &RpcCoordinator) -> u64 {
+    let stats = client.stats(Some(QUEUE)).await.unwrap();
+    let of = |state: State| stats.iter().filter_map(|queue| queue.counts.get(&state)).sum();
+    let total: u64 = State::ALL.iter().map(|state| -> u64 { of(*state) }).sum();
+    assert_eq!(of(State::Completed), total, "all are completed: {stats:?}");
+    total
+}
+
 /// Registers, claims and completes until it is told to end.
 pub(crate) struct Load {
     account: Arc<Mutex<Account>>,
@@ -110,13 +119,7 @@ impl Load {
     }
 
     async fn check(&self, client: &RpcCoordinator, all: &BTreeSet<BatchId>) {
-        let stats = client.stats(Some(QUEUE)).await.unwrap();
-        let of = |state: State| -> u64 {
-            stats.iter().filter_map(|queue| queue.counts.get(&state)).sum()
-        };
-        assert_eq!(of(State::Completed), all.len() as u64, "{stats:?}");
-        let total: u64 = State::ALL.iter().map(|state| of(*state)).sum();
-        assert_eq!(total, all.len() as u64, "each is in one place: {stats:?}");
+        assert_eq!(completed(client).await, all.len() as u64);
         let queue = Some(QUEUE.to_owned());
         let mut filter = ListFilter { limit: 1_000, queue, ..ListFilter::default() };
         let mut seen = BTreeSet::new();
