@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
-use sheaf_flight::{CallOptions, ChannelPool, ClientConfig};
+use sheaf_flight::{CallOptions, ChannelPool, ClientConfig, ClientSecurity};
 use sheaf_retry::SystemClock;
 use sheaf_rpc::{RpcCoordinator, RpcOptions};
 use sheaf_testkit::{TempDir, free_port, wait_for_async};
@@ -33,6 +33,12 @@ pub(crate) struct Cluster {
     founders: usize,
     /// Nodes that nothing is asked of any more.
     gone: BTreeSet<usize>,
+    security: ClientSecurity,
+}
+
+fn pool(security: &ClientSecurity) -> ChannelPool {
+    let config = ClientConfig { security: security.clone(), ..ClientConfig::default() };
+    ChannelPool::new(config, SystemClock::shared())
 }
 
 /// So many free addresses of this machine.
@@ -58,11 +64,19 @@ impl Cluster {
     /// A cluster that so many nodes found, and no process yet; the addresses beyond those
     /// are of nodes that join.
     pub(crate) fn plan(founders: usize, addresses: Vec<SocketAddr>, words: &[&str]) -> Self {
-        let pool = ChannelPool::new(ClientConfig::default(), SystemClock::shared());
+        let security = ClientSecurity::default();
+        let pool = pool(&security);
         let (folder, nodes) = (TempDir::new().unwrap(), Vec::new());
         let more = words.iter().map(|word| (*word).to_owned()).collect();
         let gone = BTreeSet::new();
-        Cluster { nodes, addresses, folder, pool, more, founders, gone }
+        Cluster { nodes, addresses, folder, pool, more, founders, gone, security }
+    }
+
+    /// Its nodes are asked over TLS.
+    pub(crate) fn secured(mut self, security: ClientSecurity) -> Self {
+        self.pool = pool(&security);
+        self.security = security;
+        self
     }
 
     /// Starts those that found it.
@@ -106,7 +120,10 @@ impl Cluster {
     }
 
     pub(crate) fn uri(&self, index: usize) -> String {
-        uri(self.addresses[index])
+        match self.security.ca {
+            Some(_) => format!("grpc+tls://{}", self.addresses[index]),
+            None => uri(self.addresses[index]),
+        }
     }
 
     pub(crate) fn uris(&self) -> Vec<String> {
@@ -122,7 +139,7 @@ impl Cluster {
     pub(crate) fn client_of(&self, uris: &[String]) -> RpcCoordinator {
         let options = RpcOptions { retry: stubborn(), deadline: STEP };
         let targets = uris.iter().map(|uri| uri.parse().unwrap()).collect();
-        let pool = ChannelPool::new(ClientConfig::default(), SystemClock::shared());
+        let pool = pool(&self.security);
         RpcCoordinator::replicated(pool, targets, options, SystemClock::shared()).unwrap()
     }
 

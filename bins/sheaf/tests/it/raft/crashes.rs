@@ -79,7 +79,7 @@ async fn soak_raft_leader_that_stood_still_answers_nothing_stale() {
     let load = Load::start(4, || cluster.client());
     let client = cluster.client();
     let clock = SystemClock::shared();
-    for round in 0..sized(2, 20) {
+    for round in 0..sized(1, 20) {
         let lease = ELECTION * 4;
         let id = register(&client, &format!("watched:{round}")).await;
         let mut first = claim(&client, &id, &format!("first-{round}"), lease).await;

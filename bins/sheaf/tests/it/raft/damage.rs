@@ -15,11 +15,11 @@ use crate::parts::Part;
 use crate::remote::{seed, sized};
 
 /// Before the body of each record: magic, length, offset, what was on disk, checksum.
-const HEAD: usize = 28;
+pub(super) const HEAD: usize = 28;
 const MAGIC: &[u8] = b"SHRL";
 
 /// The newest file of a node's log.
-fn newest_segment(cluster: &Cluster, index: usize) -> PathBuf {
+pub(super) fn newest_segment(cluster: &Cluster, index: usize) -> PathBuf {
     let folder = cluster.data(index).join("raft").join("log");
     let entries = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{folder:?}: {error}"));
     let files = entries.map(|entry| entry.unwrap().path());
@@ -27,7 +27,7 @@ fn newest_segment(cluster: &Cluster, index: usize) -> PathBuf {
 }
 
 /// Where the whole records of a file begin, and where the last of them ends.
-fn records(bytes: &[u8]) -> Vec<usize> {
+pub(super) fn records(bytes: &[u8]) -> Vec<usize> {
     let mut starts = vec![0];
     loop {
         let at = starts[starts.len() - 1];
