@@ -35,13 +35,15 @@ fn says(cluster: &Cluster, index: usize, texts: &[&str]) {
 
 /// The third node has nothing of the log, which the two others have a majority for.
 async fn is_left_out(cluster: &Cluster) {
-    let two = [0, 1];
-    let leader = cluster.leader_among(&two).await;
-    let status = cluster.status(leader, false).await.unwrap();
+    let led = wait_for_async(PATIENCE, "the two to commit something", || async {
+        let (leader, _) = cluster.leads(&[0, 1]).await?;
+        let status = cluster.status(leader, false).await?;
+        (status["committed"].as_u64() > Some(1)).then_some(status)
+    });
+    let status = led.await.unwrap_or_else(|error| panic!("{error}: {}", cluster.last_words()));
     let third = &status["members"][2];
     assert_eq!(third["node_id"], 3, "{status}");
     assert!(third["matched"].is_null(), "{status}");
-    assert!(status["committed"].as_u64() > Some(0), "{status}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -158,6 +160,10 @@ fn client(ca: &str, folder: &Path, authority: &Authority) -> ClientSecurity {
     }
 }
 
+fn logs(cluster: &Cluster) -> Vec<String> {
+    cluster.nodes.iter().map(|node| node.process.stderr()).collect()
+}
+
 /// Under TLS a node is who its certificate says, and nobody else.
 #[tokio::test(flavor = "multi_thread")]
 async fn raft_node_without_its_own_certificate_is_refused() {
@@ -174,24 +180,29 @@ async fn raft_node_without_its_own_certificate_is_refused() {
     cluster.leader_among(&[0, 1]).await;
 
     let needed = name(3);
-    for (what, own, why) in [
-        ("nameless", authority.write_as(folder, "nameless", None, false), needed.as_str()),
-        ("another", authority.write_as(folder, "another", Some(&name(2)), false), &needed),
-        ("foreign", other.write_as(folder, "foreign", Some(&needed), false), "certificate"),
-        ("expired", authority.write_as(folder, "expired", Some(&needed), true), "expired"),
+    let named = |whose: &str| format!("node 3, its certificate is for {whose}; it needs the URI {needed}");
+    for (what, own, why, own_why) in [
+        ("nameless", (&authority, None, false), named("localhost, 127.0.0.1"), ""),
+        ("another", (&authority, Some(name(2)), false), named(&name(2)), ""),
+        ("foreign", (&other, Some(needed.clone()), false), "issuer".to_owned(), "this client"),
+        ("expired", (&authority, Some(needed.clone()), true), "expired".to_owned(), "this client"),
     ] {
-        eprintln!("{what}");
+        let (authority, uri, is_expired) = own;
+        let own = authority.write_as(folder, what, uri.as_deref(), is_expired);
         let words: Vec<String> = cluster.words(2, &[]).into_iter().map(str::to_owned).collect();
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        // What was said of the one before does not count.
+        let before: Vec<usize> = logs(&cluster).iter().map(|log| log.lines().count()).collect();
         let mut node = Part::launch(launch(&words_of(&ca, &own)), &words);
-        let lines = || {
-            let logs = cluster.nodes.iter().map(|node| node.process.stderr());
-            logs.chain([node.process.stderr()]).collect::<String>()
+        let is_it = |line: &str| line.contains("WARN") && line.contains(why.as_str());
+        let is_said = || {
+            let mut logs = logs(&cluster).into_iter().zip(&before);
+            logs.any(|(log, before)| log.lines().skip(*before).any(is_it))
         };
-        let is_it = |line: &str| line.contains("WARN") && line.contains(why);
-        let said = wait_until(PATIENCE, "the refusal", || lines().lines().any(is_it));
-        eprintln!("{what}: {:?}", lines().lines().find(|line| is_it(line)));
-        said.unwrap_or_else(|error| panic!("{what}: {error}: {}", lines()));
+        wait_until(PATIENCE, "the refusal", is_said)
+            .unwrap_or_else(|error| panic!("{what}: {error}: {}", cluster.last_words()));
+        wait_until(PATIENCE, "it to say why", || node.process.stderr().contains(own_why))
+            .unwrap_or_else(|error| panic!("{what}: {error}: {}", node.process.stderr()));
         is_left_out(&cluster).await;
         assert!(node.process.try_exit().unwrap().is_none(), "{what}: {}", node.process.stderr());
     }
