@@ -19,6 +19,10 @@ use crate::remote::stubborn;
 pub(crate) const ELECTION: Duration = Duration::from_millis(500);
 const TIMES: [&str; 4] = ["--election-timeout", "500ms", "--heartbeat-interval", "100ms"];
 
+/// How long a node is watched, and how much it may write meanwhile.
+const CALM: Duration = Duration::from_secs(1);
+const CALM_LINES: usize = 150;
+
 /// A node that does not answer is passed over soon.
 const STEP: Duration = Duration::from_secs(2);
 
@@ -175,7 +179,8 @@ impl Cluster {
 
     /// Who of these leads, and in which term; the newest of those that say so.
     pub(crate) async fn leads(&self, nodes: &[usize]) -> Option<(usize, u64)> {
-        let statuses = nodes.iter().map(|&index| async move { (index, self.status(index, false).await) });
+        let statuses =
+            nodes.iter().map(|&index| async move { (index, self.status(index, false).await) });
         let statuses = futures::future::join_all(statuses).await;
         let leaders = statuses.into_iter().filter_map(|(index, status)| {
             let status = status.filter(|status| status["role"] == "leader")?;
@@ -221,6 +226,19 @@ impl Cluster {
         let digests: Vec<&Value> = all.iter().map(|(_, digest)| digest).collect();
         assert!(digests.windows(2).all(|two| two[0] == two[1]), "states differ: {all:?}");
         digests[0].as_str().unwrap().to_owned()
+    }
+
+    /// A node that others are not there for tries them again, but not without end: neither
+    /// its log nor its processor is full of it.
+    pub(crate) async fn assert_calm(&self, index: usize) {
+        let path = self.nodes[index].process.stderr_path();
+        let lines = || std::fs::read_to_string(&path).unwrap().lines().count();
+        let before = lines();
+        // sleep: this is what is measured.
+        SystemClock::shared().sleep(CALM).await;
+        let after = lines() - before;
+        eprintln!("node {} wrote {after} lines in {CALM:?}", index + 1);
+        assert!(after < CALM_LINES, "{after} lines in {CALM:?}: {}", self.last_words());
     }
 
     /// The end of what each node wrote, for whoever looks into a failure.

@@ -146,6 +146,7 @@ async fn raft_node_with_a_damaged_log_does_not_start_and_is_replaced() {
     cluster.leave_out(follower);
     let before = load.completed();
     wait_until(PATIENCE, "the others to go on", || load.completed() > before).unwrap();
+    cluster.assert_calm(cluster.leader().await).await;
 
     replace(&mut cluster, follower).await;
     let (batches, _) = load.settle(&cluster.client()).await;
@@ -194,6 +195,7 @@ async fn raft_follower_that_lost_what_it_acknowledged_is_named_and_replaced() {
     assert_eq!(cluster.leader().await, leader, "{}", cluster.last_words());
     let before = load.completed();
     wait_until(PATIENCE, "the others to go on", || load.completed() > before).unwrap();
+    cluster.assert_calm(leader).await;
     cluster.leave_out(follower);
 
     replace(&mut cluster, follower).await;

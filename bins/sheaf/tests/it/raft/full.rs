@@ -51,6 +51,7 @@ async fn raft_node_whose_disk_is_full_says_so_and_comes_back_with_all() {
         assert_eq!(new == leader, !is_leader, "a leader that has stopped is replaced");
         let before = load.completed();
         wait_until(PATIENCE, "the others to go on", || load.completed() > before).unwrap();
+        cluster.assert_calm(new).await;
         let log = cluster.nodes[full].process.stderr();
         assert!(!log.contains("panicked"), "{log}");
 

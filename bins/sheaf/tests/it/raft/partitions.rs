@@ -89,10 +89,14 @@ impl Scene {
         for index in all {
             let what = format!("{what}: node {} to follow node {}", index + 1, leader + 1);
             let seen = wait_for_async(PATIENCE, &what, || follows(index)).await;
-            let seen = seen.unwrap_or_else(|error| panic!("{error}: {}", self.cluster.last_words()));
+            let seen =
+                seen.unwrap_or_else(|error| panic!("{error}: {}", self.cluster.last_words()));
             assert_eq!(seen, Some(term), "{what}: it came back without an election");
         }
-        eprintln!("{what}: a leader after {after:?}, all follow after {:?}", self.clock.elapsed() - healed);
+        eprintln!(
+            "{what}: a leader after {after:?}, all follow after {:?}",
+            self.clock.elapsed() - healed
+        );
     }
 
     async fn end(self) {

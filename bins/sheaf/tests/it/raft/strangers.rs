@@ -53,8 +53,13 @@ async fn raft_node_of_another_cluster_is_refused_by_name() {
     cluster.launch(plainly());
     let stranger = cluster.launch(with(&["--cluster-id", "elsewhere"]));
     says(&cluster, 0, &["refused", "of cluster \"elsewhere\", this node of cluster \"sheaf\""]);
-    says(&cluster, stranger, &["refused", "of cluster \"sheaf\", this node of cluster \"elsewhere\""]);
+    says(
+        &cluster,
+        stranger,
+        &["refused", "of cluster \"sheaf\", this node of cluster \"elsewhere\""],
+    );
     is_left_out(&cluster).await;
+    cluster.assert_calm(cluster.leader_among(&[0, 1]).await).await;
     let status = cluster.status(stranger, false).await.unwrap();
     assert!(status["leader"].is_null() && status["committed"] == 0, "{status}");
 
@@ -180,30 +185,39 @@ async fn raft_node_without_its_own_certificate_is_refused() {
     cluster.leader_among(&[0, 1]).await;
 
     let needed = name(3);
-    let named = |whose: &str| format!("node 3, its certificate is for {whose}; it needs the URI {needed}");
+    let second = name(2);
+    let says_so = "says that it is node 3, its certificate is for";
     for (what, own, why, own_why) in [
-        ("nameless", (&authority, None, false), named("localhost, 127.0.0.1"), ""),
-        ("another", (&authority, Some(name(2)), false), named(&name(2)), ""),
-        ("foreign", (&other, Some(needed.clone()), false), "issuer".to_owned(), "this client"),
-        ("expired", (&authority, Some(needed.clone()), true), "expired".to_owned(), "this client"),
+        ("nameless", (&authority, None, false), [says_so, needed.as_str()], "refused"),
+        ("another", (&authority, Some(&second), false), [says_so, second.as_str()], "refused"),
+        (
+            "foreign",
+            (&other, Some(&needed), false),
+            ["certificate", "signed by no CA"],
+            "this client",
+        ),
+        ("expired", (&authority, Some(&needed), true), ["certificate", "expired"], "this client"),
     ] {
         let (authority, uri, is_expired) = own;
-        let own = authority.write_as(folder, what, uri.as_deref(), is_expired);
+        let own = authority.write_as(folder, what, uri.map(String::as_str), is_expired);
         let words: Vec<String> = cluster.words(2, &[]).into_iter().map(str::to_owned).collect();
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         // What was said of the one before does not count.
         let before: Vec<usize> = logs(&cluster).iter().map(|log| log.lines().count()).collect();
         let mut node = Part::launch(launch(&words_of(&ca, &own)), &words);
-        let is_it = |line: &str| line.contains("WARN") && line.contains(why.as_str());
+        let is_it =
+            |line: &str| line.contains("WARN") && why.iter().all(|text| line.contains(text));
         let is_said = || {
             let mut logs = logs(&cluster).into_iter().zip(&before);
             logs.any(|(log, before)| log.lines().skip(*before).any(is_it))
         };
-        wait_until(PATIENCE, "the refusal", is_said)
-            .unwrap_or_else(|error| panic!("{what}: {error}: {}", cluster.last_words()));
+        wait_until(PATIENCE, "the refusal", is_said).unwrap_or_else(|error| {
+            panic!("{what}: {error}: {}{}", cluster.last_words(), node.process.stderr())
+        });
         wait_until(PATIENCE, "it to say why", || node.process.stderr().contains(own_why))
             .unwrap_or_else(|error| panic!("{what}: {error}: {}", node.process.stderr()));
         is_left_out(&cluster).await;
+        cluster.assert_calm(cluster.leader().await).await;
         assert!(node.process.try_exit().unwrap().is_none(), "{what}: {}", node.process.stderr());
     }
 

@@ -54,9 +54,7 @@ impl Authority {
     fn signed_as(&self, uri: Option<&str>, expired: bool) -> (String, String) {
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
         let mut params = CertificateParams::new(names).unwrap();
-        params
-            .subject_alt_names
-            .extend(uri.map(|uri| SanType::URI(uri.try_into().unwrap())));
+        params.subject_alt_names.extend(uri.map(|uri| SanType::URI(uri.try_into().unwrap())));
         if expired {
             params.not_before = date_time_ymd(2019, 1, 1);
             params.not_after = date_time_ymd(2020, 1, 1);
