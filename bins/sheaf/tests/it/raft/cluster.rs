@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -38,7 +38,13 @@ pub(crate) struct Cluster {
     /// Nodes that nothing is asked of any more.
     gone: BTreeSet<usize>,
     security: ClientSecurity,
+    /// Dropped behind the processes.
+    _turn: MutexGuard<'static, ()>,
 }
+
+/// One cluster at a time: on a machine that is busy with others, heartbeats are late and
+/// elections come that no fault has called for.
+static TURN: Mutex<()> = Mutex::new(());
 
 fn pool(security: &ClientSecurity) -> ChannelPool {
     let config = ClientConfig { security: security.clone(), ..ClientConfig::default() };
@@ -68,12 +74,13 @@ impl Cluster {
     /// A cluster that so many nodes found, and no process yet; the addresses beyond those
     /// are of nodes that join.
     pub(crate) fn plan(founders: usize, addresses: Vec<SocketAddr>, words: &[&str]) -> Self {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let security = ClientSecurity::default();
         let pool = pool(&security);
         let (folder, nodes) = (TempDir::new().unwrap(), Vec::new());
         let more = words.iter().map(|word| (*word).to_owned()).collect();
         let gone = BTreeSet::new();
-        Cluster { nodes, addresses, folder, pool, more, founders, gone, security }
+        Cluster { nodes, addresses, folder, pool, more, founders, gone, security, _turn: turn }
     }
 
     /// Its nodes are asked over TLS.

@@ -155,13 +155,13 @@ async fn soak_raft_bridges_and_links_that_flap_cost_no_election() {
         let middle = scene.others(leader)[0];
         let led = scene.cut("a bridge", &Cuts::bridge(middle, 3), &[leader, middle]).await;
         // sleep: so long that whoever hears no leader has asked for votes.
-        scene.clock.sleep(4 * ELECTION).await;
+        scene.clock.sleep(3 * ELECTION).await;
         let now = scene.cluster.leads(&[leader, middle]).await;
         assert_eq!((led, now), ((leader, term), Some((leader, term))), "one leader all the time");
         scene.heal("the bridge is gone", led).await;
 
         let other = scene.others(leader)[1];
-        for _ in 0..sized(3, 10) {
+        for _ in 0..sized(2, 10) {
             scene.network.set(&Cuts::isolate(other, 3)).unwrap();
             // sleep: the link is down for longer than an election takes, and up for less.
             scene.clock.sleep(2 * ELECTION).await;
