@@ -10,7 +10,8 @@ use sheaf_testkit::{Process, ProcessCommand, Ready, TempDir};
 /// Bounds how long a broken test hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-const SHEAF: &str = env!("CARGO_BIN_EXE_sheaf");
+/// The binary.
+pub(crate) const SHEAF: &str = env!("CARGO_BIN_EXE_sheaf");
 
 /// `sheaf` with these words, run to its end.
 pub(crate) fn sheaf(words: &[&str]) -> Ran {
@@ -175,12 +176,17 @@ pub(crate) fn serve_with(
     words: &[&str],
     change: impl FnOnce(ProcessCommand) -> ProcessCommand,
 ) -> Process {
-    let mut command = Process::command(SHEAF).args(["serve", "--flight-addr", "127.0.0.1:0"]);
+    change(serve_by(Process::command(SHEAF), words)).spawn().unwrap()
+}
+
+/// `sheaf serve` on free ports, by a command that starts `sheaf`.
+pub(crate) fn serve_by(command: ProcessCommand, words: &[&str]) -> ProcessCommand {
+    let mut command = command.args(["serve", "--flight-addr", "127.0.0.1:0"]);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("SHEAF_") {
             command = command.env_remove(name);
         }
     }
     // Of two flags of one name the last counts: the caller's.
-    change(command.args(["--grace", "10s"]).args(words)).spawn().unwrap()
+    command.args(["--grace", "10s"]).args(words)
 }

@@ -2,35 +2,53 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 
 use sheaf_flight::{ChannelPool, ClientConfig, FlightConnection};
 use sheaf_retry::SystemClock;
-use sheaf_testkit::{Process, free_port};
+use sheaf_testkit::{Process, Ready, free_port};
 
 use crate::harness::{PATIENCE, serve};
+
+/// How a process is started with words.
+pub(crate) type Launch = Arc<dyn Fn(&[&str]) -> Process + Send + Sync>;
 
 /// A process that is started again as it was.
 pub(crate) struct Part {
     pub(crate) words: Vec<String>,
     pub(crate) process: Process,
+    /// Where it listens, once it does.
+    pub(crate) at: Option<Ready>,
+    launch: Launch,
 }
 
 impl Part {
     pub(crate) fn start(words: &[&str]) -> Self {
-        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-        let mut part = Part { process: Self::spawn(&words), words };
+        Self::start_by(Arc::new(|words| serve(&[], words)), words)
+    }
+
+    pub(crate) fn start_by(launch: Launch, words: &[&str]) -> Self {
+        let mut part = Self::launch(launch, words);
         part.ready();
         part
     }
 
-    fn spawn(words: &[String]) -> Process {
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        serve(&[], &words)
+    /// Does not wait until it listens.
+    pub(crate) fn launch(launch: Launch, words: &[&str]) -> Self {
+        let process = launch(words);
+        let words = words.iter().map(|word| (*word).to_owned()).collect();
+        Part { words, process, at: None, launch }
     }
 
-    fn ready(&mut self) {
-        if let Err(error) = self.process.wait_ready(PATIENCE) {
-            panic!("{error}\n{}", self.process.stderr());
+    fn spawn(&self) -> Process {
+        let words: Vec<&str> = self.words.iter().map(String::as_str).collect();
+        (self.launch)(&words)
+    }
+
+    pub(crate) fn ready(&mut self) {
+        match self.process.wait_ready(PATIENCE) {
+            Ok(ready) => self.at = Some(ready),
+            Err(error) => panic!("{error}\n{}", self.process.stderr()),
         }
     }
 
@@ -47,7 +65,7 @@ impl Part {
 /// Starts several that may need each other.
 pub(crate) fn start_again(parts: &mut [&mut Part]) {
     for part in parts.iter_mut() {
-        part.process = Part::spawn(&part.words);
+        part.process = part.spawn();
     }
     parts.iter_mut().for_each(|part| part.ready());
 }

@@ -1,8 +1,15 @@
 //! The coordinator that three processes replicate among themselves.
 
+mod churn;
 mod cluster;
+mod crashes;
+mod damage;
+mod full;
 mod load;
 mod migrate;
+mod partitions;
+mod strangers;
+mod wrong_clocks;
 
 use std::time::Duration;
 

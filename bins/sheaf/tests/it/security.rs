@@ -5,7 +5,7 @@ mod calls;
 mod capture;
 mod certificates;
 mod doctor;
-mod files;
+pub(crate) mod files;
 mod rights;
 mod secrets;
 mod tokens;

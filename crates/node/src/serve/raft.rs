@@ -182,10 +182,20 @@ impl Replicated {
         }
     }
 
-    /// Ends the node.
-    pub(super) async fn close(&self) {
-        self.coordinator.close().await;
-        self.node.shutdown().await;
+    /// Ends the node. What it acknowledged is on disk: where a part of it does not come to
+    /// its end, as calls of a leader that was taken out, nothing is lost without it.
+    pub(super) async fn close(&self, clock: &SharedClock) {
+        let patience = self.node.config().election_timeout() * LEADERLESS;
+        tokio::select! {
+            () = self.coordinator.close() => {}
+            () = clock.sleep(patience) => {
+                tracing::warn!(?patience, "calls under way do not end; they are cut");
+            }
+        }
+        tokio::select! {
+            () = self.node.shutdown() => {}
+            () = clock.sleep(patience) => tracing::warn!(?patience, "the node does not end; it is cut"),
+        }
         self.transport.shutdown(Duration::ZERO).await;
     }
 }

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::waiting::Waiting;
 use crate::replica::{Error, Leadership};
-use crate::types::{LogId, NodeId, Types};
+use crate::types::{LogId, Member, NodeId, Types};
 
 /// The engine's state, as the handles see it.
 pub(super) struct Observed {
@@ -82,7 +82,7 @@ impl Observed {
     }
 
     /// Who leads, as far as is known.
-    pub(super) fn leader(&self) -> Option<(NodeId, crate::types::Member)> {
+    pub(super) fn leader(&self) -> Option<(NodeId, Member)> {
         self.leadership.borrow().leader.clone()
     }
 
@@ -119,9 +119,11 @@ impl Observed {
             return self.stop(fatal(error));
         }
         let term = metrics.current_term;
-        let leader = metrics.current_leader.map(|id| {
+        let leader = metrics.current_leader.and_then(|id| {
             let member = metrics.membership_config.get_node(&id).cloned();
-            (id, member.unwrap_or_default())
+            // One that was taken out of the cluster leads until all know; others have no
+            // address for it any more, and wait for the next leader.
+            member.or_else(|| (id == self.id).then(Member::default)).map(|member| (id, member))
         });
         let leads = metrics.state == ServerState::Leader && metrics.current_leader == Some(self.id);
         let of_own_term = |applied: LogId| *applied.leader_id == term;

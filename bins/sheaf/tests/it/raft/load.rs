@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sheaf_coordinator::{
     BatchSpec, ClaimRequest, Coordinator as _, CoordinatorExt as _, Fence, LeaseRef, ListFilter,
-    Outcome, Resolution, SettleRequest, State, Verdict,
+    Outcome, Query, Resolution, SettleRequest, State, Verdict,
 };
 use sheaf_proto::BatchId;
 use sheaf_retry::{SharedClock, SystemClock};
@@ -21,6 +21,8 @@ use crate::remote::patience_for_all;
 const LEASE: Duration = Duration::from_secs(3_600);
 /// Batches of one call.
 const GROUP: u64 = 8;
+/// Where its batches are; others may use other queues beside it.
+const QUEUE: &str = "default";
 /// Time in which some call is to succeed.
 const SLOT: Duration = Duration::from_millis(100);
 
@@ -34,6 +36,15 @@ struct Account {
     greatest: Option<Fence>,
     /// When something succeeded, in slots since the start.
     slots: BTreeSet<u128>,
+}
+
+/// How many batches of loads are completed; there are no others.
+pub(crate) async fn completed(client: &RpcCoordinator) -> u64 {
+    let stats = client.stats(Some(QUEUE)).await.unwrap();
+    let of = |state: State| stats.iter().filter_map(|queue| queue.counts.get(&state)).sum();
+    let total: u64 = State::ALL.iter().map(|state| -> u64 { of(*state) }).sum();
+    assert_eq!(of(State::Completed), total, "all are completed: {stats:?}");
+    total
 }
 
 /// Registers, claims and completes until it is told to end.
@@ -108,14 +119,9 @@ impl Load {
     }
 
     async fn check(&self, client: &RpcCoordinator, all: &BTreeSet<BatchId>) {
-        let stats = client.stats(None).await.unwrap();
-        let of = |state: State| -> u64 {
-            stats.iter().filter_map(|queue| queue.counts.get(&state)).sum()
-        };
-        assert_eq!(of(State::Completed), all.len() as u64, "{stats:?}");
-        let total: u64 = State::ALL.iter().map(|state| of(*state)).sum();
-        assert_eq!(total, all.len() as u64, "each is in one place: {stats:?}");
-        let mut filter = ListFilter { limit: 1_000, ..ListFilter::default() };
+        assert_eq!(completed(client).await, all.len() as u64);
+        let queue = Some(QUEUE.to_owned());
+        let mut filter = ListFilter { limit: 1_000, queue, ..ListFilter::default() };
         let mut seen = BTreeSet::new();
         loop {
             let page = client.list(filter.clone()).await.unwrap();
@@ -131,6 +137,7 @@ impl Load {
             filter.cursor = page.next_cursor;
         }
         assert!(all.is_subset(&seen), "acknowledged and lost: {:?}", all.difference(&seen).next());
+        client.query(Query::Stats(None)).await.unwrap();
     }
 }
 

@@ -3,7 +3,9 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType, date_time_ymd,
+};
 
 use crate::harness::{Ran, Server, command};
 
@@ -18,7 +20,7 @@ pub(super) fn tokens() -> String {
 }
 
 /// Written beside it and renamed, as files that others read should be.
-pub(super) fn write(path: &str, text: &str) {
+pub(crate) fn write(path: &str, text: &str) {
     let beside = format!("{path}.new");
     std::fs::write(&beside, text).unwrap();
     std::fs::set_permissions(&beside, std::fs::Permissions::from_mode(0o600)).unwrap();
@@ -26,13 +28,13 @@ pub(super) fn write(path: &str, text: &str) {
 }
 
 /// A CA of its own.
-pub(super) struct Authority {
+pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    pub(super) pem: String,
+    pub(crate) pem: String,
 }
 
 impl Authority {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         // A name of its own: OpenSSL takes a certificate whose issuer has its name
         // for self-signed.
@@ -45,8 +47,14 @@ impl Authority {
 
     /// Certificate and key of this machine's addresses, in PEM.
     pub(super) fn signed(&self, expired: bool) -> (String, String) {
+        self.signed_as(None, expired)
+    }
+
+    /// The same, with a URI among its names.
+    fn signed_as(&self, uri: Option<&str>, expired: bool) -> (String, String) {
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
         let mut params = CertificateParams::new(names).unwrap();
+        params.subject_alt_names.extend(uri.map(|uri| SanType::URI(uri.try_into().unwrap())));
         if expired {
             params.not_before = date_time_ymd(2019, 1, 1);
             params.not_after = date_time_ymd(2020, 1, 1);
@@ -58,8 +66,19 @@ impl Authority {
 
     /// Writes `NAME.pem` and `NAME.key` into a folder; their paths.
     pub(super) fn write(&self, folder: &Path, name: &str, expired: bool) -> (String, String) {
+        self.write_as(folder, name, None, expired)
+    }
+
+    /// The same, with a URI among its names.
+    pub(crate) fn write_as(
+        &self,
+        folder: &Path,
+        name: &str,
+        uri: Option<&str>,
+        expired: bool,
+    ) -> (String, String) {
         let path = |end: &str| folder.join(format!("{name}.{end}")).to_str().unwrap().to_owned();
-        let (certificate, key) = self.signed(expired);
+        let (certificate, key) = self.signed_as(uri, expired);
         write(&path("pem"), &certificate);
         write(&path("key"), &key);
         (path("pem"), path("key"))
