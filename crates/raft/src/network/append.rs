@@ -101,13 +101,7 @@ impl<T: Transit> Peer<T> {
             self.links.stream(self.target, &self.member, Lane::Data, Topic::Append, requests);
         // Setting up is given less than a heartbeat; a stream lives as long as it gets on.
         let answers = match R::timeout(option.soft_ttl(), opening).await {
-            Ok(Ok(answers)) => answers,
-            Ok(Err(broken)) => {
-                // The engine waits when it is asked for a request, and none was asked for: it
-                // would open the next stream at once, and so on without end.
-                R::sleep(option.soft_ttl()).await;
-                return Err(rpc_error(&broken));
-            }
+            Ok(answers) => answers.map_err(|broken| rpc_error(&broken))?,
             Err(_) => return Err(self.late(RPCTypes::AppendEntries, option.soft_ttl())),
         };
         // An answer may take a follower's flush of all that is on its way.
