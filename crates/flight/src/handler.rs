@@ -241,6 +241,12 @@ pub trait ActionHandler: Send + Sync + 'static {
         Need::Everything
     }
 
+    /// Whether its actions are also answered as JSON over HTTP/1.1: by default they
+    /// are. Those that servers call among themselves need not be.
+    fn has_json(&self) -> bool {
+        true
+    }
+
     /// Runs one of its actions; each item of the answer is one Result message.
     async fn call(
         &self,

@@ -134,6 +134,7 @@ pub use security::{
 };
 pub use segment::{Received, Segment, SegmentLocation, SegmentServer, SegmentSource};
 pub use server::{
-    Audit, CutCall, Drained, Exposure, Listener, LocalListener, Server, ServerHandle, WebActions,
+    Audit, CutCall, Drained, Exposure, Listener, LocalListener, PEER_HEADER, Server, ServerHandle,
+    WebActions,
 };
 pub use status::{CODE_TRAILER, RETRY_AFTER_TRAILER, grpc_code, http_status};

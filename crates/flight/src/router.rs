@@ -51,6 +51,8 @@ pub(crate) struct Core {
     /// Serves what no namespace claims.
     fallback: Option<Arc<dyn Fallback>>,
     actions: BTreeMap<&'static str, Action>,
+    /// Calls with the header [`PEER_HEADER`](crate::PEER_HEADER) count apart.
+    pub(crate) has_peers: bool,
     pub(crate) limits: Limits,
     pub(crate) clock: SharedClock,
     pub(crate) metrics: Metrics,
@@ -70,6 +72,14 @@ struct Action {
     description: &'static str,
     /// `None` is a standard one.
     handler: Option<Arc<dyn ActionHandler>>,
+}
+
+impl Core {
+    /// Whether an action is not answered as JSON.
+    pub(crate) fn is_without_json(&self, action: &str) -> bool {
+        let handler = self.actions.get(action).and_then(|action| action.handler.as_ref());
+        handler.is_some_and(|handler| !handler.has_json())
+    }
 }
 
 impl std::fmt::Debug for FlightRouter {

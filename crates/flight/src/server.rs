@@ -28,7 +28,7 @@ use tonic::body::Body;
 use tonic::server::NamedService;
 use tonic::service::Routes;
 
-pub use gate::CutCall;
+pub use gate::{CutCall, PEER_HEADER};
 pub use handle::{Drained, ServerHandle};
 pub use listener::{Exposure, Listener};
 pub use local::LocalListener;

@@ -28,6 +28,9 @@ use crate::types::{Answer, Types};
 /// Entries that are applied at once, while nobody else sees the machine.
 pub const BATCH: usize = 64;
 
+/// How often a snapshot is begun that the machine gives up.
+const ATTEMPTS: usize = 16;
+
 /// A state machine, its snapshots, and how far it is. Cheap to clone.
 pub struct Machine<M, R = openraft_rt_tokio::TokioRuntime> {
     shared: Arc<Shared<M>>,
@@ -90,6 +93,11 @@ impl<M: StateMachine, R> Machine<M, R> {
     /// The index of the last applied entry, now and whenever it changes.
     pub fn applied(&self) -> watch::Receiver<u64> {
         self.shared.applied.subscribe()
+    }
+
+    fn builder(&self, begun: Result<(u64, Head), Error>) -> Builder<M> {
+        let (shared, snapshots) = (self.shared.clone(), self.snapshots.clone());
+        Builder { shared, snapshots, begun: Some(begun) }
     }
 
     /// Its snapshots.
@@ -189,13 +197,21 @@ impl<M: StateMachine, R: AsyncRuntime> RaftStateMachine<Types<R>> for Machine<M,
         Ok(())
     }
 
+    /// A machine that can take no snapshot now is asked again later; it goes on.
+    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<Builder<M>> {
+        let begun = self.shared.sound().and_then(|mut core| core.begin());
+        match begun {
+            Err(error @ Error::Machine { .. }) if !force && !self.shared.core.is_poisoned() => {
+                tracing::warn!(%error, "no snapshot is taken");
+                None
+            }
+            begun => Some(self.builder(begun)),
+        }
+    }
+
     async fn get_snapshot_builder(&mut self) -> Self::SnapshotBuilder {
         let begun = self.shared.sound().and_then(|mut core| core.begin());
-        Builder {
-            shared: self.shared.clone(),
-            snapshots: self.snapshots.clone(),
-            begun: Some(begun),
-        }
+        self.builder(begun)
     }
 
     async fn install_snapshot(
@@ -253,21 +269,22 @@ impl<M: StateMachine, R: AsyncRuntime> RaftSnapshotBuilder<Types<R>> for Builder
         let (shared, snapshots) = (self.shared.clone(), self.snapshots.clone());
         let file = blocking::run(move || {
             let (number, head) = begun?;
-            build(&shared, &snapshots, number, &head)
+            build(&shared, &snapshots, number, head)
         })
         .await?;
         Ok(snapshot(file))
     }
 }
 
-/// Writes the parts of the snapshot, the machine being free between two.
+/// Writes the parts of the snapshot, the machine being free between two. One that the
+/// machine gives up is begun again: an error would stop the node.
 fn build<M: StateMachine>(
     shared: &Shared<M>,
     snapshots: &Snapshots,
-    number: u64,
-    head: &Head,
+    mut number: u64,
+    head: Head,
 ) -> Result<SnapshotFile, Error> {
-    let mut writer = snapshots.write(head)?;
+    let (mut writer, mut attempts) = (snapshots.write(&head)?, 1);
     loop {
         let part = {
             let mut core = shared.sound()?;
@@ -275,11 +292,24 @@ fn build<M: StateMachine>(
                 // A newer one was installed, which serves as well.
                 return snapshots.current().ok_or(Error::Superseded);
             }
-            core.machine.snapshot_part().map_err(Error::machine("go on with a snapshot"))?
+            let part = core.machine.snapshot_part();
+            match part.map_err(Error::machine("go on with a snapshot")) {
+                Err(error) if attempts < ATTEMPTS => {
+                    tracing::info!(%error, attempts, "a snapshot is begun again");
+                    attempts += 1;
+                    Err(core.begin()?)
+                }
+                part => Ok(part?),
+            }
         };
         match part {
-            Some(batch) => writer.write(&batch)?,
-            None => break,
+            Ok(Some(batch)) => writer.write(&batch)?,
+            Ok(None) => break,
+            Err((again, head)) => {
+                number = again;
+                drop(writer);
+                writer = snapshots.write(&head)?;
+            }
         }
     }
     let path = writer.finish()?;

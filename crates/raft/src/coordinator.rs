@@ -33,6 +33,7 @@ mod failure;
 mod forward;
 mod machine;
 mod moving;
+mod pace;
 mod parked;
 mod route;
 mod snapshot;
@@ -74,6 +75,11 @@ fn new_run() -> u64 {
 
 fn closed() -> Error {
     Error::Unavailable { problem: "is shut down".to_owned(), code: Code::Draining }
+}
+
+/// Only this node has stopped: a caller that knows another one is to go there.
+fn stopped(error: &replica::Error) -> Error {
+    Error::Unavailable { problem: error.to_string(), code: Code::Unavailable }
 }
 
 /// See the [module](self). Cheap to clone; the last clone ends its work.
@@ -209,6 +215,7 @@ impl<Rp: Replica<EngineMachine>> RaftCoordinator<Rp> {
                 replica::Error::NotLeader { .. } | replica::Error::Unknown { .. } => {
                     Failed::Elsewhere(error.to_string())
                 }
+                replica::Error::Stopped { .. } => Failed::Error(stopped(&error)),
                 error => Failed::Error(Error::Backend {
                     operation: format!("ask {NAME}: {error}"),
                     code: sheaf_retry::Retryable::code(&error),

@@ -30,6 +30,11 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
+    /// As a machine does whose state is replaced by a command.
+    pub(crate) fn give_up_snapshot(&mut self) {
+        self.snapshot = None;
+    }
+
     fn add(&mut self, index: u64, command: Bytes) {
         self.hasher.write_u64(index);
         self.hasher.write(&command);

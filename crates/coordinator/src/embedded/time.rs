@@ -22,6 +22,12 @@ impl Time {
         Time { clock, now, elapsed }
     }
 
+    /// Goes on at `now`, whatever the wall clock says; the difference is worked off.
+    pub fn continuing(clock: SharedClock, now: Timestamp) -> Self {
+        let elapsed = clock.elapsed();
+        Time { clock, now, elapsed }
+    }
+
     /// The time now: never before what it answered last.
     pub fn now(&mut self) -> Timestamp {
         let elapsed = self.clock.elapsed();

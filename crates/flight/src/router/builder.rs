@@ -28,6 +28,7 @@ pub struct RouterBuilder {
     handlers: Vec<(String, Arc<dyn Handler>, Option<usize>)>,
     fallback: Option<Arc<dyn Fallback>>,
     actions: Vec<Arc<dyn ActionHandler>>,
+    has_peers: bool,
     standard: Option<Vec<&'static str>>,
     session_check: Option<SessionCheck>,
     limits: Limits,
@@ -85,6 +86,15 @@ impl RouterBuilder {
     #[must_use]
     pub fn actions(mut self, handler: Arc<dyn ActionHandler>) -> Self {
         self.actions.push(handler);
+        self
+    }
+
+    /// Counts calls with the header [`PEER_HEADER`](crate::PEER_HEADER) apart from
+    /// those of clients, up to 256 of them: they are taken while the server drains,
+    /// and a drain does not wait for them. For servers that work for each other.
+    #[must_use]
+    pub fn peers(mut self) -> Self {
+        self.has_peers = true;
         self
     }
 
@@ -151,6 +161,7 @@ impl RouterBuilder {
             namespaces,
             fallback: self.fallback,
             actions,
+            has_peers: self.has_peers,
             limits: self.limits,
             clock,
             metrics: self.metrics,

@@ -83,7 +83,7 @@ impl CallService {
         mut request: Request<Body>,
         headers: &mut AnswerHeaders,
     ) -> Response<Body> {
-        let (mut guard, caller) = match self.gate.admit(path, peer, &grant) {
+        let (mut guard, caller) = match self.gate.admit(path, request.headers(), peer, &grant) {
             Ok(admitted) => admitted,
             Err(refusal) => return refuse(refusal),
         };

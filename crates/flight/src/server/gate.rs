@@ -44,6 +44,37 @@ const MAX_BACKGROUND: usize = 64;
 /// The same from one IP address.
 const MAX_BACKGROUND_PER_PEER: usize = 16;
 
+/// The header of a call that one server makes for another; its value does not matter.
+/// Only a router that says so counts it apart: [`peers`](crate::RouterBuilder::peers).
+pub const PEER_HEADER: &str = "sheaf-peer";
+/// Calls of other servers at once.
+const MAX_PEERS: usize = 256;
+
+/// What a call counts as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Class {
+    /// Of a client.
+    Client,
+    /// Health and reflection.
+    Background,
+    /// Of another server.
+    Peer,
+}
+
+/// Calls of each class.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts([usize; 3]);
+
+impl Counts {
+    fn of(&mut self, class: Class) -> &mut usize {
+        &mut self.0[class as usize]
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0 == [0; 3]
+    }
+}
+
 /// Whether a path, without its slash, is one of health or reflection.
 pub(super) fn is_background(path: &str) -> bool {
     path.starts_with("grpc.health.") || path.starts_with("grpc.reflection.")
@@ -84,31 +115,18 @@ struct State {
     draining: bool,
     next: u64,
     calls: HashMap<u64, Running>,
-    /// Those of them in the background.
-    background: usize,
-    peers: HashMap<IpAddr, OfPeer>,
-}
-
-/// Calls of one address.
-#[derive(Clone, Copy, Default)]
-struct OfPeer {
-    calls: usize,
-    background: usize,
-}
-
-impl OfPeer {
-    fn count(&mut self, background: bool) -> &mut usize {
-        if background { &mut self.background } else { &mut self.calls }
-    }
+    counts: Counts,
+    /// Those of one address.
+    peers: HashMap<IpAddr, Counts>,
 }
 
 struct Running {
     method: String,
     peer: Option<SocketAddr>,
     since: Duration,
-    /// Health and reflection: admitted while draining, never waited for, and
+    /// All but those of clients are admitted while draining, never waited for, and
     /// not counted among the others.
-    background: bool,
+    class: Class,
 }
 
 impl Gate {
@@ -208,10 +226,11 @@ impl Gate {
     pub(super) fn admit(
         self: &Arc<Self>,
         path: &str,
+        headers: &HeaderMap,
         peer: Option<SocketAddr>,
         grant: &Grant,
     ) -> Result<(CallGuard, Caller), Error> {
-        let mut guard = self.place(path, peer, grant)?;
+        let mut guard = self.place(path, self.class(path, headers), peer, grant)?;
         let method = guard.method.clone();
         let caller = Caller::new(method, peer, grant.clone(), Arc::clone(&self.audit));
         let refused = caller.require(self.services.need(path)).err();
@@ -224,23 +243,31 @@ impl Gate {
         }
     }
 
+    fn class(&self, path: &str, headers: &HeaderMap) -> Class {
+        match path.trim_start_matches('/') {
+            path if is_background(path) => Class::Background,
+            _ if self.core.has_peers && headers.contains_key(PEER_HEADER) => Class::Peer,
+            _ => Class::Client,
+        }
+    }
+
     /// A place among the calls under way.
     fn place(
         self: &Arc<Self>,
         path: &str,
+        class: Class,
         peer: Option<SocketAddr>,
         grant: &Grant,
     ) -> Result<CallGuard, Error> {
-        let background = is_background(path.trim_start_matches('/'));
         let method = self.label(path);
         let mut state = self.state();
-        let refusal = if state.draining && !background {
+        let refusal = if state.draining && class == Class::Client {
             Some(
                 Error::new(Code::Draining, "the server is shutting down and takes no new calls")
                     .with_retry_after(DRAIN_RETRY),
             )
         } else {
-            self.over_limit(&state, peer, background)
+            self.over_limit(&mut state, peer, class)
         };
         let slot = match refusal {
             Some(refusal) => Err(refusal),
@@ -262,10 +289,10 @@ impl Gate {
         let id = state.next;
         state.next += 1;
         let since = self.core.clock.elapsed();
-        state.calls.insert(id, Running { method: method.clone(), peer, since, background });
-        state.background += usize::from(background);
+        state.calls.insert(id, Running { method: method.clone(), peer, since, class });
+        *state.counts.of(class) += 1;
         if let Some(peer) = peer {
-            *state.peers.entry(peer.ip()).or_default().count(background) += 1;
+            *state.peers.entry(peer.ip()).or_default().of(class) += 1;
         }
         drop(state);
         self.core.metrics.active.inc();
@@ -276,33 +303,36 @@ impl Gate {
     /// Why there are too many calls for one more, in all or from one address.
     fn over_limit(
         &self,
-        state: &State,
+        state: &mut State,
         peer: Option<SocketAddr>,
-        background: bool,
+        class: Class,
     ) -> Option<Error> {
         let limits = &self.core.limits;
         let of_peer = peer.and_then(|peer| state.peers.get(&peer.ip()).copied());
-        let of_peer = *of_peer.unwrap_or_default().count(background);
-        if background {
-            let full = |limit: usize| {
-                self.core.metrics.rejected("background_calls");
-                let text = format!(
-                    "{limit} calls of health and reflection are under way, no more are allowed; \
-                     try again"
-                );
-                Error::new(Code::Overloaded, text).with_retry_after(FULL_RETRY)
-            };
-            return match state.background {
-                MAX_BACKGROUND.. => Some(full(MAX_BACKGROUND)),
-                _ if of_peer >= MAX_BACKGROUND_PER_PEER => Some(full(MAX_BACKGROUND_PER_PEER)),
-                _ => None,
-            };
+        let of_peer = *of_peer.unwrap_or_default().of(class);
+        match (class, *state.counts.of(class)) {
+            (Class::Background, MAX_BACKGROUND..) => Some(self.full_of(class, MAX_BACKGROUND)),
+            (Class::Background, _) => (of_peer >= MAX_BACKGROUND_PER_PEER)
+                .then(|| self.full_of(class, MAX_BACKGROUND_PER_PEER)),
+            (Class::Peer, calls) => (calls >= MAX_PEERS).then(|| self.full_of(class, MAX_PEERS)),
+            (Class::Client, calls) if calls >= limits.max_calls => {
+                Some(self.full("calls", "max_calls", limits.max_calls))
+            }
+            (Class::Client, _) => (of_peer >= limits.max_calls_per_peer).then(|| {
+                self.full("calls_per_peer", "max_calls_per_peer", limits.max_calls_per_peer)
+            }),
         }
-        if state.calls.len() - state.background >= limits.max_calls {
-            return Some(self.full("calls", "max_calls", limits.max_calls));
-        }
-        (of_peer >= limits.max_calls_per_peer)
-            .then(|| self.full("calls_per_peer", "max_calls_per_peer", limits.max_calls_per_peer))
+    }
+
+    /// The same where no setting has the limit.
+    fn full_of(&self, class: Class, limit: usize) -> Error {
+        let (label, what) = match class {
+            Class::Peer => ("peer_calls", "other servers"),
+            _ => ("background_calls", "health and reflection"),
+        };
+        self.core.metrics.rejected(label);
+        let text = format!("{limit} calls of {what} are under way, no more are allowed; try again");
+        Error::new(Code::Overloaded, text).with_retry_after(FULL_RETRY)
     }
 
     fn full(&self, label: &'static str, field: &str, limit: usize) -> Error {
@@ -328,12 +358,12 @@ impl Gate {
         self.state().draining = true;
     }
 
-    /// Resolves when no call is under way but those in the background.
+    /// Resolves when no call of a client is under way.
     pub(super) async fn wait_until_idle(&self) {
         loop {
             let mut left = pin!(self.left.notified());
             left.as_mut().enable();
-            if self.state().calls.values().all(|call| call.background) {
+            if self.state().calls.values().all(|call| call.class != Class::Client) {
                 return;
             }
             left.await;
@@ -347,7 +377,7 @@ impl Gate {
             .state()
             .calls
             .values()
-            .filter(|call| !call.background)
+            .filter(|call| call.class == Class::Client)
             .map(|call| CutCall {
                 method: call.method.clone(),
                 peer: call.peer,
@@ -367,12 +397,12 @@ impl Gate {
     fn leave(&self, id: u64) {
         let mut state = self.state();
         let Some(call) = state.calls.remove(&id) else { return };
-        state.background -= usize::from(call.background);
+        *state.counts.of(call.class) -= 1;
         if let Some(ip) = call.peer.map(|peer| peer.ip())
             && let Some(of_peer) = state.peers.get_mut(&ip)
         {
-            *of_peer.count(call.background) -= 1;
-            if of_peer.calls + of_peer.background == 0 {
+            *of_peer.of(call.class) -= 1;
+            if of_peer.is_empty() {
                 state.peers.remove(&ip);
             }
         }

@@ -105,9 +105,12 @@ async fn web(
 ) {
     let (place, info) = (connection.place(), connection.info());
     let (leave, web) = (place.leave(), Web::new(service, &gate.core));
-    let patience = web.patience;
+    let (patience, certificate) = (web.patience, connection.certificate());
     let calls = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(info.clone());
+        if let Some(names) = &certificate {
+            request.extensions_mut().insert(names.clone());
+        }
         let (web, busy) = (web.clone(), place.call());
         async move {
             let _busy = busy;

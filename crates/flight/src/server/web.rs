@@ -97,6 +97,7 @@ impl std::fmt::Debug for WebActions {
 #[derive(Clone)]
 pub(super) struct Web {
     service: CallService,
+    core: Arc<Core>,
     clock: SharedClock,
     /// Bytes of the body of an action.
     limit: usize,
@@ -106,9 +107,9 @@ pub(super) struct Web {
 
 impl Web {
     /// Has the service answer.
-    pub(super) fn new(service: CallService, core: &Core) -> Self {
+    pub(super) fn new(service: CallService, core: &Arc<Core>) -> Self {
         let (limit, patience) = (core.limits.max_action_bytes, core.limits.put_idle_timeout);
-        Web { service, clock: Arc::clone(&core.clock), limit, patience }
+        Web { service, core: Arc::clone(core), clock: Arc::clone(&core.clock), limit, patience }
     }
 
     /// The answer to one request.
@@ -134,6 +135,10 @@ impl Web {
         check(request.headers())?;
         let (parts, body) = request.into_parts();
         let asked = self.read(body).await?;
+        if self.core.is_without_json(&asked.r#type) {
+            let text = format!("{}: servers call it among themselves, over gRPC", asked.r#type);
+            return Err(Error::new(Code::PermissionDenied, text));
+        }
         let is_list = asked.r#type == LIST;
         let (path, message) = match is_list {
             true => (LIST_ACTIONS, Empty {}.encode_to_vec()),

@@ -4,8 +4,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::{StreamExt as _, TryStreamExt as _};
-use sheaf_flight::{CallOptions, ServerHandle};
-use sheaf_retry::{Code, RetryPolicy, Retryable as _};
+use sheaf_flight::{CallOptions, Limits, PEER_HEADER, ServerHandle};
+use sheaf_retry::{Code, RetryPolicy, Retryable as _, SystemClock};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
@@ -131,4 +131,47 @@ async fn a_dropped_handle_closes_everything() {
         }
     };
     tokio::time::timeout(LONG, closed).await.unwrap();
+}
+
+#[tokio::test]
+async fn calls_of_other_servers_are_taken_while_it_drains_and_not_waited_for() {
+    for has_peers in [true, false] {
+        let clock = SystemClock::shared();
+        let limits = Limits { max_calls: 1, ..Limits::default() };
+        let more = |router: sheaf_flight::RouterBuilder| match has_peers {
+            true => router.peers(),
+            false => router,
+        };
+        let world = World::build(clock, limits, more, |server| server).await;
+        let peer = || once().header(PEER_HEADER, "a");
+        let mut stream = world.connection.get("batches/endless", &peer()).await.unwrap();
+        stream.next().await.unwrap().unwrap();
+        let listed = world.connection.actions(&once()).await;
+        assert_eq!(listed.is_ok(), has_peers, "the stream counts among calls: {listed:?}");
+        let World { handle, connection, memory, .. } = world;
+        if !has_peers {
+            // It is one of a client.
+            let drained = handle.drain(Duration::from_millis(20)).await;
+            assert_eq!(drained.cut.len(), 1);
+            continue;
+        }
+        let putting = connection.clone();
+        let put = tokio::spawn(async move {
+            putting.put(&["batches", "gate"], &once(), stream_of(messages(1, 10))).await
+        });
+        until("the put waits", || memory.waiting.load(Ordering::SeqCst) == 1).await;
+        let drain = tokio::spawn(handle.drain(LONG));
+        let draining = async {
+            while connection.actions(&once()).await.err().map(|error| error.code())
+                != Some(Code::Draining)
+            {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(LONG, draining).await.unwrap();
+        connection.action("Echo", "a".into(), &peer()).await.unwrap();
+        memory.gate.add_permits(1);
+        put.await.unwrap().unwrap();
+        assert!(drain.await.unwrap().cut.is_empty(), "the stream was not waited for");
+    }
 }

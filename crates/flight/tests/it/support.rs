@@ -65,7 +65,7 @@ impl World {
         Self::build(clock, limits, |router| router, with).await
     }
 
-    async fn build(
+    pub(crate) async fn build(
         clock: SharedClock,
         limits: Limits,
         more: impl FnOnce(RouterBuilder) -> RouterBuilder,

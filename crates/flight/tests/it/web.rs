@@ -1,9 +1,12 @@
 //! Actions over HTTP/1.1 and JSON on the port of gRPC.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use bytes::Bytes;
 use serde_json::{Value, json};
-use sheaf_flight::Limits;
+use sheaf_flight::{ActionHandler, CallContext, CallOptions, Error, Limits, RouterBuilder};
+use sheaf_retry::SystemClock;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -105,6 +108,37 @@ async fn what_is_wrong_is_said_with_a_code_and_a_status() {
     let long = json!({ "type": "Echo", "body": "x".repeat(30_000) });
     let (status, answer) = client.ask(&long).await;
     assert_eq!((status, code(&answer)), (413, "limit_exceeded"), "{answer}");
+}
+
+/// What servers call among themselves.
+struct Peers;
+
+#[async_trait::async_trait]
+impl ActionHandler for Peers {
+    fn actions(&self) -> Vec<(&'static str, &'static str)> {
+        vec![("peers.vote", "for other servers")]
+    }
+
+    fn has_json(&self) -> bool {
+        false
+    }
+
+    async fn call(&self, _: &CallContext, _: &str, body: Bytes) -> Result<Vec<Bytes>, Error> {
+        Ok(vec![body])
+    }
+}
+
+#[tokio::test]
+async fn what_servers_call_among_themselves_is_not_answered_as_json() {
+    let more = |router: RouterBuilder| router.actions(Arc::new(Peers));
+    let clock = SystemClock::shared();
+    let world = World::build(clock, Limits::default(), more, |server| server).await;
+    let mut client = Client::connect(world.handle.local_addr()).await;
+    let (status, answer) = client.ask(&json!({ "type": "peers.vote", "body": "b" })).await;
+    assert_eq!((status, code(&answer)), (403, "permission_denied"), "{answer}");
+    let options = CallOptions::default();
+    let answer = world.connection.action("peers.vote", "b".into(), &options).await.unwrap();
+    assert_eq!(answer, ["b"], "gRPC has it");
 }
 
 #[tokio::test]

@@ -136,6 +136,36 @@ fn received(machine: &Machine<Journal>, file: &SnapshotFile) -> SnapshotFile {
 }
 
 #[tokio::test]
+async fn a_snapshot_that_the_machine_gives_up_is_begun_again() {
+    let home = tempfile::tempdir().unwrap();
+    let (_log, mut machine) = parts(home.path(), Flush::Thread);
+    apply(&mut machine, commands(0..10)).await;
+    let mut builder = machine.get_snapshot_builder().await;
+    apply(&mut machine, commands(10..20)).await;
+    machine.with_machine(Journal::give_up_snapshot);
+    let file = build(&mut builder).await;
+    assert_eq!((file.id().index, file.rows()), (19, 20));
+}
+
+#[tokio::test]
+async fn a_machine_that_takes_no_snapshot_puts_it_off() {
+    use crate::coordinator::EngineMachine;
+    use prost::Message as _;
+    let home = tempfile::tempdir().unwrap();
+    let log = open(&home.path().join("log"), small(Flush::Thread));
+    let machine = Machine::new(EngineMachine::new(), snapshots(home.path()), &log);
+    let mut machine: Machine<EngineMachine> = machine.unwrap();
+    assert!(machine.try_create_snapshot_builder(false).await.is_some());
+    let newer = sheaf_proto::raft::v1::CoordinatorCommand {
+        version: 9,
+        ..sheaf_proto::raft::v1::CoordinatorCommand::default()
+    };
+    let newer = Ok((entry(1, 0, newer.encode_to_vec()), None));
+    machine.apply(stream::iter([newer])).await.unwrap();
+    assert!(machine.try_create_snapshot_builder(false).await.is_none());
+}
+
+#[tokio::test]
 async fn a_restart_restores_the_snapshot_and_applies_the_log_after_it() {
     let home = tempfile::tempdir().unwrap();
     let (mut log, mut machine) = parts(home.path(), Flush::Thread);

@@ -21,6 +21,7 @@ use super::command::{self, Answer, Call};
 use super::config::Config;
 use super::machine::EngineMachine;
 use super::new_run;
+use super::pace::Pace;
 use super::parked::Parking;
 use crate::replica::{self, Leadership, Replica};
 
@@ -106,6 +107,7 @@ pub(super) struct Driver<Rp> {
     serving: usize,
     /// Claims that wait are to be tried, though nothing new became ready.
     again: bool,
+    pace: Pace,
 }
 
 /// What the state says that the driver goes by.
@@ -139,6 +141,7 @@ impl<Rp: Replica<EngineMachine>> Driver<Rp> {
             flights: FuturesUnordered::new(),
             serving: 0,
             again: false,
+            pace: Pace::default(),
         }
     }
 
@@ -210,7 +213,8 @@ impl<Rp: Replica<EngineMachine>> Driver<Rp> {
         match (is_ready, own) {
             (true, Some(own)) if own == term => {}
             (true, _) => {
-                let time = Time::starting(Arc::clone(&self.clock), self.now());
+                let now = self.now();
+                let time = self.pace.lead(&self.clock, now);
                 self.role = self.arriving(term, time, Duration::ZERO);
             }
             (false, Some(_)) => self.step_down("the lead went to another node"),
@@ -309,6 +313,7 @@ impl<Rp: Replica<EngineMachine>> Driver<Rp> {
     /// Proposes what there is to propose; how long there will be nothing.
     fn advance(&mut self) -> Duration {
         let view = self.view();
+        self.pace.see(&self.clock, view.now);
         self.again |= view.is_ready;
         self.parking.expire(self.clock.elapsed(), view.now);
         let Role::Leading { time, .. } = &mut self.role else { return IDLE };
@@ -346,10 +351,17 @@ impl<Rp: Replica<EngineMachine>> Driver<Rp> {
         }
     }
 
-    /// The next command: as many calls as it takes.
+    /// The next command: as many calls as it takes. Nothing is done for callers that
+    /// gave up.
     fn propose(&mut self, now: Timestamp) {
         let (mut items, mut bytes) = (Vec::new(), 0);
         while let Some(item) = self.queue.front() {
+            if item.is_gone() {
+                if let Some(gone) = self.queue.pop_front() {
+                    self.is_served(&gone);
+                }
+                continue;
+            }
             let length = item.bytes().len();
             let fits = items.is_empty() || bytes + length <= self.config.max_command_bytes;
             if !fits || items.len() == GROUP {
@@ -358,7 +370,9 @@ impl<Rp: Replica<EngineMachine>> Driver<Rp> {
             bytes += length;
             items.extend(self.queue.pop_front());
         }
-        self.fly(items, now);
+        if !items.is_empty() {
+            self.fly(items, now);
+        }
     }
 
     fn fly(&self, items: Vec<Item>, now: Timestamp) {
@@ -469,7 +483,7 @@ fn refused(bytes: &Bytes, name: super::failure::Names<'_>) -> Error {
 }
 
 /// What a caller is told of a command that was not answered.
-fn failed(error: &replica::Error) -> Failed {
+pub(super) fn failed(error: &replica::Error) -> Failed {
     match error {
         replica::Error::NotLeader { .. } | replica::Error::Unknown { .. } => {
             Failed::Elsewhere(error.to_string())
@@ -481,11 +495,7 @@ fn failed(error: &replica::Error) -> Failed {
         replica::Error::TooLarge { actual, limit } => {
             Failed::Error(Error::Limit { field: "command", actual: *actual, limit: *limit })
         }
-        replica::Error::Stopped { code, .. } => Failed::Error(Error::Backend {
-            operation: format!("do a call: {error}"),
-            code: *code,
-            source: None,
-        }),
+        replica::Error::Stopped { .. } => Failed::Error(super::stopped(error)),
     }
 }
 

@@ -302,12 +302,17 @@ impl EngineMachine {
         }
         let now = Timestamp::from_micros(command.now).max(self.engine.now());
         self.engine.observe(!self.watchers.is_empty());
+        let calls: Vec<Result<Call, Error>> = command.calls.into_iter().map(Call::read).collect();
         if !self.is_moving() {
+            // Nobody could extend a lease while nobody led: none of them is over.
+            if calls.iter().any(|call| matches!(call, Ok(Call::Lead { .. }))) {
+                self.engine.renew_leases(now);
+            }
             self.engine.tick(now);
         }
-        let mut replies = Vec::with_capacity(command.calls.len());
-        for message in command.calls {
-            let result = Call::read(message).and_then(|call| self.call(call, now));
+        let mut replies = Vec::with_capacity(calls.len());
+        for call in calls {
+            let result = call.and_then(|call| self.call(call, now));
             if let Err(error) = &result {
                 self.names.extend(failure::name(error));
             }

@@ -10,7 +10,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use sheaf_coordinator::migration::{Migration, Phase};
 use sheaf_coordinator::{
     BatchSpec, ClaimRequest, Control, Extension, LeaseRef, OnParentFailure, Outcome, PurgeFilter,
-    QueuePolicy, RateLimit, Resolution, SettleRequest, engine,
+    QueuePolicy, RateLimit, Resolution, SettleRequest, Verdict, engine,
 };
 use sheaf_proto::raft::v1 as proto;
 use sheaf_retry::{RetryPolicy, Timestamp};
@@ -402,6 +402,42 @@ fn keys_that_are_not_yet_forgotten_are_not_forgotten_by_a_snapshot() {
     let answer = command::answer(command::replies(&reply, &name).unwrap().all.remove(0), &name);
     assert_eq!(sheaf_retry::Retryable::code(&answer.unwrap_err()), Code::Overloaded);
     assert!(apply(&mut copy, &more) == reply);
+}
+
+#[test]
+fn a_node_that_stopped_sends_its_callers_to_another() {
+    let problem = "write the log: the disk is full".to_owned();
+    let stopped = crate::replica::Error::Stopped { problem, code: Code::DiskFull };
+    let driver::Failed::Error(error) = driver::failed(&stopped) else { panic!() };
+    assert_eq!(sheaf_retry::Retryable::code(&error), Code::Unavailable, "{error}");
+    assert!(error.to_string().contains("the disk is full"), "{error}");
+}
+
+#[test]
+fn leases_survive_a_new_leader_that_comes_after_they_were_over() {
+    let mut machine = EngineMachine::new();
+    let name = |_: &str| Some("field");
+    let specs = vec![BatchSpec::new("a".parse().unwrap())];
+    let claim = ClaimRequest::new("w", "r".to_owned(), 1, Duration::from_secs(30));
+    let calls = [lead(200), Call::Register(specs), Call::Claim(claim)];
+    let reply = apply(&mut machine, &commands(1_000, &calls));
+    let reply = command::replies(&reply, &name).unwrap().all.pop().unwrap();
+    let Answer::Claimed(claim) = command::answer(reply, &name).unwrap() else { panic!() };
+    let [lease] = &claim.leases[..] else { panic!("{claim:?}") };
+    let lease = LeaseRef { id: lease.spec.id.clone(), fence: lease.fence };
+    apply(&mut machine, &commands(61_000, &[lead(200)]));
+    let mut extend = |now| {
+        let extension =
+            Extension { lease: lease.clone(), started: true, progress: None, duration: None };
+        let reply = apply(&mut machine, &commands(now, &[Call::Extend(vec![extension])]));
+        let reply = command::replies(&reply, &name).unwrap().all.pop().unwrap();
+        let Answer::Extended(all) = command::answer(reply, &name).unwrap() else { panic!() };
+        all
+    };
+    let all = extend(90_000);
+    assert_eq!(all[0].verdict, Verdict::Applied, "{all:?}");
+    let all = extend(300_000);
+    assert_eq!(all[0].verdict, Verdict::Stale, "without a new leader it is over: {all:?}");
 }
 
 /// A new leader gives leases their time anew: in a snapshot that was begun before, they
