@@ -45,7 +45,7 @@ macro_rules! targets {
 }
 
 /// All of them.
-pub(crate) const TARGETS: [Target; 12] = targets!(
+pub(crate) const TARGETS: [Target; 13] = targets!(
     actions,
     control_record,
     coordinator_record,
