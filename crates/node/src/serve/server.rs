@@ -239,7 +239,7 @@ impl Server {
             valkey.close().await;
         }
         if let Some(raft) = &self.parts.raft {
-            raft.close().await;
+            raft.close(&self.clock).await;
         }
         workers::close_admin(self.admin).await;
     }
