@@ -74,7 +74,11 @@ async fn raft_a_follower_without_clients_ends_before_its_grace_period() {
 }
 
 fn specs(from: usize, count: usize) -> Vec<BatchSpec> {
-    (from..from + count).map(|n| BatchSpec::new(format!("batch-{n}").parse().unwrap())).collect()
+    let spec = |n: usize| BatchSpec {
+        locations: vec!["grpc://localhost:1".to_owned()],
+        ..BatchSpec::new(format!("batch-{n}").parse().unwrap())
+    };
+    (from..from + count).map(spec).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
