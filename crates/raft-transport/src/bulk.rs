@@ -5,13 +5,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream;
-use sheaf_flight::{CallOptions, Message, MessageStream};
+use sheaf_flight::{Message, MessageStream};
 
 use crate::context::Context;
 use crate::frame::{Frame, Kind, Order, Packer, Reason, decode};
 use crate::packet::{Lane, Packet};
 use crate::peer::Link;
-use crate::serve::NAMESPACE;
+use crate::serve::{NAMESPACE, of_peer};
 use crate::{Error, NodeId};
 
 /// Sends a bulk transfer; returns what the peer's engine answers when it has all.
@@ -28,7 +28,7 @@ pub(crate) async fn send(
     let (packer, session) = context.packer(peer, Lane::Bulk);
     let sealing = Sealing { context: Arc::clone(context), packer, meta: Some(meta) };
     let path = [NAMESPACE, kind];
-    let options = CallOptions::default();
+    let options = of_peer();
     let connection = in_use.connection();
     let put = connection.put(&path, &options, sealing.messages(messages));
     let answer = tokio::select! {

@@ -3,13 +3,11 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use sheaf_flight::CallOptions;
-
 use crate::context::Context;
 use crate::frame::{Kind, Order, Reason, decode, join, split};
 use crate::packet::{Lane, Packet};
 use crate::peer::{InUse, Link};
-use crate::serve::action;
+use crate::serve::{action, of_peer};
 use crate::{Error, NodeId};
 
 /// The deadline is the caller's, who waits for more than the answer.
@@ -64,7 +62,7 @@ async fn attempt(
     tracing::debug!(target: "transport", kind, bytes = packets[0].len(), "message sent to {peer}");
     let sent = context.clock.elapsed();
     let connection = in_use.connection();
-    let options = CallOptions::default().deadline(FOREVER);
+    let options = of_peer().deadline(FOREVER);
     let answer = connection.action(&action(kind), join(&frame), &options).await;
     let answer = answer.map_err(|error| in_use.failed(Error::peer(peer, error)))?;
     let now = context.clock.elapsed();

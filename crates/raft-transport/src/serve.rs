@@ -11,7 +11,8 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
 use sheaf_flight::{
-    CallContext, Descriptor, FlightEntry, Handler, MessageStream, RouterBuilder, invalid,
+    CallContext, CallOptions, Descriptor, FlightEntry, Handler, MessageStream, PEER_HEADER,
+    RouterBuilder, invalid,
 };
 use sheaf_retry::Code;
 
@@ -33,6 +34,11 @@ pub(crate) const MESSAGE: &str = "message";
 /// The action of a kind.
 pub(crate) fn action(kind: &str) -> String {
     format!("{NAMESPACE}.{kind}.v1")
+}
+
+/// Of a call to another node: it does not count among those of clients.
+pub(crate) fn of_peer() -> CallOptions {
+    CallOptions::default().header(PEER_HEADER, "raft")
 }
 
 /// The kind of an action.
@@ -70,7 +76,7 @@ pub(crate) fn mount(
     let limit = context.config.max_flight_bytes();
     let service = Arc::new(Service { context, inbox, engine });
     let handler: Arc<dyn Handler> = service.clone();
-    Ok(router.handler_with_limit(NAMESPACE, handler, limit).actions(service))
+    Ok(router.handler_with_limit(NAMESPACE, handler, limit).actions(service).peers())
 }
 
 impl Service {

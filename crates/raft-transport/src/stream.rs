@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
-use sheaf_flight::{CallOptions, MessageStream};
+use sheaf_flight::MessageStream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -15,7 +15,7 @@ use crate::context::Context;
 use crate::frame::{Kind, Order, Reason, decode};
 use crate::packet::{Lane, Packet};
 use crate::peer::{InUse, Link, Outstanding};
-use crate::serve::NAMESPACE;
+use crate::serve::{NAMESPACE, of_peer};
 use crate::window::Place;
 use crate::{Error, NodeId};
 
@@ -232,7 +232,7 @@ pub(crate) async fn open(
     let requests = stream::iter([Ok(hello)]).chain(batches.frames(packets)).boxed();
     let limit = context.config.connect_timeout;
     let opening = async {
-        let options = CallOptions::default().deadline(limit);
+        let options = of_peer().deadline(limit);
         let connection = in_use.connection();
         let answers = connection.exchange(&[NAMESPACE, kind], &options, requests).await;
         let mut answers = answers.map_err(|error| Error::peer(peer, error))?;

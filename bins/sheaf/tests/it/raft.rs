@@ -13,9 +13,10 @@ mod wrong_clocks;
 
 use std::time::Duration;
 
+use sheaf_coordinator::{BatchSpec, Coordinator as _};
 use sheaf_retry::SystemClock;
 
-use crate::harness::sheaf;
+use crate::harness::{PATIENCE, get, sheaf};
 use crate::remote::sized;
 use cluster::Cluster;
 use load::Load;
@@ -64,4 +65,58 @@ async fn raft_commands_show_and_change_the_cluster_at_any_node() {
     cluster.agree().await;
     sheaf(&["raft", "remove", "9", "--server", &at]).failed(5);
     sheaf(&["raft", "add-learner", "4", "nowhere", "--server", &at]).failed(2);
+}
+
+/// The grace period is for calls of clients: the leader's stream to a follower is none.
+#[tokio::test(flavor = "multi_thread")]
+async fn raft_a_follower_without_clients_ends_before_its_grace_period() {
+    let mut cluster = Cluster::start(3, &["--grace", "10m"]).await;
+    let leader = cluster.leader().await;
+    let client = cluster.client();
+    client.register(specs(0, 10)).await.unwrap();
+    let follower = (leader + 1) % 3;
+    // Long before the ten minutes are over.
+    let status = cluster.nodes[follower].process.terminate(PATIENCE).unwrap();
+    assert!(status.success(), "{status}");
+    client.register(specs(10, 10)).await.unwrap();
+}
+
+fn specs(from: usize, count: usize) -> Vec<BatchSpec> {
+    let spec = |n: usize| BatchSpec {
+        locations: vec!["grpc://localhost:1".to_owned()],
+        ..BatchSpec::new(format!("batch-{n}").parse().unwrap())
+    };
+    (from..from + count).map(spec).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn raft_a_leader_without_a_majority_is_down_and_can_be_ended() {
+    let mut cluster = Cluster::start(3, &["--grace", "1s"]).await;
+    let leader = cluster.leader().await;
+    for other in (0..3).filter(|other| *other != leader) {
+        cluster.kill(other);
+    }
+    let ready = cluster.nodes[leader].process.wait_ready(PATIENCE).unwrap();
+    let client = cluster.client();
+    let call = tokio::spawn(async move { client.register(specs(0, 10)).await });
+    let down = async || {
+        let (status, page) = get(&ready, "/health");
+        (status == 503 && page.contains("no majority answered")).then_some(())
+    };
+    sheaf_testkit::wait_for_async(PATIENCE, "the leader to be down", down).await.unwrap();
+    let status = cluster.nodes[leader].process.terminate(PATIENCE).unwrap();
+    assert!(status.success(), "{status}");
+    call.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn raft_takes_a_register_call_of_ten_thousand_batches() {
+    let cluster = Cluster::start(3, &[]).await;
+    let large = |n: usize| BatchSpec {
+        locations: vec![format!("grpc://{}:1", "x".repeat(200))],
+        ..BatchSpec::new(format!("batch-{n}").parse().unwrap())
+    };
+    let registered = cluster.client().register((0..10_000).map(large).collect()).await.unwrap();
+    assert_eq!(registered.len(), 10_000);
+    cluster.agree().await;
 }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use sheaf_raft::config::RaftClusterConfig;
+
 use super::address::HostPort;
 use super::reader::Reader;
 use super::security::{self, SecurityConfig};
@@ -26,8 +28,8 @@ const DEFAULT_SNAPSHOT: &str = "10000";
 /// Most nodes of one cluster, and addresses of one node.
 const MAX_NODES: usize = 32;
 const MAX_ADDRESSES: usize = 8;
-/// Longest name of a cluster.
-const MAX_CLUSTER: usize = 128;
+/// The longest command: a register call may be large.
+const MAX_COMMAND_BYTES: u64 = 8 << 20;
 
 /// One node of a cluster.
 #[derive(Clone, Debug, PartialEq)]
@@ -81,6 +83,24 @@ impl RaftConfig {
     pub fn snapshot_distance(&self) -> u64 {
         self.snapshot_distance
     }
+
+    /// The same as a node takes it.
+    pub(crate) fn cluster_config(&self) -> RaftClusterConfig {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let mut cluster = RaftClusterConfig::new(self.cluster.as_str(), self.node);
+        for (id, addresses) in &self.peers {
+            for address in addresses {
+                cluster = cluster.node(*id, address.uri());
+            }
+        }
+        RaftClusterConfig {
+            election_timeout_ms: millis(self.election_timeout),
+            heartbeat_interval_ms: millis(self.heartbeat_interval),
+            snapshot_distance: self.snapshot_distance,
+            max_command_bytes: MAX_COMMAND_BYTES,
+            ..cluster
+        }
+    }
 }
 
 impl fmt::Display for RaftConfig {
@@ -99,12 +119,6 @@ pub(super) fn read(reader: &mut Reader<'_>, security: &SecurityConfig) -> Option
     let snapshot_distance = snapshot_distance(reader);
     let (node, peers, cluster) = (node?, peers?, cluster?);
     let (election_timeout, heartbeat_interval) = (election?, heartbeat?);
-    if heartbeat_interval * 2 > election_timeout {
-        let message = "is more than half of --election-timeout: one lost heartbeat would call \
-                       for an election";
-        reader.wrong("heartbeat-interval", message.to_owned());
-        return None;
-    }
     if !peers.contains_key(&node) {
         let message =
             format!("does not name this node: add {node}=HOST:PORT, where others reach it");
@@ -116,7 +130,7 @@ pub(super) fn read(reader: &mut Reader<'_>, security: &SecurityConfig) -> Option
     }
     let is_joining = reader.text("join");
     let is_joining = if is_joining.is_empty() { Some(false) } else { reader.switch("join") };
-    Some(RaftConfig {
+    let config = RaftConfig {
         node,
         peers,
         cluster,
@@ -124,7 +138,42 @@ pub(super) fn read(reader: &mut Reader<'_>, security: &SecurityConfig) -> Option
         election_timeout,
         heartbeat_interval,
         snapshot_distance: snapshot_distance?,
-    })
+    };
+    certificates(reader, security, &config);
+    match config.cluster_config().validate() {
+        Ok(_) => Some(config),
+        Err(problems) => {
+            for problem in problems.0 {
+                let unit = if problem.field.ends_with("_ms") { "in ms, " } else { "" };
+                reader.wrong(setting(problem.field), format!("{unit}{}", problem.message));
+            }
+            None
+        }
+    }
+}
+
+/// The setting that a field of a node's configuration comes from.
+fn setting(field: &str) -> &'static str {
+    match field {
+        "cluster_id" => "cluster-id",
+        "node_id" => "node-id",
+        "heartbeat_interval_ms" => "heartbeat-interval",
+        "election_timeout_ms" => "election-timeout",
+        "snapshot_distance" => "snapshot-distance",
+        _ => "peers",
+    }
+}
+
+/// Whoever may speak as a node can change everything: beyond one machine a certificate
+/// has to say that it is one.
+fn certificates(reader: &mut Reader<'_>, security: &SecurityConfig, config: &RaftConfig) {
+    let is_local = config.peers.values().flatten().all(HostPort::is_loopback);
+    if is_local || security.client().insecure || security.server().client_ca.is_some() {
+        return;
+    }
+    let message = "is missing: nodes on several machines know each other by certificates; give \
+                   the CA of theirs, or add --insecure where the network is trusted";
+    reader.wrong("tls-client-ca", message.to_owned());
 }
 
 /// Where this node listens unless it is said otherwise: where others reach it.
@@ -210,13 +259,12 @@ fn cluster(reader: &mut Reader<'_>) -> Option<String> {
         "" => DEFAULT_CLUSTER,
         text => text,
     };
-    let letters = text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
-    if letters && text.len() <= MAX_CLUSTER {
+    let Err(problems) = RaftClusterConfig::new(text, 1).validate() else {
         return Some(text.to_owned());
+    };
+    for problem in problems.0 {
+        reader.wrong(setting(problem.field), problem.message);
     }
-    let message =
-        format!("{text:?} is no name: write 1 to {MAX_CLUSTER} letters, digits and . _ -");
-    reader.wrong("cluster-id", message);
     None
 }
 

@@ -55,13 +55,40 @@ fn what_does_not_fit_is_named_with_what_does() {
         ("peers", "3=a", "write HOST:PORT"),
         ("cluster-id", "a b", "letters, digits"),
         ("election-timeout", "1ms", "allowed are"),
-        ("heartbeat-interval", "800ms", "more than half"),
+        ("heartbeat-interval", "800ms", "three heartbeats"),
+        ("heartbeat-interval", "500ms", "three heartbeats"),
+        (
+            "cluster-id",
+            "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+            "1 to 64",
+        ),
         ("snapshot-distance", "7", "from 100"),
         ("join", "perhaps", "neither true nor false"),
     ] {
         let problems = node(&[(name, text)]).unwrap_err();
         assert!(problems[0].message.contains(says), "{name} {text}: {problems:?}");
     }
+}
+
+#[test]
+fn nodes_on_several_machines_need_certificates_or_insecure() {
+    let base = [
+        ("mode", "coordinator"),
+        ("coordinator", "raft"),
+        ("node-id", "3"),
+        ("tls-cert", "cert"),
+        ("tls-key", "key"),
+        ("tls-ca", "ca"),
+        ("token-file", "tokens"),
+    ];
+    let with = |more: &[(&'static str, &'static str)]| check(&[&base[..], more].concat());
+    let problems = with(&[("peers", THREE)]).unwrap_err();
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert!(problems[0].message.contains("know each other by certificates"), "{problems:?}");
+    assert!(problems[0].place.contains("tls-client-ca"), "{problems:?}");
+    with(&[("peers", THREE), ("tls-client-ca", "ca")]).unwrap();
+    with(&[("peers", THREE), ("insecure", "true")]).unwrap();
+    with(&[("peers", "3=localhost:5001,2=127.0.0.1:5002")]).unwrap();
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The coordinator that this process replicates with others.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ const FOUNDING: RetryPolicy = RetryPolicy {
 };
 /// A node without a leader is down after so many election timeouts.
 const LEADERLESS: u32 = 4;
+/// How long the coordinator waits for what was proposed when the node ends.
+const CLOSING: Duration = Duration::from_secs(2);
 
 type Node = RaftNode<EngineMachine>;
 
@@ -54,7 +57,8 @@ pub(super) async fn open(
         data_dir: config.data_dir().display().to_string(),
         source,
     };
-    let cluster = cluster_config(config, raft);
+    let cluster =
+        RaftClusterConfig { enable_ssl: config.security().has_tls(), ..raft.cluster_config() };
     let folder = config.data_dir().join(FOLDER);
     let parts = sheaf_raft::node::open(&folder, &cluster, EngineMachine::new()).await;
     let parts = parts.map_err(failed)?;
@@ -72,23 +76,6 @@ pub(super) async fn open(
     let client = ClientConfig { is_forwarding: true, ..protect::client(config) };
     let pool = ChannelPool::new(client, clock.clone());
     Ok(Replicated { node, coordinator, transport, pool })
-}
-
-fn cluster_config(config: &Config, raft: &RaftConfig) -> RaftClusterConfig {
-    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    let mut cluster = RaftClusterConfig::new(raft.cluster(), raft.node());
-    for (id, addresses) in raft.peers() {
-        for address in addresses {
-            cluster = cluster.node(*id, address.uri());
-        }
-    }
-    RaftClusterConfig {
-        election_timeout_ms: millis(raft.election_timeout()),
-        heartbeat_interval_ms: millis(raft.heartbeat_interval()),
-        snapshot_distance: raft.snapshot_distance(),
-        enable_ssl: config.security().has_tls(),
-        ..cluster
-    }
 }
 
 fn transport_config(config: &Config, cluster: &RaftClusterConfig) -> sheaf_raft_transport::Config {
@@ -153,6 +140,11 @@ impl Replicated {
         if let Some(why) = status.stopped {
             return Status::down(format!("stopped: {why}"));
         }
+        let patience = self.node.config().election_timeout();
+        if let Some(since) = status.since_quorum.filter(|since| *since > patience) {
+            let millis = since.as_millis();
+            return Status::down(format!("leads, and no majority answered for {millis} ms"));
+        }
         match status.leader {
             Some(leader) => Status::up(format!(
                 "{} in term {}, node {leader} leads, entry {} applied",
@@ -182,19 +174,30 @@ impl Replicated {
         }
     }
 
-    /// Ends the node. What it acknowledged is on disk: where a part of it does not come to
-    /// its end, as calls of a leader that was taken out, nothing is lost without it.
+    /// Ends the node. What is under way has a moment to be answered: without a majority
+    /// it is answered only as the node ends. What was acknowledged is on disk: where a
+    /// part of the node does not come to its end, nothing is lost without it.
     pub(super) async fn close(&self, clock: &SharedClock) {
+        let mut closing = pin!(self.coordinator.close());
+        let closed = tokio::select! {
+            () = closing.as_mut() => true,
+            () = clock.sleep(CLOSING) => false,
+        };
         let patience = self.node.config().election_timeout() * LEADERLESS;
         tokio::select! {
-            () = self.coordinator.close() => {}
+            () = self.node.shutdown() => {}
             () = clock.sleep(patience) => {
-                tracing::warn!(?patience, "calls under way do not end; they are cut");
+                tracing::warn!(?patience, "the node does not end; it is cut");
             }
         }
-        tokio::select! {
-            () = self.node.shutdown() => {}
-            () = clock.sleep(patience) => tracing::warn!(?patience, "the node does not end; it is cut"),
+        if !closed {
+            tracing::warn!("what was proposed last has no answer: no majority was there");
+            tokio::select! {
+                () = closing => {}
+                () = clock.sleep(patience) => {
+                    tracing::warn!(?patience, "calls under way do not end; they are cut");
+                }
+            }
         }
         self.transport.shutdown(Duration::ZERO).await;
     }

@@ -4,14 +4,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use sheaf_flight::{CallOptions, ChannelPool, FlightConnection};
+use sheaf_flight::{ChannelPool, FlightConnection};
 use sheaf_retry::{Class, Code, Jitter, RetryPolicy, Retryable as _};
 
 use crate::balance::Known;
 use crate::context::Context;
 use crate::frame::{Kind, Order, Packer, decode, join, split};
 use crate::packet::{Lane, Packet};
-use crate::serve::HELLO;
+use crate::serve::{HELLO, of_peer};
 use crate::{Compression, Error, NodeId};
 
 /// An address that is used is measured again after so long, where there are several.
@@ -183,7 +183,7 @@ impl Route {
         let mut packer = Packer::new(ends, session, Compression::Off);
         let hello = Packet::of(context.hello.to_bytes());
         let frame = packer.frame(Kind::Hello, std::slice::from_ref(&hello)).message;
-        let options = CallOptions::default().deadline(context.config.connect_timeout);
+        let options = of_peer().deadline(context.config.connect_timeout);
         let answer = self.connection().action(HELLO, join(&frame), &options).await;
         let answer = answer.map_err(|error| Error::peer(peer, error))?;
         let answer = answer.into_iter().next().unwrap_or_default();

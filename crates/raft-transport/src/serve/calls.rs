@@ -24,6 +24,11 @@ impl ActionHandler for Service {
         Need::One(NAMESPACE, Right::Write)
     }
 
+    /// Nodes speak gRPC.
+    fn has_json(&self) -> bool {
+        false
+    }
+
     async fn call(
         &self,
         caller: &CallContext,

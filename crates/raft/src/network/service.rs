@@ -31,6 +31,9 @@ pub(crate) trait Local: Send + Sync + 'static {
     /// Proposes a command here, and only here.
     async fn propose(&self, command: bytes::Bytes) -> Result<bytes::Bytes, Error>;
 
+    /// Whether other nodes may propose here.
+    fn takes_proposals(&self) -> bool;
+
     /// What this node has.
     fn hello(&self) -> Hello;
 }
@@ -124,6 +127,10 @@ where
     }
 
     async fn propose(&self, mut message: Message) -> Result<Message, Refusal> {
+        if !self.local.takes_proposals() {
+            let problem = "commands of other nodes are not taken: forward_proposals is off here";
+            return Err(Refusal { code: Code::PermissionDenied, problem: problem.to_owned() });
+        }
         let count = message.payloads.len();
         let Some(command) = message.payloads.pop().filter(|_| count == 1) else {
             return Err(Refusal::malformed(format!("{count} commands where there is one")));

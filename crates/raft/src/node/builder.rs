@@ -87,6 +87,7 @@ where
             raft: raft.clone(),
             observed: Arc::clone(&observed),
             proposals: proposals.clone(),
+            is_forwarded_to: config.forward_proposals,
             runtime: PhantomData,
         });
         let alive = std::time::Duration::from_millis(config.heartbeat_interval_ms);
@@ -117,6 +118,8 @@ where
     raft: Raft<Types<R>, S>,
     observed: Arc<Observed>,
     proposals: Proposals,
+    /// Whether others may propose here.
+    is_forwarded_to: bool,
     runtime: PhantomData<fn() -> R>,
 }
 
@@ -132,6 +135,10 @@ where
 
     async fn propose(&self, command: Bytes) -> Result<Bytes, Error> {
         self.proposals.propose(command, &self.observed).await
+    }
+
+    fn takes_proposals(&self) -> bool {
+        self.is_forwarded_to
     }
 
     fn hello(&self) -> Hello {

@@ -1,7 +1,9 @@
 //! How a node and its cluster are.
 
+use std::time::Duration;
+
 use openraft::async_runtime::WatchReceiver;
-use openraft::{AsyncRuntime, ServerState};
+use openraft::{AsyncRuntime, Instant as _, ServerState};
 
 use super::{Driver, RaftNode};
 use crate::machine::StateMachine;
@@ -64,6 +66,8 @@ pub struct Status {
     pub term: u64,
     /// Who leads.
     pub leader: Option<NodeId>,
+    /// How long ago a majority last answered this node, where it leads others.
+    pub since_quorum: Option<Duration>,
     /// The last entry of its log.
     pub last_log: Option<u64>,
     /// The last entry that it knows to be committed.
@@ -114,12 +118,16 @@ where
                 lag: known.and(metrics.last_log_index).map(lag),
             }
         };
+        let acknowledged = metrics.last_quorum_acked.filter(|_| role == Role::Leader);
+        let is_alone = voters.len() == 1;
+        let since_quorum = acknowledged.filter(|_| !is_alone).map(|at| at.into_inner().elapsed());
         Status {
             cluster_id: self.inner.config.cluster_id.clone(),
             id: self.id(),
             role,
             term: metrics.current_term,
             leader: metrics.current_leader,
+            since_quorum,
             last_log: metrics.last_log_index,
             committed: index(&metrics.local_committed),
             applied: index(&metrics.last_applied),

@@ -213,6 +213,32 @@ async fn a_follower_passes_commands_on_and_reads_what_was_written() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_leader_that_takes_no_forwarded_commands_refuses_them() {
+    let mut config = RaftClusterConfig::new("test-cluster", 1);
+    for id in 1..=3 {
+        config = config.node(id, address());
+    }
+    let (directories, servers) = (BTreeMap::new(), BTreeMap::new());
+    let mut cluster = Cluster { config, directories, servers };
+    for id in 1..=3 {
+        let forward_proposals = id == 3;
+        let config = cluster.config.clone();
+        cluster.start_as(RaftClusterConfig { node_id: id, forward_proposals, ..config }).await;
+    }
+    let leader = cluster.leader().await;
+    if leader.id() == 3 {
+        leader.transfer_leader(1).await.unwrap();
+    }
+    let follower = cluster.servers[&3].node().cloned().unwrap();
+    let leads_elsewhere =
+        || follower.leadership().borrow().leader.as_ref().is_some_and(|(id, _)| *id != 3);
+    until("another node leads", leads_elsewhere).await;
+    let refused = write(&follower, 1, 1).await;
+    assert!(matches!(refused, Err(Error::NotLeader { .. })), "{refused:?}");
+    cluster.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_node_of_another_cluster_is_refused() {
     let cluster = Cluster::start(|_| {}).await;
     let leader = cluster.leader().await;

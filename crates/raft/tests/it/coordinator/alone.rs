@@ -146,3 +146,31 @@ async fn what_is_lost_is_sent_again_until_it_is_done_once() {
     assert_eq!(done, 40);
     assert!(replica.failed.load(Ordering::Relaxed) > 20, "there were failures");
 }
+
+/// Nobody hears what becomes of it, and a claim would keep what it gets from others.
+#[tokio::test]
+async fn a_call_that_its_caller_gave_up_is_not_proposed() {
+    let still = Still::new();
+    let replica = LocalReplica::new(EngineMachine::new(), 1);
+    // A leader that does not come to lead: calls wait.
+    replica.fail(Faults { not_leader: 100, ..Faults::default() });
+    let parts = (Arc::clone(&replica), still.clock.clone());
+    let coordinator = RaftCoordinator::start(parts.0, Config::new(1), Arc::new(Nobody), parts.1);
+    while replica.failed.load(Ordering::Relaxed) == 0 {
+        tokio::task::yield_now().await;
+    }
+    let spec = |id: &str| vec![sheaf_coordinator::BatchSpec::new(id.parse().unwrap())];
+    let mut given_up = Box::pin(coordinator.register(spec("given-up")));
+    for _ in 0..20 {
+        assert!(futures::poll!(given_up.as_mut()).is_pending());
+        tokio::task::yield_now().await;
+    }
+    drop(given_up);
+    replica.fail(Faults::default());
+    coordinator.register(spec("kept")).await.unwrap();
+    let query = sheaf_coordinator::Query::List(sheaf_coordinator::ListFilter::default());
+    let found = coordinator.query(query).await.unwrap();
+    let sheaf_coordinator::Answer::Batches(page) = found else { panic!("{found:?}") };
+    let ids: Vec<_> = page.batches.iter().map(|batch| batch.spec.id.to_string()).collect();
+    assert_eq!(ids, ["kept"]);
+}
