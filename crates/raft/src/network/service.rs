@@ -12,6 +12,7 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, TransferLeaderError, TransferLeaderRequest,
     VoteRequest,
 };
+use openraft::async_runtime::WatchReceiver as _;
 use openraft::storage::RaftStateMachine;
 use openraft::{AsyncRuntime, Raft};
 use sheaf_retry::Code;
@@ -83,6 +84,11 @@ where
         Ok(wire::append_reply(sequence, &appended))
     }
 
+    /// It has no entry: it is new, or its disk was emptied and what it acknowledged is not known.
+    fn is_empty(&self) -> bool {
+        self.raft.metrics().borrow_watched().last_log_index.is_none()
+    }
+
     async fn vote(
         &self,
         from: NodeId,
@@ -90,6 +96,16 @@ where
         message: &Message,
     ) -> Result<Message, Refusal> {
         let asked = wire::read_vote(from, message)?;
+        if self.is_empty() {
+            return Err(Refusal {
+                code: Code::FailedPrecondition,
+                problem: format!(
+                    "node {} has no log, and gives no vote before it founds the cluster or has \
+                     heard of a leader",
+                    self.id
+                ),
+            });
+        }
         let request = VoteRequest {
             vote: asked.vote,
             last_log_id: asked.last,
