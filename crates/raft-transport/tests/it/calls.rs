@@ -82,7 +82,8 @@ async fn a_reply_that_is_too_long_does_not_say_that_nothing_was_done() {
     let small = sheaf_raft_transport::Config { max_message_bytes: 10_000, ..config(2) };
     let (one, _two) = pair_of(config(1), small).await;
     // A long reply to a short request.
-    let error = one.transport.call(2, Lane::Data, "long", packet(1, 1), PATIENCE).await.unwrap_err();
+    let error =
+        one.transport.call(2, Lane::Data, "long", packet(1, 1), PATIENCE).await.unwrap_err();
     assert_eq!(error.code(), Code::Internal);
     let text = std::error::Error::source(&error).unwrap().to_string();
     assert!(text.contains("it was done, and its reply cannot be sent"), "{text}");

@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::stream::{self, BoxStream, StreamExt};
+use openraft::async_runtime::WatchReceiver as _;
 use openraft::error::{Fatal, RaftError};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, TransferLeaderError, TransferLeaderRequest,
     VoteRequest,
 };
-use openraft::async_runtime::WatchReceiver as _;
 use openraft::storage::RaftStateMachine;
 use openraft::{AsyncRuntime, Raft};
 use sheaf_retry::Code;

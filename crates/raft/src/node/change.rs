@@ -64,9 +64,9 @@ impl Retryable for ChangeError {
         match self {
             ChangeError::Replica(error) => error.code(),
             ChangeError::Refused { .. } => Code::FailedPrecondition,
-            ChangeError::Behind { .. }
-            | ChangeError::Waiting { .. }
-            | ChangeError::Late { .. } => Code::Unavailable,
+            ChangeError::Behind { .. } | ChangeError::Waiting { .. } | ChangeError::Late { .. } => {
+                Code::Unavailable
+            }
         }
     }
 

@@ -59,7 +59,9 @@ pub enum Error {
         damaged: Option<PathBuf>,
     },
     /// There is a snapshot, and a log that has never held anything.
-    #[error("there is snapshot {path}, and no log: put the log back, or remove this node from the cluster and add a new one under another id and in an empty directory")]
+    #[error(
+        "there is snapshot {path}, and no log: put the log back, or remove this node from the cluster and add a new one under another id and in an empty directory"
+    )]
     WithoutLog {
         /// The file.
         path: PathBuf,
