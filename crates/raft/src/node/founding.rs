@@ -109,7 +109,10 @@ where
             Some((*other, self.inner.forward.hello(*other, member).await?))
         });
         let told = join_all(asked).await.into_iter().flatten().collect();
-        if next(id, &members, &told)? == Next::Wait {
+        let next = next(id, &members, &told).inspect_err(
+            |error| tracing::info!(target: "raft", node = id, %error, "founds nothing"),
+        );
+        if next? == Next::Wait {
             tracing::info!(target: "raft", node = id, "the cluster runs: waiting for its leader");
             return Ok(());
         }
