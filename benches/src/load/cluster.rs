@@ -5,16 +5,19 @@ mod gap;
 mod machine;
 mod service;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use sheaf_raft::apply::Machine;
 use sheaf_raft::config::RaftClusterConfig;
 use sheaf_raft::log::{Identity, LogStore, Options};
 use sheaf_raft::network::flight;
-use sheaf_raft::node::{Parts, RaftNode};
+use sheaf_raft::node::{ChangeError, Parts, RaftNode};
 use sheaf_raft::snapshot::{self, Snapshots};
+use sheaf_raft::types::{Member, NodeId};
 use sheaf_raft_transport::FlightTransport;
 use sheaf_retry::SystemClock;
 
@@ -71,10 +74,21 @@ pub(super) async fn serve(options: &ClusterNode) -> Result<()> {
         .await
         .map_err(|error| failed(&error))?;
     transport.listen(own, Arc::new(service::Answers::new(node.clone()))).await?;
+    drop(tokio::spawn(found(node.clone(), members)));
     if *id == 1 {
-        node.bootstrap(members).await.map_err(|error| failed(&error))?;
         node.wait_for_leader().await.map_err(|error| failed(&error))?;
     }
     println!("ready flight=grpc://{own}");
     std::future::pending().await
+}
+
+/// Founds the cluster once a majority of it is there.
+async fn found(node: Node, members: BTreeMap<NodeId, Member>) {
+    while let Err(error) = node.bootstrap(members.clone()).await {
+        if !matches!(error, ChangeError::Waiting { .. }) {
+            eprintln!("node {}: {error}", node.id());
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }

@@ -34,7 +34,7 @@ pub(crate) async fn send(
     let answer = tokio::select! {
         biased;
         answer = put => answer.map_err(|error| in_use.failed(Error::peer(peer, error)))?,
-        closed = link.closed() => return Err(closed),
+        _ = link.closed() => return Err(Error::Ended { peer }),
     };
     let message = Message { app_metadata: answer, ..Message::default() };
     let reply = decode(message, context.config.max_frame_bytes());

@@ -29,7 +29,11 @@ pub(crate) async fn call(
     tokio::select! {
         biased;
         done = attempt(context, link, lane, kind, packet, &used) => done,
-        closed = link.closed() => Err(closed),
+        closed = link.closed() => Err(match used.get() {
+            // It was sent, and may have arrived.
+            Some(_) => Error::Ended { peer },
+            None => closed,
+        }),
         () = context.clock.sleep(deadline) => {
             let error = Error::Deadline { peer, what: kind.to_owned(), after: deadline };
             Err(match used.get() {

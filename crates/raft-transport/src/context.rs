@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use sheaf_retry::{Jitter, SharedClock};
+use sheaf_retry::{Code, Jitter, SharedClock};
 
 use crate::frame::{Ends, Hello, Packer};
 use crate::packet::{Lane, Packet};
@@ -71,6 +71,15 @@ impl Context {
             return too_large("the table of a message's payloads", table);
         }
         Ok(())
+    }
+
+    /// The same for a reply, to whoever asked: what was asked has been done, so it must not look
+    /// as if the request had been refused.
+    pub(crate) fn check_reply(&self, reply: &Packet) -> Result<(), Error> {
+        self.check_size(reply).map_err(|error| {
+            let problem = format!("it was done, and its reply cannot be sent: {error}");
+            Error::engine(Code::Internal, problem)
+        })
     }
 
     /// Counts an error, and hands it on.

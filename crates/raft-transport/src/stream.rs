@@ -203,7 +203,7 @@ async fn receive(
             message = answers.next() => {
                 return message.transpose().map_err(|error| Error::peer(shared.peer, error));
             }
-            closed = shared.link.closed() => return Err(closed),
+            _ = shared.link.closed() => return Err(Error::Ended { peer: shared.peer }),
             () = shared.context.clock.sleep(limit.saturating_sub(waited)) => {
                 if shared.oldest().is_some_and(|waited| waited >= limit) {
                     let what = "a request of a stream".to_owned();

@@ -8,6 +8,7 @@
 //! a snapshot for each of its record batches, so that both go on side by side;
 //! restoring takes it until it is done.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,7 +24,7 @@ use crate::log::LogStore;
 use crate::machine::{Applied, StateMachine};
 use crate::snapshot::{Error, Head, SnapshotFile, Snapshots};
 use crate::stored::{Entry, LogId, SnapshotMeta, StoredMembership};
-use crate::types::{Answer, Types};
+use crate::types::{Answer, NodeId, Types};
 
 /// Entries that are applied at once, while nobody else sees the machine.
 pub const BATCH: usize = 64;
@@ -47,6 +48,8 @@ struct Core<M> {
     machine: M,
     last: Option<LogId>,
     membership: StoredMembership,
+    /// Every node that ever was a member, so that its id is not given again.
+    nodes: BTreeSet<NodeId>,
     /// Counts snapshots that were begun or restored: an older one gives up.
     begun: u64,
 }
@@ -77,10 +80,15 @@ impl<M: StateMachine, R> Machine<M, R> {
     ///
     /// # Errors
     /// [`Error::NotCovered`] where entries are missing between the newest snapshot
-    /// and the log.
+    /// and the log, [`Error::WithoutLog`] where there is a snapshot and the log is new.
     pub fn new(machine: M, snapshots: Snapshots, log: &LogStore<R>) -> Result<Self, Error> {
         snapshots.check(log.status().purged)?;
-        let core = Core { machine, last: None, membership: StoredMembership::default(), begun: 0 };
+        // Its votes and entries that it acknowledged are lost.
+        if let Some(file) = snapshots.current().filter(|_| log.is_new()) {
+            return Err(Error::WithoutLog { path: file.path().to_path_buf() });
+        }
+        let (membership, nodes) = (StoredMembership::default(), BTreeSet::new());
+        let core = Core { machine, last: None, membership, nodes, begun: 0 };
         let shared = Shared { core: Mutex::new(core), applied: watch::Sender::new(0) };
         Ok(Machine { shared: Arc::new(shared), snapshots, runtime: PhantomData })
     }
@@ -88,6 +96,11 @@ impl<M: StateMachine, R> Machine<M, R> {
     /// Looks at the state as it is; commands wait meanwhile.
     pub fn with_machine<T>(&self, look: impl FnOnce(&mut M) -> T) -> T {
         look(&mut self.shared.core().machine)
+    }
+
+    /// Whether a node of this id ever was a member, as far as entries are applied here.
+    pub fn knew(&self, id: NodeId) -> bool {
+        self.shared.core().nodes.contains(&id)
     }
 
     /// The index of the last applied entry, now and whenever it changes.
@@ -118,6 +131,7 @@ impl<M: StateMachine> Core<M> {
             }
             EntryPayload::Membership(membership) => {
                 self.membership = StoredMembership::new(Some(entry.log_id), membership.clone());
+                self.nodes.extend(membership.nodes().map(|(id, _)| *id));
                 Answer::default()
             }
         }
@@ -129,7 +143,10 @@ impl<M: StateMachine> Core<M> {
         self.machine.begin_snapshot().map_err(Error::machine("begin a snapshot"))?;
         let meta =
             SnapshotMeta { last_log_id: self.last, last_membership: self.membership.clone() };
-        let head = Head { meta, digest: self.machine.digest(), schema: self.machine.schema() };
+        // That of a large state would hold up commands, and the task that asks for it.
+        let digest = if self.machine.copies_digest() { 0 } else { self.machine.digest() };
+        let nodes = self.nodes.iter().copied().collect();
+        let head = Head { meta, nodes, digest, schema: self.machine.schema() };
         Ok((self.begun, head))
     }
 
@@ -144,6 +161,9 @@ impl<M: StateMachine> Core<M> {
         }
         self.last = file.meta().last_log_id;
         self.membership = file.meta().last_membership.clone();
+        // Files of before have only the members.
+        let members = self.membership.nodes().map(|(id, _)| *id);
+        self.nodes = file.nodes().iter().copied().chain(members).collect();
         Ok(())
     }
 }
@@ -299,7 +319,13 @@ fn build<M: StateMachine>(
                     attempts += 1;
                     Err(core.begin()?)
                 }
-                part => Ok(part?),
+                part => {
+                    let part = part?;
+                    if part.is_none() && core.machine.copies_digest() {
+                        writer.digest(core.machine.copied_digest());
+                    }
+                    Ok(part)
+                }
             }
         };
         match part {

@@ -69,7 +69,9 @@ pub struct RaftClusterConfig {
     pub heartbeat_interval_ms: u64,
     /// After how many entries the next snapshot is taken.
     pub snapshot_distance: u64,
-    /// How many entries stay in the log behind a snapshot, for followers that are a little late.
+    /// How many entries stay in the log behind a snapshot, for followers that are a little late;
+    /// never less than two of `snapshot_distance`, so that the snapshot before the newest one can
+    /// take its place where it is damaged.
     pub kept_entries: u64,
     /// Ask first whether an election could be won: a node that was away then disturbs nobody.
     pub enable_pre_vote: bool,
@@ -146,5 +148,10 @@ impl RaftClusterConfig {
     /// How long a leader may be silent.
     pub fn election_timeout(&self) -> Duration {
         Duration::from_millis(self.election_timeout_ms)
+    }
+
+    /// How long another node may take to answer: by then there would be another leader.
+    pub(crate) fn patience(&self) -> Duration {
+        self.election_timeout() * 2
     }
 }

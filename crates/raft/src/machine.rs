@@ -61,4 +61,17 @@ pub trait StateMachine: Send + 'static {
 
     /// A hash of the whole state, to compare nodes.
     fn digest(&mut self) -> u64;
+
+    /// Whether it computes the digest of a snapshot from the batches as they are taken, as one
+    /// with a large state should: else `digest` is called where the snapshot begins, and
+    /// commands wait for it.
+    fn copies_digest(&self) -> bool {
+        false
+    }
+
+    /// After the last batch, where `copies_digest`: what `digest` would have been where the
+    /// snapshot began.
+    fn copied_digest(&mut self) -> u64 {
+        self.digest()
+    }
 }

@@ -189,6 +189,10 @@ pub trait Links: Send + Sync + 'static {
         topic: Topic,
         requests: BoxStream<'static, Message>,
     ) -> Result<BoxStream<'static, Result<Message, Broken>>, Broken>;
+
+    /// Lets go of a node that does not belong to the cluster; it is reached again where somebody
+    /// has something for it.
+    async fn forget(&self, _: NodeId) {}
 }
 
 /// What a node does for the others; the links have made sure who they are.

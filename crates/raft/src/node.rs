@@ -4,6 +4,7 @@ mod builder;
 mod change;
 mod disk;
 mod forward;
+mod founding;
 mod observed;
 mod proposals;
 mod reads;
@@ -32,7 +33,7 @@ pub use self::server::{RaftServer, open};
 pub use self::status::{MemberStatus, Role, Status};
 use crate::apply::Machine;
 use crate::config::RaftClusterConfig;
-use crate::network::{Service, Transit};
+use crate::network::{Links, Service, Transit};
 use crate::replica::{Error, Leadership, Replica};
 use crate::types::{NodeId, Types};
 
@@ -40,6 +41,11 @@ use crate::types::{NodeId, Types};
 pub trait Shared<M>: Send + Sync + 'static {
     /// Looks at the state as it is; commands wait meanwhile.
     fn with(&self, look: &mut dyn FnMut(&mut M));
+
+    /// Whether a node of this id ever was a member, as far as the state goes back.
+    fn knew(&self, _: NodeId) -> bool {
+        false
+    }
 }
 
 /// What drives a state machine for the engine, with what a node wants of it besides.
@@ -85,6 +91,7 @@ where
     proposals: Proposals,
     reads: Reads,
     forward: Arc<Forward<R>>,
+    links: Arc<dyn Links>,
     /// Removed nodes that this process knows of, which never come back.
     removed: Mutex<BTreeMap<NodeId, u64>>,
 }
@@ -189,8 +196,14 @@ where
     }
 
     async fn read_barrier(&self) -> Result<(), Error> {
-        let index = self.inner.reads.index(&self.inner.observed).await?;
-        self.inner.observed.applied_at_least(index).await
+        let inner = &self.inner;
+        let passing = async {
+            let index = inner.reads.index(&inner.observed).await?;
+            inner.observed.applied_at_least(index).await
+        };
+        // Who waits longer is cut off, or far behind: another node can answer.
+        let passed = R::timeout(inner.config.patience(), passing).await;
+        passed.unwrap_or(Err(Error::NotLeader { leader: None }))
     }
 
     fn with_machine(&self, look: &mut dyn FnMut(&mut M)) {

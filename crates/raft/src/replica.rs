@@ -97,7 +97,8 @@ pub trait Replica<M>: Send + Sync + 'static {
     /// the call, by any node: what is read afterwards is linearizable.
     ///
     /// # Errors
-    /// Of [`Error`]; on a follower too, it asks the leader.
+    /// Of [`Error`]; on a follower too, it asks the leader. `NotLeader` where no majority answers,
+    /// or this node does not come to have it, within two election timeouts.
     async fn read_barrier(&self) -> Result<(), Error>;
 
     /// Looks at the state as it is; commands wait meanwhile, so be brief.

@@ -440,6 +440,9 @@ pub struct SnapshotHead {
     /// Of Sheaf, as another one may compute another digest.
     #[prost(string, tag = "7")]
     pub written_by: ::prost::alloc::string::String,
+    /// Every node that ever was a member: an id is never given twice.
+    #[prost(uint64, repeated, tag = "8")]
+    pub nodes: ::prost::alloc::vec::Vec<u64>,
 }
 /// What is behind the record batches of a snapshot.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -455,6 +458,10 @@ pub struct SnapshotTail {
     pub batches: u64,
     #[prost(uint64, tag = "5")]
     pub rows: u64,
+    /// Of the state, where the machine computes it while its rows are copied; it stands in
+    /// place of the one in the head.
+    #[prost(fixed64, optional, tag = "6")]
+    pub digest: ::core::option::Option<u64>,
 }
 /// Entries after one that the follower should have; without any, a heartbeat.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -664,6 +671,12 @@ pub struct HelloReply {
     /// 0: none is known.
     #[prost(uint64, tag = "3")]
     pub leader: u64,
+    /// A hash of the members that it would found the cluster of: ids and addresses.
+    #[prost(fixed64, optional, tag = "4")]
+    pub founders: ::core::option::Option<u64>,
+    /// A leader was elected, as far as it knows: the cluster runs.
+    #[prost(bool, tag = "5")]
+    pub is_led: bool,
 }
 /// The sender's part of a snapshot: an offer, then pieces, then the question whether it is
 /// installed, again and again. Each has one answer.

@@ -45,7 +45,7 @@ impl ActionHandler for Service {
             Some(MESSAGE) => (Kind::Reply, self.deliver(from, packet).await?),
             Some(kind) => {
                 let reply = self.engine.call(from, kind, packet).await.map_err(of_engine)?;
-                self.context.check_size(&reply)?;
+                self.context.check_reply(&reply)?;
                 (Kind::Reply, reply)
             }
             None => {
@@ -104,7 +104,7 @@ impl Service {
             sheaf_flight::Error::new(Code::Cancelled, text)
         })?;
         let reply = Packet { payloads: vec![reply], ..Packet::default() };
-        self.context.check_size(&reply)?;
+        self.context.check_reply(&reply)?;
         Ok(reply)
     }
 }

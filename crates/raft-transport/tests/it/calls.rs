@@ -78,6 +78,18 @@ async fn an_oversized_message_is_refused_before_it_is_sent() {
 }
 
 #[tokio::test]
+async fn a_reply_that_is_too_long_does_not_say_that_nothing_was_done() {
+    let small = sheaf_raft_transport::Config { max_message_bytes: 10_000, ..config(2) };
+    let (one, _two) = pair_of(config(1), small).await;
+    // A long reply to a short request.
+    let error =
+        one.transport.call(2, Lane::Data, "long", packet(1, 1), PATIENCE).await.unwrap_err();
+    assert_eq!(error.code(), Code::Internal);
+    let text = std::error::Error::source(&error).unwrap().to_string();
+    assert!(text.contains("it was done, and its reply cannot be sent"), "{text}");
+}
+
+#[tokio::test]
 async fn a_call_without_an_answer_ends_at_its_deadline() {
     let (one, _two) = pair().await;
     let soon = Duration::from_millis(50);

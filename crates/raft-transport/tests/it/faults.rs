@@ -156,8 +156,8 @@ async fn what_is_under_way_to_a_peer_that_is_disconnected_fails() {
         .await
         .unwrap();
     one.transport.disconnect_from_peer(2).await.unwrap();
-    assert!(matches!(call.await.unwrap(), Err(Error::UnknownPeer { peer: 2 })));
-    assert!(matches!(replies.next().await, Some(Err(Error::UnknownPeer { peer: 2 }))));
+    assert!(matches!(call.await.unwrap(), Err(Error::Ended { peer: 2 })));
+    assert!(matches!(replies.next().await, Some(Err(Error::Ended { peer: 2 }))));
     let error = one.transport.send_message(2, Bytes::new()).await.unwrap_err();
     assert!(matches!(error, Error::UnknownPeer { peer: 2 }));
     assert!(one.transport.disconnect_from_peer(2).await.is_err());

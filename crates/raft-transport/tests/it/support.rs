@@ -49,13 +49,19 @@ pub(crate) struct Shared(pub(crate) Arc<Echo>);
 #[async_trait]
 impl Engine for Shared {
     fn actions(&self) -> Vec<(&'static str, &'static str)> {
-        vec![("raft.vote.v1", "Echo"), ("raft.held.v1", "Echo, later"), ("raft.fail.v1", "No")]
+        vec![
+            ("raft.vote.v1", "Echo"),
+            ("raft.held.v1", "Echo, later"),
+            ("raft.fail.v1", "No"),
+            ("raft.long.v1", "Much"),
+        ]
     }
 
     async fn call(&self, from: NodeId, kind: &str, packet: Packet) -> Result<Packet, Error> {
         match kind {
             "fail" => return Err(Error::engine(Code::StaleFence, format!("not you, {from}"))),
             "held" => self.0.permit().await,
+            "long" => return Ok(self::packet(1, 20_000)),
             _ => {}
         }
         Ok(packet)

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use super::{Builder, Machine};
 use crate::log::{Flush, LogStore};
+use crate::machine::{Applied, MachineError, StateMachine};
 use crate::snapshot::{Options, SnapshotFile, Snapshots};
 use crate::stored::{Entry, LogId};
 use crate::testing::{Journal, append, entry, identity, open, small};
@@ -87,6 +88,102 @@ async fn build(builder: &mut Builder<Journal>) -> SnapshotFile {
 
 fn commands(range: std::ops::Range<u64>) -> Vec<Entry> {
     range.map(|index| entry(1, index, format!("command {index}"))).collect()
+}
+
+/// Adds its digest up while it is copied, and says how often it was asked for all of it.
+#[derive(Default)]
+struct Large {
+    journal: Journal,
+    asked: u64,
+}
+
+impl StateMachine for Large {
+    fn apply(&mut self, entry: Applied<'_>) -> bytes::Bytes {
+        self.journal.apply(entry)
+    }
+
+    fn schema(&self) -> arrow_schema::SchemaRef {
+        self.journal.schema()
+    }
+
+    fn begin_snapshot(&mut self) -> Result<(), MachineError> {
+        self.journal.begin_snapshot()
+    }
+
+    fn snapshot_part(&mut self) -> Result<Option<arrow_array::RecordBatch>, MachineError> {
+        self.journal.snapshot_part()
+    }
+
+    fn restore(
+        &mut self,
+        batches: &mut dyn Iterator<Item = Result<arrow_array::RecordBatch, MachineError>>,
+    ) -> Result<(), MachineError> {
+        self.journal.restore(batches)
+    }
+
+    fn digest(&mut self) -> u64 {
+        self.asked += 1;
+        self.journal.digest()
+    }
+
+    fn copies_digest(&self) -> bool {
+        true
+    }
+
+    fn copied_digest(&mut self) -> u64 {
+        self.journal.digest()
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_of_a_large_state_has_the_digest_of_its_rows() {
+    let home = tempfile::tempdir().unwrap();
+    let log = open(&home.path().join("log"), small(Flush::Thread));
+    let mut machine = Machine::new(Large::default(), snapshots(home.path()), &log).unwrap();
+    machine.apply(stream::iter(commands(0..500).into_iter().map(|e| Ok((e, None))))).await.unwrap();
+    let mut builder = machine.get_snapshot_builder().await;
+    let built = RaftSnapshotBuilder::<Types<Runtime>>::build_snapshot(&mut builder).await.unwrap();
+    let (asked, digest) = machine.with_machine(|large| (large.asked, large.journal.digest()));
+    assert_eq!((asked, built.snapshot.digest()), (0, digest));
+
+    let fresh = tempfile::tempdir().unwrap();
+    let log = open(&fresh.path().join("log"), small(Flush::Thread));
+    let mut other = Machine::new(Large::default(), snapshots(fresh.path()), &log).unwrap();
+    let file = built.snapshot;
+    let mut incoming = other.snapshots().receive(file.id()).unwrap();
+    let whole = file.chunk(0, usize::MAX).unwrap();
+    incoming.write(0, &whole).unwrap();
+    other.install_snapshot(file.meta(), incoming.finish().unwrap()).await.unwrap();
+    assert_eq!(other.with_machine(|large| large.asked), 1, "it is compared");
+}
+
+fn membership(index: u64, ids: &[u64]) -> Entry {
+    let voters = ids.iter().copied().collect();
+    let member = crate::types::Member { endpoints: vec!["a:1".to_owned()] };
+    let nodes: std::collections::BTreeMap<_, _> =
+        ids.iter().map(|id| (*id, member.clone())).collect();
+    let membership = crate::stored::Membership::new(vec![voters], nodes).unwrap();
+    Entry {
+        log_id: LogId::new_term_index(1, index),
+        payload: openraft::EntryPayload::Membership(membership),
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_was_removed_is_remembered_by_snapshots() {
+    let home = tempfile::tempdir().unwrap();
+    let (mut log, mut machine) = parts(home.path(), Flush::Thread);
+    let entries = vec![membership(0, &[1, 9]), membership(1, &[1])];
+    append(&mut log, entries.clone()).await;
+    assert!(!machine.knew(9));
+    apply(&mut machine, entries).await;
+    assert!(machine.knew(9));
+    build(&mut machine.get_snapshot_builder().await).await;
+    log.save_committed(Some(LogId::new_term_index(1, 1))).await.unwrap();
+    log.purge(LogId::new_term_index(1, 1)).await.unwrap();
+    drop((log, machine));
+    let (_log, machine) = restart(home.path()).await.unwrap();
+    assert!(machine.knew(1) && machine.knew(9) && !machine.knew(2));
 }
 
 /// What the restart of a node does before it takes part.
@@ -211,6 +308,22 @@ async fn a_damaged_snapshot_is_replaced_by_the_one_before_where_the_log_covers_i
             assert!(problem.contains("entries up to 180 are no longer in the log"), "{problem}");
             assert!(problem.contains("up to 99") && problem.contains("is damaged"), "{problem}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_whose_log_is_gone_is_not_started_from() {
+    let home = tempfile::tempdir().unwrap();
+    let (mut log, mut machine) = parts(home.path(), Flush::Thread);
+    append(&mut log, commands(0..100)).await;
+    apply(&mut machine, commands(0..100)).await;
+    build(&mut machine.get_snapshot_builder().await).await;
+    drop((log, machine));
+    std::fs::remove_dir_all(home.path().join("log")).unwrap();
+    // The second time there is the directory that the first try made.
+    for _ in 0..2 {
+        let problem = restart(home.path()).await.err().expect("it must not start");
+        assert!(problem.contains("and no log: put the log back"), "{problem}");
     }
 }
 

@@ -23,6 +23,9 @@ impl RaftClusterConfig {
     /// thirds, when the lease of the leader has run out on every voter.
     pub(crate) fn engine(&self) -> Result<Arc<Config>, Problems> {
         let longest = self.election_timeout_ms.saturating_mul(2) / 3;
+        // The older of the two snapshots that are kept needs the entries behind it; more than a
+        // distance, as the next one is begun late where much is written.
+        let kept = self.kept_entries.max(self.snapshot_distance.saturating_mul(2));
         let config = Config {
             cluster_name: self.cluster_id.clone(),
             election_timeout_min: self.election_timeout_ms / 3,
@@ -35,7 +38,7 @@ impl RaftClusterConfig {
             // Nearer than this it is cheaper to send entries than a snapshot.
             replication_lag_threshold: self.snapshot_distance.max(self.kept_entries),
             snapshot_policy: SnapshotPolicy::LogsSinceLast(self.snapshot_distance),
-            max_in_snapshot_log_to_keep: self.kept_entries,
+            max_in_snapshot_log_to_keep: kept,
             purge_batch_size: 256,
             enable_pre_vote: Some(self.enable_pre_vote),
             removed_leader_step_down: StepDownPolicy::After(self.heartbeat_interval_ms),
@@ -64,6 +67,7 @@ mod tests {
         assert_eq!((engine.election_timeout_min, engine.election_timeout_max), (500, 1_000));
         assert_eq!(engine.heartbeat_interval, 300);
         assert_eq!(engine.snapshot_policy, SnapshotPolicy::LogsSinceLast(10_000));
+        assert_eq!(engine.max_in_snapshot_log_to_keep, 20_000);
         assert_eq!(engine.enable_pre_vote, Some(true));
         assert_eq!(engine.allow_log_reversion, Some(false));
         assert_eq!(engine.enable_leader_restore, Some(false));

@@ -39,6 +39,8 @@ pub struct EngineMachine {
     /// Of the command that this build could not read.
     refused: Option<u32>,
     taking: Option<Taking>,
+    /// Of the state that the last snapshot is of.
+    copied_digest: u64,
     watchers: Watchers,
     metrics: Metrics,
     /// Names in errors that were answered: texts of this build, so there are few.
@@ -69,6 +71,7 @@ impl EngineMachine {
             is_led: false,
             refused: None,
             taking: None,
+            copied_digest: 0,
             watchers: Watchers::new(0, 1),
             metrics: Metrics::new(),
             names: BTreeSet::new(),
@@ -321,6 +324,22 @@ impl EngineMachine {
         Ok(replies)
     }
 
+    /// A hash of what is beside the engine.
+    fn beside(&self) -> u64 {
+        let beside = proto::CoordinatorHead {
+            version: SNAPSHOT_VERSION,
+            meta: Some(CoordinatorMeta {
+                migration: self.phase.to_stored(),
+                epoch: self.refused.map_or(0, u64::from),
+                ..CoordinatorMeta::default()
+            }),
+            config: Some(command::config_message(self.engine.config())),
+            is_led: self.is_led,
+            ..proto::CoordinatorHead::default()
+        };
+        engine::stable_hash(&beside.encode_to_vec())
+    }
+
     /// Tells and counts what happened.
     fn publish(&mut self) {
         let effects = self.engine.take_effects();
@@ -359,6 +378,8 @@ impl StateMachine for EngineMachine {
         self.engine.end_copy();
         let head = self.engine.begin_copy();
         let mut head = head.ok_or_else(|| snapshot::corrupt("another one is being taken"))?;
+        let meta = engine::stable_hash(&head.meta.encode_to_vec());
+        let mut digest = meta.wrapping_add(self.beside());
         head.meta.migration = self.phase.to_stored();
         let (first_key_until, first_key_sequence) = self.engine.first_key();
         let record = proto::CoordinatorHead {
@@ -372,14 +393,12 @@ impl StateMachine for EngineMachine {
             is_led: self.is_led,
         };
         let first = Row { kind: HEAD, key: None, sequence: None, record: record.encode_to_vec() };
-        let queues = head.queues.into_iter().map(|(name, record)| Row {
-            kind: QUEUE,
-            key: Some(name),
-            sequence: None,
-            record,
+        let queues = head.queues.into_iter().map(|(name, record)| {
+            digest = digest.wrapping_add(engine::stable_hash(&record));
+            Row { kind: QUEUE, key: Some(name), sequence: None, record }
         });
         let rows = std::iter::once(first).chain(queues).collect();
-        self.taking = Some(Taking { rows, is_last: false });
+        self.taking = Some(Taking { rows, is_last: false, digest });
         Ok(())
     }
 
@@ -391,6 +410,8 @@ impl StateMachine for EngineMachine {
             let part = self.engine.copy_part();
             let part = part.ok_or("the snapshot was given up: the state was replaced")?;
             taking.is_last = part.is_last;
+            let hashes = part.batches.iter().map(|(_, record)| engine::stable_hash(record));
+            taking.digest = hashes.fold(taking.digest, u64::wrapping_add);
             taking.rows.extend(part.batches.into_iter().map(|(sequence, record)| Row {
                 kind: BATCH,
                 key: None,
@@ -400,6 +421,7 @@ impl StateMachine for EngineMachine {
         }
         let part = taking.part()?;
         if part.is_none() {
+            self.copied_digest = taking.digest;
             self.taking = None;
         }
         Ok(part)
@@ -422,18 +444,14 @@ impl StateMachine for EngineMachine {
 
     /// Encodes every batch: about a second for a million of them.
     fn digest(&mut self) -> u64 {
-        let beside = proto::CoordinatorHead {
-            version: SNAPSHOT_VERSION,
-            meta: Some(CoordinatorMeta {
-                migration: self.phase.to_stored(),
-                epoch: self.refused.map_or(0, u64::from),
-                ..CoordinatorMeta::default()
-            }),
-            config: Some(command::config_message(self.engine.config())),
-            is_led: self.is_led,
-            ..proto::CoordinatorHead::default()
-        };
-        let beside = engine::stable_hash(&beside.encode_to_vec());
-        self.engine.digest().wrapping_add(beside)
+        self.engine.digest().wrapping_add(self.beside())
+    }
+
+    fn copies_digest(&self) -> bool {
+        true
+    }
+
+    fn copied_digest(&mut self) -> u64 {
+        self.copied_digest
     }
 }

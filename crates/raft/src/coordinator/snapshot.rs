@@ -61,6 +61,8 @@ pub(super) struct Row {
 pub(super) struct Taking {
     pub(super) rows: VecDeque<Row>,
     pub(super) is_last: bool,
+    /// Of what was copied so far, as [`Engine::digest`] adds it up.
+    pub(super) digest: u64,
 }
 
 impl Taking {

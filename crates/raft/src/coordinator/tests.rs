@@ -280,6 +280,7 @@ fn a_snapshot_is_what_the_state_was_at_its_beginning() {
     // A new leader gives leases their time anew: that must not reach the copy either.
     assert!(!meanwhile.is_empty());
     assert_eq!(copy.digest(), before);
+    assert_eq!(one.copied_digest(), before, "it was added up from the rows");
     assert_ne!(one.digest(), before);
 }
 

@@ -137,6 +137,13 @@ impl<R> LogStore<R> {
         }
     }
 
+    /// Whether it holds nothing at all, not even a vote: it was made just now, or nobody has
+    /// spoken to this node since.
+    pub(crate) fn is_new(&self) -> bool {
+        let state = self.state();
+        state.vote.is_none() && state.last.is_none() && state.purged.is_none()
+    }
+
     /// Leaves in the files what a loss of power at this moment would, and closes
     /// the log for writing.
     ///

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
 use sheaf_raft_transport::{
-    Config, Engine, Error, FlightTransport, Lane as FlightLane, Packet, PacketStream, StreamSender,
-    WindowConfig,
+    Config, Engine, Error, FlightTransport, Lane as FlightLane, Packet, PacketStream,
+    RaftTransport as _, StreamSender, WindowConfig,
 };
 use sheaf_retry::{Code, Retryable as _};
 use tokio::sync::oneshot;
@@ -122,6 +122,11 @@ impl Links for FlightLinks {
         self.know(to, member)?;
         let call = self.transport.call(to, lane.into(), topic.name(), packet(sent), LONGEST);
         call.await.map(message).map_err(|error| broken(to, &error))
+    }
+
+    async fn forget(&self, node: NodeId) {
+        // One that is not known is forgotten.
+        drop(self.transport.disconnect_from_peer(node).await);
     }
 
     async fn stream(

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::stream::{self, BoxStream, StreamExt};
+use openraft::async_runtime::WatchReceiver as _;
 use openraft::error::{Fatal, RaftError};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, TransferLeaderError, TransferLeaderRequest,
@@ -86,6 +87,11 @@ where
         Ok(wire::append_reply(sequence, &appended))
     }
 
+    /// It has no entry: it is new, or its disk was emptied and what it acknowledged is not known.
+    fn is_empty(&self) -> bool {
+        self.raft.metrics().borrow_watched().last_log_index.is_none()
+    }
+
     async fn vote(
         &self,
         from: NodeId,
@@ -93,6 +99,16 @@ where
         message: &Message,
     ) -> Result<Message, Refusal> {
         let asked = wire::read_vote(from, message)?;
+        if self.is_empty() {
+            return Err(Refusal {
+                code: Code::FailedPrecondition,
+                problem: format!(
+                    "node {} has no log, and gives no vote before it founds the cluster or has \
+                     heard of a leader",
+                    self.id
+                ),
+            });
+        }
         let request = VoteRequest {
             vote: asked.vote,
             last_log_id: asked.last,

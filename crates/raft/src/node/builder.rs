@@ -12,6 +12,7 @@ use openraft::{AsyncRuntime, Raft};
 use sheaf_retry::{Code, Retryable};
 
 use super::forward::Forward;
+use super::founding;
 use super::observed::{self, Observed};
 use super::proposals::Proposals;
 use super::reads::{self, Reads};
@@ -80,14 +81,16 @@ where
             Raft::build(config.node_id, engine, peers, log, driver).await.map_err(stopped)?;
         let observed = Observed::new(config.node_id);
         observed::watch(&raft, Arc::clone(&observed));
-        let forward = Arc::new(Forward::new(Arc::clone(&links), config.election_timeout() * 2));
+        let forward = Arc::new(Forward::new(Arc::clone(&links), config.patience()));
         let proposals = Proposals::start(raft.clone(), &config);
-        let reads = Reads::start(raft.clone(), config.node_id, Arc::clone(&forward));
+        let within = config.patience();
+        let reads = Reads::start(raft.clone(), config.node_id, Arc::clone(&forward), within);
         let local = Arc::new(Here {
             raft: raft.clone(),
             observed: Arc::clone(&observed),
             proposals: proposals.clone(),
             is_forwarded_to: config.forward_proposals,
+            founders: founding::founders(&config.members()),
             runtime: PhantomData,
         });
         let alive = std::time::Duration::from_millis(config.heartbeat_interval_ms);
@@ -103,6 +106,7 @@ where
             proposals,
             reads,
             forward,
+            links,
             removed: Mutex::new(BTreeMap::new()),
         };
         Ok(RaftNode { inner: Arc::new(inner) })
@@ -120,6 +124,8 @@ where
     proposals: Proposals,
     /// Whether others may propose here.
     is_forwarded_to: bool,
+    /// A hash of the members that it would found the cluster of.
+    founders: u64,
     runtime: PhantomData<fn() -> R>,
 }
 
@@ -148,6 +154,8 @@ where
             term: metrics.current_term,
             last: metrics.last_log_index,
             leader: metrics.current_leader,
+            founders: Some(self.founders),
+            is_led: metrics.vote.committed,
         }
     }
 }

@@ -1,24 +1,25 @@
 //! Who belongs to the cluster, who leads it, and when a snapshot is taken.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use futures::future::join_all;
 use openraft::async_runtime::WatchReceiver;
-use openraft::error::{ClientWriteError, InitializeError, RaftError};
+use openraft::error::{ClientWriteError, RaftError};
 use openraft::{AsyncRuntime, ChangeMembers};
 use sheaf_retry::{Code, Retryable};
 
 use super::observed;
 use super::proposals::not_leader;
 use super::{Driver, RaftNode};
-use crate::network::wire::Hello;
 use crate::replica::Error;
 use crate::types::{Member, NodeId};
 
 /// How many entries a learner may lack that becomes a voter: the cluster waits for them.
 const MAX_LAG: u64 = 1_000;
+
+/// Election timeouts that a snapshot may take which somebody waits for.
+const SNAPSHOT: u32 = 20;
 
 /// Why the cluster was not changed.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -42,6 +43,12 @@ pub enum ChangeError {
         /// How many it may lack.
         limit: u64,
     },
+    /// The cluster is not founded yet: it takes others, which may come. Try again.
+    #[error("the cluster is not founded yet: {problem}")]
+    Waiting {
+        /// Who is missing.
+        problem: String,
+    },
     /// It was asked for and did not come about in time.
     #[error("{what} did not come about within {within:?}")]
     Late {
@@ -57,7 +64,9 @@ impl Retryable for ChangeError {
         match self {
             ChangeError::Replica(error) => error.code(),
             ChangeError::Refused { .. } => Code::FailedPrecondition,
-            ChangeError::Behind { .. } | ChangeError::Late { .. } => Code::Unavailable,
+            ChangeError::Behind { .. } | ChangeError::Waiting { .. } | ChangeError::Late { .. } => {
+                Code::Unavailable
+            }
         }
     }
 
@@ -66,7 +75,7 @@ impl Retryable for ChangeError {
     }
 }
 
-fn refused(problem: impl Into<String>) -> ChangeError {
+pub(super) fn refused(problem: impl Into<String>) -> ChangeError {
     ChangeError::Refused { problem: problem.into() }
 }
 
@@ -76,43 +85,10 @@ where
     R: AsyncRuntime,
     S: Driver<M, R>,
 {
-    /// Founds the cluster of these members, unless it exists.
-    ///
-    /// All of them may do so, with the same members. A node whose log is empty and that finds
-    /// the cluster running founds nothing: it waits for the leader, which knows whether it had
-    /// a log and says so where it lost one.
-    ///
-    /// # Errors
-    /// `Refused` where this node is none of them; `Replica` where it has stopped.
-    pub async fn bootstrap(&self, members: BTreeMap<NodeId, Member>) -> Result<(), ChangeError> {
-        let id = self.id();
-        if !members.contains_key(&id) {
-            let known: Vec<_> = members.keys().map(u64::to_string).collect();
-            return Err(refused(format!("node {id} is none of {}", known.join(", "))));
-        }
-        let founded = self.inner.raft.is_initialized().await;
-        if founded.map_err(|error| observed::fatal(&error))? {
-            return Ok(());
-        }
-        let others = members.iter().filter(|(other, _)| **other != id);
-        let asked = others.map(|(other, member)| self.inner.forward.hello(*other, member));
-        // An entry beyond the first, which founds the cluster: it runs.
-        let runs = |told: &Hello| told.last.is_some_and(|last| last > 0);
-        if join_all(asked).await.into_iter().flatten().any(|told| runs(&told)) {
-            tracing::info!(target: "raft", node = id, "the cluster runs: waiting for its leader");
-            return Ok(());
-        }
-        match self.inner.raft.initialize(members).await {
-            Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
-            Err(RaftError::APIError(error)) => Err(refused(error.to_string())),
-            Err(RaftError::Fatal(error)) => Err(observed::fatal(&error).into()),
-        }
-    }
-
     /// Has a node receive the log without a vote. The node must be new and be running.
     ///
     /// # Errors
-    /// `Refused` where a member has this id or had it; `Replica` where this node does not lead.
+    /// `Refused` where a member has this id or ever had it; `Replica` where this node does not lead.
     pub async fn add_learner(&self, id: NodeId, member: Member) -> Result<(), ChangeError> {
         if id == 0 || member.endpoints.is_empty() {
             return Err(refused("a node has an id above 0 and an address"));
@@ -125,6 +101,14 @@ where
                 format!("node {id} was removed, and an id is never given twice; choose another");
             return Err(refused(problem));
         }
+        let added = self.add_new(id, member).await;
+        if added.is_err() && self.member(id).is_none() {
+            self.inner.links.forget(id).await;
+        }
+        added
+    }
+
+    async fn add_new(&self, id: NodeId, member: Member) -> Result<(), ChangeError> {
         self.refuse_foreign(id, &member).await?;
         let added = self.inner.raft.add_learner(id, member, false).await;
         added.map(drop).map_err(change_error)
@@ -173,8 +157,11 @@ where
         } else {
             self.change(ChangeMembers::RemoveNodes(ids)).await?;
         }
-        let mut removed = self.inner.removed.lock().unwrap_or_else(PoisonError::into_inner);
-        removed.insert(id, status.term);
+        let removed = || self.inner.removed.lock().unwrap_or_else(PoisonError::into_inner);
+        removed().insert(id, status.term);
+        if id != self.id() {
+            self.inner.links.forget(id).await;
+        }
         Ok(())
     }
 
@@ -212,13 +199,38 @@ where
         }
     }
 
-    /// Has a snapshot taken of the state as it is, and returns at once.
+    /// Has a snapshot taken, and waits until there is one of all that was applied before.
     ///
     /// # Errors
-    /// `Replica` where the node has stopped.
+    /// `Late` where it is still being written after twenty election timeouts; `Replica` where
+    /// the node has stopped.
     pub async fn snapshot(&self) -> Result<(), ChangeError> {
-        let asked = self.inner.raft.trigger().snapshot().await;
-        asked.map_err(|error| observed::fatal(&error).into())
+        let mut metrics = self.inner.raft.metrics();
+        let wanted = metrics.borrow_watched().last_applied;
+        let within = self.inner.config.election_timeout() * SNAPSHOT;
+        let taken = async {
+            loop {
+                let last = metrics.borrow_and_update().snapshot;
+                if last >= wanted {
+                    return Ok(());
+                }
+                // While one is being written, none is begun: it is asked for again after that.
+                let asked = self.inner.raft.trigger().snapshot().await;
+                asked.map_err(|error| observed::fatal(&error))?;
+                while metrics.borrow_and_update().snapshot == last {
+                    if metrics.changed().await.is_err() || self.stopped().is_some() {
+                        return Err(self.inner.observed.gone());
+                    }
+                }
+            }
+        };
+        match R::timeout(within, taken).await {
+            Ok(taken) => Ok(taken?),
+            Err(_) => {
+                let index = wanted.map_or(0, |wanted| wanted.index);
+                Err(ChangeError::Late { what: format!("a snapshot up to entry {index}"), within })
+            }
+        }
     }
 
     async fn change(&self, change: ChangeMembers<NodeId, Member>) -> Result<(), ChangeError> {
@@ -233,7 +245,8 @@ where
     }
 
     fn removed(&self, id: NodeId) -> bool {
-        self.inner.removed.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&id)
+        let removed = self.inner.removed.lock().unwrap_or_else(PoisonError::into_inner);
+        removed.contains_key(&id) || self.inner.machine.knew(id)
     }
 
     fn other_leads(&self) -> ChangeError {

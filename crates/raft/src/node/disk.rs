@@ -13,7 +13,7 @@ use crate::blocking;
 use crate::machine::StateMachine;
 use crate::network::{Manifest, Transit};
 use crate::snapshot::{IncomingSnapshot, SnapshotFile, SnapshotId, Snapshots};
-use crate::types::SnapshotMeta;
+use crate::types::{NodeId, SnapshotMeta};
 
 #[async_trait]
 impl Transit for Snapshots {
@@ -61,6 +61,10 @@ impl Transit for Snapshots {
 impl<M: StateMachine, R: AsyncRuntime> Shared<M> for Machine<M, R> {
     fn with(&self, look: &mut dyn FnMut(&mut M)) {
         self.with_machine(look);
+    }
+
+    fn knew(&self, id: NodeId) -> bool {
+        Machine::knew(self, id)
     }
 }
 

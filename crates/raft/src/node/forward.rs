@@ -43,8 +43,13 @@ impl<R: AsyncRuntime> Forward<R> {
         match R::timeout(self.within, asking).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(Broken::Unreachable { .. })) => Err(Lost::Unasked),
-            // What is refused before it is looked at has no effect.
-            Ok(Err(Broken::Refused { code, .. })) if code != Code::Internal => Err(Lost::Unasked),
+            // What is refused before it is looked at has no effect; an answer that is too long
+            // to be sent is none.
+            Ok(Err(Broken::Refused { code, .. }))
+                if !matches!(code, Code::Internal | Code::LimitExceeded) =>
+            {
+                Err(Lost::Unasked)
+            }
             Ok(Err(broken)) => Err(Lost::Unknown(broken.to_string())),
             Err(_) => {
                 let problem = format!("node {leader} did not answer within {:?}", self.within);
@@ -85,5 +90,61 @@ impl<R: AsyncRuntime> Forward<R> {
         let message = wire::hello_request();
         let asked = self.ask((node, member), (Lane::Control, Topic::Hello), message).await;
         asked.ok().and_then(|reply| wire::read_hello(&reply).ok())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use futures::stream::BoxStream;
+    use openraft_rt_tokio::TokioRuntime;
+
+    use super::*;
+
+    /// Refuses everything with this code.
+    struct Refusing(Code);
+
+    impl Refusing {
+        fn broken(&self, node: NodeId) -> Broken {
+            Broken::Refused { node, code: self.0, problem: "no".to_owned() }
+        }
+    }
+
+    #[async_trait]
+    impl Links for Refusing {
+        async fn call(
+            &self,
+            to: NodeId,
+            _: &Member,
+            _: Lane,
+            _: Topic,
+            _: Message,
+        ) -> Result<Message, Broken> {
+            Err(self.broken(to))
+        }
+
+        async fn stream(
+            &self,
+            to: NodeId,
+            _: &Member,
+            _: Lane,
+            _: Topic,
+            _: BoxStream<'static, Message>,
+        ) -> Result<BoxStream<'static, Result<Message, Broken>>, Broken> {
+            Err(self.broken(to))
+        }
+    }
+
+    #[tokio::test]
+    async fn what_may_have_been_done_is_not_said_to_be_undone() {
+        let outcome = async |code| {
+            let links = Arc::new(Refusing(code));
+            let forward = Forward::<TokioRuntime>::new(links, Duration::from_secs(5));
+            forward.propose(2, Member::default(), Bytes::new()).await.unwrap_err()
+        };
+        for code in [Code::Internal, Code::LimitExceeded] {
+            assert!(matches!(outcome(code).await, Error::Unknown { .. }), "{code:?}");
+        }
+        assert!(matches!(outcome(Code::Unauthenticated).await, Error::NotLeader { .. }));
     }
 }

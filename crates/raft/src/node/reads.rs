@@ -1,6 +1,7 @@
 //! Linearizable reads: the leader asks a majority whether it still leads, once for all who wait.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use openraft::error::{LinearizableReadError, RaftError};
 use openraft::storage::RaftStateMachine;
@@ -23,13 +24,18 @@ pub(super) struct Reads {
 
 impl Reads {
     /// The queue, and the task that does one round after the other.
-    pub(super) fn start<R, S>(raft: Raft<Types<R>, S>, id: NodeId, forward: Arc<Forward<R>>) -> Self
+    pub(super) fn start<R, S>(
+        raft: Raft<Types<R>, S>,
+        id: NodeId,
+        forward: Arc<Forward<R>>,
+        within: Duration,
+    ) -> Self
     where
         R: AsyncRuntime,
         S: RaftStateMachine<Types<R>>,
     {
         let (queue, waiting) = mpsc::channel(MAX_READS);
-        drop(R::spawn(rounds(raft, id, forward, waiting)));
+        drop(R::spawn(rounds(raft, (id, within), forward, waiting)));
         Reads { queue }
     }
 
@@ -54,7 +60,7 @@ impl Reads {
 /// round may have asked before they came.
 async fn rounds<R, S>(
     raft: Raft<Types<R>, S>,
-    id: NodeId,
+    (id, within): (NodeId, Duration),
     forward: Arc<Forward<R>>,
     mut waiting: mpsc::Receiver<oneshot::Sender<Result<u64, Error>>>,
 ) where
@@ -67,7 +73,9 @@ async fn rounds<R, S>(
         if round.is_empty() {
             continue;
         }
-        let outcome = match own_index(&raft).await {
+        // One round that nobody answers must not hold up those after it.
+        let own = R::timeout(within, own_index(&raft)).await;
+        let outcome = match own.unwrap_or(Err(Error::NotLeader { leader: None })) {
             Err(Error::NotLeader { leader: Some((leader, member)) }) if leader != id => {
                 forward.read_index(leader, member).await
             }

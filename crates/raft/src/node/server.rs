@@ -22,6 +22,9 @@ use crate::snapshot::{self, Snapshots};
 /// How long what is under way has when a server stops.
 const GRACE: Duration = Duration::from_secs(2);
 
+/// How often a node looks whether the others are there to found the cluster.
+const FOUNDING: Duration = Duration::from_millis(300);
+
 /// A node of a cluster that keeps its log in a directory and listens on a port of its own.
 ///
 /// ```
@@ -152,15 +155,20 @@ impl<M: StateMachine> RaftServer<M> {
     }
 
     /// Opens the disk, listens, and founds the cluster unless it exists: all nodes of a new
-    /// cluster may do so at once.
+    /// cluster may do so, at once or one after the other. Where too few of them are there yet,
+    /// it goes on trying after it returned, until the node stops.
     ///
     /// # Errors
-    /// `Config` before `initialize` or where the port cannot be used; `Stopped` where the disk
-    /// cannot.
+    /// `Config` before `initialize`, where the port cannot be used, or where another node would
+    /// found a cluster of other members; `Stopped` where the disk cannot be used.
     pub async fn start(&mut self) -> Result<RaftNode<M>, StartError> {
         let node = self.join().await?;
         match node.bootstrap(node.config().members()).await {
             Ok(()) => Ok(node),
+            Err(ChangeError::Waiting { .. }) => {
+                drop(tokio::spawn(found(node.clone(), Arc::clone(&self.clock))));
+                Ok(node)
+            }
             Err(ChangeError::Replica(error)) => Err(StartError::Stopped(error)),
             Err(error) => Err(wrong("node_endpoints", error.to_string())),
         }
@@ -175,11 +183,14 @@ impl<M: StateMachine> RaftServer<M> {
         if let Some(running) = &self.running {
             return Ok(running.node.clone());
         }
-        let Some((config, machine)) = self.config.clone().zip(self.machine.take()) else {
-            let message = "it is not there; call `initialize` first, and start once".to_owned();
-            return Err(wrong("config", message));
+        let Some(config) = self.config.clone() else {
+            return Err(wrong("config", "it is not there; call `initialize` first".to_owned()));
         };
         let transport = self.transport(&config)?;
+        let Some(machine) = self.machine.take() else {
+            let message = "it was started before; make a new server of a new state machine";
+            return Err(wrong("config", message.to_owned()));
+        };
         let parts = open(&self.directory, &config, machine).await?;
         let links = flight::links(transport.clone());
         let node = RaftNode::start(config.clone(), parts, links).await?;
@@ -222,6 +233,21 @@ impl<M: StateMachine> RaftServer<M> {
         if let Some(running) = self.running.take() {
             running.node.shutdown().await;
             running.transport.shutdown(GRACE).await;
+        }
+    }
+}
+
+/// Founds the cluster once a majority of its members is there.
+async fn found<M: StateMachine>(node: RaftNode<M>, clock: SharedClock) {
+    while node.stopped().is_none() {
+        clock.sleep(FOUNDING).await;
+        match node.bootstrap(node.config().members()).await {
+            Ok(()) => return,
+            Err(error @ ChangeError::Refused { .. }) => {
+                tracing::error!(target: "raft", node = node.id(), %error, "founds no cluster");
+                return;
+            }
+            Err(error) => tracing::debug!(target: "raft", node = node.id(), %error, "waits"),
         }
     }
 }

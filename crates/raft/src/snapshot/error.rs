@@ -58,6 +58,14 @@ pub enum Error {
         /// The one that was damaged.
         damaged: Option<PathBuf>,
     },
+    /// There is a snapshot, and a log that has never held anything.
+    #[error(
+        "there is snapshot {path}, and no log: put the log back, or remove this node from the cluster and add a new one under another id and in an empty directory"
+    )]
+    WithoutLog {
+        /// The file.
+        path: PathBuf,
+    },
     /// More bytes than a snapshot may have.
     #[error("a snapshot of {actual} bytes, the limit is {limit}")]
     TooLarge {
@@ -170,9 +178,10 @@ impl Error {
 impl Retryable for Error {
     fn code(&self) -> Code {
         match self {
-            Error::Damaged { .. } | Error::NotCovered { .. } | Error::Digest { .. } => {
-                Code::Corrupt
-            }
+            Error::Damaged { .. }
+            | Error::NotCovered { .. }
+            | Error::WithoutLog { .. }
+            | Error::Digest { .. } => Code::Corrupt,
             Error::Newer { .. } => Code::FormatNewer,
             Error::Foreign { .. } | Error::OutOfOrder { .. } => Code::FailedPrecondition,
             Error::TooLarge { .. } => Code::LimitExceeded,

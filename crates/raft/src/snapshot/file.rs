@@ -19,6 +19,7 @@ use super::write::discard;
 use super::{Error, SnapshotId};
 use crate::machine::MachineError;
 use crate::stored::{self, SnapshotMeta};
+use crate::types::NodeId;
 
 /// The key of the schema's metadata that has a `SnapshotHead`.
 pub(super) const HEAD: &str = "sheaf.raft.snapshot";
@@ -44,6 +45,7 @@ struct Inner {
     meta: SnapshotMeta,
     schema: SchemaRef,
     digest: u64,
+    nodes: Vec<NodeId>,
     written_by: String,
 }
 
@@ -96,7 +98,8 @@ impl SnapshotFile {
             rows: tail.rows,
             meta,
             schema,
-            digest: head.digest,
+            digest: tail.digest.unwrap_or(head.digest),
+            nodes: head.nodes,
             written_by: head.written_by,
         };
         Ok(SnapshotFile { inner: Arc::new(inner) })
@@ -124,6 +127,7 @@ impl SnapshotFile {
             meta: old.meta.clone(),
             schema: old.schema.clone(),
             digest: old.digest,
+            nodes: old.nodes.clone(),
             written_by: old.written_by.clone(),
         };
         Ok(SnapshotFile { inner: Arc::new(inner) })
@@ -147,6 +151,11 @@ impl SnapshotFile {
     /// The digest of the state that it was made of.
     pub fn digest(&self) -> u64 {
         self.inner.digest
+    }
+
+    /// Every node that ever was a member.
+    pub(crate) fn nodes(&self) -> &[NodeId] {
+        &self.inner.nodes
     }
 
     /// Whether this build wrote it: others may compute another digest.

@@ -22,7 +22,7 @@ const PIECE_BYTES: usize = 1 << 20;
 pub(super) fn encode(tail: &proto::SnapshotTail) -> Vec<u8> {
     let mut bytes = tail.encode_to_vec();
     let checksum = crc32c::crc32c(&bytes);
-    // A tail has five numbers.
+    // A tail has six numbers.
     let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
     bytes.extend_from_slice(&length.to_le_bytes());
     bytes.extend_from_slice(&checksum.to_le_bytes());

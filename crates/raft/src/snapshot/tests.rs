@@ -32,7 +32,7 @@ fn head(index: u64) -> Head {
         last_log_id: Some(LogId::new_term_index(3, index)),
         last_membership: StoredMembership::new(Some(LogId::new_term_index(2, 1)), membership),
     };
-    Head { meta, digest: 42, schema: schema() }
+    Head { meta, nodes: Vec::new(), digest: 42, schema: schema() }
 }
 
 /// Of `rows` rows, by their number.

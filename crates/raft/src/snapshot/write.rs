@@ -17,6 +17,7 @@ use super::Error;
 use super::file::HEAD;
 use super::tail::{self, VERSION};
 use crate::stored::{self, SnapshotMeta};
+use crate::types::NodeId;
 
 const WRITE_BYTES: usize = 256 << 10;
 
@@ -24,6 +25,8 @@ const WRITE_BYTES: usize = 256 << 10;
 #[derive(Clone, Debug)]
 pub(crate) struct Head {
     pub(crate) meta: SnapshotMeta,
+    /// Every node that ever was a member.
+    pub(crate) nodes: Vec<NodeId>,
     pub(crate) digest: u64,
     pub(crate) schema: SchemaRef,
 }
@@ -40,6 +43,7 @@ impl Head {
             membership: Some(stored::to_membership(membership.membership())),
             digest: self.digest,
             written_by: env!("CARGO_PKG_VERSION").to_owned(),
+            nodes: self.nodes.clone(),
         };
         let mut metadata = self.schema.metadata().clone();
         let bytes = head.encode_to_vec();
@@ -121,6 +125,11 @@ impl SnapshotWriter {
             return Err(Error::TooLarge { actual, limit: self.limit });
         }
         Ok(())
+    }
+
+    /// The digest of the state, in place of the one in the head.
+    pub(crate) fn digest(&mut self, digest: u64) {
+        self.tail.digest = Some(digest);
     }
 
     /// Writes the tail, and waits until the file is on disk.

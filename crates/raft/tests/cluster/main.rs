@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test ends with what it did not expect")]
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -33,6 +34,23 @@ fn address() -> String {
     sheaf_testkit::free_port().unwrap().release().to_string()
 }
 
+/// Starts a node, once the one before has let go of its directory and its port.
+async fn started(config: RaftClusterConfig, directory: &Path) -> (RaftServer<Registers>, Node) {
+    for _ in 0..500 {
+        let mut server = RaftServer::new(Registers::default(), directory);
+        server.initialize(config.clone()).unwrap();
+        match server.start().await {
+            Ok(node) => return (server, node),
+            Err(error) if error.to_string().contains("in use") => {
+                // sleep: between two attempts, whose number is limited.
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    panic!("what it needs stays in use");
+}
+
 impl Cluster {
     async fn start(change: impl Fn(&mut RaftClusterConfig)) -> Self {
         let mut config = RaftClusterConfig::new("test-cluster", 1);
@@ -57,9 +75,7 @@ impl Cluster {
     async fn start_as(&mut self, config: RaftClusterConfig) -> Node {
         let id = config.node_id;
         let directory = self.directories.entry(id).or_insert_with(|| TempDir::new().unwrap());
-        let mut server = RaftServer::new(Registers::default(), directory.path());
-        server.initialize(config).unwrap();
-        let node = server.start().await.unwrap();
+        let (server, node) = started(config, directory.path()).await;
         self.servers.insert(id, server);
         node
     }
@@ -280,10 +296,101 @@ async fn what_is_wrong_with_a_server_is_said_before_it_starts() {
     let mut server = RaftServer::new(Registers::default(), directory.path());
     let early = server.start().await.unwrap_err().to_string();
     assert!(early.contains("call `initialize` first"), "{early}");
+    // It is the same server that starts afterwards: its state machine is still there.
+    server.initialize(RaftClusterConfig::new("a", 1).node(1, address())).unwrap();
+    server.start().await.unwrap().wait_for_leader().await.unwrap();
+    server.shutdown().await;
     let mut server = RaftServer::new(Registers::default(), directory.path());
     let mut config = RaftClusterConfig::new("a", 1);
     config.enable_ssl = true;
     let problems = server.initialize(config).unwrap_err();
     let fields: Vec<_> = problems.0.iter().map(|problem| problem.field).collect();
     assert_eq!(fields, ["node_endpoints", "enable_ssl"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_with_different_member_lists_found_no_cluster() {
+    let (one, two, three) = (address(), address(), address());
+    let of_two = RaftClusterConfig::new("a", 1).node(1, &one).node(2, &two);
+    let mut of_three = of_two.clone().node(3, &three);
+    of_three.node_id = 2;
+    let directories = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let mut first = RaftServer::new(Registers::default(), directories[0].path());
+    first.initialize(of_two).unwrap();
+    let node = first.start().await.unwrap();
+    let mut second = RaftServer::new(Registers::default(), directories[1].path());
+    second.initialize(of_three).unwrap();
+    let refused = second.start().await.unwrap_err().to_string();
+    assert!(refused.contains("node 1 would found a cluster of other members"), "{refused}");
+    assert_eq!(node.status().last_log, None);
+    first.shutdown().await;
+    second.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_removed_node_is_known_to_every_leader_and_its_connections_are_closed() {
+    let mut cluster = Cluster::start(|_| {}).await;
+    let leader = cluster.leader().await;
+    let peers = |cluster: &Cluster, id: NodeId| {
+        cluster.servers[&id].transport_of().map(|transport| transport.peers()).unwrap()
+    };
+    let silent = Member { endpoints: vec![address()] };
+    assert!(leader.add_learner(8, silent).await.is_err());
+    assert!(!peers(&cluster, leader.id()).contains(&8));
+
+    let config = RaftClusterConfig { node_id: 4, ..cluster.config.clone() };
+    let config = RaftClusterConfig { node_endpoints: BTreeMap::new(), ..config };
+    let new = address();
+    let directory = tempfile::tempdir().unwrap();
+    let mut server = RaftServer::new(Registers::default(), directory.path());
+    server.initialize(config.node(4, &new)).unwrap();
+    server.join().await.unwrap();
+    let member = Member { endpoints: vec![new] };
+    leader.add_learner(4, member.clone()).await.unwrap();
+    leader.remove(4).await.unwrap();
+    until("the leader forgot it", || !peers(&cluster, leader.id()).contains(&4)).await;
+    server.shutdown().await;
+
+    // Another process leads, which was not asked to remove it.
+    let next = cluster.nodes().into_iter().find(|node| node.id() != leader.id()).unwrap().id();
+    cluster.stop(next).await;
+    let restarted = cluster.start_node(next).await;
+    until("it is a follower", || restarted.status().leader.is_some()).await;
+    leader.transfer_leader(next).await.unwrap();
+    until("it leads", || restarted.leadership().borrow().is_ready).await;
+    let refused = restarted.add_learner(4, member).await.unwrap_err().to_string();
+    assert_eq!(refused, "node 4 was removed, and an id is never given twice; choose another");
+    cluster.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_is_there_when_it_is_said_to_be_and_the_one_before_takes_its_place() {
+    let config = RaftClusterConfig::new("a", 1).node(1, address());
+    let directory = tempfile::tempdir().unwrap();
+    let mut server = RaftServer::new(Registers::default(), directory.path());
+    server.initialize(config.clone()).unwrap();
+    let node = server.start().await.unwrap();
+    node.wait_for_leader().await.unwrap();
+    // With the defaults: three snapshots by themselves, of which two are kept.
+    for part in 0..32 {
+        write_many(&node, part * 1_000..(part + 1) * 1_000).await;
+    }
+    let applied = node.status().applied;
+    node.snapshot().await.unwrap();
+    assert!(node.status().snapshot >= applied, "{:?} of {applied:?}", node.status().snapshot);
+    server.shutdown().await;
+
+    let files = std::fs::read_dir(directory.path().join("snapshots")).unwrap();
+    let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "arrow"));
+    files.sort();
+    assert_eq!(files.len(), 2);
+    let mut bytes = std::fs::read(&files[1]).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&files[1], bytes).unwrap();
+    let (mut again, node) = started(config, directory.path()).await;
+    until("it leads", || node.leadership().borrow().is_ready).await;
+    assert!((0..32_000).all(|key| value(&node, key) == key + 1));
+    again.shutdown().await;
 }

@@ -14,6 +14,7 @@ mod clients;
 mod disk;
 mod driver;
 mod faults;
+mod founding;
 mod links;
 mod log;
 mod observer;

@@ -15,7 +15,7 @@ use crate::time::pass;
 use crate::world::{VOTERS, World, config, member};
 
 /// Tells a story in a world; nothing that must not happen may happen in it.
-fn tell<F, T>(bug: Option<Bug>, story: impl FnOnce(Arc<World>) -> F) -> T
+pub(crate) fn tell<F, T>(bug: Option<Bug>, story: impl FnOnce(Arc<World>) -> F) -> T
 where
     F: Future<Output = T>,
 {
@@ -27,7 +27,7 @@ where
 }
 
 /// A founded cluster, and who leads it.
-async fn founded(world: &World) -> NodeId {
+pub(crate) async fn founded(world: &World) -> NodeId {
     world.found().await;
     let ready = || {
         let leader = world.leader().and_then(|id| world.node(id));
@@ -37,7 +37,7 @@ async fn founded(world: &World) -> NodeId {
     world.leader().unwrap()
 }
 
-async fn write(world: &World, node: NodeId, value: u64) -> Said {
+pub(crate) async fn write(world: &World, node: NodeId, value: u64) -> Said {
     let command = Ask::Write { key: 1, value }.command(value);
     let node = world.node(node).unwrap();
     Said::read(&node.propose(command).await.unwrap())
@@ -157,5 +157,35 @@ fn what_waits_without_a_majority_is_limited_and_said_so() {
             let error = answer.await.unwrap().unwrap_err();
             assert!(error.to_string().starts_with("what became of the command"), "{error}");
         }
+    });
+}
+
+#[test]
+fn a_read_that_nobody_can_answer_ends_in_time() {
+    tell(None, async |world: Arc<World>| {
+        let leader = founded(&world).await;
+        let away = VOTERS.into_iter().find(|id| *id != leader).unwrap();
+        for other in VOTERS {
+            world.network.cut(away, other);
+            world.network.cut(other, away);
+        }
+        // It still thinks that it knows the leader. The second one comes while the first round
+        // is under way, and does not wait for both.
+        let limit = config(1).election_timeout() * 2 + Duration::from_millis(10);
+        let node = world.node(away).unwrap();
+        let reads = [0, 1_000].map(|after| {
+            let node = node.clone();
+            SimRuntime::spawn(async move {
+                pass(Duration::from_millis(after)).await;
+                SimRuntime::timeout(limit, node.read_barrier()).await
+            })
+        });
+        for read in reads {
+            let error = read.await.unwrap().expect("it waits").unwrap_err();
+            assert!(matches!(error, sheaf_raft::replica::Error::NotLeader { .. }), "{error}");
+        }
+        world.network.heal();
+        world.settle().await;
+        world.end().await;
     });
 }

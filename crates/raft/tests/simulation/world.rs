@@ -46,7 +46,8 @@ pub(crate) fn config(id: NodeId) -> RaftClusterConfig {
     for other in VOTERS.into_iter().chain([id].into_iter().filter(|id| !VOTERS.contains(id))) {
         config = config.node(other, format!("node-{other}:5001"));
     }
-    config.snapshot_distance = 60;
+    // Two distances are kept.
+    config.snapshot_distance = 20;
     config.kept_entries = 20;
     config.forward_proposals = true;
     config
@@ -133,6 +134,12 @@ impl World {
         if let Some(error) = node.stopped() {
             self.observer.violation(format!("node {}: {error}", node.id()));
         }
+    }
+
+    /// The disk of a node that crashed is replaced by an empty one.
+    pub(crate) fn wipe(&self, id: NodeId) {
+        self.disks.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        self.disk(id);
     }
 
     /// Starts whoever does not run.

@@ -10,11 +10,15 @@ use crate::replica::Error;
 use crate::types::{Member, NodeId};
 
 /// What a node has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Hello {
     pub(crate) term: u64,
     pub(crate) last: Option<u64>,
     pub(crate) leader: Option<NodeId>,
+    /// A hash of the members that it would found the cluster of.
+    pub(crate) founders: Option<u64>,
+    /// Somebody was elected, as far as it knows.
+    pub(crate) is_led: bool,
 }
 
 pub(crate) fn hello_request() -> Message {
@@ -26,13 +30,16 @@ pub(crate) fn hello(hello: &Hello) -> Message {
         term: hello.term,
         last: hello.last,
         leader: hello.leader.unwrap_or(0),
+        founders: hello.founders,
+        is_led: hello.is_led,
     })
 }
 
 pub(crate) fn read_hello(message: &Message) -> Result<Hello, Refusal> {
     let reply: proto::HelloReply = decode(message)?;
     let leader = Some(reply.leader).filter(|id| *id > 0);
-    Ok(Hello { term: reply.term, last: reply.last, leader })
+    let proto::HelloReply { term, last, founders, is_led, .. } = reply;
+    Ok(Hello { term, last, leader, founders, is_led })
 }
 
 pub(crate) fn read_index_request() -> Message {
@@ -148,7 +155,7 @@ mod tests {
         let read = read_propose_reply(propose_reply(Ok(answer.clone()))).unwrap().unwrap();
         assert_eq!(read, answer);
         assert_eq!(read_read_index(&read_index(&Ok(7))).unwrap().unwrap(), 7);
-        let told = Hello { term: 3, last: Some(5), leader: None };
+        let told = Hello { term: 3, last: Some(5), leader: None, founders: Some(9), is_led: true };
         assert_eq!(read_hello(&hello(&told)).unwrap(), told);
     }
 }
