@@ -25,10 +25,10 @@ fn every_mistake_is_told_at_once_and_where_it_was_made() {
 }
 
 #[test]
-fn what_is_not_built_yet_says_what_is() {
-    let text = sheaf(&["serve", "--coordinator", "raft"]).failed(10);
-    assert!(text.contains("is not built into this version"), "{text}");
-    assert!(text.contains("mode flight or worker"), "{text}");
+fn a_node_of_a_cluster_is_told_what_it_lacks() {
+    let text = sheaf(&["serve", "--coordinator", "raft"]).failed(2);
+    assert!(text.contains("--node-id") && text.contains("--peers"), "{text}");
+    assert!(text.contains("1=a:5001,2=b:5001"), "{text}");
 }
 
 #[test]
