@@ -117,6 +117,12 @@ impl Error {
         Error::Peer { peer, source }
     }
 
+    /// Its text with those of its causes, for a line of the log.
+    pub(crate) fn with_causes(&self) -> String {
+        let causes = std::iter::successors(std::error::Error::source(self), |error| error.source());
+        causes.fold(self.to_string(), |text, cause| format!("{text}: {cause}"))
+    }
+
     /// Whether nothing was sent because the peer cannot be reached.
     pub fn is_unreachable(&self) -> bool {
         matches!(self, Error::Unreachable { .. })

@@ -164,7 +164,8 @@ impl Route {
             Err(error) => {
                 let delay = delay(&context.config.reconnect, state.failures, self.seed);
                 if state.failures == 0 {
-                    tracing::warn!(target: "transport", %error, "node {peer} does not answer at {}", self.endpoint);
+                    let error = error.with_causes();
+                    tracing::warn!(target: "transport", error, "node {peer} does not answer at {}", self.endpoint);
                 }
                 if error.code() == Code::DeadlineExceeded {
                     self.renew();

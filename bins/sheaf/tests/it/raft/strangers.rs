@@ -188,8 +188,13 @@ async fn raft_node_without_its_own_certificate_is_refused() {
     let second = name(2);
     let says_so = "says that it is node 3, its certificate is for";
     for (what, own, why, own_why) in [
-        ("nameless", (&authority, None, false), [says_so, needed.as_str()], "refused"),
-        ("another", (&authority, Some(&second), false), [says_so, second.as_str()], "refused"),
+        ("nameless", (&authority, None, false), [says_so, needed.as_str()], "it needs the URI"),
+        (
+            "another",
+            (&authority, Some(&second), false),
+            [says_so, second.as_str()],
+            "it needs the URI",
+        ),
         (
             "foreign",
             (&other, Some(&needed), false),
