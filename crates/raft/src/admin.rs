@@ -126,9 +126,7 @@ impl<M: StateMachine> RaftActions<M> {
             });
             return Err(Failed::Elsewhere(leader));
         }
-        let others = status.members.iter().filter(|one| one.is_voter && one.id != status.id);
-        let best = others.max_by_key(|one| one.matched);
-        best.map(|one| one.id).ok_or_else(|| {
+        status.heir().ok_or_else(|| {
             let text = "no other node has a vote; add one and promote it first";
             Error::new(Code::FailedPrecondition, text).into()
         })

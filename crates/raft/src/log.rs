@@ -36,6 +36,7 @@ mod tests;
 pub use directory::Identity;
 pub(crate) use directory::sync_directory;
 pub use error::Error;
+pub(crate) use error::is_full;
 #[cfg(feature = "planted-bugs")]
 pub use options::PlantedBug;
 pub use options::{Flush, Options};

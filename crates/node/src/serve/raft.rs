@@ -160,9 +160,7 @@ impl Replicated {
     /// an election; its port still answers the others.
     pub(super) async fn hand_over(&self, clock: &SharedClock) {
         let status = self.node.status();
-        let others = status.members.iter().filter(|one| one.is_voter && one.id != status.id);
-        let heir = others.max_by_key(|one| one.matched).map(|one| one.id);
-        if let Some(heir) = heir.filter(|_| status.leader == Some(status.id)) {
+        if let Some(heir) = status.heir().filter(|_| status.leader == Some(status.id)) {
             let patience = self.node.config().election_timeout() * LEADERLESS;
             tokio::select! {
                 handed = self.node.transfer_leader(heir) => match handed {

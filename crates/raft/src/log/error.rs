@@ -108,6 +108,11 @@ pub enum Error {
     },
 }
 
+/// Whether there is no room: a limit on the size of files is a quota too.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    error.code() == Code::DiskFull || error.kind() == io::ErrorKind::FileTooLarge
+}
+
 impl Error {
     /// Of the system.
     pub(crate) fn io(
@@ -116,9 +121,7 @@ impl Error {
     ) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| {
-            // A limit on the size of files is a quota too.
-            let is_full =
-                source.code() == Code::DiskFull || source.kind() == io::ErrorKind::FileTooLarge;
+            let is_full = is_full(&source);
             let source = Arc::new(source);
             match is_full {
                 true => Error::DiskFull { doing, path, source },

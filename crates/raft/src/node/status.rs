@@ -84,6 +84,14 @@ pub struct Status {
     pub stopped: Option<String>,
 }
 
+impl Status {
+    /// The other voter that has most of the log, as far as this node knows.
+    pub fn heir(&self) -> Option<NodeId> {
+        let others = self.members.iter().filter(|one| one.is_voter && one.id != self.id);
+        others.max_by_key(|one| one.matched).map(|one| one.id)
+    }
+}
+
 impl<M, R, S> RaftNode<M, R, S>
 where
     M: Send + 'static,

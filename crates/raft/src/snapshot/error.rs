@@ -8,6 +8,7 @@ use std::time::Duration;
 use arrow_schema::ArrowError;
 use sheaf_retry::{Code, Retryable};
 
+use crate::log::is_full;
 use crate::machine::MachineError;
 
 /// Of the snapshots of a node.
@@ -146,9 +147,7 @@ impl Error {
     ) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| {
-            // A limit on the size of files is a quota too.
-            let is_full =
-                source.code() == Code::DiskFull || source.kind() == io::ErrorKind::FileTooLarge;
+            let is_full = is_full(&source);
             let source = Arc::new(source);
             match is_full {
                 true => Error::DiskFull { doing, path, source },
