@@ -7,7 +7,7 @@ mod order;
 
 use std::collections::HashMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::spec::{Component, DEFAULT_SPILL_LIMIT, Input, Partitioning, Pipeline, Policy, Role};
 
@@ -59,7 +59,7 @@ pub struct Instance {
 }
 
 /// What goes from one component to another.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Edge {
     /// `FROM:TO`.
     pub id: String,
@@ -82,7 +82,7 @@ pub struct Edge {
 }
 
 /// A stream between two instances.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Stream {
     /// The instance that sends.
     pub from: u32,

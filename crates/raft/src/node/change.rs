@@ -167,9 +167,13 @@ where
 
     /// Hands the lead to another voter, and waits until that one has it.
     ///
+    /// An empty entry is written first. A voter that has written nothing since it was started
+    /// cannot tell its engine that its log is whole, and would not take the lead; and a leader
+    /// without a majority is told so before it gives up the lead.
+    ///
     /// # Errors
-    /// `Late` where it does not take it in time; `Refused` where it is no voter; `Replica` where
-    /// this node does not lead.
+    /// `Late` where no majority writes the entry or the voter does not take the lead in time;
+    /// `Refused` where it is no voter; `Replica` where this node does not lead.
     pub async fn transfer_leader(&self, to: NodeId) -> Result<(), ChangeError> {
         let status = self.status();
         if status.leader != Some(self.id()) {
@@ -181,9 +185,18 @@ where
         if !status.members.iter().any(|member| member.id == to && member.is_voter) {
             return Err(refused(format!("node {to} has no vote")));
         }
+        let within = self.inner.config.election_timeout() * 2;
+        match R::timeout(within, self.inner.raft.write_blank()).await {
+            Ok(written) => drop(written.map_err(change_error)?),
+            Err(_) => {
+                return Err(ChangeError::Late {
+                    what: "an entry before the change".into(),
+                    within,
+                });
+            }
+        }
         let asked = self.inner.raft.trigger().transfer_leader(to).await;
         asked.map_err(|error| observed::fatal(&error))?;
-        let within = self.inner.config.election_timeout() * 2;
         let mut metrics = self.inner.raft.metrics();
         let led = async {
             while metrics.borrow_and_update().current_leader != Some(to) {

@@ -103,10 +103,10 @@ async fn child() {
 #[test]
 fn soak_a_large_snapshot_takes_little_memory() {
     let parts = if sheaf_testkit::soak() { 1_024 } else { 256 };
-    let home = Arc::new(
-        tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR").to_owned() + "/../../target").unwrap(),
-    );
-    let out = Command::new(std::env::current_exe().unwrap())
+    // Beside the test program, and not in /tmp, which may itself be memory.
+    let program = std::env::current_exe().unwrap();
+    let home = Arc::new(tempfile::tempdir_in(program.parent().unwrap()).unwrap());
+    let out = Command::new(program)
         .args(["--exact", "snapshot::tests::large::child", "--nocapture", "--test-threads=1"])
         .env(CHILD, home.path())
         .env(PARTS, parts.to_string())

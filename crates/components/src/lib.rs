@@ -1,0 +1,1 @@
+//! The built-in sources, processors and sinks of pipelines.

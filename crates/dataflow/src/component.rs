@@ -1,0 +1,149 @@
+//! What a component implements.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::error::ComponentError;
+
+/// What a component is given when it is made.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// The pipeline.
+    pub pipeline: String,
+    /// The component, as the file calls it.
+    pub component: String,
+    /// Which of its instances this is, from 0.
+    pub instance: u32,
+    /// How many instances there are.
+    pub replicas: u32,
+    /// A directory of its own that outlives its process. It exists.
+    pub state_dir: PathBuf,
+    /// Of a source: the last offset that was acknowledged, of this run of the pipeline or of
+    /// an earlier one that was broken off.
+    pub offset: Option<Bytes>,
+}
+
+/// A batch that a source made.
+#[derive(Clone, Debug)]
+pub struct Made {
+    /// The rows.
+    pub batch: RecordBatch,
+    /// Where to go on after this batch, in the source's own words: at most 64 KiB.
+    pub offset: Bytes,
+}
+
+/// A batch that came in.
+#[derive(Clone, Debug)]
+pub struct Received {
+    /// The rows.
+    pub batch: RecordBatch,
+    /// The component that sent it.
+    pub from: Arc<str>,
+    /// Which instance of that.
+    pub from_instance: u32,
+    /// The number that the sender gave it, ascending per stream. A batch that is sent again
+    /// has the number that it had.
+    pub sequence: u64,
+}
+
+/// What became of batches that came in.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// What goes on, in this order.
+    pub batches: Vec<RecordBatch>,
+    /// How many of the batches that were given to this processor since it was made are done
+    /// with, counted in the order in which they were given: whatever is to come of them has
+    /// come out, with these batches or before. Only they are acknowledged to who sent them, as
+    /// soon as all that read this processor have acknowledged what came of them.
+    pub done: u64,
+}
+
+/// Makes batches.
+#[async_trait]
+pub trait Source: Send {
+    /// The next batch, as soon as there is one; `None` at the end. The future may be dropped
+    /// and asked for again: nothing is lost by that.
+    ///
+    /// # Errors
+    /// A transient one is tried again after a pause; any other ends the component.
+    async fn next(&mut self) -> Result<Option<Made>, ComponentError>;
+
+    /// Every batch up to this offset has been taken by all that read this source.
+    ///
+    /// The offset is kept for the next [`Start`] by whoever runs the source; this is for
+    /// sources that tell somebody else, such as a broker.
+    ///
+    /// # Errors
+    /// As of [`Source::next`].
+    async fn acknowledged(&mut self, offset: &Bytes) -> Result<(), ComponentError> {
+        let _ = offset;
+        Ok(())
+    }
+}
+
+/// Makes batches of batches.
+#[async_trait]
+pub trait Processor: Send {
+    /// Takes a batch, and gives what comes of it.
+    ///
+    /// # Errors
+    /// A transient one is tried again with the same batch, which therefore must not be half
+    /// taken; any other ends the component.
+    async fn process(&mut self, received: &Received) -> Result<Outcome, ComponentError>;
+
+    /// Gives what is due without a batch, such as a window whose time is over. Asked about
+    /// ten times a second.
+    ///
+    /// # Errors
+    /// As of [`Processor::process`].
+    async fn tick(&mut self) -> Result<Option<Outcome>, ComponentError> {
+        Ok(None)
+    }
+
+    /// All inputs have ended: gives the rest.
+    ///
+    /// # Errors
+    /// As of [`Processor::process`].
+    async fn end(&mut self) -> Result<Outcome, ComponentError>;
+}
+
+/// Takes batches.
+#[async_trait]
+pub trait Sink: Send {
+    /// Takes a batch, and answers how many of the batches given since it was made are written
+    /// for good, in the order in which they were given.
+    ///
+    /// # Errors
+    /// A transient one is tried again with the same batch, which therefore must not be half
+    /// taken; any other ends the component.
+    async fn write(&mut self, received: &Received) -> Result<u64, ComponentError>;
+
+    /// Writes all that was given; asked where no batch has come for a while, and before a stop.
+    /// Answers as [`Sink::write`] does.
+    ///
+    /// # Errors
+    /// As of [`Sink::write`].
+    async fn flush(&mut self) -> Result<u64, ComponentError>;
+
+    /// All inputs have ended, and everything was flushed: closes what is open.
+    ///
+    /// # Errors
+    /// As of [`Sink::write`].
+    async fn end(&mut self) -> Result<(), ComponentError> {
+        Ok(())
+    }
+}
+
+/// A component of any role.
+pub enum AnyComponent {
+    /// Makes batches.
+    Source(Box<dyn Source>),
+    /// Makes batches of batches.
+    Processor(Box<dyn Processor>),
+    /// Takes batches.
+    Sink(Box<dyn Sink>),
+}

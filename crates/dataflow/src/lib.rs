@@ -1,0 +1,13 @@
+//! Components of pipelines: what they implement, and how batches go from one to the next.
+//!
+//! A component is a process of its own that speaks Arrow Flight. It implements [`Source`],
+//! [`Processor`] or [`Sink`], and is told by its [`Assignment`] which place of the pipeline
+//! it takes, whom it reads and who reads it.
+
+mod assignment;
+mod component;
+mod error;
+
+pub use assignment::{Assignment, InputAssignment, OutputAssignment, Peer};
+pub use component::{AnyComponent, Made, Outcome, Processor, Received, Sink, Source, Start};
+pub use error::ComponentError;

@@ -1,0 +1,5 @@
+//! Runs the components of pipelines: as processes, in containers, on Kubernetes.
+
+mod driver;
+
+pub use driver::{Driver, DriverError, Ended, Launch, LaunchId};
