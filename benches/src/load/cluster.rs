@@ -16,6 +16,7 @@ use sheaf_raft::config::RaftClusterConfig;
 use sheaf_raft::log::{Identity, LogStore, Options};
 use sheaf_raft::network::flight;
 use sheaf_raft::node::{ChangeError, Parts, RaftNode};
+use sheaf_raft::replica::Replica as _;
 use sheaf_raft::snapshot::{self, Snapshots};
 use sheaf_raft::types::{Member, NodeId};
 use sheaf_raft_transport::FlightTransport;
@@ -31,6 +32,9 @@ const CLUSTER: &str = "bench";
 
 /// Entries between snapshots: as etcd has it.
 const SNAPSHOT_DISTANCE: u64 = 100_000;
+
+/// The node that clients come to.
+const FIRST: NodeId = 1;
 
 type Node = RaftNode<Values>;
 
@@ -75,8 +79,8 @@ pub(super) async fn serve(options: &ClusterNode) -> Result<()> {
         .map_err(|error| failed(&error))?;
     transport.listen(own, Arc::new(service::Answers::new(node.clone()))).await?;
     drop(tokio::spawn(found(node.clone(), members)));
-    if *id == 1 {
-        node.wait_for_leader().await.map_err(|error| failed(&error))?;
+    if *id == FIRST {
+        lead(&node).await;
     }
     println!("ready flight=grpc://{own}");
     std::future::pending().await
@@ -90,5 +94,21 @@ async fn found(node: Node, members: BTreeMap<NodeId, Member>) {
             return;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    // Any of them may become the leader; clients come to the first one.
+    while node.status().leader != Some(FIRST) {
+        if node.leadership().borrow().is_ready
+            && let Err(error) = node.transfer_leader(FIRST).await
+        {
+            eprintln!("node {}: {error}", node.id());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Until this node leads.
+async fn lead(node: &Node) {
+    while !node.leadership().borrow().is_ready {
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
