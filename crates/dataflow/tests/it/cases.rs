@@ -159,8 +159,7 @@ impl World {
         M: FnOnce(Start) -> AnyComponent + Send + 'static,
     {
         let (stop, health) = (CancellationToken::new(), assignment.health_listen.clone());
-        let host =
-            Host::new(assignment).options(self.options.clone()).stopped_by(stop.clone());
+        let host = Host::new(assignment).options(self.options.clone()).stopped_by(stop.clone());
         let run = host.run(|start| async { Ok(make(start)) });
         Hosted { stop, health, task: tokio::spawn(run) }
     }

@@ -159,7 +159,7 @@ pub(crate) struct Collect {
     /// Says that something is written only when it is flushed.
     pub(crate) is_buffered: bool,
     /// What has been given counts as written; of buffered ones, at the last flush.
-    flushed: u64,
+    pub(crate) flushed: u64,
 }
 
 impl Collect {

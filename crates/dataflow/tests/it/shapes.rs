@@ -8,7 +8,8 @@ use crate::parts::{Collect, Numbers, Pass, Written, sum};
 const COLUMNS: &str = "config: {columns: [{name: n, values: sequence}]}";
 
 pub(crate) fn pipeline(sources: &[&str], processors: &[&str], sinks: &[&str]) -> String {
-    let list = |items: &[&str]| items.iter().map(|item| format!("  - {{{item}}}\n")).collect::<String>();
+    let list =
+        |items: &[&str]| items.iter().map(|item| format!("  - {{{item}}}\n")).collect::<String>();
     let sources: Vec<String> =
         sources.iter().map(|id| format!("id: {id}, kind: generate, {COLUMNS}")).collect();
     let sources: Vec<&str> = sources.iter().map(String::as_str).collect();
@@ -44,7 +45,8 @@ async fn linear() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fan_out_gives_every_sink_everything() {
-    let sinks = ["id: fast, kind: stdout, inputs: [numbers]", "id: slow, kind: stdout, inputs: [numbers]"];
+    let sinks =
+        ["id: fast, kind: stdout, inputs: [numbers]", "id: slow, kind: stdout, inputs: [numbers]"];
     let world = World::new(&pipeline(&["numbers"], &[], &sinks)).await;
     let (fast, slowly) = (Written::default(), Written::default());
     let (one, other) = (fast.clone(), slowly.clone());
@@ -105,7 +107,8 @@ async fn a_diamond_brings_every_row_on_both_ways() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn equal_keys_come_together_by_hash() {
-    let sink = "id: out, kind: stdout, replicas: 3, inputs: [{from: numbers, partitioning: {hash: [n]}}]";
+    let sink =
+        "id: out, kind: stdout, replicas: 3, inputs: [{from: numbers, partitioning: {hash: [n]}}]";
     let world = World::new(&pipeline(&["numbers"], &[], &[sink])).await;
     let parts: Vec<Written> = (0..3).map(|_| Written::default()).collect();
     let sinks: Vec<_> = ["out", "out.1", "out.2"]
@@ -177,7 +180,9 @@ impl Again {
 
 #[async_trait::async_trait]
 impl sheaf_dataflow::Source for Again {
-    async fn next(&mut self) -> Result<Option<sheaf_dataflow::Made>, sheaf_dataflow::ComponentError> {
+    async fn next(
+        &mut self,
+    ) -> Result<Option<sheaf_dataflow::Made>, sheaf_dataflow::ComponentError> {
         if let Some(made) = self.first.next().await? {
             return Ok(Some(made));
         }
