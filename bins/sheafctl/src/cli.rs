@@ -7,7 +7,8 @@ use clap_complete::Shell;
 use sheaf_pipeline::graph::Format;
 use sheaf_terminal::exit_code_help;
 
-use crate::help::{COMPLETIONS, EXAMPLES, GRAPH, INIT, SCHEMA, VALIDATE};
+use crate::command::Render;
+use crate::help::{COMPLETIONS, EXAMPLES, GRAPH, INIT, RENDER, SCHEMA, VALIDATE};
 
 /// Pipelines of Apache Arrow record batches.
 #[derive(Debug, Parser)]
@@ -49,6 +50,9 @@ pub(crate) enum Command {
         #[arg(long, conflicts_with = "format")]
         json: bool,
     },
+    /// Print what a platform is told to run a pipeline
+    #[command(after_help = RENDER)]
+    Render(Render),
     /// Print the JSON Schema of the files, for editors
     #[command(after_help = SCHEMA)]
     Schema,
@@ -81,7 +85,7 @@ impl Command {
             | Command::Graph { json, .. }
             | Command::Init { json, .. } => *json,
             Command::Schema => true,
-            Command::Completions { .. } => false,
+            Command::Render(_) | Command::Completions { .. } => false,
         }
     }
 }

@@ -3,6 +3,7 @@
 mod file;
 mod graph;
 mod init;
+mod render;
 mod validate;
 
 use clap::CommandFactory as _;
@@ -12,6 +13,8 @@ use sheaf_terminal::{Console, Failure};
 
 use crate::cli::{Cli, Command};
 
+pub(crate) use render::Render;
+
 /// Runs one command.
 pub(crate) fn run(command: Command) -> Result<(), Failure> {
     let mut console = Console::stdio();
@@ -20,6 +23,7 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
             validate::run(&files, deny_warnings, json, &mut console)
         }
         Command::Graph { file, format, json } => graph::run(&file, format, json, &mut console),
+        Command::Render(render) => render::run(&render, &mut console),
         Command::Schema => schema(&mut console),
         Command::Init { file, name, json } => init::run(&file, name, json, &mut console),
         Command::Completions { shell } => {

@@ -19,6 +19,14 @@ pub(crate) const GRAPH: &str = "Examples:
   sheafctl graph --format dot orders.yaml | dot -Tpng > orders.png
   sheafctl graph --json orders.yaml | jq '.plan.edges[].id'";
 
+pub(crate) const RENDER: &str = "Examples:
+  sheafctl render orders.yaml | kubectl apply -f -
+  sheafctl render --namespace shop --image registry.example.org/sheaf-component:1 orders.yaml
+  sheafctl render --secrets omit orders.yaml > orders.manifests.yaml
+
+Each time the tokens of the components are made anew: they are in the secrets, which
+`--secrets omit` leaves out and `--secrets only` prints alone.";
+
 pub(crate) const SCHEMA: &str = "Examples:
   sheafctl schema > pipeline.schema.json
 

@@ -1,5 +1,15 @@
 //! Runs the components of pipelines: as processes, in containers, on Kubernetes.
 
+#[cfg(feature = "docker")]
+pub mod docker;
 mod driver;
+#[cfg(feature = "docker")]
+mod ends;
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
+#[cfg(any(feature = "docker", feature = "kubernetes"))]
+mod ports;
+#[cfg(any(feature = "docker", feature = "kubernetes"))]
+mod references;
 
 pub use driver::{Driver, DriverError, Ended, Launch, LaunchId};

@@ -131,6 +131,34 @@ fn pictures_and_plans_come_in_every_format() {
 }
 
 #[test]
+fn manifests_are_printed_whole_or_without_their_secrets() {
+    let own = example("own-components.yaml");
+    let output = sheafctl(&["render", &own, "--namespace", "shop", "--image", "example/c:1"]);
+    let (yaml, notes) = (data(&output), notes(&output));
+    assert_eq!(code(&output), 0, "{notes}");
+    assert_eq!(yaml.matches("\nkind: ").count(), yaml.matches("\n  namespace: shop\n").count());
+    assert!(yaml.contains("image: example/c:1\n"), "{yaml}");
+    assert!(notes.contains("secret own-components-references of namespace shop"), "{notes}");
+    assert!(notes.contains("\n  TICKER_TOKEN: the variable TICKER_TOKEN"), "{notes}");
+    let kinds = |secrets: &str| {
+        let yaml = data(&sheafctl(&["render", &own, "--secrets", secrets]));
+        (yaml.matches("kind: Secret\n").count(), yaml.matches("kind: Service\n").count())
+    };
+    assert_eq!((kinds("omit"), kinds("only"), kinds("include")), ((0, 5), (5, 0), (5, 5)));
+}
+
+#[test]
+fn what_cannot_be_rendered_ends_with_two_and_says_why() {
+    let file = written("program.yaml", &WRONG.replace("input:", "inputs:"));
+    let output = sheafctl(&["render", &file]);
+    assert_eq!((code(&output), data(&output)), (2, String::new()));
+    assert!(notes(&output).contains("component `a` has no image"), "{}", notes(&output));
+    let output = sheafctl(&["render", &example("linear.yaml"), "--namespace", "No"]);
+    assert_eq!(code(&output), 2);
+    assert!(notes(&output).contains("cannot be a namespace"), "{}", notes(&output));
+}
+
+#[test]
 fn a_first_pipeline_is_valid_and_is_never_written_over() {
     let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("first-one.yaml");
     drop(std::fs::remove_file(&file));
@@ -157,7 +185,7 @@ fn the_schema_and_the_completions_are_printed_whole() {
 
 #[test]
 fn every_command_has_examples_in_its_help() {
-    for command in ["validate", "graph", "schema", "init", "completions"] {
+    for command in ["validate", "graph", "render", "schema", "init", "completions"] {
         let help = data(&sheafctl(&[command, "--help"]));
         assert!(help.contains("Examples:\n") || help.contains("Examples:\r\n"), "{help}");
     }

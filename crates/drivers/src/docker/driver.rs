@@ -1,0 +1,333 @@
+//! The driver.
+
+use std::collections::{HashMap, HashSet};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bollard::errors::Error;
+use bollard::models::{ContainerSummary, ContainerSummaryStateEnum, VolumeCreateRequest};
+use bollard::query_parameters::{
+    CreateContainerOptionsBuilder, ListNetworksOptionsBuilder, ListVolumesOptionsBuilder,
+    LogsOptionsBuilder, RemoveContainerOptionsBuilder, RemoveVolumeOptions,
+    StopContainerOptionsBuilder, UploadToContainerOptionsBuilder,
+};
+use bollard::{API_DEFAULT_VERSION, Docker};
+use futures::TryStreamExt as _;
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+
+use super::archive::{self, Owner};
+use super::error::{has_status, is_missing, refused};
+use super::gate::{Gate, on_loopback};
+use super::names;
+use super::network::Network;
+use super::request::{Request, request};
+use super::settings::Settings;
+use super::watch::{Watch, list};
+use crate::ends::Ends;
+use crate::{Driver, DriverError, Ended, Launch, LaunchId};
+
+/// How long the engine may take to answer.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Runs instances as containers of a Docker engine.
+pub struct DockerDriver {
+    engine: Docker,
+    settings: Settings,
+    ends: Arc<Ends>,
+    watch: JoinHandle<()>,
+    /// One start at a time: an address is free until the container that gets it is made.
+    starts: Mutex<HashMap<Ipv4Addr, Gate>>,
+}
+
+impl std::fmt::Debug for DockerDriver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DockerDriver").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl Drop for DockerDriver {
+    fn drop(&mut self) {
+        self.watch.abort();
+    }
+}
+
+impl DockerDriver {
+    /// Connects to the engine, and listens to what ends in it.
+    ///
+    /// # Errors
+    /// Where no engine answers at the address, or the address is of another form.
+    pub async fn connect(settings: Settings) -> Result<Self, DriverError> {
+        let what = || format!("cannot use the Docker engine at {}", settings.engine);
+        let seconds = TIMEOUT.as_secs();
+        let engine = match settings.engine.as_str() {
+            address if address.starts_with("unix://") => {
+                Docker::connect_with_unix(address, seconds, API_DEFAULT_VERSION)
+            }
+            address if address.starts_with("http://") => {
+                Docker::connect_with_http(address, seconds, API_DEFAULT_VERSION)
+            }
+            _ => {
+                let why = "its address is to be unix:///PATH or http://HOST:PORT".to_owned();
+                return Err(DriverError { what: what(), why });
+            }
+        };
+        let engine = engine.map_err(|error| refused(what(), &error))?;
+        let engine = engine.negotiate_version().await.map_err(|error| refused(what(), &error))?;
+        let ends = Arc::new(Ends::default());
+        let clock = Arc::clone(&settings.clock);
+        let watch = Watch { engine: engine.clone(), ends: Arc::clone(&ends), clock };
+        let watch = tokio::spawn(watch.run());
+        Ok(DockerDriver { engine, settings, ends, watch, starts: Mutex::default() })
+    }
+
+    /// The last `lines` lines that an instance wrote, to standard output and error.
+    ///
+    /// # Errors
+    /// Where there is no such container any more.
+    pub async fn logs(&self, id: &LaunchId, lines: u32) -> Result<String, DriverError> {
+        let lines = lines.to_string();
+        let options = LogsOptionsBuilder::new().stdout(true).stderr(true).tail(&lines).build();
+        let parts: Result<Vec<_>, Error> =
+            self.engine.logs(&names::container(id), Some(options)).try_collect().await;
+        let parts = parts.map_err(|error| refused(format!("cannot read {}", id.place), &error))?;
+        Ok(parts.iter().map(ToString::to_string).collect())
+    }
+
+    /// Removes what is left of a pipeline that does not run: its containers, also those that
+    /// still run, its network, and with `state` what its places kept.
+    ///
+    /// # Errors
+    /// Where the engine does not answer, or somebody else uses the network or a volume.
+    pub async fn remove(&self, pipeline: &str, state: bool) -> Result<(), DriverError> {
+        let failed = |error| refused(format!("cannot remove what is left of {pipeline}"), &error);
+        for container in self.containers(pipeline).await.map_err(failed)? {
+            self.discard(&container).await.map_err(failed)?;
+        }
+        let filters = HashMap::from([("label", vec![label(names::PIPELINE, pipeline)])]);
+        let options = ListNetworksOptionsBuilder::new().filters(&filters).build();
+        let networks = self.engine.list_networks(Some(options)).await.map_err(failed)?;
+        for name in networks.into_iter().filter_map(|network| network.name) {
+            gone(self.engine.remove_network(&name).await).map_err(failed)?;
+        }
+        if state {
+            let options = ListVolumesOptionsBuilder::new().filters(&filters).build();
+            let volumes = self.engine.list_volumes(Some(options)).await.map_err(failed)?;
+            for volume in volumes.volumes.unwrap_or_default() {
+                let none = None::<RemoveVolumeOptions>;
+                gone(self.engine.remove_volume(&volume.name, none).await).map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn containers(&self, pipeline: &str) -> Result<Vec<ContainerSummary>, Error> {
+        list(&self.engine, vec![label(names::PIPELINE, pipeline)]).await
+    }
+
+    /// Removes a container, and tells its end where somebody waits for it.
+    async fn discard(&self, container: &ContainerSummary) -> Result<(), Error> {
+        let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+        let id = container.id.as_deref().unwrap_or_default();
+        gone(self.engine.remove_container(id, Some(options)).await)?;
+        if let Some(id) = container.labels.as_ref().and_then(names::launch) {
+            self.tell(&id).await;
+        }
+        Ok(())
+    }
+
+    async fn tell(&self, id: &LaunchId) {
+        if self.ends.is_watched(id) {
+            let (engine, ends) = (self.engine.clone(), Arc::clone(&self.ends));
+            let clock = Arc::clone(&self.settings.clock);
+            Watch { engine, ends, clock }.end(id, None).await;
+        }
+    }
+
+    /// The user of an image, where it is there.
+    async fn owner(&self, image: &str) -> Result<Owner, DriverError> {
+        let found = self.engine.inspect_image(image).await.map_err(|error| {
+            if is_missing(&error) {
+                let why = format!(
+                    "the engine has no image {image}: `docker pull {image}` brings one from a \
+                     registry, `cargo xtask image` makes that of built-in components"
+                );
+                return DriverError { what: "cannot use the image".to_owned(), why };
+            }
+            refused(format!("cannot use the image {image}"), &error)
+        })?;
+        let user = found.config.and_then(|config| config.user).unwrap_or_default();
+        Ok(Owner::of_image(&user))
+    }
+
+    /// Makes way for a launch: earlier containers of its place have its volume, so they are
+    /// gone before it is there. Gives the addresses that others have.
+    async fn clear(&self, launch: &LaunchId) -> Result<HashSet<Ipv4Addr>, Error> {
+        let mut taken = HashSet::new();
+        for container in self.containers(names::pipeline(&launch.place)).await? {
+            let id = container.labels.as_ref().and_then(names::launch);
+            if id.is_some_and(|id| id.place == launch.place) {
+                self.discard(&container).await?;
+                continue;
+            }
+            // An ended container gives its address back, but may not start again then: no
+            // container does here.
+            let name = container.id.unwrap_or_default();
+            let found = match self.engine.inspect_container(&name, None).await {
+                Ok(found) => found,
+                Err(error) if is_missing(&error) => continue,
+                Err(error) => return Err(error),
+            };
+            let networks = found.network_settings.and_then(|settings| settings.networks);
+            let addresses = networks.into_iter().flatten().filter_map(|(_, endpoint)| {
+                endpoint.ipam_config.and_then(|config| config.ipv4_address)
+            });
+            taken.extend(addresses.filter_map(|address| address.parse::<Ipv4Addr>().ok()));
+        }
+        Ok(taken)
+    }
+
+    /// Where containers of a network find the control plane.
+    async fn control(
+        &self,
+        control: &str,
+        network: &Network,
+        gates: &mut HashMap<Ipv4Addr, Gate>,
+    ) -> Result<String, DriverError> {
+        let Some(local) = on_loopback(control) else { return Ok(control.to_owned()) };
+        let address = SocketAddr::from((network.gateway, local.port()));
+        if let std::collections::hash_map::Entry::Vacant(entry) = gates.entry(network.gateway) {
+            let gate = Gate::open(network.gateway, local).await.map_err(|error| DriverError {
+                what: format!("cannot let containers through to the control plane at {control}"),
+                why: format!("{address} cannot be listened on: {error}"),
+            })?;
+            entry.insert(gate);
+        }
+        Ok(format!("grpc://{address}"))
+    }
+
+    async fn create(&self, request: &Request, owner: Owner, id: &LaunchId) -> Result<(), Error> {
+        let volume = VolumeCreateRequest {
+            name: Some(names::volume(&id.place)),
+            labels: request.container.labels.clone(),
+            ..VolumeCreateRequest::default()
+        };
+        self.engine.create_volume(volume).await?;
+        let options = CreateContainerOptionsBuilder::new().name(&request.name).build();
+        self.engine.create_container(Some(options), request.container.clone()).await?;
+        let files = request.files.iter();
+        let files = files.map(|(path, content)| (path.as_str(), content.expose().as_bytes()));
+        let archive = archive::of(files, owner).map_err(|err| Error::IOError { err })?;
+        let options = UploadToContainerOptionsBuilder::new().path("/").build();
+        let body = bollard::body_full(archive);
+        self.engine.upload_to_container(&request.name, Some(options), body).await?;
+        self.ends.watch(id.clone());
+        self.engine.start_container(&request.name, None).await
+    }
+}
+
+#[async_trait]
+impl Driver for DockerDriver {
+    fn name(&self) -> &'static str {
+        "docker"
+    }
+
+    async fn start(&self, launch: Launch) -> Result<(), DriverError> {
+        let what = format!("cannot start {}", launch.id.place);
+        let failed = |error| refused(what.clone(), &error);
+        let component = &launch.assignment.definition;
+        let image = component.image.as_ref().unwrap_or(&self.settings.component_image);
+        let owner = self.owner(image).await?;
+        let mut gates = self.starts.lock().await;
+        let network = Network::ensure(&self.engine, names::pipeline(&launch.id.place)).await?;
+        let taken = self.clear(&launch.id).await.map_err(failed)?;
+        let address = network.free(&taken).ok_or_else(|| DriverError {
+            what: what.clone(),
+            why: "the network of the pipeline has no free address".to_owned(),
+        })?;
+        let control = self.control(&launch.assignment.control, &network, &mut gates).await?;
+        let image = &self.settings.component_image;
+        let look_up = &*self.settings.look_up;
+        let request = request(&launch, image, address, &control, look_up)?;
+        if let Err(error) = self.create(&request, owner, &launch.id).await {
+            self.ends.forget(&launch.id);
+            let options = RemoveContainerOptionsBuilder::new().force(true).build();
+            if let Err(error) = self.engine.remove_container(&request.name, Some(options)).await {
+                tracing::debug!(%error, container = request.name, "nothing was left to remove");
+            }
+            return Err(failed(error));
+        }
+        Ok(())
+    }
+
+    async fn stop(&self, id: &LaunchId, drain: Duration) -> Result<(), DriverError> {
+        let failed = |error| refused(format!("cannot stop {}", id.place), &error);
+        let name = names::container(id);
+        let more = u64::from(drain.subsec_nanos() > 0);
+        let seconds = drain.as_secs().saturating_add(more);
+        let wait = i32::try_from(seconds).unwrap_or(i32::MAX);
+        // The engine answers when the container has ended.
+        let engine = self.engine.clone().with_timeout(drain.saturating_add(TIMEOUT));
+        let options = StopContainerOptionsBuilder::new().t(wait).build();
+        match engine.stop_container(&name, Some(options)).await {
+            Ok(()) => {}
+            Err(error) if has_status(&error, 304) || is_missing(&error) => {}
+            Err(error) => return Err(failed(error)),
+        }
+        self.tell(id).await;
+        let options = RemoveContainerOptionsBuilder::new().force(true).build();
+        gone(self.engine.remove_container(&name, Some(options)).await).map_err(failed)
+    }
+
+    async fn ended(&self) -> Ended {
+        self.ends.next().await
+    }
+
+    async fn running(&self, pipeline: &str) -> Result<Vec<LaunchId>, DriverError> {
+        let failed = |error| refused(format!("cannot see what runs of {pipeline}"), &error);
+        let containers = self.containers(pipeline).await.map_err(failed)?;
+        let runs = |container: &&ContainerSummary| {
+            matches!(
+                container.state,
+                Some(ContainerSummaryStateEnum::RUNNING | ContainerSummaryStateEnum::PAUSED)
+            )
+        };
+        let mut running = Vec::new();
+        for container in containers.iter().filter(runs) {
+            let Some(labels) = &container.labels else { continue };
+            let Some(id) = names::launch(labels) else { continue };
+            // Containers that were started by a driver before this one need their gate again.
+            if let Some(control) = labels.get(names::CONTROL) {
+                let mut gates = self.starts.lock().await;
+                let network = Network::ensure(&self.engine, pipeline).await?;
+                self.control(control, &network, &mut gates).await?;
+            }
+            self.ends.watch(id.clone());
+            running.push(id);
+        }
+        running.sort();
+        // One of them may have ended before it was watched.
+        for container in self.containers(pipeline).await.map_err(failed)? {
+            let id = container.labels.as_ref().and_then(names::launch);
+            let over = container.state == Some(ContainerSummaryStateEnum::EXITED);
+            if let Some(id) = id.filter(|id| over && running.contains(id)) {
+                self.tell(&id).await;
+            }
+        }
+        Ok(running)
+    }
+}
+
+fn label(name: &str, value: &str) -> String {
+    format!("{name}={value}")
+}
+
+/// It is as good where it was not there.
+fn gone(result: Result<(), Error>) -> Result<(), Error> {
+    match result {
+        Err(error) if is_missing(&error) => Ok(()),
+        other => other,
+    }
+}
