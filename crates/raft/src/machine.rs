@@ -18,6 +18,19 @@ pub struct Applied<'a> {
     pub command: &'a Bytes,
 }
 
+/// A digest that is being made, in the machine's own terms.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DigestSoFar {
+    /// Of what was looked at.
+    pub sum: u64,
+    /// Where to go on.
+    pub after: u64,
+    /// The state that it is of: another number after each change.
+    pub version: u64,
+    /// How often it was begun anew.
+    pub restarts: u32,
+}
+
 /// A state that every node of a cluster has, as all apply the same commands.
 ///
 /// 1. `apply` is a pure function of the state and of the command: it reads no
@@ -61,6 +74,14 @@ pub trait StateMachine: Send + 'static {
 
     /// A hash of the whole state, to compare nodes.
     fn digest(&mut self) -> u64;
+
+    /// `digest`, a part at a time, so that commands and heartbeats need not wait for a large
+    /// state: `None` where it has to be called again. Where something was applied between two
+    /// parts, it begins anew by itself.
+    fn digest_part(&mut self, so_far: &mut DigestSoFar) -> Option<u64> {
+        let _ = so_far;
+        Some(self.digest())
+    }
 
     /// Whether it computes the digest of a snapshot from the batches as they are taken, as one
     /// with a large state should: else `digest` is called where the snapshot begins, and

@@ -17,7 +17,12 @@ use sheaf_retry::{Code, Timestamp};
 use super::command::{self, Answer, COMMAND_VERSION, Call};
 use super::snapshot::{self, BATCH, HEAD, QUEUE, Row, SNAPSHOT_VERSION, Taking};
 use super::{NAME, failure};
-use crate::machine::{Applied, MachineError, StateMachine};
+use crate::machine::{Applied, DigestSoFar, MachineError, StateMachine};
+
+/// Batches of a part of the digest: about a millisecond of work.
+const DIGEST_PART: usize = 1_000;
+/// How often a digest begins anew before commands have to wait for it.
+const MAX_RESTARTS: u32 = 8;
 
 /// The pure engine, fed by the log.
 ///
@@ -41,6 +46,8 @@ pub struct EngineMachine {
     taking: Option<Taking>,
     /// Of the state that the last snapshot is of.
     copied_digest: u64,
+    /// Another one after each change of the state.
+    version: u64,
     watchers: Watchers,
     metrics: Metrics,
     /// Names in errors that were answered: texts of this build, so there are few.
@@ -72,6 +79,7 @@ impl EngineMachine {
             refused: None,
             taking: None,
             copied_digest: 0,
+            version: 1,
             watchers: Watchers::new(0, 1),
             metrics: Metrics::new(),
             names: BTreeSet::new(),
@@ -353,6 +361,7 @@ impl EngineMachine {
 
 impl StateMachine for EngineMachine {
     fn apply(&mut self, entry: Applied<'_>) -> Bytes {
+        self.version += 1;
         let result = self.command(entry.command);
         self.publish();
         if let Err(error) = &result {
@@ -432,6 +441,7 @@ impl StateMachine for EngineMachine {
         batches: &mut dyn Iterator<Item = Result<RecordBatch, MachineError>>,
     ) -> Result<(), MachineError> {
         let restored = snapshot::restore(batches)?;
+        self.version += 1;
         self.engine = restored.engine;
         self.phase = restored.phase;
         self.is_led = restored.is_led;
@@ -445,6 +455,22 @@ impl StateMachine for EngineMachine {
     /// Encodes every batch: about a second for a million of them.
     fn digest(&mut self) -> u64 {
         self.engine.digest().wrapping_add(self.beside())
+    }
+
+    fn digest_part(&mut self, so_far: &mut DigestSoFar) -> Option<u64> {
+        if so_far.restarts > MAX_RESTARTS {
+            return Some(self.digest());
+        }
+        if so_far.version != self.version {
+            let restarts = so_far.restarts + u32::from(so_far.after > 0);
+            *so_far = DigestSoFar { version: self.version, restarts, ..DigestSoFar::default() };
+        }
+        let (sum, next) = self.engine.digest_after(so_far.sum, so_far.after, DIGEST_PART);
+        match next {
+            Some(after) => (so_far.sum, so_far.after) = (sum, after),
+            None => return Some(sum.wrapping_add(self.beside())),
+        }
+        None
     }
 
     fn copies_digest(&self) -> bool {

@@ -17,7 +17,7 @@ use sheaf_retry::{RetryPolicy, Timestamp};
 
 use super::command::{self, Answer, Call};
 use super::*;
-use crate::machine::{Applied, StateMachine};
+use crate::machine::{Applied, DigestSoFar, StateMachine};
 
 const QUEUES: [&str; 3] = ["default", "blue", "green"];
 
@@ -314,6 +314,48 @@ fn bytes_that_are_no_command_change_nothing() {
         assert_eq!(sheaf_retry::Retryable::code(&error), Code::InvalidArgument, "{error}");
     }
     assert_eq!(machine.digest(), before);
+}
+
+#[test]
+fn a_digest_in_parts_is_that_of_one_state() {
+    let mut machine = EngineMachine::new();
+    let specs = |from: usize| {
+        let spec = |n: usize| BatchSpec::new(format!("batch-{n}").parse().unwrap());
+        Call::Register((from..from + 2_500).map(spec).collect())
+    };
+    apply(&mut machine, &commands(1_000, &[lead(200), specs(0)]));
+    let mut so_far = DigestSoFar::default();
+    assert_eq!(machine.digest_part(&mut so_far), None, "not all at once");
+    let before = machine.digest();
+    apply(&mut machine, &commands(2_000, &[specs(2_500)]));
+    let mut parts = 1;
+    let made = loop {
+        parts += 1;
+        if let Some(made) = machine.digest_part(&mut so_far) {
+            break made;
+        }
+    };
+    assert_eq!(made, machine.digest());
+    assert_ne!(made, before);
+    assert!(parts > 5, "it began anew: {parts}");
+    assert_eq!(so_far.restarts, 1);
+}
+
+#[test]
+fn a_digest_of_a_state_that_never_rests_comes_to_an_end() {
+    let mut machine = EngineMachine::new();
+    let specs = (0..1_500).map(|n| BatchSpec::new(format!("batch-{n}").parse().unwrap()));
+    apply(&mut machine, &commands(1_000, &[lead(200), Call::Register(specs.collect())]));
+    let mut so_far = DigestSoFar::default();
+    let made = (0_u32..20).find_map(|step| {
+        let made = machine.digest_part(&mut so_far);
+        let spec = BatchSpec::new(format!("late-{step}").parse().unwrap());
+        let expected = machine.digest();
+        apply(&mut machine, &commands(2_000, &[Call::Register(vec![spec])]));
+        made.map(|made| (made, expected))
+    });
+    let (made, expected) = made.expect("an end");
+    assert_eq!(made, expected);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::{AsyncRuntime, Instant as _, ServerState};
 
 use super::{Driver, RaftNode};
-use crate::machine::StateMachine;
+use crate::machine::{DigestSoFar, StateMachine};
 use crate::replica::{Error, Replica};
 use crate::types::{Member, NodeId};
 
@@ -153,10 +153,18 @@ where
     R: AsyncRuntime,
     S: Driver<M, R>,
 {
-    /// A hash of the node's state: nodes that applied the same have the same.
+    /// A hash of the node's state: nodes that applied the same have the same. Takes long where
+    /// the state is large, and blocks its thread; commands go on meanwhile.
     pub fn digest(&self) -> u64 {
-        let mut digest = 0;
-        self.with_machine(&mut |machine| digest = machine.digest());
-        digest
+        let mut so_far = DigestSoFar::default();
+        loop {
+            let mut digest = None;
+            self.with_machine(&mut |machine| digest = machine.digest_part(&mut so_far));
+            if let Some(digest) = digest {
+                return digest;
+            }
+            // Who waits for the state comes first.
+            std::thread::yield_now();
+        }
     }
 }
