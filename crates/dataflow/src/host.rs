@@ -22,7 +22,7 @@ use sheaf_retry::{Code, Jitter, Retryable as _, SharedClock, SystemClock};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
-use self::finish::{DONE, Finish};
+use self::finish::{Finish, done};
 use self::loops::{Ending, Loop};
 use self::processor::ProcessorLoop;
 use self::signals::Signals;
@@ -243,7 +243,7 @@ impl Hosted {
             result = work => result,
         };
         let reason = match &result {
-            Ok(Ending::Ended) => DONE.to_owned(),
+            Ok(Ending::Ended) => done(assignment.run),
             Ok(Ending::Stopped) => "stopped".to_owned(),
             Err(error) => format!("failed: {}", error.chain()),
         };
@@ -320,10 +320,11 @@ impl Parts {
             pace: self.pace.clone(),
             clock: self.clock.clone(),
             stop: self.stop.clone(),
+            stopped_at: std::sync::OnceLock::new(),
             drain: assignment.definition.drain.0,
             instance: assignment.place.clone(),
         };
-        let finish = Finish::new(self.control.clone(), self.clock.clone());
+        let finish = Finish::new(self.control.clone(), self.clock.clone(), assignment.run);
         match (assignment.role, component) {
             (Role::Source, AnyComponent::Source(source)) => {
                 let every = self.options.offset_every;

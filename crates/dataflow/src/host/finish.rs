@@ -8,8 +8,10 @@ use sheaf_retry::SharedClock;
 
 use crate::outlet::Outlets;
 
-/// Why a component deregisters whose inputs have all ended.
-pub(super) const DONE: &str = "done";
+/// Why a component deregisters that has come to its end: nobody needs it in this run any more.
+pub(super) fn done(run: u64) -> String {
+    format!("done with run {run}")
+}
 
 /// How often readers that are not connected are looked up.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -18,16 +20,18 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 pub(super) struct Finish {
     control: ControlClient,
     clock: SharedClock,
+    /// What readers say that are done.
+    done: String,
     next: Duration,
 }
 
 impl Finish {
-    pub(super) fn new(control: ControlClient, clock: SharedClock) -> Self {
-        Finish { control, clock, next: Duration::ZERO }
+    pub(super) fn new(control: ControlClient, clock: SharedClock, run: u64) -> Self {
+        Finish { control, clock, done: done(run), next: Duration::ZERO }
     }
 
-    /// A reader that deregistered as done, with a connection that broke in that moment, has done
-    /// everything: it leaves only after the end of all its inputs.
+    /// A reader that deregistered as done with this run, with a connection that broke in that
+    /// moment, has done everything: it leaves so only after the end of all its inputs.
     pub(super) async fn look(&mut self, outlets: &Outlets) {
         let now = self.clock.elapsed();
         if now < self.next {
@@ -41,7 +45,7 @@ impl Finish {
             }
             // What the control plane cannot tell now, it tells in the next round.
             let Ok(found) = self.control.component(&stream.options.reader).await else { continue };
-            if found.status == Status::Stopped && found.reason == DONE {
+            if found.status == Status::Stopped && found.reason == self.done {
                 tracing::info!(stream = stream.name(), "its reader is done and has left");
                 stream.finish();
             }

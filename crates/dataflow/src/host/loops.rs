@@ -1,5 +1,6 @@
 //! What the loops of all roles have in common.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use sheaf_retry::{Disposition, Jitter, RetryPolicy, Retryable as _, SharedClock};
@@ -22,6 +23,8 @@ pub(super) struct Loop {
     pub(super) clock: SharedClock,
     /// It is to come to an end.
     pub(super) stop: CancellationToken,
+    /// When it was seen that it is.
+    pub(super) stopped_at: OnceLock<Duration>,
     /// How long that may take.
     pub(super) drain: Duration,
     pub(super) instance: String,
@@ -77,10 +80,22 @@ impl Loop {
         Ok(())
     }
 
+    /// Until when it may take, now that it is to come to an end.
+    fn drained_by(&self) -> Duration {
+        self.stopped_at.get_or_init(|| self.clock.elapsed()).saturating_add(self.drain)
+    }
+
+    /// Ready when it was told to come to an end, and the time for that is over.
+    pub(super) async fn overdue(&self) {
+        self.stop.cancelled().await;
+        let until = self.drained_by();
+        self.clock.sleep(until.saturating_sub(self.clock.elapsed())).await;
+    }
+
     /// Waits until a condition holds that is looked at in each round, `false` where it does not
     /// in the time that a drain has.
     pub(super) async fn drained(&self, mut is_done: impl FnMut() -> bool) -> bool {
-        let until = self.clock.elapsed().saturating_add(self.drain);
+        let until = self.drained_by();
         while !is_done() {
             if self.clock.elapsed() >= until {
                 return false;

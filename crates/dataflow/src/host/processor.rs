@@ -92,12 +92,12 @@ impl ProcessorLoop {
             tokio::select! {
                 biased;
                 pushed = &mut push => pushed?,
-                // Who stops gives its readers the time of a drain; what they do not take is not
-                // marked as done, and comes again.
-                () = async {
-                    self.base.stop.cancelled().await;
-                    self.base.clock.sleep(self.base.drain).await;
-                } => return Ok(()),
+                // What comes after it must not be marked as done either: nothing more is sent,
+                // and all of it comes again.
+                () = self.base.overdue() => return Err(ComponentError::new(
+                    Code::Cancelled,
+                    "stopped before its readers took what came of its last batches",
+                )),
             }
         }
         self.ledger.mark(outcome.done, &self.outlets.streams);

@@ -129,8 +129,7 @@ impl SourceLoop {
                 Err(error) => self.base.after(error, &mut failures).await?,
             }
         };
-        self.end(ending, &mut failures).await?;
-        Ok(ending)
+        self.end(ending, &mut failures).await
     }
 
     async fn send(&mut self, made: Made) -> Result<(), ComponentError> {
@@ -169,7 +168,11 @@ impl SourceLoop {
     }
 
     /// Waits for the readers, and writes down what they have acknowledged.
-    async fn end(&mut self, ending: Ending, failures: &mut Failures) -> Result<(), ComponentError> {
+    async fn end(
+        &mut self,
+        ending: Ending,
+        failures: &mut Failures,
+    ) -> Result<Ending, ComponentError> {
         let finished = match ending {
             Ending::Ended => {
                 self.outlets.end();
@@ -204,7 +207,7 @@ impl SourceLoop {
         if due.is_some() {
             self.acknowledge(last, failures).await?;
         }
-        Ok(())
+        Ok(if finished { Ending::Ended } else { Ending::Stopped })
     }
 
     /// Whether all readers are done with everything; `false` where it was told to stop before.

@@ -119,11 +119,9 @@ async fn a_buffering_sink_is_flushed_when_it_rests() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_processor_that_dies_begins_anew_with_all_that_it_had() {
-    let filter =
-        FILTER.replace("filter, config: {where: 'n >= 0'}", "filter, config: {where: 'n >= 0'}");
     let world = World::new(&pipeline(
         &["numbers"],
-        &[&filter],
+        &[FILTER],
         &["id: out, kind: stdout, inputs: [filter]"],
     ))
     .await;

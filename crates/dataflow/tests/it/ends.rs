@@ -25,7 +25,7 @@ async fn what_fails_for_a_while_is_tried_again_with_the_same_batch() {
     sink.done().await;
     assert_eq!(written.numbers(), (0..50).collect::<Vec<_>>());
     let found = world.plane.component("test:out".to_owned()).await.unwrap();
-    assert_eq!((found.status, &*found.reason), (Status::Stopped, "done"));
+    assert_eq!((found.status, &*found.reason), (Status::Stopped, "done with run 1"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -116,7 +116,10 @@ impl Processor for Sum {
 
 /// What sinks of a test have written.
 #[derive(Clone, Default)]
-pub(crate) struct Written(Arc<Mutex<Vec<(u64, Vec<i64>)>>>);
+pub(crate) struct Written(Arc<Mutex<Vec<Batch>>>);
+
+/// Its sequence, and what was in it.
+type Batch = (u64, Vec<i64>);
 
 impl Written {
     fn add(&self, received: &Received) {
