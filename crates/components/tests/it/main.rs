@@ -1,0 +1,11 @@
+//! Components from outside, against the real thing.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs, reason = "tests")]
+
+mod adbc;
+mod common;
+mod file;
+mod flight;
+mod generate;
+mod http;
+mod print;
+mod server;
