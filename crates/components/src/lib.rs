@@ -1,1 +1,3 @@
 //! The built-in sources, processors and sinks of pipelines.
+
+pub mod processors;
