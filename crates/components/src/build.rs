@@ -6,7 +6,7 @@ use sheaf_retry::Code;
 
 use crate::failure::refused;
 use crate::host::Host;
-use crate::{sinks, sources};
+use crate::{processors, sinks, sources};
 
 /// Makes the component that a definition describes.
 ///
@@ -46,8 +46,8 @@ pub async fn build(
             sources::build(&config, &start, host).await.map(AnyComponent::Source)
         }
         Role::Processor => {
-            definition.processor().map_err(malformed)?.ok_or_else(own)?;
-            Err(missing("processor", &start))
+            let config = definition.processor().map_err(malformed)?.ok_or_else(own)?;
+            processors::build(&config, &start).map(AnyComponent::Processor)
         }
         Role::Sink => {
             let config = definition.sink().map_err(malformed)?.ok_or_else(own)?;

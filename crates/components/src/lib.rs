@@ -42,6 +42,7 @@ mod host;
 mod http;
 mod identity;
 mod offset;
+pub mod processors;
 mod secrets;
 mod sinks;
 mod sources;

@@ -3,9 +3,13 @@
 
 mod adbc;
 mod common;
+mod expression;
 mod file;
 mod flight;
 mod generate;
 mod http;
+mod naive;
 mod print;
+mod rows;
 mod server;
+mod support;
