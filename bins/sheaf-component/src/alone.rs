@@ -11,7 +11,7 @@ use sheaf_components::{Host, build};
 use sheaf_dataflow::{AnyComponent, ComponentError, Processor, Received, Sink, Source, Start};
 use sheaf_pipeline::health::HealthServer;
 use sheaf_pipeline::spec::{Component, Role};
-use sheaf_retry::Code;
+use sheaf_retry::{Code, SystemClock};
 use sheaf_terminal::Failure;
 
 use crate::cli::{Alone, Format};
@@ -21,7 +21,9 @@ use crate::signals::Signals;
 
 /// Runs it until it ends, or is told to.
 pub(crate) async fn run(role: Role, alone: Alone) -> Result<(), Failure> {
-    let (host, mut signals) = (host(1), Signals::listen()?);
+    // Each time is a run of its own: the same rows are written again.
+    let run = SystemClock::shared().now().as_micros();
+    let (host, mut signals) = (host(run), Signals::listen()?);
     let definition = definition(&alone.kind, alone.config.as_deref())?;
     let temporary = tempfile::tempdir()
         .map_err(|error| Failure::new(Code::Io, "there is no temporary folder").because(error))?;

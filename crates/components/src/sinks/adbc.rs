@@ -27,8 +27,6 @@ pub(super) struct Table {
     database: AdbcDatabase,
     tables: AdbcTables,
     table: String,
-    /// Whether to make the table, and columns that it lacks.
-    create: bool,
     identity: Identity,
     /// What is stored of the senders that were heard.
     written: HashMap<String, HashMap<i32, i64>>,
@@ -52,7 +50,6 @@ impl Table {
             database,
             tables,
             table: config.table.clone(),
-            create: config.create,
             identity,
             written: HashMap::new(),
             columns: None,
@@ -124,7 +121,7 @@ impl Table {
 #[async_trait]
 impl Sink for Table {
     async fn write(&mut self, received: &Received) -> Result<u64, ComponentError> {
-        if received.batch.num_rows() > 0 || (self.create && self.done == 0) {
+        if received.batch.num_rows() > 0 {
             self.take(received).await?;
         }
         self.done += 1;

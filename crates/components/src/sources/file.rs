@@ -118,22 +118,23 @@ impl Files {
         schema: Option<&SchemaRef>,
     ) -> Result<(FileSource, Option<tempfile::TempPath>), ComponentError> {
         let (path, fetched) = self.place.fetch(name).await?;
+        let shown = self.place.shown(name);
         let mut options = self.options.clone();
         let brings_its_own = matches!(
-            options.format.or_else(|| list::format_of(name)),
+            options.format.or_else(|| list::format_of(&shown)),
             Some(FileFormat::Parquet | FileFormat::Ipc)
         );
         if !brings_its_own {
             options.schema = schema.cloned().or(options.schema);
         }
         let source = FileSource::open(&path, options).await;
-        let source = source.map_err(failed(format!("{name} cannot be read")))?;
-        let own = source.schema().await.map_err(failed(format!("{name} cannot be read")))?;
+        let source = source.map_err(failed(format!("{shown} cannot be read")))?;
+        let own = source.schema().await.map_err(failed(format!("{shown} cannot be read")))?;
         if let Some(schema) = schema
             && schema.fields() != own.fields()
         {
             return Err(refused(format!(
-                "{name} has the columns {own}, and the first file has {schema}; read files of \
+                "{shown} has the columns {own}, and the first file has {schema}; read files of \
                  other columns by a source of their own"
             )));
         }
@@ -151,7 +152,8 @@ impl Files {
             _ => 0,
         };
         let batches = source.read(self.batch_rows).await;
-        let batches = batches.map_err(failed(format!("{name} cannot be read")))?;
+        let shown = self.place.shown(name);
+        let batches = batches.map_err(failed(format!("{shown} cannot be read")))?;
         Ok(Open { batches, skip, _fetched: fetched })
     }
 
@@ -236,8 +238,9 @@ impl Source for Files {
                     return Err(ComponentError::new(
                         Code::FailedPrecondition,
                         format!(
-                            "{name} has {} rows less than were read of it before: it was replaced; \
+                            "{} has {} rows less than were read of it before: it was replaced; \
                              remove the state of the component to read from the beginning",
+                            self.place.shown(&name),
                             open.skip
                         ),
                     ));
@@ -251,7 +254,8 @@ impl Source for Files {
                 Some(Err(error)) => {
                     // Opened anew behind the rows that were given, if it is tried again.
                     self.open = None;
-                    return Err(failed(format!("{name} cannot be read on"))(error));
+                    let shown = self.place.shown(&name);
+                    return Err(failed(format!("{shown} cannot be read on"))(error));
                 }
                 Some(Ok(batch)) => {
                     let rows = batch.num_rows() as u64;

@@ -4,6 +4,7 @@ mod handover;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -17,6 +18,7 @@ use sheaf_kafka::{
 };
 use sheaf_pipeline::spec::{KafkaSource, MessageFormat, StartAt};
 use sheaf_retry::Code;
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::failure::{failed, lost, refused};
 use crate::host::Host;
@@ -26,6 +28,8 @@ use handover::{Handed, Handover};
 const KIND: &str = "kafka";
 /// Bytes of rows in memory that are not handed on yet.
 const BUFFER: u64 = 64 << 20;
+/// How long it may take at the end to commit and to leave the group.
+const LEAVE: Duration = Duration::from_secs(10);
 
 /// The rows of one member of a consumer group.
 ///
@@ -138,14 +142,22 @@ impl Source for Topics {
 }
 
 impl Drop for Topics {
+    /// What was acknowledged is committed, and the group is left, before the process ends.
     fn drop(&mut self) {
-        // What was acknowledged is committed, and the group is left.
-        let (Some(gateway), Ok(runtime)) =
-            (self.gateway.take(), tokio::runtime::Handle::try_current())
-        else {
+        let (Some(gateway), Ok(runtime)) = (self.gateway.take(), Handle::try_current()) else {
             return;
         };
         self.handed.close();
-        drop(runtime.spawn(gateway.stop()));
+        let (left, wait) = sync_channel(1);
+        runtime.spawn(async move {
+            gateway.stop().await;
+            // Nobody waits any more where it took too long.
+            drop(left.send(()));
+        });
+        if runtime.runtime_flavor() == RuntimeFlavor::MultiThread
+            && tokio::task::block_in_place(|| wait.recv_timeout(LEAVE)).is_err()
+        {
+            tracing::warn!("the consumer group is not left yet: its last offsets may be missing");
+        }
     }
 }

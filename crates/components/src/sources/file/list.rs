@@ -75,6 +75,16 @@ impl Place {
         }
     }
 
+    /// The whole name of a file, for people.
+    pub(super) fn shown(&self, name: &str) -> String {
+        match self {
+            Place::Local(_) => name.to_owned(),
+            Place::Bucket { objects, .. } => {
+                objects.place(name).trim_end_matches('/').to_owned()
+            }
+        }
+    }
+
     /// The path of a file on this machine, and what takes it away again where it was fetched.
     pub(super) async fn fetch(
         &self,
@@ -84,7 +94,7 @@ impl Place {
             Place::Local(_) => Ok((name.to_owned(), None)),
             Place::Bucket { objects, fetched, .. } => {
                 // With the ends of its name, which tell the format.
-                let place = objects.place(name);
+                let place = self.shown(name);
                 let ends = place.rsplit('/').next().unwrap_or_default();
                 let ends = ends.split_once('.').map_or("", |(_, ends)| ends);
                 let path = fetched.with_extension(ends);
