@@ -1,5 +1,6 @@
 //! The built-in processors, as pipelines use them.
 
+mod aggregate;
 mod expression;
 mod naive;
 mod rows;
