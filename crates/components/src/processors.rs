@@ -2,60 +2,35 @@
 
 mod aggregate;
 mod each;
+mod enrich;
+mod exec;
 mod expression;
 mod failure;
 mod filter;
 mod merge;
 mod project;
+mod sql;
 mod window;
 
-use sheaf_connectors::DriverPaths;
 use sheaf_dataflow::{ComponentError, Processor, Start};
 use sheaf_pipeline::spec::ProcessorConfig;
-use sheaf_retry::{SharedClock, SystemClock};
 
+use crate::host::Host;
 use aggregate::Aggregation;
 use each::EachBatch;
 use window::Windowed;
-
-/// What processors find around them: nothing in here reads the environment.
-#[derive(Clone, Debug)]
-pub struct Surroundings {
-    /// The time, for windows by arrival, timeouts and what is read again.
-    pub clock: SharedClock,
-    /// Where the drivers of databases are.
-    pub drivers: DriverPaths,
-}
-
-impl Default for Surroundings {
-    /// The machine's clock, and drivers in the usual places.
-    fn default() -> Self {
-        Surroundings { clock: SystemClock::shared(), drivers: DriverPaths::default() }
-    }
-}
-
-/// The processor that a configuration describes, in the default surroundings.
-///
-/// # Errors
-/// As of [`build_in`].
-pub fn build(
-    config: &ProcessorConfig,
-    start: &Start,
-) -> Result<Box<dyn Processor>, ComponentError> {
-    build_in(config, start, &Surroundings::default())
-}
 
 /// The processor that a configuration describes.
 ///
 /// # Errors
 /// `invalid_argument` with what is wrong with the configuration. What depends on the rows,
 /// such as a column that is not there, is told when the first of them come.
-pub fn build_in(
+pub fn build(
     config: &ProcessorConfig,
     start: &Start,
-    surroundings: &Surroundings,
+    host: &Host,
 ) -> Result<Box<dyn Processor>, ComponentError> {
-    let clock = &surroundings.clock;
+    let clock = &host.clock;
     Ok(match config {
         ProcessorConfig::Filter(filter) => {
             Box::new(EachBatch::new(filter::Filter::new(&filter.condition)))
@@ -67,9 +42,10 @@ pub fn build_in(
         ProcessorConfig::Aggregate(aggregate) => {
             Box::new(Windowed::new(Aggregation::new(aggregate)?, &aggregate.window, clock)?)
         }
-        _ => {
-            let text = format!("processor {}: its kind is not built in here", start.component);
-            return Err(failure::configuration(text));
+        ProcessorConfig::Enrich(enrich) => Box::new(enrich::Enrich::new(enrich, start, host)),
+        ProcessorConfig::Exec(exec) => Box::new(exec::Exec::new(exec, start, clock)?),
+        ProcessorConfig::Sql(sql) => {
+            Box::new(Windowed::new(sql::Query::new(sql, &host.drivers), &sql.window, clock)?)
         }
     })
 }

@@ -11,7 +11,8 @@ use arrow_array::{
 };
 use proptest::prelude::*;
 use serde_json::json;
-use sheaf_components::processors::{Surroundings, build_in};
+use sheaf_components::Host;
+use sheaf_components::processors::build;
 use sheaf_dataflow::{Outcome, Processor, Received};
 use sheaf_retry::{ManualClock, Timestamp};
 
@@ -83,10 +84,10 @@ fn zeros_and_nans_are_one_group_each() {
 
 #[test]
 fn what_cannot_be_computed_is_refused() {
-    let error = |config: serde_json::Value| match build_in(
+    let error = |config: serde_json::Value| match build(
         &parse("aggregate", config),
         &start(),
-        &Surroundings::default(),
+        &Host::plain(),
     ) {
         Err(error) => error.to_string(),
         Ok(mut made) => one(&mut *made, &sales()).unwrap_err().to_string(),
@@ -208,8 +209,8 @@ fn counts(window: serde_json::Value, clock: &Arc<ManualClock>) -> Box<dyn Proces
     let aggregates = json!([{ "name": "c", "function": "count" }]);
     let config = json!({ "aggregates": aggregates, "window": { "time": window } });
     let shared: sheaf_retry::SharedClock = Arc::clone(clock) as _;
-    let surroundings = Surroundings { clock: shared, ..Surroundings::default() };
-    build_in(&parse("aggregate", config), &start(), &surroundings).unwrap()
+    let host = Host { clock: shared, ..Host::plain() };
+    build(&parse("aggregate", config), &start(), &host).unwrap()
 }
 
 /// Start, end and count, without what is the same for all times of a few seconds.

@@ -1,7 +1,16 @@
-//! The built-in processors, as pipelines use them.
+//! Components from outside, against the real thing.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs, reason = "tests")]
 
+mod adbc;
 mod aggregate;
+mod common;
 mod expression;
+mod file;
+mod flight;
+mod generate;
+mod http;
 mod naive;
+mod print;
 mod rows;
+mod server;
 mod support;
