@@ -23,9 +23,8 @@ use crate::signals::Signals;
 pub(crate) async fn run(role: Role, alone: Alone) -> Result<(), Failure> {
     let (host, mut signals) = (host(1), Signals::listen()?);
     let definition = definition(&alone.kind, alone.config.as_deref())?;
-    let temporary = tempfile::tempdir().map_err(|error| {
-        Failure::new(Code::Io, "there is no temporary folder").because(error)
-    })?;
+    let temporary = tempfile::tempdir()
+        .map_err(|error| Failure::new(Code::Io, "there is no temporary folder").because(error))?;
     let state = alone.state.clone().unwrap_or_else(|| temporary.path().to_owned());
     let offset = offset::read(&state)?;
     let start = Start {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 const EXAMPLES: &str = "Examples:
+  sheaf-component run                                      the place that SHEAF_ASSIGNMENT says
   sheaf-component list                                     what is built in
   sheaf-component source generate --config numbers.yaml    rows on standard output
   sheaf-component sink file --config out.yaml < rows.jsonl rows from standard input";
@@ -13,6 +14,13 @@ const EXIT_CODES: &str = "Exit codes:
   0  done
   1  failed; to start it again may help
   2  bad configuration; to start it again is of no use";
+
+const RUN: &str =
+    "The file is JSON, and is written by whoever starts the component: its place in the
+pipeline, what it is to do, whom it reads and who reads it. On SIGTERM it hands on what it
+has, says goodbye and ends with 0.
+
+It answers GET /health, /metrics and /stats where the file says.";
 
 const ALONE: &str = "The file has what stands under `config` in a pipeline, as YAML or JSON:
   columns:
@@ -44,6 +52,13 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Take a place of a pipeline
+    #[command(after_help = format!("{RUN}\n\n{EXIT_CODES}"))]
+    Run {
+        /// What the component is to do and where
+        #[arg(long, env = sheaf_dataflow::ASSIGNMENT_VARIABLE, value_name = "FILE")]
+        assignment: PathBuf,
+    },
     /// Say what is built in
     List {
         /// One JSON document

@@ -5,6 +5,7 @@ mod cli;
 mod feed;
 mod host;
 mod list;
+mod place;
 mod signals;
 
 use std::io::Write as _;
@@ -43,7 +44,6 @@ fn main() -> ExitCode {
 fn exit_code(code: Code) -> u8 {
     match code {
         Code::InvalidArgument
-        | Code::LimitExceeded
         | Code::FailedPrecondition
         | Code::FormatNewer
         | Code::Unimplemented => MISCONFIGURED,
@@ -60,6 +60,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         })
     };
     match cli.command {
+        Command::Run { assignment } => runtime()?.block_on(place::run(&assignment)),
         Command::List { json } => list::run(json, &mut Console::stdio()),
         Command::Source(alone) => runtime()?.block_on(alone::run(Role::Source, alone)),
         Command::Processor(alone) => runtime()?.block_on(alone::run(Role::Processor, alone)),

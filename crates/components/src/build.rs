@@ -2,6 +2,7 @@
 
 use sheaf_dataflow::{AnyComponent, ComponentError, Start};
 use sheaf_pipeline::spec::{Component, Role};
+#[cfg(not(feature = "kafka"))]
 use sheaf_retry::Code;
 
 use crate::failure::refused;
@@ -38,7 +39,9 @@ pub async fn build(
         && !role.kinds().contains(&kind.as_str())
     {
         let kinds = role.kinds().join(", ");
-        return Err(refused(format!("{id}: there is no {role} of kind {kind}; write one of {kinds}")));
+        return Err(refused(format!(
+            "{id}: there is no {role} of kind {kind}; write one of {kinds}"
+        )));
     }
     match role {
         Role::Source => {
@@ -61,7 +64,12 @@ pub fn is_built_in(role: Role, kind: &str) -> bool {
     role.kinds().contains(&kind) && (kind != "kafka" || cfg!(feature = "kafka"))
 }
 
+#[cfg(not(feature = "kafka"))]
 pub(crate) fn missing(role: &str, start: &Start) -> ComponentError {
-    let text = format!("{}: a {role} of this kind is not in this build", start.component);
+    let text = format!(
+        "{}: a {role} of kind kafka is not in this build; build sheaf-component with its feature \
+         `kafka`, which it has by default",
+        start.component
+    );
     ComponentError::new(Code::Unimplemented, text)
 }

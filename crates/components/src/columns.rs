@@ -11,9 +11,8 @@ pub(crate) fn schema(columns: &[Column]) -> Option<SchemaRef> {
     if columns.is_empty() {
         return None;
     }
-    let field = |column: &Column| {
-        Field::new(&column.name, data_type(column.column_type), column.nullable)
-    };
+    let field =
+        |column: &Column| Field::new(&column.name, data_type(column.column_type), column.nullable);
     Some(Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>())))
 }
 

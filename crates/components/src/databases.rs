@@ -32,7 +32,8 @@ fn driver_of(driver: &str, paths: &DriverPaths) -> String {
     }
     let name = format!("adbc_driver_{driver}");
     let library = format!("{DLL_PREFIX}{name}{DLL_SUFFIX}");
-    let there = paths.folders.iter().map(|folder| folder.join(&library)).find(|path| path.is_file());
+    let there =
+        paths.folders.iter().map(|folder| folder.join(&library)).find(|path| path.is_file());
     there.map_or(name, |path| path.display().to_string())
 }
 

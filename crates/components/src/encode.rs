@@ -4,6 +4,7 @@ use arrow_array::RecordBatch;
 use arrow_ipc::writer::{FileWriter, StreamWriter};
 use arrow_schema::{ArrowError, SchemaRef};
 use parquet::arrow::ArrowWriter;
+use parquet::file::properties::WriterProperties;
 use sheaf_dataflow::ComponentError;
 use sheaf_pipeline::spec::FileFormat;
 use sheaf_retry::Code;
@@ -16,15 +17,21 @@ pub(crate) fn file(format: FileFormat, batch: &RecordBatch) -> Result<Vec<u8>, C
         FileFormat::Json => json(batch),
         FileFormat::Csv => csv(batch, true),
         FileFormat::Ipc => ipc_file(batch).map_err(no_form("Arrow IPC")),
-        FileFormat::Parquet => {
-            let write = || {
-                let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None)?;
-                writer.write(batch)?;
-                writer.into_inner()
-            };
-            write().map_err(failed_as(Code::InvalidArgument, "rows have no form in Parquet"))
-        }
+        FileFormat::Parquet => parquet(batch, None),
     }
+}
+
+/// A file of Parquet.
+pub(crate) fn parquet(
+    batch: &RecordBatch,
+    properties: Option<WriterProperties>,
+) -> Result<Vec<u8>, ComponentError> {
+    let write = || {
+        let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), properties)?;
+        writer.write(batch)?;
+        writer.into_inner()
+    };
+    write().map_err(failed_as(Code::InvalidArgument, "rows have no form in Parquet"))
 }
 
 fn no_form(format: &str) -> impl FnOnce(ArrowError) -> ComponentError {

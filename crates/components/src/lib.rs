@@ -32,6 +32,7 @@
 //! # }
 //! ```
 
+mod bucket;
 mod build;
 mod columns;
 mod databases;
@@ -41,6 +42,8 @@ mod flight;
 mod host;
 mod http;
 mod identity;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod offset;
 pub mod processors;
 mod secrets;

@@ -153,9 +153,9 @@ fn value(field: &str, place: &str, bytes: Vec<u8>) -> Result<Hidden, ComponentEr
     }
     let text = String::from_utf8(bytes)
         .map_err(|_| refused(format!("{field}: the value of {place} is no UTF-8")))?;
-    let text = text.strip_suffix('\n').map_or(text.as_str(), |text| {
-        text.strip_suffix('\r').unwrap_or(text)
-    });
+    let text = text
+        .strip_suffix('\n')
+        .map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
     if text.is_empty() {
         return Err(refused(format!("{field}: the value of {place} is empty")));
     }

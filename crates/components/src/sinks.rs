@@ -4,6 +4,8 @@ mod adbc;
 mod file;
 mod flight;
 mod http;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod stdout;
 
 use sheaf_dataflow::{ComponentError, Sink, Start};
@@ -23,6 +25,9 @@ pub(crate) async fn build(
         SinkConfig::Flight(config) => Box::new(flight::Put::open(config, start, host).await?),
         SinkConfig::Http(config) => Box::new(http::Call::open(config, start, host).await?),
         SinkConfig::Adbc(config) => Box::new(adbc::Table::open(config, start, host).await?),
+        #[cfg(feature = "kafka")]
+        SinkConfig::Kafka(config) => Box::new(kafka::Topic::open(config, host).await?),
+        #[cfg(not(feature = "kafka"))]
         SinkConfig::Kafka(_) => return Err(crate::build::missing("sink", start)),
     })
 }

@@ -5,6 +5,8 @@ mod file;
 mod flight;
 mod generate;
 mod http;
+#[cfg(feature = "kafka")]
+mod kafka;
 
 use sheaf_dataflow::{ComponentError, Source, Start};
 use sheaf_pipeline::spec::SourceConfig;
@@ -36,6 +38,9 @@ pub(crate) async fn build(
         SourceConfig::Flight(config) => Box::new(flight::Stream::open(config, start, host).await?),
         SourceConfig::Http(config) => Box::new(http::Poll::open(config, start, host).await?),
         SourceConfig::Adbc(config) => Box::new(adbc::Query::open(config, start, host).await?),
+        #[cfg(feature = "kafka")]
+        SourceConfig::Kafka(config) => Box::new(kafka::Topics::open(config, start, host).await?),
+        #[cfg(not(feature = "kafka"))]
         SourceConfig::Kafka(_) => return Err(crate::build::missing("source", start)),
     })
 }

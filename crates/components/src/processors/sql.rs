@@ -85,7 +85,12 @@ impl Fold for Query {
     }
 
     fn empty(&self) -> State {
-        State { batches: Vec::new(), bytes: 0, union: Union::new("sql"), share: self.memory.share() }
+        State {
+            batches: Vec::new(),
+            bytes: 0,
+            union: Union::new("sql"),
+            share: self.memory.share(),
+        }
     }
 
     fn add(&mut self, state: &mut State, batch: &RecordBatch) -> Result<(), ComponentError> {
@@ -116,8 +121,9 @@ impl Fold for Query {
 /// The bytes of these rows alone: a batch may be a part of a larger one.
 fn bytes(batch: &RecordBatch) -> usize {
     let all = batch.get_array_memory_size();
-    let own = batch.columns().iter().map(|column| {
-        column.to_data().get_slice_memory_size().unwrap_or(all)
-    });
+    let own = batch
+        .columns()
+        .iter()
+        .map(|column| column.to_data().get_slice_memory_size().unwrap_or(all));
     own.sum()
 }

@@ -1,22 +1,30 @@
 //! Writes files.
 
+use arrow_array::RecordBatch;
 use async_trait::async_trait;
 use parquet::basic::{Compression, GzipLevel, ZstdLevel};
-use sheaf_connectors::{CommitKey, FileSink, Sink as _, SinkOptions};
+use parquet::file::properties::WriterProperties;
+use sheaf_connectors::{CommitKey, FileSink, Objects, Sink as _, SinkOptions};
 use sheaf_dataflow::{ComponentError, Received, Sink, Start};
 use sheaf_pipeline::spec;
 
 use crate::columns::file_format;
-use crate::failure::{failed, refused};
+use crate::encode;
+use crate::failure::{failed, lost, refused};
 use crate::host::Host;
 use crate::identity::Identity;
 
 /// One file for each batch that has rows: whole, or not there.
 pub(super) struct Files {
-    sink: FileSink,
+    place: Place,
     identity: Identity,
     run: u64,
     done: u64,
+}
+
+enum Place {
+    Folder(FileSink),
+    Bucket { objects: Objects, format: spec::FileFormat, options: SinkOptions },
 }
 
 impl Files {
@@ -25,25 +33,46 @@ impl Files {
         start: &Start,
         host: &Host,
     ) -> Result<Self, ComponentError> {
-        let path = local(config)?;
         let options = options(config)?;
+        if config.path.starts_with("s3://") {
+            let objects = crate::bucket::open(&config.path, &config.storage, host).await?;
+            let place = Place::Bucket { objects, format: config.format, options };
+            return Ok(Files::at(place, start, host));
+        }
+        let path = local(config)?;
         let place = format!("config.path: {path} cannot be written to");
         let format = file_format(config.format);
         let sink = FileSink::open(path, format, options, std::sync::Arc::clone(&host.clock)).await;
         let sink = sink.map_err(failed(place))?;
-        let removed = sink.recover().await.map_err(failed("files of broken writes are in the way"))?;
+        let removed =
+            sink.recover().await.map_err(failed("files of broken writes are in the way"))?;
         if removed > 0 {
             tracing::info!(removed, path, "leftovers of broken writes were removed");
         }
-        Ok(Files { sink, identity: Identity::of(start, host.run), run: host.run, done: 0 })
+        Ok(Files::at(Place::Folder(sink), start, host))
+    }
+
+    fn at(place: Place, start: &Start, host: &Host) -> Self {
+        Files { place, identity: Identity::of(start, host.run), run: host.run, done: 0 }
     }
 
     async fn take(&self, received: &Received) -> Result<(), ComponentError> {
         let batch = &received.batch;
         let key = CommitKey { id: self.identity.id(received)?, fence: self.run };
         let broken = || failed(format!("batch {} cannot be written", key.id));
+        let sink = match &self.place {
+            Place::Folder(sink) => sink,
+            Place::Bucket { objects, format, options } => {
+                let name = format!("part-{}.{}", key.id, file_format(*format).extension());
+                let name = name.replace(':', "%3A");
+                let bytes = encoded(batch.clone(), *format, options.clone()).await?;
+                let is_new = objects.create(&name, bytes.into()).await.map_err(broken())?;
+                tracing::debug!(place = objects.place(&name), is_new, "batch written");
+                return Ok(());
+            }
+        };
         let schema = batch.schema();
-        let mut write = self.sink.prepare(&key, schema).await.map_err(broken())?;
+        let mut write = sink.prepare(&key, schema).await.map_err(broken())?;
         write.write(batch).await.map_err(broken())?;
         write.finish().await.map_err(broken())?;
         let committed = write.commit().await.map_err(broken())?;
@@ -55,6 +84,25 @@ impl Files {
         );
         Ok(())
     }
+}
+
+/// The bytes of a whole file.
+async fn encoded(
+    batch: RecordBatch,
+    format: spec::FileFormat,
+    options: SinkOptions,
+) -> Result<Vec<u8>, ComponentError> {
+    let encode = move || match format {
+        spec::FileFormat::Parquet => {
+            let properties = WriterProperties::builder()
+                .set_compression(options.parquet_compression)
+                .set_max_row_group_row_count(Some(options.max_row_group_rows))
+                .build();
+            encode::parquet(&batch, Some(properties))
+        }
+        other => encode::file(other, &batch),
+    };
+    tokio::task::spawn_blocking(encode).await.map_err(lost)?
 }
 
 fn local(config: &spec::FileSink) -> Result<&str, ComponentError> {

@@ -102,8 +102,7 @@ impl Files {
         let is_left =
             |name: &String| self.at.as_ref().is_none_or(|(file, _)| name.as_str() >= file.as_str());
         let first = all.first().cloned();
-        let names: VecDeque<_> =
-            all.into_iter().filter(is_own).filter(is_left).collect();
+        let names: VecDeque<_> = all.into_iter().filter(is_own).filter(is_left).collect();
         let mut schema = self.options.schema.clone();
         // All have the columns of the very first one, on a start in the middle too.
         if let (None, Some(first), false) = (&schema, &first, names.is_empty()) {
@@ -141,7 +140,11 @@ impl Files {
         Ok((source, fetched))
     }
 
-    async fn open_next(&mut self, name: &str, schema: Option<&SchemaRef>) -> Result<Open, ComponentError> {
+    async fn open_next(
+        &mut self,
+        name: &str,
+        schema: Option<&SchemaRef>,
+    ) -> Result<Open, ComponentError> {
         let (source, fetched) = self.source(name, schema).await?;
         let skip = match &self.at {
             Some((file, row)) if file == name => *row,
@@ -152,7 +155,12 @@ impl Files {
         Ok(Open { batches, skip, _fetched: fetched })
     }
 
-    fn made(&mut self, name: &str, batch: RecordBatch, before: u64) -> Result<Made, ComponentError> {
+    fn made(
+        &mut self,
+        name: &str,
+        batch: RecordBatch,
+        before: u64,
+    ) -> Result<Made, ComponentError> {
         let row = before + batch.num_rows() as u64;
         let (path, replicas) = (self.path.clone(), self.replicas);
         let at = Offset { path, file: name.to_owned(), row, replicas };

@@ -102,7 +102,8 @@ impl Source for Stream {
                 Some(Ok(batch)) => {
                     let first = open.seen;
                     open.seen += batch.num_rows() as u64;
-                    let Some((batch, place)) = self.place.beyond(&self.ticket, &batch, first)? else {
+                    let Some((batch, place)) = self.place.beyond(&self.ticket, &batch, first)?
+                    else {
                         continue;
                     };
                     let at = Offset { ticket: self.ticket.clone(), place };

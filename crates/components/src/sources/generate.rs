@@ -77,10 +77,9 @@ impl Generate {
             None => u64::from(start.instance).saturating_mul(chunk),
         };
         #[allow(clippy::cast_precision_loss, reason = "a rate")]
-        let pace = config.rows_per_second.map(|rows| Pace {
-            rows_per_second: rows as f64 / replicas as f64,
-            due: None,
-        });
+        let pace = config
+            .rows_per_second
+            .map(|rows| Pace { rows_per_second: rows as f64 / replicas as f64, due: None });
         Ok(Generate {
             schema,
             values,
@@ -157,10 +156,8 @@ impl Source for Generate {
         let columns = columns
             .map(|(place, values)| values.rows(self.seed, place as u64, first..end, now))
             .collect();
-        let batch = RecordBatch::try_new(Arc::clone(&self.schema), columns).map_err(failed_as(
-            Code::Internal,
-            "rows could not be put together",
-        ))?;
+        let batch = RecordBatch::try_new(Arc::clone(&self.schema), columns)
+            .map_err(failed_as(Code::Internal, "rows could not be put together"))?;
         let at = Offset { row: next, chunk: self.chunk, replicas: self.replicas };
         let offset = offset::write(KIND, &at)?;
         self.next = next;

@@ -97,7 +97,7 @@ impl Poll {
     }
 
     /// Asks; `None` where nothing has changed.
-    async fn ask(&self) -> Result<Option<(Option<String>, Vec<u8>)>, ComponentError> {
+    async fn ask(&mut self) -> Result<Option<(Option<String>, Vec<u8>)>, ComponentError> {
         let mut request = self.client.get(self.url.clone()).headers(self.headers.clone());
         if let Some(tag) = self.at.tag.as_deref().and_then(|tag| tag.parse::<HeaderValue>().ok()) {
             request = request.header(IF_NONE_MATCH, tag);
@@ -116,7 +116,7 @@ impl Poll {
 
     /// The rows of a body.
     async fn read(
-        &self,
+        &mut self,
         tag: Option<String>,
         body: Vec<u8>,
     ) -> Result<Option<Answer>, ComponentError> {
@@ -207,7 +207,8 @@ fn rows_at(shown: &str, pointer: &str, body: &[u8]) -> Result<Vec<u8>, Component
         Some(row @ Value::Object(_)) => std::slice::from_ref(row),
         found => {
             let found = if found.is_some() { "neither a list nor an object" } else { "nothing" };
-            let text = format!("the answer of {shown} has {found} at {pointer}; check config.rowsAt");
+            let text =
+                format!("the answer of {shown} has {found} at {pointer}; check config.rowsAt");
             return Err(ComponentError::new(Code::MalformedData, text));
         }
     };

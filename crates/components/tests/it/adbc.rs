@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sheaf_components::Host;
 use sheaf_connectors::{AdbcDatabase, AdbcSpec, DriverPaths};
 use sheaf_dataflow::Start;
-use sheaf_retry::{Clock as _, Code, ManualClock, Retryable as _, Timestamp};
+use sheaf_retry::{Code, ManualClock, Retryable as _, Timestamp};
 use sheaf_testkit::{libduckdb, sqlite_driver};
 
 use crate::common::{all, numbers, received, sink_of, source_of, start};

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use arrow_array::{
     BooleanArray, Decimal128Array, DictionaryArray, Float64Array, Int32Array, Int64Array,
-    RecordBatch, StringArray, TimestampMillisecondArray, UInt8Array, UInt64Array,
-    types::Int32Type,
+    RecordBatch, StringArray, TimestampMillisecondArray, UInt8Array, UInt64Array, types::Int32Type,
 };
 use proptest::prelude::*;
 use serde_json::json;
@@ -144,7 +143,8 @@ async fn rows_of_other_types_than_before_are_refused() {
     let text = "aggregate: column `n` is of type Utf8 and was of type Int64 before";
     assert!(error.starts_with(text), "{error}");
     // A column elsewhere is the same column.
-    let moved = batch([("m", array(Int64Array::from(vec![9]))), ("n", array(Int64Array::from(vec![5])))]);
+    let moved =
+        batch([("m", array(Int64Array::from(vec![9]))), ("n", array(Int64Array::from(vec![5])))]);
     aggregate.process(&received(moved, 2)).await.unwrap();
     let outcome = aggregate.end().await.unwrap();
     assert_eq!((rows(&outcome.batches), outcome.done), (vec!["5".to_owned()], 2));
@@ -216,7 +216,10 @@ fn counts(window: serde_json::Value, clock: &Arc<ManualClock>) -> Box<dyn Proces
 /// Start, end and count, without what is the same for all times of a few seconds.
 fn short(outcome: &Outcome) -> (Vec<String>, u64) {
     let rows = rows(&outcome.batches);
-    (rows.iter().map(|row| row.replace("1970-01-01T00:00:", "").replace('Z', "")).collect(), outcome.done)
+    (
+        rows.iter().map(|row| row.replace("1970-01-01T00:00:", "").replace('Z', "")).collect(),
+        outcome.done,
+    )
 }
 
 fn counter(processor: &dyn Processor, name: &str) -> u64 {
@@ -324,7 +327,8 @@ fn naive(rows: &[Row]) -> Vec<String> {
     }
     let text = |value: Option<String>| value.unwrap_or_else(|| "null".to_owned());
     let line = |key: Option<u8>| {
-        let values: Vec<i64> = groups[&key].iter().flatten().map(|value| i64::from(*value)).collect();
+        let values: Vec<i64> =
+            groups[&key].iter().flatten().map(|value| i64::from(*value)).collect();
         let sum = (!values.is_empty()).then(|| values.iter().sum::<i64>());
         let mean = sum.map(|sum| format!("{:?}", sum as f64 / values.len() as f64));
         format!(
@@ -350,7 +354,8 @@ fn table(rows: &[Row]) -> RecordBatch {
 
 fn grouped(window: serde_json::Value) -> Box<dyn Processor> {
     let of = |name: &str| json!({ "name": name, "function": name, "column": "value" });
-    let aggregates = json!([{ "name": "c", "function": "count" }, of("sum"), of("min"), of("mean")]);
+    let aggregates =
+        json!([{ "name": "c", "function": "count" }, of("sum"), of("min"), of("mean")]);
     let config = json!({ "groupBy": ["key"], "aggregates": aggregates, "window": window });
     processor("aggregate", config)
 }

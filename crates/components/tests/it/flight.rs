@@ -60,7 +60,7 @@ async fn a_store_has_a_batch_once_that_is_sent_again() {
     }
     let pool = ChannelPool::new(ClientConfig::default(), SystemClock::shared());
     let connection = pool.connection(&server.uri()).unwrap();
-    let listed = connection.list(&[], &CallOptions::default()).await.unwrap();
+    let listed = connection.list(bytes::Bytes::new(), &CallOptions::default()).await.unwrap();
     let mut listed: Vec<_> = listed.try_collect().await.unwrap();
     listed.sort_by_key(|entry| entry.path.clone());
     assert_eq!(listed.iter().map(|entry| entry.total_records).collect::<Vec<_>>(), [3, 3]);

@@ -3,12 +3,15 @@
 
 mod adbc;
 mod aggregate;
+mod bucket;
 mod common;
 mod expression;
 mod file;
 mod flight;
 mod generate;
 mod http;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod naive;
 mod print;
 mod rows;

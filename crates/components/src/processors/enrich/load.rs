@@ -2,7 +2,9 @@
 
 use arrow_array::RecordBatch;
 use sheaf_dataflow::{ComponentError, Start};
-use sheaf_pipeline::spec::{EnrichProcessor, FileSource, ReferenceFile, ReferenceTable, SourceConfig};
+use sheaf_pipeline::spec::{
+    EnrichProcessor, FileSource, ReferenceFile, ReferenceTable, SourceConfig,
+};
 use sheaf_retry::Retryable as _;
 
 use super::table::Table;

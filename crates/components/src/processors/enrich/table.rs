@@ -182,7 +182,6 @@ impl Lookup<'_> {
 
 /// Where any of the keys is null.
 fn nulls(keys: &[ArrayRef]) -> Option<NullBuffer> {
-    keys.iter().fold(None, |nulls, key| {
-        NullBuffer::union(nulls.as_ref(), key.logical_nulls().as_ref())
-    })
+    keys.iter()
+        .fold(None, |nulls, key| NullBuffer::union(nulls.as_ref(), key.logical_nulls().as_ref()))
 }

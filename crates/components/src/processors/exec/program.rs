@@ -91,7 +91,10 @@ impl Program {
     }
 
     /// Its answer to a batch.
-    pub(super) async fn answer(&mut self, batch: &RecordBatch) -> Result<RecordBatch, ComponentError> {
+    pub(super) async fn answer(
+        &mut self,
+        batch: &RecordBatch,
+    ) -> Result<RecordBatch, ComponentError> {
         if let Ok(early) = self.answers.try_recv() {
             early?;
             let text = "has written more than one batch for one; what belongs together has to be \

@@ -48,7 +48,12 @@ impl Union {
     }
 }
 
-fn widened(what: &str, known: &SchemaRef, schema: &SchemaRef, from: &str) -> Result<SchemaRef, ComponentError> {
+fn widened(
+    what: &str,
+    known: &SchemaRef,
+    schema: &SchemaRef,
+    from: &str,
+) -> Result<SchemaRef, ComponentError> {
     let mut fields: Vec<FieldRef> = Vec::with_capacity(known.fields().len());
     for field in known.fields() {
         let own = schema.field_with_name(field.name()).ok();
@@ -79,7 +84,11 @@ fn nullable(field: &FieldRef, nullable: bool) -> FieldRef {
     }
 }
 
-fn filled(what: &str, schema: &SchemaRef, batch: &RecordBatch) -> Result<RecordBatch, ComponentError> {
+fn filled(
+    what: &str,
+    schema: &SchemaRef,
+    batch: &RecordBatch,
+) -> Result<RecordBatch, ComponentError> {
     let rows = batch.num_rows();
     let column = |field: &FieldRef| match batch.column_by_name(field.name()) {
         Some(column) => Arc::clone(column),

@@ -62,8 +62,7 @@ impl Cursor {
             return Err(refused(format!("config.cursor: the rows have no column {}", self.name)));
         };
         let options = FormatOptions::default();
-        let values =
-            ArrayFormatter::try_new(column, &options).map_err(unprintable(&self.name))?;
+        let values = ArrayFormatter::try_new(column, &options).map_err(unprintable(&self.name))?;
         let last = self.literal(column, &values, column.len() - 1)?;
         let mut ties = 1;
         for row in (0..column.len() - 1).rev() {

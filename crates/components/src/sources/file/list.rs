@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use sheaf_connectors::FileFormat;
+use sheaf_connectors::{FileFormat, Objects};
 use sheaf_dataflow::ComponentError;
 use sheaf_pipeline::spec::Storage;
 use sheaf_retry::{Code, Retryable as _};
 
-use crate::failure::{lost, refused};
+use crate::failure::{failed, lost, refused};
 use crate::host::Host;
 
 /// Files that one source looks at, at most.
@@ -17,18 +17,26 @@ const MAX_FILES: usize = 1_000_000;
 pub(super) enum Place {
     /// On this machine: a file, a folder or a pattern.
     Local(PathBuf),
+    /// In a bucket: below a prefix, those that a pattern tells, or all that are right there.
+    Bucket { objects: Objects, pattern: Option<String>, fetched: PathBuf },
 }
 
 impl Place {
     pub(super) async fn open(
         path: &str,
         storage: &Storage,
-        _host: &Host,
-        _state_dir: &Path,
+        host: &Host,
+        state_dir: &Path,
     ) -> Result<Self, ComponentError> {
         if let Some((scheme, rest)) = path.split_once("://") {
             return match scheme {
                 "file" => Ok(Place::Local(rest.into())),
+                "s3" => {
+                    let (prefix, pattern) = split(rest);
+                    let place = format!("s3://{prefix}");
+                    let objects = crate::bucket::open(&place, storage, host).await?;
+                    Ok(Place::Bucket { objects, pattern, fetched: state_dir.join("fetched") })
+                }
                 _ => Err(refused(format!(
                     "config.path: {path} is at a place that is not known: write a path of this \
                      machine or s3://BUCKET/KEY"
@@ -53,18 +61,61 @@ impl Place {
                 names.sort();
                 Ok(names)
             }
+            Place::Bucket { objects, pattern, .. } => {
+                let unlisted = || failed("the objects of the bucket cannot be listed");
+                if pattern.is_none() && objects.exists("").await.map_err(unlisted())? {
+                    return Ok(vec![String::new()]);
+                }
+                let mut names = objects.list().await.map_err(unlisted())?;
+                let pattern = pattern.as_deref().unwrap_or("*");
+                names.retain(|name| is_of(pattern, name));
+                names.sort();
+                Ok(names)
+            }
         }
     }
 
-    /// The path of a file on this machine, and what keeps it there.
+    /// The path of a file on this machine, and what takes it away again where it was fetched.
     pub(super) async fn fetch(
         &self,
         name: &str,
     ) -> Result<(String, Option<tempfile::TempPath>), ComponentError> {
         match self {
             Place::Local(_) => Ok((name.to_owned(), None)),
+            Place::Bucket { objects, fetched, .. } => {
+                // With the ends of its name, which tell the format.
+                let place = objects.place(name);
+                let ends = place.rsplit('/').next().unwrap_or_default();
+                let ends = ends.split_once('.').map_or("", |(_, ends)| ends);
+                let path = fetched.with_extension(ends);
+                let copied = objects.fetch(name, &path).await;
+                copied.map_err(failed(format!("{place} cannot be fetched")))?;
+                let text = path.to_string_lossy().into_owned();
+                let kept = tempfile::TempPath::try_from_path(path);
+                let kept = kept.map_err(|error| unreadable(Path::new(&text), error))?;
+                Ok((text, Some(kept)))
+            }
         }
     }
+}
+
+/// The part of a place in a bucket that is no pattern, and the pattern.
+fn split(place: &str) -> (String, Option<String>) {
+    let parts: Vec<&str> = place.split('/').collect();
+    match parts.iter().position(|part| part.contains('*')) {
+        None => (place.to_owned(), None),
+        Some(at) => (parts[..at].join("/"), Some(parts[at..].join("/"))),
+    }
+}
+
+/// Whether a name is of a pattern, part by part; those of writers are of none.
+fn is_of(pattern: &str, name: &str) -> bool {
+    let (patterns, names) = (pattern.split('/'), name.split('/'));
+    patterns.clone().count() == names.clone().count()
+        && patterns.zip(names).all(|(pattern, name)| {
+            matches(pattern, name)
+                && (!name.starts_with(['.', '_']) || pattern.starts_with(['.', '_']))
+        })
 }
 
 /// The format that a name tells.
@@ -78,7 +129,11 @@ pub(super) fn format_of(name: &str) -> Option<FileFormat> {
 
 fn local(path: &Path) -> Result<Vec<String>, ComponentError> {
     if path.is_dir() {
-        return Ok(entries(path, "*")?.into_iter().filter(|path| !path.is_dir()).map(text).collect());
+        return Ok(entries(path, "*")?
+            .into_iter()
+            .filter(|path| !path.is_dir())
+            .map(text)
+            .collect());
     }
     if !path.to_string_lossy().contains('*') || path.exists() {
         let there = path.try_exists().map_err(|error| unreadable(path, error))?;
@@ -173,6 +228,22 @@ mod tests {
             ("a?csv", "a.csv", false),
         ] {
             assert_eq!(matches(pattern, name), expected, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn a_place_in_a_bucket_ends_where_its_pattern_begins() {
+        let split = |place| split(place);
+        assert_eq!(split("b/a/x.csv"), ("b/a/x.csv".into(), None));
+        assert_eq!(split("b/a*/x.csv"), ("b".into(), Some("a*/x.csv".into())));
+        for (pattern, name, expected) in [
+            ("*", "x.csv", true),
+            ("*", "a/x.csv", false),
+            ("*", "_commits", false),
+            ("a*/*.csv", "a1/x.csv", true),
+            ("a*/*.csv", "a1/_x.csv", false),
+        ] {
+            assert_eq!(is_of(pattern, name), expected, "{pattern} {name}");
         }
     }
 

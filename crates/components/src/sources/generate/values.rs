@@ -118,7 +118,8 @@ impl Values {
 
 impl Choices {
     fn of(column: &str, values: &[Value]) -> Result<Self, ComponentError> {
-        let all = |test: fn(&Value) -> bool| values.iter().all(|value| value.is_null() || test(value));
+        let all =
+            |test: fn(&Value) -> bool| values.iter().all(|value| value.is_null() || test(value));
         if values.iter().all(Value::is_null) {
             let text = format!("column {column}: there is no value but null, so it has no type");
             return Err(refused(text));
@@ -181,7 +182,9 @@ impl Choices {
 
 fn empty(column: &str, first: &impl ToString, last: &impl ToString) -> ComponentError {
     let (first, last) = (first.to_string(), last.to_string());
-    refused(format!("column {column}: there is nothing from {first} to {last}; write the less first"))
+    refused(format!(
+        "column {column}: there is nothing from {first} to {last}; write the less first"
+    ))
 }
 
 /// A number below the limit, all about equally likely.
