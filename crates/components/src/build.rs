@@ -50,7 +50,7 @@ pub async fn build(
         }
         Role::Processor => {
             let config = definition.processor().map_err(malformed)?.ok_or_else(own)?;
-            processors::build(&config, &start).map(AnyComponent::Processor)
+            processors::build(&config, &start, host).map(AnyComponent::Processor)
         }
         Role::Sink => {
             let config = definition.sink().map_err(malformed)?.ok_or_else(own)?;

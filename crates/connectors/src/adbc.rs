@@ -7,6 +7,7 @@ mod evolve;
 mod failure;
 mod names;
 mod positions;
+mod query_over;
 mod session;
 mod spec;
 mod tables;

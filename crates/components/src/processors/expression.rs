@@ -32,6 +32,9 @@ use sheaf_pipeline::spec::Expression;
 use super::failure;
 use node::{Node, Value};
 
+pub(super) use literal::cast;
+pub(super) use types::{canonical, unpacked};
+
 /// An expression that knows the columns of its rows.
 pub(super) struct Bound {
     /// Whose expression it is, for messages.

@@ -8,13 +8,14 @@ use sheaf_dataflow::{ComponentError, Outcome, Processor, Received};
 use sheaf_pipeline::spec::MergeProcessor;
 
 use ordered::Ordered;
-use union::Union;
+
+pub(super) use union::Union;
 
 /// The merge that a configuration describes.
 pub(super) fn build(config: &MergeProcessor) -> Box<dyn Processor> {
     match &config.order_by {
         Some(column) => Box::new(Ordered::new(column)),
-        None => Box::new(AsTheyCome { union: Union::new(), given: 0 }),
+        None => Box::new(AsTheyCome { union: Union::new("merge"), given: 0 }),
     }
 }
 

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs, reason = "tests")]
 
 mod adbc;
+mod aggregate;
 mod bucket;
 mod common;
 mod expression;

@@ -158,7 +158,11 @@ fn a_project_keeps_order_names_and_types() {
         fields.iter().map(|field| format!("{} {}", field.name(), field.data_type())).collect();
     assert_eq!(fields, ["country Utf8", "twice Int64", "id Int32"]);
     let twice = json!({ "columns": ["id", { "name": "id", "value": "1" }] });
-    let error = sheaf_components::processors::build(&parse("project", twice), &start());
+    let error = sheaf_components::processors::build(
+        &parse("project", twice),
+        &start(),
+        &sheaf_components::Host::plain(),
+    );
     let error = error.err().map(|error| error.to_string());
     assert_eq!(error.as_deref(), Some("project: two columns are called `id`; rename one"));
 }

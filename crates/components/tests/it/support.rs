@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
+use sheaf_components::Host;
 use sheaf_components::processors::build;
 use sheaf_dataflow::{ComponentError, Processor, Received, Start};
 use sheaf_pipeline::spec::ProcessorConfig;
@@ -21,7 +22,7 @@ pub(crate) fn start() -> Start {
 
 /// The processor of a configuration, which is written as in a pipeline.
 pub(crate) fn processor(kind: &str, config: serde_json::Value) -> Box<dyn Processor> {
-    build(&parse(kind, config), &start()).unwrap()
+    build(&parse(kind, config), &start(), &Host::plain()).unwrap()
 }
 
 pub(crate) fn parse(kind: &str, config: serde_json::Value) -> ProcessorConfig {

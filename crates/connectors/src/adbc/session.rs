@@ -20,9 +20,9 @@ use crate::error::Error;
 
 /// A connection without autocommit: its first statement begins a transaction.
 pub(super) struct Session {
-    connection: ManagedConnection,
+    pub(super) connection: ManagedConnection,
     dialect: Dialect,
-    failure: Failure,
+    pub(super) failure: Failure,
 }
 
 impl Session {

@@ -15,7 +15,10 @@ const EXACT: CastOptions<'static> =
     CastOptions { safe: false, format_options: arrow_cast::display::FormatOptions::new() };
 
 /// Changes the type of values; what does not fit is an error.
-pub(super) fn cast(array: &ArrayRef, data_type: &DataType) -> Result<ArrayRef, ArrowError> {
+pub(in crate::processors) fn cast(
+    array: &ArrayRef,
+    data_type: &DataType,
+) -> Result<ArrayRef, ArrowError> {
     if array.data_type() == data_type {
         return Ok(Arc::clone(array));
     }

@@ -48,7 +48,7 @@ impl Family {
 
 /// The type to compute with: values of dictionaries and run-ends are unpacked, and floats
 /// of 16 bits and small decimals widened.
-pub(super) fn unpacked(data_type: &DataType) -> DataType {
+pub(in crate::processors) fn unpacked(data_type: &DataType) -> DataType {
     match data_type {
         DataType::Dictionary(_, values) => unpacked(values),
         DataType::RunEndEncoded(_, values) => unpacked(values.data_type()),
@@ -118,7 +118,7 @@ fn finer(left: TimeUnit, right: TimeUnit) -> TimeUnit {
 }
 
 /// Floats with one zero and one NaN: Arrow orders them by their bits.
-pub(in super::super) fn canonical(array: ArrayRef) -> ArrayRef {
+pub(in crate::processors) fn canonical(array: ArrayRef) -> ArrayRef {
     match array.data_type() {
         DataType::Float32 => {
             let floats = array.as_primitive::<Float32Type>();

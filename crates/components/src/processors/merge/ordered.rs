@@ -59,7 +59,7 @@ impl Ordered {
     pub(super) fn new(column: &str) -> Self {
         Ordered {
             column: column.to_owned(),
-            union: Union::new(),
+            union: Union::new("merge"),
             keys: None,
             streams: BTreeMap::new(),
             is_told: false,

@@ -10,13 +10,16 @@ use crate::processors::failure;
 
 /// All columns that have come, in the order in which they came. A column that some rows lack
 /// is null in them; one that has two types is refused.
-pub(super) struct Union {
+#[derive(Clone)]
+pub(in crate::processors) struct Union {
+    /// Whose it is, for messages.
+    what: &'static str,
     schema: Option<SchemaRef>,
 }
 
 impl Union {
-    pub(super) const fn new() -> Self {
-        Union { schema: None }
+    pub(in crate::processors) const fn new(what: &'static str) -> Self {
+        Union { what, schema: None }
     }
 
     /// The columns that have come by now.
@@ -25,7 +28,7 @@ impl Union {
     }
 
     /// The batch with all columns that are known by now.
-    pub(super) fn conform(
+    pub(in crate::processors) fn conform(
         &mut self,
         batch: &RecordBatch,
         from: &str,
@@ -37,21 +40,26 @@ impl Union {
             {
                 return Ok(batch.clone());
             }
-            Some(known) => widened(known, batch.schema_ref(), from)?,
+            Some(known) => widened(self.what, known, batch.schema_ref(), from)?,
         };
-        let conformed = filled(&schema, batch)?;
+        let conformed = filled(self.what, &schema, batch)?;
         self.schema = Some(schema);
         Ok(conformed)
     }
 }
 
-fn widened(known: &SchemaRef, schema: &SchemaRef, from: &str) -> Result<SchemaRef, ComponentError> {
+fn widened(
+    what: &str,
+    known: &SchemaRef,
+    schema: &SchemaRef,
+    from: &str,
+) -> Result<SchemaRef, ComponentError> {
     let mut fields: Vec<FieldRef> = Vec::with_capacity(known.fields().len());
     for field in known.fields() {
         let own = schema.field_with_name(field.name()).ok();
         if let Some(own) = own.filter(|own| own.data_type() != field.data_type()) {
             return Err(failure::configuration(format!(
-                "merge: column `{}` is of type {} from `{from}` and of type {} from others; make \
+                "{what}: column `{}` is of type {} from `{from}` and of type {} from others; make \
                  them the same with a `project` before",
                 field.name(),
                 own.data_type(),
@@ -76,7 +84,11 @@ fn nullable(field: &FieldRef, nullable: bool) -> FieldRef {
     }
 }
 
-fn filled(schema: &SchemaRef, batch: &RecordBatch) -> Result<RecordBatch, ComponentError> {
+fn filled(
+    what: &str,
+    schema: &SchemaRef,
+    batch: &RecordBatch,
+) -> Result<RecordBatch, ComponentError> {
     let rows = batch.num_rows();
     let column = |field: &FieldRef| match batch.column_by_name(field.name()) {
         Some(column) => Arc::clone(column),
@@ -85,7 +97,7 @@ fn filled(schema: &SchemaRef, batch: &RecordBatch) -> Result<RecordBatch, Compon
     let columns = schema.fields().iter().map(column).collect();
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
     RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)
-        .map_err(failure::arrow("merge"))
+        .map_err(failure::arrow(what))
 }
 
 #[cfg(test)]
@@ -100,7 +112,7 @@ mod tests {
 
     #[test]
     fn columns_that_some_rows_lack_are_null_in_them() {
-        let mut union = Union::new();
+        let mut union = Union::new("merge");
         let numbers: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
         let texts: ArrayRef = Arc::new(StringArray::from(vec!["x", "y"]));
         let first = batch([("a", Arc::clone(&numbers)), ("b", Arc::clone(&texts))]);
@@ -119,7 +131,7 @@ mod tests {
 
     #[test]
     fn a_column_of_two_types_is_refused_with_both() {
-        let mut union = Union::new();
+        let mut union = Union::new("merge");
         union.conform(&batch([("a", Arc::new(Int64Array::from(vec![1])))]), "x").unwrap();
         let other = batch([("a", Arc::new(StringArray::from(vec!["1"])))]);
         let error = union.conform(&other, "y").unwrap_err().to_string();
