@@ -9,6 +9,7 @@ mod bench;
 mod codegen;
 mod error;
 mod fuzz;
+mod image;
 mod process;
 mod sanitize;
 mod services;
@@ -49,6 +50,8 @@ enum Task {
     },
     /// Check the house rules: edges, layout, licences, lengths, words, links.
     Tidy,
+    /// Build a container image of one program and its libraries, from nothing else.
+    Image(image::Options),
     /// Generate the committed Protocol Buffers code.
     Codegen {
         /// Write nothing; fail when a committed file is stale.
@@ -98,6 +101,7 @@ fn run(cli: Cli) -> Result<()> {
         Task::Test { arguments } => test::run(&workspace, &arguments),
         Task::Tidy => tidy::run(&workspace),
         Task::Codegen { check } => codegen::run(&workspace, check),
+        Task::Image(options) => image::run(&workspace, &options),
         Task::Verify => verify::run(&workspace),
         Task::Soak { name, target, minutes, list: false }
             if name.as_deref() == Some(fuzz::NAME) =>

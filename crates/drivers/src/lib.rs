@@ -3,7 +3,7 @@
 #[cfg(feature = "docker")]
 pub mod docker;
 mod driver;
-#[cfg(feature = "docker")]
+#[cfg(any(feature = "docker", feature = "kubernetes"))]
 mod ends;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;

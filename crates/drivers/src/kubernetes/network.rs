@@ -6,6 +6,7 @@ use k8s_openapi::api::networking::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use sheaf_dataflow::Assignment;
 use sheaf_pipeline::plan::{Plan, PlannedComponent};
 
 use super::settings::CONTROL_PORT;
@@ -44,10 +45,40 @@ pub(crate) fn of_component(plan: &Plan, component: &PlannedComponent) -> Network
         .collect();
     egress.push(to(vec![control()], CONTROL_PORT));
     egress.push(name_servers());
-    if state::speaks_to_others(component) {
+    if state::speaks_to_others(component.role, &component.definition) {
         egress.push(anywhere());
     }
     rules(names::selector(pipeline, &component.id), ingress, egress)
+}
+
+/// The same for one launch. Where the control plane is, and on which ports others serve, only
+/// they know: so its health may be looked at from anywhere, and it may connect to the control
+/// plane's port anywhere, and to any port of those that it reads.
+pub(crate) fn of_launch(assignment: &Assignment, pods: Labels) -> NetworkPolicySpec {
+    let (pipeline, definition) = (&assignment.pipeline, &assignment.definition);
+    let own = Ports::of(definition);
+    let one = |component: &str| peer(names::selector(pipeline, component));
+    let readers: Vec<_> = assignment.outputs.iter().map(|output| one(&output.edge.to)).collect();
+    let senders: Vec<_> = assignment.inputs.iter().map(|input| one(&input.edge.from)).collect();
+    let health =
+        NetworkPolicyIngressRule { from: None, ports: Some(vec![port("TCP", own.health)]) };
+    let mut ingress = vec![health];
+    if !readers.is_empty() {
+        ingress.insert(0, from(readers, own.flight));
+    }
+    let mut egress = vec![name_servers()];
+    if !senders.is_empty() {
+        egress.insert(0, NetworkPolicyEgressRule { to: Some(senders), ports: None });
+    }
+    let control = assignment.control.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+    if let Some(number) = control {
+        let ports = Some(vec![port("TCP", number)]);
+        egress.push(NetworkPolicyEgressRule { to: None, ports });
+    }
+    if state::speaks_to_others(assignment.role, definition) {
+        egress.push(anywhere());
+    }
+    rules(pods, ingress, egress)
 }
 
 /// The control plane is connected to by the components of its pipeline, and connects to their

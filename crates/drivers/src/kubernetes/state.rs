@@ -1,7 +1,9 @@
 //! What a component keeps on disk.
 
-use sheaf_pipeline::plan::{Plan, PlannedComponent};
-use sheaf_pipeline::spec::{ProcessorConfig, ReferenceTable, Role, SinkConfig, SourceConfig};
+use sheaf_pipeline::plan::Edge;
+use sheaf_pipeline::spec::{
+    Component, ProcessorConfig, ReferenceTable, Role, SinkConfig, SourceConfig,
+};
 
 use super::settings::Settings;
 
@@ -10,21 +12,20 @@ use super::settings::Settings;
 ///
 /// A source keeps its offset, a spilling edge what waits, and a sink of local files its files.
 /// What others send is kept by who sent it until it is acknowledged.
-pub(crate) fn volume_bytes(
+pub(crate) fn volume_bytes<'a>(
     settings: &Settings,
-    plan: &Plan,
-    component: &PlannedComponent,
+    (role, definition): (Role, &Component),
+    out: impl Iterator<Item = &'a Edge>,
 ) -> Option<u64> {
-    let spilled = plan.readers_of(&component.id).filter_map(|edge| edge.spill_limit_bytes);
+    let spilled = out.filter_map(|edge| edge.spill_limit_bytes);
     let spilled = spilled
         .fold(None, |sum: Option<u64>, limit| Some(sum.unwrap_or_default().saturating_add(limit)));
-    let keeps = component.role == Role::Source || spilled.is_some() || writes_locally(component);
+    let keeps = role == Role::Source || spilled.is_some() || writes_locally(role, definition);
     keeps.then(|| settings.state_size_bytes.saturating_add(spilled.unwrap_or_default()))
 }
 
-fn writes_locally(component: &PlannedComponent) -> bool {
-    let definition = &component.definition;
-    match (component.role, definition.sink()) {
+fn writes_locally(role: Role, definition: &Component) -> bool {
+    match (role, definition.sink()) {
         (Role::Sink, Ok(Some(SinkConfig::File(sink)))) => is_local(&sink.path),
         // A database in a file is one that its driver is given no server of.
         (Role::Sink, Ok(Some(SinkConfig::Adbc(sink)))) => {
@@ -41,12 +42,11 @@ fn is_local(path: &str) -> bool {
 }
 
 /// Whether a component speaks to systems that are no part of the pipeline.
-pub(crate) fn speaks_to_others(component: &PlannedComponent) -> bool {
-    let definition = &component.definition;
+pub(crate) fn speaks_to_others(role: Role, definition: &Component) -> bool {
     if definition.kind.is_none() {
         return true;
     }
-    match component.role {
+    match role {
         Role::Source => match definition.source() {
             Ok(Some(SourceConfig::Generate(_))) => false,
             Ok(Some(SourceConfig::File(source))) => !is_local(&source.path),

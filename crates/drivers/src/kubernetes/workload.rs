@@ -14,6 +14,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use sheaf_pipeline::plan::{Instance, Plan, PlannedComponent};
+use sheaf_pipeline::spec::Component;
 
 use super::assign::{self, assignment};
 use super::object::Object;
@@ -42,7 +43,9 @@ impl Workload<'_> {
     /// stateful sets: each instance has a place of its own, and only there pods have numbers.
     pub(crate) fn objects(&self) -> Result<(Vec<Object>, Vec<Wanted>), RenderError> {
         let (secrets, definition) = Secrets::of(&self.plan.pipeline, &self.component.definition);
-        let bytes = state::volume_bytes(self.settings, self.plan, self.component);
+        let of = (self.component.role, &self.component.definition);
+        let out = self.plan.readers_of(&self.component.id);
+        let bytes = state::volume_bytes(self.settings, of, out);
         let most = scale::max_replicas(self.settings, self.plan, self.component);
         let numbered = bytes.is_some() || most.is_some() || self.component.instances.len() > 1;
         let pod = Of {
@@ -58,7 +61,7 @@ impl Workload<'_> {
         .spec()?;
         let mut objects = vec![
             self.assignments(&definition, most, numbered)?.into(),
-            service(self.metadata(&self.name()), self.component).into(),
+            service(self.metadata(&self.name()), &self.component.definition, self.pods()).into(),
         ];
         objects.push(match numbered {
             false => self.deployment(pod).into(),
@@ -94,7 +97,7 @@ impl Workload<'_> {
     /// One secret with the assignment of each instance: the tokens are in them.
     fn assignments(
         &self,
-        definition: &sheaf_pipeline::spec::Component,
+        definition: &Component,
         most: Option<u32>,
         numbered: bool,
     ) -> Result<Secret, RenderError> {
@@ -137,9 +140,12 @@ impl Workload<'_> {
         PodTemplateSpec { metadata: Some(metadata), spec: Some(pod) }
     }
 
+    fn pods(&self) -> BTreeMap<String, String> {
+        names::selector(&self.plan.pipeline, &self.component.id)
+    }
+
     fn selector(&self) -> LabelSelector {
-        let labels = names::selector(&self.plan.pipeline, &self.component.id);
-        LabelSelector { match_labels: Some(labels), ..LabelSelector::default() }
+        LabelSelector { match_labels: Some(self.pods()), ..LabelSelector::default() }
     }
 
     fn deployment(&self, pod: PodSpec) -> Deployment {
@@ -206,10 +212,12 @@ pub(crate) fn claim(
 
 /// A service without an address of its own: a name for each pod, also before it is ready,
 /// since who reads looks for who sends from the beginning.
-pub(crate) fn service(metadata: ObjectMeta, component: &PlannedComponent) -> Service {
-    let pipeline = metadata.labels.as_ref().and_then(|labels| labels.get(names::PIPELINE));
-    let selector = names::selector(pipeline.map_or("", String::as_str), &component.id);
-    let ports = Ports::of(&component.definition);
+pub(crate) fn service(
+    metadata: ObjectMeta,
+    component: &Component,
+    selector: BTreeMap<String, String>,
+) -> Service {
+    let ports = Ports::of(component);
     let port = |name: &str, number: u16| ServicePort {
         name: Some(name.to_owned()),
         port: number.into(),
