@@ -72,10 +72,9 @@ where
 ///
 /// ```no_run
 /// # use sheaf_dataflow::{AnyComponent, Assignment, ComponentError, Host, Start};
-/// # async fn make(_: Start) -> Result<AnyComponent, ComponentError> { unimplemented!() }
-/// # async fn hosted() -> Result<(), ComponentError> {
+/// # async fn hosted(make: AnyComponent) -> Result<(), ComponentError> {
 /// let assignment = Assignment::from_environment()?;
-/// Host::new(assignment).run(make).await
+/// Host::new(assignment).run(async |_start: Start| Ok(make)).await
 /// # }
 /// ```
 pub struct Host {

@@ -374,8 +374,12 @@ impl Stream {
             && let Some(entry) = state.queue.send_next()
         {
             reader.sent += 1;
+            // A full stream is filled again when half of it is gone, and not for each batch.
+            let has_room = state.queue.waiting() * 2 <= self.options.waiting;
             drop(guard);
-            self.room.notify_waiters();
+            if has_room {
+                self.room.notify_waiters();
+            }
             return Next::Batch(entry);
         }
         match state.queue.send_end() {

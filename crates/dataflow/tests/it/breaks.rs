@@ -85,7 +85,7 @@ async fn nothing_is_acknowledged_before_the_sink_has_written() {
         filter.sent("waiting").await == 0 && source.sent("waiting").await == 0
     })
     .await;
-    // Long enough for any acknowledgement to come through.
+    // sleep: long enough for any acknowledgement to come through, of which there is to be none.
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!((source.sent("acknowledged").await, filter.sent("acknowledged").await), (0, 0));
     assert_eq!(acknowledged.load(Ordering::SeqCst), 0);

@@ -18,6 +18,7 @@ struct Slowly(Numbers);
 #[async_trait::async_trait]
 impl Source for Slowly {
     async fn next(&mut self) -> Result<Option<Made>, ComponentError> {
+        // sleep: it is the pace of the source.
         tokio::time::sleep(std::time::Duration::from_millis(1)).await;
         self.0.next().await
     }

@@ -190,6 +190,7 @@ impl Sink for Collect {
         // A closed channel is a gate that nobody moves any more.
         while !*self.gate.borrow_and_update() && self.gate.changed().await.is_ok() {}
         if !self.delay.is_zero() {
+            // sleep: it is what makes the sink slow.
             tokio::time::sleep(self.delay).await;
         }
         self.written.add(received);

@@ -27,10 +27,11 @@ async fn block_waits_for_credits_and_loses_nothing() {
     let written = Written::default();
     let (sink, open) = shut(&world, &written);
     let source = world.host("numbers", |start| Numbers::up_to(&start, 200, 1).boxed());
-    // Four wait, four are on their way, one is with the sink.
-    eventually("it waits", || async { source.sent("batches").await == 9 }).await;
+    // Up to four wait, four are on their way, one is with the sink.
+    eventually("it waits", || async { source.sent("batches").await >= 8 }).await;
+    // sleep: nothing is to happen meanwhile.
     tokio::time::sleep(Duration::from_millis(300)).await;
-    assert_eq!(source.sent("batches").await, 9, "it goes no further");
+    assert!(source.sent("batches").await <= 9, "it goes no further");
     assert_eq!(source.sent("credits").await, 0);
     open.send(true).unwrap();
     source.done().await;
@@ -91,6 +92,7 @@ async fn a_full_disk_limit_makes_it_wait() {
     let (sink, open) = shut(&world, &written);
     let source = world.host("numbers", |start| Numbers::up_to(&start, 200_000, 1_000).boxed());
     eventually("disk is used", || async { source.sent("diskBytes").await > 80_000 }).await;
+    // sleep: nothing is to happen meanwhile.
     tokio::time::sleep(Duration::from_millis(300)).await;
     let held = source.sent("batches").await;
     assert!(held < 20, "about fourteen of 8,000 bytes: {held}");
