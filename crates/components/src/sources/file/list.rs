@@ -79,9 +79,7 @@ impl Place {
     pub(super) fn shown(&self, name: &str) -> String {
         match self {
             Place::Local(_) => name.to_owned(),
-            Place::Bucket { objects, .. } => {
-                objects.place(name).trim_end_matches('/').to_owned()
-            }
+            Place::Bucket { objects, .. } => objects.place(name).trim_end_matches('/').to_owned(),
         }
     }
 
