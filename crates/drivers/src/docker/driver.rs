@@ -106,6 +106,11 @@ impl DockerDriver {
         for container in self.containers(pipeline).await.map_err(failed)? {
             self.discard(&container).await.map_err(failed)?;
         }
+        let network = names::network(pipeline);
+        if let Ok(found) = self.engine.inspect_network(&network, None).await {
+            let gateway = Network::of(&found).map(|network| network.gateway);
+            self.starts.lock().await.retain(|address, _| Some(*address) != gateway);
+        }
         let filters = HashMap::from([("label", vec![label(names::PIPELINE, pipeline)])]);
         let options = ListNetworksOptionsBuilder::new().filters(&filters).build();
         let networks = self.engine.list_networks(Some(options)).await.map_err(failed)?;
