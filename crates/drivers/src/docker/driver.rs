@@ -255,7 +255,7 @@ impl Driver for DockerDriver {
         let control = self.control(&launch.assignment.control, &network, &mut gates).await?;
         let image = &self.settings.component_image;
         let look_up = &*self.settings.look_up;
-        let request = request(&launch, image, address, &control, look_up)?;
+        let request = request(&launch, image, Some(address), &control, look_up)?;
         if let Err(error) = self.create(&request, owner, &launch.id).await {
             self.ends.forget(&launch.id);
             let options = RemoveContainerOptionsBuilder::new().force(true).build();
