@@ -16,10 +16,12 @@ mod error;
 mod gate;
 mod names;
 mod network;
+mod render;
 mod request;
 mod settings;
 mod watch;
 
 pub use driver::DockerDriver;
+pub use render::render;
 pub use request::{Request, request};
 pub use settings::{LookUp, Settings};

@@ -6,7 +6,6 @@
 //! whether to do so, and what an end means, is for whoever asked. The rest of the objects are
 //! the same.
 
-mod assign;
 mod control;
 mod driver;
 mod error;

@@ -8,6 +8,8 @@ mod ends;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;
 #[cfg(any(feature = "docker", feature = "kubernetes"))]
+mod planned;
+#[cfg(any(feature = "docker", feature = "kubernetes"))]
 mod ports;
 #[cfg(any(feature = "docker", feature = "kubernetes"))]
 mod references;

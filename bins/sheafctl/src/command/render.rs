@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use sheaf_drivers::docker;
 use sheaf_drivers::kubernetes::{Object, Rendered, Settings, Tokens, Wanted, render};
 use sheaf_pipeline::check::check;
 use sheaf_pipeline::plan::Plan;
@@ -49,6 +50,8 @@ enum Platform {
     /// Manifests for a cluster
     #[default]
     Kubernetes,
+    /// What a Docker engine is asked for, to be read
+    Docker,
 }
 
 /// What becomes of secrets.
@@ -74,6 +77,9 @@ pub(super) fn run(asked: &Render, console: &mut Console) -> Result<(), Failure> 
     }
     let plan = Plan::new(&checked.pipeline);
     let settings = asked.settings();
+    if asked.driver == Platform::Docker {
+        return requests(&plan, &settings.component_image, console);
+    }
     let now = SystemClock::shared().now().as_millis();
     let tokens = Tokens::generate(&plan, settings.max_replicas, now);
     let mut rendered = render(&checked.pipeline, &plan, &text, &settings, &tokens)
@@ -90,6 +96,18 @@ pub(super) fn run(asked: &Render, console: &mut Console) -> Result<(), Failure> 
     console.data(&yaml)?;
     tell(&rendered, &settings.namespace, console);
     Ok(())
+}
+
+/// What a Docker engine is asked for.
+fn requests(plan: &Plan, image: &str, console: &mut Console) -> Result<(), Failure> {
+    let requests = docker::render(plan, image)
+        .map_err(|error| Failure::new(Code::InvalidArgument, error.to_string()))?;
+    // By way of a value, whose fields are in order.
+    let text = serde_json::to_value(&requests).and_then(|value| serde_json::to_string_pretty(&value));
+    let text = text.map_err(|error| {
+        Failure::new(Code::Internal, "the requests cannot be written").because(error)
+    })?;
+    console.data(&(text + "\n"))
 }
 
 impl Render {

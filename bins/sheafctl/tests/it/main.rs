@@ -148,6 +148,19 @@ fn manifests_are_printed_whole_or_without_their_secrets() {
 }
 
 #[test]
+fn what_a_docker_engine_is_asked_for_is_printed_for_people() {
+    let diamond = example("diamond.yaml");
+    let output = sheafctl(&["render", "--driver", "docker", "--image", "example/c:1", &diamond]);
+    assert_eq!(code(&output), 0, "{}", notes(&output));
+    let requests: serde_json::Value = serde_json::from_str(&data(&output)).unwrap();
+    let names = requests.as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap());
+    let names: Vec<&str> = names.collect();
+    assert_eq!(names.len(), 6);
+    assert!(names.contains(&"sheaf.diamond.plain.2.1"), "{names:?}");
+    assert_eq!(requests[0]["container"]["Image"], "example/c:1");
+}
+
+#[test]
 fn what_cannot_be_rendered_ends_with_two_and_says_why() {
     let file = written("program.yaml", &WRONG.replace("input:", "inputs:"));
     let output = sheafctl(&["render", &file]);

@@ -1,5 +1,7 @@
 //! Files that are put into a container, as an archive of tar.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 
 /// Who may read the files of a container: its user.
@@ -37,7 +39,17 @@ pub(super) fn of<'a>(
     owner: Owner,
 ) -> std::io::Result<Bytes> {
     let mut archive = tar::Builder::new(Vec::new());
+    let mut folders = BTreeSet::new();
     for (path, content) in files {
+        // An engine makes folders that nobody names for itself alone.
+        let above = path.match_indices('/').map(|(end, _)| &path[..end]);
+        for folder in above.filter(|folder| folders.insert(folder.to_string())) {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(tar::EntryType::Directory);
+            header.set_size(0);
+            header.set_mode(0o755);
+            archive.append_data(&mut header, folder, std::io::empty())?;
+        }
         let mut header = tar::Header::new_gnu();
         header.set_size(content.len() as u64);
         header.set_mode(owner.mode);
@@ -64,7 +76,11 @@ mod tests {
             let owner = Owner::of_image(user);
             let bytes = of([("run/sheaf/a.json", b"{}".as_slice())], owner).unwrap();
             let mut archive = tar::Archive::new(&bytes[..]);
-            let entry = archive.entries().unwrap().next().unwrap().unwrap();
+            let entries: Vec<_> = archive.entries().unwrap().map(Result::unwrap).collect();
+            let [run, sheaf, entry] = &entries[..] else { panic!("{}", entries.len()) };
+            for folder in [run, sheaf] {
+                assert_eq!(folder.header().mode().unwrap(), 0o755);
+            }
             let header = entry.header();
             assert_eq!(entry.path().unwrap().to_str(), Some("run/sheaf/a.json"));
             let found = (header.uid().unwrap(), header.gid().unwrap(), header.mode().unwrap());

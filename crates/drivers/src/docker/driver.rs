@@ -106,6 +106,11 @@ impl DockerDriver {
         for container in self.containers(pipeline).await.map_err(failed)? {
             self.discard(&container).await.map_err(failed)?;
         }
+        let network = names::network(pipeline);
+        if let Ok(found) = self.engine.inspect_network(&network, None).await {
+            let gateway = Network::of(&found).map(|network| network.gateway);
+            self.starts.lock().await.retain(|address, _| Some(*address) != gateway);
+        }
         let filters = HashMap::from([("label", vec![label(names::PIPELINE, pipeline)])]);
         let options = ListNetworksOptionsBuilder::new().filters(&filters).build();
         let networks = self.engine.list_networks(Some(options)).await.map_err(failed)?;
@@ -250,7 +255,7 @@ impl Driver for DockerDriver {
         let control = self.control(&launch.assignment.control, &network, &mut gates).await?;
         let image = &self.settings.component_image;
         let look_up = &*self.settings.look_up;
-        let request = request(&launch, image, address, &control, look_up)?;
+        let request = request(&launch, image, Some(address), &control, look_up)?;
         if let Err(error) = self.create(&request, owner, &launch.id).await {
             self.ends.forget(&launch.id);
             let options = RemoveContainerOptionsBuilder::new().force(true).build();

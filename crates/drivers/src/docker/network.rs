@@ -54,12 +54,15 @@ impl Network {
         Err(DriverError { what: what(), why: why.to_owned() })
     }
 
-    fn of(found: &NetworkInspect) -> Option<Self> {
+    pub(super) fn of(found: &NetworkInspect) -> Option<Self> {
         let range = found.ipam.as_ref()?.config.as_ref()?.iter().find_map(|config| {
             let (base, length) = config.subnet.as_ref()?.split_once('/')?;
             let base: Ipv4Addr = base.parse().ok()?;
             let length: u32 = length.parse().ok().filter(|length| (8..=28).contains(length))?;
-            let gateway = config.gateway.as_ref()?.split('/').next()?.parse().ok()?;
+            let gateway = match &config.gateway {
+                Some(gateway) => gateway.split('/').next()?.parse().ok()?,
+                None => Ipv4Addr::from(u32::from(base) + 1),
+            };
             Some(Network { gateway, base: u32::from(base), hosts: (1 << (32 - length)) - 2 })
         });
         range

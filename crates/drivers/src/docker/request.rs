@@ -41,15 +41,15 @@ pub struct Request {
 /// The request for a launch. Pure but for `look_up`, which is asked for what the configuration
 /// of the component refers to.
 ///
-/// The container gets the address `address` in the network of its pipeline, and speaks to the
-/// control plane at `control`.
+/// The container gets the address `address` in the network of its pipeline, or one that the
+/// engine chooses, and speaks to the control plane at `control`.
 ///
 /// # Errors
 /// For a component without an image, and for a reference that cannot be looked up.
 pub fn request(
     launch: &Launch,
     component_image: &str,
-    address: Ipv4Addr,
+    address: Option<Ipv4Addr>,
     control: &str,
     look_up: &dyn Fn(&Reference) -> Result<Secret, String>,
 ) -> Result<Request, DriverError> {
@@ -97,12 +97,13 @@ fn image(component: &Component, built_in: &str) -> Result<String, String> {
 }
 
 /// The assignment as it is true in the container.
-fn placed(assignment: &Assignment, address: Ipv4Addr, control: &str) -> Assignment {
+fn placed(assignment: &Assignment, address: Option<Ipv4Addr>, control: &str) -> Assignment {
     let ports = Ports::of(&assignment.definition);
+    let own = address.unwrap_or(Ipv4Addr::UNSPECIFIED);
     Assignment {
-        listen: format!("{address}:{}", ports.flight),
-        advertise_host: Some(address.to_string()),
-        health_listen: format!("{address}:{}", ports.health),
+        listen: format!("{own}:{}", ports.flight),
+        advertise_host: address.map(|address| address.to_string()),
+        health_listen: format!("{own}:{}", ports.health),
         control: control.to_owned(),
         state_dir: PathBuf::from(DATA).join("state"),
         ..assignment.clone()
@@ -153,9 +154,9 @@ fn host(launch: &Launch) -> HostConfig {
     }
 }
 
-fn networking(launch: &Launch, address: Ipv4Addr) -> NetworkingConfig {
+fn networking(launch: &Launch, address: Option<Ipv4Addr>) -> NetworkingConfig {
     let endpoint = EndpointSettings {
-        ipam_config: Some(EndpointIpamConfig {
+        ipam_config: address.map(|address| EndpointIpamConfig {
             ipv4_address: Some(address.to_string()),
             ..EndpointIpamConfig::default()
         }),

@@ -143,11 +143,11 @@ impl Watch {
 
     /// The last line that a container wrote to standard error.
     async fn last_line(&self, id: &LaunchId) -> String {
-        let options = LogsOptionsBuilder::new().stderr(true).tail("1").build();
+        let options = LogsOptionsBuilder::new().stderr(true).tail("20").build();
         let logs = self.engine.logs(&names::container(id), Some(options));
-        let parts: Vec<_> = logs.take(16).try_collect().await.unwrap_or_default();
+        let parts: Vec<_> = logs.take(64).try_collect().await.unwrap_or_default();
         let text: String = parts.iter().map(ToString::to_string).collect();
-        text.trim().chars().take(MAX_LINE).collect()
+        text.trim().lines().last().unwrap_or_default().chars().take(MAX_LINE).collect()
     }
 }
 

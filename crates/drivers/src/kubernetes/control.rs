@@ -205,7 +205,8 @@ impl Control<'_> {
 fn arguments() -> Vec<String> {
     [
         "server".to_owned(),
-        format!("--listen=0.0.0.0:{CONTROL_PORT}"),
+        format!("--control-addr=0.0.0.0:{CONTROL_PORT}"),
+        format!("--data-dir={DATA}"),
         format!("--state={DATA}/control.redb"),
         format!("--pipeline={FILE}/pipeline.yaml"),
         format!("--tokens={TOKENS}/tokens.json"),

@@ -74,7 +74,7 @@ impl Launched {
 /// The name of the pod of a launch, and of its secret.
 pub(crate) fn pod_name(id: &LaunchId) -> String {
     let (pipeline, instance) = id.place.split_once(':').unwrap_or((&id.place, ""));
-    format!("{}.{}", names::of_component(pipeline, instance), id.attempt)
+    format!("{}--a{}", names::of_component(pipeline, instance), id.attempt)
 }
 
 /// What pods of a place are chosen by.

@@ -26,9 +26,9 @@ pub(crate) const CONTROL: &str = "sheaf.dev/control-plane";
 /// No two of them share one: identifiers have no two hyphens in a row here, and those that
 /// have, or are too long, are told apart by a hash behind three.
 pub(crate) fn of_component(pipeline: &str, component: &str) -> String {
-    let component = component.replace('.', "-");
     let plain = !pipeline.contains("--") && !component.contains("--");
-    let name = format!("{pipeline}--{component}");
+    // A dot is before the number of an instance only.
+    let name = format!("{pipeline}--{}", component.replace('.', "--"));
     if plain && name.len() <= MAX_NAME {
         return name;
     }
@@ -116,6 +116,8 @@ mod tests {
             ("a", "b--c"),
             ("a", "b"),
             ("a", "b.1"),
+            ("a", "b-1"),
+            ("a", "b--1"),
             (long.as_str(), "a"),
             (long.as_str(), "b"),
             ("a", long.as_str()),

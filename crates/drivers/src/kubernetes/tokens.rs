@@ -6,7 +6,7 @@ use std::fmt;
 use sheaf_pipeline::plan::Plan;
 use sheaf_pipeline::registry::Token;
 
-use super::assign;
+use crate::planned;
 
 /// The tokens of a pipeline's places. Not shown by `Debug`.
 #[derive(Clone)]
@@ -22,8 +22,8 @@ impl Tokens {
         let places = plan.components.iter().flat_map(|component| {
             let planned = u32::try_from(component.instances.len()).unwrap_or(u32::MAX);
             let count = max_replicas.map_or(planned, |most| most.max(planned));
-            let instance = |index| assign::instance(&component.id, index);
-            (0..count).map(instance).map(|instance| assign::place(plan, &instance))
+            let instance = |index| planned::instance(&component.id, index);
+            (0..count).map(instance).map(|instance| planned::place(plan, &instance))
         });
         let places = places.map(|place| (place, Token::generate(unix_ms)));
         Tokens { places: places.collect(), data: Token::generate(unix_ms) }

@@ -1,6 +1,7 @@
 //! The objects of one component: what starts it, its service, its assignments.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use k8s_openapi::api::apps::v1::{
     Deployment, DeploymentSpec, DeploymentStrategy, StatefulSet, StatefulSetSpec,
@@ -13,15 +14,16 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use sheaf_pipeline::plan::{Instance, Plan, PlannedComponent};
+use sheaf_dataflow::Assignment;
+use sheaf_pipeline::plan::{Plan, PlannedComponent};
 use sheaf_pipeline::spec::Component;
 
-use super::assign::{self, assignment};
 use super::object::Object;
-use super::pod::{ASSIGNMENTS, Of};
+use super::pod::{ASSIGNMENTS, Of, STATE};
 use super::secrets::{Secrets, Wanted};
-use super::settings::{RenderError, Settings};
+use super::settings::{CONTROL_PORT, RenderError, Settings};
 use super::{Tokens, names, network, scale, state};
+use crate::planned;
 use crate::ports::Ports;
 
 /// The label with the number of a pod in its stateful set.
@@ -104,16 +106,12 @@ impl Workload<'_> {
         let planned = u32::try_from(self.component.instances.len()).unwrap_or(u32::MAX);
         let mut data = BTreeMap::new();
         for index in 0..most.unwrap_or(planned) {
-            let id = assign::instance(&self.component.id, index);
-            let instance = Instance { id, index, port: 0, health_port: 0 };
             let (name, namespace) = (self.name(), &self.settings.namespace);
             let host = match numbered {
                 true => format!("{name}-{index}.{name}.{namespace}.svc"),
                 false => format!("{name}.{namespace}.svc"),
             };
-            let of = (self.component, definition);
-            let told =
-                assignment(self.settings, self.plan, of, &instance, (planned, host), self.tokens);
+            let told = self.assignment(definition, index, host);
             let text = serde_json::to_string_pretty(&told).map_err(|error| RenderError::Write {
                 what: format!("the assignment of {}", told.place),
                 why: error.to_string(),
@@ -126,6 +124,25 @@ impl Workload<'_> {
             string_data: Some(data),
             ..Secret::default()
         })
+    }
+
+    /// `definition` is that of the component, with what its references mean in the cluster.
+    fn assignment(&self, definition: &Component, index: u32, host: String) -> Assignment {
+        let ports = Ports::of(definition);
+        let control = names::of_pipeline(&self.plan.pipeline, "control");
+        let namespace = &self.settings.namespace;
+        let told = planned::assignment(self.plan, self.component, index);
+        Assignment {
+            definition: definition.clone(),
+            listen: format!("0.0.0.0:{}", ports.flight),
+            advertise_host: Some(host),
+            health_listen: format!("0.0.0.0:{}", ports.health),
+            control: format!("grpc://{control}.{namespace}.svc:{CONTROL_PORT}"),
+            token: self.tokens.place(&told.place).to_owned(),
+            data_token: self.tokens.data().to_owned(),
+            state_dir: PathBuf::from(STATE),
+            ..told
+        }
     }
 
     fn template(&self, pod: PodSpec) -> PodTemplateSpec {

@@ -61,17 +61,17 @@ async fn a_launch_is_a_pod_that_the_cluster_does_not_start_again() {
     let driver = driver(&server).await;
     let one = launch("orders", 3, IMAGE, CONTROL).with("LOGIN", "hunter2");
     driver.start(one.clone()).await.unwrap();
-    let pod = server.object("pods", "orders--one.3").unwrap();
+    let pod = server.object("pods", "orders--one--a3").unwrap();
     assert_eq!(pod["spec"]["restartPolicy"], "Never");
     assert_eq!(pod["spec"]["containers"][0]["image"], IMAGE);
     assert_eq!(pod["metadata"]["labels"]["sheaf.dev/attempt"], "3");
     assert!(!pod.to_string().contains("hunter2") && !pod.to_string().contains("token-of"));
     let variables = pod["spec"]["containers"][0]["env"].as_array().unwrap();
     let login = variables.iter().find(|variable| variable["name"] == "LOGIN").unwrap();
-    let entry = json!({ "name": "orders--one.3", "key": "environment.LOGIN" });
+    let entry = json!({ "name": "orders--one--a3", "key": "environment.LOGIN" });
     assert_eq!(login["valueFrom"]["secretKeyRef"], entry);
 
-    let secret = server.object("secrets", "orders--one.3").unwrap();
+    let secret = server.object("secrets", "orders--one--a3").unwrap();
     assert_eq!(secret["stringData"]["environment.LOGIN"], "hunter2");
     let told = secret["stringData"]["0.json"].as_str().unwrap();
     let told: sheaf_dataflow::Assignment = serde_json::from_str(told).unwrap();
@@ -109,7 +109,7 @@ async fn how_a_pod_ended_is_told_once() {
     for (attempt, (status, success, why)) in (1..).zip(cases) {
         let one = launch("ends", attempt, IMAGE, CONTROL);
         driver.start(one.clone()).await.unwrap();
-        let name = format!("ends--one.{attempt}");
+        let name = format!("ends--one--a{attempt}");
         server.status(&name, json!({ "phase": "Running" }));
         server.status(&name, status.clone());
         server.status(&name, status);
@@ -118,8 +118,8 @@ async fn how_a_pod_ended_is_told_once() {
     }
     assert!(timeout(Duration::from_millis(100), driver.ended()).await.is_err());
     // Each launch has made way for the next one.
-    assert_eq!(server.names("pods"), ["ends--one.5"]);
-    assert_eq!(server.names("secrets"), ["ends--one.5"]);
+    assert_eq!(server.names("pods"), ["ends--one--a5"]);
+    assert_eq!(server.names("secrets"), ["ends--one--a5"]);
 }
 
 #[tokio::test]
@@ -128,14 +128,14 @@ async fn a_stop_gives_time_to_drain_and_waits_until_the_pod_is_gone() {
     let driver = driver(&server).await;
     let one = launch("stops", 1, IMAGE, CONTROL);
     driver.start(one.clone()).await.unwrap();
-    server.status("stops--one.1", json!({ "phase": "Running" }));
+    server.status("stops--one--a1", json!({ "phase": "Running" }));
     server.slow();
     let stop = driver.stop(&one.id, Duration::from_millis(7_500));
     tokio::pin!(stop);
     assert!(timeout(Duration::from_millis(300), &mut stop).await.is_err(), "it is still there");
-    assert_eq!(server.grace("stops--one.1"), Some(8));
-    server.status("stops--one.1", terminated(0, "Completed", ""));
-    server.finish("stops--one.1");
+    assert_eq!(server.grace("stops--one--a1"), Some(8));
+    server.status("stops--one--a1", terminated(0, "Completed", ""));
+    server.finish("stops--one--a1");
     timeout(LONG, stop).await.unwrap().unwrap();
     assert_eq!(
         ended(&driver).await,
@@ -161,11 +161,11 @@ async fn what_happened_while_nobody_listened_is_told_after_the_next_list() {
     driver.start(lost.clone()).await.unwrap();
     let before = server.watches();
     // The server has forgotten how far it was heard, and answers 410 to whoever goes on there.
-    server.deafen(|server| server.lose("lost--one.1"));
+    server.deafen(|server| server.lose("lost--one--a1"));
     let end = ended(&driver).await;
     assert_eq!((end.id, end.why.as_str()), (lost.id, "its pod was deleted"));
     listens(&server, before).await;
-    server.status("breaks--one.1", terminated(1, "Error", ""));
+    server.status("breaks--one--a1", terminated(1, "Error", ""));
     let end = ended(&driver).await;
     assert_eq!((end.id, end.why.as_str()), (ends.id, "exit status 1"));
 }
@@ -179,7 +179,7 @@ async fn another_driver_takes_over_what_runs() {
     drop(before);
     let after = driver(&server).await;
     assert_eq!(after.running("adopted").await.unwrap(), [one.id.clone()]);
-    server.finish("adopted--one.9");
+    server.finish("adopted--one--a9");
     let end = ended(&after).await;
     assert_eq!((end.id, end.success), (one.id, false));
 }
