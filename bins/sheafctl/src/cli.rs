@@ -7,6 +7,7 @@ use clap_complete::Shell;
 use sheaf_pipeline::graph::Format;
 use sheaf_terminal::exit_code_help;
 
+use crate::command::{tap, top};
 use crate::help::{COMPLETIONS, EXAMPLES, GRAPH, INIT, SCHEMA, VALIDATE};
 
 /// Pipelines of Apache Arrow record batches.
@@ -65,6 +66,10 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Look at the rows that go over an edge
+    Tap(tap::Args),
+    /// Watch components and edges: rates, lag, backpressure, memory
+    Top(top::Args),
     /// Print what a shell needs to complete commands
     #[command(after_help = COMPLETIONS)]
     Completions {
@@ -80,6 +85,8 @@ impl Command {
             Command::Validate { json, .. }
             | Command::Graph { json, .. }
             | Command::Init { json, .. } => *json,
+            Command::Tap(args) => args.json(),
+            Command::Top(args) => args.json(),
             Command::Schema => true,
             Command::Completions { .. } => false,
         }

@@ -1,8 +1,11 @@
 //! What the commands do.
 
+mod client;
 mod file;
 mod graph;
 mod init;
+pub(crate) mod tap;
+pub(crate) mod top;
 mod validate;
 
 use clap::CommandFactory as _;
@@ -22,6 +25,8 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         Command::Graph { file, format, json } => graph::run(&file, format, json, &mut console),
         Command::Schema => schema(&mut console),
         Command::Init { file, name, json } => init::run(&file, name, json, &mut console),
+        Command::Tap(args) => tap::run(&args, &mut console),
+        Command::Top(args) => top::run(&args, &mut console),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "sheafctl", &mut script);
