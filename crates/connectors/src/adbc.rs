@@ -11,15 +11,26 @@ mod session;
 mod spec;
 mod tables;
 
+use std::pin::Pin;
+use std::task::Poll;
+
 use adbc_driver_manager::ManagedDatabase;
 use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
+use futures::StreamExt as _;
+use sheaf_retry::Code;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::blocking::blocking;
 use crate::error::Error;
+use crate::source::BatchStream;
 
 use dialect::Dialect;
 use failure::Failure;
 use session::Session;
+
+/// Batches of a query that were read ahead of whoever takes them.
+const READ_AHEAD: usize = 2;
 
 pub use driver::DriverPaths;
 pub use names::{TableNames, sanitise};
@@ -104,6 +115,53 @@ impl AdbcDatabase {
             Session::open(&own.database, own.dialect, &own.failure)?.query(&sql, max_rows)
         })
         .await
+    }
+
+    /// Runs a query over a connection of its own, and gives its columns and its rows as the
+    /// driver makes them, a few batches ahead. A dropped stream ends it at the next batch.
+    ///
+    /// # Errors
+    /// [`Error::Io`] with what the database says; the stream may end with it too.
+    pub async fn stream(&self, sql: &str) -> Result<(SchemaRef, BatchStream), Error> {
+        let (own, sql) = (self.clone(), sql.to_owned());
+        let (begun, schema) = oneshot::channel();
+        let (sender, mut batches) = mpsc::channel(READ_AHEAD);
+        let work = move || {
+            let mut begun = Some(begun);
+            let begin = |schema| {
+                // Whoever asked may be gone: then nobody takes a batch either.
+                drop(begun.take().map(|begun| begun.send(Ok(schema))));
+            };
+            let take = |batch| sender.blocking_send(Ok(batch)).is_ok();
+            let opened = Session::open(&own.database, own.dialect, &own.failure);
+            let done = opened.and_then(|mut session| session.each(&sql, begin, take));
+            if let Err(error) = done {
+                match begun.take() {
+                    Some(begun) => drop(begun.send(Err(error))),
+                    None => drop(sender.blocking_send(Err(error))),
+                }
+            }
+        };
+        let thread = tokio::task::spawn_blocking(work);
+        let Ok(schema) = schema.await else {
+            let why = match thread.await {
+                Err(panicked) => panicked.to_string(),
+                Ok(()) => "the driver gave no answer".to_owned(),
+            };
+            return Err(Error::external("query", self.describe(), Code::Internal, why));
+        };
+        let place = self.describe().to_owned();
+        let mut thread = Some(thread);
+        let batches = futures::stream::poll_fn(move |context| {
+            let next = std::task::ready!(batches.poll_recv(context));
+            let (None, Some(ended)) = (&next, &mut thread) else { return Poll::Ready(next) };
+            // Rows that are missing because a driver panicked are not the end.
+            let ended = std::task::ready!(Pin::new(ended).poll(context));
+            thread = None;
+            let lost = |why| Error::external("query", &place, Code::Internal, why);
+            Poll::Ready(ended.err().map(|panicked| Err(lost(panicked))))
+        });
+        Ok((schema?, batches.boxed()))
     }
 
     /// Runs a statement in a transaction of its own.

@@ -83,4 +83,6 @@ pub use format::{Compression, FileFormat};
 pub use sink::{CommitKey, Committed, PreparedWrite, Sink};
 pub use source::{BatchStream, Source};
 pub use spec::SinkSpec;
+#[cfg(feature = "s3")]
+pub use topic_files::Objects;
 pub use topic_files::{FilesSpec, Span, TopicFiles};

@@ -22,6 +22,8 @@ use crate::adbc::Position;
 use crate::blocking::blocking;
 use crate::error::Error;
 use blobs::Blobs;
+#[cfg(feature = "s3")]
+pub use bucket::Objects;
 use link::{Begin, Link};
 use names::Partition;
 pub use spec::FilesSpec;

@@ -88,6 +88,36 @@ pub trait Source: Send {
 /// Makes batches of batches.
 #[async_trait]
 pub trait Processor: Send {
+    /// The streams that will send to it, each a component and its instance. Told once, before
+    /// anything else; whoever does not tell says that they are not known.
+    ///
+    /// # Errors
+    /// As of [`Processor::process`].
+    async fn begin(&mut self, streams: &[(Arc<str>, u32)]) -> Result<(), ComponentError> {
+        let _ = streams;
+        Ok(())
+    }
+
+    /// A stream has ended: no batch of it will come. Of the last one, [`Processor::end`] may
+    /// be all that is told.
+    ///
+    /// # Errors
+    /// As of [`Processor::process`].
+    async fn stream_ended(
+        &mut self,
+        from: &Arc<str>,
+        from_instance: u32,
+    ) -> Result<Option<Outcome>, ComponentError> {
+        let _ = (from, from_instance);
+        Ok(None)
+    }
+
+    /// What it has counted since it was made, for statistics: a name such as `late_rows`, and
+    /// how many.
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
+
     /// Takes a batch, and gives what comes of it.
     ///
     /// # Errors

@@ -19,7 +19,7 @@ use sheaf_pipeline::health::{HealthServer, Page, Pages};
 use sheaf_pipeline::registry::{Kind, Metadata, Registration, incarnation};
 use sheaf_pipeline::spec::Role;
 use sheaf_retry::{Code, Jitter, Retryable as _, SharedClock, SystemClock};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::finish::{DONE, Finish};
@@ -231,16 +231,7 @@ impl Hosted {
             stats: Arc::clone(&stats),
             fence: fence_of(&member),
         };
-        let mut standing = member.standing();
-        let lost = async {
-            match standing.wait_for(|now| matches!(now, Standing::Lost { .. })).await {
-                Ok(now) => match &*now {
-                    Standing::Lost { why } => why.clone(),
-                    _ => String::new(),
-                },
-                Err(_) => std::future::pending().await,
-            }
-        };
+        let lost = lost(member.standing());
         let work = parts.work(&assignment, make);
         // Whatever the component is doing is dropped where it is when its place is lost.
         let result = tokio::select! {
@@ -269,6 +260,19 @@ impl Hosted {
         }
         drop(_health);
         result.map(|_| ())
+    }
+}
+
+/// Why the place was lost, once it is.
+async fn lost(mut standing: watch::Receiver<Standing>) -> String {
+    loop {
+        if let Standing::Lost { why } = &*standing.borrow_and_update() {
+            return why.clone();
+        }
+        if standing.changed().await.is_err() {
+            // It has left, and nobody can take it away any more.
+            std::future::pending::<()>().await;
+        }
     }
 }
 

@@ -34,6 +34,7 @@
 //! | What is kept, and for how long? | [`TopicStream`]: within a limit of bytes and a time to live, for its readers |
 //! | What can be asked? | [`Ticket`]: a partition, an offset or a time, columns, a [`Filter`], and whether to follow |
 //! | Who answers? | [`TopicHandler`], [`TopicActions`] on a Flight port |
+//! | And the other way round? | [`Producer`]: messages that are on every replica when it says so |
 //!
 //! # What holds
 //!
@@ -59,6 +60,7 @@ mod ledger;
 mod messages;
 mod metrics;
 mod persist;
+mod produce;
 mod registry;
 mod schema;
 mod schema_file;
@@ -81,6 +83,7 @@ pub use gateway::{Gateway, GatewayOptions};
 pub use ledger::Ledger;
 pub use messages::{MessageRef, Messages};
 pub use metrics::{Figures, Metrics, NAMESPACE as METRICS_NAMESPACE, StreamMetrics};
+pub use produce::{OutgoingMessage, Producer, ProducerOptions};
 pub use registry::{Error as RegistryError, Registry, RegistryOptions};
 pub use schema::conform;
 pub use schema_file::SchemaFile;

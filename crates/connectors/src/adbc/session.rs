@@ -82,6 +82,29 @@ impl Session {
         Ok(batches)
     }
 
+    /// The rows of a query as they come: first their columns are told, then each batch, until
+    /// no more is wanted.
+    pub(super) fn each(
+        &mut self,
+        sql: &str,
+        begin: impl FnOnce(SchemaRef),
+        mut take: impl FnMut(RecordBatch) -> bool,
+    ) -> Result<(), Error> {
+        let run = || {
+            let mut statement = self.connection.new_statement()?;
+            statement.set_sql_query(sql)?;
+            let rows = statement.execute()?;
+            begin(rows.schema());
+            for batch in rows {
+                if !take(batch?) {
+                    break;
+                }
+            }
+            Ok(())
+        };
+        run().map_err(self.failure.error("query"))
+    }
+
     /// A table's columns; `None` where there is no such table. One that was
     /// there before is not looked for in the catalog.
     pub(super) fn columns(

@@ -2,6 +2,7 @@
 
 mod connect;
 mod newest;
+mod objects;
 
 use std::sync::Arc;
 
@@ -14,6 +15,8 @@ use sheaf_retry::Code;
 
 use super::blobs::{Blobs, Tail};
 use crate::error::Error;
+
+pub use objects::Objects;
 
 /// Names of what is pending that are looked at in one go.
 const MAX_NAMES: usize = 1_000;

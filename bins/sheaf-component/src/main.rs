@@ -1,0 +1,69 @@
+//! The `sheaf-component` binary: parse, build, run.
+
+mod alone;
+mod cli;
+mod feed;
+mod host;
+mod list;
+mod place;
+mod signals;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use cli::{Cli, Command};
+use mimalloc::MiMalloc;
+use sheaf_pipeline::spec::Role;
+use sheaf_retry::Code;
+use sheaf_telemetry::{LogOptions, init_logs};
+use sheaf_terminal::{Console, Failure};
+
+/// Columns are built and dropped all the time, by threads that did not make them.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
+
+/// What the process ends with where it may be started again.
+const FAILED: u8 = 1;
+/// What it ends with where that would be of no use.
+const MISCONFIGURED: u8 = 2;
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) if failure.is_quiet() => ExitCode::SUCCESS,
+        Err(failure) => {
+            // Nobody is left to be told where even that cannot be written.
+            drop(std::io::stderr().write_all(failure.to_text().as_bytes()));
+            ExitCode::from(exit_code(failure.code()))
+        }
+    }
+}
+
+/// Whether to start it again is all that a driver wants to know.
+fn exit_code(code: Code) -> u8 {
+    match code {
+        Code::InvalidArgument
+        | Code::FailedPrecondition
+        | Code::FormatNewer
+        | Code::Unimplemented => MISCONFIGURED,
+        _ => FAILED,
+    }
+}
+
+fn run(cli: Cli) -> Result<(), Failure> {
+    let options = LogOptions { verbose: cli.verbose, filter: cli.log, ..LogOptions::default() };
+    init_logs(&options).map_err(|error| Failure::from_error(&error))?;
+    let runtime = || {
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
+            Failure::new(Code::Io, "the threads of this process cannot be started").because(error)
+        })
+    };
+    match cli.command {
+        Command::Run { assignment } => runtime()?.block_on(place::run(&assignment)),
+        Command::List { json } => list::run(json, &mut Console::stdio()),
+        Command::Source(alone) => runtime()?.block_on(alone::run(Role::Source, alone)),
+        Command::Processor(alone) => runtime()?.block_on(alone::run(Role::Processor, alone)),
+        Command::Sink(alone) => runtime()?.block_on(alone::run(Role::Sink, alone)),
+    }
+}

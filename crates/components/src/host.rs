@@ -1,0 +1,75 @@
+//! What the process gives to the component that it hosts.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use sheaf_connectors::DriverPaths;
+use sheaf_retry::{SharedClock, SystemClock};
+
+/// Looks up a variable of the environment.
+pub type Environment = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
+/// What a component has of the process that it runs in: no library reads the environment,
+/// the time or standard output by itself.
+#[derive(Clone)]
+pub struct Host {
+    /// The run of the pipeline. A batch that is sent again in the same run is known again;
+    /// equal batches of two runs are two batches.
+    pub run: u64,
+    /// Variables that references name.
+    pub environment: Environment,
+    /// Where drivers of databases are looked for.
+    pub drivers: DriverPaths,
+    /// The time.
+    pub clock: SharedClock,
+    /// Where the sink `stdout` prints to.
+    pub output: Output,
+}
+
+impl Host {
+    /// The first run, with an empty environment, the machine's clock and standard output.
+    pub fn plain() -> Self {
+        Host {
+            run: 1,
+            environment: Arc::new(|_| None),
+            drivers: DriverPaths::default(),
+            clock: SystemClock::shared(),
+            output: Output::new(io::stdout()),
+        }
+    }
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Host").field("run", &self.run).finish_non_exhaustive()
+    }
+}
+
+/// Where rows are printed, shared by whoever prints.
+#[derive(Clone)]
+pub struct Output(Arc<Mutex<dyn Write + Send>>);
+
+impl Output {
+    /// Prints there.
+    pub fn new(output: impl Write + Send + 'static) -> Self {
+        Output(Arc::new(Mutex::new(output)))
+    }
+
+    /// Writes all of it, on a thread that may block.
+    pub(crate) async fn write(&self, bytes: Vec<u8>) -> io::Result<()> {
+        let output = Arc::clone(&self.0);
+        let write = move || {
+            let mut output = output.lock().unwrap_or_else(PoisonError::into_inner);
+            output.write_all(&bytes)?;
+            output.flush()
+        };
+        tokio::task::spawn_blocking(write).await.map_err(io::Error::other)?
+    }
+}
+
+impl fmt::Debug for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Output")
+    }
+}
