@@ -5,7 +5,7 @@ use std::time::Duration;
 use sheaf_flight::{ChannelPool, ClientConfig, Target};
 use sheaf_pipeline::control::{ClientOptions, ControlClient};
 use sheaf_pipeline::registry::{Component, Filter, Kind};
-use sheaf_retry::{Code, Retryable as _, RetryPolicy, SharedClock, SystemClock};
+use sheaf_retry::{Code, RetryPolicy, Retryable as _, SharedClock, SystemClock};
 use sheaf_terminal::Failure;
 use tokio::runtime::Runtime;
 

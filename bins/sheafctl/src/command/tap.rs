@@ -88,7 +88,8 @@ async fn look(args: &Args, console: &mut Console) -> Result<(), Failure> {
     }
     let rows = counted(printer.rows(), "row");
     printer.finish()?;
-    let batches = if left_out.0 == 1 { "1 batch".to_owned() } else { count(left_out.0) + " batches" };
+    let batches =
+        if left_out.0 == 1 { "1 batch".to_owned() } else { count(left_out.0) + " batches" };
     let missed = counted(left_out.1, "row");
     console.note(&format!("{rows}; left out for want of time: {missed} in {batches}"));
     Ok(())

@@ -7,10 +7,10 @@ mod maker;
 mod report;
 mod rows;
 mod schema;
+mod tested;
 
 use std::path::{Path, PathBuf};
 
-use futures::FutureExt as _;
 use sheaf_pipeline::check::check;
 use sheaf_pipeline::plan::Plan;
 use sheaf_pipeline::spec::Test;
@@ -19,7 +19,8 @@ use sheaf_terminal::{Console, Failure};
 
 use super::{client, file};
 use crate::help::TEST;
-use report::{Report, Tested};
+use report::Report;
+use tested::Tested;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = TEST)]
@@ -86,17 +87,9 @@ fn chosen<'a>(
     Err(Failure::new(Code::NotFound, text).help(help))
 }
 
-/// As in the processes of a pipeline that runs.
-fn build<'a>(made: flow::Made<'a>) -> flow::Built<'a> {
-    async move {
-        let host = host();
-        sheaf_components::build(made.role, made.definition, made.start, &host).await
-    }
-    .boxed()
-}
-
-#[allow(clippy::disallowed_methods, reason = "references may name variables")]
-fn host() -> sheaf_components::Host {
-    let environment = std::sync::Arc::new(|name: &str| std::env::var(name).ok());
-    sheaf_components::Host { environment, ..sheaf_components::Host::plain() }
+fn build<'a>(made: maker::Made<'a>) -> maker::Built<'a> {
+    use sheaf_dataflow::ComponentError;
+    Box::pin(
+        async move { Err(ComponentError::new(Code::Unimplemented, made.definition.id.clone())) },
+    )
 }

@@ -217,9 +217,8 @@ fn assignment(plan: &plan::Plan, id: &str, control: &str, folder: &TempDir) -> A
     let inputs = plan
         .senders_of(id)
         .map(|edge| InputAssignment { from: peer(&edge.from), edge: edge.clone() });
-    let outputs = plan
-        .readers_of(id)
-        .map(|edge| OutputAssignment { to: peer(&edge.to), edge: edge.clone() });
+    let outputs =
+        plan.readers_of(id).map(|edge| OutputAssignment { to: peer(&edge.to), edge: edge.clone() });
     Assignment {
         pipeline: plan.pipeline.clone(),
         run: 1,

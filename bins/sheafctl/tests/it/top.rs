@@ -53,7 +53,10 @@ async fn a_sink_that_stands_still_is_seen_on_the_edge_that_leads_to_it() {
     let output = live.sheafctl(&["top", "--once", "--json", "--interval-ms", "100"]).await;
     let seen: Value = serde_json::from_str(&data(&output)).unwrap();
     assert_eq!(seen["edges"][1]["state"], "flows");
-    assert_eq!((&seen["edges"][1]["lag"], &seen["components"][0]["restarts"]), (&0.into(), &0.into()));
+    assert_eq!(
+        (&seen["edges"][1]["lag"], &seen["components"][0]["restarts"]),
+        (&0.into(), &0.into())
+    );
     live.end().await;
 }
 

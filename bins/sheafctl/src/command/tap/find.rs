@@ -71,12 +71,8 @@ mod tests {
             let senders = senders.iter().map(|one| (*one).to_owned()).collect();
             ((pipeline.to_owned(), edge.to_owned()), senders)
         };
-        [
-            of("p", "a:b", &["p:a", "p:a.1"]),
-            of("p", "b:c", &["p:b"]),
-            of("q", "b:c", &["q:b"]),
-        ]
-        .into()
+        [of("p", "a:b", &["p:a", "p:a.1"]), of("p", "b:c", &["p:b"]), of("q", "b:c", &["q:b"])]
+            .into()
     }
 
     #[test]

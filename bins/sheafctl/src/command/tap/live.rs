@@ -73,8 +73,9 @@ impl LiveTable {
 fn cells(batch: &RecordBatch) -> Result<Vec<Vec<String>>, ArrowError> {
     let options = FormatOptions::default().with_null("").with_display_error(true);
     let columns = batch.columns().iter();
-    let columns: Vec<ArrayFormatter<'_>> =
-        columns.map(|column| ArrayFormatter::try_new(column, &options)).collect::<Result<_, _>>()?;
+    let columns: Vec<ArrayFormatter<'_>> = columns
+        .map(|column| ArrayFormatter::try_new(column, &options))
+        .collect::<Result<_, _>>()?;
     let row = |index| columns.iter().map(|column| tame(&column.value(index).to_string())).collect();
     Ok((0..batch.num_rows()).map(row).collect())
 }

@@ -8,7 +8,7 @@ use sheaf_retry::Code;
 use sheaf_terminal::Failure;
 
 /// Where runs are kept by default, one folder for each pipeline.
-const FOLDER: &str = ".sheaf";
+const FOLDER: &str = ".sheaf/pipelines";
 /// What a run must not forget, in the folder of its pipeline.
 const FILE: &str = "run.json";
 
@@ -76,6 +76,8 @@ mod tests {
         let (_folder, path) = written("{\"token\":\"t0p\"}", 0o600);
         let text = read(Some(&path), "p").unwrap_err().to_text();
         assert!(text.contains("dataToken") && !text.contains("t0p"), "{text}");
-        assert!(read(None, "none-such").unwrap_err().to_text().contains(".sheaf/none-such"));
+        assert!(
+            read(None, "none-such").unwrap_err().to_text().contains(".sheaf/pipelines/none-such")
+        );
     }
 }

@@ -78,7 +78,9 @@ fn columns<'a>(one: &'a Row, other: &'a Row) -> impl Iterator<Item = &'a String>
 
 fn differences(expected: Option<Numbered<'_>>, got: Option<Numbered<'_>>) -> Vec<Difference> {
     match (expected, got) {
-        (Some((row, expected)), None) => vec![Difference::Missing { row, expected: expected.clone() }],
+        (Some((row, expected)), None) => {
+            vec![Difference::Missing { row, expected: expected.clone() }]
+        }
         (None, Some((row, got))) => vec![Difference::Surplus { row, got: got.clone() }],
         (Some((row, expected)), Some((_, got))) => columns(expected, got)
             .map(|column| Difference::Value {

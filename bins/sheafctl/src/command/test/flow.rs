@@ -4,29 +4,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use arrow_array::RecordBatch;
-use futures::future::BoxFuture;
-use sheaf_dataflow::{AnyComponent, ComponentError, Received, Start};
+use sheaf_dataflow::Received;
 use sheaf_pipeline::plan::{Plan, PlannedComponent};
-use sheaf_pipeline::spec::{Component, Role, Test};
+use sheaf_pipeline::spec::{Role, Test};
 
-use super::maker::Maker;
+use super::maker::{Build, Maker};
 use super::{arrivals, rows};
 
 /// How long a test may take: a program that a processor runs may hang.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// What is to be built.
-pub(super) struct Made<'a> {
-    pub(super) role: Role,
-    pub(super) definition: &'a Component,
-    pub(super) start: Start,
-}
-
-/// What was.
-pub(super) type Built<'a> = BoxFuture<'a, Result<AnyComponent, ComponentError>>;
-
-/// Makes components.
-pub(super) type Build = dyn Fn(Made<'_>) -> Built<'_> + Sync;
 
 /// By component: of a processor what it sends, of a sink what reaches it.
 pub(super) type Seen = BTreeMap<String, Vec<RecordBatch>>;
@@ -59,16 +45,16 @@ impl Flow<'_> {
             let (id, instances) = (component.id.as_str(), component.instances.len());
             let out: Sent = match (self.test.inputs.get(id), component.role) {
                 (Some(given), _) => {
-                    let mut out = vec![Vec::new(); instances];
-                    out[0] = rows::batches(&component.definition, given)?;
-                    out
+                    let rest = vec![Vec::new(); instances.saturating_sub(1)];
+                    let first = rows::batches(&component.definition, given)?;
+                    std::iter::once(first).chain(rest).collect()
                 }
                 // It is not run, and no row of the test is its own.
                 (None, Role::Source) => vec![Vec::new(); instances],
                 (None, Role::Sink) => {
                     let arriving = self.arriving(component, &sent)?;
-                    let batches = |one: Vec<Received>| one.into_iter().map(|one| one.batch).collect();
-                    arriving.into_iter().map(batches).collect()
+                    let batch = |one: Received| one.batch;
+                    arriving.into_iter().map(|all| all.into_iter().map(batch).collect()).collect()
                 }
                 (None, Role::Processor) => {
                     let arriving = self.arriving(component, &sent)?;
@@ -89,7 +75,7 @@ impl Flow<'_> {
         let mut open: Vec<&str> = self.test.outputs.keys().map(String::as_str).collect();
         while let Some(id) = open.pop() {
             if needed.insert(id) && !self.test.inputs.contains_key(id) {
-                open.extend(self.plan.edges.iter().filter(|one| one.to == id).map(|one| &*one.from));
+                open.extend(self.plan.senders_of(id).map(|edge| edge.from.as_str()));
             }
         }
         needed
@@ -100,7 +86,8 @@ impl Flow<'_> {
         component: &PlannedComponent,
         sent: &HashMap<&str, Sent>,
     ) -> Result<Vec<Vec<Received>>, String> {
-        let mut arriving: Vec<Vec<Received>> = component.instances.iter().map(|_| Vec::new()).collect();
+        let mut arriving: Vec<Vec<Received>> =
+            component.instances.iter().map(|_| Vec::new()).collect();
         for edge in self.plan.senders_of(&component.id) {
             let sent = sent.get(edge.from.as_str()).map_or(&[][..], Vec::as_slice);
             arrivals::deliver(edge, sent, &mut arriving)?;
@@ -108,3 +95,7 @@ impl Flow<'_> {
         Ok(arriving)
     }
 }
+
+#[cfg(test)]
+#[path = "flow_tests.rs"]
+mod tests;

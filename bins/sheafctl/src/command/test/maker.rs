@@ -1,10 +1,25 @@
 //! Makes the processors of a test.
 
+use futures::future::BoxFuture;
 use sheaf_dataflow::{AnyComponent, ComponentError, Processor, Received, Start};
 use sheaf_pipeline::plan::PlannedComponent;
+use sheaf_pipeline::spec::{Component, Role};
 use tempfile::TempDir;
 
-use super::flow::{Build, Made, Sent};
+use super::flow::Sent;
+
+/// What is to be built.
+pub(super) struct Made<'a> {
+    pub(super) role: Role,
+    pub(super) definition: &'a Component,
+    pub(super) start: Start,
+}
+
+/// What was.
+pub(super) type Built<'a> = BoxFuture<'a, Result<AnyComponent, ComponentError>>;
+
+/// Makes components.
+pub(super) type Build = dyn Fn(Made<'_>) -> Built<'_> + Sync;
 
 /// Makes processors, each with a folder of its own for the time of a test.
 pub(super) struct Maker<'a> {

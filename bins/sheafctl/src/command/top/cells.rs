@@ -5,7 +5,6 @@ use sheaf_terminal::{Table, count};
 
 use super::row::{ComponentRow, EdgeRow};
 
-/// And whether its column has numbers.
 type Heading = (&'static str, bool);
 
 pub(super) const COMPONENT: [Heading; 10] = [

@@ -36,8 +36,10 @@ mod tests {
     use super::*;
 
     fn view() -> View {
-        let of = |place: &str, restarts| {
-            ComponentRow { place: place.to_owned(), restarts, ..ComponentRow::default() }
+        let of = |place: &str, restarts| ComponentRow {
+            place: place.to_owned(),
+            restarts,
+            ..ComponentRow::default()
         };
         let mut view = View::default();
         let components = vec![of("b", 2), of("a", 1), of("c", 0)];

@@ -1,9 +1,7 @@
 //! Rates of counters that two readings have shown.
 
-use sheaf_pipeline::registry::{
-    Component, Kind, Limits, Now, Place, Plan, Registry, Token,
-};
 use sheaf_pipeline::health::Timing;
+use sheaf_pipeline::registry::{Component, Kind, Limits, Now, Place, Plan, Registry, Token};
 use sheaf_retry::Timestamp;
 
 use super::*;

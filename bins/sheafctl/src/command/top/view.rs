@@ -21,11 +21,15 @@ impl Sort {
     pub(super) fn apply(self, rows: &mut Rows) {
         let Rows { components, edges } = rows;
         components.sort_by(|left, right| left.place.cmp(&right.place));
-        edges.sort_by(|left, right| (&left.pipeline, &left.edge).cmp(&(&right.pipeline, &right.edge)));
+        edges.sort_by(|left, right| {
+            (&left.pipeline, &left.edge).cmp(&(&right.pipeline, &right.edge))
+        });
         match self {
             Sort::Name => {}
             Sort::Rate => {
-                components.sort_by_key(|row| Reverse(row.rows_in_per_second.max(row.rows_out_per_second)));
+                components.sort_by_key(|row| {
+                    Reverse(row.rows_in_per_second.max(row.rows_out_per_second))
+                });
                 edges.sort_by_key(|row| Reverse(row.rows_per_second));
             }
             Sort::Lag => {
