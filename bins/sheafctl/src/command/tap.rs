@@ -67,7 +67,7 @@ async fn look(args: &Args, console: &mut Console) -> Result<(), Failure> {
     let senders = found.senders.len() as u64;
     for place in found.senders {
         let (edge, client, token) = (args.edge.clone(), client.clone(), token.clone());
-        tokio::spawn(Follow { edge, place, client, token, news: news.clone() }.run());
+        tokio::spawn(Follow { edge, place, client, token, news: news.clone(), asked: false }.run());
     }
     drop(news);
     let instances = counted(senders, "instance");

@@ -119,7 +119,7 @@ impl Live {
         let hosts = made.into_iter().map(|(id, component)| {
             let assignment = assignment(&plan, id, &server.uri(), &folder);
             let host = Host::new(assignment).stopped_by(stop.clone());
-            tokio::spawn(host.run(move |_| async { Ok(component) }))
+            tokio::spawn(host.run(move |_| async move { Ok(component) }))
         });
         let hosts = hosts.collect();
         let address = server.local_addr().to_string();
@@ -173,8 +173,9 @@ impl Live {
         path.display().to_string()
     }
 
-    /// Opens the gate, ends the source, and waits until all have come to their end.
-    pub(crate) async fn end(mut self) {
+    /// Opens the gate, ends the source, and waits until all have come to their end; the control plane
+    /// goes on.
+    pub(crate) async fn end(&mut self) {
         self.open.send_replace(true);
         self.batches = None;
         for host in self.hosts.drain(..) {

@@ -37,7 +37,7 @@ impl Tap {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tap_prints_exactly_the_rows_that_flow_and_ends_with_them() {
-    let live = Live::start().await;
+    let mut live = Live::start().await;
     live.open.send_replace(true);
     let tap = Tap::open(&live, &["--format", "json"]).await;
     for start in 0..5 {
@@ -53,7 +53,7 @@ async fn a_tap_prints_exactly_the_rows_that_flow_and_ends_with_them() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tap_ends_after_so_many_rows_and_the_pipeline_goes_on() {
-    let live = Live::start().await;
+    let mut live = Live::start().await;
     live.open.send_replace(true);
     let tap = Tap::open(&live, &["--format", "csv", "--rows", "4"]).await;
     live.send(batch(0..3)).await;
@@ -71,7 +71,7 @@ async fn a_tap_ends_after_so_many_rows_and_the_pipeline_goes_on() {
 async fn a_tap_that_stands_still_does_not_slow_the_edge() {
     const BATCHES: i64 = 600;
     const ROWS: i64 = 20_000;
-    let live = Live::start().await;
+    let mut live = Live::start().await;
     live.open.send_replace(true);
     let tap = Tap::open(&live, &["--format", "json"]).await;
     for _ in 0..BATCHES {

@@ -25,7 +25,7 @@ fn without_memory(text: &str) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sink_that_stands_still_is_seen_on_the_edge_that_leads_to_it() {
-    let live = Live::start().await;
+    let mut live = Live::start().await;
     for start in 0..6 {
         live.send(batch(start * 10..start * 10 + 10)).await;
     }
@@ -62,7 +62,7 @@ async fn a_sink_that_stands_still_is_seen_on_the_edge_that_leads_to_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rates_are_those_between_two_readings() {
-    let live = Live::start().await;
+    let mut live = Live::start().await;
     live.open.send_replace(true);
     let feed = live.batches.clone().unwrap();
     let feeding = tokio::spawn(async move { while feed.send(batch(0..100)).await.is_ok() {} });

@@ -29,11 +29,13 @@ pub(super) struct Follow {
     pub(super) client: Client,
     pub(super) token: Secret,
     pub(super) news: mpsc::Sender<Result<News, Failure>>,
+    /// Whether the registry has been asked with success.
+    pub(super) asked: bool,
 }
 
 impl Follow {
     /// Until the instance has come to its end, or nobody wants to know any more.
-    pub(super) async fn run(self) {
+    pub(super) async fn run(mut self) {
         while !self.news.is_closed() {
             match self.look().await {
                 Ok(true) => self.client.sleep(AGAIN).await,
@@ -48,12 +50,17 @@ impl Follow {
     }
 
     /// Looks once; `true` where the instance may come back.
-    async fn look(&self) -> Result<bool, Failure> {
+    async fn look(&mut self) -> Result<bool, Failure> {
         let found: Component = match self.client.control.component(&self.place).await {
             Ok(found) => found,
             Err(error) if error.code() == Code::NotFound => return Ok(false),
+            // The control plane of `sheafctl run` ends with its pipeline.
+            Err(error) if self.asked && error.code().class() == Class::Transient => {
+                return Ok(false);
+            }
             Err(error) => return Err(failed(&error)),
         };
+        self.asked = true;
         if !found.status.is_held() {
             return Ok(found.status != Status::Stopped);
         }

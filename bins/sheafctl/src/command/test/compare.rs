@@ -71,7 +71,7 @@ fn distance(one: &Row, other: &Row) -> usize {
 }
 
 fn columns<'a>(one: &'a Row, other: &'a Row) -> impl Iterator<Item = &'a String> {
-    let more = other.keys().filter(|name| !one.contains_key(*name));
+    let more = other.keys().filter(move |name| !one.contains_key(*name));
     let value = |row: &'a Row, name: &str| row.get(name).unwrap_or(&Value::Null);
     one.keys().chain(more).filter(move |name| !same(value(one, name), value(other, name)))
 }
