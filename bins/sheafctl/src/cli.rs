@@ -8,6 +8,7 @@ use sheaf_pipeline::graph::Format;
 use sheaf_terminal::exit_code_help;
 
 use crate::command::Render;
+use crate::command::{tap, test, top};
 use crate::help::{COMPLETIONS, EXAMPLES, GRAPH, INIT, RENDER, SCHEMA, VALIDATE};
 
 /// Pipelines of Apache Arrow record batches.
@@ -69,6 +70,12 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Look at the rows that go over an edge
+    Tap(tap::Args),
+    /// Watch components and edges: rates, lag, backpressure, memory
+    Top(top::Args),
+    /// Run the tests in the file of a pipeline
+    Test(test::Args),
     /// Print what a shell needs to complete commands
     #[command(after_help = COMPLETIONS)]
     Completions {
@@ -84,6 +91,9 @@ impl Command {
             Command::Validate { json, .. }
             | Command::Graph { json, .. }
             | Command::Init { json, .. } => *json,
+            Command::Tap(args) => args.json(),
+            Command::Top(args) => args.json(),
+            Command::Test(args) => args.json(),
             Command::Schema => true,
             Command::Render(_) | Command::Completions { .. } => false,
         }

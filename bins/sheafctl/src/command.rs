@@ -1,9 +1,13 @@
 //! What the commands do.
 
+mod client;
 mod file;
 mod graph;
 mod init;
 mod render;
+pub(crate) mod tap;
+pub(crate) mod test;
+pub(crate) mod top;
 mod validate;
 
 use clap::CommandFactory as _;
@@ -26,6 +30,9 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         Command::Render(render) => render::run(&render, &mut console),
         Command::Schema => schema(&mut console),
         Command::Init { file, name, json } => init::run(&file, name, json, &mut console),
+        Command::Tap(args) => tap::run(&args, &mut console),
+        Command::Test(args) => test::run(&args, &mut console),
+        Command::Top(args) => top::run(&args, &mut console),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "sheafctl", &mut script);

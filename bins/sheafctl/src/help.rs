@@ -41,3 +41,34 @@ pub(crate) const COMPLETIONS: &str = "Examples:
   source <(sheafctl completions bash)
   sheafctl completions zsh > ~/.zfunc/_sheafctl
   sheafctl completions fish > ~/.config/fish/completions/sheafctl.fish";
+
+pub(crate) const TAP: &str = "Examples:
+  sheafctl tap orders:large
+  sheafctl tap orders:large --rows 100 --format csv > orders.csv
+  sheafctl tap orders:large --format json | jq .amount
+
+It begins with the next batch, and never slows the edge: rows that it cannot take in time
+are left out and counted. It shows them as they were sent, before they are parted among the
+readers. Who may read the run's own file, run.json, may look.";
+
+pub(crate) const TOP: &str = "Examples:
+  sheafctl top
+  sheafctl top --pipeline orders --sort lag
+  sheafctl top --once --json | jq '.edges[] | select(.state == \"waits\")'
+
+Keys: q ends, s sorts by the next column, Tab goes to the other table, arrows scroll.
+
+lag      batches that the readers have not acknowledged
+waiting  batches that wait for credits of the readers
+credits  batches that the readers would take now
+state    flows; waits: the readers are the slower ones; broken: a reader is away; ended";
+
+pub(crate) const TEST: &str = "Examples:
+  sheafctl test orders.yaml
+  sheafctl test orders.yaml --filter refunds
+  sheafctl test --json orders.yaml | jq '.tests[] | select(.passed | not)'
+
+No process is started, and nothing outside is read or written but by processors that do so.
+The rows under `inputs` go through the processors, over edges as they are parted among
+replicas, and are compared with those under `outputs`: numbers by what they stand for.
+It ends with 1 where a test fails, and with 2 where the file cannot be used.";

@@ -24,13 +24,16 @@ pub struct Failure {
     help: String,
     #[serde(skip)]
     quiet: bool,
+    #[serde(skip)]
+    exit: Option<u8>,
 }
 
 impl Failure {
     /// A failure whose advice is that of its code.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         let help = code.advice().to_owned();
-        Failure { code, message: message.into(), causes: Vec::new(), help, quiet: false }
+        let (message, causes) = (message.into(), Vec::new());
+        Failure { code, message, causes, help, quiet: false, exit: None }
     }
 
     /// An error with its whole chain of causes. A cause whose text is in the
@@ -70,6 +73,14 @@ impl Failure {
         self
     }
 
+    /// With an exit code of its own: what a command found out, such as a test that failed, is
+    /// no error of one of the codes.
+    #[must_use]
+    pub fn exits(mut self, code: u8) -> Self {
+        self.exit = Some(code);
+        self
+    }
+
     /// Said of a thing, such as a file or a batch: `thing: message`. A message
     /// that names it already stays as it is.
     #[must_use]
@@ -88,7 +99,7 @@ impl Failure {
 
     /// The code that the process ends with; 0 for a closed pipe.
     pub fn exit_code(&self) -> u8 {
-        if self.quiet { 0 } else { self.code.exit_code() }
+        if self.quiet { 0 } else { self.exit.unwrap_or(self.code.exit_code()) }
     }
 
     /// Why, one cause a line.
@@ -164,6 +175,12 @@ mod tests {
         let text = failure.to_text();
         assert!(text.starts_with("error: cannot open payload b1\ncause: checksum differs\nhelp: "));
         assert_eq!((failure.code(), failure.exit_code()), (Code::Corrupt, 9));
+    }
+
+    #[test]
+    fn what_was_found_out_has_an_exit_code_of_its_own() {
+        let failure = Failure::new(Code::FailedPrecondition, "1 test failed");
+        assert_eq!((failure.exit_code(), failure.exits(1).exit_code()), (5, 1));
     }
 
     #[test]

@@ -10,10 +10,12 @@ mod error;
 mod host;
 mod inlet;
 mod ledger;
+mod look;
 mod offset;
 mod options;
 mod outlet;
 mod pace;
+mod resident;
 mod stats;
 mod wire;
 
@@ -21,4 +23,5 @@ pub use assignment::{ASSIGNMENT_VARIABLE, Assignment, InputAssignment, OutputAss
 pub use component::{AnyComponent, Made, Outcome, Processor, Received, Sink, Source, Start};
 pub use error::ComponentError;
 pub use host::{Host, run};
+pub use look::{Glimpse, Look};
 pub use options::Options;

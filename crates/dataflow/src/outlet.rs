@@ -179,6 +179,7 @@ impl Outlets {
     /// No more batches come.
     pub(crate) fn end(&self) {
         self.streams.iter().for_each(|stream| stream.end());
+        self.edges.iter().for_each(|edge| edge.tap.end());
     }
 
     /// Whether all readers are done with everything up to the end.

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::assignment::Assignment;
 use crate::inlet::Place;
 use crate::outlet::Edge;
+use crate::resident::resident_bytes;
 
 /// How far a component is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +69,7 @@ impl Stats {
             "instance": self.instance,
             "role": self.role,
             "state": self.state(),
+            "residentBytes": resident_bytes(),
             "inputs": inputs,
             "outputs": outputs,
         })

@@ -15,6 +15,10 @@
 //! Sequences begin with 1 and ascend; those of dropped batches are missing. Credits count the
 //! batches of this call that the reader takes in all. A reader that has no more to say ends its
 //! half, and the sender then ends the call: all feedback has arrived.
+//!
+//! A tap is one DoGet of the ticket `taps/EDGE` with the same header. It brings the schema with
+//! the first batch that comes, then batches, each with [`Missed`] as JSON in its metadata, and
+//! ends when the sender has no more. Nobody waits for who looks.
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
@@ -81,6 +85,16 @@ pub(crate) struct Feedback {
 pub(crate) struct End {
     /// One more than that of the last batch.
     pub(crate) end: u64,
+}
+
+/// What who looks at an edge did not get since it began to look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Missed {
+    /// Batches.
+    pub(crate) batches: u64,
+    /// Rows of them.
+    pub(crate) rows: u64,
 }
 
 /// A message of metadata only.

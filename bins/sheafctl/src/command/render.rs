@@ -103,7 +103,8 @@ fn requests(plan: &Plan, image: &str, console: &mut Console) -> Result<(), Failu
     let requests = docker::render(plan, image)
         .map_err(|error| Failure::new(Code::InvalidArgument, error.to_string()))?;
     // By way of a value, whose fields are in order.
-    let text = serde_json::to_value(&requests).and_then(|value| serde_json::to_string_pretty(&value));
+    let text =
+        serde_json::to_value(&requests).and_then(|value| serde_json::to_string_pretty(&value));
     let text = text.map_err(|error| {
         Failure::new(Code::Internal, "the requests cannot be written").because(error)
     })?;

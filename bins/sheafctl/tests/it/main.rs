@@ -1,5 +1,9 @@
 //! `sheafctl` as people and programs run it.
 
+mod live;
+mod tap;
+mod top;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 

@@ -12,8 +12,10 @@ use sheaf_flight::{Error, Message, MessageStream};
 use sheaf_retry::Code;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
+use tokio_util::sync::CancellationToken;
 
 use super::Edge;
+use crate::wire::{self, Missed};
 
 /// Batches that wait for who looks; the oldest goes where there are more.
 const WAITING: usize = 16;
@@ -21,14 +23,31 @@ const WAITING: usize = 16;
 /// Where an edge can be looked at. It never slows the edge.
 #[derive(Debug)]
 pub(crate) struct Tap {
-    batches: broadcast::Sender<RecordBatch>,
+    batches: broadcast::Sender<Shown>,
+    /// Rows shown so far.
+    rows: AtomicU64,
+    /// No more batches come.
+    ended: CancellationToken,
     /// Batches that somebody who looked did not get, for being slow.
     pub(crate) missed: AtomicU64,
 }
 
+/// A batch for all who look.
+#[derive(Clone, Debug)]
+struct Shown {
+    batch: RecordBatch,
+    /// Rows that were shown before it.
+    before: u64,
+}
+
 impl Default for Tap {
     fn default() -> Self {
-        Tap { batches: broadcast::Sender::new(WAITING), missed: AtomicU64::new(0) }
+        Tap {
+            batches: broadcast::Sender::new(WAITING),
+            rows: AtomicU64::new(0),
+            ended: CancellationToken::new(),
+            missed: AtomicU64::new(0),
+        }
     }
 }
 
@@ -36,9 +55,15 @@ impl Tap {
     /// Shows a batch to all who look.
     pub(crate) fn show(&self, batch: &RecordBatch) {
         if self.batches.receiver_count() > 0 {
+            let before = self.rows.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
             // All may have left just now.
-            drop(self.batches.send(batch.clone()));
+            drop(self.batches.send(Shown { batch: batch.clone(), before }));
         }
+    }
+
+    /// Who looks is told that no more comes.
+    pub(crate) fn end(&self) {
+        self.ended.cancel();
     }
 
     /// How many look.
@@ -49,7 +74,10 @@ impl Tap {
 
 struct Look {
     edge: Arc<Edge>,
-    batches: broadcast::Receiver<RecordBatch>,
+    batches: broadcast::Receiver<Shown>,
+    /// Rows that it has got or missed, counted as in the tap.
+    rows: u64,
+    missed: Missed,
     encoder: Option<Encoder>,
     ready: VecDeque<Message>,
     over: bool,
@@ -58,22 +86,37 @@ struct Look {
 /// What goes over the edge from now on; it begins with the first batch that comes.
 pub(crate) fn messages(edge: Arc<Edge>) -> MessageStream {
     let batches = edge.tap.batches.subscribe();
-    let look = Look { edge, batches, encoder: None, ready: VecDeque::new(), over: false };
+    let rows = edge.tap.rows.load(Ordering::Relaxed);
+    let look = Look {
+        edge,
+        batches,
+        rows,
+        missed: Missed::default(),
+        encoder: None,
+        ready: VecDeque::new(),
+        over: false,
+    };
     stream::unfold(look, Look::next).boxed()
 }
 
 impl Look {
     async fn next(mut self) -> Option<(Result<Message, Error>, Self)> {
         while self.ready.is_empty() && !self.over {
-            match self.batches.recv().await {
-                Ok(batch) => {
-                    if let Err(error) = self.encode(&batch) {
+            let shown = tokio::select! {
+                biased;
+                shown = self.batches.recv() => shown,
+                () = self.edge.tap.ended.cancelled() => Err(RecvError::Closed),
+            };
+            match shown {
+                Ok(shown) => {
+                    if let Err(error) = self.encode(&shown) {
                         self.over = true;
                         return Some((Err(error), self));
                     }
                 }
                 Err(RecvError::Lagged(missed)) => {
                     self.edge.tap.missed.fetch_add(missed, Ordering::Relaxed);
+                    self.missed.batches += missed;
                 }
                 Err(RecvError::Closed) => self.over = true,
             }
@@ -82,7 +125,10 @@ impl Look {
         Some((Ok(message), self))
     }
 
-    fn encode(&mut self, batch: &RecordBatch) -> Result<(), Error> {
+    fn encode(&mut self, shown: &Shown) -> Result<(), Error> {
+        let Shown { batch, before } = shown;
+        self.missed.rows += before.saturating_sub(self.rows);
+        self.rows = before + batch.num_rows() as u64;
         let encoder = match &mut self.encoder {
             Some(encoder) => encoder,
             none => {
@@ -95,6 +141,9 @@ impl Look {
             Error::new(Code::FailedPrecondition, format!("{}: {}", self.edge.id, error.message()))
         })?;
         self.ready.extend(messages);
+        if let Some(last) = self.ready.back_mut() {
+            last.app_metadata = wire::say(&self.missed)?.app_metadata;
+        }
         Ok(())
     }
 }

@@ -1,0 +1,90 @@
+//! Calling a control plane.
+
+use std::time::Duration;
+
+use sheaf_flight::{ChannelPool, ClientConfig, Target};
+use sheaf_pipeline::control::{ClientOptions, ControlClient};
+use sheaf_pipeline::registry::{Component, Filter, Kind};
+use sheaf_retry::{Code, RetryPolicy, Retryable as _, SharedClock, SystemClock};
+use sheaf_terminal::Failure;
+use tokio::runtime::Runtime;
+
+/// Where the control plane is by default.
+pub(crate) const SERVER: &str = "127.0.0.1:8080";
+
+/// What a command calls with.
+#[derive(Clone)]
+pub(super) struct Client {
+    pub(super) control: ControlClient,
+    pub(super) pool: ChannelPool,
+    pub(super) clock: SharedClock,
+}
+
+/// Threads for what a command waits for; its own thread may block.
+pub(super) fn runtime() -> Result<Runtime, Failure> {
+    let built = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    built.map_err(|error| Failure::new(error.code(), "no threads can be started").because(error))
+}
+
+impl Client {
+    /// A client of the control plane at `server`; nothing is connected yet.
+    pub(super) fn new(server: &str) -> Result<Self, Failure> {
+        let target: Target = server.parse().map_err(|error: sheaf_flight::Error| {
+            let text = format!("--server {server}: {}", error.message());
+            Failure::new(Code::InvalidArgument, text).help("write HOST:PORT")
+        })?;
+        let clock = SystemClock::shared();
+        let pool = ChannelPool::new(ClientConfig::default(), clock.clone());
+        let retry = RetryPolicy { max_retries: 2, ..ClientOptions::default().retry };
+        let options = ClientOptions { retry, ..ClientOptions::default() };
+        let control = ControlClient::new(pool.clone(), target, options, clock.clone());
+        Ok(Client { control, pool, clock })
+    }
+
+    /// The components of a pipeline, or of all of them.
+    pub(super) async fn components(
+        &self,
+        pipeline: Option<&str>,
+    ) -> Result<Vec<Component>, Failure> {
+        let filter = Filter {
+            kinds: vec![Kind::Source, Kind::Processor, Kind::Sink],
+            pipeline: pipeline.unwrap_or_default().to_owned(),
+            ..Filter::default()
+        };
+        let found = self.control.components(&filter).await.map_err(|error| failed(&error))?;
+        match pipeline {
+            Some(name) if found.is_empty() => Err(self.unknown(name).await),
+            _ => Ok(found),
+        }
+    }
+
+    async fn unknown(&self, name: &str) -> Failure {
+        let known = match self.control.pipelines(&[], false).await {
+            Ok(known) => known,
+            Err(error) => return failed(&error),
+        };
+        let known: Vec<String> = known.into_iter().map(|one| one.plan.id).collect();
+        let failure = Failure::new(Code::NotFound, format!("no pipeline {name:?} here"));
+        match known.is_empty() {
+            true => failure.help("start one with `sheafctl run FILE`"),
+            false => failure.help(format!("there are: {}", known.join(", "))),
+        }
+    }
+
+    /// Waits.
+    pub(super) async fn sleep(&self, time: Duration) {
+        self.clock.sleep(time).await;
+    }
+}
+
+/// A call that failed.
+pub(super) fn failed(error: &sheaf_flight::Error) -> Failure {
+    let failure = Failure::from_error(error);
+    match error.code() {
+        Code::Unavailable | Code::DeadlineExceeded => failure.help(
+            "is a control plane there? `sheafctl run` and `sheafctl server` start one; \
+             name another one by --server",
+        ),
+        _ => failure,
+    }
+}

@@ -1,0 +1,47 @@
+//! From two readings to what is shown.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use super::reading::{Instance, Reading};
+use super::row::{ComponentRow, EdgeRow};
+use super::stats::Stats;
+use super::told::Told;
+
+/// Everything that is shown.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Rows {
+    pub(super) components: Vec<ComponentRow>,
+    pub(super) edges: Vec<EdgeRow>,
+}
+
+impl Rows {
+    /// Rates are those since `before`.
+    pub(super) fn of(before: Option<&Reading>, now: &Reading) -> Self {
+        let earlier = before.into_iter().flat_map(|before| &before.instances);
+        // Another process counts anew.
+        let earlier: HashMap<(&str, u64), &Stats> = earlier
+            .filter_map(|one| Some(((&*one.component.id, one.component.fence), stats(one)?)))
+            .collect();
+        let elapsed = before.map_or(Duration::ZERO, |before| now.at.saturating_sub(before.at));
+        let mut rows = Rows::default();
+        let mut edges = BTreeMap::new();
+        for instance in &now.instances {
+            let component = &instance.component;
+            let before = earlier.get(&(&*component.id, component.fence)).copied();
+            let told = Told { instance, now: stats(instance), before, elapsed };
+            rows.components.push(told.component());
+            told.add_edges(&mut edges);
+        }
+        rows.edges = edges.into_values().collect();
+        rows
+    }
+}
+
+fn stats(instance: &Instance) -> Option<&Stats> {
+    instance.stats.as_ref()?.as_ref().ok()
+}
+
+#[cfg(test)]
+#[path = "rates_tests.rs"]
+mod tests;
