@@ -19,7 +19,6 @@ const LINGER: Duration = Duration::from_millis(200);
 /// Batches of the lines that come.
 pub(crate) struct Feed {
     input: BufReader<Stdin>,
-    /// Of the first lines.
     schema: Option<SchemaRef>,
     /// Lines that are no batch yet, and how many they are.
     lines: Vec<u8>,
@@ -33,7 +32,7 @@ impl Feed {
         Feed { input, schema: None, lines: Vec::new(), count: 0, is_over: false }
     }
 
-    /// The next batch; `None` at the end. May be dropped and asked for again.
+    /// The next batch; `None` at the end. May be dropped.
     pub(crate) async fn next(&mut self) -> Result<Option<RecordBatch>, Failure> {
         let clock = SystemClock::shared();
         while !self.is_over && self.count < MAX_LINES && self.lines.len() < MAX_BYTES {
@@ -58,11 +57,9 @@ impl Feed {
         self.decode(&lines).map(Some)
     }
 
-    /// Takes what there is.
     async fn read(&mut self) -> Result<(), Failure> {
-        let bytes = self.input.fill_buf().await.map_err(|error| {
-            Failure::new(Code::Io, "standard input cannot be read").because(error)
-        })?;
+        let broken = Failure::new(Code::Io, "standard input cannot be read");
+        let bytes = self.input.fill_buf().await.map_err(|error| broken.because(error))?;
         let taken = bytes.len();
         if bytes.is_empty() {
             self.is_over = true;
@@ -82,8 +79,7 @@ impl Feed {
 
     fn decode(&mut self, lines: &[u8]) -> Result<RecordBatch, Failure> {
         let no_rows = |error| {
-            let text = "standard input: these lines are not JSON objects with the columns of the \
-                        first ones";
+            let text = "standard input: no JSON objects with the columns of the first ones";
             Failure::new(Code::InvalidArgument, text).because(error)
         };
         let schema = match &self.schema {

@@ -3,6 +3,7 @@
 mod alone;
 mod cli;
 mod feed;
+mod help;
 mod host;
 mod list;
 mod place;

@@ -3,10 +3,13 @@
 use arrow_array::RecordBatch;
 use arrow_ipc::writer::StreamWriter;
 use sheaf_dataflow::{ComponentError, Received, Start};
-use sheaf_proto::BatchId;
+use sheaf_proto::{BatchId, MAX_ID_LENGTH};
 use sheaf_retry::Code;
 
 use crate::failure::{failed_as, refused};
+
+/// Characters that are left of an identifier that is too long.
+const SHOWN: usize = 100;
 
 /// What identifiers of batches begin with.
 #[derive(Clone, Debug)]
@@ -34,6 +37,7 @@ impl Identity {
         let Received { from, from_instance, sequence, .. } = received;
         let (digest, run) = (digest(&received.batch)?, self.run);
         let text = format!("{}:{run}:{from}.{from_instance}:{sequence}:{digest:032x}", self.sink);
+        let text = if text.len() > MAX_ID_LENGTH { shortened(&text) } else { text };
         BatchId::try_new(&text).map_err(|error| {
             refused("pipeline and component have names of which no identifier can be made")
                 .because(error)
@@ -46,6 +50,13 @@ impl Identity {
         let hash = twox_hash::XxHash3_64::oneshot(id.as_str().as_bytes());
         Ok((hash >> 1).cast_signed())
     }
+}
+
+/// The beginning, for people, and a digest of all of it.
+fn shortened(text: &str) -> String {
+    let digest = twox_hash::XxHash3_128::oneshot(text.as_bytes());
+    let beginning: String = text.chars().take(SHOWN).collect();
+    format!("{beginning}:{digest:032x}")
 }
 
 /// A digest of the rows and their columns.
@@ -116,5 +127,20 @@ pub(crate) mod tests {
             assert_ne!(id(&first, &one), id(&first, &other));
         }
         assert_ne!(id(&first, &one), id(&Identity::of(&start, 2), &one));
+    }
+
+    #[test]
+    fn names_of_any_length_have_identifiers() {
+        let long = "x".repeat(63);
+        let start = Start {
+            pipeline: long.clone(),
+            component: long.clone(),
+            ..start(std::path::Path::new("/"))
+        };
+        let identity = Identity::of(&start, u64::MAX);
+        let from = |sequence| Received { from: long.as_str().into(), ..received(sequence, 0, 1) };
+        let (first, second) = (from(u64::MAX), from(u64::MAX - 1));
+        assert_ne!(identity.id(&first).unwrap(), identity.id(&second).unwrap());
+        assert_eq!(identity.id(&first).unwrap(), identity.id(&from(u64::MAX)).unwrap());
     }
 }

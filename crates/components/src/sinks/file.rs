@@ -64,7 +64,7 @@ impl Files {
             Place::Folder(sink) => sink,
             Place::Bucket { objects, format, options } => {
                 let name = format!("part-{}.{}", key.id, file_format(*format).extension());
-                let name = name.replace(':', "%3A");
+                let name = name.replace(':', "-");
                 let bytes = encoded(batch.clone(), *format, options.clone()).await?;
                 let is_new = objects.create(&name, bytes.into()).await.map_err(broken())?;
                 tracing::debug!(place = objects.place(&name), is_new, "batch written");

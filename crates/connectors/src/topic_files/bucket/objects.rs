@@ -63,7 +63,7 @@ impl Objects {
     /// # Errors
     /// [`Error::Io`] with what the service says.
     pub async fn exists(&self, name: &str) -> Result<bool, Error> {
-        match self.bucket.store.head(&self.path(name)).await {
+        match self.bucket.store.head(&self.path(name)?).await {
             Ok(_) => Ok(true),
             Err(object_store::Error::NotFound { .. }) => Ok(false),
             Err(error) => Err(self.bucket.failed("look at", name, error)),
@@ -76,7 +76,7 @@ impl Objects {
     /// [`Error::Io`] with what the service or the disk says; `not_found` where there is none.
     pub async fn fetch(&self, name: &str, to: &FilePath) -> Result<(), Error> {
         let failed = |error| self.bucket.failed("read", name, error);
-        let found = self.bucket.store.get(&self.path(name)).await.map_err(failed)?;
+        let found = self.bucket.store.get(&self.path(name)?).await.map_err(failed)?;
         let (size, mut pieces) = (found.meta.size, found.into_stream());
         let written = |error| Error::io("write", to, error);
         let mut file = tokio::fs::File::create(to).await.map_err(written)?;
@@ -107,7 +107,14 @@ impl Objects {
         self.bucket.place(name)
     }
 
-    fn path(&self, name: &str) -> Path {
-        if name.is_empty() { self.bucket.prefix.clone() } else { self.bucket.path(name) }
+    /// As the service has it: names that are listed are not encoded once more.
+    fn path(&self, name: &str) -> Result<Path, Error> {
+        let prefix = self.bucket.prefix.as_ref();
+        let whole = match (prefix.is_empty(), name.is_empty()) {
+            (_, true) => return Ok(self.bucket.prefix.clone()),
+            (true, false) => name.to_owned(),
+            (false, false) => format!("{prefix}/{name}"),
+        };
+        Path::parse(whole).map_err(|error| Error::Invalid(format!("{}: {error}", self.place(name))))
     }
 }
