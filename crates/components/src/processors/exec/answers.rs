@@ -9,6 +9,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::process::ChildStdout;
 use tokio::sync::mpsc;
 
+use super::frames::Frames;
 use crate::processors::failure;
 
 /// Bytes that are read at once.
@@ -44,7 +45,13 @@ pub(super) async fn read(
     limit: u64,
     answers: mpsc::Sender<Answer>,
 ) {
-    let mut reader = Reader { command, limit, decoder: StreamDecoder::new(), since_last: 0 };
+    let mut reader = Reader {
+        command,
+        limit,
+        decoder: StreamDecoder::new(),
+        frames: Frames::default(),
+        since_last: 0,
+    };
     let mut is_first = true;
     let wrong = loop {
         let mut chunk = Vec::with_capacity(CHUNK);
@@ -78,6 +85,7 @@ struct Reader {
     command: String,
     limit: u64,
     decoder: StreamDecoder,
+    frames: Frames,
     /// Bytes since the last whole batch.
     since_last: u64,
 }
@@ -90,6 +98,7 @@ impl Reader {
         answers: &mpsc::Sender<Answer>,
     ) -> Result<bool, ComponentError> {
         self.since_last += chunk.len() as u64;
+        let ends_empty = self.frames.push(&chunk);
         let mut buffer = Buffer::from_vec(chunk);
         while !buffer.is_empty() {
             let decoded = self.decoder.decode(&mut buffer);
@@ -103,6 +112,17 @@ impl Reader {
             }
         }
         self.check(self.since_last)?;
+        if ends_empty {
+            // A byte that is not taken brings out the batch that has none.
+            let mut mark = Buffer::from_vec(vec![MARK]);
+            let decoded = self.decoder.decode(&mut mark);
+            if let Some(batch) =
+                decoded.map_err(|error| malformed(&self.command, &error.to_string()))?
+            {
+                self.since_last = 0;
+                return Ok(answers.send(Ok(batch)).await.is_ok());
+            }
+        }
         Ok(true)
     }
 
