@@ -15,6 +15,7 @@
 //! - It has the environment of this process, but for `SHEAF_ASSIGNMENT`.
 
 mod answers;
+mod frames;
 mod group;
 mod program;
 mod said;

@@ -198,7 +198,8 @@ impl<F: Fold> Processor for Windowed<F> {
     async fn tick(&mut self) -> Result<Option<Outcome>, ComponentError> {
         let Kind::Time(window) = &mut self.kind else { return Ok(None) };
         let closed = window.close(&mut self.fold, &mut self.ready).await?;
-        if closed { self.outcome().map(Some) } else { Ok(None) }
+        // What an error has held up goes on too.
+        if closed || !self.ready.is_empty() { self.outcome().map(Some) } else { Ok(None) }
     }
 
     async fn end(&mut self) -> Result<Outcome, ComponentError> {
@@ -234,7 +235,7 @@ fn joined(batches: Vec<RecordBatch>) -> Result<Vec<RecordBatch>, ComponentError>
             }
         }
         run.clear();
-        Ok(())
+        Ok::<(), ComponentError>(())
     };
     for batch in batches.into_iter().filter(|batch| batch.num_rows() > 0) {
         let fits = run.first().is_none_or(|first| {

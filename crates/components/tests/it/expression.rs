@@ -91,7 +91,6 @@ fn number() -> impl Strategy<Value = String> {
     let leaf = prop::sample::select(vec![
         "i",
         "l",
-        "u",
         "f",
         "g",
         "0",
@@ -102,7 +101,6 @@ fn number() -> impl Strategy<Value = String> {
         "0.1",
         "0.0",
         "3000000000",
-        "null",
     ]);
     leaf.prop_map(str::to_owned).prop_recursive(3, 12, 2, |inner| {
         let sign = prop::sample::select(vec!["+", "-", "*", "/", "%"]);
@@ -120,7 +118,7 @@ fn condition() -> impl Strategy<Value = String> {
     let not = || prop::sample::select(vec!["", "not "]);
     let few =
         prop::sample::select(vec!["1", "0, null", "2.5, 1", "-1, 0, 1, 2, 3, 4, 5, 6, 2.0, 0.1"]);
-    let many = prop::sample::select(vec!["'a'", "null, 'b'", "'a','b','ab','ba','','aa','bb','%'"]);
+    let many = prop::sample::select(vec!["'a'", "null, 'b'", "'a','b','ab','b%','','aa','bb','%'"]);
     let pattern = prop::sample::select(vec!["a%", "%b", "_", "%a_%", "", "%", "ab", "_%_"]);
     let list = || prop::sample::select(vec!["i", "l", "u", "f", "g", "(i + 1)"]);
     let leaf = prop_oneof![

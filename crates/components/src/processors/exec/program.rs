@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::Settings;
-use super::answers::{self, AHEAD, Answer};
+use super::answers::{self, AHEAD, Answer, Wrong};
 use super::group::Group;
 use super::said::Said;
 use crate::processors::failure;
@@ -29,7 +29,8 @@ const GRACE: Duration = Duration::from_secs(2);
 pub(super) struct Program {
     settings: Settings,
     schema: SchemaRef,
-    stdin: ChildStdin,
+    /// Closed by its drop.
+    stdin: Option<ChildStdin>,
     encoder: StreamWriter<Vec<u8>>,
     answers: mpsc::Receiver<Answer>,
     said: Said,
@@ -71,7 +72,7 @@ impl Program {
         Ok(Program {
             settings: settings.clone(),
             schema: Arc::clone(schema),
-            stdin,
+            stdin: Some(stdin),
             encoder,
             answers,
             said,
@@ -111,7 +112,10 @@ impl Program {
         let Self { stdin, answers, .. } = self;
         let exchange = async {
             // A program that has ended reads nothing: its exit code says more than the pipe.
-            let sent = stdin.write_all(&bytes).await;
+            let sent = match stdin {
+                Some(stdin) => stdin.write_all(&bytes).await,
+                None => Ok(()),
+            };
             (sent, answers.recv().await)
         };
         let (sent, answer) = tokio::select! {
@@ -121,7 +125,8 @@ impl Program {
         };
         match answer {
             Some(Ok(answer)) => Ok(answer),
-            Some(Err(error)) => Err(self.told(error).await),
+            Some(Err(Wrong::Refused(error))) => Err(error),
+            Some(Err(Wrong::Cut(error))) => Err(self.told(error).await),
             None => Err(self.died(sent).await),
         }
     }
@@ -135,12 +140,11 @@ impl Program {
         let name = self.name();
         let Self { stdin, answers, child, .. } = &mut self;
         let rest = async {
-            // One that does not read to the end is not wrong by that.
-            if let Err(error) = stdin.write_all(&bytes).await {
+            if let Some(mut stdin) = stdin.take()
+                && let Err(error) = stdin.write_all(&bytes).await
+            {
+                // One that does not read to the end is not wrong by that.
                 tracing::debug!(%error, "the program does not read to the end");
-            }
-            if let Err(error) = stdin.shutdown().await {
-                tracing::debug!(%error, "the program's input cannot be closed");
             }
             let mut rest = Vec::new();
             while let Some(answer) = answers.recv().await {

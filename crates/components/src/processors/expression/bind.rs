@@ -257,8 +257,7 @@ fn no_number(operator: &str, part: &Part) -> String {
 
 fn canonical_node(node: Node, data_type: &DataType) -> Node {
     match (Family::of(data_type), node) {
-        // Constants are so already.
-        (_, node @ Node::Constant(_)) => node,
+        (_, Node::Constant(array)) => Node::Constant(canonical(array)),
         (Family::Float, node) => Node::Canonical(Box::new(node)),
         (_, node) => node,
     }

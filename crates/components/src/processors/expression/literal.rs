@@ -31,7 +31,7 @@ pub(super) fn natural(literal: &Literal) -> ArrayRef {
         Literal::Null => Arc::new(NullArray::new(1)),
         Literal::Bool(value) => Arc::new(BooleanArray::from(vec![*value])),
         Literal::Integer(value) => Arc::new(Int64Array::from(vec![*value])),
-        Literal::Number(value) => Arc::new(Float64Array::from(vec![*value + 0.0])),
+        Literal::Number(value) => Arc::new(Float64Array::from(vec![*value])),
         Literal::Text(value) => Arc::new(StringArray::from(vec![value.as_str()])),
     }
 }
