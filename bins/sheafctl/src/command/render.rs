@@ -8,7 +8,7 @@ use sheaf_drivers::kubernetes::{Object, Rendered, Settings, Tokens, Wanted, rend
 use sheaf_pipeline::check::check;
 use sheaf_pipeline::plan::Plan;
 use sheaf_pipeline::spec::{Reference, Size};
-use sheaf_retry::{Clock as _, Code, HumanBytes, SystemClock};
+use sheaf_retry::{Code, HumanBytes, SystemClock};
 use sheaf_terminal::{Console, Failure};
 
 use super::file;
@@ -103,7 +103,8 @@ fn requests(plan: &Plan, image: &str, console: &mut Console) -> Result<(), Failu
     let requests = docker::render(plan, image)
         .map_err(|error| Failure::new(Code::InvalidArgument, error.to_string()))?;
     // By way of a value, whose fields are in order.
-    let text = serde_json::to_value(&requests).and_then(|value| serde_json::to_string_pretty(&value));
+    let text =
+        serde_json::to_value(&requests).and_then(|value| serde_json::to_string_pretty(&value));
     let text = text.map_err(|error| {
         Failure::new(Code::Internal, "the requests cannot be written").because(error)
     })?;
