@@ -8,7 +8,7 @@ use sheaf_drivers::kubernetes::{Object, Rendered, Settings, Tokens, Wanted, rend
 use sheaf_pipeline::check::check;
 use sheaf_pipeline::plan::Plan;
 use sheaf_pipeline::spec::{Reference, Size};
-use sheaf_retry::{Clock as _, Code, HumanBytes, SystemClock};
+use sheaf_retry::{Code, HumanBytes, SystemClock};
 use sheaf_terminal::{Console, Failure};
 
 use super::file;

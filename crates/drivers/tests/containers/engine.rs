@@ -67,13 +67,20 @@ fn required() -> bool {
     std::env::var("SHEAF_REQUIRE_SERVERS").is_ok_and(|value| value == "1")
 }
 
+/// Where `cargo xtask services` installs what tests need.
+#[allow(clippy::disallowed_methods, reason = "the test runner says where servers are")]
+fn services() -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/services");
+    std::env::var_os("SHEAF_SERVICES_DIR").map_or(folder, PathBuf::from)
+}
+
 impl Engine {
     fn start() -> Result<Self, String> {
         if Path::new(SOCKET).exists() {
             let engine = Engine { address: format!("unix://{SOCKET}"), own: None };
             return blocking(engine.build()).map(|()| engine);
         }
-        let programs = sheaf_testkit::services_dir().join("docker/package");
+        let programs = services().join("docker/package");
         let daemon = programs.join("usr/sbin/dockerd");
         if !daemon.is_file() {
             return Err(format!(
@@ -88,12 +95,13 @@ impl Engine {
         let socket = folder.path().join("docker.sock");
         let address = format!("unix://{}", socket.display());
         let engine = Engine { address, own: Some((child, folder)) };
-        let answers =
-            sheaf_testkit::wait_until("the engine answers", Duration::from_secs(60), || {
-                std::os::unix::net::UnixStream::connect(&socket).is_ok()
-            });
-        if let Err(error) = answers {
-            return Err(format!("dockerd does not run here: {error}\n{}", engine.log()));
+        let mut looks = 0;
+        while std::os::unix::net::UnixStream::connect(&socket).is_err() {
+            looks += 1;
+            if looks > 600 {
+                return Err(format!("dockerd does not run here:\n{}", engine.log()));
+            }
+            std::thread::sleep(Duration::from_millis(100));
         }
         blocking(engine.build()).map_err(|why| format!("{why}\n{}", engine.log()))?;
         Ok(engine)
