@@ -1,0 +1,3 @@
+//! Drivers with real processes.
+
+mod process;
