@@ -37,29 +37,67 @@ impl Poller {
     /// Whether the component says that it is well: any status of success.
     /// Redirections are not followed.
     pub async fn look(&self, endpoint: &Endpoint) -> Polled {
-        let answer = tokio::select! {
+        self.look_at(endpoint, PATH).await
+    }
+
+    /// As [`Poller::look`], by another path.
+    pub async fn look_at(&self, endpoint: &Endpoint, path: &str) -> Polled {
+        // The text of an answer that is well is of no use.
+        match self.ask(endpoint, path, 0).await {
+            Ok((status, _)) if status.is_success() => Polled::Well,
+            Ok((status, body)) => {
+                let text = String::from_utf8_lossy(&body);
+                Polled::Not(format!("{status} {text}").trim_end().to_owned())
+            }
+            Err(why) => Polled::Not(why),
+        }
+    }
+
+    /// What the component answers there, at most `most` bytes of it.
+    ///
+    /// # Errors
+    /// For people: nobody is there, it takes too long, it is longer, or it is no success.
+    pub async fn fetch(
+        &self,
+        endpoint: &Endpoint,
+        path: &str,
+        most: usize,
+    ) -> Result<Bytes, String> {
+        match self.ask(endpoint, path, most).await? {
+            (status, body) if status.is_success() => Ok(body),
+            (status, _) => Err(format!("GET http://{endpoint}{path}: {status}")),
+        }
+    }
+
+    async fn ask(
+        &self,
+        endpoint: &Endpoint,
+        path: &str,
+        most: usize,
+    ) -> Result<(StatusCode, Bytes), String> {
+        tokio::select! {
             biased;
-            answer = exchange(endpoint) => answer,
+            answer = exchange(endpoint, path, most) => answer,
             () = self.clock.sleep(self.timeout) => {
                 Err(format!("no answer within {}", HumanDuration(self.timeout)))
             }
-        };
-        match answer {
-            Ok((status, _)) if status.is_success() => Polled::Well,
-            Ok((status, text)) => Polled::Not(format!("{status} {text}").trim_end().to_owned()),
-            Err(why) => Polled::Not(why),
         }
     }
 }
 
-async fn exchange(endpoint: &Endpoint) -> Result<(StatusCode, String), String> {
+/// `most` bytes are read of a success; more are an error, where any are wanted.
+async fn exchange(
+    endpoint: &Endpoint,
+    path: &str,
+    most: usize,
+) -> Result<(StatusCode, Bytes), String> {
     let said = |error: &dyn std::fmt::Display| error.to_string();
     let stream = TcpStream::connect(endpoint.dialled()).await.map_err(|error| said(&error))?;
     let mut builder = http1::Builder::new();
     builder.max_buf_size(MAX_HEADERS);
     let handshake = builder.handshake(TokioIo::new(stream)).await;
     let (mut sender, connection) = handshake.map_err(|error| said(&error))?;
-    let request = Request::get(PATH)
+    let request = Request::get(path)
         .header(header::HOST, endpoint.to_string())
         .header(header::USER_AGENT, "sheaf")
         .header(header::CONNECTION, "close")
@@ -69,12 +107,16 @@ async fn exchange(endpoint: &Endpoint) -> Result<(StatusCode, String), String> {
         let response = sender.send_request(request).await.map_err(|error| said(&error))?;
         let (head, body) = response.into_parts();
         if head.status.is_success() {
-            return Ok((head.status, String::new()));
+            if most == 0 {
+                return Ok((head.status, Bytes::new()));
+            }
+            let body = Limited::new(body, most).collect().await.map_err(|error| said(&*error))?;
+            return Ok((head.status, body.to_bytes()));
         }
         // A long or broken text does not change what the status says.
         let body = Limited::new(body, MAX_BYTES).collect().await;
         let text = body.map(|body| body.to_bytes()).unwrap_or_default();
-        Ok((head.status, String::from_utf8_lossy(&text).into_owned()))
+        Ok((head.status, text))
     });
     tokio::select! {
         answer = &mut answer => answer,
