@@ -7,7 +7,10 @@ use clap_complete::Shell;
 use sheaf_pipeline::graph::Format;
 use sheaf_terminal::exit_code_help;
 
-use crate::help::{COMPLETIONS, EXAMPLES, GRAPH, INIT, SCHEMA, VALIDATE};
+use crate::command::ask::Ask;
+use crate::command::run::RunArgs;
+use crate::command::serve::ServeArgs;
+use crate::help::{COMPLETIONS, EXAMPLES, GRAPH, INIT, RUN, SCHEMA, SERVER, VALIDATE};
 
 /// Pipelines of Apache Arrow record batches.
 #[derive(Debug, Parser)]
@@ -65,6 +68,14 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Run a pipeline to its end, with a control plane in this process
+    #[command(after_help = RUN)]
+    Run(Box<RunArgs>),
+    /// Run a control plane alone, for pipelines that others start
+    #[command(after_help = SERVER)]
+    Server(Box<ServeArgs>),
+    #[command(flatten)]
+    Ask(Ask),
     /// Print what a shell needs to complete commands
     #[command(after_help = COMPLETIONS)]
     Completions {
@@ -80,8 +91,9 @@ impl Command {
             Command::Validate { json, .. }
             | Command::Graph { json, .. }
             | Command::Init { json, .. } => *json,
+            Command::Ask(ask) => ask.json(),
             Command::Schema => true,
-            Command::Completions { .. } => false,
+            Command::Run(_) | Command::Server(_) | Command::Completions { .. } => false,
         }
     }
 }

@@ -19,6 +19,7 @@ use sheaf_retry::{Code, Retryable as _, SharedClock};
 use sheaf_terminal::Failure;
 
 use crate::args::{DriverName, PlaneArgs};
+use crate::logging;
 
 /// How long calls may go on when it is closed.
 const GRACE: Duration = Duration::from_secs(2);
@@ -71,6 +72,7 @@ impl Plane {
             host: "127.0.0.1".to_owned(),
             control,
             environment: environment(),
+            variables: logging::variables(args.log_level.as_deref()),
         };
         let runner = Runner::new(plane.clone(), driver, options, clock.clone());
         let pipelines = PipelineService::new(runner.clone(), token, mode.starts);

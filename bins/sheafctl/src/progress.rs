@@ -89,9 +89,10 @@ impl Progress {
         let filter = Filter { pipeline: self.pipeline.clone(), ..Filter::default() };
         let Ok(all) = self.plane.select(filter).await else { return };
         let look = &self.look;
-        let asked = all.iter().filter(|one| one.status.is_held()).map(|component| async move {
-            (instance(component), look.at(component).await)
-        });
+        let asked = all
+            .iter()
+            .filter(|one| one.status.is_held())
+            .map(|component| async move { (instance(component), look.at(component).await) });
         for (instance, rows) in join_all(asked).await {
             if let Some(rows) = rows {
                 self.rows.insert(instance, rows);
@@ -125,7 +126,8 @@ impl Progress {
         for (instance, component) in &self.seen {
             let rows = self.rows.get(instance);
             let shown = |rows: Option<u64>| rows.map_or_else(|| "-".to_owned(), count);
-            let (input, output) = (rows.and_then(|rows| rows.input), rows.and_then(|rows| rows.output));
+            let (input, output) =
+                (rows.and_then(|rows| rows.input), rows.and_then(|rows| rows.output));
             let restarts = component.restarts.to_string();
             let kind = component.kind.as_str().to_owned();
             table.row([instance.clone(), kind, shown(input), shown(output), restarts]);

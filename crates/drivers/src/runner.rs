@@ -61,6 +61,8 @@ pub struct Options {
     pub control: String,
     /// The variables that references may name.
     pub environment: BTreeMap<String, String>,
+    /// Variables that every instance gets, where its file does not say otherwise.
+    pub variables: Vec<(String, String)>,
 }
 
 impl fmt::Debug for Options {
@@ -325,10 +327,9 @@ impl Inner {
     fn take_folder(&self, pipeline: &str) -> Result<Folder, Error> {
         let root = &self.options.folder;
         let taken = Folder::take(root, pipeline);
-        taken.map_err(|error| Error::folder(root, error))?.ok_or_else(|| Error::Held {
-            pipeline: pipeline.to_owned(),
-            folder: root.clone(),
-        })
+        taken
+            .map_err(|error| Error::folder(root, error))?
+            .ok_or_else(|| Error::Held { pipeline: pipeline.to_owned(), folder: root.clone() })
     }
 
     async fn prepare(
@@ -448,15 +449,14 @@ impl Inner {
             let held = self.plane.component(place.clone()).await?.status.is_held();
             running.insert(place, (attempt, held));
         }
-        let mut model =
-            Model::new(assign::planned(&plan, &secrets), seed(secrets.run, name));
-        model.resume(&running, self.clock.elapsed());
+        let mut model = Model::new(assign::planned(&plan, &secrets), seed(secrets.run, name));
+        let is_starting = pipeline.state == PipelineState::Starting;
+        model.resume(&running, is_starting, self.clock.elapsed());
         let prepared = self.assign(&plan, folder, secrets)?;
         self.begin(&plan, prepared, model, false).await?;
         if pipeline.state == PipelineState::Stopping {
             let run = self.running(name)?;
-            let event =
-                model::Event::Stop { at_once: false, reason: pipeline.reason.clone() };
+            let event = model::Event::Stop { at_once: false, reason: pipeline.reason.clone() };
             drop(run.mailbox.send(Message::Happened(event)).await);
         }
         Ok(())
@@ -469,11 +469,7 @@ impl Run {
     }
 }
 
-fn named(
-    pipeline: &str,
-    all: &[(String, String)],
-    component: &str,
-) -> Result<Vec<String>, Error> {
+fn named(pipeline: &str, all: &[(String, String)], component: &str) -> Result<Vec<String>, Error> {
     let own = assign::place(pipeline, component);
     let is_meant =
         |(of, place): &&(String, String)| component.is_empty() || of == component || *place == own;

@@ -55,10 +55,10 @@ pub use model::{
     Registered, Registration, Status,
 };
 pub use pipeline::{Pipeline, PipelineState, Place, PlaceHealth, Plan, Run};
-pub use watched::{Pace, Watched};
 pub use schema::port_schema;
 pub use token::{Token, TokenDigest, incarnation};
 pub(crate) use undo::{Key, Touched};
+pub use watched::{Pace, Watched};
 
 use crate::health::Timing;
 

@@ -4,6 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use futures::StreamExt as _;
+use futures::stream::{self, BoxStream};
+use sheaf_drivers::LogLine;
 use sheaf_drivers::runner::{Outcome, Started};
 use sheaf_pipeline::check::check;
 use sheaf_pipeline::registry::PipelineState;
@@ -53,21 +56,47 @@ pub(super) async fn run(args: RunArgs, console: &mut Console) -> Result<ExitCode
     console.data(&format!("ready control={} pipeline={pipeline} run={run}\n", plane.uri()))?;
     let mut progress = Progress::new(&pipeline, plane.plane.clone(), &clock, args.quiet);
     progress.note(console, &format!("run {run} of {pipeline}: {instances}"));
-    let outcome = attend(&plane, started, &mut signals, &mut progress, console, &clock).await;
+    let lines = match logging::is_detailed(args.plane.log_level.as_deref()) {
+        true => lines(&plane, &pipeline).await,
+        false => stream::pending().boxed(),
+    };
+    let shown = Shown { started, lines };
+    let outcome = attend(&plane, shown, &mut signals, &mut progress, console, &clock).await;
     let code = end(outcome.as_ref(), &args, &pipeline, &mut progress, console);
     plane.close().await?;
     Ok(code)
 }
 
+/// What is shown of a run.
+struct Shown {
+    started: Started,
+    lines: BoxStream<'static, LogLine>,
+}
+
+/// What components write.
+async fn lines(plane: &Plane, pipeline: &str) -> BoxStream<'static, LogLine> {
+    let Ok(places) = plane.runner.named(pipeline, "").await else {
+        return stream::pending().boxed();
+    };
+    match plane.runner.driver().logs(&places, 0, true).await {
+        Ok(lines) => lines.chain(stream::pending()).boxed(),
+        Err(error) => {
+            tracing::warn!(%error, "what components write is not shown");
+            stream::pending().boxed()
+        }
+    }
+}
+
 /// Until the run has ended; `None` where a second signal has ended it.
 async fn attend(
     plane: &Plane,
-    mut started: Started,
+    shown: Shown,
     signals: &mut Signals,
     progress: &mut Progress,
     console: &mut Console,
     clock: &SharedClock,
 ) -> Option<Outcome> {
+    let Shown { mut started, mut lines } = shown;
     let (runner, pipeline) = (plane.runner.clone(), started.pipeline.clone());
     let mut outcome = started.outcome.clone();
     let mut signalled = false;
@@ -99,6 +128,7 @@ async fn attend(
                 }
                 return ended;
             }
+            Some(line) = lines.next() => console.note(&format!("{} | {}", line.instance, line.text)),
             () = progress.tick(clock, console) => {}
         }
     }

@@ -32,8 +32,9 @@ pub(super) async fn run(args: ServeArgs, console: &mut Console) -> Result<(), Fa
     let running = plane.runner.running();
     if forgets && !running.is_empty() {
         tracing::info!(signal, pipelines = running.len(), "draining; a second signal ends at once");
+        let reason = format!("the server was stopped by {signal}");
         tokio::select! {
-            () = plane.runner.stop_all(false, &format!("the server was stopped by {signal}")) => {}
+            () = plane.runner.stop_all(false, &reason) => {}
             second = signals.next() => {
                 let reason = format!("the server was ended by {second}");
                 plane.runner.stop_all(true, &reason).await;

@@ -62,8 +62,7 @@ impl PipelineClient {
     /// # Errors
     /// As [`PipelineClient::start`].
     pub async fn stop(&self, pipeline: &str, at_once: bool) -> Result<Outcome, Error> {
-        let message =
-            proto::StopPipelineRequest { pipeline: pipeline.to_owned(), now: at_once };
+        let message = proto::StopPipelineRequest { pipeline: pipeline.to_owned(), now: at_once };
         let answer = self.client()?.stop_pipeline(self.request(message)?).await?.into_inner();
         let state = match answer.state() {
             proto::PipelineState::Failed => PipelineState::Failed,

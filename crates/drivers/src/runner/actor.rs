@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sheaf_dataflow::Assignment;
+use sheaf_flight::Secret;
 use sheaf_pipeline::control::{ControlPlane, Events};
 use sheaf_pipeline::registry::{self, Component, Filter, PipelineState, Status};
 use sheaf_retry::SharedClock;
@@ -35,12 +36,20 @@ impl Message {
     }
 }
 
+/// Where the variables of instances come from.
+struct Variables {
+    /// What references may name.
+    own: BTreeMap<String, String>,
+    /// What every instance gets.
+    all: Vec<(String, String)>,
+}
+
 pub(super) struct Actor {
     name: String,
     plane: ControlPlane,
     driver: Arc<dyn Driver>,
     clock: SharedClock,
-    variables: Arc<BTreeMap<String, String>>,
+    variables: Arc<Variables>,
     folder: Folder,
     secrets: RunSecrets,
     assignments: BTreeMap<String, Assignment>,
@@ -67,7 +76,10 @@ impl Actor {
             plane: inner.plane.clone(),
             driver: Arc::clone(&inner.driver),
             clock: Arc::clone(&inner.clock),
-            variables: Arc::new(inner.options.environment.clone()),
+            variables: Arc::new(Variables {
+                own: inner.options.environment.clone(),
+                all: inner.options.variables.clone(),
+            }),
             folder,
             secrets,
             assignments,
@@ -98,6 +110,7 @@ impl Actor {
             for component in std::mem::take(&mut events.current) {
                 self.changed(&component).await;
             }
+            self.happened(Event::Tick).await;
         }
         while !self.model.is_over() {
             let now = self.clock.elapsed();
@@ -142,7 +155,9 @@ impl Actor {
                     self.changed(&component).await;
                 }
             }
-            Err(error) => tracing::warn!(pipeline = self.name, %error, "the registry cannot be read"),
+            Err(error) => {
+                tracing::warn!(pipeline = self.name, %error, "the registry cannot be read")
+            }
         }
     }
 
@@ -259,11 +274,13 @@ async fn launch(
     driver: &dyn Driver,
     id: LaunchId,
     assignment: Assignment,
-    variables: &BTreeMap<String, String>,
+    variables: &Variables,
     clock: &SharedClock,
 ) -> Result<(), String> {
     let definition = &assignment.definition;
-    let environment = environment::resolve(definition, driver.name(), variables, clock).await?;
+    let own = environment::resolve(definition, driver.name(), &variables.own, clock).await?;
+    let all = variables.all.iter().map(|(name, value)| (name.clone(), Secret::new(value.clone())));
+    let environment = all.chain(own).collect();
     let launch = Launch { id, assignment, environment };
     driver.start(launch).await.map_err(|error| error.why)
 }

@@ -39,7 +39,12 @@ fn instances(plan: &Plan) -> impl Iterator<Item = (&PlannedComponent, &Instance)
 }
 
 /// Tokens for a run, one for each place.
-pub(super) fn secrets(plan: &Plan, file: &str, before: Option<RunSecrets>, now: Timestamp) -> RunSecrets {
+pub(super) fn secrets(
+    plan: &Plan,
+    file: &str,
+    before: Option<RunSecrets>,
+    now: Timestamp,
+) -> RunSecrets {
     let token = || Token::generate(now.as_millis()).secret().expose().to_owned();
     let places = instances(plan).map(|(_, instance)| place(&plan.pipeline, &instance.id));
     RunSecrets {

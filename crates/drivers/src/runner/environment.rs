@@ -138,12 +138,17 @@ mod tests {
 
     #[tokio::test]
     async fn what_cannot_be_looked_up_is_named_and_no_value_is_shown() {
-        let why = async |reference| resolved(serde_json::json!({"A": reference})).await.unwrap_err();
+        let why =
+            async |reference| resolved(serde_json::json!({"A": reference})).await.unwrap_err();
         let missing = why(serde_json::json!({"env": "NOT_HERE"})).await;
-        assert!(missing.starts_with("environment.A: the variable NOT_HERE is not set"), "{missing}");
+        assert!(
+            missing.starts_with("environment.A: the variable NOT_HERE is not set"),
+            "{missing}"
+        );
         let file = why(serde_json::json!({"file": "/no/such"})).await;
         assert!(file.contains("/no/such cannot be read"), "{file}");
-        let program = why(serde_json::json!({"command": ["sh", "-c", "echo hunter2; exit 3"]})).await;
+        let program =
+            why(serde_json::json!({"command": ["sh", "-c", "echo hunter2; exit 3"]})).await;
         assert!(program.contains("exit status: 3") && !program.contains("hunter2"), "{program}");
         let long = why(serde_json::json!({"command": ["head", "-c", "70000", "/dev/zero"]})).await;
         assert!(long.contains("the limit"), "{long}");

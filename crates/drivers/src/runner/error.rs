@@ -48,7 +48,9 @@ pub enum Error {
         known: Vec<String>,
     },
     /// What a run needs to go on is gone.
-    #[error("the tokens of the run of {pipeline} are gone: its folder is another one, or was removed")]
+    #[error(
+        "the tokens of the run of {pipeline} are gone: its folder is another one, or was removed"
+    )]
     NoSecrets {
         /// The pipeline.
         pipeline: String,

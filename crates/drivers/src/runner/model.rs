@@ -64,24 +64,51 @@ pub(super) enum Event {
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Effect {
-    Start { place: String, attempt: u64 },
-    Stop { place: String, attempt: u64, drain: Duration },
+    Start {
+        place: String,
+        attempt: u64,
+    },
+    Stop {
+        place: String,
+        attempt: u64,
+        drain: Duration,
+    },
     /// Nobody holds the place any more.
-    Vacate { place: String, reason: String },
+    Vacate {
+        place: String,
+        reason: String,
+    },
     State(PipelineState, String),
     /// For people.
-    Note { place: String, text: String },
+    Note {
+        place: String,
+        text: String,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Standing {
     Waiting,
-    Starting { since: Duration, registered: bool },
-    Up { since: Duration, registered: bool, deadline: Option<(Duration, String)> },
+    Starting {
+        since: Duration,
+        registered: bool,
+    },
+    Up {
+        since: Duration,
+        registered: bool,
+        deadline: Option<(Duration, String)>,
+    },
     /// It was asked to end, and why it is to be started again, if it is.
-    Ending { since: Duration, then: Then },
-    Pausing { due: Duration },
-    Over { success: bool },
+    Ending {
+        since: Duration,
+        then: Then,
+    },
+    Pausing {
+        due: Duration,
+    },
+    Over {
+        success: bool,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,7 +165,12 @@ impl Model {
 
     /// A run that was under way: who is `running`, by place, with its attempt and whether it is
     /// registered.
-    pub(super) fn resume(&mut self, running: &BTreeMap<String, (u64, bool)>, now: Duration) {
+    pub(super) fn resume(
+        &mut self,
+        running: &BTreeMap<String, (u64, bool)>,
+        is_starting: bool,
+        now: Duration,
+    ) {
         for (place, instance) in &mut self.instances {
             let (registered, deadline) = match running.get(place) {
                 Some((attempt, registered)) => {
@@ -146,14 +178,15 @@ impl Model {
                     (*registered, (!registered).then(|| register_deadline(now)))
                 }
                 None => {
-                    let why = "it ran before the control plane was started again, and does not any more";
+                    let why =
+                        "it ran before the control plane was started again, and does not any more";
                     (true, Some((now + LOST_TIME, why.to_owned())))
                 }
             };
             instance.has_registered = registered;
             instance.standing = Standing::Up { since: now, registered, deadline };
         }
-        self.phase = Phase::Running;
+        self.phase = if is_starting { Phase::Starting } else { Phase::Running };
     }
 
     /// Whether nothing is left to do.
@@ -289,7 +322,11 @@ impl Model {
             Standing::Ending { since, then: Then::Failed(why) } => (since, Ending::Failed(why)),
             Standing::Starting { since, .. }
             | Standing::Up { since, .. }
-            | Standing::Ending { since, .. } if success => (since, Ending::Done),
+            | Standing::Ending { since, .. }
+                if success =>
+            {
+                (since, Ending::Done)
+            }
             Standing::Starting { since, .. }
             | Standing::Up { since, .. }
             | Standing::Ending { since, .. } => (since, Ending::Failed(why.clone())),

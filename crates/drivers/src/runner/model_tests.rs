@@ -133,10 +133,13 @@ fn what_another_start_does_not_help_fails_at_once() {
     let mut run = Run::new();
     run.on(Event::Begin);
     let effects = run.on(Event::NotStarted("p:c".to_owned(), 1, "no program x".to_owned()));
-    assert_eq!(effects[1..], [
-        state(PipelineState::Stopping, "c: no program x"),
-        state(PipelineState::Failed, "c: no program x"),
-    ]);
+    assert_eq!(
+        effects[1..],
+        [
+            state(PipelineState::Stopping, "c: no program x"),
+            state(PipelineState::Failed, "c: no program x"),
+        ]
+    );
 }
 
 #[test]
@@ -236,12 +239,11 @@ fn a_policy_of_always_never_comes_to_an_end() {
 #[test]
 fn a_run_that_is_taken_up_goes_on_where_it_was() {
     let mut run = Run::new();
-    let running = BTreeMap::from([
-        ("p:a".to_owned(), (4, true)),
-        ("p:b".to_owned(), (2, false)),
-    ]);
-    run.model.resume(&running, run.now);
-    assert_eq!(run.on(Event::Registered("p:b".to_owned())), []);
+    let running = BTreeMap::from([("p:a".to_owned(), (4, true)), ("p:b".to_owned(), (2, false))]);
+    run.model.resume(&running, true, run.now);
+    assert_eq!(run.on(Event::Tick), []);
+    let running = state(PipelineState::Running, "");
+    assert_eq!(run.on(Event::Registered("p:b".to_owned())), [running]);
     assert_eq!(run.ended("p:a", 4, false), []);
     run.now += SECOND;
     assert_eq!(run.on(Event::Tick), [start("p:a", 5)]);

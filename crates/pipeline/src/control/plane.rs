@@ -14,8 +14,9 @@ use super::metrics::Metrics;
 use super::writer::{self, Core, Durability, Job};
 use crate::health::Timing;
 use crate::registry::{
-    Beat, Component, Counted, Error, Event, Filter, Limits, Now, Pace, Page, Pipeline, PipelineState,
-    Plan, Polled, Registered, Registration, Registry, Status, Token, Watched, Watchers,
+    Beat, Component, Counted, Error, Event, Filter, Limits, Now, Pace, Page, Pipeline,
+    PipelineState, Plan, Polled, Registered, Registration, Registry, Status, Token, Watched,
+    Watchers,
 };
 use crate::state::{Damaged, Disk, Found, Opener, State};
 
