@@ -1,10 +1,19 @@
 //! What the control plane tells a component that it starts.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sheaf_pipeline::plan::Edge;
 use sheaf_pipeline::spec::{Component, Role};
+use sheaf_retry::{Code, Retryable as _};
+
+use crate::error::ComponentError;
+
+/// The variable that names the file of the assignment.
+pub const ASSIGNMENT_VARIABLE: &str = "SHEAF_ASSIGNMENT";
+
+/// The longest file of an assignment.
+const MAX_BYTES: u64 = 64 << 20;
 
 /// Which place of a pipeline a component takes: a JSON file that only its owner may read.
 /// The component finds its path in the environment variable `SHEAF_ASSIGNMENT`.
@@ -78,4 +87,106 @@ pub struct Peer {
     pub place: String,
     /// Which instance of its component it is, from 0.
     pub index: u32,
+}
+
+impl Assignment {
+    /// Reads the file that the environment variable `SHEAF_ASSIGNMENT` names.
+    ///
+    /// # Errors
+    /// `invalid_argument` where it is not set; those of [`Assignment::read`].
+    #[allow(clippy::disallowed_methods, reason = "how every component process is told its place")]
+    pub fn from_environment() -> Result<Self, ComponentError> {
+        match std::env::var_os(ASSIGNMENT_VARIABLE) {
+            Some(path) if !path.is_empty() => Assignment::read(Path::new(&path)),
+            _ => Err(ComponentError::new(
+                Code::InvalidArgument,
+                format!(
+                    "{ASSIGNMENT_VARIABLE} is not set: it names the file that says which place \
+                     of a pipeline this component takes; `sheafctl run` sets it"
+                ),
+            )),
+        }
+    }
+
+    /// Reads the file of an assignment.
+    ///
+    /// # Errors
+    /// `invalid_argument` where it is no assignment or one that cannot be fulfilled,
+    /// `unimplemented` where an edge is durable, and what reading fails with.
+    pub fn read(path: &Path) -> Result<Self, ComponentError> {
+        let failed = |error: std::io::Error| {
+            let text = format!("cannot read the assignment {}", path.display());
+            ComponentError::new(error.code(), text).because(error)
+        };
+        let size = std::fs::metadata(path).map_err(failed)?.len();
+        if size > MAX_BYTES {
+            let text = format!("{} has {size} bytes, at most {MAX_BYTES} are read", path.display());
+            return Err(ComponentError::new(Code::LimitExceeded, text));
+        }
+        let text = std::fs::read(path).map_err(failed)?;
+        let assignment: Assignment = serde_json::from_slice(&text).map_err(|error| {
+            let text = format!("{} is no assignment: {error}", path.display());
+            ComponentError::new(Code::InvalidArgument, text)
+        })?;
+        assignment.check()?;
+        Ok(assignment)
+    }
+
+    /// Finds what cannot be fulfilled, all at once.
+    ///
+    /// # Errors
+    /// `unimplemented` where an edge is durable, `invalid_argument` for all else.
+    pub fn check(&self) -> Result<(), ComponentError> {
+        let edges = self.inputs.iter().map(|input| &input.edge);
+        let edges: Vec<&Edge> =
+            edges.chain(self.outputs.iter().map(|output| &output.edge)).collect();
+        if let Some(edge) = edges.iter().find(|edge| edge.durable) {
+            let text = format!(
+                "edge {} is durable, and this build has direct edges only: write `durable: false`",
+                edge.id
+            );
+            return Err(ComponentError::new(Code::Unimplemented, text));
+        }
+        let mut wrong = Vec::new();
+        let place = &self.place;
+        match self.role {
+            Role::Source if !self.inputs.is_empty() => wrong.push("a source with inputs"),
+            Role::Sink if !self.outputs.is_empty() => wrong.push("a sink that somebody reads"),
+            Role::Sink | Role::Processor if self.inputs.is_empty() => {
+                wrong.push("no inputs, so nothing to do");
+            }
+            _ => {}
+        }
+        if self.index >= self.replicas {
+            wrong.push("an index that is not less than the number of replicas");
+        }
+        if self.data_token.is_empty() {
+            wrong.push("no data token, so that anybody could read its streams");
+        }
+        if wrong.is_empty() {
+            return Ok(());
+        }
+        let text = format!("the assignment of {place} has {}", wrong.join("; "));
+        Err(ComponentError::new(Code::InvalidArgument, text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_assignment_is_named_with_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("assignment.json");
+        let error = Assignment::read(&path).unwrap_err();
+        assert_eq!(error.code(), Code::NotFound);
+        std::fs::write(&path, "{\n  \"pipeline\": 7}").unwrap();
+        let error = Assignment::read(&path).unwrap_err();
+        assert_eq!(error.code(), Code::InvalidArgument);
+        for part in ["assignment.json", "line 2"] {
+            assert!(error.to_string().contains(part), "{error}");
+        }
+        assert_eq!(error.exit_code(), 2);
+    }
 }

@@ -147,3 +147,15 @@ pub enum AnyComponent {
     /// Takes batches.
     Sink(Box<dyn Sink>),
 }
+
+impl AnyComponent {
+    /// What it is to a pipeline.
+    pub fn role(&self) -> sheaf_pipeline::spec::Role {
+        use sheaf_pipeline::spec::Role;
+        match self {
+            AnyComponent::Source(_) => Role::Source,
+            AnyComponent::Processor(_) => Role::Processor,
+            AnyComponent::Sink(_) => Role::Sink,
+        }
+    }
+}

@@ -25,6 +25,27 @@ impl ComponentError {
         self.source = Some(Box::new(source));
         self
     }
+
+    /// The exit code of a process that ends with it: 2 where it is no use to start the process
+    /// again as it is configured, otherwise 1.
+    pub fn exit_code(&self) -> u8 {
+        match self.code {
+            Code::InvalidArgument | Code::Unimplemented | Code::FormatNewer => 2,
+            _ => 1,
+        }
+    }
+
+    /// The text with those of all that it came of.
+    pub fn chain(&self) -> String {
+        let mut text = self.message.clone();
+        let mut cause = std::error::Error::source(self);
+        while let Some(inner) = cause {
+            text.push_str(": ");
+            text.push_str(&inner.to_string());
+            cause = inner.source();
+        }
+        text
+    }
 }
 
 impl Retryable for ComponentError {

@@ -7,7 +7,18 @@
 mod assignment;
 mod component;
 mod error;
+mod host;
+mod inlet;
+mod ledger;
+mod offset;
+mod options;
+mod outlet;
+mod pace;
+mod stats;
+mod wire;
 
-pub use assignment::{Assignment, InputAssignment, OutputAssignment, Peer};
+pub use assignment::{ASSIGNMENT_VARIABLE, Assignment, InputAssignment, OutputAssignment, Peer};
 pub use component::{AnyComponent, Made, Outcome, Processor, Received, Sink, Source, Start};
 pub use error::ComponentError;
+pub use host::{Host, run};
+pub use options::Options;

@@ -19,7 +19,7 @@ pub use endpoint::{DEFAULT_PORT, Endpoint};
 pub use monitor::Monitor;
 pub use poll::{PATH, Poller};
 pub use restart::{Decision, Ending, RestartMode, RestartPolicy, Restarts};
-pub use server::{HealthServer, Vitals};
+pub use server::{HealthServer, Page, Pages, Vitals};
 
 /// Longest time that any of them may be.
 const MOST: Duration = Duration::from_secs(24 * 3600);

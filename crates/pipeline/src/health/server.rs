@@ -32,11 +32,23 @@ const MAX_HEADERS: usize = 8 << 10;
 /// What a component says when it is asked: nothing, or why it is not well.
 pub type Vitals = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
+/// What another path of the same port answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Its media type.
+    pub content_type: &'static str,
+    /// What it says.
+    pub body: String,
+}
+
+/// Answers the paths beside `/health`; `None` where there is nothing.
+pub type Pages = Arc<dyn Fn(&str) -> Option<Page> + Send + Sync>;
+
 /// Answers `GET /health` with `{"status":"healthy"}`, or with status 503 and
 /// `{"status":"unhealthy","reason":"…"}`; until it is dropped.
 ///
-/// Each answer asks the component anew. Nothing else is served, and no
-/// connection is kept: who connects and says nothing has five seconds.
+/// Each answer asks the component anew. Nothing else is served but the pages of
+/// [`HealthServer::bind_with`], and no connection is kept: who connects and says nothing has five seconds.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -70,6 +82,19 @@ impl HealthServer {
     /// [`Error::State`] where nothing can be bound there, with the code
     /// `address_in_use` or what else it is.
     pub async fn bind(address: &str, vitals: Vitals, clock: SharedClock) -> Result<Self, Error> {
+        HealthServer::bind_with(address, vitals, Arc::new(|_| None), clock).await
+    }
+
+    /// As [`HealthServer::bind`], with further paths on the same port.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn bind_with(
+        address: &str,
+        vitals: Vitals,
+        pages: Pages,
+        clock: SharedClock,
+    ) -> Result<Self, Error> {
         let failed = |error: std::io::Error| Error::State {
             operation: format!("serve {PATH} on {address}"),
             code: error.code(),
@@ -77,7 +102,7 @@ impl HealthServer {
         };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let task = tokio::spawn(accept(listener, vitals, clock));
+        let task = tokio::spawn(accept(listener, vitals, pages, clock));
         Ok(HealthServer { address, task })
     }
 
@@ -99,7 +124,7 @@ impl fmt::Debug for HealthServer {
     }
 }
 
-async fn accept(listener: TcpListener, vitals: Vitals, clock: SharedClock) {
+async fn accept(listener: TcpListener, vitals: Vitals, pages: Pages, clock: SharedClock) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = tokio::task::JoinSet::new();
     loop {
@@ -115,19 +140,20 @@ async fn accept(listener: TcpListener, vitals: Vitals, clock: SharedClock) {
         while connections.try_join_next().is_some() {}
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
         let (vitals, clock) = (Arc::clone(&vitals), Arc::clone(&clock));
+        let pages = Arc::clone(&pages);
         connections.spawn(async move {
             let _place = place;
             tokio::select! {
-                () = serve(stream, vitals) => {}
+                () = serve(stream, vitals, pages) => {}
                 () = clock.sleep(TIME) => {}
             }
         });
     }
 }
 
-async fn serve(stream: TcpStream, vitals: Vitals) {
+async fn serve(stream: TcpStream, vitals: Vitals, pages: Pages) {
     let service = service_fn(move |request: Request<Incoming>| {
-        let answer = answer(&request, &vitals);
+        let answer = answer(&request, &vitals, &pages);
         async move { Ok::<_, Infallible>(answer) }
     });
     let mut builder = http1::Builder::new();
@@ -137,7 +163,17 @@ async fn serve(stream: TcpStream, vitals: Vitals) {
     }
 }
 
-fn answer(request: &Request<Incoming>, vitals: &Vitals) -> Response<Full<Bytes>> {
+fn answer(request: &Request<Incoming>, vitals: &Vitals, pages: &Pages) -> Response<Full<Bytes>> {
+    let is_get = matches!(*request.method(), Method::GET | Method::HEAD);
+    if is_get
+        && request.uri().path() != PATH
+        && let Some(page) = pages(request.uri().path())
+    {
+        let mut response = Response::new(Full::from(page.body));
+        let kind = header::HeaderValue::from_static(page.content_type);
+        response.headers_mut().insert(header::CONTENT_TYPE, kind);
+        return response;
+    }
     let (status, body) = match (request.uri().path(), request.method()) {
         (PATH, &Method::GET | &Method::HEAD) => match vitals() {
             Ok(()) => (StatusCode::OK, json!({"status": "healthy"})),

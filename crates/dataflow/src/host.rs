@@ -1,0 +1,480 @@
+//! A component from its start to its end.
+
+mod finish;
+mod loops;
+mod processor;
+mod signals;
+mod sink;
+mod source;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use sheaf_flight::{
+    ChannelPool, ClientConfig, Exposure, FlightRouter, Limits, Listener, Secret, Server,
+    ServerHandle,
+};
+use sheaf_pipeline::control::{ControlClient, Member, Standing};
+use sheaf_pipeline::health::{HealthServer, Page, Pages};
+use sheaf_pipeline::registry::{Kind, Metadata, Registration, incarnation};
+use sheaf_pipeline::spec::Role;
+use sheaf_retry::{Code, Jitter, Retryable as _, SharedClock, SystemClock};
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+
+use self::finish::{DONE, Finish};
+use self::loops::{Ending, Loop};
+use self::processor::ProcessorLoop;
+use self::signals::Signals;
+use self::sink::SinkLoop;
+use self::source::{Offsets, SourceLoop};
+use crate::assignment::Assignment;
+use crate::component::{AnyComponent, Start};
+use crate::error::ComponentError;
+use crate::inlet::{self, Common, Inlets, Place};
+use crate::ledger::Ledger;
+use crate::offset::OffsetFile;
+use crate::options::Options;
+use crate::outlet::{Outlets, Serving};
+use crate::pace::Pace;
+use crate::stats::{Phase, Stats};
+use crate::wire::{EDGES, TAPS};
+
+/// How long calls of readers may take to end when the component does.
+const GRACE: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Hosts a component at the place of its assignment, until all its inputs have ended or the
+/// process is told to stop by SIGTERM or SIGINT.
+///
+/// It listens, registers, makes the component by `make`, and moves batches. At the end it has
+/// told all senders what is done with, and has deregistered.
+///
+/// # Guarantees
+/// - A batch is acknowledged to its sender only after the sink has said that it is written, or
+///   after all that came of it was acknowledged further down.
+/// - What is not acknowledged is sent again, to another process of the reader too.
+/// - A source goes on after the last batch that all its readers have acknowledged.
+/// - When another process has taken the place, this one ends and writes nothing more.
+///
+/// # Errors
+/// Those of the assignment, of `make` and of the component; `stale_fence` where the place was
+/// lost; those of the network while it begins. [`ComponentError::exit_code`] says whether it is
+/// of use to start the process again.
+pub async fn run<M, F>(assignment: Assignment, make: M) -> Result<(), ComponentError>
+where
+    M: FnOnce(Start) -> F,
+    F: Future<Output = Result<AnyComponent, ComponentError>>,
+{
+    Host::new(assignment).run(make).await
+}
+
+/// [`run`] with more to say.
+///
+/// ```no_run
+/// # use sheaf_dataflow::{AnyComponent, Assignment, ComponentError, Host, Start};
+/// # async fn make(_: Start) -> Result<AnyComponent, ComponentError> { unimplemented!() }
+/// # async fn hosted() -> Result<(), ComponentError> {
+/// let assignment = Assignment::from_environment()?;
+/// Host::new(assignment).run(make).await
+/// # }
+/// ```
+pub struct Host {
+    assignment: Assignment,
+    options: Options,
+    stop: Option<CancellationToken>,
+    clock: SharedClock,
+}
+
+impl Host {
+    /// A host with the default options, which signals of the process stop.
+    pub fn new(assignment: Assignment) -> Self {
+        let (options, clock) = (Options::default(), SystemClock::shared());
+        Host { assignment, options, stop: None, clock }
+    }
+
+    /// With other options.
+    #[must_use]
+    pub fn options(mut self, options: Options) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// Stopped by this token, and not by signals.
+    #[must_use]
+    pub fn stopped_by(mut self, stop: CancellationToken) -> Self {
+        self.stop = Some(stop);
+        self
+    }
+
+    /// As [`run`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn run<M, F>(self, make: M) -> Result<(), ComponentError>
+    where
+        M: FnOnce(Start) -> F,
+        F: Future<Output = Result<AnyComponent, ComponentError>>,
+    {
+        let Host { assignment, options, stop, clock } = self;
+        assignment.check()?;
+        let signals = match stop {
+            Some(token) => Signals::of(token),
+            None => Signals::listen()?,
+        };
+        make_folder(&assignment.state_dir)?;
+        let hosted = Hosted::start(assignment, options, signals, clock).await?;
+        hosted.run(make).await
+    }
+}
+
+/// A component that has its place.
+struct Hosted {
+    assignment: Assignment,
+    options: Options,
+    clock: SharedClock,
+    signals: Signals,
+    server: ServerHandle,
+    _health: HealthServer,
+    member: Member,
+    control: ControlClient,
+    pool: ChannelPool,
+    pace: Pace,
+    outlets: Outlets,
+    places: Vec<Arc<Place>>,
+    stats: Arc<Stats>,
+}
+
+impl Hosted {
+    async fn start(
+        assignment: Assignment,
+        options: Options,
+        signals: Signals,
+        clock: SharedClock,
+    ) -> Result<Self, ComponentError> {
+        let incarnation = incarnation(clock.now().as_millis());
+        // Random as that is, and never 0, which stands for none.
+        let epoch = Jitter::seed_of(incarnation.expose()) | 1;
+        let outlets = Outlets::new(&assignment, &options, epoch, clock.clone())?;
+        let places = inlet::places(&assignment);
+        let stats = Arc::new(Stats::new(&assignment, &outlets.edges, &places));
+        let server = serve(&assignment, &outlets, &clock).await?;
+        let (health, paced) = serve_health(&assignment, &stats, &clock).await?;
+        let pool = ChannelPool::new(ClientConfig::default(), clock.clone());
+        let target = assignment.control.parse().map_err(|error: sheaf_flight::Error| {
+            let text = format!("the control plane {:?}", assignment.control);
+            ComponentError::new(Code::InvalidArgument, text).because(error)
+        })?;
+        let (pool_, options_) = (pool.clone(), options.control.clone());
+        let control = ControlClient::new(pool_, target, options_, clock.clone());
+        let registration = registration(&assignment, incarnation, &server, &health)?;
+        let member = tokio::select! {
+            biased;
+            () = signals.stop.cancelled() => return Err(ComponentError::new(
+                Code::Cancelled,
+                "stopped before it was registered",
+            )),
+            joined = control.join(registration) => joined.map_err(|error| {
+                let text = format!("{} cannot be registered", assignment.place);
+                ComponentError::new(error.code(), text).because(error)
+            })?,
+        };
+        let (place, fence) = (&assignment.place, member.fence());
+        tracing::info!(place, fence, address = server.uri(), "registered");
+        let pace = Pace::new(member.pulse(), clock.clone());
+        *paced.lock().unwrap_or_else(PoisonError::into_inner) = Some(pace.clone());
+        Ok(Hosted {
+            assignment,
+            options,
+            clock,
+            signals,
+            server,
+            _health: health,
+            member,
+            control,
+            pool,
+            pace,
+            outlets,
+            places,
+            stats,
+        })
+    }
+
+    async fn run<M, F>(self, make: M) -> Result<(), ComponentError>
+    where
+        M: FnOnce(Start) -> F,
+        F: Future<Output = Result<AnyComponent, ComponentError>>,
+    {
+        let Hosted {
+            assignment,
+            options,
+            clock,
+            signals,
+            server,
+            _health,
+            member,
+            control,
+            pool,
+            pace,
+            outlets,
+            places,
+            stats,
+        } = self;
+        let parts = Parts {
+            options,
+            clock,
+            stop: signals.stop.clone(),
+            control,
+            pool,
+            pace,
+            outlets,
+            places,
+            stats: Arc::clone(&stats),
+            fence: fence_of(&member),
+        };
+        let lost = lost(member.standing());
+        let work = parts.work(&assignment, make);
+        // Whatever the component is doing is dropped where it is when its place is lost.
+        let result = tokio::select! {
+            biased;
+            why = lost => Err(ComponentError::new(
+                Code::StaleFence,
+                format!("{} has lost its place, and ends: {why}", assignment.place),
+            )),
+            result = work => result,
+        };
+        let reason = match &result {
+            Ok(Ending::Ended) => DONE.to_owned(),
+            Ok(Ending::Stopped) => "stopped".to_owned(),
+            Err(error) => format!("failed: {}", error.chain()),
+        };
+        stats.set_phase(Phase::Leaving);
+        let place = &assignment.place;
+        tracing::info!(place, reason, "deregistering");
+        let left = member.leave(&reason).await;
+        if let Err(error) = left {
+            tracing::warn!(place, %error, "not deregistered");
+        }
+        match &result {
+            Ok(_) => drop(server.drain(GRACE).await),
+            Err(_) => drop(server),
+        }
+        drop(_health);
+        result.map(|_| ())
+    }
+}
+
+/// Why the place was lost, once it is.
+async fn lost(mut standing: watch::Receiver<Standing>) -> String {
+    loop {
+        if let Standing::Lost { why } = &*standing.borrow_and_update() {
+            return why.clone();
+        }
+        if standing.changed().await.is_err() {
+            // It has left, and nobody can take it away any more.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+fn fence_of(member: &Member) -> Arc<dyn Fn() -> u64 + Send + Sync> {
+    let fence = member.fence();
+    Arc::new(move || fence)
+}
+
+/// What a loop is made of.
+struct Parts {
+    options: Options,
+    clock: SharedClock,
+    stop: CancellationToken,
+    control: ControlClient,
+    pool: ChannelPool,
+    pace: Pace,
+    outlets: Outlets,
+    places: Vec<Arc<Place>>,
+    stats: Arc<Stats>,
+    fence: Arc<dyn Fn() -> u64 + Send + Sync>,
+}
+
+impl Parts {
+    async fn work<M, F>(self, assignment: &Assignment, make: M) -> Result<Ending, ComponentError>
+    where
+        M: FnOnce(Start) -> F,
+        F: Future<Output = Result<AnyComponent, ComponentError>>,
+    {
+        let file = OffsetFile::new(&assignment.state_dir);
+        let offset = match assignment.role {
+            Role::Source => file.read()?.start(assignment.run),
+            Role::Processor | Role::Sink => None,
+        };
+        let start = Start {
+            pipeline: assignment.pipeline.clone(),
+            component: assignment.definition.id.clone(),
+            instance: assignment.index,
+            replicas: assignment.replicas,
+            state_dir: assignment.state_dir.clone(),
+            offset: offset.clone(),
+        };
+        let component = make(start).await?;
+        self.stats.set_phase(Phase::Running);
+        let base = Loop {
+            pace: self.pace.clone(),
+            clock: self.clock.clone(),
+            stop: self.stop.clone(),
+            drain: assignment.definition.drain.0,
+            instance: assignment.place.clone(),
+        };
+        let finish = Finish::new(self.control.clone(), self.clock.clone());
+        match (assignment.role, component) {
+            (Role::Source, AnyComponent::Source(source)) => {
+                let every = self.options.offset_every;
+                let offsets = Offsets::new(file, assignment.run, every, offset);
+                let outlets = self.outlets;
+                SourceLoop { base, source, outlets, offsets, finish }.run().await
+            }
+            (Role::Processor, AnyComponent::Processor(processor)) => {
+                let (inlets, outlets) = self.inlets(assignment);
+                let ledger = Ledger::default();
+                ProcessorLoop { base, processor, inlets, outlets, ledger, finish }.run().await
+            }
+            (Role::Sink, AnyComponent::Sink(sink)) => {
+                let (inlets, _) = self.inlets(assignment);
+                SinkLoop { base, sink, inlets, written: 0 }.run().await
+            }
+            (role, made) => {
+                let (place, made) = (&assignment.place, made.role());
+                let text = format!("{place} is to be a {role}, and a {made} was made");
+                Err(ComponentError::new(Code::InvalidArgument, text))
+            }
+        }
+    }
+
+    /// Begins to read.
+    fn inlets(self, assignment: &Assignment) -> (Inlets, Outlets) {
+        let room_units = inlet::room_units(self.options.received_bytes);
+        let common = Common {
+            control: self.control,
+            pool: self.pool,
+            token: Secret::new(assignment.data_token.as_str()),
+            fence: self.fence,
+            clock: self.clock,
+            room: Arc::new(Semaphore::new(room_units as usize)),
+            room_units,
+            quit: CancellationToken::new(),
+        };
+        let credits = assignment
+            .inputs
+            .iter()
+            .map(|input| u64::from(input.edge.credits).saturating_mul(input.from.len() as u64));
+        (Inlets::start(self.places, credits.sum(), common), self.outlets)
+    }
+}
+
+fn make_folder(path: &Path) -> Result<(), ComponentError> {
+    std::fs::create_dir_all(path).map_err(|error| {
+        let text = format!("cannot make the state directory {}", path.display());
+        ComponentError::new(error.code(), text).because(error)
+    })
+}
+
+/// The port of the streams.
+async fn serve(
+    assignment: &Assignment,
+    outlets: &Outlets,
+    clock: &SharedClock,
+) -> Result<ServerHandle, ComponentError> {
+    let failed = |error: sheaf_flight::Error| {
+        let text = format!("cannot serve streams on {}", assignment.listen);
+        ComponentError::new(error.code(), text).because(error)
+    };
+    let token = Secret::new(assignment.data_token.as_str());
+    let serving = Arc::new(Serving::new(token, &outlets.edges));
+    // A reader takes its time where what it got fills its memory; one that is gone is found by
+    // the keepalive of the connection.
+    let day = std::time::Duration::from_secs(24 * 3600);
+    let limits = Limits { get_idle_timeout: day, ..Limits::default() };
+    let router = FlightRouter::builder()
+        .handler(EDGES, Arc::clone(&serving) as _)
+        .handler(TAPS, serving)
+        .limits(limits)
+        .clock(clock.clone())
+        .build()
+        .map_err(failed)?;
+    // The assignment says where; who reads has to show the data token.
+    let listener =
+        Listener::bind(&assignment.listen, "listen", Exposure::Insecure).map_err(failed)?;
+    Server::new(router).serve(listener).await.map_err(failed)
+}
+
+type Paced = Arc<Mutex<Option<Pace>>>;
+
+/// The port for people and monitors.
+async fn serve_health(
+    assignment: &Assignment,
+    stats: &Arc<Stats>,
+    clock: &SharedClock,
+) -> Result<(HealthServer, Paced), ComponentError> {
+    let paced = Paced::default();
+    let vitals = {
+        let paced = Arc::clone(&paced);
+        Arc::new(move || match &*paced.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(pace) => pace.vitals(),
+            None => Ok(()),
+        })
+    };
+    let stats = Arc::clone(stats);
+    let pages: Pages = Arc::new(move |path| match path {
+        "/stats" => Some(Page { content_type: "application/json", body: stats.json() }),
+        "/metrics" => {
+            let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            Some(Page { content_type, body: stats.metrics() })
+        }
+        _ => None,
+    });
+    let bound = HealthServer::bind_with(&assignment.health_listen, vitals, pages, clock.clone());
+    let health = bound.await.map_err(|error| {
+        let text = format!("cannot serve /health on {}", assignment.health_listen);
+        ComponentError::new(error.code(), text).because(error)
+    })?;
+    Ok((health, paced))
+}
+
+fn registration(
+    assignment: &Assignment,
+    incarnation: Secret,
+    server: &ServerHandle,
+    health: &HealthServer,
+) -> Result<Registration, ComponentError> {
+    let bound = server.local_addr();
+    let host = match &assignment.advertise_host {
+        Some(host) if host.contains(':') && !host.starts_with('[') => format!("[{host}]"),
+        Some(host) => host.clone(),
+        None if bound.ip().is_unspecified() => {
+            let text = format!(
+                "it listens on {bound}, which is no address that others can call: the assignment \
+                 needs an `advertiseHost`"
+            );
+            return Err(ComponentError::new(Code::InvalidArgument, text));
+        }
+        None if bound.is_ipv6() => format!("[{}]", bound.ip()),
+        None => bound.ip().to_string(),
+    };
+    Ok(Registration {
+        id: assignment.place.clone(),
+        kind: match assignment.role {
+            Role::Source => Kind::Source,
+            Role::Processor => Kind::Processor,
+            Role::Sink => Kind::Sink,
+        },
+        token: Secret::new(assignment.token.as_str()),
+        incarnation,
+        address: format!("grpc://{host}:{}", bound.port()),
+        health_endpoint: format!(":{}", health.local_addr().port()),
+        endpoints: Vec::new(),
+        metadata: Metadata {
+            name: assignment.instance.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            ..Metadata::default()
+        },
+        load: None,
+    })
+}

@@ -1,0 +1,50 @@
+//! Readers that have left for good before they could say that they are done.
+
+use std::time::Duration;
+
+use sheaf_pipeline::control::ControlClient;
+use sheaf_pipeline::registry::Status;
+use sheaf_retry::SharedClock;
+
+use crate::outlet::Outlets;
+
+/// Why a component deregisters whose inputs have all ended.
+pub(super) const DONE: &str = "done";
+
+/// How often readers that are not connected are looked up.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Looks for readers that are not there any more, once there is nothing more to be made.
+pub(super) struct Finish {
+    control: ControlClient,
+    clock: SharedClock,
+    next: Duration,
+}
+
+impl Finish {
+    pub(super) fn new(control: ControlClient, clock: SharedClock) -> Self {
+        Finish { control, clock, next: Duration::ZERO }
+    }
+
+    /// A reader that deregistered as done, with a connection that broke in that moment, has done
+    /// everything: it leaves only after the end of all its inputs.
+    pub(super) async fn look(&mut self, outlets: &Outlets) {
+        let now = self.clock.elapsed();
+        if now < self.next {
+            return;
+        }
+        self.next = now.saturating_add(LOOK_EVERY);
+        for stream in &outlets.streams {
+            let snapshot = stream.snapshot();
+            if snapshot.is_connected || snapshot.is_finished {
+                continue;
+            }
+            // What the control plane cannot tell now, it tells in the next round.
+            let Ok(found) = self.control.component(&stream.options.reader).await else { continue };
+            if found.status == Status::Stopped && found.reason == DONE {
+                tracing::info!(stream = stream.name(), "its reader is done and has left");
+                stream.finish();
+            }
+        }
+    }
+}

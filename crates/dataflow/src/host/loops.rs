@@ -1,0 +1,100 @@
+//! What the loops of all roles have in common.
+
+use std::time::Duration;
+
+use sheaf_retry::{Disposition, Jitter, RetryPolicy, Retryable as _, SharedClock};
+use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use crate::error::ComponentError;
+use crate::pace::Pace;
+
+/// How often a loop comes round where nothing else happens.
+pub(super) const ROUND: Duration = Duration::from_millis(100);
+
+/// When what failed for a while is tried again.
+const RETRY: RetryPolicy =
+    RetryPolicy { max_retries: u32::MAX, base_ms: 100, cap_ms: 10_000, ..RetryPolicy::TRANSFER };
+
+/// What each loop is given.
+pub(super) struct Loop {
+    pub(super) pace: Pace,
+    pub(super) clock: SharedClock,
+    /// It is to come to an end.
+    pub(super) stop: CancellationToken,
+    /// How long that may take.
+    pub(super) drain: Duration,
+    pub(super) instance: String,
+}
+
+/// How a loop ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// All inputs have ended, or the source has.
+    Ended,
+    /// It was told to stop.
+    Stopped,
+}
+
+/// Comes round ten times a second.
+pub(super) fn rounds() -> Interval {
+    let mut rounds = interval(ROUND);
+    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    rounds
+}
+
+/// How often a call of the component failed, one time after another.
+#[derive(Default)]
+pub(super) struct Failures(u32);
+
+impl Loop {
+    /// Waits after an error that passes; gives back any other, and every one where the
+    /// component is to stop.
+    pub(super) async fn after(
+        &self,
+        error: ComponentError,
+        failures: &mut Failures,
+    ) -> Result<(), ComponentError> {
+        let Disposition::Transient { after } = error.disposition() else { return Err(error) };
+        if self.stop.is_cancelled() {
+            return Err(error);
+        }
+        let delay = RETRY.delay_seeded(failures.0.min(32), Jitter::seed_of(&self.instance));
+        let mut rest = after.or(delay).unwrap_or(ROUND);
+        failures.0 = failures.0.saturating_add(1);
+        let why = error.chain();
+        tracing::warn!(component = self.instance, why, ?rest, "failed, trying again");
+        while !rest.is_zero() {
+            let step = rest.min(ROUND);
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return Ok(()),
+                () = self.clock.sleep(step) => {}
+            }
+            rest -= step;
+            self.pace.round();
+        }
+        Ok(())
+    }
+
+    /// Waits until a condition holds that is looked at in each round, `false` where it does not
+    /// in the time that a drain has.
+    pub(super) async fn drained(&self, mut is_done: impl FnMut() -> bool) -> bool {
+        let until = self.clock.elapsed().saturating_add(self.drain);
+        while !is_done() {
+            if self.clock.elapsed() >= until {
+                return false;
+            }
+            self.pace.round();
+            self.clock.sleep(Duration::from_millis(5)).await;
+        }
+        true
+    }
+}
+
+impl Failures {
+    /// It works again.
+    pub(super) fn clear(&mut self) {
+        self.0 = 0;
+    }
+}

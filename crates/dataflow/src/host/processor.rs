@@ -1,0 +1,158 @@
+//! The loop of a processor.
+
+use sheaf_retry::Code;
+
+use super::finish::Finish;
+use super::loops::{Ending, Failures, Loop, rounds};
+use crate::component::{Outcome, Processor, Received};
+use crate::error::ComponentError;
+use crate::inlet::{Inlets, Next};
+use crate::ledger::Ledger;
+use crate::outlet::Outlets;
+
+/// A processor that runs.
+pub(super) struct ProcessorLoop {
+    pub(super) base: Loop,
+    pub(super) processor: Box<dyn Processor>,
+    pub(super) inlets: Inlets,
+    pub(super) outlets: Outlets,
+    pub(super) ledger: Ledger,
+    pub(super) finish: Finish,
+}
+
+impl ProcessorLoop {
+    pub(super) async fn run(mut self) -> Result<Ending, ComponentError> {
+        let mut rounds = rounds();
+        let ending = loop {
+            self.base.pace.round();
+            self.settle();
+            match self.inlets.next()? {
+                Next::Batch(received) => {
+                    self.process(&received).await?;
+                    if self.base.stop.is_cancelled() {
+                        break Ending::Stopped;
+                    }
+                    // A due tick is not put off by batches that come without a pause.
+                    if futures::FutureExt::now_or_never(rounds.tick()).is_some() {
+                        self.tick().await?;
+                    }
+                }
+                Next::Ended => break Ending::Ended,
+                Next::Nothing => tokio::select! {
+                    biased;
+                    () = self.base.stop.cancelled() => break Ending::Stopped,
+                    _ = rounds.tick() => self.tick().await?,
+                    () = self.outlets.progress.notified() => {}
+                    () = self.inlets.wait() => {}
+                },
+            }
+        };
+        match ending {
+            Ending::Ended => self.end().await,
+            Ending::Stopped => self.stop().await,
+        }
+    }
+
+    /// Acknowledges what all readers have acknowledged.
+    fn settle(&mut self) {
+        if let Some(done) = self.ledger.collect(&self.outlets.streams) {
+            self.inlets.acknowledge(done);
+        }
+    }
+
+    async fn process(&mut self, received: &Received) -> Result<(), ComponentError> {
+        let mut failures = Failures::default();
+        loop {
+            match self.processor.process(received).await {
+                Ok(outcome) => return self.send(outcome).await,
+                Err(error) => self.base.after(error, &mut failures).await?,
+            }
+        }
+    }
+
+    async fn tick(&mut self) -> Result<(), ComponentError> {
+        match self.processor.tick().await {
+            Ok(Some(outcome)) => self.send(outcome).await,
+            Ok(None) => Ok(()),
+            Err(error) => self.base.after(error, &mut Failures::default()).await,
+        }
+    }
+
+    async fn send(&mut self, outcome: Outcome) -> Result<(), ComponentError> {
+        let given = self.inlets.count();
+        if outcome.done > given {
+            let done = outcome.done;
+            let text = format!(
+                "the processor says that {done} batches are done with, and was given {given}"
+            );
+            return Err(ComponentError::new(Code::Internal, text));
+        }
+        for batch in &outcome.batches {
+            let mut push = std::pin::pin!(self.outlets.push(batch, &self.base.pace));
+            tokio::select! {
+                biased;
+                pushed = &mut push => pushed?,
+                // Who stops gives its readers the time of a drain; what they do not take is not
+                // marked as done, and comes again.
+                () = async {
+                    self.base.stop.cancelled().await;
+                    self.base.clock.sleep(self.base.drain).await;
+                } => return Ok(()),
+            }
+        }
+        self.ledger.mark(outcome.done, &self.outlets.streams);
+        Ok(())
+    }
+
+    /// All inputs have ended: nothing is acknowledged as a whole before all readers are done.
+    async fn end(mut self) -> Result<Ending, ComponentError> {
+        let mut failures = Failures::default();
+        let rest = loop {
+            match self.processor.end().await {
+                Ok(rest) => break rest,
+                Err(error) => self.base.after(error, &mut failures).await?,
+            }
+        };
+        self.send(rest).await?;
+        let (done, given) = (self.ledger.done(), self.inlets.count());
+        if done < given {
+            let text = format!(
+                "the processor has ended, and says that only {done} of {given} batches are done with"
+            );
+            return Err(ComponentError::new(Code::Internal, text));
+        }
+        self.outlets.end();
+        let mut rounds = rounds();
+        while !self.outlets.are_finished() {
+            self.base.pace.round();
+            self.settle();
+            tokio::select! {
+                biased;
+                () = self.base.stop.cancelled() => return self.stop().await,
+                _ = rounds.tick() => self.finish.look(&self.outlets).await,
+                () = self.outlets.progress.notified() => {}
+            }
+        }
+        self.inlets.finish(&self.base.clock).await;
+        Ok(Ending::Ended)
+    }
+
+    /// Gives what came already, and waits until the readers have acknowledged what came of it.
+    async fn stop(mut self) -> Result<Ending, ComponentError> {
+        self.inlets.quit();
+        while let Next::Batch(received) = self.inlets.next()? {
+            self.base.pace.round();
+            self.process(&received).await?;
+        }
+        let ProcessorLoop { base, inlets, outlets, ledger, .. } = &mut self;
+        base.drained(|| {
+            if let Some(done) = ledger.collect(&outlets.streams) {
+                inlets.acknowledge(done);
+            }
+            ledger.is_settled()
+        })
+        .await;
+        self.inlets.close(&self.base.clock).await;
+        Ok(Ending::Stopped)
+    }
+}

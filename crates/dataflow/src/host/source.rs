@@ -1,0 +1,232 @@
+//! The loop of a source.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use sheaf_retry::Code;
+use tokio::task::JoinHandle;
+
+use super::finish::Finish;
+use super::loops::{Ending, Failures, Loop, rounds};
+use crate::component::{Made, Source};
+use crate::error::ComponentError;
+use crate::ledger::Ledger;
+use crate::offset::{MAX_OFFSET, OffsetFile};
+use crate::outlet::Outlets;
+
+/// A source that runs.
+pub(super) struct SourceLoop {
+    pub(super) base: Loop,
+    pub(super) source: Box<dyn Source>,
+    pub(super) outlets: Outlets,
+    pub(super) offsets: Offsets,
+    pub(super) finish: Finish,
+}
+
+/// Offsets on their way to the disk.
+pub(super) struct Offsets {
+    file: OffsetFile,
+    run: u64,
+    every: Duration,
+    ledger: Ledger,
+    made: u64,
+    /// Of batches that are not acknowledged.
+    waiting: VecDeque<(u64, Bytes)>,
+    /// Acknowledged, and not written down yet.
+    due: Option<Bytes>,
+    /// Where the source was when it began.
+    last: Bytes,
+    written_at: Duration,
+    writing: Option<JoinHandle<Result<Bytes, ComponentError>>>,
+}
+
+impl Offsets {
+    pub(super) fn new(file: OffsetFile, run: u64, every: Duration, start: Option<Bytes>) -> Self {
+        Offsets {
+            file,
+            run,
+            every,
+            ledger: Ledger::default(),
+            made: 0,
+            waiting: VecDeque::new(),
+            due: None,
+            last: start.unwrap_or_default(),
+            written_at: Duration::ZERO,
+            writing: None,
+        }
+    }
+
+    fn made(&mut self, offset: Bytes) {
+        self.made += 1;
+        self.waiting.push_back((self.made, offset));
+    }
+
+    /// Finds what all readers have acknowledged.
+    fn collect(&mut self, outlets: &Outlets) {
+        let Some(done) = self.ledger.collect(&outlets.streams) else { return };
+        while let Some((number, _)) = self.waiting.front()
+            && *number <= done
+            && let Some((_, offset)) = self.waiting.pop_front()
+        {
+            self.due = Some(offset);
+        }
+    }
+
+    /// Begins to write what is due, unless that was done just now. On a thread of its own, since
+    /// disks are slow.
+    fn write(&mut self, now: Duration) {
+        if self.writing.is_some() || now < self.written_at.saturating_add(self.every) {
+            return;
+        }
+        let Some(offset) = self.due.take() else { return };
+        self.written_at = now;
+        let (file, run) = (self.file.clone(), self.run);
+        self.writing = Some(tokio::task::spawn_blocking(move || {
+            file.write(run, false, &offset)?;
+            Ok(offset)
+        }));
+    }
+
+    /// The offset that was written last, once it is.
+    async fn written(&mut self) -> Result<Bytes, ComponentError> {
+        let Some(writing) = &mut self.writing else { return std::future::pending().await };
+        let result = writing.await;
+        self.writing = None;
+        let offset = result.map_err(|error| {
+            ComponentError::new(Code::Internal, "a thread that writes ended badly").because(error)
+        })??;
+        self.last = offset.clone();
+        Ok(offset)
+    }
+}
+
+impl SourceLoop {
+    pub(super) async fn run(mut self) -> Result<Ending, ComponentError> {
+        let mut failures = Failures::default();
+        let mut rounds = rounds();
+        let ending = loop {
+            self.base.pace.round();
+            self.offsets.collect(&self.outlets);
+            self.offsets.write(self.base.clock.elapsed());
+            let made = tokio::select! {
+                biased;
+                () = self.base.stop.cancelled() => break Ending::Stopped,
+                offset = self.offsets.written() => {
+                    self.acknowledge(offset?, &mut failures).await?;
+                    continue;
+                }
+                _ = rounds.tick() => continue,
+                () = self.outlets.progress.notified() => continue,
+                made = self.source.next() => made,
+            };
+            match made {
+                Ok(Some(made)) => {
+                    failures.clear();
+                    self.send(made).await?;
+                }
+                Ok(None) => break Ending::Ended,
+                Err(error) => self.base.after(error, &mut failures).await?,
+            }
+        };
+        self.end(ending, &mut failures).await?;
+        Ok(ending)
+    }
+
+    async fn send(&mut self, made: Made) -> Result<(), ComponentError> {
+        let Made { batch, offset } = made;
+        if offset.len() > MAX_OFFSET {
+            let size = offset.len();
+            let text =
+                format!("the source gave an offset of {size} bytes, at most {MAX_OFFSET} are kept");
+            return Err(ComponentError::new(Code::LimitExceeded, text));
+        }
+        tokio::select! {
+            biased;
+            // What is not sent is made again after the next start.
+            () = self.base.stop.cancelled() => return Ok(()),
+            pushed = self.outlets.push(&batch, &self.base.pace) => pushed?,
+        }
+        self.offsets.made(offset);
+        self.offsets.ledger.mark(self.offsets.made, &self.outlets.streams);
+        Ok(())
+    }
+
+    async fn acknowledge(
+        &mut self,
+        offset: Bytes,
+        failures: &mut Failures,
+    ) -> Result<(), ComponentError> {
+        loop {
+            match self.source.acknowledged(&offset).await {
+                Ok(()) => return Ok(()),
+                Err(error) => self.base.after(error, failures).await?,
+            }
+            if self.base.stop.is_cancelled() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits for the readers, and writes down what they have acknowledged.
+    async fn end(&mut self, ending: Ending, failures: &mut Failures) -> Result<(), ComponentError> {
+        let finished = match ending {
+            Ending::Ended => {
+                self.outlets.end();
+                self.settle_until_finished(failures).await?
+            }
+            Ending::Stopped => {
+                let SourceLoop { base, outlets, offsets, .. } = self;
+                base.drained(|| {
+                    offsets.collect(outlets);
+                    offsets.ledger.is_settled()
+                })
+                .await;
+                false
+            }
+        };
+        self.offsets.collect(&self.outlets);
+        if self.offsets.writing.is_some() {
+            self.offsets.written().await?;
+        }
+        let due = self.offsets.due.take();
+        let last = due.clone().unwrap_or_else(|| self.offsets.last.clone());
+        if due.is_some() || finished {
+            let (file, run) = (self.offsets.file.clone(), self.offsets.run);
+            let offset = last.clone();
+            let write = move || file.write(run, finished, &offset);
+            let written = tokio::task::spawn_blocking(write).await;
+            written.map_err(|error| {
+                ComponentError::new(Code::Internal, "a thread that writes ended badly")
+                    .because(error)
+            })??;
+        }
+        if due.is_some() {
+            self.acknowledge(last, failures).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether all readers are done with everything; `false` where it was told to stop before.
+    async fn settle_until_finished(
+        &mut self,
+        failures: &mut Failures,
+    ) -> Result<bool, ComponentError> {
+        let mut rounds = rounds();
+        loop {
+            self.base.pace.round();
+            self.offsets.collect(&self.outlets);
+            self.offsets.write(self.base.clock.elapsed());
+            if self.outlets.are_finished() {
+                return Ok(true);
+            }
+            tokio::select! {
+                biased;
+                () = self.base.stop.cancelled() => return Ok(false),
+                offset = self.offsets.written() => self.acknowledge(offset?, failures).await?,
+                _ = rounds.tick() => self.finish.look(&self.outlets).await,
+                () = self.outlets.progress.notified() => {}
+            }
+        }
+    }
+}

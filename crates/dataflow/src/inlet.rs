@@ -1,0 +1,210 @@
+//! What a component reads: its streams, and what of them is acknowledged.
+
+mod place;
+mod reader;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+pub(crate) use place::Place;
+pub(crate) use reader::{Arrived, Common};
+use reader::{Item, ROOM_UNIT, Reader};
+use sheaf_retry::SharedClock;
+
+use crate::assignment::Assignment;
+use crate::component::Received;
+use crate::error::ComponentError;
+
+/// Items between readers and the loop, whatever credits say.
+const MAX_ITEMS: usize = 4_096;
+/// Items that the loop takes at once.
+const AT_ONCE: usize = 64;
+/// How long senders may take to hear the last word.
+const LAST_WORD: Duration = Duration::from_secs(10);
+
+/// The permits of the room for what came in.
+pub(crate) fn room_units(bytes: u64) -> u32 {
+    u32::try_from(bytes / ROOM_UNIT).unwrap_or(u32::MAX).clamp(1, 1 << 28)
+}
+
+/// A batch that was given to the component.
+struct Given {
+    place: usize,
+    epoch: u64,
+    sequence: u64,
+}
+
+/// All streams that are read. Only the component's loop has it.
+pub(crate) struct Inlets {
+    pub(crate) places: Vec<Arc<Place>>,
+    items: mpsc::Receiver<Item>,
+    taken: VecDeque<Item>,
+    ended: Vec<bool>,
+    /// In the order in which they were given, those that are not acknowledged.
+    given: VecDeque<Given>,
+    count: u64,
+    acknowledged: u64,
+    common: Arc<Common>,
+    readers: JoinSet<()>,
+}
+
+/// What comes next.
+pub(crate) enum Next {
+    Batch(Received),
+    /// All streams have ended, and everything that came was given.
+    Ended,
+    /// Nothing has come yet.
+    Nothing,
+}
+
+/// The streams that end at the place of this assignment.
+pub(crate) fn places(assignment: &Assignment) -> Vec<Arc<Place>> {
+    let mut places = Vec::new();
+    for input in &assignment.inputs {
+        let (edge, from): (Arc<str>, Arc<str>) =
+            (input.edge.id.as_str().into(), input.edge.from.as_str().into());
+        for peer in &input.from {
+            let is_meant = |one: &sheaf_pipeline::plan::Stream| {
+                (one.from, one.to) == (peer.index, assignment.index)
+            };
+            if input.edge.streams.iter().any(is_meant) {
+                let sender = (peer.place.clone(), peer.index);
+                let (edge, from) = (Arc::clone(&edge), Arc::clone(&from));
+                let credits = input.edge.credits;
+                places.push(Arc::new(Place::new(edge, from, sender, assignment.index, credits)));
+            }
+        }
+    }
+    places
+}
+
+impl Inlets {
+    /// Begins to read.
+    pub(crate) fn start(places: Vec<Arc<Place>>, credits: u64, common: Common) -> Self {
+        let capacity = usize::try_from(credits).unwrap_or(MAX_ITEMS).clamp(1, MAX_ITEMS);
+        let (sender, items) = mpsc::channel(capacity);
+        let common = Arc::new(common);
+        let mut readers = JoinSet::new();
+        for (index, place) in places.iter().enumerate() {
+            let (place, common, items) = (Arc::clone(place), Arc::clone(&common), sender.clone());
+            readers.spawn(Reader { index, place, common, items }.run());
+        }
+        let (taken, given, ended) = (VecDeque::new(), VecDeque::new(), vec![false; places.len()]);
+        Inlets { places, items, taken, ended, given, count: 0, acknowledged: 0, common, readers }
+    }
+
+    /// Waits until something has come. Cancel-safe.
+    pub(crate) async fn wait(&mut self) {
+        if !self.taken.is_empty() || self.have_ended() {
+            return;
+        }
+        if let Some(item) = self.items.recv().await {
+            self.taken.push_back(item);
+        } else {
+            // All readers are over; what they had to say was taken.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// What is there to be given next; waits for nothing.
+    pub(crate) fn next(&mut self) -> Result<Next, ComponentError> {
+        loop {
+            if self.taken.is_empty() {
+                while self.taken.len() < AT_ONCE
+                    && let Ok(item) = self.items.try_recv()
+                {
+                    self.taken.push_back(item);
+                }
+            }
+            match self.taken.pop_front() {
+                Some(Item::Batch(arrived)) => return Ok(Next::Batch(self.give(arrived))),
+                Some(Item::End { place }) => self.ended[place] = true,
+                Some(Item::Failed(error)) => return Err(error),
+                None if self.have_ended() => return Ok(Next::Ended),
+                None => return Ok(Next::Nothing),
+            }
+        }
+    }
+
+    fn have_ended(&self) -> bool {
+        self.ended.iter().all(|ended| *ended)
+    }
+
+    fn give(&mut self, arrived: Arrived) -> Received {
+        let Arrived { place, epoch, received, .. } = arrived;
+        self.places[place].handed();
+        self.given.push_back(Given { place, epoch, sequence: received.sequence });
+        self.count += 1;
+        received
+    }
+
+    /// How many batches were given.
+    pub(crate) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// So many of the batches that were given are done with, further down too.
+    pub(crate) fn acknowledge(&mut self, done: u64) {
+        while self.acknowledged < done
+            && let Some(given) = self.given.pop_front()
+        {
+            self.acknowledged += 1;
+            // Of batches in a row of one stream the last is enough.
+            let is_last = self.acknowledged == done
+                || self.given.front().is_none_or(|next| next.place != given.place);
+            if is_last {
+                self.places[given.place].acknowledge(given.epoch, given.sequence);
+            }
+        }
+    }
+
+    /// Everything that came, and the end, is done with: tells all senders, and waits until they
+    /// have heard it. What comes meanwhile of a sender that was started again came before.
+    pub(crate) async fn finish(mut self, clock: &SharedClock) {
+        let told = async {
+            self.places.iter().for_each(|place| place.acknowledge_all());
+            loop {
+                match self.items.recv().await {
+                    Some(Item::Batch(arrived)) => {
+                        let place = &self.places[arrived.place];
+                        place.handed();
+                        place.acknowledge(arrived.epoch, arrived.received.sequence);
+                    }
+                    Some(Item::End { place }) => self.places[place].acknowledge_all(),
+                    Some(Item::Failed(_)) => {}
+                    // The readers are over.
+                    None => return,
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            () = told => {}
+            () = clock.sleep(LAST_WORD) => {
+                tracing::warn!("not all senders have heard that the last of their batches are done with");
+            }
+        }
+    }
+
+    /// Reads nothing more; what came already is still to be given.
+    pub(crate) fn quit(&self) {
+        self.common.quit.cancel();
+    }
+
+    /// After [`Inlets::quit`]: tells all senders what is acknowledged, and waits until they
+    /// have heard it. What was given and is not acknowledged, they send again.
+    pub(crate) async fn close(mut self, clock: &SharedClock) {
+        self.items.close();
+        self.places.iter().for_each(|place| place.close());
+        let over = async { while self.readers.join_next().await.is_some() {} };
+        tokio::select! {
+            biased;
+            () = over => {}
+            () = clock.sleep(LAST_WORD) => {}
+        }
+    }
+}

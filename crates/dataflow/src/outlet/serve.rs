@@ -1,0 +1,233 @@
+//! The calls of readers: streams and taps over Flight.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::StreamExt as _;
+use futures::stream::{self, BoxStream};
+use sheaf_flight::ipc::{Compression, Encoder};
+use sheaf_flight::{
+    CallContext, Descriptor, Error, FlightEntry, Handler, Message, MessageStream, Secret, invalid,
+};
+use sheaf_retry::Code;
+use subtle::ConstantTimeEq as _;
+
+use super::Edge;
+use super::queue::{Entry, Place};
+use super::stream::{Next, Stream};
+use super::tap;
+use crate::wire::{self, EDGES, End, ReaderHello, SenderHello, TAPS, TOKEN_HEADER, VERSION};
+
+/// Serves the streams and taps of one component.
+pub(crate) struct Serving {
+    token: Secret,
+    streams: HashMap<(Arc<str>, u32, u32), Arc<Stream>>,
+    edges: HashMap<Arc<str>, Arc<Edge>>,
+}
+
+impl Serving {
+    /// Serves these edges to who has the token.
+    pub(crate) fn new(token: Secret, edges: &[Arc<Edge>]) -> Self {
+        let streams = edges.iter().flat_map(|edge| &edge.streams).map(|stream| {
+            let options = &stream.options;
+            ((Arc::clone(&options.edge), options.from, options.to), Arc::clone(stream))
+        });
+        let by_id = edges.iter().map(|edge| (Arc::clone(&edge.id), Arc::clone(edge)));
+        Serving { token, streams: streams.collect(), edges: by_id.collect() }
+    }
+
+    fn check(&self, context: &CallContext) -> Result<(), Error> {
+        let shown = context.header(TOKEN_HEADER).unwrap_or_default();
+        if shown.as_bytes().ct_eq(self.token.expose().as_bytes()).into() {
+            return Ok(());
+        }
+        let text = format!("header {TOKEN_HEADER} has not the data token of this run");
+        Err(Error::new(Code::Unauthenticated, text))
+    }
+
+    fn stream(&self, path: &[String]) -> Result<&Arc<Stream>, Error> {
+        let [_, edge, from, to] = path else {
+            return Err(invalid(format!("{path:?}: write [\"{EDGES}\", EDGE, FROM, TO]")));
+        };
+        let number = |text: &String| {
+            text.parse::<u32>()
+                .map_err(|_| invalid(format!("{text:?} is no number of an instance")))
+        };
+        let key = (Arc::from(edge.as_str()), number(from)?, number(to)?);
+        self.streams.get(&key).ok_or_else(|| {
+            let mut there: Vec<String> = self.streams.values().map(|one| one.name()).collect();
+            there.sort_unstable();
+            let there = there.join(", ");
+            let text = format!("no stream {edge} {from}->{to} here; there are: {there}");
+            Error::new(Code::NotFound, text)
+        })
+    }
+}
+
+#[async_trait]
+impl Handler for Serving {
+    async fn put(
+        &self,
+        _: &CallContext,
+        descriptor: Descriptor,
+        _: MessageStream,
+    ) -> Result<Bytes, Error> {
+        let name = &descriptor.path[0];
+        Err(Error::new(Code::Unimplemented, format!("nothing is put into {name}: readers ask")))
+    }
+
+    async fn get(&self, context: &CallContext, ticket: &str) -> Result<MessageStream, Error> {
+        self.check(context)?;
+        let edge = ticket.strip_prefix(TAPS).and_then(|rest| rest.strip_prefix('/'));
+        let edge =
+            edge.ok_or_else(|| invalid(format!("{ticket:?}: what can be got is {TAPS}/EDGE")))?;
+        let found = self.edges.get(edge).ok_or_else(|| {
+            let mut there: Vec<&str> = self.edges.keys().map(|id| &**id).collect();
+            there.sort_unstable();
+            let text = format!("no edge {edge:?} here; there are: {}", there.join(", "));
+            Error::new(Code::NotFound, text)
+        })?;
+        Ok(tap::messages(Arc::clone(found)))
+    }
+
+    async fn list(
+        &self,
+        _: &CallContext,
+        _: &[u8],
+    ) -> Result<BoxStream<'static, Result<FlightEntry, Error>>, Error> {
+        Ok(stream::empty().boxed())
+    }
+
+    async fn info(&self, _: &CallContext, descriptor: Descriptor) -> Result<FlightEntry, Error> {
+        let name = &descriptor.path[0];
+        Err(Error::new(Code::Unimplemented, format!("{name} are read by DoExchange and DoGet")))
+    }
+
+    async fn exchange(
+        &self,
+        context: &CallContext,
+        descriptor: Descriptor,
+        mut messages: MessageStream,
+    ) -> Result<MessageStream, Error> {
+        self.check(context)?;
+        if descriptor.path[0] != EDGES {
+            return Err(invalid(format!("taps are read by DoGet of {TAPS}/EDGE")));
+        }
+        let stream = Arc::clone(self.stream(&descriptor.path)?);
+        let first = messages.next().await.transpose()?;
+        let first = first.ok_or_else(|| invalid("the reader ended before it said hello"))?;
+        let hello: ReaderHello = wire::read("the reader's hello", &first.app_metadata)?;
+        wire::check_version(hello.version)?;
+        let number = stream.attach(&hello)?;
+        tracing::info!(stream = stream.name(), fence = hello.fence, "reader connected");
+        tokio::spawn(listen(Arc::clone(&stream), number, messages));
+        let greeting = SenderHello { version: VERSION, epoch: stream.options.epoch };
+        let ready = VecDeque::from([wire::say(&greeting)?]);
+        let attached = Attachment { stream, number };
+        let call = Call { attached, encoder: None, ready, over: false };
+        Ok(stream::unfold(call, Call::next).boxed())
+    }
+}
+
+/// Takes what the reader says until it says no more.
+async fn listen(stream: Arc<Stream>, number: u64, mut messages: MessageStream) {
+    while let Some(message) = messages.next().await {
+        let heard = message.and_then(|message| {
+            let feedback = wire::read("feedback", &message.app_metadata)?;
+            stream.feedback(number, feedback)
+        });
+        if let Err(error) = heard {
+            tracing::debug!(stream = stream.name(), %error, "reader not heard any more");
+            break;
+        }
+    }
+    stream.detach(number);
+}
+
+/// Gives the place back when the call is dropped.
+struct Attachment {
+    stream: Arc<Stream>,
+    number: u64,
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        self.stream.detach(self.number);
+    }
+}
+
+/// The answer of one call.
+struct Call {
+    attached: Attachment,
+    /// Dictionaries are known to one call only, so that each has an encoder of its own.
+    encoder: Option<Encoder>,
+    ready: VecDeque<Message>,
+    over: bool,
+}
+
+impl Call {
+    async fn next(mut self) -> Option<(Result<Message, Error>, Self)> {
+        if self.over {
+            return None;
+        }
+        if self.ready.is_empty()
+            && let Err(error) = self.more().await
+        {
+            self.over = true;
+            return Some((Err(error), self));
+        }
+        let message = self.ready.pop_front()?;
+        Some((Ok(message), self))
+    }
+
+    /// Has the next messages ready; none where the call is over.
+    async fn more(&mut self) -> Result<(), Error> {
+        let stream = Arc::clone(&self.attached.stream);
+        let next = match stream.next(self.attached.number) {
+            Next::Wait => stream.next_or_wait(self.attached.number).await,
+            next => next,
+        };
+        match next {
+            Next::Batch(entry) => self.encode(entry).await,
+            Next::End(end) => {
+                tracing::debug!(edge = &*stream.options.edge, end, "sending end");
+                self.ready.push_back(wire::say(&End { end })?);
+                Ok(())
+            }
+            Next::Over | Next::Wait => Ok(()),
+            Next::Replaced => {
+                let text = format!("stream {}: another reader has taken it", stream.name());
+                Err(Error::new(Code::StaleFence, text))
+            }
+        }
+    }
+
+    async fn encode(&mut self, entry: Entry) -> Result<(), Error> {
+        let Entry { sequence, rows, place, .. } = entry;
+        let edge = &*self.attached.stream.options.edge;
+        let batch = match place {
+            Place::Memory(batch) => batch,
+            Place::Disk(record) => {
+                let read = tokio::task::spawn_blocking(move || record.read()).await;
+                let gone = |_| Error::new(Code::Internal, "a thread that reads ended badly");
+                read.map_err(gone)?.map_err(Error::from_error)?
+            }
+        };
+        tracing::debug!(edge, sequence, rows, "sending event");
+        let encoder = match &mut self.encoder {
+            Some(encoder) => encoder,
+            none => {
+                let (encoder, schema) = Encoder::try_new(batch.schema(), Compression::None)?;
+                self.ready.push_back(schema);
+                none.insert(encoder)
+            }
+        };
+        self.ready.extend(encoder.encode(&batch)?);
+        if let Some(last) = self.ready.back_mut() {
+            last.app_metadata = wire::sequence_bytes(sequence);
+        }
+        Ok(())
+    }
+}

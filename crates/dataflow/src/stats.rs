@@ -1,0 +1,130 @@
+//! What a component tells of itself: `/stats` as JSON, `/metrics` for Prometheus.
+
+mod collect;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+use serde_json::{Value, json};
+
+use crate::assignment::Assignment;
+use crate::inlet::Place;
+use crate::outlet::Edge;
+
+/// How far a component is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// It registers and makes itself ready.
+    Starting = 0,
+    /// Batches flow.
+    Running = 1,
+    /// It has deregistered.
+    Leaving = 2,
+}
+
+/// Looks at all streams when it is asked.
+pub(crate) struct Stats {
+    pipeline: String,
+    run: u64,
+    instance: String,
+    role: &'static str,
+    phase: AtomicU8,
+    edges: Vec<Arc<Edge>>,
+    places: Vec<Arc<Place>>,
+}
+
+impl Stats {
+    pub(crate) fn new(assignment: &Assignment, edges: &[Arc<Edge>], places: &[Arc<Place>]) -> Self {
+        Stats {
+            pipeline: assignment.pipeline.clone(),
+            run: assignment.run,
+            instance: assignment.instance.clone(),
+            role: assignment.role.as_str(),
+            phase: AtomicU8::new(Phase::Starting as u8),
+            edges: edges.to_vec(),
+            places: places.to_vec(),
+        }
+    }
+
+    pub(crate) fn set_phase(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Relaxed);
+    }
+
+    fn state(&self) -> &'static str {
+        match self.phase.load(Ordering::Relaxed) {
+            0 => "starting",
+            1 => "running",
+            _ => "leaving",
+        }
+    }
+
+    /// Everything, as JSON.
+    pub(crate) fn json(&self) -> String {
+        let outputs = self.edges.iter().map(|edge| output(edge)).collect::<Vec<Value>>();
+        let inputs = self.places.iter().map(|place| input(place)).collect::<Vec<Value>>();
+        json!({
+            "pipeline": self.pipeline,
+            "run": self.run,
+            "instance": self.instance,
+            "role": self.role,
+            "state": self.state(),
+            "inputs": inputs,
+            "outputs": outputs,
+        })
+        .to_string()
+    }
+}
+
+fn get(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
+fn output(edge: &Edge) -> Value {
+    let streams = edge.streams.iter().map(|stream| {
+        let (now, counts) = (stream.snapshot(), &stream.counts);
+        json!({
+            "from": stream.options.from,
+            "to": stream.options.to,
+            "connected": now.is_connected,
+            "finished": now.is_finished,
+            "batches": get(&counts.batches),
+            "rows": get(&counts.rows),
+            "bytes": get(&counts.bytes),
+            "credits": now.credits,
+            "waiting": now.waiting,
+            "unacknowledged": now.unacknowledged,
+            "memoryBytes": now.memory_bytes,
+            "diskBytes": now.disk_bytes,
+            "spilledBytes": get(&counts.spilled_bytes),
+            "dropped": get(&counts.dropped),
+            "connections": get(&counts.connections),
+            "lastSequence": now.last,
+            "acknowledged": now.acknowledged,
+        })
+    });
+    json!({
+        "edge": &*edge.id,
+        "taps": edge.tap.watchers(),
+        "missedByTaps": get(&edge.tap.missed),
+        "streams": streams.collect::<Vec<Value>>(),
+    })
+}
+
+fn input(place: &Place) -> Value {
+    let (now, counts) = (place.snapshot(), &place.counts);
+    json!({
+        "edge": &*place.edge,
+        "from": place.from_instance,
+        "to": place.to,
+        "connected": now.is_connected,
+        "ended": now.has_ended,
+        "batches": get(&counts.batches),
+        "rows": get(&counts.rows),
+        "bytes": get(&counts.bytes),
+        "credits": now.credits,
+        "waiting": now.waiting,
+        "connections": get(&counts.connections),
+        "lastSequence": now.last,
+        "acknowledged": now.acknowledged,
+    })
+}

@@ -1,0 +1,105 @@
+//! How components end where something is wrong with them.
+
+use sheaf_dataflow::{AnyComponent, ComponentError, Host};
+use sheaf_pipeline::registry::Status;
+use sheaf_retry::{Code, Retryable as _};
+
+use crate::cases::World;
+use crate::parts::{Collect, Moody, Numbers, Written};
+use crate::shapes::pipeline;
+
+const OUT: &str = "id: out, kind: stdout, inputs: [numbers]";
+
+fn moody(written: &Written, failures: u32, code: Code) -> AnyComponent {
+    AnyComponent::Sink(Box::new(Moody { inner: Collect::into(written), failures, code }))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_fails_for_a_while_is_tried_again_with_the_same_batch() {
+    let world = World::new(&pipeline(&["numbers"], &[], &[OUT])).await;
+    let written = Written::default();
+    let all = written.clone();
+    let sink = world.host("out", move |_| moody(&all, 2, Code::Unavailable));
+    let source = world.host("numbers", |start| Numbers::up_to(&start, 50, 1).boxed());
+    source.done().await;
+    sink.done().await;
+    assert_eq!(written.numbers(), (0..50).collect::<Vec<_>>());
+    let found = world.plane.component("test:out".to_owned()).await.unwrap();
+    assert_eq!((found.status, &*found.reason), (Status::Stopped, "done"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_done_ends_the_component_and_says_why() {
+    let world = World::new(&pipeline(&["numbers"], &[], &[OUT])).await;
+    let written = Written::default();
+    let sink = world.host("out", move |_| moody(&written, 1, Code::PermissionDenied));
+    let source = world.host("numbers", |start| Numbers::up_to(&start, 50, 1).boxed());
+    let error = sink.ended().await.unwrap_err();
+    assert_eq!((error.code(), error.exit_code()), (Code::PermissionDenied, 1));
+    let found = world.plane.component("test:out".to_owned()).await.unwrap();
+    assert_eq!(found.reason, "failed: the database is not there");
+    source.task.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_component_that_cannot_be_made_is_no_use_to_start_again() {
+    let world = World::new(&pipeline(&["numbers"], &[], &[OUT])).await;
+    let make = |_| async { Err(ComponentError::new(Code::InvalidArgument, "no such file")) };
+    let error = Host::new(world.assignment("numbers")).run(make).await.unwrap_err();
+    assert_eq!(error.exit_code(), 2);
+    // One of another role than the plan says.
+    let sink = world.host("out", |start| Numbers::up_to(&start, 1, 1).boxed());
+    let error = sink.ended().await.unwrap_err();
+    assert_eq!(error.to_string(), "test:out is to be a sink, and a source was made");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_durable_edge_and_an_impossible_assignment_are_refused_before_anything_starts() {
+    let world = World::new(&pipeline(&["numbers"], &[], &[OUT])).await;
+    let refuse = async |assignment| {
+        let make = |_| async { Err(ComponentError::new(Code::Internal, "it was made")) };
+        Host::new(assignment).run(make).await.unwrap_err()
+    };
+    let mut assignment = world.assignment("numbers");
+    assignment.outputs[0].edge.durable = true;
+    let error = refuse(assignment).await;
+    assert_eq!((error.code(), error.exit_code()), (Code::Unimplemented, 2));
+    assert!(error.to_string().contains("numbers:out"), "{error}");
+    let mut assignment = world.assignment("out");
+    (assignment.inputs, assignment.data_token) = (Vec::new(), String::new());
+    let error = refuse(assignment).await;
+    assert!(error.to_string().contains("no inputs") && error.to_string().contains("no data token"));
+    let mut assignment = world.assignment("numbers");
+    assignment.listen = "0.0.0.0:0".to_owned();
+    let error = refuse(assignment).await;
+    assert!(error.to_string().contains("advertiseHost"), "{error}");
+    let mut assignment = world.assignment("numbers");
+    assignment.token = "a token of nobody".to_owned();
+    let error = refuse(assignment).await;
+    assert_eq!(error.code(), Code::PermissionDenied, "{}", error.chain());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_schema_that_changes_is_an_error_and_not_a_mess() {
+    let world = World::new(&pipeline(&["numbers"], &[], &[OUT])).await;
+    let source = world.host("numbers", |_| AnyComponent::Source(Box::new(Changing(0))));
+    let error = source.ended().await.unwrap_err();
+    assert_eq!(error.code(), Code::FailedPrecondition);
+    assert!(error.to_string().contains("edge numbers:out"), "{error}");
+}
+
+struct Changing(u8);
+
+#[async_trait::async_trait]
+impl sheaf_dataflow::Source for Changing {
+    async fn next(&mut self) -> Result<Option<sheaf_dataflow::Made>, ComponentError> {
+        use arrow_array::{Int64Array, RecordBatch, StringArray};
+        self.0 += 1;
+        let column: arrow_array::ArrayRef = match self.0 {
+            1 => std::sync::Arc::new(Int64Array::from(vec![1])),
+            _ => std::sync::Arc::new(StringArray::from(vec!["a"])),
+        };
+        let batch = RecordBatch::try_from_iter([("n", column)]).unwrap();
+        Ok(Some(sheaf_dataflow::Made { batch, offset: vec![self.0].into() }))
+    }
+}

@@ -1,0 +1,12 @@
+//! Components from outside: real Flight servers, a real control plane, real processes.
+#![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
+
+mod breaks;
+mod cases;
+mod crash;
+mod ends;
+mod parts;
+mod policies;
+mod ports;
+mod shapes;
+mod speed;

@@ -1,0 +1,243 @@
+//! Components for tests: they count, and do as they are told.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use arrow_array::cast::AsArray as _;
+use arrow_array::types::Int64Type;
+use arrow_array::{Int64Array, RecordBatch};
+use async_trait::async_trait;
+use bytes::Bytes;
+use sheaf_dataflow::{
+    AnyComponent, ComponentError, Made, Outcome, Processor, Received, Sink, Source, Start,
+};
+use sheaf_retry::Code;
+use tokio::sync::watch;
+
+/// Numbers from `next` up to `end`, so many rows a batch. Its offset is the next number.
+pub(crate) struct Numbers {
+    pub(crate) next: i64,
+    pub(crate) end: i64,
+    pub(crate) rows: i64,
+    pub(crate) acknowledged: Arc<AtomicU64>,
+    /// Where it does not end by itself.
+    pub(crate) is_endless: bool,
+}
+
+impl Numbers {
+    pub(crate) fn up_to(start: &Start, end: i64, rows: i64) -> Self {
+        let next = start.offset.as_ref().map_or(0, offset);
+        Numbers { next, end, rows, acknowledged: Arc::default(), is_endless: false }
+    }
+
+    pub(crate) fn boxed(self) -> AnyComponent {
+        AnyComponent::Source(Box::new(self))
+    }
+}
+
+pub(crate) fn offset(bytes: &Bytes) -> i64 {
+    i64::from_le_bytes(bytes.as_ref().try_into().unwrap())
+}
+
+pub(crate) fn batch(numbers: impl IntoIterator<Item = i64>) -> RecordBatch {
+    let column = Arc::new(Int64Array::from_iter_values(numbers)) as _;
+    RecordBatch::try_from_iter([("n", column)]).unwrap()
+}
+
+pub(crate) fn numbers(batch: &RecordBatch) -> Vec<i64> {
+    batch.column(0).as_primitive::<Int64Type>().values().to_vec()
+}
+
+#[async_trait]
+impl Source for Numbers {
+    async fn next(&mut self) -> Result<Option<Made>, ComponentError> {
+        if self.next >= self.end {
+            if self.is_endless {
+                std::future::pending::<()>().await;
+            }
+            return Ok(None);
+        }
+        let to = (self.next + self.rows).min(self.end);
+        let batch = batch(self.next..to);
+        self.next = to;
+        Ok(Some(Made { batch, offset: Bytes::copy_from_slice(&to.to_le_bytes()) }))
+    }
+
+    async fn acknowledged(&mut self, at: &Bytes) -> Result<(), ComponentError> {
+        self.acknowledged.store(u64::try_from(offset(at)).unwrap(), Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+/// Passes on what it gets.
+#[derive(Default)]
+pub(crate) struct Pass {
+    given: u64,
+}
+
+impl Pass {
+    pub(crate) fn boxed() -> AnyComponent {
+        AnyComponent::Processor(Box::new(Pass::default()))
+    }
+}
+
+#[async_trait]
+impl Processor for Pass {
+    async fn process(&mut self, received: &Received) -> Result<Outcome, ComponentError> {
+        self.given += 1;
+        Ok(Outcome { batches: vec![received.batch.clone()], done: self.given })
+    }
+
+    async fn end(&mut self) -> Result<Outcome, ComponentError> {
+        Ok(Outcome { batches: Vec::new(), done: self.given })
+    }
+}
+
+/// Adds up what it gets, and gives the sum when all has come.
+#[derive(Default)]
+pub(crate) struct Sum {
+    given: u64,
+    sum: i64,
+}
+
+#[async_trait]
+impl Processor for Sum {
+    async fn process(&mut self, received: &Received) -> Result<Outcome, ComponentError> {
+        self.given += 1;
+        self.sum += numbers(&received.batch).iter().sum::<i64>();
+        Ok(Outcome::default())
+    }
+
+    async fn end(&mut self) -> Result<Outcome, ComponentError> {
+        Ok(Outcome { batches: vec![batch([self.sum])], done: self.given })
+    }
+}
+
+/// What sinks of a test have written.
+#[derive(Clone, Default)]
+pub(crate) struct Written(Arc<Mutex<Vec<(u64, Vec<i64>)>>>);
+
+impl Written {
+    fn add(&self, received: &Received) {
+        self.0.lock().unwrap().push((received.sequence, numbers(&received.batch)));
+    }
+
+    pub(crate) fn numbers(&self) -> Vec<i64> {
+        self.0.lock().unwrap().iter().flat_map(|(_, numbers)| numbers.clone()).collect()
+    }
+
+    pub(crate) fn sequences(&self) -> Vec<u64> {
+        self.0.lock().unwrap().iter().map(|(sequence, _)| *sequence).collect()
+    }
+
+    pub(crate) fn batches(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+
+    /// How many rows, and a hash of all in whatever order.
+    pub(crate) fn sum(&self) -> (usize, u64) {
+        sum(self.numbers())
+    }
+}
+
+pub(crate) fn sum(numbers: impl IntoIterator<Item = i64>) -> (usize, u64) {
+    numbers.into_iter().fold((0, 0), |(count, sum), number| {
+        let mixed = number.cast_unsigned().wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+        (count + 1, sum.wrapping_add(mixed.wrapping_mul(0xbf58_476d_1ce4_e5b9)))
+    })
+}
+
+/// Writes into memory.
+pub(crate) struct Collect {
+    pub(crate) written: Written,
+    pub(crate) given: u64,
+    /// How long each write takes.
+    pub(crate) delay: Duration,
+    /// Waits before each write until this is open.
+    pub(crate) gate: watch::Receiver<bool>,
+    /// Says that something is written only when it is flushed.
+    pub(crate) is_buffered: bool,
+    /// What has been given counts as written; of buffered ones, at the last flush.
+    pub(crate) flushed: u64,
+}
+
+impl Collect {
+    pub(crate) fn into(written: &Written) -> Self {
+        let (open, gate) = watch::channel(true);
+        drop(open);
+        Collect {
+            written: written.clone(),
+            given: 0,
+            delay: Duration::ZERO,
+            gate,
+            is_buffered: false,
+            flushed: 0,
+        }
+    }
+
+    pub(crate) fn boxed(self) -> AnyComponent {
+        AnyComponent::Sink(Box::new(self))
+    }
+}
+
+#[async_trait]
+impl Sink for Collect {
+    async fn write(&mut self, received: &Received) -> Result<u64, ComponentError> {
+        // A closed channel is a gate that nobody moves any more.
+        while !*self.gate.borrow_and_update() && self.gate.changed().await.is_ok() {}
+        if !self.delay.is_zero() {
+            tokio::time::sleep(self.delay).await;
+        }
+        self.written.add(received);
+        self.given += 1;
+        if !self.is_buffered {
+            self.flushed = self.given;
+        }
+        Ok(self.flushed)
+    }
+
+    async fn flush(&mut self) -> Result<u64, ComponentError> {
+        self.flushed = self.given;
+        Ok(self.flushed)
+    }
+}
+
+/// Writes, and never says so: what was written is not acknowledged.
+pub(crate) struct Silent {
+    pub(crate) written: Written,
+}
+
+#[async_trait]
+impl Sink for Silent {
+    async fn write(&mut self, received: &Received) -> Result<u64, ComponentError> {
+        self.written.add(received);
+        Ok(0)
+    }
+
+    async fn flush(&mut self) -> Result<u64, ComponentError> {
+        Ok(0)
+    }
+}
+
+/// Fails so many times before it does what it is to do.
+pub(crate) struct Moody {
+    pub(crate) inner: Collect,
+    pub(crate) failures: u32,
+    pub(crate) code: Code,
+}
+
+#[async_trait]
+impl Sink for Moody {
+    async fn write(&mut self, received: &Received) -> Result<u64, ComponentError> {
+        if self.failures > 0 {
+            self.failures -= 1;
+            return Err(ComponentError::new(self.code, "the database is not there"));
+        }
+        self.inner.write(received).await
+    }
+
+    async fn flush(&mut self) -> Result<u64, ComponentError> {
+        self.inner.flush().await
+    }
+}
