@@ -58,6 +58,11 @@ impl Look {
     }
 }
 
+/// An instance, as the plan calls it.
+pub(crate) fn instance(component: &Component) -> &str {
+    component.id.split_once(':').map_or(&component.id, |(_, instance)| instance)
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;

@@ -23,7 +23,7 @@ const fn room(name: &'static str, level: u8, may_use: &'static [&'static str]) -
     Room { name, level, may_use }
 }
 
-const ROOMS: [Room; 20] = [
+const ROOMS: [Room; 21] = [
     room("retry", 0, &[]),
     room("proto", 0, &[]),
     room("testkit", 0, &["retry"]),
@@ -40,6 +40,7 @@ const ROOMS: [Room; 20] = [
     room("kafka", 3, &["coordinator", "store", "connectors"]),
     room("pipeline", 3, &["coordinator", "flight", "rpc"]),
     room("dataflow", 4, &["pipeline", "exchange", "flight"]),
+    room("drivers", 4, &["dataflow", "pipeline", "flight"]),
     room("components", 4, &["pipeline", "worker", "connectors", "exchange", "kafka"]),
     room("telemetry", 4, &["flight"]),
     room("cli", 4, &["flight"]),

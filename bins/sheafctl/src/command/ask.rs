@@ -5,6 +5,7 @@ mod ps;
 mod runs;
 mod status;
 mod steer;
+mod told;
 
 use clap::{Args, Subcommand};
 use sheaf_retry::{SharedClock, SystemClock};
@@ -16,7 +17,7 @@ use crate::remote::Remote;
 
 pub(crate) use logs::LogsArgs;
 pub(crate) use runs::RunsArgs;
-pub(crate) use steer::{RestartArgs, StartArgs, StopArgs};
+pub(crate) use told::{RestartArgs, StartArgs, StopArgs};
 
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum Ask {

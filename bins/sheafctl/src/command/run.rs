@@ -1,16 +1,17 @@
 //! `sheafctl run`
 
+mod attend;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 use futures::StreamExt as _;
-use futures::stream::{self, BoxStream};
-use sheaf_drivers::LogLine;
-use sheaf_drivers::runner::{Outcome, Started};
+use futures::stream;
+use sheaf_drivers::runner::Outcome;
 use sheaf_pipeline::check::check;
 use sheaf_pipeline::registry::PipelineState;
-use sheaf_retry::{Retryable as _, SharedClock, SystemClock};
+use sheaf_retry::SystemClock;
 use sheaf_terminal::{Console, Failure, counted};
 
 use super::file;
@@ -19,6 +20,7 @@ use crate::logging;
 use crate::plane::{Mode, Plane};
 use crate::progress::Progress;
 use crate::signals::Signals;
+use attend::{Shown, attend, help, lines};
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct RunArgs {
@@ -67,73 +69,6 @@ pub(super) async fn run(args: RunArgs, console: &mut Console) -> Result<ExitCode
     Ok(code)
 }
 
-/// What is shown of a run.
-struct Shown {
-    started: Started,
-    lines: BoxStream<'static, LogLine>,
-}
-
-/// What components write.
-async fn lines(plane: &Plane, pipeline: &str) -> BoxStream<'static, LogLine> {
-    let Ok(places) = plane.runner.named(pipeline, "").await else {
-        return stream::pending().boxed();
-    };
-    match plane.runner.driver().logs(&places, 0, true).await {
-        Ok(lines) => lines.chain(stream::pending()).boxed(),
-        Err(error) => {
-            tracing::warn!(%error, "what components write is not shown");
-            stream::pending().boxed()
-        }
-    }
-}
-
-/// Until the run has ended; `None` where a second signal has ended it.
-async fn attend(
-    plane: &Plane,
-    shown: Shown,
-    signals: &mut Signals,
-    progress: &mut Progress,
-    console: &mut Console,
-    clock: &SharedClock,
-) -> Option<Outcome> {
-    let Shown { mut started, mut lines } = shown;
-    let (runner, pipeline) = (plane.runner.clone(), started.pipeline.clone());
-    let mut outcome = started.outcome.clone();
-    let mut signalled = false;
-    loop {
-        tokio::select! {
-            biased;
-            signal = signals.next() => {
-                let at_once = signalled;
-                signalled = true;
-                let text = match at_once {
-                    false => "draining; once more ends at once",
-                    true => "ending at once",
-                };
-                progress.note(console, &format!("{signal}: {text}"));
-                let (runner, pipeline) = (runner.clone(), pipeline.clone());
-                let stop = tokio::spawn(async move {
-                    drop(runner.stop(&pipeline, at_once, &format!("stopped by {signal}")).await);
-                });
-                if at_once {
-                    drop(stop.await);
-                    return None;
-                }
-            }
-            Some(note) = started.notes.recv() => progress.tell(console, &note),
-            ended = outcome.wait_for(Option::is_some) => {
-                let ended = ended.ok().and_then(|ended| ended.clone());
-                while let Ok(note) = started.notes.try_recv() {
-                    progress.tell(console, &note);
-                }
-                return ended;
-            }
-            Some(line) = lines.next() => console.note(&format!("{} | {}", line.instance, line.text)),
-            () = progress.tick(clock, console) => {}
-        }
-    }
-}
-
 fn end(
     outcome: Option<&Outcome>,
     args: &RunArgs,
@@ -155,13 +90,5 @@ fn end(
             console.note("help: the same command goes on where it was, and --fresh begins anew");
             ExitCode::FAILURE
         }
-    }
-}
-
-fn help(error: &sheaf_drivers::runner::Error) -> String {
-    use sheaf_drivers::runner::Error;
-    match error {
-        Error::Runs { .. } | Error::Held { .. } => "see what runs with sheafctl ps".to_owned(),
-        other => other.code().advice().to_owned(),
     }
 }

@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sheaf_dataflow::Assignment;
+use sheaf_dataflow::{ASSIGNMENT_VARIABLE, Assignment};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
@@ -22,44 +22,21 @@ use crate::driver::{DriverError, Launch};
 const START_TIME: Duration = Duration::from_secs(30);
 /// Bytes of what it says.
 const MAX_ANSWER: u64 = 64 << 10;
-/// The variable with the path of the assignment.
-const ASSIGNMENT: &str = "SHEAF_ASSIGNMENT";
 
 pub(super) async fn start(inner: &Arc<Inner>, launch: Launch) -> Result<(), DriverError> {
-    let Launch { id, assignment, environment } = launch;
-    let what = || format!("cannot start {}", id.place);
-    let refused = |why: String| failed(what(), why);
+    let what = format!("cannot start {}", launch.id.place);
+    let id = launch.id.clone();
+    let refused = |why: String| failed(what.clone(), why);
     if inner.find(&id).is_some() {
         return Err(refused("it runs already".to_owned()));
     }
     let files = inner.files(&id.place)?;
-    let command = inner.options.programs.command(&assignment.definition).map_err(refused)?;
-    prepare(&files, &assignment).map_err(|error| {
+    let command = inner.options.programs.command(&launch.assignment.definition).map_err(refused)?;
+    prepare(&files, &launch.assignment).map_err(|error| {
         refused(format!("{} cannot be prepared: {error}", files.folder().display()))
     })?;
-    let name = format!("sheaf-{}-{}", id.place.replace(':', "-"), id.attempt);
-    let (bounds, warnings) = Bounds::of(&assignment.definition.resources, &name);
-    for warning in warnings {
-        tracing::warn!(component = id.place, warning, "a limit is held in a weaker way");
-    }
-    let mut variables: Vec<(String, String)> =
-        environment.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect();
-    let path =
-        std::path::absolute(files.assignment()).map_err(|error| refused(error.to_string()))?;
-    variables.push((ASSIGNMENT.to_owned(), path.display().to_string()));
-    let is_printer = assignment.definition.kind.as_deref() == Some("stdout");
-    let orders = Orders {
-        place: id.place.clone(),
-        attempt: id.attempt,
-        instance: assignment.instance.clone(),
-        command,
-        environment: variables,
-        folder: files.folder().to_owned(),
-        log: inner.options.log,
-        leash: !inner.options.outlive,
-        prints: inner.options.prints && is_printer,
-        bounds,
-    };
+    let orders = orders(inner, launch, command, &files);
+    let orders = orders.map_err(|error| refused(error.to_string()))?;
     let (mut keeper, socket) = spawn(inner, orders.prints).map_err(|error| {
         refused(format!("{} cannot be run: {error}", inner.options.keeper.display()))
     })?;
@@ -86,6 +63,38 @@ pub(super) async fn start(inner: &Arc<Inner>, launch: Launch) -> Result<(), Driv
             Err(refused(why))
         }
     }
+}
+
+fn orders(
+    inner: &Inner,
+    launch: Launch,
+    command: Vec<String>,
+    files: &Files,
+) -> io::Result<Orders> {
+    let Launch { id, assignment, environment } = launch;
+    let name = format!("sheaf-{}-{}", id.place.replace(':', "-"), id.attempt);
+    let (bounds, warnings) = Bounds::of(&assignment.definition.resources, &name);
+    for warning in warnings {
+        tracing::warn!(component = id.place, warning, "a limit is held in a weaker way");
+    }
+    let mut variables: Vec<(String, String)> =
+        environment.into_iter().map(|(name, value)| (name, value.expose().to_owned())).collect();
+    let path = std::path::absolute(files.assignment())?;
+    variables.push((ASSIGNMENT_VARIABLE.to_owned(), path.display().to_string()));
+    let is_printer = assignment.definition.kind.as_deref() == Some("stdout");
+    Ok(Orders {
+        place: id.place,
+        attempt: id.attempt,
+        instance: assignment.instance,
+        command,
+        environment: variables,
+        // The keeper has the folder of this process, and components may change theirs.
+        folder: std::path::absolute(files.folder())?,
+        log: inner.options.log,
+        leash: !inner.options.outlive,
+        prints: inner.options.prints && is_printer,
+        bounds,
+    })
 }
 
 fn prepare(files: &Files, assignment: &Assignment) -> io::Result<()> {

@@ -12,7 +12,8 @@ use sheaf_retry::SharedClock;
 use tokio::sync::{mpsc, watch};
 
 use super::environment;
-use super::model::{Effect, Event, Model};
+use super::event::{Effect, Event};
+use super::model::Model;
 use super::secrets::{Folder, RunSecrets};
 use super::{Inner, Note, Outcome, Prepared, cut};
 use crate::driver::{Driver, DriverError, Ended, Launch, LaunchId};

@@ -11,7 +11,7 @@ use sheaf_pipeline::spec::{self, Role};
 use sheaf_retry::Timestamp;
 use twox_hash::XxHash3_128;
 
-use super::model::Planned;
+use super::event::Planned;
 use super::secrets::{Folder, RunSecrets};
 
 /// Where instances serve and whom they call.

@@ -1,6 +1,6 @@
 //! The rules of a run, without processes.
 
-use sheaf_pipeline::health::RestartMode;
+use sheaf_pipeline::health::{RestartMode, RestartPolicy};
 
 use super::*;
 

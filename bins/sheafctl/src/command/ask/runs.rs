@@ -1,13 +1,12 @@
 //! `sheafctl runs`
 
-use std::path::{Path, PathBuf};
+mod gather;
+
+use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::{Value, json};
-use sheaf_pipeline::control::{ControlPlane, Options};
-use sheaf_pipeline::registry::{Pipeline, Run};
-use sheaf_pipeline::state::State;
-use sheaf_retry::{Code, Retryable as _, SharedClock};
+use sheaf_pipeline::registry::Run;
 use sheaf_terminal::{Console, Failure, Table, compact, relative, rfc3339};
 
 use crate::args::AskArgs;
@@ -30,8 +29,8 @@ pub(super) async fn run(
     console: &mut Console,
 ) -> Result<(), Failure> {
     let mut all = match &args.state {
-        Some(path) => read(path, &remote.clock).await?,
-        None => gather(remote, &args.ask).await?,
+        Some(path) => gather::read(path, &remote.clock).await?,
+        None => gather::gather(remote, &args.ask).await?,
     };
     if let Some(name) = &args.pipeline {
         all.retain(|one| one.plan.id == *name);
@@ -79,44 +78,4 @@ fn entry(pipeline: &str, run: &Run) -> Value {
         "stoppedAt": run.end.map(|(at, _)| rfc3339(at)),
         "planHash": run.plan_hash,
     })
-}
-
-/// What a control plane that runs knows, and what those have left that do not.
-async fn gather(remote: &Remote, args: &AskArgs) -> Result<Vec<Pipeline>, Failure> {
-    let mut all = match remote.registry.pipelines(&[], false).await {
-        Ok(all) => all,
-        Err(error) if error.code() == Code::Unavailable => Vec::new(),
-        Err(error) => return Err(remote.failed(&error)),
-    };
-    for path in states(args) {
-        match read(&path, &remote.clock).await {
-            Ok(found) => all.extend(found),
-            // The control plane that has it was asked, or is another one's.
-            Err(failure) if failure.code() == Code::DirectoryLocked => {}
-            Err(failure) => return Err(failure),
-        }
-    }
-    Ok(all)
-}
-
-fn states(args: &AskArgs) -> Vec<PathBuf> {
-    let folders = std::fs::read_dir(args.data.pipelines()).into_iter().flatten().flatten();
-    let files = folders.map(|folder| args.data.run_state(&folder.file_name().to_string_lossy()));
-    let mut all: Vec<PathBuf> = files.chain([args.data.server_state()]).collect();
-    all.retain(|path| path.is_file());
-    all.sort();
-    all
-}
-
-async fn read(path: &Path, clock: &SharedClock) -> Result<Vec<Pipeline>, Failure> {
-    let failed = |error| Failure::from_error(&error);
-    if !path.is_file() {
-        let message = format!("there is no state file {}", path.display());
-        return Err(Failure::new(Code::NotFound, message).help("check the path after --state"));
-    }
-    let options = Options { state: State::File(path.to_owned()), ..Options::default() };
-    let plane = ControlPlane::open(options, clock.clone()).map_err(failed)?;
-    let all = plane.pipelines().await.map_err(failed)?;
-    plane.close().await.map_err(failed)?;
-    Ok(all.iter().map(|one| Pipeline::clone(one)).collect())
 }

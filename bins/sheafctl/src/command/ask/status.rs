@@ -7,7 +7,7 @@ use sheaf_retry::Timestamp;
 use sheaf_terminal::{Console, Failure, Table, count, relative, rfc3339};
 
 use crate::remote::{Remote, runs};
-use crate::stats::{Look, Rows};
+use crate::stats::{Look, Rows, instance};
 
 pub(super) async fn run(
     remote: &Remote,
@@ -71,10 +71,6 @@ fn table(components: &[(Component, Option<Rows>)], now: Timestamp) -> Table {
         ]);
     }
     table
-}
-
-fn instance(component: &Component) -> &str {
-    component.id.split_once(':').map_or(&component.id, |(_, instance)| instance)
 }
 
 fn entry(pipeline: &Pipeline, components: &[(Component, Option<Rows>)]) -> Value {

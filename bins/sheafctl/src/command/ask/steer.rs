@@ -1,48 +1,12 @@
 //! `sheafctl start`, `stop` and `restart`
 
-use std::path::PathBuf;
-
-use clap::Args;
 use serde_json::json;
 use sheaf_pipeline::check::check;
 use sheaf_terminal::{Console, Failure, counted};
 
 use super::super::file;
-use crate::args::AskArgs;
+use super::told::{RestartArgs, StartArgs, StopArgs};
 use crate::remote::Remote;
-
-#[derive(Clone, Debug, Args)]
-pub(crate) struct StartArgs {
-    /// The file of the pipeline; `-` is standard input
-    file: PathBuf,
-    /// Begin at the beginning, whatever an earlier run that was broken off has left
-    #[arg(long)]
-    fresh: bool,
-    #[command(flatten)]
-    pub(crate) ask: AskArgs,
-}
-
-#[derive(Clone, Debug, Args)]
-pub(crate) struct StopArgs {
-    /// The pipeline, where not only one runs
-    pipeline: Option<String>,
-    /// Do not wait for what is on its way
-    #[arg(long)]
-    now: bool,
-    #[command(flatten)]
-    pub(crate) ask: AskArgs,
-}
-
-#[derive(Clone, Debug, Args)]
-pub(crate) struct RestartArgs {
-    /// A component, or one of its instances such as `orders.1`
-    component: String,
-    /// The pipeline, where not only one runs
-    #[arg(long, short)]
-    pipeline: Option<String>,
-    #[command(flatten)]
-    pub(crate) ask: AskArgs,
-}
 
 pub(super) async fn start(
     remote: &Remote,
