@@ -9,7 +9,12 @@ use sheaf_terminal::exit_code_help;
 
 use crate::command::Render;
 use crate::command::{tap, test, top};
-use crate::help::{COMPLETIONS, EXAMPLES, GRAPH, INIT, RENDER, SCHEMA, VALIDATE};
+use crate::command::ask::Ask;
+use crate::command::run::RunArgs;
+use crate::command::serve::ServeArgs;
+use crate::help::{
+    COMPLETIONS, EXAMPLES, GRAPH, INIT, RENDER, RUN, SCHEMA, SERVER, VALIDATE,
+};
 
 /// Pipelines of Apache Arrow record batches.
 #[derive(Debug, Parser)]
@@ -76,6 +81,14 @@ pub(crate) enum Command {
     Top(top::Args),
     /// Run the tests in the file of a pipeline
     Test(test::Args),
+    /// Run a pipeline to its end, with a control plane in this process
+    #[command(after_help = RUN)]
+    Run(Box<RunArgs>),
+    /// Run a control plane alone, for pipelines that others start
+    #[command(after_help = SERVER)]
+    Server(Box<ServeArgs>),
+    #[command(flatten)]
+    Ask(Ask),
     /// Print what a shell needs to complete commands
     #[command(after_help = COMPLETIONS)]
     Completions {
@@ -94,8 +107,9 @@ impl Command {
             Command::Tap(args) => args.json(),
             Command::Top(args) => args.json(),
             Command::Test(args) => args.json(),
+            Command::Ask(ask) => ask.json(),
             Command::Schema => true,
-            Command::Render(_) | Command::Completions { .. } => false,
+            Command::Render(_) | Command::Run(_) | Command::Server(_) | Command::Completions { .. } => false,
         }
     }
 }

@@ -1,8 +1,16 @@
 //! The `sheafctl` binary: parse, build, run.
 
+mod args;
 mod cli;
 mod command;
 mod help;
+mod keeper;
+mod logging;
+mod plane;
+mod progress;
+mod remote;
+mod signals;
+mod stats;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -16,10 +24,13 @@ use command::run;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    if let Some(code) = keeper::serve() {
+        return code;
+    }
     let cli = Cli::parse();
     let json = cli.command.json();
     match run(cli.command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => {
             if !failure.is_quiet() {
                 let text = if json { failure.to_json() } else { failure.to_text() };

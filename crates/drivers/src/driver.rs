@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::stream::BoxStream;
 use sheaf_dataflow::Assignment;
+use sheaf_retry::Timestamp;
 
 /// Which start of an instance: another one with each.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -34,6 +36,28 @@ pub struct Ended {
     pub success: bool,
     /// Why, for people: `exit status 1`, `killed by signal 9 (KILL)`, `out of memory`.
     pub why: String,
+}
+
+impl Ended {
+    /// Whether it ended because of what it is told to do, so that another start is of no use:
+    /// it says so with the exit status 2.
+    pub fn is_configuration(&self) -> bool {
+        let rest = self.why.strip_prefix("exit status 2");
+        !self.success && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
+    }
+}
+
+/// A line that an instance has written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogLine {
+    /// When it was taken in.
+    pub at: Timestamp,
+    /// The instance, as the plan calls it.
+    pub instance: String,
+    /// Whether it came from standard error.
+    pub is_error: bool,
+    /// The line, without its end.
+    pub text: String,
 }
 
 /// Why a driver cannot do what it is asked.
@@ -73,4 +97,36 @@ pub trait Driver: Send + Sync {
     /// # Errors
     /// Where the platform does not answer.
     async fn running(&self, pipeline: &str) -> Result<Vec<LaunchId>, DriverError>;
+
+    /// The last `tail` lines of the instances in these places, in the order of their times;
+    /// with `follow` also what comes then, without end.
+    ///
+    /// # Errors
+    /// Where a log cannot be read, or the platform keeps logs elsewhere.
+    async fn logs(
+        &self,
+        places: &[String],
+        tail: usize,
+        follow: bool,
+    ) -> Result<BoxStream<'static, LogLine>, DriverError> {
+        let _ = (tail, follow);
+        let what = format!("cannot read the logs of {}", places.join(", "));
+        let why = format!("the {} driver has none; look where it runs them", self.name());
+        Err(DriverError { what, why })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_exit_status_two_is_one_of_configuration() {
+        let of = |why: &str| {
+            let id = LaunchId { place: "p:a".to_owned(), attempt: 1 };
+            Ended { id, success: false, why: why.to_owned() }.is_configuration()
+        };
+        assert!(of("exit status 2") && of("exit status 2: no such column"));
+        assert!(!of("exit status 25") && !of("exit status 1: exit status 2") && !of(""));
+    }
 }

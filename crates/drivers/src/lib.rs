@@ -1,5 +1,9 @@
 //! Runs the components of pipelines: as processes, in containers, on Kubernetes.
+//!
+//! A [`Driver`] starts and stops instances; a [`runner::Runner`] says which and when;
+//! [`control`] is the same over the network.
 
+pub mod control;
 #[cfg(feature = "docker")]
 pub mod docker;
 mod driver;
@@ -11,7 +15,9 @@ pub mod kubernetes;
 mod planned;
 #[cfg(any(feature = "docker", feature = "kubernetes"))]
 mod ports;
+pub mod process;
 #[cfg(any(feature = "docker", feature = "kubernetes"))]
 mod references;
+pub mod runner;
 
-pub use driver::{Driver, DriverError, Ended, Launch, LaunchId};
+pub use driver::{Driver, DriverError, Ended, Launch, LaunchId, LogLine};

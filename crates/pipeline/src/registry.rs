@@ -32,6 +32,7 @@ mod plans;
 mod schema;
 mod token;
 mod undo;
+mod watched;
 pub(crate) mod wire;
 
 #[cfg(test)]
@@ -53,10 +54,11 @@ pub use model::{
     Beat, Change, Component, Connections, Counted, Filter, Kind, Load, Metadata, Now, PortSchema,
     Registered, Registration, Status,
 };
-pub use pipeline::{Pipeline, PipelineState, Place, Plan, Run};
+pub use pipeline::{Pipeline, PipelineState, Place, PlaceHealth, Plan, Run};
 pub use schema::port_schema;
 pub use token::{Token, TokenDigest, incarnation};
 pub(crate) use undo::{Key, Touched};
+pub use watched::{Pace, Watched};
 
 use crate::health::Timing;
 

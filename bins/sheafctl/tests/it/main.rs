@@ -1,6 +1,8 @@
 //! `sheafctl` as people and programs run it.
 
 mod live;
+mod pipelines;
+mod servers;
 mod tap;
 mod top;
 
@@ -10,6 +12,14 @@ use std::process::{Command, Output, Stdio};
 fn sheafctl(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_sheafctl"))
         .args(arguments)
+        .output()
+        .expect("it was built for this test")
+}
+
+fn sheafctl_in(folder: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_sheafctl"))
+        .args(arguments)
+        .current_dir(folder)
         .output()
         .expect("it was built for this test")
 }
@@ -202,7 +212,24 @@ fn the_schema_and_the_completions_are_printed_whole() {
 
 #[test]
 fn every_command_has_examples_in_its_help() {
-    for command in ["validate", "graph", "render", "schema", "init", "completions"] {
+    let all = [
+        "validate",
+        "graph",
+        "render",
+        "schema",
+        "init",
+        "completions",
+        "run",
+        "server",
+        "start",
+        "ps",
+        "status",
+        "logs",
+        "stop",
+        "restart",
+        "runs",
+    ];
+    for command in all {
         let help = data(&sheafctl(&[command, "--help"]));
         assert!(help.contains("Examples:\n") || help.contains("Examples:\r\n"), "{help}");
     }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
+use std::time::Duration;
 
 use prometheus_client::registry::Registry as MetricsRegistry;
 use sheaf_flight::Secret;
@@ -13,8 +14,9 @@ use super::metrics::Metrics;
 use super::writer::{self, Core, Durability, Job};
 use crate::health::Timing;
 use crate::registry::{
-    Beat, Component, Counted, Error, Event, Filter, Limits, Now, Page, Pipeline, PipelineState,
-    Plan, Polled, Registered, Registration, Registry, Status, Token, Watchers,
+    Beat, Component, Counted, Error, Event, Filter, Limits, Now, Pace, Page, Pipeline,
+    PipelineState, Plan, Polled, Registered, Registration, Registry, Status, Token, Watched,
+    Watchers,
 };
 use crate::state::{Damaged, Disk, Found, Opener, State};
 
@@ -216,6 +218,42 @@ impl ControlPlane {
         let call =
             move |core: &mut Core, now| core.registry.exited(&id, &incarnation, &reason, now);
         self.call(Durability::Hard, call).await
+    }
+
+    /// As [`Registry::vacate`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn vacate(&self, id: String, reason: String) -> Result<bool, Error> {
+        let call = move |core: &mut Core, now| core.registry.vacate(&id, &reason, now);
+        self.call(Durability::Hard, call).await
+    }
+
+    /// How often a component is told to beat, and how long it may be silent.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn timing_of(&self, id: String) -> Result<(Duration, Duration), Error> {
+        let call = move |core: &mut Core, _| {
+            Ok((core.registry.beat_every(&id), core.registry.unhealthy_after(&id)))
+        };
+        self.call(Durability::Soft, call).await
+    }
+
+    /// As [`Registry::pace`].
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn pace(&self) -> Result<Pace, Error> {
+        self.call(Durability::Soft, |core: &mut Core, _| Ok(core.registry.pace())).await
+    }
+
+    /// As [`Registry::watched`].
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn watched(&self) -> Result<Vec<Watched>, Error> {
+        self.call(Durability::Soft, |core: &mut Core, _| Ok(core.registry.watched())).await
     }
 
     /// As [`Registry::polled`].

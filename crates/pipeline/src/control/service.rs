@@ -85,15 +85,16 @@ impl Service for ControlService {
         let asked = self.read(wire::registration(request.into_inner()))?;
         let (id, kind) = (asked.id.clone(), asked.kind.as_str());
         let registered = self.plane.register(asked).await.map_err(status)?;
+        let (beat_every, unhealthy_after) =
+            self.plane.timing_of(id.clone()).await.map_err(status)?;
         let (fence, created) = (registered.fence, registered.created);
         tracing::info!(component = id, kind, fence, created, "component registered");
-        let timing = self.plane.timing();
         Ok(Response::new(proto::RegisterComponentResponse {
             component_id: id,
             fence,
             created,
-            heartbeat_ms: millis(timing.beat_every),
-            unhealthy_after_ms: millis(timing.unhealthy_after),
+            heartbeat_ms: millis(beat_every),
+            unhealthy_after_ms: millis(unhealthy_after),
             run: self.plane.run(),
             connections: Some(registered.connections),
         }))

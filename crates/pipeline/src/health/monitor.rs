@@ -1,6 +1,8 @@
 //! What looks after all components.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream;
@@ -9,10 +11,11 @@ use tokio::task::JoinHandle;
 
 use super::{Endpoint, Poller};
 use crate::control::ControlPlane;
-use crate::registry::{Component, Filter, Status};
 
 /// Health endpoints that are looked at at a time.
 const AT_ONCE: usize = 128;
+/// After so long it is asked again how often to look.
+const LONGEST: Duration = Duration::from_secs(1);
 
 /// Has the control plane look who was silent, and looks at health endpoints;
 /// until it is dropped.
@@ -30,20 +33,29 @@ impl Monitor {
         let (checking, polling) = (plane.clone(), plane.clone());
         let (check_clock, poll_clock) = (Arc::clone(clock), Arc::clone(clock));
         let check = tokio::spawn(async move {
-            let every = checking.timing().check_every;
+            let mut last = check_clock.elapsed();
             loop {
-                check_clock.sleep(every).await;
+                // Asked each time: a pipeline may have come whose times are shorter.
+                let Ok(pace) = checking.pace().await else { return };
+                let left = (last + pace.check_every).saturating_sub(check_clock.elapsed());
+                check_clock.sleep(left.min(LONGEST)).await;
+                if left > LONGEST {
+                    continue;
+                }
+                last = check_clock.elapsed();
                 if checking.check().await.is_err() {
                     return;
                 }
             }
         });
         let poll = tokio::spawn(async move {
-            let every = polling.timing().poll_every;
             let poller = Poller::new(polling.timing().poll_timeout, Arc::clone(&poll_clock));
+            let mut looked = HashMap::new();
             loop {
-                poll_clock.sleep(every).await;
-                if look_at_all(&polling, &poller).await.is_err() {
+                let Ok(pace) = polling.pace().await else { return };
+                poll_clock.sleep(pace.poll_every.min(LONGEST)).await;
+                let now = poll_clock.elapsed();
+                if look_at_all(&polling, &poller, &mut looked, now).await.is_err() {
                     return;
                 }
             }
@@ -58,15 +70,29 @@ impl Drop for Monitor {
     }
 }
 
-async fn look_at_all(plane: &ControlPlane, poller: &Poller) -> Result<(), crate::registry::Error> {
-    let statuses = vec![Status::Healthy, Status::Unhealthy];
-    let filter = Filter { statuses, ..Filter::default() };
-    let all = plane.select(filter).await?;
-    let asked = all.iter().filter_map(|component: &Arc<Component>| {
-        Some((component, Endpoint::stored(&component.health_endpoint)?))
-    });
-    let looks = asked.map(|(component, endpoint)| async move {
-        let polled = poller.look(&endpoint).await;
+/// Looks at everybody whose time has come. `looked` has when that was last.
+async fn look_at_all(
+    plane: &ControlPlane,
+    poller: &Poller,
+    looked: &mut HashMap<String, Duration>,
+    now: Duration,
+) -> Result<(), crate::registry::Error> {
+    let all = plane.watched().await?;
+    let before = std::mem::take(looked);
+    let mut due = Vec::new();
+    for watched in &all {
+        let id = &watched.component.id;
+        let last = before.get(id).copied();
+        // A little early is better than a whole round late.
+        let is_due = last.is_none_or(|last| now.saturating_sub(last) >= watched.every * 9 / 10);
+        looked.insert(id.clone(), if is_due { now } else { last.unwrap_or(now) });
+        if is_due && let Some(endpoint) = Endpoint::stored(&watched.component.health_endpoint) {
+            due.push((watched, endpoint));
+        }
+    }
+    let looks = due.into_iter().map(|(watched, endpoint)| async move {
+        let component = &watched.component;
+        let polled = poller.look_at(&endpoint, &watched.path).await;
         plane.polled(component.id.clone(), component.fence, polled).await
     });
     let looks: Vec<_> = looks.collect();

@@ -1,10 +1,13 @@
 //! How much the registry takes.
 
+use std::time::Duration;
+
 use sheaf_flight::Target;
+use sheaf_retry::HumanDuration;
 
 use super::error::{Error, invalid};
 use super::model::{Kind, Metadata, Registration};
-use super::pipeline::Plan;
+use super::pipeline::{Place, Plan};
 
 /// Longest id, incarnation apart.
 const MAX_ID_LENGTH: usize = 200;
@@ -136,6 +139,24 @@ fn metadata(said: &Metadata) -> Result<(), Error> {
     Ok(())
 }
 
+fn health(place: &Place) -> Result<(), Error> {
+    const MOST: Duration = Duration::from_secs(24 * 3600);
+    let health = &place.health;
+    for time in [health.every, health.unhealthy_after].into_iter().flatten() {
+        if time.is_zero() || time > MOST {
+            let (id, time) = (&place.id, HumanDuration(time));
+            let problem = format!("{time} of {id} is not between 1ms and 1d");
+            return Err(invalid("place.health", problem));
+        }
+    }
+    text("place.health.path", &health.path)?;
+    let is_path = health.path.is_empty() || health.path.starts_with('/');
+    match is_path && health.path.chars().all(|c| c.is_ascii_graphic()) {
+        true => Ok(()),
+        false => Err(invalid("place.health.path", format!("{:?} is no path", health.path))),
+    }
+}
+
 /// Everything about a plan that can be told without the registry.
 pub(super) fn plan(plan: &Plan, limits: &Limits) -> Result<(), Error> {
     id("pipeline.id", &plan.id)?;
@@ -150,6 +171,7 @@ pub(super) fn plan(plan: &Plan, limits: &Limits) -> Result<(), Error> {
         if place.kind == Kind::Worker {
             return Err(invalid("place.type", "workers belong to no pipeline"));
         }
+        health(place)?;
         if !ids.insert(&*place.id) {
             return Err(invalid("place.id", format!("{} is there twice", place.id)));
         }

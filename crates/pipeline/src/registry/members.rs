@@ -113,7 +113,7 @@ impl Registry {
             return Ok(());
         }
         let silent = now.elapsed.saturating_sub(there.held.heard);
-        let limit = self.timing.unhealthy_after;
+        let limit = self.unhealthy_after(&there.id);
         if silent > limit {
             return Ok(());
         }
@@ -263,6 +263,21 @@ impl Registry {
         Ok(is_it)
     }
 
+    /// Whoever runs the processes of a place says that none of them runs any more. Answers
+    /// whether somebody held it.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Limit`] for a long reason.
+    pub fn vacate(&mut self, id: &str, reason: &str, now: Now) -> Result<bool, Error> {
+        limits::text("reason", reason)?;
+        let there = Arc::clone(self.component(id)?);
+        let is_held = there.status.is_held();
+        if is_held {
+            self.leave(&there, Status::Exited, reason, now);
+        }
+        Ok(is_held)
+    }
+
     /// A place stays, a worker that has left is gone.
     fn leave(&mut self, there: &Arc<Component>, status: Status, reason: &str, now: Now) {
         let mut new = Component::clone(there);
@@ -284,7 +299,7 @@ impl Registry {
             Polled::Well => {
                 new.held.polls_failed = 0;
                 let silent = now.elapsed.saturating_sub(new.held.heard);
-                if new.status == Status::Unhealthy && silent <= self.timing.unhealthy_after {
+                if new.status == Status::Unhealthy && silent <= self.unhealthy_after(id) {
                     (new.status, new.reason) = (Status::Healthy, String::new());
                 }
             }
@@ -292,7 +307,8 @@ impl Registry {
                 new.held.polls_failed = new.held.polls_failed.saturating_add(1);
                 if new.status == Status::Healthy && self.is_ill(&new) {
                     let (times, at) = (new.held.polls_failed, &new.health_endpoint);
-                    let reason = format!("GET http://{at}/health failed {times} times: {why}");
+                    let path = self.path_of(id);
+                    let reason = format!("GET http://{at}{path} failed {times} times: {why}");
                     (new.status, new.reason) = (Status::Unhealthy, cut(reason));
                 }
             }
@@ -302,12 +318,12 @@ impl Registry {
 
     /// Looks who was silent for too long.
     pub fn check(&mut self, now: Now) {
-        let limit = self.timing.unhealthy_after;
         let held = self.components.values().filter(|component| component.status.is_held());
         let silent = |component: &Component| now.elapsed.saturating_sub(component.held.heard);
         let late: Vec<Arc<Component>> =
-            held.filter(|component| silent(component) > limit).cloned().collect();
+            held.filter(|there| silent(there) > self.unhealthy_after(&there.id)).cloned().collect();
         for there in late {
+            let limit = self.unhealthy_after(&there.id);
             let is_forgotten = silent(&there) > self.timing.forget_after;
             if there.kind == Kind::Worker && is_forgotten {
                 self.take_out(&there.id, now);

@@ -1,6 +1,7 @@
 //! Pipelines, as the registry knows them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sheaf_retry::Timestamp;
 
@@ -75,6 +76,19 @@ pub struct Place {
     pub connections: Connections,
     /// Of the token that it is taken with.
     pub token: TokenDigest,
+    /// How its health is told, where not as that of all others.
+    pub health: PlaceHealth,
+}
+
+/// How the health of one place is told. What is not said is as the control plane has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PlaceHealth {
+    /// How often its component beats, and is asked.
+    pub every: Option<Duration>,
+    /// Who is silent for longer than that is unhealthy.
+    pub unhealthy_after: Option<Duration>,
+    /// The path that is asked; empty for `/health`.
+    pub path: String,
 }
 
 impl Place {
@@ -82,7 +96,8 @@ impl Place {
     pub fn new(id: impl Into<String>, kind: Kind, token: TokenDigest) -> Self {
         let id = id.into();
         let (component, connections) = (id.clone(), Connections::default());
-        Place { id, component, kind, replica: 0, connections, token }
+        let health = PlaceHealth::default();
+        Place { id, component, kind, replica: 0, connections, token, health }
     }
 }
 

@@ -432,3 +432,61 @@ fn a_page_ends_where_it_is_told_to() {
     let none = Filter { kinds: vec![Kind::Sink], ..Filter::default() };
     assert_eq!(ids(registry.page(&none, "", 2)), (Vec::new(), false));
 }
+
+#[test]
+fn each_place_is_held_to_its_own_times() {
+    let mut plan = plan();
+    plan.places[0].health = PlaceHealth {
+        every: Some(SECOND),
+        unhealthy_after: Some(SECOND * 3),
+        path: "/live".to_owned(),
+    };
+    let mut registry = Registry::new(Limits::default(), Timing::default(), 3, 1);
+    registry.plan(plan, now()).unwrap();
+    registry.begin_run("orders", now()).unwrap();
+    assert_eq!(registry.beat_every("orders:read"), SECOND);
+    assert_eq!(registry.beat_every("orders:write"), SECOND * 10);
+    let pace = registry.pace();
+    assert_eq!((pace.check_every, pace.poll_every), (SECOND / 2, SECOND));
+    registry.register(reader(OLD), now()).unwrap();
+    registry.register(asked("orders:write", Kind::Sink, NEW), now()).unwrap();
+    let paths: Vec<String> = registry.watched().into_iter().map(|one| one.path).collect();
+    assert_eq!(paths, ["/live", "/health"]);
+    let status = |registry: &Registry, id: &str| registry.component(id).unwrap().status;
+    registry.check(now().plus(SECOND * 3));
+    assert_eq!(status(&registry, "orders:read"), Status::Healthy);
+    registry.check(now().plus(SECOND * 4));
+    assert_eq!(status(&registry, "orders:read"), Status::Unhealthy);
+    assert_eq!(status(&registry, "orders:write"), Status::Healthy);
+    // And another one takes the place as soon as that.
+    registry.register(reader(NEW), now().plus(SECOND * 4)).unwrap();
+}
+
+#[test]
+fn times_and_paths_that_cannot_be_are_refused() {
+    let refused = |health: PlaceHealth| {
+        let mut plan = plan();
+        plan.places[0].health = health;
+        let mut registry = Registry::new(Limits::default(), Timing::default(), 3, 1);
+        registry.plan(plan, now()).unwrap_err().to_string()
+    };
+    let none = PlaceHealth::default();
+    let zero = PlaceHealth { every: Some(Duration::ZERO), ..none.clone() };
+    assert!(refused(zero).contains("is not between 1ms and 1d"));
+    let no_path = PlaceHealth { path: "x".to_owned(), ..none.clone() };
+    assert!(refused(no_path).contains("is no path"));
+    assert!(refused(PlaceHealth { path: "/a b\r\n".to_owned(), ..none }).contains("path"));
+}
+
+#[test]
+fn a_place_that_is_vacated_may_be_taken_at_once() {
+    let mut registry = planned();
+    assert!(!registry.vacate("orders:read", "never ran", now()).unwrap(), "nobody holds it");
+    registry.register(reader(OLD), now()).unwrap();
+    assert!(registry.register(reader(NEW), now()).is_err());
+    assert!(registry.vacate("orders:read", "killed by signal 9 (KILL)", now()).unwrap());
+    assert_eq!(registry.component("orders:read").unwrap().status, Status::Exited);
+    assert!(registry.beat(beat(OLD, 1, 1), now()).is_err(), "it was said to have ended");
+    registry.register(reader(NEW), now()).unwrap();
+    assert_eq!(registry.component("orders:read").unwrap().restarts, 1);
+}

@@ -1,12 +1,14 @@
 //! Between the registry's own types and those that cross process borders.
 
+use std::time::Duration;
+
 use sheaf_flight::Secret;
 use sheaf_proto::control::v1 as proto;
 use sheaf_retry::Timestamp;
 
 use super::error::{Error, invalid};
 use super::model::{Beat, Change, Component, Filter, Held, Kind, Now, Registration, Status};
-use super::pipeline::{Pipeline, PipelineState, Place, Plan, Run};
+use super::pipeline::{Pipeline, PipelineState, Place, PlaceHealth, Plan, Run};
 use super::token::TokenDigest;
 use super::{Event, limits};
 
@@ -229,6 +231,9 @@ pub(crate) fn pipeline(pipeline: &Pipeline, with_spec: bool) -> proto::Pipeline 
         r#type: place.kind.to_wire().into(),
         replica: place.replica,
         connections: Some(place.connections.clone()),
+        heartbeat_ms: millis(place.health.every),
+        unhealthy_after_ms: millis(place.health.unhealthy_after),
+        health_path: place.health.path.clone(),
     });
     let runs = pipeline.runs.iter().map(|run| proto::Run {
         number: run.number,
@@ -253,6 +258,14 @@ pub(crate) fn pipeline(pipeline: &Pipeline, with_spec: bool) -> proto::Pipeline 
     }
 }
 
+fn millis(time: Option<Duration>) -> u64 {
+    time.map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1))
+}
+
+fn duration(millis: u64) -> Option<Duration> {
+    (millis > 0).then(|| Duration::from_millis(millis))
+}
+
 /// The way back; `tokens` are those of the places, in their order.
 pub(crate) fn pipeline_from(
     message: proto::Pipeline,
@@ -273,6 +286,11 @@ pub(crate) fn pipeline_from(
                 replica: node.replica,
                 connections: node.connections.unwrap_or_default(),
                 token: *token,
+                health: PlaceHealth {
+                    every: duration(node.heartbeat_ms),
+                    unhealthy_after: duration(node.unhealthy_after_ms),
+                    path: node.health_path,
+                },
             })
         })
         .collect();

@@ -1,0 +1,86 @@
+//! What several commands take.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+/// Where a control plane serves, and is asked, if nothing else is said.
+pub(crate) const ADDRESS: &str = "127.0.0.1:8080";
+
+/// A control plane in this process.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct PlaneArgs {
+    /// Where to serve the control plane; port 0 takes a free one
+    #[arg(long, env = "SHEAF_CONTROL_ADDR", default_value = ADDRESS, value_name = "HOST:PORT")]
+    pub(crate) control_addr: String,
+    /// What runs the components
+    #[arg(long, env = "SHEAF_DRIVER", value_enum, default_value_t = DriverName::Process)]
+    pub(crate) driver: DriverName,
+    /// Where runs are remembered: `memory`, or a file; by default a file in --data-dir
+    #[arg(long, env = "SHEAF_STATE", value_name = "memory|PATH")]
+    pub(crate) state: Option<String>,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    /// The program that runs built-in components; by default sheaf-component, beside this
+    /// program or in PATH
+    #[arg(long, env = "SHEAF_COMPONENT_PROGRAM", value_name = "PATH")]
+    pub(crate) component_program: Option<PathBuf>,
+    /// What is logged: `debug` has each batch, `warn` hardly anything; or a filter such as
+    /// `sheaf_drivers=debug,warn`
+    #[arg(long, env = "SHEAF_LOG", value_name = "LEVEL")]
+    pub(crate) log_level: Option<String>,
+}
+
+/// The folder of everything that is kept.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DataArgs {
+    /// The folder for logs, state and tokens
+    #[arg(long, env = "SHEAF_DATA_DIR", default_value = ".sheaf", value_name = "PATH")]
+    pub(crate) data_dir: PathBuf,
+}
+
+/// A control plane elsewhere.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct AskArgs {
+    /// The control plane to ask
+    #[arg(long, short, env = "SHEAF_CONTROL", default_value = ADDRESS, value_name = "HOST:PORT")]
+    pub(crate) server: String,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    /// The answer as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What runs components.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DriverName {
+    /// Processes of this machine
+    Process,
+    /// Containers
+    Docker,
+    /// Kubernetes
+    Kubernetes,
+}
+
+impl DataArgs {
+    /// The folder with one for each pipeline.
+    pub(crate) fn pipelines(&self) -> PathBuf {
+        self.data_dir.join("pipelines")
+    }
+
+    /// The token for starting and stopping.
+    pub(crate) fn token(&self) -> PathBuf {
+        self.data_dir.join("control-token")
+    }
+
+    /// What a server remembers.
+    pub(crate) fn server_state(&self) -> PathBuf {
+        self.data_dir.join("control.redb")
+    }
+
+    /// What the runs of one pipeline by `sheafctl run` are remembered in.
+    pub(crate) fn run_state(&self, pipeline: &str) -> PathBuf {
+        self.pipelines().join(pipeline).join("control.redb")
+    }
+}

@@ -1,0 +1,93 @@
+//! The commands that ask a control plane.
+
+mod logs;
+mod ps;
+mod runs;
+mod status;
+mod steer;
+mod told;
+
+use clap::{Args, Subcommand};
+use sheaf_retry::{SharedClock, SystemClock};
+use sheaf_terminal::{Console, Failure};
+
+use crate::args::AskArgs;
+use crate::help;
+use crate::remote::Remote;
+
+pub(crate) use logs::LogsArgs;
+pub(crate) use runs::RunsArgs;
+pub(crate) use told::{RestartArgs, StartArgs, StopArgs};
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Ask {
+    /// Start a pipeline on a control plane that runs
+    #[command(after_help = help::START)]
+    Start(StartArgs),
+    /// Say which pipelines run
+    #[command(after_help = help::PS)]
+    Ps(PsArgs),
+    /// Say how the components of pipelines are
+    #[command(after_help = help::STATUS)]
+    Status(StatusArgs),
+    /// Show what components wrote
+    #[command(after_help = help::LOGS)]
+    Logs(LogsArgs),
+    /// Stop a pipeline, sources first, and wait for what is on its way
+    #[command(after_help = help::STOP)]
+    Stop(StopArgs),
+    /// End a component and start it again
+    #[command(after_help = help::RESTART)]
+    Restart(RestartArgs),
+    /// Say what has run, when, and how it ended
+    #[command(after_help = help::RUNS)]
+    Runs(RunsArgs),
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct PsArgs {
+    /// Those that do not run as well
+    #[arg(long, short)]
+    all: bool,
+    #[command(flatten)]
+    ask: AskArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// One pipeline; all that run by default
+    pipeline: Option<String>,
+    #[command(flatten)]
+    ask: AskArgs,
+}
+
+impl Ask {
+    pub(crate) fn json(&self) -> bool {
+        match self {
+            Ask::Start(args) => args.ask.json,
+            Ask::Ps(args) => args.ask.json,
+            Ask::Status(args) => args.ask.json,
+            Ask::Logs(args) => args.ask.json,
+            Ask::Stop(args) => args.ask.json,
+            Ask::Restart(args) => args.ask.json,
+            Ask::Runs(args) => args.ask.json,
+        }
+    }
+}
+
+pub(super) async fn run(ask: Ask, console: &mut Console) -> Result<(), Failure> {
+    let clock: SharedClock = SystemClock::shared();
+    let remote = |args: &AskArgs| Remote::of(args, &clock);
+    match ask {
+        Ask::Start(args) => steer::start(&remote(&args.ask)?, args, console).await,
+        Ask::Ps(args) => ps::run(&remote(&args.ask)?, args.all, args.ask.json, console).await,
+        Ask::Status(args) => {
+            let name = args.pipeline.as_deref();
+            status::run(&remote(&args.ask)?, name, args.ask.json, console).await
+        }
+        Ask::Logs(args) => logs::run(&remote(&args.ask)?, args, console).await,
+        Ask::Stop(args) => steer::stop(&remote(&args.ask)?, args, console).await,
+        Ask::Restart(args) => steer::restart(&remote(&args.ask)?, args, console).await,
+        Ask::Runs(args) => runs::run(&remote(&args.ask)?, args, console).await,
+    }
+}

@@ -1,0 +1,36 @@
+//! The log of this process.
+
+use sheaf_telemetry::{LogOptions, init_logs};
+use sheaf_terminal::Failure;
+
+/// Logs at a level, or by a filter; `default` where nothing is said.
+pub(crate) fn start(level: Option<&str>, default: &str) -> Result<(), Failure> {
+    let level = level.unwrap_or(default);
+    let options = match level {
+        "debug" => LogOptions { verbose: true, ..LogOptions::default() },
+        "info" => LogOptions::default(),
+        filter => LogOptions { filter: Some(filter.to_owned()), ..LogOptions::default() },
+    };
+    init_logs(&options).map_err(|error| {
+        let help =
+            "write error, warn, info, debug or trace, or a filter such as sheaf_drivers=debug,warn";
+        Failure::from_error(&error).of("--log-level").help(help)
+    })
+}
+
+/// What has components log as this process does; nothing where they decide themselves.
+pub(crate) fn variables(level: Option<&str>) -> Vec<(String, String)> {
+    let Some(level) = level else { return Vec::new() };
+    // Batches and not every frame of the network.
+    let quiet = "h2=info,hyper=info,hyper_util=info,tower=info,tonic=info";
+    let filter = match level {
+        "debug" | "trace" => format!("{level},{quiet}"),
+        other => other.to_owned(),
+    };
+    vec![("SHEAF_LOG".to_owned(), filter)]
+}
+
+/// Whether the lines of components are to be seen too.
+pub(crate) fn is_detailed(level: Option<&str>) -> bool {
+    matches!(level, Some("debug" | "trace"))
+}

@@ -1,0 +1,84 @@
+//! What components say of themselves at `/stats`.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use sheaf_pipeline::health::{Endpoint, Poller};
+use sheaf_pipeline::registry::Component;
+use sheaf_retry::SharedClock;
+
+/// Bytes of an answer.
+const MOST: usize = 4 << 20;
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Rows of one instance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Rows {
+    /// That came in; `None` for a source.
+    pub(crate) input: Option<u64>,
+    /// That went out; `None` for a sink.
+    pub(crate) output: Option<u64>,
+}
+
+impl Rows {
+    /// The one figure that tells how far it is.
+    pub(crate) fn shown(self) -> u64 {
+        self.input.or(self.output).unwrap_or(0)
+    }
+
+    /// Of an answer; `None` where it is of another form, as that of a component of one's own.
+    pub(crate) fn read(answer: &Value) -> Option<Self> {
+        let sum = |list: &[Value]| list.iter().filter_map(|one| one["rows"].as_u64()).sum::<u64>();
+        let inputs = answer["inputs"].as_array()?;
+        let outputs = answer["outputs"].as_array()?;
+        // Each reader gets its own: what was made is what the one that got most has.
+        let of_edge = |edge: &Value| edge["streams"].as_array().map(|streams| sum(streams));
+        Some(Rows {
+            input: (!inputs.is_empty()).then(|| sum(inputs)),
+            output: outputs.iter().filter_map(of_edge).max(),
+        })
+    }
+}
+
+/// Asks components.
+#[derive(Debug)]
+pub(crate) struct Look(Poller);
+
+impl Look {
+    pub(crate) fn new(clock: &SharedClock) -> Self {
+        Look(Poller::new(TIMEOUT, clock.clone()))
+    }
+
+    /// What one says; `None` where it says nothing.
+    pub(crate) async fn at(&self, component: &Component) -> Option<Rows> {
+        let endpoint = Endpoint::checked(&component.health_endpoint, &component.address);
+        let endpoint = endpoint.ok().flatten()?;
+        let answer = self.0.fetch(&endpoint, "/stats", MOST).await.ok()?;
+        Rows::read(&serde_json::from_slice(&answer).ok()?)
+    }
+}
+
+/// An instance, as the plan calls it.
+pub(crate) fn instance(component: &Component) -> &str {
+    component.id.split_once(':').map_or(&component.id, |(_, instance)| instance)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn rows_are_summed_over_streams_and_not_over_readers() {
+        let answer = json!({
+            "inputs": [{"rows": 3}, {"rows": 4}],
+            "outputs": [{"streams": [{"rows": 5}, {"rows": 6}]}, {"streams": [{"rows": 2}]}],
+        });
+        let rows = Rows::read(&answer).unwrap();
+        assert_eq!((rows.input, rows.output, rows.shown()), (Some(7), Some(11), 7));
+        let source = Rows::read(&json!({"inputs": [], "outputs": [{"streams": []}]})).unwrap();
+        assert_eq!((source.input, source.output), (None, Some(0)));
+        assert_eq!(Rows::read(&json!({"other": 1})), None);
+    }
+}

@@ -1,0 +1,92 @@
+//! Why a run cannot be had.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use sheaf_pipeline::diagnostics::Report;
+use sheaf_pipeline::registry;
+use sheaf_retry::{Code, Retryable};
+
+use crate::driver::DriverError;
+
+/// An error of a [`Runner`](super::Runner).
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file cannot be run.
+    #[error("{0}")]
+    Spec(Report),
+    /// The pipeline runs already.
+    #[error("pipeline {pipeline} runs already; stop it first: sheafctl stop {pipeline}")]
+    Runs {
+        /// Its name.
+        pipeline: String,
+    },
+    /// Another process has the folder of the pipeline.
+    #[error(
+        "pipeline {pipeline} is run by another process with the folder {}; stop that one, or use another --data-dir", folder.display()
+    )]
+    Held {
+        /// Its name.
+        pipeline: String,
+        /// The folder of all pipelines.
+        folder: PathBuf,
+    },
+    /// Nothing of that name runs.
+    #[error("no pipeline {pipeline} runs here; sheafctl ps shows what does")]
+    NotRunning {
+        /// Its name.
+        pipeline: String,
+    },
+    /// The pipeline has no such component.
+    #[error("pipeline {pipeline} has no component {component}; it has {}", known.join(", "))]
+    NoComponent {
+        /// The pipeline.
+        pipeline: String,
+        /// What was asked for.
+        component: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// What a run needs to go on is gone.
+    #[error(
+        "the tokens of the run of {pipeline} are gone: its folder is another one, or was removed"
+    )]
+    NoSecrets {
+        /// The pipeline.
+        pipeline: String,
+    },
+    /// The registry refuses.
+    #[error(transparent)]
+    Registry(#[from] registry::Error),
+    /// The driver refuses.
+    #[error(transparent)]
+    Driver(#[from] DriverError),
+    /// The folder cannot be used.
+    #[error("the folder {} cannot be used", folder.display())]
+    Folder {
+        /// The folder of all pipelines.
+        folder: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Error {
+    pub(super) fn folder(folder: &Path, source: io::Error) -> Self {
+        Error::Folder { folder: folder.to_owned(), source }
+    }
+}
+
+impl Retryable for Error {
+    fn code(&self) -> Code {
+        match self {
+            Error::Spec(_) => Code::InvalidArgument,
+            Error::Runs { .. } | Error::Held { .. } => Code::AlreadyExists,
+            Error::NotRunning { .. } | Error::NoComponent { .. } => Code::NotFound,
+            Error::NoSecrets { .. } | Error::Driver(_) => Code::FailedPrecondition,
+            Error::Registry(error) => error.code(),
+            Error::Folder { source, .. } => source.code(),
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! What a run must not forget and nobody else may know: a file for its owner only.
+
+use std::collections::BTreeMap;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+
+use crate::process::{read, write_private};
+
+/// The version of the file.
+const VERSION: u32 = 1;
+
+/// The tokens of a run, and how often each place was started.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct RunSecrets {
+    pub(super) version: u32,
+    pub(super) run: u64,
+    /// The name of the file, for messages.
+    pub(super) file: String,
+    /// By place.
+    pub(super) tokens: BTreeMap<String, String>,
+    pub(super) data_token: String,
+    /// The last attempt, by place; it goes on from one run to the next.
+    pub(super) attempts: BTreeMap<String, u64>,
+}
+
+/// The folder of a pipeline, held against others.
+#[derive(Debug)]
+pub(super) struct Folder {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Folder {
+    /// Takes it; `None` while another process has it.
+    pub(super) fn take(root: &Path, pipeline: &str) -> io::Result<Option<Self>> {
+        let path = root.join(pipeline);
+        DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
+        let lock = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path.join("lock"))?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Folder { path, _lock: lock })),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Where an instance keeps what outlives it.
+    pub(super) fn state_of(&self, instance: &str) -> PathBuf {
+        self.path.join("state").join(instance)
+    }
+
+    pub(super) fn create_state(&self, instance: &str) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(self.state_of(instance))
+    }
+
+    /// Forgets what instances keep: the next run begins at the beginning.
+    pub(super) fn forget_state(&self) -> io::Result<()> {
+        match std::fs::remove_dir_all(self.path.join("state")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn secrets(&self) -> PathBuf {
+        self.path.join("run.json")
+    }
+
+    /// Those of the last run; `None` where there was none, or by another version.
+    pub(super) fn read(&self) -> io::Result<Option<RunSecrets>> {
+        let found: Option<RunSecrets> = read(&self.secrets())?;
+        Ok(found.filter(|found| found.version == VERSION))
+    }
+
+    pub(super) fn write(&self, secrets: &RunSecrets) -> io::Result<()> {
+        let secrets = RunSecrets { version: VERSION, ..secrets.clone() };
+        write_private(&self.secrets(), &serde_json::to_vec(&secrets)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_has_one_holder_and_keeps_what_it_was_given() {
+        let root = tempfile::tempdir().unwrap();
+        let first = Folder::take(root.path(), "p").unwrap().unwrap();
+        assert!(Folder::take(root.path(), "p").unwrap().is_none());
+        assert!(Folder::take(root.path(), "q").unwrap().is_some());
+        let secrets = RunSecrets { run: 7, data_token: "d".to_owned(), ..RunSecrets::default() };
+        first.write(&secrets).unwrap();
+        first.create_state("a").unwrap();
+        drop(first);
+        let second = Folder::take(root.path(), "p").unwrap().unwrap();
+        let found = second.read().unwrap().unwrap();
+        assert_eq!((found.run, &*found.data_token), (7, "d"));
+        assert!(second.state_of("a").is_dir());
+        second.forget_state().unwrap();
+        second.forget_state().unwrap();
+        assert!(!second.state_of("a").exists());
+    }
+}

@@ -1,0 +1,4 @@
+//! Drivers with real processes.
+
+mod process;
+mod runner;
