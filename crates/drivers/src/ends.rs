@@ -36,11 +36,13 @@ impl Ends {
     }
 
     /// It did not start after all.
+    #[cfg(feature = "docker")]
     pub(crate) fn forget(&self, id: &LaunchId) {
         self.state().watched.remove(id);
     }
 
     /// Whether its end is still to come.
+    #[cfg(feature = "docker")]
     pub(crate) fn is_watched(&self, id: &LaunchId) -> bool {
         self.state().watched.contains(id)
     }

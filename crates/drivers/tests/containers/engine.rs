@@ -140,7 +140,8 @@ impl Drop for Engine {
         let Some((child, _)) = &mut self.own else { return };
         // By its own id, and in good order: it ends the daemon of its containers too.
         let process = rustix::process::Pid::from_child(child);
-        drop(rustix::process::kill_process(process, rustix::process::Signal::TERM));
+        let asked = rustix::process::kill_process(process, rustix::process::Signal::TERM);
+        assert!(asked.is_ok(), "the daemon cannot be ended: {asked:?}");
         drop(child.wait());
     }
 }
