@@ -7,7 +7,7 @@ use clap_complete::Shell;
 use sheaf_pipeline::graph::Format;
 use sheaf_terminal::exit_code_help;
 
-use crate::command::{tap, test, top};
+use crate::command::{tap, top};
 use crate::help::{COMPLETIONS, EXAMPLES, GRAPH, INIT, SCHEMA, VALIDATE};
 
 /// Pipelines of Apache Arrow record batches.
@@ -70,8 +70,6 @@ pub(crate) enum Command {
     Tap(tap::Args),
     /// Watch components and edges: rates, lag, backpressure, memory
     Top(top::Args),
-    /// Run the tests in the file of a pipeline
-    Test(test::Args),
     /// Print what a shell needs to complete commands
     #[command(after_help = COMPLETIONS)]
     Completions {
@@ -89,7 +87,6 @@ impl Command {
             | Command::Init { json, .. } => *json,
             Command::Tap(args) => args.json(),
             Command::Top(args) => args.json(),
-            Command::Test(args) => args.json(),
             Command::Schema => true,
             Command::Completions { .. } => false,
         }

@@ -5,7 +5,6 @@ mod file;
 mod graph;
 mod init;
 pub(crate) mod tap;
-pub(crate) mod test;
 pub(crate) mod top;
 mod validate;
 
@@ -27,7 +26,6 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         Command::Schema => schema(&mut console),
         Command::Init { file, name, json } => init::run(&file, name, json, &mut console),
         Command::Tap(args) => tap::run(&args, &mut console),
-        Command::Test(args) => test::run(&args, &mut console),
         Command::Top(args) => top::run(&args, &mut console),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -54,13 +54,3 @@ lag      batches that the readers have not acknowledged
 waiting  batches that wait for credits of the readers
 credits  batches that the readers would take now
 state    flows; waits: the readers are the slower ones; broken: a reader is away; ended";
-
-pub(crate) const TEST: &str = "Examples:
-  sheafctl test orders.yaml
-  sheafctl test orders.yaml --filter refunds
-  sheafctl test --json orders.yaml | jq '.tests[] | select(.passed | not)'
-
-No process is started, and nothing outside is read or written but by processors that do so.
-The rows under `inputs` go through the processors, over edges as they are parted among
-replicas, and are compared with those under `outputs`: numbers by what they stand for.
-It ends with 1 where a test fails, and with 2 where the file cannot be used.";

@@ -1,5 +1,7 @@
 //! `sheafctl` as people and programs run it.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where something is not as expected")]
+
 mod live;
 mod tap;
 mod top;
