@@ -8,13 +8,11 @@ use sheaf_pipeline::graph::Format;
 use sheaf_terminal::exit_code_help;
 
 use crate::command::Render;
-use crate::command::{tap, test, top};
 use crate::command::ask::Ask;
 use crate::command::run::RunArgs;
 use crate::command::serve::ServeArgs;
-use crate::help::{
-    COMPLETIONS, EXAMPLES, GRAPH, INIT, RENDER, RUN, SCHEMA, SERVER, VALIDATE,
-};
+use crate::command::{tap, test, top};
+use crate::help::{COMPLETIONS, EXAMPLES, GRAPH, INIT, RENDER, RUN, SCHEMA, SERVER, VALIDATE};
 
 /// Pipelines of Apache Arrow record batches.
 #[derive(Debug, Parser)]
@@ -109,7 +107,10 @@ impl Command {
             Command::Test(args) => args.json(),
             Command::Ask(ask) => ask.json(),
             Command::Schema => true,
-            Command::Render(_) | Command::Run(_) | Command::Server(_) | Command::Completions { .. } => false,
+            Command::Render(_)
+            | Command::Run(_)
+            | Command::Server(_)
+            | Command::Completions { .. } => false,
         }
     }
 }

@@ -2,10 +2,16 @@
 
 use std::fmt;
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sheaf_connectors::DriverPaths;
 use sheaf_retry::{SharedClock, SystemClock};
+
+/// Names the library of DuckDB.
+const DUCKDB: &str = "SHEAF_LIBDUCKDB";
+/// Names folders with the libraries of other databases.
+const FOLDERS: &str = "SHEAF_ADBC_DRIVERS";
 
 /// Looks up a variable of the environment.
 pub type Environment = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
@@ -37,6 +43,20 @@ impl Host {
             clock: SystemClock::shared(),
             output: Output::new(io::stdout()),
         }
+    }
+
+    /// The same with an environment, in which `SHEAF_LIBDUCKDB` names the library of DuckDB and
+    /// `SHEAF_ADBC_DRIVERS` the folders of other drivers.
+    pub fn with_environment(environment: Environment) -> Self {
+        let folders = environment(FOLDERS).unwrap_or_default();
+        let drivers = DriverPaths {
+            flag: None,
+            environment: environment(DUCKDB).map(PathBuf::from),
+            folders: std::env::split_paths(&folders)
+                .filter(|path| !path.as_os_str().is_empty())
+                .collect(),
+        };
+        Host { environment, drivers, ..Host::plain() }
     }
 }
 

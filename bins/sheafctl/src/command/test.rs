@@ -3,6 +3,7 @@
 mod arrivals;
 mod compare;
 mod flow;
+mod host;
 mod maker;
 mod report;
 mod rows;
@@ -55,7 +56,7 @@ pub(super) fn run(args: &Args, console: &mut Console) -> Result<(), Failure> {
     let runtime = client::runtime()?;
     let mut report = Report::new(&name);
     for test in tests {
-        let outcome = runtime.block_on(flow::run(&plan, test, &build));
+        let outcome = runtime.block_on(flow::run(&plan, test, &host::build));
         let tested = Tested::new(test, outcome);
         if !args.json {
             console.data(&tested.to_text())?;
@@ -85,11 +86,4 @@ fn chosen<'a>(
         false => format!("its tests are: {}", names.join("; ")),
     };
     Err(Failure::new(Code::NotFound, text).help(help))
-}
-
-fn build<'a>(made: maker::Made<'a>) -> maker::Built<'a> {
-    use sheaf_dataflow::ComponentError;
-    Box::pin(
-        async move { Err(ComponentError::new(Code::Unimplemented, made.definition.id.clone())) },
-    )
 }

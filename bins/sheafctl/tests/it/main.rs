@@ -5,6 +5,7 @@ mod pipelines;
 mod servers;
 mod tap;
 mod top;
+mod unit_tests;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
