@@ -10,6 +10,7 @@
 //! | `ignoresTerm` | does not end on SIGTERM |
 //! | `drainMs` | takes so long to end |
 //! | `child` | starts a program of its own, in a group of its own |
+#![allow(clippy::print_stdout, reason = "who starts it reads what it does")]
 
 use std::error::Error;
 use std::os::unix::process::CommandExt as _;

@@ -37,12 +37,12 @@ fn walk<E>(
     is_text: bool,
     exchange: &mut impl FnMut(&Reference) -> Result<Reference, E>,
 ) -> Result<(), E> {
-    if is_text || TEXTS.contains(&name) {
-        if let Ok(reference) = <Reference as serde::Deserialize>::deserialize(&*value) {
-            let told = serde_json::to_value(exchange(&reference)?);
-            *value = told.unwrap_or_default();
-            return Ok(());
-        }
+    if (is_text || TEXTS.contains(&name))
+        && let Ok(reference) = <Reference as serde::Deserialize>::deserialize(&*value)
+    {
+        let told = serde_json::to_value(exchange(&reference)?);
+        *value = told.unwrap_or_default();
+        return Ok(());
     }
     match value {
         Value::Object(fields) => {

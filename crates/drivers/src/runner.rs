@@ -163,12 +163,15 @@ impl Runner {
     /// that was broken off, such as how far sources had come.
     ///
     /// # Errors
-    /// [`Error::Spec`] with all that is wrong with the file; [`Error::Runs`] and
+    /// [`Error::Spec`] with all that is wrong with the file; [`Error::Durable`]; [`Error::Runs`] and
     /// [`Error::Held`] where the pipeline runs; those of the registry and of the folder.
     pub async fn start(&self, file: &str, text: &str, fresh: bool) -> Result<Started, Error> {
         let checked = check(file, text).map_err(Error::Spec)?;
         let plan = Plan::new(&checked.pipeline);
         let name = plan.pipeline.clone();
+        if let Some(edge) = plan.edges.iter().find(|edge| edge.durable) {
+            return Err(Error::Durable { edge: edge.id.clone() });
+        }
         if self.inner.run(&name).is_some() {
             return Err(Error::Runs { pipeline: name });
         }

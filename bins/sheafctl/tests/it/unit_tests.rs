@@ -45,7 +45,10 @@ FAILED  small ones too
         large, row 2 is missing: {\"amount\":401,\"id\":2}
 ";
     let data = data(&output);
-    assert!(data.starts_with(expected) && data.ends_with(": 2 tests, 1 passed, 1 failed\n"), "{data}");
+    assert!(
+        data.starts_with(expected) && data.ends_with(": 2 tests, 1 passed, 1 failed\n"),
+        "{data}"
+    );
     assert_eq!((code(&output), notes(&output).lines().next()), (1, Some("error: 1 test failed")));
 }
 

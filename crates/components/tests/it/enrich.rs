@@ -105,7 +105,7 @@ async fn a_table_is_read_again_and_the_old_one_stays_where_that_fails() {
         for _ in 0..3_000 {
             enrich.tick().await.unwrap();
             let counters = enrich.counters();
-            if counters.iter().any(|counter| *counter == (name, count)) {
+            if counters.contains(&(name, count)) {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;

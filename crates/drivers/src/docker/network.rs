@@ -55,7 +55,7 @@ impl Network {
     }
 
     pub(super) fn of(found: &NetworkInspect) -> Option<Self> {
-        let range = found.ipam.as_ref()?.config.as_ref()?.iter().find_map(|config| {
+        found.ipam.as_ref()?.config.as_ref()?.iter().find_map(|config| {
             let (base, length) = config.subnet.as_ref()?.split_once('/')?;
             let base: Ipv4Addr = base.parse().ok()?;
             let length: u32 = length.parse().ok().filter(|length| (8..=28).contains(length))?;
@@ -64,8 +64,7 @@ impl Network {
                 None => Ipv4Addr::from(u32::from(base) + 1),
             };
             Some(Network { gateway, base: u32::from(base), hosts: (1 << (32 - length)) - 2 })
-        });
-        range
+        })
     }
 
     /// The lowest address that nobody has.

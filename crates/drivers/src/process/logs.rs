@@ -53,6 +53,9 @@ pub(super) struct LogWriter {
     last_error: String,
 }
 
+/// How our programs begin the line under an error that says what to do.
+const ADVICE: &str = "help: ";
+
 impl LogWriter {
     pub(super) fn open(
         path: PathBuf,
@@ -83,7 +86,9 @@ impl LogWriter {
         let instance = &self.instance;
         let line = format!("{time} {instance} {stream} {text}\n");
         self.buffer.extend_from_slice(line.as_bytes());
-        if is_error && !text.trim().is_empty() {
+        // The advice under an error is not what went wrong.
+        let is_advice = text.starts_with(ADVICE) && !self.last_error.is_empty();
+        if is_error && !is_advice && !text.trim().is_empty() {
             self.last_error = text.trim().to_owned();
         }
     }
@@ -297,10 +302,11 @@ mod tests {
         log.line(false, b"a b  c\r");
         log.line(true, b"\xff went wrong ");
         log.line(true, b"");
+        log.line(true, b"help: try again");
         log.flush();
         assert_eq!(log.last_error(), "\u{fffd} went wrong");
         let (lines, _) = LogReader::tail(path, 10).unwrap();
-        assert_eq!(texts(&lines), ["a b  c", "\u{fffd} went wrong ", ""]);
+        assert_eq!(texts(&lines), ["a b  c", "\u{fffd} went wrong ", "", "help: try again"]);
         assert_eq!((&*lines[0].instance, lines[0].is_error), ("numbers.1", false));
         assert!(lines[1].is_error && lines[0].at > Timestamp::EPOCH);
     }

@@ -50,7 +50,7 @@ pub(super) async fn start(inner: &Arc<Inner>, launch: Launch) -> Result<(), Driv
         Ok((Answer::Started { record }, socket)) => {
             let pid = record.component.pid;
             tracing::debug!(component = id.place, pid, attempt = id.attempt, "process started");
-            watch::begin(inner, record, watch::Keeper::Child(keeper, socket));
+            watch::begin(inner, record, watch::Keeper::Child(Box::new(keeper), socket));
             Ok(())
         }
         Ok((Answer::Failed { why }, _)) => {

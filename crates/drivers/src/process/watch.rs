@@ -22,7 +22,7 @@ const ROUND: Duration = Duration::from_millis(20);
 /// The keeper of an instance.
 pub(super) enum Keeper {
     /// A child of this process. The socket is open as long as this process is there.
-    Child(Child, UnixStream),
+    Child(Box<Child>, UnixStream),
     /// Started by another one.
     Other,
 }

@@ -15,6 +15,14 @@ pub enum Error {
     /// The file cannot be run.
     #[error("{0}")]
     Spec(Report),
+    /// An edge is to go through store and coordinator.
+    #[error(
+        "edge {edge} is durable, and components have direct edges only so far: write `durable: false`"
+    )]
+    Durable {
+        /// Which.
+        edge: String,
+    },
     /// The pipeline runs already.
     #[error("pipeline {pipeline} runs already; stop it first: sheafctl stop {pipeline}")]
     Runs {
@@ -82,6 +90,7 @@ impl Retryable for Error {
     fn code(&self) -> Code {
         match self {
             Error::Spec(_) => Code::InvalidArgument,
+            Error::Durable { .. } => Code::Unimplemented,
             Error::Runs { .. } | Error::Held { .. } => Code::AlreadyExists,
             Error::NotRunning { .. } | Error::NoComponent { .. } => Code::NotFound,
             Error::NoSecrets { .. } | Error::Driver(_) => Code::FailedPrecondition,

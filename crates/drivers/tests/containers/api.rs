@@ -185,6 +185,7 @@ fn failure(code: u16, reason: &str, message: &str) -> Response {
 }
 
 /// What is said before anything else is looked at.
+#[allow(clippy::result_large_err, reason = "it is the answer")]
 fn admitted(shared: &Shared, namespace: &str) -> Result<(), Response> {
     match shared.state().refuse {
         Some(401) => return Err(failure(401, "Unauthorized", "Unauthorized")),

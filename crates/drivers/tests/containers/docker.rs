@@ -74,7 +74,7 @@ async fn an_instance_is_told_its_place_drains_and_finds_its_state_again() {
     let first = launch("told", 1, IMAGE, &format!("grpc://127.0.0.1:{port}"));
     driver.start(first.clone()).await.unwrap();
     until_up(&driver, &first.id).await;
-    assert_eq!(driver.running("told").await.unwrap(), [first.id.clone()]);
+    assert_eq!(driver.running("told").await.unwrap(), std::slice::from_ref(&first.id));
 
     let (text, mode) = file(&client, &first.id, "/run/sheaf/assignment.json").await;
     assert_eq!(mode, 0o600);
@@ -163,7 +163,7 @@ async fn another_driver_takes_over_what_runs() {
     until_up(&before, &one.id).await;
     drop(before);
     let after = driver(&engine).await;
-    assert_eq!(after.running("adopted").await.unwrap(), [one.id.clone()]);
+    assert_eq!(after.running("adopted").await.unwrap(), std::slice::from_ref(&one.id));
     assert_eq!(after.running("no-such").await.unwrap(), []);
     let options = KillContainerOptionsBuilder::new().signal("KILL").build();
     engine.client().kill_container("sheaf.adopted.one.7", Some(options)).await.unwrap();

@@ -178,7 +178,7 @@ async fn another_driver_takes_over_what_runs() {
     before.start(one.clone()).await.unwrap();
     drop(before);
     let after = driver(&server).await;
-    assert_eq!(after.running("adopted").await.unwrap(), [one.id.clone()]);
+    assert_eq!(after.running("adopted").await.unwrap(), std::slice::from_ref(&one.id));
     server.finish("adopted--one--a9");
     let end = ended(&after).await;
     assert_eq!((end.id, end.success), (one.id, false));

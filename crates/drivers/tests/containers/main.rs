@@ -1,5 +1,6 @@
 //! The drivers of containers: against a real Docker engine, and against an API server of our
 //! own that takes what a cluster takes.
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 #[cfg(feature = "kubernetes")]
 mod api;

@@ -1,4 +1,5 @@
 //! Drivers with real processes.
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod process;
 mod runner;

@@ -212,11 +212,11 @@ async fn instances_that_outlive_their_driver_are_found_again_and_their_ends_are_
     drop(first);
     let second = outlive();
     let long = LaunchId { place: "p:long".to_owned(), attempt: 1 };
-    assert_eq!(second.running("p").await.unwrap(), [long.clone()]);
+    assert_eq!(second.running("p").await.unwrap(), std::slice::from_ref(&long));
     let short = next(&second).await;
     assert_eq!((&*short.id.place, short.success), ("p:short", true));
     assert!(is_there(pid));
-    assert_eq!(second.running("p").await.unwrap(), [long.clone()], "asked twice");
+    assert_eq!(second.running("p").await.unwrap(), std::slice::from_ref(&long), "asked twice");
     second.stop(&long, TIME).await.unwrap();
     assert!(!is_there(pid));
     assert_eq!(next(&second).await.why, "killed by signal 15 (TERM)");
