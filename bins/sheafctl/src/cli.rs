@@ -1,5 +1,7 @@
 //! The command line.
 
+mod json;
+
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
@@ -93,24 +95,4 @@ pub(crate) enum Command {
         /// The shell
         shell: Shell,
     },
-}
-
-impl Command {
-    /// Whether a program reads what the command writes.
-    pub(crate) fn json(&self) -> bool {
-        match self {
-            Command::Validate { json, .. }
-            | Command::Graph { json, .. }
-            | Command::Init { json, .. } => *json,
-            Command::Tap(args) => args.json(),
-            Command::Top(args) => args.json(),
-            Command::Test(args) => args.json(),
-            Command::Ask(ask) => ask.json(),
-            Command::Schema => true,
-            Command::Render(_)
-            | Command::Run(_)
-            | Command::Server(_)
-            | Command::Completions { .. } => false,
-        }
-    }
 }

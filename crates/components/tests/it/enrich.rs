@@ -108,6 +108,7 @@ async fn a_table_is_read_again_and_the_old_one_stays_where_that_fails() {
             if counters.contains(&(name, count)) {
                 return;
             }
+            // sleep: between two looks at the condition, which has a deadline.
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         panic!("{name} is never {count}: {:?}", enrich.counters());

@@ -138,6 +138,7 @@ async fn a_program_that_does_not_answer_is_stopped_with_all_it_started() {
     while !is_gone() {
         tries += 1;
         assert!(tries < 1_000, "{process} is still there");
+        // sleep: between two looks at the condition, which has a deadline.
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

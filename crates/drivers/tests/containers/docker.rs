@@ -45,6 +45,7 @@ async fn ended(driver: &DockerDriver) -> Ended {
 async fn until_up(driver: &DockerDriver, id: &LaunchId) {
     let up = async {
         while !driver.logs(id, 10).await.unwrap().contains("up") {
+            // sleep: between two looks at the condition, which has a deadline.
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };

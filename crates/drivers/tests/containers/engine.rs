@@ -101,6 +101,7 @@ impl Engine {
             if looks > 600 {
                 return Err(format!("dockerd does not run here:\n{}", engine.log()));
             }
+            // sleep: between two looks at the condition, which has a deadline.
             std::thread::sleep(Duration::from_millis(100));
         }
         blocking(engine.build()).map_err(|why| format!("{why}\n{}", engine.log()))?;

@@ -33,6 +33,7 @@ async fn driver(server: &ApiServer) -> KubernetesDriver {
 async fn listens(server: &ApiServer, before: usize) {
     let listens = async {
         while server.watches() == before {
+            // sleep: between two looks at the condition, which has a deadline.
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };

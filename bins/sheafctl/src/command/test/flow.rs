@@ -86,8 +86,7 @@ impl Flow<'_> {
         component: &PlannedComponent,
         sent: &HashMap<&str, Sent>,
     ) -> Result<Vec<Vec<Received>>, String> {
-        let mut arriving: Vec<Vec<Received>> =
-            component.instances.iter().map(|_| Vec::new()).collect();
+        let mut arriving = vec![Vec::new(); component.instances.len()];
         for edge in self.plan.senders_of(&component.id) {
             let sent = sent.get(edge.from.as_str()).map_or(&[][..], Vec::as_slice);
             arrivals::deliver(edge, sent, &mut arriving)?;
@@ -97,5 +96,4 @@ impl Flow<'_> {
 }
 
 #[cfg(test)]
-#[path = "flow_tests.rs"]
 mod tests;
