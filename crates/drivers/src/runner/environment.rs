@@ -93,7 +93,8 @@ async fn command(words: &[String], clock: &SharedClock) -> Result<String, String
         ran = run => ran.map_err(|error| format!("{program}: {error}"))?,
         () = clock.sleep(TIME) => return Err(format!("{program} did not end within 30s")),
     };
-    match status.success() {
+    // Who is cut off at the limit ends by the closed pipe: that is not what is wrong with it.
+    match status.success() || bytes.len() as u64 > MAX_BYTES {
         true => text(bytes).map_err(|why| format!("the output of {program}: {why}")),
         false => Err(format!("{program} ended with {status}; run it by hand to see why")),
     }
