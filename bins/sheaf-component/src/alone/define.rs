@@ -21,7 +21,9 @@ pub(super) fn definition(kind: &str, config: Option<&Path>) -> Result<Component,
                 Failure::new(Code::InvalidArgument, format!("--config {place} cannot be read"))
                     .because(error)
             })?;
-            serde_saphyr::from_str(&text).map_err(|error| {
+            // As files of pipelines are read: `n` is a name, and no `false`.
+            let options = serde_saphyr::options! { strict_booleans: true };
+            serde_saphyr::from_str_with_options(&text, options).map_err(|error| {
                 let text = format!("--config {place} is not a map in YAML or JSON");
                 Failure::new(Code::InvalidArgument, text).because(error)
             })?
