@@ -11,12 +11,14 @@ pub(crate) fn schema(columns: &[Column]) -> Option<SchemaRef> {
     if columns.is_empty() {
         return None;
     }
-    let field =
-        |column: &Column| Field::new(&column.name, data_type(column.column_type), column.nullable);
+    let field = |column: &Column| {
+        Field::new(&column.name, column_type(column.column_type), column.nullable)
+    };
     Some(Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>())))
 }
 
-fn data_type(column_type: ColumnType) -> DataType {
+/// The type of Arrow that a column of a file of a pipeline has.
+pub fn column_type(column_type: ColumnType) -> DataType {
     match column_type {
         ColumnType::Bool => DataType::Boolean,
         ColumnType::Int8 => DataType::Int8,

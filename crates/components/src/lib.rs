@@ -51,4 +51,5 @@ mod sinks;
 mod sources;
 
 pub use build::{build, is_built_in};
+pub use columns::column_type;
 pub use host::{Environment, Host, Output};

@@ -11,7 +11,6 @@ mod driver;
 mod ends;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;
-#[cfg(any(feature = "docker", feature = "kubernetes"))]
 mod planned;
 #[cfg(any(feature = "docker", feature = "kubernetes"))]
 mod ports;

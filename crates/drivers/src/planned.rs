@@ -1,4 +1,4 @@
-//! What a plan says of an instance, before a platform says where it is.
+//! What a plan says of an instance, before a driver says where it is.
 
 use std::path::PathBuf;
 

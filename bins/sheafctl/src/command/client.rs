@@ -9,9 +9,6 @@ use sheaf_retry::{Code, RetryPolicy, Retryable as _, SharedClock, SystemClock};
 use sheaf_terminal::Failure;
 use tokio::runtime::Runtime;
 
-/// Where the control plane is by default.
-pub(crate) const SERVER: &str = "127.0.0.1:8080";
-
 /// What a command calls with.
 #[derive(Clone)]
 pub(super) struct Client {

@@ -12,7 +12,8 @@ use clap::ValueEnum;
 use sheaf_terminal::{Console, Failure, count, counted};
 use tokio::sync::mpsc;
 
-use super::client::{self, Client, SERVER};
+use super::client::{self, Client};
+use crate::args::ADDRESS;
 use crate::help::TAP;
 use follow::{Follow, News};
 use print::Printer;
@@ -29,7 +30,7 @@ pub(crate) struct Args {
     #[arg(long, short, value_name = "NAME")]
     pipeline: Option<String>,
     /// The control plane
-    #[arg(long, env = "SHEAF_CONTROL", default_value = SERVER, value_name = "HOST:PORT")]
+    #[arg(long, env = "SHEAF_CONTROL", default_value = ADDRESS, value_name = "HOST:PORT")]
     server: String,
     /// End after so many rows
     #[arg(long, short = 'n', value_name = "N")]

@@ -17,7 +17,8 @@ use clap::ValueEnum;
 use serde_json::json;
 use sheaf_terminal::{Console, Failure};
 
-use super::client::{self, Client, SERVER};
+use super::client::{self, Client};
+use crate::args::ADDRESS;
 use crate::help::TOP;
 use rates::Rows;
 use view::Sort;
@@ -29,7 +30,7 @@ pub(crate) struct Args {
     #[arg(long, short, value_name = "NAME")]
     pipeline: Option<String>,
     /// The control plane
-    #[arg(long, env = "SHEAF_CONTROL", default_value = SERVER, value_name = "HOST:PORT")]
+    #[arg(long, env = "SHEAF_CONTROL", default_value = ADDRESS, value_name = "HOST:PORT")]
     server: String,
     /// Print one table and end
     #[arg(long)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sheaf_dataflow::{Assignment, InputAssignment, OutputAssignment, Peer};
+use sheaf_dataflow::{Assignment, Peer};
 use sheaf_pipeline::health::{RestartMode, RestartPolicy};
 use sheaf_pipeline::plan::{Edge, Instance, Plan, PlannedComponent};
 use sheaf_pipeline::registry::{self, Connections, Kind, Place, PlaceHealth, Token};
@@ -13,6 +13,7 @@ use twox_hash::XxHash3_128;
 
 use super::event::Planned;
 use super::secrets::{Folder, RunSecrets};
+use crate::planned;
 
 /// Where instances serve and whom they call.
 #[derive(Clone, Debug)]
@@ -126,32 +127,15 @@ pub(super) fn assignments(
     let all = instances(plan).map(|(component, instance)| {
         let id = place(&plan.pipeline, &instance.id);
         let host = &addresses.host;
-        let inputs = plan.senders_of(&component.id).map(|edge| InputAssignment {
-            edge: edge.clone(),
-            from: peers(plan, edge, instance.index, true),
-        });
-        let outputs = plan.readers_of(&component.id).map(|edge| OutputAssignment {
-            edge: edge.clone(),
-            to: peers(plan, edge, instance.index, false),
-        });
         let assignment = Assignment {
-            pipeline: plan.pipeline.clone(),
             run: secrets.run,
-            place: id.clone(),
-            role: component.role,
-            instance: instance.id.clone(),
-            index: instance.index,
-            replicas: u32::try_from(component.instances.len()).unwrap_or(u32::MAX),
-            definition: component.definition.clone(),
             listen: format!("{host}:{}", instance.port),
-            advertise_host: None,
             health_listen: format!("{host}:{}", instance.health_port),
             control: addresses.control.clone(),
             token: secrets.tokens.get(&id).cloned().unwrap_or_default(),
             data_token: secrets.data_token.clone(),
             state_dir: folder.state_of(&instance.id),
-            inputs: inputs.collect(),
-            outputs: outputs.collect(),
+            ..planned::assignment(plan, component, instance.index)
         };
         (id, assignment)
     });

@@ -1,8 +1,9 @@
 //! The types of the rows of a test: as the component declares them, or by their values.
 
-use arrow_schema::{DataType, Field, Schema, TimeUnit};
+use arrow_schema::{DataType, Field, Schema};
 use serde_json::Value;
-use sheaf_pipeline::spec::{Column, ColumnType, Component, Row};
+use sheaf_components::column_type;
+use sheaf_pipeline::spec::{Column, Component, Row};
 
 /// The schema of the rows that a component is taken to send.
 pub(super) fn of(definition: &Component, rows: &[Row]) -> Result<Schema, String> {
@@ -21,7 +22,8 @@ pub(super) fn of(definition: &Component, rows: &[Row]) -> Result<Schema, String>
             if let Some(name) = names.find(|name| !columns.iter().any(|one| one.name == **name)) {
                 return Err(format!("{id} has no column {name}: its `columns` do not name it"));
             }
-            let field = |one: &Column| Field::new(&one.name, declared_type(one), one.nullable);
+            let field =
+                |one: &Column| Field::new(&one.name, column_type(one.column_type), one.nullable);
             Ok(Schema::new(columns.iter().map(field).collect::<Vec<_>>()))
         }
     }
@@ -57,24 +59,4 @@ fn inferred(id: &str, name: &str, rows: &[Row]) -> Result<DataType, String> {
     }
     // A column without any value.
     Ok(found.unwrap_or(DataType::Utf8))
-}
-
-fn declared_type(column: &Column) -> DataType {
-    match column.column_type {
-        ColumnType::Bool => DataType::Boolean,
-        ColumnType::Int8 => DataType::Int8,
-        ColumnType::Int16 => DataType::Int16,
-        ColumnType::Int32 => DataType::Int32,
-        ColumnType::Int64 => DataType::Int64,
-        ColumnType::Uint8 => DataType::UInt8,
-        ColumnType::Uint16 => DataType::UInt16,
-        ColumnType::Uint32 => DataType::UInt32,
-        ColumnType::Uint64 => DataType::UInt64,
-        ColumnType::Float32 => DataType::Float32,
-        ColumnType::Float64 => DataType::Float64,
-        ColumnType::String => DataType::Utf8,
-        ColumnType::Binary => DataType::Binary,
-        ColumnType::Date => DataType::Date32,
-        ColumnType::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
-    }
 }
