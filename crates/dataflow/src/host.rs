@@ -332,9 +332,12 @@ impl Parts {
                 SourceLoop { base, source, outlets, offsets, finish }.run().await
             }
             (Role::Processor, AnyComponent::Processor(processor)) => {
+                let stats = Arc::clone(&self.stats);
                 let (inlets, outlets) = self.inlets(assignment);
                 let ledger = Ledger::default();
-                ProcessorLoop { base, processor, inlets, outlets, ledger, finish }.run().await
+                ProcessorLoop { base, processor, inlets, outlets, ledger, finish, stats }
+                    .run()
+                    .await
             }
             (Role::Sink, AnyComponent::Sink(sink)) => {
                 let (inlets, _) = self.inlets(assignment);

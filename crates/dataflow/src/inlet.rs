@@ -55,6 +55,11 @@ pub(crate) struct Inlets {
 /// What comes next.
 pub(crate) enum Next {
     Batch(Received),
+    /// This stream has ended, and everything that came of it was given; others go on.
+    StreamEnded {
+        from: Arc<str>,
+        from_instance: u32,
+    },
     /// All streams have ended, and everything that came was given.
     Ended,
     /// Nothing has come yet.
@@ -122,12 +127,23 @@ impl Inlets {
             }
             match self.taken.pop_front() {
                 Some(Item::Batch(arrived)) => return Ok(Next::Batch(self.give(arrived))),
-                Some(Item::End { place }) => self.ended[place] = true,
+                Some(Item::End { place }) => {
+                    let had_ended = std::mem::replace(&mut self.ended[place], true);
+                    if !had_ended && !self.have_ended() {
+                        let (from, from_instance) = self.places[place].stream();
+                        return Ok(Next::StreamEnded { from, from_instance });
+                    }
+                }
                 Some(Item::Failed(error)) => return Err(error),
                 None if self.have_ended() => return Ok(Next::Ended),
                 None => return Ok(Next::Nothing),
             }
         }
+    }
+
+    /// The streams, each a component and its instance.
+    pub(crate) fn streams(&self) -> Vec<(Arc<str>, u32)> {
+        self.places.iter().map(|place| place.stream()).collect()
     }
 
     fn have_ended(&self) -> bool {

@@ -2,8 +2,9 @@
 
 mod collect;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value, json};
 
@@ -32,6 +33,8 @@ pub(crate) struct Stats {
     phase: AtomicU8,
     edges: Vec<Arc<Edge>>,
     places: Vec<Arc<Place>>,
+    /// What the component counts.
+    counters: Mutex<Vec<(&'static str, u64)>>,
 }
 
 impl Stats {
@@ -44,11 +47,21 @@ impl Stats {
             phase: AtomicU8::new(Phase::Starting as u8),
             edges: edges.to_vec(),
             places: places.to_vec(),
+            counters: Mutex::default(),
         }
     }
 
     pub(crate) fn set_phase(&self, phase: Phase) {
         self.phase.store(phase as u8, Ordering::Relaxed);
+    }
+
+    /// What the component has counted.
+    pub(crate) fn set_counters(&self, counters: Vec<(&'static str, u64)>) {
+        *self.counters.lock().unwrap_or_else(PoisonError::into_inner) = counters;
+    }
+
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        self.counters.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn state(&self) -> &'static str {
@@ -72,6 +85,7 @@ impl Stats {
             "residentBytes": resident_bytes(),
             "inputs": inputs,
             "outputs": outputs,
+            "counters": self.counters().into_iter().collect::<BTreeMap<_, _>>(),
         })
         .to_string()
     }

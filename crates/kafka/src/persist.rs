@@ -7,6 +7,7 @@
 //! - What was read of a partition before it went is not written once it is
 //!   claimed again: its rows would be there twice, and its position go back.
 
+mod held;
 mod refused;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,6 +23,7 @@ use crate::metrics::Metrics;
 use crate::sink::{TopicRows, TopicSink};
 use crate::streams::Streams;
 use crate::tracker::{SpanId, TopicPartition, Tracker};
+use held::{Held, changed};
 use refused::Refusal;
 
 /// Chunks that wait to be written.
@@ -129,14 +131,55 @@ pub(crate) struct Writer {
 
 impl Writer {
     pub(crate) async fn run(self, mut jobs: mpsc::Receiver<Converted>) {
-        while let Some(first) = jobs.recv().await {
+        let mut held = self.sink.kept().map(Held::new);
+        loop {
+            let first = tokio::select! {
+                first = jobs.recv() => first,
+                kept = changed(held.as_mut()) => {
+                    let Some(kept) = kept else { return };
+                    kept.iter().for_each(|(span, rows)| self.kept(span, *rows));
+                    continue;
+                }
+            };
+            let Some(first) = first else { break };
             let batch = self.collect(first, &mut jobs).await;
-            if let Err(error) = self.write(batch).await {
+            let written = match &mut held {
+                Some(held) => self.hand_on(batch, held).await,
+                None => self.write(batch).await,
+            };
+            if let Err(error) = written {
                 // Nothing is committed from here on, and a restart reads it again.
                 tracing::error!(error = why(&error), "rows cannot be persisted; reading stops");
                 self.metrics.persist_failed();
                 return;
             }
+        }
+        // Nothing comes any more; what was taken may be kept yet.
+        while let Some(held) = held.as_mut().filter(|held| !held.is_empty()) {
+            let Some(kept) = changed(Some(held)).await else { return };
+            kept.iter().for_each(|(span, rows)| self.kept(span, *rows));
+        }
+    }
+
+    /// One call of a sink that keeps rows later.
+    async fn hand_on(&self, mut batch: Vec<Converted>, held: &mut Held) -> Result<(), Error> {
+        let turn = self.turn.lock().await;
+        batch.retain(|one| self.tracker.is_current(&one.span));
+        let chunks: Vec<_> = batch.iter().map(|one| one.rows.clone()).collect();
+        self.sink.append(&chunks).await?;
+        drop(turn);
+        for Converted { span, rows, is_last, .. } in batch {
+            self.has_left(&rows);
+            held.push(span, &rows, is_last);
+        }
+        Ok(())
+    }
+
+    /// What was held is kept.
+    fn kept(&self, span: &Option<SpanId>, rows: u64) {
+        self.metrics.persisted(rows);
+        if let Some(span) = span {
+            self.tracker.done(span);
         }
     }
 
@@ -259,10 +302,15 @@ impl Writer {
             if *is_last {
                 self.tracker.done(span);
             }
-            for (stream, _) in rows.by_stream() {
-                if let Ok(stream) = self.streams.get(&stream) {
-                    stream.kept_elsewhere(rows.of.partition, rows.end);
-                }
+            self.has_left(rows);
+        }
+    }
+
+    /// The streams need not keep these rows.
+    fn has_left(&self, rows: &TopicRows) {
+        for (stream, _) in rows.by_stream() {
+            if let Ok(stream) = self.streams.get(&stream) {
+                stream.kept_elsewhere(rows.of.partition, rows.end);
             }
         }
     }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use arrow_array::RecordBatch;
 use async_trait::async_trait;
+use tokio::sync::watch;
 
 use crate::error::Error;
 use crate::gateway::DEAD_LETTERS;
@@ -113,6 +114,14 @@ pub trait TopicSink: Send + Sync + std::fmt::Debug + 'static {
     /// # Errors
     /// `stale_fence` by rule 3; transient ones where another try may help.
     async fn append(&self, chunks: &[TopicRows]) -> Result<u64, Error>;
+
+    /// Of a sink that takes rows before they are kept: how many of the chunks with rows that
+    /// `append` took are kept, in their order. Rule 1 holds for these only, and Kafka is told
+    /// of no more. An `Err` of its `append` ends the reading, and so does the end of the
+    /// channel.
+    fn kept(&self) -> Option<watch::Receiver<u64>> {
+        None
+    }
 
     /// Whether Kafka's offsets are what it goes on from: partitions that begin are
     /// then committed where they begin.

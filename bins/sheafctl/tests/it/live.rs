@@ -134,18 +134,20 @@ impl Live {
     /// Until `/stats` of everything says what is wanted.
     pub(crate) async fn wait_for_top(&self, wanted: impl Fn(&serde_json::Value) -> bool) {
         let patience = Duration::from_secs(30);
+        let mut last = String::new();
         let seen = async {
             loop {
                 let output = self.sheafctl(&["top", "--once", "--json", "--interval-ms", "100"]);
-                let output = output.await;
-                if let Ok(seen) = serde_json::from_str(&crate::data(&output))
+                last = crate::data(&output.await);
+                if let Ok(seen) = serde_json::from_str(&last)
                     && wanted(&seen)
                 {
                     return;
                 }
             }
         };
-        tokio::time::timeout(patience, seen).await.expect("it comes to be");
+        let came = tokio::time::timeout(patience, seen).await;
+        assert!(came.is_ok(), "at last it was {last}");
     }
 
     /// Until so many look at the first edge.

@@ -29,10 +29,10 @@ async fn a_sink_that_stands_still_is_seen_on_the_edge_that_leads_to_it() {
     for start in 0..6 {
         live.send(batch(start * 10..start * 10 + 10)).await;
     }
-    // The sink takes 2, and the rest waits at who sends to it.
+    // The sink has 1 and takes 2 more, 2 wait at who sends to it, and that holds 1 itself.
     live.wait_for_top(|seen| {
         let edge = &seen["edges"][1];
-        edge["edge"] == "pass:keep" && edge["rows"] == 60 && edge["state"] == "waits"
+        edge["edge"] == "pass:keep" && edge["rows"] == 50 && edge["state"] == "waits"
     })
     .await;
     let output = live.sheafctl(&["top", "--once", "--pipeline", "live"]).await;
@@ -41,11 +41,11 @@ async fn a_sink_that_stands_still_is_seen_on_the_edge_that_leads_to_it() {
         "component kind status in/s out/s bytes/s lag memory restarts reason",
         "live:keep sink healthy 0 0 0 B 0 MEMORY 0",
         "live:make source healthy 0 0 0 B 6 MEMORY 0",
-        "live:pass processor healthy 0 0 0 B 6 MEMORY 0",
+        "live:pass processor healthy 0 0 0 B 5 MEMORY 0",
         "",
         "edge state rows/s bytes/s lag waiting credits dropped memory spilled rows pipeline",
-        "make:pass flows 0 0 B 6 0 16 0 2.0 kB 0 B 60 live",
-        "pass:keep waits 0 0 B 6 3 0 0 2.0 kB 0 B 60 live",
+        "make:pass flows 0 0 B 6 0 32 0 2.01 KB 0 B 60 live",
+        "pass:keep waits 0 0 B 5 2 0 0 1.68 KB 0 B 50 live",
     ];
     assert_eq!(without_memory(&data(&output)), expected);
     live.open.send_replace(true);

@@ -1,5 +1,7 @@
 //! The loop of a processor.
 
+use std::sync::Arc;
+
 use sheaf_retry::Code;
 
 use super::finish::Finish;
@@ -9,6 +11,7 @@ use crate::error::ComponentError;
 use crate::inlet::{Inlets, Next};
 use crate::ledger::Ledger;
 use crate::outlet::Outlets;
+use crate::stats::Stats;
 
 /// A processor that runs.
 pub(super) struct ProcessorLoop {
@@ -18,10 +21,12 @@ pub(super) struct ProcessorLoop {
     pub(super) outlets: Outlets,
     pub(super) ledger: Ledger,
     pub(super) finish: Finish,
+    pub(super) stats: Arc<Stats>,
 }
 
 impl ProcessorLoop {
     pub(super) async fn run(mut self) -> Result<Ending, ComponentError> {
+        self.begin().await?;
         let mut rounds = rounds();
         let ending = loop {
             self.base.pace.round();
@@ -36,6 +41,9 @@ impl ProcessorLoop {
                     if futures::FutureExt::now_or_never(rounds.tick()).is_some() {
                         self.tick().await?;
                     }
+                }
+                Next::StreamEnded { from, from_instance } => {
+                    self.stream_ended(&from, from_instance).await?;
                 }
                 Next::Ended => break Ending::Ended,
                 Next::Nothing => tokio::select! {
@@ -70,7 +78,28 @@ impl ProcessorLoop {
         }
     }
 
+    async fn begin(&mut self) -> Result<(), ComponentError> {
+        let streams = self.inlets.streams();
+        let mut failures = Failures::default();
+        while let Err(error) = self.processor.begin(&streams).await {
+            self.base.after(error, &mut failures).await?;
+        }
+        Ok(())
+    }
+
+    async fn stream_ended(&mut self, from: &Arc<str>, of: u32) -> Result<(), ComponentError> {
+        let mut failures = Failures::default();
+        loop {
+            match self.processor.stream_ended(from, of).await {
+                Ok(Some(outcome)) => return self.send(outcome).await,
+                Ok(None) => return Ok(()),
+                Err(error) => self.base.after(error, &mut failures).await?,
+            }
+        }
+    }
+
     async fn tick(&mut self) -> Result<(), ComponentError> {
+        self.stats.set_counters(self.processor.counters());
         match self.processor.tick().await {
             Ok(Some(outcome)) => self.send(outcome).await,
             Ok(None) => Ok(()),
@@ -114,6 +143,7 @@ impl ProcessorLoop {
             }
         };
         self.send(rest).await?;
+        self.stats.set_counters(self.processor.counters());
         let (done, given) = (self.ledger.done(), self.inlets.count());
         if done < given {
             let text = format!(
@@ -140,10 +170,19 @@ impl ProcessorLoop {
     /// Gives what came already, and waits until the readers have acknowledged what came of it.
     async fn stop(mut self) -> Result<Ending, ComponentError> {
         self.inlets.quit();
-        while let Next::Batch(received) = self.inlets.next()? {
-            self.base.pace.round();
-            self.process(&received).await?;
+        loop {
+            match self.inlets.next()? {
+                Next::Batch(received) => {
+                    self.base.pace.round();
+                    self.process(&received).await?;
+                }
+                Next::StreamEnded { from, from_instance } => {
+                    self.stream_ended(&from, from_instance).await?;
+                }
+                Next::Ended | Next::Nothing => break,
+            }
         }
+        self.stats.set_counters(self.processor.counters());
         let ProcessorLoop { base, inlets, outlets, ledger, .. } = &mut self;
         base.drained(|| {
             if let Some(done) = ledger.collect(&outlets.streams) {

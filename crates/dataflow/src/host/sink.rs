@@ -30,6 +30,7 @@ impl SinkLoop {
                         break Ending::Stopped;
                     }
                 }
+                Next::StreamEnded { .. } => {}
                 Next::Ended => break Ending::Ended,
                 Next::Nothing => tokio::select! {
                     biased;
@@ -47,9 +48,15 @@ impl SinkLoop {
         };
         if ending == Ending::Stopped {
             self.inlets.quit();
-            while let Next::Batch(received) = self.inlets.next()? {
-                self.base.pace.round();
-                self.write(&received).await?;
+            loop {
+                match self.inlets.next()? {
+                    Next::Batch(received) => {
+                        self.base.pace.round();
+                        self.write(&received).await?;
+                    }
+                    Next::StreamEnded { .. } => {}
+                    Next::Ended | Next::Nothing => break,
+                }
             }
             self.flush().await?;
             self.inlets.close(&self.base.clock).await;

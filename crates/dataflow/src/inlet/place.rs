@@ -117,6 +117,11 @@ impl Place {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The component that sends, and which instance of it.
+    pub(crate) fn stream(&self) -> (Arc<str>, u32) {
+        (Arc::clone(&self.from), self.from_instance)
+    }
+
     /// `EDGE FROM->TO`, for messages.
     pub(crate) fn name(&self) -> String {
         format!("{} {}->{}", self.edge, self.from_instance, self.to)

@@ -1,7 +1,7 @@
 //! One stream, as its sender has it: between the component's loop and the calls of its readers.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow_array::RecordBatch;
@@ -53,6 +53,8 @@ pub(crate) struct Stream {
     /// Told when something was acknowledged; all streams of a component share it.
     progress: Arc<Notify>,
     disk: Arc<Mutex<Disk>>,
+    /// Whether it was told that it holds as much as it may.
+    has_warned: AtomicBool,
     pub(crate) counts: Counts,
 }
 
@@ -141,6 +143,7 @@ impl Stream {
             room: Notify::new(),
             progress,
             disk,
+            has_warned: AtomicBool::new(false),
             counts: Counts::default(),
         })
     }
@@ -217,7 +220,27 @@ impl Stream {
             drop(state);
             return Admission::In(self.put(batch, bytes, Place::Memory(batch.clone())));
         }
-        if has_disk(queue) { Admission::ToDisk } else { Admission::Full }
+        if has_disk(queue) {
+            return Admission::ToDisk;
+        }
+        let bytes = queue.memory_bytes().saturating_add(queue.disk_bytes());
+        drop(state);
+        self.warn(bytes);
+        Admission::Full
+    }
+
+    /// Says once that all room is taken by what the reader holds back.
+    fn warn(&self, bytes: u64) {
+        if !self.has_warned.swap(true, Ordering::Relaxed) {
+            let (stream, reader) = (self.name(), &self.options.reader);
+            tracing::warn!(
+                stream,
+                bytes,
+                "{reader} has not acknowledged as much as may be kept for it, and nothing more is \
+                 sent until it does: where it needs all of its input before it writes, give it \
+                 windows, or spill with a limit that holds all"
+            );
+        }
     }
 
     fn put(&self, batch: &RecordBatch, bytes: u64, place: Place) -> u64 {

@@ -48,6 +48,7 @@ impl Stats {
     fn families(&self) -> Vec<Family> {
         let mut families = self.sent();
         families.extend(self.received());
+        families.push(self.counted());
         families
     }
 
@@ -112,6 +113,20 @@ impl Stats {
             }
         }
         families.into()
+    }
+
+    fn counted(&self) -> Family {
+        let help = "What a component counts, by name, such as rows that came too late";
+        let mut family = Family::new(("count", help, false));
+        for (name, value) in self.counters() {
+            let labels = vec![
+                ("pipeline", self.pipeline.clone()),
+                ("instance", self.instance.clone()),
+                ("name", name.to_owned()),
+            ];
+            family.values.push((labels, value));
+        }
+        family
     }
 
     fn labels(&self, edge: &str, from: u32, to: u32) -> Labels {

@@ -4,14 +4,40 @@ use sheaf_dataflow::{AnyComponent, ComponentError, Host};
 use sheaf_pipeline::registry::Status;
 use sheaf_retry::{Code, Retryable as _};
 
-use crate::cases::World;
-use crate::parts::{Collect, Moody, Numbers, Written};
+use crate::cases::{World, eventually, get};
+use crate::parts::{Collect, Moody, Numbers, Told, Written};
 use crate::shapes::pipeline;
 
 const OUT: &str = "id: out, kind: stdout, inputs: [numbers]";
 
 fn moody(written: &Written, failures: u32, code: Code) -> AnyComponent {
     AnyComponent::Sink(Box::new(Moody { inner: Collect::into(written), failures, code }))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_processor_is_told_of_its_streams_and_of_the_end_of_each_while_others_go_on() {
+    let all = "id: all, kind: merge, inputs: [low, high]";
+    let out = "id: out, kind: stdout, inputs: [all]";
+    let world = World::new(&pipeline(&["low", "high"], &[all], &[out])).await;
+    let written = Written::default();
+    let into = written.clone();
+    let sink = world.host("out", move |_| Collect::into(&into).boxed());
+    let all = world.host("all", |_| AnyComponent::Processor(Box::new(Told::default())));
+    let low = world.host("low", |start| Numbers::up_to(&start, 50, 10).boxed());
+    let high = world.host("high", |start| {
+        Numbers { is_endless: true, ..Numbers::up_to(&start, 50, 10) }.boxed()
+    });
+    eventually("the end came on", || async { written.numbers().len() == 101 }).await;
+    let numbers = written.numbers();
+    assert_eq!(numbers.iter().filter(|number| **number < 0).collect::<Vec<_>>(), [&-1]);
+    eventually("it is counted", || async { all.stats().await["counters"]["ended_streams"] == 1 })
+        .await;
+    let (_, metrics) = get(&all.health, "/metrics").await;
+    let line = r#"sheaf_component_count{pipeline="test",instance="all",name="ended_streams"} 1"#;
+    assert!(metrics.contains(line), "{metrics}");
+    for one in [low, high, all, sink] {
+        one.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -114,6 +114,49 @@ impl Processor for Sum {
     }
 }
 
+/// Passes on what it gets, and a negative number for each stream that it is told of: one
+/// for each at the beginning with the first batch, and one more where it ends.
+#[derive(Default)]
+pub(crate) struct Told {
+    given: u64,
+    begun: Vec<(Arc<str>, u32)>,
+    ended: u64,
+}
+
+#[async_trait]
+impl Processor for Told {
+    async fn begin(&mut self, streams: &[(Arc<str>, u32)]) -> Result<(), ComponentError> {
+        assert_eq!(self.given, 0);
+        self.begun = streams.to_vec();
+        Ok(())
+    }
+
+    async fn stream_ended(
+        &mut self,
+        from: &Arc<str>,
+        from_instance: u32,
+    ) -> Result<Option<Outcome>, ComponentError> {
+        let is_it = |one: &(Arc<str>, u32)| *one == (Arc::clone(from), from_instance);
+        let index = self.begun.iter().position(is_it).unwrap();
+        self.ended += 1;
+        let batch = batch([-1 - i64::try_from(index).unwrap()]);
+        Ok(Some(Outcome { batches: vec![batch], done: self.given }))
+    }
+
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        vec![("ended_streams", self.ended)]
+    }
+
+    async fn process(&mut self, received: &Received) -> Result<Outcome, ComponentError> {
+        self.given += 1;
+        Ok(Outcome { batches: vec![received.batch.clone()], done: self.given })
+    }
+
+    async fn end(&mut self) -> Result<Outcome, ComponentError> {
+        Ok(Outcome { batches: Vec::new(), done: self.given })
+    }
+}
+
 /// What sinks of a test have written.
 #[derive(Clone, Default)]
 pub(crate) struct Written(Arc<Mutex<Vec<Batch>>>);

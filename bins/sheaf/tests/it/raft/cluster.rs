@@ -220,16 +220,21 @@ impl Cluster {
 
     /// Waits until every node has applied the same; the hash of the state.
     pub(crate) async fn agree(&self) -> String {
+        let last = std::cell::RefCell::new(Vec::new());
         let told = async || {
             let mut all = Vec::new();
             for index in self.asked() {
                 let status = self.status(index, true).await?;
                 all.push((status["applied"].clone(), status["digest"].clone()));
             }
+            last.borrow_mut().clone_from(&all);
             all.windows(2).all(|two| two[0].0 == two[1].0).then_some(all)
         };
-        let all = wait_for_async(PATIENCE, "all nodes to have applied the same", told).await;
-        let all = all.unwrap_or_else(|error| panic!("{error}: {}", self.last_words()));
+        // To hash a large state takes its time in a build for tests.
+        let all = wait_for_async(5 * PATIENCE, "all nodes to have applied the same", told).await;
+        let all = all.unwrap_or_else(|error| {
+            panic!("{error}: at last {:?}: {}", last.borrow(), self.last_words())
+        });
         let digests: Vec<&Value> = all.iter().map(|(_, digest)| digest).collect();
         assert!(digests.windows(2).all(|two| two[0] == two[1]), "states differ: {all:?}");
         digests[0].as_str().unwrap().to_owned()
