@@ -5,6 +5,7 @@ mod exchange;
 mod flight;
 mod kafka;
 mod nodes;
+mod pipelines;
 mod raft;
 mod valkey;
 
@@ -30,11 +31,12 @@ struct Comparison {
     run: fn(&Setup) -> Result<Outcome>,
 }
 
-const ALL: [Comparison; 6] = [
+const ALL: [Comparison; 7] = [
     coordinator::COMPARISON,
     exchange::COMPARISON,
     flight::COMPARISON,
     kafka::COMPARISON,
+    pipelines::COMPARISON,
     raft::COMPARISON,
     valkey::COMPARISON,
 ];
@@ -42,7 +44,7 @@ const ALL: [Comparison; 6] = [
 /// What a comparison works with.
 #[derive(Debug)]
 pub(crate) struct Setup {
-    /// The binary `sheaf`; of Kafka, `sheaf-gateway`.
+    /// The binary `sheaf`; of Kafka, `sheaf-gateway`; of pipelines, `sheafctl`.
     pub(crate) sheaf: PathBuf,
     pub(crate) rounds: u32,
     /// Tiny sizes.

@@ -15,6 +15,7 @@ mod partition;
 mod pick_up;
 mod rows;
 pub(crate) mod socket;
+pub(crate) mod stage;
 mod stock;
 mod transitions;
 
@@ -103,6 +104,10 @@ pub(crate) enum Load {
     MeshShuffle,
     /// One of several processes that send bytes to each other over raw TCP.
     MeshSocket,
+    /// The source of a pipeline, at the place that its environment says.
+    StageSource(stage::StageSource),
+    /// The sink of a pipeline.
+    StageSink(stage::StageSink),
 }
 
 /// Runs one load to its end.
@@ -150,6 +155,8 @@ pub(crate) fn run(load: Load) -> Result<()> {
             Load::ClusterNode(load) => cluster::serve(&load).await,
             Load::ClusterClient(load) => cluster::client(&load).await,
             Load::ClusterGap(load) => cluster::gap(&load).await,
+            Load::StageSource(load) => stage::source(&load).await,
+            Load::StageSink(load) => stage::sink(&load).await,
             Load::MeshShuffle => mesh::shuffle::run().await,
             // Above, without a runtime or with one of their own.
             Load::Claims(_)

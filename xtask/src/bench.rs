@@ -18,7 +18,7 @@ const PACKAGE: &str = "sheaf-bench";
 /// Which benchmark, and how.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// A comparison (coordinator, exchange, flight, kafka, raft, valkey), else a bench of criterion
+    /// A comparison (coordinator, exchange, flight, kafka, pipelines, raft, valkey), else a bench of criterion
     /// (engine, exchange, retry, store); without a name, all of criterion's.
     name: Option<String>,
     /// Print the results as one line of JSON at the end.
@@ -113,6 +113,9 @@ impl Programs {
         let server = if name == "kafka" {
             command.args(["-p", "sheaf-gateway", "--features", "sheaf-bench/kafka"]);
             "sheaf-gateway"
+        } else if name == "pipelines" {
+            command.args(["-p", "sheafctl", "-p", "sheaf-component"]);
+            "sheafctl"
         } else {
             command.args(["-p", "sheaf-cli"]);
             "sheaf"

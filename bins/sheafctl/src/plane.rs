@@ -4,12 +4,13 @@ mod driver;
 mod folder;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sheaf_drivers::control::{PipelineService, ServerToken};
 use sheaf_drivers::runner::{self, Runner};
 use sheaf_flight::{Exposure, FlightRouter, Listener, Server, ServerHandle};
-use sheaf_pipeline::control::{ControlPlane, ControlService, Options};
+use sheaf_pipeline::control::{ControlActions, ControlPlane, ControlService, Options};
 use sheaf_pipeline::health::Monitor;
 use sheaf_retry::SharedClock;
 use sheaf_terminal::Failure;
@@ -76,7 +77,9 @@ impl Plane {
         let pipelines = PipelineService::new(runner.clone(), token, mode.starts);
         let registry = ControlService::new(plane.clone());
         let namespace = ControlService::NAMESPACE;
-        let server = Server::new(FlightRouter::builder().build().map_err(failed)?)
+        let actions = Arc::new(ControlActions::new(registry.clone()));
+        let router = FlightRouter::builder().actions(actions).build().map_err(failed)?;
+        let server = Server::new(router)
             .descriptors(sheaf_proto::FILE_DESCRIPTOR_SET)
             .add_service_in(namespace, ControlService::NEEDS, registry.into_server())
             .add_service_in(namespace, PipelineService::NEEDS, pipelines.into_server())

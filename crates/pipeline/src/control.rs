@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`ControlPlane`] | whoever starts and stops components in this process |
 //! | [`ControlService`] | gRPC, `sheaf.control.v1` |
+//! | [`ControlActions`] | the same for components, as Flight actions with JSON bodies |
 //! | [`ControlClient`] | components, workers, and tools elsewhere |
 //! | [`Member`] | a component that beats: it registers, and again after a restart of the control plane, and deregisters when it goes |
 //!
@@ -52,6 +53,7 @@
 //! # }
 //! ```
 
+mod actions;
 mod call;
 mod client;
 mod member;
@@ -61,6 +63,7 @@ mod service;
 mod watch;
 mod writer;
 
+pub use actions::ControlActions;
 pub use call::ClientOptions;
 pub use client::{Beaten, ControlClient, Joined};
 pub use member::{Member, Pulse, Standing};

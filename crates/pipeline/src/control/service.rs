@@ -14,7 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::plane::{ControlPlane, closed};
-use crate::registry::{Change, Error, Event, limits, wire};
+use crate::registry::{Change, Component, Error, Event, limits, wire};
 
 /// Largest answer: everything that a registry holds by default, and room to spare.
 pub(super) const MAX_MESSAGE: usize = 96 << 20;
@@ -60,11 +60,55 @@ impl ControlService {
     }
 
     /// Counts what did not even reach the registry.
+    fn refuse<T>(&self, read: Result<T, Error>) -> Result<T, Error> {
+        read.inspect_err(|error| self.plane.metrics().refused(error))
+    }
+
     fn read<T>(&self, read: Result<T, Error>) -> Result<T, Status> {
-        read.map_err(|error| {
-            self.plane.metrics().refused(&error);
-            status(error)
+        self.refuse(read).map_err(status)
+    }
+
+    pub(super) async fn register(
+        &self,
+        request: proto::RegisterComponentRequest,
+    ) -> Result<proto::RegisterComponentResponse, Error> {
+        let asked = self.refuse(wire::registration(request))?;
+        let (id, kind) = (asked.id.clone(), asked.kind.as_str());
+        let registered = self.plane.register(asked).await?;
+        let (beat_every, unhealthy_after) = self.plane.timing_of(id.clone()).await?;
+        let (fence, created) = (registered.fence, registered.created);
+        tracing::info!(component = id, kind, fence, created, "component registered");
+        Ok(proto::RegisterComponentResponse {
+            component_id: id,
+            fence,
+            created,
+            heartbeat_ms: millis(beat_every),
+            unhealthy_after_ms: millis(unhealthy_after),
+            run: self.plane.run(),
+            connections: Some(registered.connections),
         })
+    }
+
+    pub(super) async fn beat(
+        &self,
+        request: proto::HeartbeatRequest,
+    ) -> Result<proto::HeartbeatResponse, Error> {
+        let (counted, now) = self.plane.beat(wire::beat(request)).await?;
+        let (counted, status) = (counted.into(), now.to_wire().into());
+        Ok(proto::HeartbeatResponse { counted, status, run: self.plane.run() })
+    }
+
+    pub(super) async fn component(&self, id: String) -> Result<Arc<Component>, Error> {
+        self.refuse(limits::id("id", &id))?;
+        self.plane.component(id).await
+    }
+
+    pub(super) async fn leave(&self, request: proto::DeregisterRequest) -> Result<(), Error> {
+        let proto::DeregisterRequest { id, incarnation, reason } = request;
+        let incarnation = Secret::new(incarnation);
+        self.plane.deregister(id.clone(), incarnation, reason.clone()).await?;
+        tracing::info!(component = id, reason, "component deregistered");
+        Ok(())
     }
 }
 
@@ -82,33 +126,14 @@ impl Service for ControlService {
         &self,
         request: Request<proto::RegisterComponentRequest>,
     ) -> Result<Response<proto::RegisterComponentResponse>, Status> {
-        let asked = self.read(wire::registration(request.into_inner()))?;
-        let (id, kind) = (asked.id.clone(), asked.kind.as_str());
-        let registered = self.plane.register(asked).await.map_err(status)?;
-        let (beat_every, unhealthy_after) =
-            self.plane.timing_of(id.clone()).await.map_err(status)?;
-        let (fence, created) = (registered.fence, registered.created);
-        tracing::info!(component = id, kind, fence, created, "component registered");
-        Ok(Response::new(proto::RegisterComponentResponse {
-            component_id: id,
-            fence,
-            created,
-            heartbeat_ms: millis(beat_every),
-            unhealthy_after_ms: millis(unhealthy_after),
-            run: self.plane.run(),
-            connections: Some(registered.connections),
-        }))
+        self.register(request.into_inner()).await.map(Response::new).map_err(status)
     }
 
     async fn heartbeat(
         &self,
         request: Request<proto::HeartbeatRequest>,
     ) -> Result<Response<proto::HeartbeatResponse>, Status> {
-        let beat = wire::beat(request.into_inner());
-        let (counted, now) = self.plane.beat(beat).await.map_err(status)?;
-        let (counted, status) = (counted.into(), now.to_wire().into());
-        let run = self.plane.run();
-        Ok(Response::new(proto::HeartbeatResponse { counted, status, run }))
+        self.beat(request.into_inner()).await.map(Response::new).map_err(status)
     }
 
     async fn get_components(
@@ -133,9 +158,7 @@ impl Service for ControlService {
         &self,
         request: Request<proto::GetComponentStatusRequest>,
     ) -> Result<Response<proto::GetComponentStatusResponse>, Status> {
-        let id = request.into_inner().id;
-        self.read(limits::id("id", &id))?;
-        let found = self.plane.component(id).await.map_err(status)?;
+        let found = self.component(request.into_inner().id).await.map_err(status)?;
         let component = Some(wire::component(&found));
         Ok(Response::new(proto::GetComponentStatusResponse { component }))
     }
@@ -144,10 +167,7 @@ impl Service for ControlService {
         &self,
         request: Request<proto::DeregisterRequest>,
     ) -> Result<Response<proto::DeregisterResponse>, Status> {
-        let proto::DeregisterRequest { id, incarnation, reason } = request.into_inner();
-        let incarnation = Secret::new(incarnation);
-        self.plane.deregister(id.clone(), incarnation, reason.clone()).await.map_err(status)?;
-        tracing::info!(component = id, reason, "component deregistered");
+        self.leave(request.into_inner()).await.map_err(status)?;
         Ok(Response::new(proto::DeregisterResponse {}))
     }
 

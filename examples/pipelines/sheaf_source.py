@@ -1,0 +1,237 @@
+"""What a source of one's own in Python is made with. It needs pyarrow and nothing else.
+
+The control plane starts it and says in the file that SHEAF_ASSIGNMENT names which place of the
+pipeline it takes. It registers there, beats, answers readers by one DoExchange per stream, and
+keeps every batch until all of them have acknowledged it. See ticker.py.
+"""
+
+import http.server
+import json
+import os
+import pathlib
+import secrets
+import signal
+import struct
+import sys
+import threading
+import time
+
+import pyarrow as pa
+import pyarrow.flight as flight
+
+KEPT = 64  # Batches that wait for an acknowledgement before no more are made.
+DRAIN = 10  # Seconds in which readers acknowledge the last batches after a stop.
+
+
+class Stream:
+    """What one reader has not acknowledged. Sequences begin with 1."""
+
+    def __init__(self):
+        self.changed = threading.Condition()
+        self.kept, self.last, self.acknowledged, self.end = {}, 0, 0, None
+        self.readers = 0
+
+    def put(self, batch):
+        with self.changed:
+            self.last += 1
+            self.kept[self.last] = batch
+            self.changed.notify_all()
+
+    def heard(self, acknowledged):
+        with self.changed:
+            for sequence in range(self.acknowledged + 1, acknowledged + 1):
+                self.kept.pop(sequence, None)
+            self.acknowledged = max(self.acknowledged, acknowledged)
+            self.changed.notify_all()
+
+
+class Server(flight.FlightServerBase):
+    """Answers the readers of all streams."""
+
+    def __init__(self, location, streams, token, schema):
+        super().__init__(location, middleware={"token": Check(token)})
+        self.streams, self.schema, self.epoch = streams, schema, secrets.randbits(62) | 1
+
+    def do_exchange(self, context, descriptor, reader, writer):
+        _, edge, _, to = [part.decode() for part in descriptor.path]
+        stream = self.streams[edge, int(to)]
+        hello = json.loads(reader.read_chunk().app_metadata.to_pybytes())
+        is_same = hello.get("epoch") == self.epoch
+        call = {"credits": hello["credits"], "over": False}
+        stream.heard(hello.get("acknowledged", 0) if is_same else 0)
+        with stream.changed:
+            stream.readers += 1
+            mine = stream.readers
+
+        def listen():
+            try:
+                while True:
+                    said = json.loads(reader.read_chunk().app_metadata.to_pybytes())
+                    call["credits"] = max(call["credits"], said["credits"])
+                    stream.heard(said.get("acknowledged", 0))
+            except (StopIteration, pa.ArrowException):
+                with stream.changed:
+                    call["over"] = True
+                    stream.changed.notify_all()
+
+        threading.Thread(target=listen, daemon=True).start()
+        writer.write_metadata(json.dumps({"version": 1, "epoch": self.epoch}).encode())
+        writer.begin(self.schema)
+        at = max(hello.get("last", 0) if is_same else 0, stream.acknowledged)
+        sent, has_ended = 0, False
+        while True:
+            with stream.changed:
+                # A reader that ends its half, or another one in its place, ends the call.
+                stream.changed.wait_for(
+                    lambda: call["over"]
+                    or stream.readers > mine
+                    or (sent < call["credits"] and at < stream.last)
+                    or (not has_ended and stream.end is not None and at == stream.last)
+                )
+                if call["over"] or stream.readers > mine:
+                    return
+                batch = stream.kept.get(at + 1) if at < stream.last else None
+            if at < stream.last:
+                at, sent = at + 1, sent + 1
+                if batch is not None:
+                    writer.write_with_metadata(batch, struct.pack("<Q", at))
+            else:
+                has_ended = True
+                writer.write_metadata(json.dumps({"end": stream.end}).encode())
+
+
+class Check(flight.ServerMiddlewareFactory):
+    """Lets only components of this run in."""
+
+    def __init__(self, token):
+        self.token = token
+
+    def start_call(self, info, headers):
+        shown = headers.get("sheaf-data-token", [""])[0]
+        if not secrets.compare_digest(shown, self.token):
+            raise flight.FlightUnauthenticatedError("not the data token of this run")
+
+
+class Control:
+    """The control plane, and the place that is taken there."""
+
+    def __init__(self, assignment, address):
+        self.client = flight.connect(assignment["control"].replace("grpc://", "grpc+tcp://"))
+        self.me = {"id": assignment["place"], "incarnation": secrets.token_hex(16)}
+        self.progress, self.sequence = 0, 0
+        place = {"type": "source", "token": assignment["token"], "address": address}
+        health = ":" + assignment["healthListen"].rpartition(":")[2]
+        self.place = self.me | place | {"healthEndpoint": health, "name": assignment["instance"]}
+        self.run = self.register()
+
+    def call(self, action, body):
+        results = self.client.do_action(flight.Action(action, json.dumps(body).encode()))
+        return json.loads(next(results).body.to_pybytes())
+
+    def register(self):
+        answer = self.call("RegisterComponent", self.place)
+        self.every = answer["heartbeatMs"] / 1000
+        return answer["run"]
+
+    def beat(self):
+        """Also while the control plane is away; one that was started again is told anew."""
+        while True:
+            time.sleep(self.every)
+            self.sequence += 1
+            beat = {"sequence": self.sequence, "progress": self.progress}
+            try:
+                if self.call("Heartbeat", self.me | beat)["run"] != self.run:
+                    self.run = self.register()
+            except flight.FlightUnavailableError as error:
+                print(f"the control plane does not answer: {error}", file=sys.stderr)
+            except pa.ArrowException as error:
+                print(f"the place is lost: {error}", file=sys.stderr)
+                os._exit(1)
+
+
+class Kept:
+    """How many batches every reader has acknowledged, of this run: the next process goes on."""
+
+    def __init__(self, assignment):
+        self.path = pathlib.Path(assignment["stateDir"]) / "acknowledged.json"
+        self.run = assignment["run"]
+        kept = json.loads(self.path.read_text()) if self.path.exists() else {}
+        self.first = self.last = kept["batches"] if kept.get("run") == self.run else 0
+
+    def write(self, batches):
+        if batches > self.last:
+            new = self.path.with_suffix(".new")
+            new.write_text(json.dumps({"run": self.run, "batches": batches}))
+            new.replace(self.path)
+            self.last = batches
+
+
+class Health(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = b'{"status":"healthy"}'
+        self.send_response(200 if self.path == "/health" else 404)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+class Source:
+    """A source at its place. `make(config, first)` gives its batches from the number `first` on;
+    it may give None where there is none yet."""
+
+    def __init__(self, schema, make):
+        with open(os.environ["SHEAF_ASSIGNMENT"], encoding="utf-8") as file:
+            self.assignment = assignment = json.load(file)
+        self.stopped = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self.stopped.set())
+        edges = [output["edge"] for output in assignment["outputs"]]
+        mine = [(edge, one) for edge in edges for one in edge["streams"] if one["from"] == assignment["index"]]
+        self.streams = {(edge["id"], one["to"]): Stream() for edge, one in mine}
+        self.kept = Kept(assignment)
+        self.batches = make(assignment["definition"].get("config") or {}, self.kept.first)
+        location = f"grpc://{assignment['listen']}"
+        self.server = Server(location, self.streams, assignment["dataToken"], schema)
+        host, _, port = assignment["healthListen"].rpartition(":")
+        health = http.server.ThreadingHTTPServer((host, int(port)), Health)
+        threading.Thread(target=health.serve_forever, daemon=True).start()
+        host = assignment.get("advertiseHost") or assignment["listen"].rpartition(":")[0]
+        self.control = Control(assignment, f"grpc://{host}:{self.server.port}")
+        threading.Thread(target=self.control.beat, daemon=True).start()
+
+    def round(self, made):
+        """It is this loop that lives, and not only its process."""
+        self.control.progress += 1
+        acknowledged = min((one.acknowledged for one in self.streams.values()), default=made)
+        self.kept.write(self.kept.first + min(acknowledged, made))
+        time.sleep(0.001)
+
+    def run(self):
+        made = 0
+        for batch in self.batches:
+            if batch is not None:
+                made += 1
+                for stream in self.streams.values():
+                    stream.put(batch)
+            self.round(made)
+            while any(len(one.kept) >= KEPT for one in self.streams.values()) and not self.stopped.is_set():
+                self.round(made)
+            if self.stopped.is_set():
+                break
+        for stream in self.streams.values():
+            with stream.changed:
+                stream.end = None if self.stopped.is_set() else stream.last + 1
+                stream.changed.notify_all()
+        deadline = time.monotonic() + DRAIN
+        while any(one.acknowledged < (one.end or one.last) for one in self.streams.values()):
+            if self.stopped.is_set() and time.monotonic() > deadline:
+                break
+            self.round(made)
+        self.round(made)
+        reason = "stopped" if self.stopped.is_set() else f"done with run {self.assignment['run']}"
+        self.control.call("Deregister", self.control.me | {"reason": reason})
+        sys.stdout.flush()
+        os._exit(0)
