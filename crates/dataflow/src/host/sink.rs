@@ -56,7 +56,7 @@ impl SinkLoop {
             return Ok(ending);
         }
         self.end().await?;
-        self.inlets.finish(&self.base.clock).await;
+        self.inlets.finish(&self.base.clock).await?;
         Ok(ending)
     }
 
@@ -65,7 +65,11 @@ impl SinkLoop {
         loop {
             match self.sink.write(received).await {
                 Ok(written) => return self.acknowledge(written),
-                Err(error) => self.base.after(error, &mut failures).await?,
+                Err(error) => {
+                    if let Err(error) = self.base.after(error, &mut failures).await {
+                        return Err(self.base.failed(&self.inlets, received, error).await);
+                    }
+                }
             }
         }
     }
