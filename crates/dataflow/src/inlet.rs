@@ -204,6 +204,14 @@ impl Inlets {
         }
     }
 
+    /// Waits where much is written of which the coordinator does not know yet.
+    pub(crate) async fn room(&self) {
+        let settler = self.durable.as_ref().and_then(|durable| durable.settler.as_ref());
+        if let Some(settler) = settler {
+            settler.room().await;
+        }
+    }
+
     /// So many are done with: gives the leases of those that are still to be completed.
     pub(crate) fn take(&mut self, done: u64) -> Vec<LeaseRef> {
         let mut leases = Vec::new();
@@ -273,6 +281,8 @@ impl Inlets {
                 tracing::warn!("not all senders have heard that the last of their batches are done with");
             }
         }
+        // All that was given is done with.
+        self.acknowledge(self.count);
         let settler = self.durable.as_ref().and_then(|durable| durable.settler.as_ref());
         match settler {
             Some(settler) => settler.finish(std::mem::take(&mut self.ends)).await,

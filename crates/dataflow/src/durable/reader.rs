@@ -19,6 +19,8 @@ use crate::inlet::{Arrived, Common, Held, Item, Place, ROOM_UNIT};
 
 /// Batches that are taken in one call.
 const AT_ONCE: usize = 64;
+/// Batches that are taken ahead of the component at most, whatever the credits.
+const MOST: u32 = 256;
 /// Payloads that are fetched at the same time.
 const FETCHES: usize = 4;
 /// How long the coordinator is to wait for work.
@@ -78,7 +80,7 @@ impl QueueReader {
     async fn read(&self) -> Result<(), Over> {
         self.unless_quit(self.link.take_over(&self.queue.name)).await??;
         self.places.iter().for_each(|(_, place)| place.connected(EPOCH));
-        let credits = Arc::new(Semaphore::new(self.credits.max(1) as usize));
+        let credits = Arc::new(Semaphore::new(self.credits.clamp(1, MOST) as usize));
         let mut ends = vec![End::Open; self.places.len()];
         let mut numbers = vec![0; self.places.len()];
         let mut purge_at = self.link.clock.elapsed() + PURGE_EVERY;

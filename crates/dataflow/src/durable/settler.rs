@@ -9,12 +9,16 @@ use super::journal;
 use super::link::Link;
 use crate::error::ComponentError;
 
-/// What is to be completed. Bounded by what is held.
+/// Batches that may be written and not completed yet; then the loop waits. A sink that
+/// remembers what it has written need not remember more, and what was taken besides.
+const MOST: usize = 256;
+
+/// What is to be completed.
 #[derive(Default)]
 struct Due {
     leases: Vec<LeaseRef>,
-    /// Some are under way.
-    is_busy: bool,
+    /// How many are under way.
+    busy: usize,
 }
 
 /// See the module.
@@ -22,12 +26,12 @@ pub(crate) struct Settler {
     link: Arc<Link>,
     due: Mutex<Due>,
     more: Notify,
-    idle: Notify,
+    less: Notify,
 }
 
 impl Settler {
     pub(crate) fn new(link: Arc<Link>) -> Arc<Self> {
-        Arc::new(Settler { link, due: Mutex::default(), more: Notify::new(), idle: Notify::new() })
+        Arc::new(Settler { link, due: Mutex::default(), more: Notify::new(), less: Notify::new() })
     }
 
     fn due(&self) -> MutexGuard<'_, Due> {
@@ -46,11 +50,11 @@ impl Settler {
         loop {
             let leases = {
                 let mut due = self.due();
-                due.is_busy = !due.leases.is_empty();
+                due.busy = due.leases.len();
                 std::mem::take(&mut due.leases)
             };
+            self.less.notify_waiters();
             if leases.is_empty() {
-                self.idle.notify_waiters();
                 self.more.notified().await;
                 continue;
             }
@@ -62,16 +66,25 @@ impl Settler {
 
     /// Waits until all that was due is completed.
     pub(crate) async fn settled(&self) {
+        self.at_most(0).await;
+    }
+
+    /// Waits until there is room for one more.
+    pub(crate) async fn room(&self) {
+        self.at_most(MOST - 1).await;
+    }
+
+    async fn at_most(&self, most: usize) {
         loop {
-            let mut idle = std::pin::pin!(self.idle.notified());
-            idle.as_mut().enable();
+            let mut less = std::pin::pin!(self.less.notified());
+            less.as_mut().enable();
             {
                 let due = self.due();
-                if due.leases.is_empty() && !due.is_busy {
+                if due.leases.len() + due.busy <= most {
                     return;
                 }
             }
-            idle.await;
+            less.await;
         }
     }
 

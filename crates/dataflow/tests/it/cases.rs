@@ -131,7 +131,11 @@ impl World {
             definition: component.definition.clone(),
             listen: "127.0.0.1:0".to_owned(),
             advertise_host: None,
-            health_listen: free_address(),
+            // Whoever asks for statistics names a port.
+            health_listen: match &self.durable {
+                Some(_) => "127.0.0.1:0".to_owned(),
+                None => free_address(),
+            },
             control: self.server.uri(),
             token: token(&self.place(instance)).secret().expose().to_owned(),
             data_token: DATA_TOKEN.to_owned(),

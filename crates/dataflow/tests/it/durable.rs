@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sheaf_coordinator::{Control, Coordinator as _, State};
-use sheaf_dataflow::{AnyComponent, ComponentError, Outcome, Processor, Received, Sink};
+use sheaf_dataflow::{AnyComponent, Assignment, ComponentError, Outcome, Processor, Received, Sink};
 use sheaf_retry::Code;
 
-use crate::cases::{World, eventually};
+use crate::cases::{World, eventually, free_address};
+use crate::crash::Slowly;
 use crate::node::{Node, answers};
 use crate::parts::{Numbers, Pass, Sum, numbers, sum};
 use crate::shapes::pipeline;
@@ -25,8 +26,9 @@ pub(crate) async fn world(text: &str, node: &Node) -> World {
 /// A world with a node.
 async fn mixed(text: &str, node: &Node) -> World {
     answers(node).await;
-    let world = World::new(text).await;
-    World { durable: Some(node.assignment()), ..world }
+    let mut world = World::new(text).await;
+    world.durable = Some(node.assignment());
+    world
 }
 
 /// A place that takes each batch once, by its identifier, as files and tables do.
@@ -199,7 +201,7 @@ async fn direct_and_durable_edges_go_together() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_processor_that_holds_everything_is_not_waited_for() {
     let node = Node::start();
-    let total = "id: total, kind: aggregate, config: {window: {everyRows: 1000000}, aggregates: [{function: count, as: n}]}, inputs: [{from: numbers, credits: 4}]";
+    let total = "id: total, kind: aggregate, config: {window: {rows: 1000000}, aggregates: [{function: count, name: n}]}, inputs: [{from: numbers, credits: 4}]";
     let text = pipeline(&["numbers"], &[total], &["id: out, kind: stdout, inputs: [total]"]);
     let world = world(&text, &node).await;
     let place = Place::default();
@@ -230,15 +232,15 @@ async fn the_next_run_goes_on_where_one_was_stopped() {
             Once { delay: Duration::from_millis(1), ..Once::into(&all) }.boxed()
         });
         let filter = world.host("filter", |_| Pass::boxed());
-        let source = world.host("numbers", |start| Numbers::up_to(&start, 3_000, 10).boxed());
+        let source = world.host("numbers", |start| slowly(Numbers::up_to(&start, 3_000, 2)));
         if run == 3 {
             source.done().await;
             filter.done().await;
             sink.done().await;
             continue;
         }
-        let before = place.batches();
-        eventually("batches flow", || async { place.batches() > before + 20 }).await;
+        let before = place.numbers().len();
+        eventually("rows flow", || async { place.numbers().len() > before + 200 }).await;
         // What is in the queues stays there.
         sink.stop().await;
         filter.stop().await;
@@ -255,6 +257,11 @@ async fn the_next_run_goes_on_where_one_was_stopped() {
     filter.done().await;
     sink.done().await;
     assert_eq!(place.numbers().len(), 3_100);
+}
+
+/// One batch a millisecond.
+fn slowly(numbers: Numbers) -> AnyComponent {
+    AnyComponent::Source(Box::new(Slowly(numbers)))
 }
 
 /// Passes on what it gets, but for one number.
@@ -287,7 +294,7 @@ async fn a_batch_that_fails_again_and_again_is_put_aside_and_comes_when_it_is_as
     let place = Place::default();
     let all = place.clone();
     let sink = world.host("out", move |_| Once::into(&all).boxed());
-    let source = world.host("numbers", |start| Numbers::up_to(&start, 100, 10).boxed());
+    let source = world.host("numbers", |start| slowly(Numbers::up_to(&start, 300, 1)));
     let mut failures = 0;
     loop {
         let picky = |_| AnyComponent::Processor(Box::new(Picky { given: 0, refuses: 42 }));
@@ -303,10 +310,14 @@ async fn a_batch_that_fails_again_and_again_is_put_aside_and_comes_when_it_is_as
     assert_eq!(failures, 4, "the first attempt and three more");
     source.done().await;
     sink.done().await;
-    let rest: Vec<i64> = (0..40).chain(50..100).collect();
-    assert_eq!(place.sum(), sum(rest));
-    assert_eq!(node.count("test:numbers:filter:0", State::Failed).await, 1);
-    let requeue = Control::RequeueFailed("test:numbers:filter:0".to_owned());
+    let queue = "test:numbers:filter:0";
+    let failed = node.batches(queue, State::Failed).await;
+    let [batch] = &failed[..] else { panic!("one has failed, not {}", failed.len()) };
+    assert!(batch.error.as_ref().unwrap().message.contains("it does not like it"));
+    let rest = place.numbers();
+    assert!(!rest.contains(&42) && rest.len() > 1, "{rest:?}");
+    assert_eq!(rest.len() as u64 + batch.spec.rows, 300, "all others have come, each once");
+    let requeue = Control::RequeueFailed(queue.to_owned());
     node.coordinator().control(requeue).await.unwrap();
     world.run = 2;
     let all = place.clone();
@@ -318,7 +329,7 @@ async fn a_batch_that_fails_again_and_again_is_put_aside_and_comes_when_it_is_as
     for one in hosted {
         one.done().await;
     }
-    assert_eq!(place.sum(), sum(0..100));
+    assert_eq!(place.sum(), sum(0..300));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -326,7 +337,8 @@ async fn a_slow_reader_holds_up_its_sender() {
     let node = Node::start();
     let out = "id: out, kind: stdout, inputs: [{from: numbers, credits: 4}]";
     let world = world(&pipeline(&["numbers"], &[], &[out]), &node).await;
-    let source = world.host("numbers", |start| Numbers::up_to(&start, 100_000, 1).boxed());
+    let assignment = Assignment { health_listen: free_address(), ..world.assignment("numbers") };
+    let source = world.host_as(assignment, |start| Numbers::up_to(&start, 100_000, 1).boxed());
     let queue = "test:numbers:out:0";
     eventually("the queue is full", || async {
         node.count(queue, State::Pending).await >= 4

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sheaf_coordinator::embedded::{Config, Embedded};
-use sheaf_coordinator::{Coordinator, CoordinatorExt as _, State};
+use sheaf_coordinator::{Batch, Coordinator, CoordinatorExt as _, ListFilter, State};
 use sheaf_dataflow::DurableAssignment;
 use sheaf_flight::{ChannelPool, ClientConfig, Exposure, FlightRouter, Listener, Server};
 use sheaf_retry::SystemClock;
@@ -14,7 +14,7 @@ use sheaf_store::{Durability, Options, Store, StoreHandler};
 use sheaf_testkit::Process;
 use sheaf_worker::CoordinatorOwner;
 
-use crate::cases::{eventually, free_address};
+use crate::cases::{PATIENCE, eventually};
 
 const FOLDER: &str = "SHEAF_TEST_NODE_FOLDER";
 const ADDRESS: &str = "SHEAF_TEST_NODE_ADDRESS";
@@ -29,6 +29,8 @@ fn child() {
 }
 
 async fn serve(folder: &Path, address: &str) {
+    // A port of its own, so that no two tests meet at one.
+    let listener = Listener::bind(address, "address", Exposure::Loopback).unwrap();
     let clock = SystemClock::shared();
     let config = Config::disk(folder.join("coordinator.redb"));
     let coordinator = Arc::new(Embedded::open(config, clock.clone()).unwrap());
@@ -37,11 +39,14 @@ async fn serve(folder: &Path, address: &str) {
     let store = Store::open(options.with_data_dir(folder.join("batches"))).await.unwrap();
     let handler = StoreHandler::new(store, Durability::Disk);
     let router = FlightRouter::builder().handler(sheaf_store::NAMESPACE, Arc::new(handler));
-    let _server = Server::new(router.build().unwrap())
+    let server = Server::new(router.build().unwrap())
         .add_service(CoordinatorService::new(coordinator).into_server())
-        .serve(Listener::bind(address, "address", Exposure::Loopback).unwrap())
+        .serve(listener)
         .await
         .unwrap();
+    let told = folder.join("address.new");
+    std::fs::write(&told, server.local_addr().to_string()).unwrap();
+    std::fs::rename(told, folder.join("address")).unwrap();
     std::future::pending::<()>().await;
 }
 
@@ -54,8 +59,10 @@ pub(crate) struct Node {
 impl Node {
     pub(crate) fn start() -> Self {
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        let address = free_address();
-        let process = spawn(folder.path(), &address);
+        let process = spawn(folder.path(), "127.0.0.1:0");
+        let file = folder.path().join("address");
+        sheaf_testkit::wait_until(PATIENCE, "the node is up", || file.exists()).unwrap();
+        let address = std::fs::read_to_string(file).unwrap();
         Node { folder, address, process }
     }
 
@@ -87,6 +94,13 @@ impl Node {
     pub(crate) async fn count(&self, queue: &str, state: State) -> u64 {
         let stats = self.coordinator().stats(Some(queue)).await.unwrap();
         stats.iter().find(|one| one.queue == queue).map_or(0, |one| one.counts[&state])
+    }
+
+    /// The batches of a queue that are in a state.
+    pub(crate) async fn batches(&self, queue: &str, state: State) -> Vec<Batch> {
+        let (queue, states) = (Some(queue.to_owned()), vec![state]);
+        let filter = ListFilter { queue, states, ..ListFilter::default() };
+        self.coordinator().list(filter).await.unwrap().batches
     }
 
     /// Whether nothing is left to be done, journals apart.
