@@ -147,7 +147,10 @@ async fn health_stats_and_metrics_tell_how_it_is() {
     let (_world, source, connection) = source().await;
     let hello = r#"{"version":1,"credits":3}"#;
     let _reading = read(&connection, DATA_TOKEN, hello).await.unwrap();
-    eventually("three were sent", || async { source.sent("credits").await == 0 }).await;
+    eventually("three were sent", || async {
+        source.sent("batches").await == 35 && source.sent("credits").await == 0
+    })
+    .await;
     let (status, body) = get(&source.health, "/health").await;
     assert_eq!((status.as_str(), body.as_str()), ("HTTP/1.1 200 OK", r#"{"status":"healthy"}"#));
     let stats = source.stats().await;
