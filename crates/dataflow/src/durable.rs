@@ -33,6 +33,7 @@ mod link;
 mod names;
 mod queue;
 mod reader;
+mod replay;
 mod settler;
 
 pub(crate) use commits::{Commits, Output, Step};
@@ -43,6 +44,7 @@ pub(crate) use link::Link;
 pub(crate) use names::queue as queue_name;
 pub(crate) use queue::{Counts, Queue, follow};
 pub(crate) use reader::QueueReader;
+pub use replay::{ReplayFrom, Replayed, replay};
 pub(crate) use settler::Settler;
 
 /// Durable streams that may lead out of one instance: a batch for each of them and the end of

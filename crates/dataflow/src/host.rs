@@ -449,7 +449,8 @@ impl Parts {
             .inputs
             .iter()
             .map(|input| u64::from(input.edge.credits).saturating_mul(input.from.len() as u64));
-        let durable = self.link.map(|link| Durable { link, settler });
+        let replicas = assignment.replicas;
+        let durable = self.link.map(|link| Durable { link, settler, replicas });
         (Inlets::start(self.places, credits.sum(), common, durable), self.outlets)
     }
 }

@@ -46,6 +46,8 @@ pub(crate) struct Durable {
     pub(crate) link: Arc<Link>,
     /// Completes what is done with; `None` where the loop does that by steps.
     pub(crate) settler: Option<Arc<Settler>>,
+    /// How many instances of this reader there are.
+    pub(crate) replicas: u32,
 }
 
 /// All streams that are read. Only the component's loop has it.
@@ -122,7 +124,11 @@ impl Inlets {
                 let (link, common) = (Arc::clone(&durable.link), Arc::clone(&common));
                 let items = sender.clone();
                 let credits = places.iter().map(|(_, place)| place.credits()).sum();
-                readers.spawn(QueueReader { link, queue, places, credits, common, items }.run());
+                let index = places.first().map_or(0, |(_, place)| place.to);
+                let replicas = durable.replicas;
+                let reader =
+                    QueueReader { link, queue, places, credits, index, replicas, common, items };
+                readers.spawn(reader.run());
             }
         }
         let (taken, given, ended) = (VecDeque::new(), VecDeque::new(), vec![false; places.len()]);
@@ -306,7 +312,7 @@ impl Inlets {
             () = over => {}
             () = clock.sleep(LAST_WORD) => {}
         }
-        let Some(Durable { link, settler }) = &self.durable else { return };
+        let Some(Durable { link, settler, .. }) = &self.durable else { return };
         let given_back = async {
             if let Some(settler) = settler {
                 settler.settled().await;

@@ -24,6 +24,7 @@ pub use assignment::{
     ASSIGNMENT_VARIABLE, Assignment, DurableAssignment, InputAssignment, OutputAssignment, Peer,
 };
 pub use component::{AnyComponent, BatchLease, Made, Outcome, Processor, Received, Sink, Source, Start};
+pub use durable::{ReplayFrom, Replayed, replay};
 pub use error::ComponentError;
 pub use host::{Host, run};
 pub use look::{Glimpse, Look};

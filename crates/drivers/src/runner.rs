@@ -41,6 +41,7 @@ use sheaf_retry::SharedClock;
 use tokio::sync::{mpsc, watch};
 
 pub use error::Error;
+pub use node::store_of;
 
 use crate::driver::Driver;
 use crate::process::Programs;

@@ -72,6 +72,17 @@ impl Link {
         epoch: u64,
         clock: SharedClock,
     ) -> Result<Self, ComponentError> {
+        Link::to(durable, &assignment.place, assignment.run, epoch, clock)
+    }
+
+    /// For whoever is in this place.
+    pub(super) fn to(
+        durable: &DurableAssignment,
+        place: &str,
+        run: u64,
+        epoch: u64,
+        clock: SharedClock,
+    ) -> Result<Self, ComponentError> {
         let wrong = |what: &str, uri: &str, error: sheaf_flight::Error| {
             let text = format!("the {what} of durable edges, {uri:?}");
             ComponentError::new(Code::InvalidArgument, text).because(error)
@@ -98,11 +109,11 @@ impl Link {
             coordinator: Arc::new(coordinator),
             store,
             clock,
-            place: assignment.place.clone(),
-            run: assignment.run,
+            place: place.to_owned(),
+            run,
             epoch,
             retention: Duration::from_millis(durable.retention_ms),
-            worker: format!("{}/{epoch:016x}", assignment.place),
+            worker: format!("{place}/{epoch:016x}"),
             locations: if is_beside { Vec::new() } else { vec![durable.store.clone()] },
             requests: AtomicU64::new(0),
             leases: Leases::default(),

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use arrow_array::RecordBatch;
 use futures::{StreamExt as _, stream};
-use sheaf_coordinator::{Lease, LeaseRef, State};
+use sheaf_coordinator::limits::MAX_CLAIM_QUEUES;
+use sheaf_coordinator::{CoordinatorExt as _, Lease, LeaseRef, State};
 use sheaf_retry::{Code, Retryable as _};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
@@ -40,6 +41,9 @@ pub(crate) struct QueueReader {
     pub(crate) places: Vec<(usize, Arc<Place>)>,
     /// Batches that are taken before the component has taken one.
     pub(crate) credits: u32,
+    /// Which instance of the reader this is, and how many there are.
+    pub(crate) index: u32,
+    pub(crate) replicas: u32,
     pub(crate) common: Arc<Common>,
     pub(crate) items: mpsc::Sender<Item>,
 }
@@ -78,21 +82,24 @@ impl QueueReader {
     }
 
     async fn read(&self) -> Result<(), Over> {
-        self.unless_quit(self.link.take_over(&self.queue.name)).await??;
+        let queues = self.unless_quit(self.queues()).await??;
+        for queue in &queues {
+            self.unless_quit(self.link.take_over(queue)).await??;
+        }
         self.places.iter().for_each(|(_, place)| place.connected(EPOCH));
         let credits = Arc::new(Semaphore::new(self.credits.clamp(1, MOST) as usize));
         let mut ends = vec![End::Open; self.places.len()];
         let mut numbers = vec![0; self.places.len()];
         let mut purge_at = self.link.clock.elapsed() + PURGE_EVERY;
         while !ends.iter().all(|end| matches!(end, End::Told)) {
-            let leases = self.claim(&credits, &ends).await?;
+            let leases = self.claim(&queues, &credits, &ends).await?;
             let fetched = leases.into_iter().map(|(lease, credit)| self.fetch(lease, credit));
             let mut fetched = stream::iter(fetched).buffered(FETCHES);
             while let Some(one) = fetched.next().await {
                 self.take(one?, &mut ends, &mut numbers).await?;
             }
             drop(fetched);
-            self.look_for_ends(&mut ends).await?;
+            self.look_for_ends(&queues, &mut ends).await?;
             if self.link.clock.elapsed() >= purge_at {
                 purge_at = self.link.clock.elapsed() + PURGE_EVERY;
                 let purge = purge(&self.link, &self.queue.name, self.link.retention);
@@ -100,6 +107,26 @@ impl QueueReader {
             }
         }
         Ok(())
+    }
+
+    /// Its own queue, and those that instances have left which are not there any more: what is
+    /// in them is shared out.
+    async fn queues(&self) -> Result<Vec<String>, ComponentError> {
+        let own = self.queue.name.clone();
+        let Some((edge, _)) = own.rsplit_once(':') else { return Ok(vec![own]) };
+        let ask = || self.link.coordinator.stats(None);
+        let all = self.link.insist("ask for queues", ask).await?;
+        let left = all.iter().filter_map(|one| {
+            let (of, to) = one.queue.rsplit_once(':')?;
+            let to: u32 = to.parse().ok()?;
+            let is_ours = to >= self.replicas && to % self.replicas.max(1) == self.index;
+            let live = one.counts.iter().filter(|(state, _)| !state.is_terminal());
+            let is_full = live.map(|(_, count)| count).sum::<u64>() > 0;
+            (of == edge && is_ours && is_full).then(|| one.queue.clone())
+        });
+        let mut queues: Vec<String> = left.take(MAX_CLAIM_QUEUES - 1).collect();
+        queues.insert(0, own);
+        Ok(queues)
     }
 
     async fn unless_quit<T>(&self, work: impl Future<Output = T>) -> Result<T, Over> {
@@ -113,6 +140,7 @@ impl QueueReader {
     /// The next batches, each with the credit that it takes.
     async fn claim(
         &self,
+        queues: &[String],
         credits: &Arc<Semaphore>,
         ends: &[End],
     ) -> Result<Vec<(Lease, OwnedSemaphorePermit)>, Over> {
@@ -126,6 +154,7 @@ impl QueueReader {
         let max = u32::try_from(permits.len()).unwrap_or(1);
         let mut request = self.link.request(&self.queue.name, max);
         let has_seen = ends.iter().any(|end| matches!(end, End::Seen(_)));
+        request.queues = queues.to_vec();
         request.wait = if has_seen { WAIT_FOR_REST } else { WAIT };
         request.max_bytes = u64::from(self.common.room_units) * ROOM_UNIT / 2;
         let leases = self.unless_quit(self.link.claim(request)).await??;
@@ -219,12 +248,15 @@ impl QueueReader {
 
     /// Tells the component of ends before which nothing is left. Something is left where a
     /// batch rests after a failure.
-    async fn look_for_ends(&self, ends: &mut [End]) -> Result<(), Over> {
+    async fn look_for_ends(&self, queues: &[String], ends: &mut [End]) -> Result<(), Over> {
         if !ends.iter().any(|end| matches!(end, End::Seen(_))) {
             return Ok(());
         }
         let states = [State::Pending, State::Scheduled, State::Waiting];
-        let left = self.unless_quit(self.link.live(&self.queue.name, &states)).await??;
+        let mut left = Vec::new();
+        for queue in queues {
+            left.extend(self.unless_quit(self.link.live(queue, &states)).await??);
+        }
         let left: Vec<u32> = left
             .iter()
             .filter_map(|batch| names::read(&batch.spec.id))

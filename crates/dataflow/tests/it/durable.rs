@@ -259,6 +259,25 @@ async fn the_next_run_goes_on_where_one_was_stopped() {
     assert_eq!(place.numbers().len(), 3_100);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_instances_have_left_that_are_not_there_any_more_is_taken_by_the_others() {
+    let node = Node::start();
+    let three = "id: out, kind: stdout, replicas: 3, inputs: [numbers]";
+    let before = world(&pipeline(&["numbers"], &[], &[three]), &node).await;
+    // Nobody reads, and the source ends nevertheless: all is registered.
+    before.host("numbers", |start| Numbers::up_to(&start, 60, 1).boxed()).done().await;
+    let one = three.replace("replicas: 3, ", "");
+    let mut world = world(&pipeline(&["numbers"], &[], &[&one]), &node).await;
+    world.run = 2;
+    let place = Place::default();
+    let all = place.clone();
+    let sink = world.host("out", move |_| Once::into(&all).boxed());
+    world.host("numbers", |start| Numbers::up_to(&start, 0, 1).boxed()).done().await;
+    sink.done().await;
+    assert_eq!(place.sum(), sum(0..60));
+    assert!(node.is_empty().await);
+}
+
 /// One batch a millisecond.
 fn slowly(numbers: Numbers) -> AnyComponent {
     AnyComponent::Source(Box::new(Slowly(numbers)))

@@ -16,10 +16,10 @@ use sheaf_pipeline::registry::Token;
 use sheaf_pipeline::spec::{self, Component, Health, Resources, Restart, Role};
 use sheaf_retry::{HumanDuration, Timestamp};
 
-use super::secrets::Folder;
+use super::secrets::{Folder, RUN_FILE, RunSecrets};
 use super::{DurableOptions, Error};
 use crate::driver::{Launch, LaunchId};
-use crate::process::write_private;
+use crate::process::{read, write_private};
 
 /// What it is called beside the instances of the plan, none of which can be called so.
 pub(super) const INSTANCE: &str = "_store";
@@ -88,6 +88,17 @@ impl StoreRecord {
             retention_ms: self.retention_ms,
         }
     }
+}
+
+/// Where the batches of durable edges of the last run of a pipeline wait, as its `run.json` in
+/// the folder of all pipelines has it; `None` where there was no run, or none of its edges is
+/// durable.
+///
+/// # Errors
+/// Where the file cannot be read.
+pub fn store_of(folder: &Path, pipeline: &str) -> io::Result<Option<DurableAssignment>> {
+    let found: Option<RunSecrets> = read(&folder.join(pipeline).join(RUN_FILE))?;
+    Ok(found.and_then(|found| found.store).map(|store| store.assignment()))
 }
 
 fn free_port() -> io::Result<u16> {

@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::node::StoreRecord;
 use crate::process::{read, write_private};
 
+/// The name of the file.
+pub(super) const RUN_FILE: &str = "run.json";
 /// The version of the file.
 const VERSION: u32 = 1;
 
@@ -89,7 +91,7 @@ impl Folder {
     }
 
     fn secrets(&self) -> PathBuf {
-        self.path.join("run.json")
+        self.path.join(RUN_FILE)
     }
 
     /// Those of the last run; `None` where there was none, or by another version.
