@@ -17,7 +17,7 @@ use sheaf_terminal::Failure;
 
 use crate::args::PlaneArgs;
 use crate::logging;
-use driver::{driver, environment};
+use driver::{driver, durable, environment};
 use folder::{named, prepare, state};
 
 /// How long calls may go on when it is closed.
@@ -72,6 +72,7 @@ impl Plane {
             control,
             environment: environment(),
             variables: logging::variables(args.log_level.as_deref()),
+            durable: durable(args)?,
         };
         let runner = Runner::new(plane.clone(), driver, options, clock.clone());
         let pipelines = PipelineService::new(runner.clone(), token, mode.starts);

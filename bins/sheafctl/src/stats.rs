@@ -1,5 +1,6 @@
 //! What components say of themselves at `/stats`.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -18,6 +19,8 @@ pub(crate) struct Rows {
     pub(crate) input: Option<u64>,
     /// That went out; `None` for a sink.
     pub(crate) output: Option<u64>,
+    /// Batches of durable edges that it could not take, and that have failed for good.
+    pub(crate) failed: u64,
 }
 
 impl Rows {
@@ -36,8 +39,21 @@ impl Rows {
         Some(Rows {
             input: (!inputs.is_empty()).then(|| sum(inputs)),
             output: outputs.iter().filter_map(of_edge).max(),
+            failed: failed(inputs),
         })
     }
+}
+
+/// All senders of an edge fill one queue, and each stream of the edge tells of the whole.
+fn failed(inputs: &[Value]) -> u64 {
+    let mut edges: BTreeMap<&str, u64> = BTreeMap::new();
+    for input in inputs {
+        let edge = input["edge"].as_str().unwrap_or_default();
+        let failed = input["failed"].as_u64().unwrap_or(0);
+        let most = edges.entry(edge).or_default();
+        *most = failed.max(*most);
+    }
+    edges.values().sum()
 }
 
 /// Asks components.
@@ -77,6 +93,15 @@ mod tests {
         });
         let rows = Rows::read(&answer).unwrap();
         assert_eq!((rows.input, rows.output, rows.shown()), (Some(7), Some(11), 7));
+        let failed = json!({
+            "inputs": [
+                {"rows": 3, "edge": "a:c", "failed": 2},
+                {"rows": 3, "edge": "a:c", "failed": 2},
+                {"rows": 4, "edge": "b:c", "failed": 1},
+            ],
+            "outputs": [],
+        });
+        assert_eq!((rows.failed, Rows::read(&failed).unwrap().failed), (0, 3));
         let source = Rows::read(&json!({"inputs": [], "outputs": [{"streams": []}]})).unwrap();
         assert_eq!((source.input, source.output), (None, Some(0)));
         assert_eq!(Rows::read(&json!({"other": 1})), None);

@@ -33,7 +33,14 @@ impl Identity {
     /// The number alone would not do. A sender that lost its state counts from the beginning,
     /// and other rows under an old number must not pass for rows that are written: so what
     /// the rows are is a part of it.
+    ///
+    /// Over a durable edge it has a name already, in every run.
     pub(crate) fn id(&self, received: &Received) -> Result<BatchId, ComponentError> {
+        if let Some(lease) = &received.lease {
+            return BatchId::try_new(&lease.id).map_err(|error| {
+                refused(format!("a batch is called {:?}", lease.id)).because(error)
+            });
+        }
         let Received { from, from_instance, sequence, .. } = received;
         let (digest, run) = (digest(&received.batch)?, self.run);
         let text = format!("{}:{run}:{from}.{from_instance}:{sequence}:{digest:032x}", self.sink);
@@ -87,6 +94,7 @@ pub(crate) mod tests {
     use std::sync::Arc;
 
     use arrow_array::{Int64Array, StringArray};
+    use sheaf_dataflow::BatchLease;
 
     use super::*;
 
@@ -108,7 +116,8 @@ pub(crate) mod tests {
             ("n", Arc::new(n) as arrow_array::ArrayRef),
             ("text", Arc::new(text) as _),
         ]);
-        Received { batch: batch.unwrap(), from: "in".into(), from_instance: 0, sequence }
+        let batch = batch.unwrap();
+        Received { batch, from: "in".into(), from_instance: 0, sequence, lease: None }
     }
 
     #[test]
@@ -127,6 +136,19 @@ pub(crate) mod tests {
             assert_ne!(id(&first, &one), id(&first, &other));
         }
         assert_ne!(id(&first, &one), id(&Identity::of(&start, 2), &one));
+    }
+
+    #[test]
+    fn over_a_durable_edge_a_batch_keeps_its_name_in_every_run() {
+        let start = start(std::path::Path::new("/"));
+        let lease = |id: &str| Some(BatchLease { id: id.into(), fence: 7 });
+        let one = Received { lease: lease("p:a:b:0-0:00:1"), ..received(7, 0, 3) };
+        let again = Received { sequence: 1, ..one.clone() };
+        let (first, second) = (Identity::of(&start, 1), Identity::of(&start, 2));
+        assert_eq!(first.id(&one).unwrap().as_str(), "p:a:b:0-0:00:1");
+        assert_eq!(first.number(&one).unwrap(), second.number(&again).unwrap());
+        let wrong = Received { lease: lease("no name"), ..one };
+        assert!(first.id(&wrong).unwrap_err().to_string().contains("no name"));
     }
 
     #[test]

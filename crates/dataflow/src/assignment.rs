@@ -7,6 +7,7 @@ use sheaf_pipeline::plan::Edge;
 use sheaf_pipeline::spec::{Component, Role};
 use sheaf_retry::{Code, Retryable as _};
 
+use crate::durable::MAX_STREAMS;
 use crate::error::ComponentError;
 
 /// The variable that names the file of the assignment.
@@ -57,6 +58,43 @@ pub struct Assignment {
     /// Who reads it.
     #[serde(default)]
     pub outputs: Vec<OutputAssignment>,
+    /// Where batches of durable edges wait; there where an edge of it is durable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub durable: Option<DurableAssignment>,
+}
+
+/// The store and the coordinator of durable edges.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DurableAssignment {
+    /// The store: `grpc://HOST:PORT`.
+    pub store: String,
+    /// The coordinator: `grpc://HOST:PORT`.
+    pub coordinator: String,
+    /// The token for both, where they ask for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// Whether the token may go to another machine unencrypted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub insecure: bool,
+    /// How long batches are kept after they were completed.
+    #[serde(default = "default_retention")]
+    pub retention_ms: u64,
+}
+
+fn default_retention() -> u64 {
+    60_000
+}
+
+impl std::fmt::Debug for DurableAssignment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DurableAssignment")
+            .field("store", &self.store)
+            .field("coordinator", &self.coordinator)
+            .field("has_token", &self.token.is_some())
+            .field("retention_ms", &self.retention_ms)
+            .finish_non_exhaustive()
+    }
 }
 
 /// An edge that leads in.
@@ -111,8 +149,8 @@ impl Assignment {
     /// Reads the file of an assignment.
     ///
     /// # Errors
-    /// `invalid_argument` where it is no assignment or one that cannot be fulfilled,
-    /// `unimplemented` where an edge is durable, and what reading fails with.
+    /// `invalid_argument` where it is no assignment or one that cannot be fulfilled, and what
+    /// reading fails with.
     pub fn read(path: &Path) -> Result<Self, ComponentError> {
         let failed = |error: std::io::Error| {
             let text = format!("cannot read the assignment {}", path.display());
@@ -135,18 +173,8 @@ impl Assignment {
     /// Finds what cannot be fulfilled, all at once.
     ///
     /// # Errors
-    /// `unimplemented` where an edge is durable, `invalid_argument` for all else.
+    /// `invalid_argument`.
     pub fn check(&self) -> Result<(), ComponentError> {
-        let edges = self.inputs.iter().map(|input| &input.edge);
-        let edges: Vec<&Edge> =
-            edges.chain(self.outputs.iter().map(|output| &output.edge)).collect();
-        if let Some(edge) = edges.iter().find(|edge| edge.durable) {
-            let text = format!(
-                "edge {} is durable, and this build has direct edges only: write `durable: false`",
-                edge.id
-            );
-            return Err(ComponentError::new(Code::Unimplemented, text));
-        }
         let mut wrong = Vec::new();
         let place = &self.place;
         match self.role {
@@ -160,6 +188,13 @@ impl Assignment {
         if self.index >= self.replicas {
             wrong.push("an index that is not less than the number of replicas");
         }
+        if self.durable.is_none() && self.has_durable() {
+            wrong.push("a durable edge, and no `durable` with the address of the store");
+        }
+        let durable = self.outputs.iter().filter(|output| output.edge.durable);
+        if durable.map(|output| output.to.len()).sum::<usize>() > MAX_STREAMS {
+            wrong.push("more than 500 durable streams that lead out");
+        }
         if self.data_token.is_empty() {
             wrong.push("no data token, so that anybody could read its streams");
         }
@@ -168,6 +203,25 @@ impl Assignment {
         }
         let text = format!("the assignment of {place} has {}", wrong.join("; "));
         Err(ComponentError::new(Code::InvalidArgument, text))
+    }
+}
+
+impl Assignment {
+    /// Every edge that leads in or out.
+    fn edges(&self) -> impl Iterator<Item = &Edge> {
+        let inputs = self.inputs.iter().map(|input| &input.edge);
+        inputs.chain(self.outputs.iter().map(|output| &output.edge))
+    }
+
+    /// Whether an edge of it is durable.
+    pub(crate) fn has_durable(&self) -> bool {
+        self.edges().any(|edge| edge.durable)
+    }
+
+    /// Whether all that it sends is registered in the step that completes what it reads: all
+    /// its edges are durable, and somebody reads it.
+    pub(crate) fn is_transactional(&self) -> bool {
+        !self.outputs.is_empty() && self.edges().all(|edge| edge.durable)
     }
 }
 

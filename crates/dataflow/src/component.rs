@@ -46,8 +46,21 @@ pub struct Received {
     /// Which instance of that.
     pub from_instance: u32,
     /// The number that the sender gave it, ascending per stream. A batch that is sent again
-    /// has the number that it had.
+    /// has the number that it had. Over a durable edge batches are numbered as they come in,
+    /// and [`Received::lease`] is what tells them apart.
     pub sequence: u64,
+    /// Over a durable edge: what the batch is called, and the proof that this process may
+    /// write it.
+    pub lease: Option<BatchLease>,
+}
+
+/// What a sink commits a batch by that came over a durable edge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BatchLease {
+    /// The identifier of the batch: the same whenever it comes, also in another run.
+    pub id: Arc<str>,
+    /// The fencing token of the lease under which it came: a later one is greater.
+    pub fence: u64,
 }
 
 /// What became of batches that came in.

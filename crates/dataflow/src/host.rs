@@ -10,6 +10,7 @@ mod source;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use sheaf_flight::{
     ChannelPool, ClientConfig, Exposure, FlightRouter, Limits, Listener, Secret, Server,
     ServerHandle,
@@ -20,6 +21,7 @@ use sheaf_pipeline::registry::{Kind, Metadata, Registration, incarnation};
 use sheaf_pipeline::spec::Role;
 use sheaf_retry::{Code, Jitter, Retryable as _, SharedClock, SystemClock};
 use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::finish::{Finish, done};
@@ -30,8 +32,9 @@ use self::sink::SinkLoop;
 use self::source::{Offsets, SourceLoop};
 use crate::assignment::Assignment;
 use crate::component::{AnyComponent, Start};
+use crate::durable::{self, Commits, Journal, Link, Output, Settler};
 use crate::error::ComponentError;
-use crate::inlet::{self, Common, Inlets, Place};
+use crate::inlet::{self, Common, Durable, Inlets, Place};
 use crate::ledger::Ledger;
 use crate::offset::OffsetFile;
 use crate::options::Options;
@@ -141,6 +144,8 @@ struct Hosted {
     outlets: Outlets,
     places: Vec<Arc<Place>>,
     stats: Arc<Stats>,
+    /// Where one of its edges is durable.
+    link: Option<Arc<Link>>,
 }
 
 impl Hosted {
@@ -155,6 +160,9 @@ impl Hosted {
         let epoch = Jitter::seed_of(incarnation.expose()) | 1;
         let outlets = Outlets::new(&assignment, &options, epoch, clock.clone())?;
         let places = inlet::places(&assignment);
+        let durable = assignment.durable.as_ref().filter(|_| assignment.has_durable());
+        let link = durable.map(|durable| Link::new(&assignment, durable, epoch, clock.clone()));
+        let link = link.transpose()?.map(Arc::new);
         let stats = Arc::new(Stats::new(&assignment, &outlets.edges, &places));
         let server = serve(&assignment, &outlets, &clock).await?;
         let (health, paced) = serve_health(&assignment, &stats, &clock).await?;
@@ -195,6 +203,7 @@ impl Hosted {
             outlets,
             places,
             stats,
+            link,
         })
     }
 
@@ -217,6 +226,7 @@ impl Hosted {
             outlets,
             places,
             stats,
+            link,
         } = self;
         let parts = Parts {
             options,
@@ -229,6 +239,13 @@ impl Hosted {
             places,
             stats: Arc::clone(&stats),
             fence: fence_of(&member),
+            link: link.clone(),
+        };
+        let doomed = async {
+            match &link {
+                Some(link) => link.fate.failed().await,
+                None => std::future::pending().await,
+            }
         };
         let lost = lost(member.standing());
         let work = parts.work(&assignment, make);
@@ -239,6 +256,7 @@ impl Hosted {
                 Code::StaleFence,
                 format!("{} has lost its place, and ends: {why}", assignment.place),
             )),
+            error = doomed => Err(error),
             result = work => result,
         };
         let reason = match &result {
@@ -292,10 +310,11 @@ struct Parts {
     places: Vec<Arc<Place>>,
     stats: Arc<Stats>,
     fence: Arc<dyn Fn() -> u64 + Send + Sync>,
+    link: Option<Arc<Link>>,
 }
 
 impl Parts {
-    async fn work<M, F>(self, assignment: &Assignment, make: M) -> Result<Ending, ComponentError>
+    async fn work<M, F>(mut self, assignment: &Assignment, make: M) -> Result<Ending, ComponentError>
     where
         M: FnOnce(Start) -> F,
         F: Future<Output = Result<AnyComponent, ComponentError>>,
@@ -304,6 +323,10 @@ impl Parts {
         let offset = match assignment.role {
             Role::Source => file.read()?.start(assignment.run),
             Role::Processor | Role::Sink => None,
+        };
+        let begun = self.begin(assignment, offset);
+        let Some(Begun { offset, settler, _tasks }) = begun.await? else {
+            return Ok(Ending::Ended);
         };
         let start = Start {
             pipeline: assignment.pipeline.clone(),
@@ -333,14 +356,14 @@ impl Parts {
             }
             (Role::Processor, AnyComponent::Processor(processor)) => {
                 let stats = Arc::clone(&self.stats);
-                let (inlets, outlets) = self.inlets(assignment);
+                let (inlets, outlets) = self.inlets(assignment, settler);
                 let ledger = Ledger::default();
                 ProcessorLoop { base, processor, inlets, outlets, ledger, finish, stats }
                     .run()
                     .await
             }
             (Role::Sink, AnyComponent::Sink(sink)) => {
-                let (inlets, _) = self.inlets(assignment);
+                let (inlets, _) = self.inlets(assignment, settler);
                 SinkLoop { base, sink, inlets, written: 0 }.run().await
             }
             (role, made) => {
@@ -351,8 +374,69 @@ impl Parts {
         }
     }
 
+    /// Takes up what durable edges have of this place; `None` where it is done with this run
+    /// already.
+    async fn begin(
+        &mut self,
+        assignment: &Assignment,
+        offset: Option<Bytes>,
+    ) -> Result<Option<Begun>, ComponentError> {
+        let mut tasks = JoinSet::new();
+        let Some(link) = self.link.clone() else {
+            return Ok(Some(Begun { offset, settler: None, _tasks: tasks }));
+        };
+        tasks.spawn(durable::beat(Arc::clone(&link)));
+        let (streams, outputs): (Vec<_>, Vec<Output>) =
+            self.outlets.durable(&assignment.pipeline).into_iter().unzip();
+        let mut queues: Vec<_> = outputs.iter().map(|output| Arc::clone(&output.queue)).collect();
+        queues.extend(self.places.iter().filter_map(|place| place.queue.clone()));
+        tasks.spawn(durable::follow(Arc::clone(&link), queues));
+        let is_read = assignment.inputs.iter().any(|input| input.edge.durable);
+        if is_read && self.paced(durable::is_done(&link)).await? {
+            return Ok(None);
+        }
+        if !assignment.is_transactional() {
+            for (stream, output) in streams.into_iter().zip(outputs) {
+                tasks.spawn(durable::forward(Arc::clone(&link), stream, output));
+            }
+            let settler = is_read.then(|| Settler::new(Arc::clone(&link)));
+            if let Some(settler) = &settler {
+                tasks.spawn(Arc::clone(settler).run());
+            }
+            return Ok(Some(Begun { offset, settler, _tasks: tasks }));
+        }
+        let (journal, offset) = match assignment.role {
+            Role::Source => {
+                let (journal, kept) = self.paced(Journal::open(&link, offset)).await?;
+                if kept.ended && kept.run == assignment.run {
+                    return Ok(None);
+                }
+                let offset = kept.start(assignment.run);
+                (Some((journal, offset.clone())), offset)
+            }
+            Role::Processor | Role::Sink => (None, offset),
+        };
+        let progress = Arc::clone(&self.outlets.progress);
+        let (commits, task) = Commits::start(link, outputs, journal, progress);
+        tasks.spawn(task);
+        self.outlets.commits = Some(commits);
+        Ok(Some(Begun { offset, settler: None, _tasks: tasks }))
+    }
+
+    /// Says that it lives while it waits.
+    async fn paced<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return done,
+                () = self.clock.sleep(loops::ROUND) => self.pace.round(),
+            }
+        }
+    }
+
     /// Begins to read.
-    fn inlets(self, assignment: &Assignment) -> (Inlets, Outlets) {
+    fn inlets(self, assignment: &Assignment, settler: Option<Arc<Settler>>) -> (Inlets, Outlets) {
         let room_units = inlet::room_units(self.options.received_bytes);
         let common = Common {
             control: self.control,
@@ -368,8 +452,19 @@ impl Parts {
             .inputs
             .iter()
             .map(|input| u64::from(input.edge.credits).saturating_mul(input.from.len() as u64));
-        (Inlets::start(self.places, credits.sum(), common), self.outlets)
+        let replicas = assignment.replicas;
+        let durable = self.link.map(|link| Durable { link, settler, replicas });
+        (Inlets::start(self.places, credits.sum(), common, durable), self.outlets)
     }
+}
+
+/// What was taken up of durable edges.
+struct Begun {
+    /// Where a source goes on.
+    offset: Option<Bytes>,
+    settler: Option<Arc<Settler>>,
+    /// What goes on beside the loop, and ends with it.
+    _tasks: JoinSet<()>,
 }
 
 fn make_folder(path: &Path) -> Result<(), ComponentError> {

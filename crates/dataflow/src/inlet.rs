@@ -11,12 +11,14 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 pub(crate) use place::Place;
-pub(crate) use reader::{Arrived, Common};
-use reader::{Item, ROOM_UNIT, Reader};
-use sheaf_retry::SharedClock;
+use reader::Reader;
+pub(crate) use reader::{Arrived, Common, Held, Item, ROOM_UNIT};
+use sheaf_coordinator::LeaseRef;
+use sheaf_retry::{Code, SharedClock};
 
 use crate::assignment::Assignment;
 use crate::component::Received;
+use crate::durable::{self, Link, Queue, QueueReader, Settler};
 use crate::error::ComponentError;
 
 /// Items between readers and the loop, whatever credits say.
@@ -36,6 +38,16 @@ struct Given {
     place: usize,
     epoch: u64,
     sequence: u64,
+    lease: Option<LeaseRef>,
+}
+
+/// What those of its streams need that come over durable edges.
+pub(crate) struct Durable {
+    pub(crate) link: Arc<Link>,
+    /// Completes what is done with; `None` where the loop does that by steps.
+    pub(crate) settler: Option<Arc<Settler>>,
+    /// How many instances of this reader there are.
+    pub(crate) replicas: u32,
 }
 
 /// All streams that are read. Only the component's loop has it.
@@ -50,6 +62,9 @@ pub(crate) struct Inlets {
     acknowledged: u64,
     common: Arc<Common>,
     readers: JoinSet<()>,
+    durable: Option<Durable>,
+    /// Ends of streams over durable edges, which are held.
+    ends: Vec<LeaseRef>,
 }
 
 /// What comes next.
@@ -72,6 +87,11 @@ pub(crate) fn places(assignment: &Assignment) -> Vec<Arc<Place>> {
     for input in &assignment.inputs {
         let (edge, from): (Arc<str>, Arc<str>) =
             (input.edge.id.as_str().into(), input.edge.from.as_str().into());
+        let queue = input.edge.durable.then(|| {
+            let name = durable::queue_name(&assignment.pipeline, &edge, assignment.index);
+            // Who reads does not fill it.
+            Queue::new(name, u64::MAX, u64::MAX)
+        });
         for peer in &input.from {
             let is_meant = |one: &sheaf_pipeline::plan::Stream| {
                 (one.from, one.to) == (peer.index, assignment.index)
@@ -80,7 +100,8 @@ pub(crate) fn places(assignment: &Assignment) -> Vec<Arc<Place>> {
                 let sender = (peer.place.clone(), peer.index);
                 let (edge, from) = (Arc::clone(&edge), Arc::clone(&from));
                 let credits = input.edge.credits;
-                places.push(Arc::new(Place::new(edge, from, sender, assignment.index, credits)));
+                let (to, queue) = (assignment.index, queue.clone());
+                places.push(Arc::new(Place::new(edge, from, sender, to, credits, queue)));
             }
         }
     }
@@ -89,17 +110,46 @@ pub(crate) fn places(assignment: &Assignment) -> Vec<Arc<Place>> {
 
 impl Inlets {
     /// Begins to read.
-    pub(crate) fn start(places: Vec<Arc<Place>>, credits: u64, common: Common) -> Self {
+    pub(crate) fn start(
+        places: Vec<Arc<Place>>,
+        credits: u64,
+        common: Common,
+        durable: Option<Durable>,
+    ) -> Self {
         let capacity = usize::try_from(credits).unwrap_or(MAX_ITEMS).clamp(1, MAX_ITEMS);
         let (sender, items) = mpsc::channel(capacity);
         let common = Arc::new(common);
         let mut readers = JoinSet::new();
-        for (index, place) in places.iter().enumerate() {
+        for (index, place) in places.iter().enumerate().filter(|(_, place)| place.queue.is_none()) {
             let (place, common, items) = (Arc::clone(place), Arc::clone(&common), sender.clone());
             readers.spawn(Reader { index, place, common, items }.run());
         }
+        if let Some(durable) = &durable {
+            for (queue, places) in by_queue(&places) {
+                let (link, common) = (Arc::clone(&durable.link), Arc::clone(&common));
+                let items = sender.clone();
+                let credits = places.iter().map(|(_, place)| place.credits()).sum();
+                let index = places.first().map_or(0, |(_, place)| place.to);
+                let replicas = durable.replicas;
+                let reader =
+                    QueueReader { link, queue, places, credits, index, replicas, common, items };
+                readers.spawn(reader.run());
+            }
+        }
         let (taken, given, ended) = (VecDeque::new(), VecDeque::new(), vec![false; places.len()]);
-        Inlets { places, items, taken, ended, given, count: 0, acknowledged: 0, common, readers }
+        Inlets {
+            places,
+            items,
+            taken,
+            ended,
+            given,
+            count: 0,
+            acknowledged: 0,
+            common,
+            readers,
+            durable,
+            ends: Vec::new(),
+        }
     }
 
     /// Waits until something has come. Cancel-safe.
@@ -127,7 +177,8 @@ impl Inlets {
             }
             match self.taken.pop_front() {
                 Some(Item::Batch(arrived)) => return Ok(Next::Batch(self.give(arrived))),
-                Some(Item::End { place }) => {
+                Some(Item::End { place, lease }) => {
+                    self.ends.extend(lease);
                     let had_ended = std::mem::replace(&mut self.ended[place], true);
                     if !had_ended && !self.have_ended() {
                         let (from, from_instance) = self.places[place].stream();
@@ -151,9 +202,10 @@ impl Inlets {
     }
 
     fn give(&mut self, arrived: Arrived) -> Received {
-        let Arrived { place, epoch, received, .. } = arrived;
+        let Arrived { place, epoch, received, held, .. } = arrived;
         self.places[place].handed();
-        self.given.push_back(Given { place, epoch, sequence: received.sequence });
+        let lease = held.map(|held| held.lease);
+        self.given.push_back(Given { place, epoch, sequence: received.sequence, lease });
         self.count += 1;
         received
     }
@@ -165,10 +217,29 @@ impl Inlets {
 
     /// So many of the batches that were given are done with, further down too.
     pub(crate) fn acknowledge(&mut self, done: u64) {
+        let leases = self.take(done);
+        let settler = self.durable.as_ref().and_then(|durable| durable.settler.as_ref());
+        if let Some(settler) = settler {
+            leases.into_iter().for_each(|lease| settler.complete(lease));
+        }
+    }
+
+    /// Waits where much is written of which the coordinator does not know yet.
+    pub(crate) async fn room(&self) {
+        let settler = self.durable.as_ref().and_then(|durable| durable.settler.as_ref());
+        if let Some(settler) = settler {
+            settler.room().await;
+        }
+    }
+
+    /// So many are done with: gives the leases of those that are still to be completed.
+    pub(crate) fn take(&mut self, done: u64) -> Vec<LeaseRef> {
+        let mut leases = Vec::new();
         while self.acknowledged < done
             && let Some(given) = self.given.pop_front()
         {
             self.acknowledged += 1;
+            leases.extend(given.lease);
             // Of batches in a row of one stream the last is enough.
             let is_last = self.acknowledged == done
                 || self.given.front().is_none_or(|next| next.place != given.place);
@@ -176,11 +247,37 @@ impl Inlets {
                 self.places[given.place].acknowledge(given.epoch, given.sequence);
             }
         }
+        leases
+    }
+
+    /// The ends of streams that are held, once all have come.
+    pub(crate) fn take_ends(&mut self) -> Vec<LeaseRef> {
+        std::mem::take(&mut self.ends)
+    }
+
+    /// The component cannot take this batch. Where it came over a durable edge it is tried
+    /// again after a while, by another process, and fails for good after some attempts: the
+    /// others go on.
+    pub(crate) async fn failed(
+        &self,
+        received: &Received,
+        error: ComponentError,
+    ) -> ComponentError {
+        let (Some(durable), Some(lease)) = (&self.durable, &received.lease) else { return error };
+        let text = error.chain();
+        if !durable.link.failed_named(lease, &text).await {
+            return error;
+        }
+        let text = format!("batch {} failed: {text}", lease.id);
+        ComponentError::new(Code::ProcessorFailed, text)
     }
 
     /// Everything that came, and the end, is done with: tells all senders, and waits until they
     /// have heard it. What comes meanwhile of a sender that was started again came before.
-    pub(crate) async fn finish(mut self, clock: &SharedClock) {
+    ///
+    /// # Errors
+    /// Where the ends of durable edges cannot be completed.
+    pub(crate) async fn finish(mut self, clock: &SharedClock) -> Result<(), ComponentError> {
         let told = async {
             self.places.iter().for_each(|place| place.acknowledge_all());
             loop {
@@ -190,7 +287,7 @@ impl Inlets {
                         place.handed();
                         place.acknowledge(arrived.epoch, arrived.received.sequence);
                     }
-                    Some(Item::End { place }) => self.places[place].acknowledge_all(),
+                    Some(Item::End { place, .. }) => self.places[place].acknowledge_all(),
                     Some(Item::Failed(_)) => {}
                     // The readers are over.
                     None => return,
@@ -203,6 +300,13 @@ impl Inlets {
             () = clock.sleep(LAST_WORD) => {
                 tracing::warn!("not all senders have heard that the last of their batches are done with");
             }
+        }
+        // All that was given is done with.
+        self.acknowledge(self.count);
+        let settler = self.durable.as_ref().and_then(|durable| durable.settler.as_ref());
+        match settler {
+            Some(settler) => settler.finish(std::mem::take(&mut self.ends)).await,
+            None => Ok(()),
         }
     }
 
@@ -222,5 +326,32 @@ impl Inlets {
             () = over => {}
             () = clock.sleep(LAST_WORD) => {}
         }
+        let Some(Durable { link, settler, .. }) = &self.durable else { return };
+        let given_back = async {
+            if let Some(settler) = settler {
+                settler.settled().await;
+            }
+            link.release_all().await;
+        };
+        tokio::select! {
+            biased;
+            () = given_back => {}
+            // The next process in this place takes them over.
+            () = clock.sleep(LAST_WORD) => {}
+        }
     }
+}
+
+/// The streams over durable edges, by the queue that they come from.
+fn by_queue(places: &[Arc<Place>]) -> Vec<(Arc<Queue>, Vec<(usize, Arc<Place>)>)> {
+    let mut queues: Vec<(Arc<Queue>, Vec<(usize, Arc<Place>)>)> = Vec::new();
+    for (index, place) in places.iter().enumerate() {
+        let Some(queue) = &place.queue else { continue };
+        let one = (index, Arc::clone(place));
+        match queues.iter_mut().find(|(other, _)| Arc::ptr_eq(other, queue)) {
+            Some((_, places)) => places.push(one),
+            None => queues.push((Arc::clone(queue), vec![one])),
+        }
+    }
+    queues
 }

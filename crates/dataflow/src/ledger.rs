@@ -32,6 +32,11 @@ impl Ledger {
         }
     }
 
+    /// So much of what came in is done with, and somebody else sees to what came of it.
+    pub(crate) fn pass(&mut self, done: u64) {
+        self.done = self.done.max(done);
+    }
+
     /// How much of what came in may be acknowledged now; `None` where it is no more than before.
     pub(crate) fn collect(&mut self, streams: &[Arc<Stream>]) -> Option<u64> {
         self.collect_with(streams.len(), |index| streams[index].acknowledged())

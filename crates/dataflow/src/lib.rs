@@ -6,6 +6,7 @@
 
 mod assignment;
 mod component;
+mod durable;
 mod error;
 mod host;
 mod inlet;
@@ -19,8 +20,11 @@ mod resident;
 mod stats;
 mod wire;
 
-pub use assignment::{ASSIGNMENT_VARIABLE, Assignment, InputAssignment, OutputAssignment, Peer};
-pub use component::{AnyComponent, Made, Outcome, Processor, Received, Sink, Source, Start};
+pub use assignment::{
+    ASSIGNMENT_VARIABLE, Assignment, DurableAssignment, InputAssignment, OutputAssignment, Peer,
+};
+pub use component::{AnyComponent, BatchLease, Made, Outcome, Processor, Received, Sink, Source, Start};
+pub use durable::{ReplayFrom, Replayed, replay};
 pub use error::ComponentError;
 pub use host::{Host, run};
 pub use look::{Glimpse, Look};

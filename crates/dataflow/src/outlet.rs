@@ -12,19 +12,24 @@ use std::time::Duration;
 
 use arrow_array::{Array as _, RecordBatch};
 use arrow_schema::SchemaRef;
+use bytes::Bytes;
+use sheaf_coordinator::LeaseRef;
 use sheaf_exchange::{Column, hash_partition_data};
 use sheaf_pipeline::plan;
 use sheaf_pipeline::spec::{Partitioning, Policy};
 use sheaf_retry::{Code, Retryable as _, SharedClock};
 use tokio::sync::Notify;
 
+pub(crate) use queue::Entry;
 pub(crate) use serve::Serving;
-pub(crate) use stream::Stream;
 use stream::StreamOptions;
+pub(crate) use stream::{Next, Stream};
 use tap::Tap;
 
-use crate::assignment::Assignment;
+use crate::assignment::{Assignment, OutputAssignment};
+use crate::durable::{self, Commits, Output, Queue, Step};
 use crate::error::ComponentError;
+use crate::ledger::Ledger;
 use crate::options::Options;
 use crate::pace::Pace;
 
@@ -52,6 +57,11 @@ pub(crate) struct Outlets {
     clock: SharedClock,
     /// Told when a reader has acknowledged something.
     pub(crate) progress: Arc<Notify>,
+    /// Where all is registered in the step that completes what it came of.
+    pub(crate) commits: Option<Commits>,
+    /// What is to be in the next step.
+    staged: Vec<(usize, Vec<RecordBatch>)>,
+    staged_bytes: u64,
 }
 
 impl Outlets {
@@ -67,6 +77,7 @@ impl Outlets {
         let count = assignment.outputs.iter().map(|output| output.to.len()).sum::<usize>().max(1);
         let memory_bytes = options.retain_memory_bytes / count as u64;
         let mut edges = Vec::new();
+        let mut number = 0;
         for output in &assignment.outputs {
             let facts = &output.edge;
             let id: Arc<str> = facts.id.as_str().into();
@@ -88,7 +99,10 @@ impl Outlets {
                     disk_bytes: disk_bytes(facts, options),
                     folder: stream_folder(&folder, facts, peer.index),
                     epoch,
+                    number,
+                    queue: facts.durable.then(|| queue_to(assignment, output, peer.index, options)),
                 };
+                number += 1;
                 streams.push(Arc::new(Stream::new(stream, Arc::clone(&progress))?));
             }
             let partitioning = facts.partitioning.clone();
@@ -96,7 +110,81 @@ impl Outlets {
         }
         let streams = edges.iter().flat_map(|edge| &edge.streams).cloned().collect();
         let turns = edges.iter().map(|_| (0, None)).collect();
-        Ok(Outlets { edges, streams, turns, clock, progress })
+        Ok(Outlets {
+            edges,
+            streams,
+            turns,
+            clock,
+            progress,
+            commits: None,
+            staged: Vec::new(),
+            staged_bytes: 0,
+        })
+    }
+
+    /// The streams over durable edges, in the order of all streams.
+    pub(crate) fn durable(&self, pipeline: &str) -> Vec<(Arc<Stream>, Output)> {
+        let outputs = self.streams.iter().filter_map(|stream| {
+            let options = &stream.options;
+            let (edge, queue) = (&*options.edge, options.queue.as_ref()?);
+            let output = Output::new(pipeline, edge, options.from, options.to, queue);
+            Some((Arc::clone(stream), output))
+        });
+        outputs.collect()
+    }
+
+    /// Whether all is registered in the step that completes what it came of.
+    pub(crate) fn is_transactional(&self) -> bool {
+        self.commits.is_some()
+    }
+
+    /// Hands over what was pushed since the last step, with what it came of; waits where too
+    /// much is on its way. Cancel-safe: dropped, nothing of it is registered.
+    pub(crate) async fn commit(
+        &mut self,
+        inputs: Vec<LeaseRef>,
+        offset: Option<Bytes>,
+        is_end: bool,
+        pace: &Pace,
+    ) {
+        let outputs = std::mem::take(&mut self.staged);
+        let bytes = std::mem::take(&mut self.staged_bytes);
+        let Some(commits) = &mut self.commits else { return };
+        if inputs.is_empty() && outputs.is_empty() && offset.is_none() && !is_end {
+            return;
+        }
+        let step = Step { inputs, outputs, offset, is_end };
+        let mut push = std::pin::pin!(commits.push(step, bytes));
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut push => return,
+                () = self.clock.sleep(ROUND) => pace.round(),
+            }
+        }
+    }
+
+    /// So much of what came in is done with; all that came of it was pushed.
+    pub(crate) fn mark(&self, ledger: &mut Ledger, done: u64) {
+        if self.commits.is_none() {
+            ledger.mark(done, &self.streams);
+        }
+    }
+
+    /// How much of it all readers have; `None` where that is not known to be more than before.
+    pub(crate) fn collect(&self, ledger: &mut Ledger) -> Option<u64> {
+        match &self.commits {
+            Some(commits) => Some(commits.taken()),
+            None => ledger.collect(&self.streams),
+        }
+    }
+
+    /// Whether nothing is on its way.
+    pub(crate) fn is_settled(&self, ledger: &Ledger) -> bool {
+        match &self.commits {
+            Some(commits) => commits.is_idle(),
+            None => ledger.is_settled(),
+        }
     }
 
     /// Sends a batch over every edge; waits where one is full.
@@ -135,12 +223,16 @@ impl Outlets {
     }
 
     async fn put(
-        &self,
+        &mut self,
         stream: &Stream,
         batch: &RecordBatch,
         pace: &Pace,
     ) -> Result<(), ComponentError> {
         let bytes = size_bytes(batch);
+        if self.commits.is_some() {
+            self.stage(stream, batch, bytes);
+            return Ok(());
+        }
         if stream.try_push(batch, bytes).is_some() {
             return Ok(());
         }
@@ -152,6 +244,17 @@ impl Outlets {
                 () = self.clock.sleep(ROUND) => pace.round(),
             }
         }
+    }
+
+    /// Keeps it for the next step.
+    fn stage(&mut self, stream: &Stream, batch: &RecordBatch, bytes: u64) {
+        let number = stream.options.number;
+        match self.staged.iter_mut().find(|(other, _)| *other == number) {
+            Some((_, batches)) => batches.push(batch.clone()),
+            None => self.staged.push((number, vec![batch.clone()])),
+        }
+        self.staged_bytes += bytes;
+        stream.count(batch.num_rows() as u64, bytes);
     }
 
     /// Batches of one stream have one schema for as long as the process lives.
@@ -184,7 +287,10 @@ impl Outlets {
 
     /// Whether all readers are done with everything up to the end.
     pub(crate) fn are_finished(&self) -> bool {
-        self.streams.iter().all(|stream| stream.is_finished())
+        match &self.commits {
+            Some(commits) => commits.is_idle(),
+            None => self.streams.iter().all(|stream| stream.is_finished()),
+        }
     }
 }
 
@@ -200,6 +306,21 @@ impl Edge {
             ComponentError::new(error.code(), text).because(error)
         })
     }
+}
+
+/// The queue of one instance of a reader, which all senders fill.
+fn queue_to(
+    assignment: &Assignment,
+    output: &OutputAssignment,
+    to: u32,
+    options: &Options,
+) -> Arc<Queue> {
+    let edge = &output.edge;
+    let name = durable::queue_name(&assignment.pipeline, &edge.id, to);
+    let senders = edge.streams.iter().filter(|stream| stream.to == to).count() as u64;
+    let batches = u64::from(edge.credits).saturating_mul(senders);
+    let bytes = disk_bytes(edge, options).saturating_mul(senders);
+    Queue::new(name, batches, bytes)
 }
 
 fn disk_bytes(edge: &plan::Edge, options: &Options) -> u64 {

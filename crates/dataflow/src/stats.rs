@@ -116,6 +116,8 @@ fn output(edge: &Edge) -> Value {
             "connections": get(&counts.connections),
             "lastSequence": now.last,
             "acknowledged": now.acknowledged,
+            "durable": stream.options.queue.is_some(),
+            "failed": now.failed,
         })
     });
     json!({
@@ -128,6 +130,7 @@ fn output(edge: &Edge) -> Value {
 
 fn input(place: &Place) -> Value {
     let (now, counts) = (place.snapshot(), &place.counts);
+    let queue = place.queue.as_ref().map(|queue| queue.counts()).unwrap_or_default();
     json!({
         "edge": &*place.edge,
         "from": place.from_instance,
@@ -142,5 +145,9 @@ fn input(place: &Place) -> Value {
         "connections": get(&counts.connections),
         "lastSequence": now.last,
         "acknowledged": now.acknowledged,
+        "durable": place.queue.is_some(),
+        "pending": queue.pending,
+        "processing": queue.processing,
+        "failed": queue.failed,
     })
 }

@@ -39,6 +39,7 @@ pub(crate) fn assignment(plan: &Plan, component: &PlannedComponent, index: u32) 
         state_dir: PathBuf::new(),
         inputs: inputs.collect(),
         outputs: outputs.collect(),
+        durable: None,
         instance,
     }
 }

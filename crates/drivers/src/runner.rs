@@ -24,12 +24,14 @@ mod error;
 mod event;
 mod inner;
 mod model;
+mod node;
 mod secrets;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use sheaf_pipeline::check::check;
 use sheaf_pipeline::control::ControlPlane;
@@ -39,8 +41,10 @@ use sheaf_retry::SharedClock;
 use tokio::sync::{mpsc, watch};
 
 pub use error::Error;
+pub use node::store_of;
 
 use crate::driver::Driver;
+use crate::process::Programs;
 use actor::Message;
 use event::Event;
 use inner::Prepared;
@@ -64,6 +68,39 @@ pub struct Options {
     pub environment: BTreeMap<String, String>,
     /// Variables that every instance gets, where its file does not say otherwise.
     pub variables: Vec<(String, String)>,
+    /// Where batches of durable edges wait.
+    pub durable: DurableOptions,
+}
+
+/// The store and the coordinator of durable edges. Without an address each run has a process
+/// of its own for them, with a folder that outlives runs: the process driver starts it.
+#[derive(Clone)]
+pub struct DurableOptions {
+    /// Those that run already: `grpc://HOST:PORT`.
+    pub address: Option<String>,
+    /// The token for them.
+    pub token: Option<String>,
+    /// Whether that may go to another machine unencrypted.
+    pub insecure: bool,
+    /// How long batches are kept after they were completed.
+    pub retention: Duration,
+    /// Where the program of the process is looked for.
+    pub programs: Programs,
+}
+
+/// How long batches are kept after they were completed, where nothing is said.
+pub const DEFAULT_RETENTION: Duration = Duration::from_secs(60);
+
+impl Default for DurableOptions {
+    fn default() -> Self {
+        DurableOptions {
+            address: None,
+            token: None,
+            insecure: false,
+            retention: DEFAULT_RETENTION,
+            programs: Programs::default(),
+        }
+    }
 }
 
 impl fmt::Debug for Options {
@@ -163,20 +200,19 @@ impl Runner {
     /// that was broken off, such as how far sources had come.
     ///
     /// # Errors
-    /// [`Error::Spec`] with all that is wrong with the file; [`Error::Durable`]; [`Error::Runs`] and
+    /// [`Error::Spec`] with all that is wrong with the file; [`Error::Durable`] where there is no
+    /// store, [`Error::FreshElsewhere`]; [`Error::Runs`] and
     /// [`Error::Held`] where the pipeline runs; those of the registry and of the folder.
     pub async fn start(&self, file: &str, text: &str, fresh: bool) -> Result<Started, Error> {
         let checked = check(file, text).map_err(Error::Spec)?;
         let plan = Plan::new(&checked.pipeline);
         let name = plan.pipeline.clone();
-        if let Some(edge) = plan.edges.iter().find(|edge| edge.durable) {
-            return Err(Error::Durable { edge: edge.id.clone() });
-        }
         if self.inner.run(&name).is_some() {
             return Err(Error::Runs { pipeline: name });
         }
+        let store = self.inner.store(&plan, fresh)?;
         let folder = self.inner.take_folder(&name)?;
-        let prepared = self.inner.prepare(&plan, file, text, folder, fresh).await?;
+        let prepared = self.inner.prepare(&plan, file, text, folder, (fresh, store)).await?;
         let warnings = match checked.warnings.is_empty() {
             true => String::new(),
             false => checked.warnings.to_string(),

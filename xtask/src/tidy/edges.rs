@@ -39,7 +39,7 @@ const ROOMS: [Room; 21] = [
     room("worker", 3, &["coordinator", "store", "exchange", "connectors"]),
     room("kafka", 3, &["coordinator", "store", "connectors"]),
     room("pipeline", 3, &["coordinator", "flight", "rpc"]),
-    room("dataflow", 4, &["pipeline", "exchange", "flight"]),
+    room("dataflow", 4, &["pipeline", "exchange", "flight", "coordinator", "rpc", "store"]),
     room("components", 4, &["dataflow", "pipeline", "worker", "connectors", "exchange", "kafka"]),
     room("drivers", 4, &["dataflow", "pipeline", "flight"]),
     room("telemetry", 4, &["flight"]),

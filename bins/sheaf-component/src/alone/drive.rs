@@ -75,5 +75,5 @@ pub(super) async fn take(sink: &mut dyn Sink) -> Result<(), Failure> {
 }
 
 fn received(batch: RecordBatch, sequence: u64) -> Received {
-    Received { batch, from: "stdin".into(), from_instance: 0, sequence }
+    Received { batch, from: "stdin".into(), from_instance: 0, sequence, lease: None }
 }

@@ -2,6 +2,7 @@
 
 mod logs;
 mod ps;
+mod replay;
 mod runs;
 mod status;
 mod steer;
@@ -16,6 +17,7 @@ use crate::help;
 use crate::remote::Remote;
 
 pub(crate) use logs::LogsArgs;
+pub(crate) use replay::ReplayArgs;
 pub(crate) use runs::RunsArgs;
 pub(crate) use told::{RestartArgs, StartArgs, StopArgs};
 
@@ -39,6 +41,9 @@ pub(crate) enum Ask {
     /// End a component and start it again
     #[command(after_help = help::RESTART)]
     Restart(RestartArgs),
+    /// Send batches over a durable edge once more
+    #[command(after_help = help::REPLAY)]
+    Replay(ReplayArgs),
     /// Say what has run, when, and how it ended
     #[command(after_help = help::RUNS)]
     Runs(RunsArgs),
@@ -70,6 +75,7 @@ impl Ask {
             Ask::Logs(args) => args.ask.json,
             Ask::Stop(args) => args.ask.json,
             Ask::Restart(args) => args.ask.json,
+            Ask::Replay(args) => args.ask.json,
             Ask::Runs(args) => args.ask.json,
         }
     }
@@ -88,6 +94,7 @@ pub(super) async fn run(ask: Ask, console: &mut Console) -> Result<(), Failure> 
         Ask::Logs(args) => logs::run(&remote(&args.ask)?, args, console).await,
         Ask::Stop(args) => steer::stop(&remote(&args.ask)?, args, console).await,
         Ask::Restart(args) => steer::restart(&remote(&args.ask)?, args, console).await,
+        Ask::Replay(args) => replay::run(&remote(&args.ask)?, &args, console).await,
         Ask::Runs(args) => runs::run(&remote(&args.ask)?, args, console).await,
     }
 }

@@ -48,6 +48,17 @@ pub(crate) const RESTART: &str = "Examples:
   sheafctl restart large
   sheafctl restart large.1 --pipeline orders";
 
+pub(crate) const REPLAY: &str = "Examples:
+  sheafctl replay events:even --from 10m               what was sent in the last ten minutes
+  sheafctl replay events:even --from 2026-11-30T09:00:00Z --pipeline durable
+  sheafctl replay even:files --from durable:even:files:0-0:84eca408f281c5af:17
+
+The reader of the edge gets the batches once more, in their order, and what it makes of them
+goes on from there: whatever comes after it gets that twice. A sink that writes exactly once
+knows its batches again, and writes those that it lacks. Batches are kept for the time that
+--durable-retention of sheafctl run and sheafctl server says, counted from their completion.
+The pipeline has to run, and --data-dir has to be that of its control plane.";
+
 pub(crate) const RUNS: &str = "Examples:
   sheafctl runs
   sheafctl runs orders --json | jq '.runs[0].outcome'

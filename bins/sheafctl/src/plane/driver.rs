@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sheaf_drivers::Driver;
+use sheaf_drivers::runner::DurableOptions;
 use sheaf_drivers::process::{LogLimits, ProcessDriver, ProcessOptions, Programs};
 use sheaf_retry::{Code, SharedClock};
 use sheaf_terminal::Failure;
 
+use super::folder::named;
 use crate::args::{DriverName, PlaneArgs};
 
 /// The driver that was asked for.
@@ -24,11 +26,7 @@ pub(super) fn driver(
     })?;
     match args.driver {
         DriverName::Process => {
-            let programs = Programs {
-                host: args.component_program.clone(),
-                beside: own.parent().map(Path::to_owned),
-                path: search_path(),
-            };
+            let programs = programs(args, &own);
             let folder = args.data.pipelines();
             let (keeper, log) = (own, LogLimits::default());
             let options = ProcessOptions { folder, keeper, programs, outlive, prints, log };
@@ -40,6 +38,42 @@ pub(super) fn driver(
                 .help("use --driver process"))
         }
     }
+}
+
+fn programs(args: &PlaneArgs, own: &Path) -> Programs {
+    Programs {
+        host: args.component_program.clone(),
+        store: args.durable.store_program.clone(),
+        beside: own.parent().map(Path::to_owned),
+        path: search_path(),
+    }
+}
+
+/// Where batches of durable edges wait.
+pub(super) fn durable(args: &PlaneArgs) -> Result<DurableOptions, Failure> {
+    let own = std::env::current_exe().unwrap_or_default();
+    let given = &args.durable;
+    let token = given.durable_token_file.as_ref().map(|path| token(path)).transpose()?;
+    Ok(DurableOptions {
+        address: given.durable_store.clone(),
+        token,
+        insecure: given.durable_insecure,
+        retention: given.durable_retention,
+        programs: programs(args, &own),
+    })
+}
+
+/// The first word of the first line that has one: the file may be that of the server.
+fn token(path: &Path) -> Result<String, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|error| named(path, &error))?;
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));
+    let mut words = line.unwrap_or_default().split_whitespace().filter(|word| !word.contains('='));
+    let (first, second) = (words.next(), words.next());
+    // `NAME TOKEN`, or `TOKEN` alone.
+    second.or(first).map(str::to_owned).ok_or_else(|| {
+        Failure::new(Code::InvalidArgument, format!("{} has no token in it", path.display()))
+            .help("write the token of the store into it, in one line")
+    })
 }
 
 #[allow(clippy::disallowed_methods, reason = "a binary reads the environment")]

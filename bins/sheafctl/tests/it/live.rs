@@ -240,5 +240,6 @@ fn assignment(plan: &plan::Plan, id: &str, control: &str, folder: &TempDir) -> A
         state_dir: folder.path().join(id),
         inputs: inputs.collect(),
         outputs: outputs.collect(),
+        durable: None,
     }
 }

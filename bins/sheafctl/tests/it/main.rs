@@ -1,6 +1,7 @@
 //! `sheafctl` as people and programs run it.
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+mod durable;
 mod live;
 mod pipelines;
 mod servers;

@@ -58,7 +58,8 @@ impl Files {
 
     async fn take(&self, received: &Received) -> Result<(), ComponentError> {
         let batch = &received.batch;
-        let key = CommitKey { id: self.identity.id(received)?, fence: self.run };
+        let fence = received.lease.as_ref().map_or(self.run, |lease| lease.fence);
+        let key = CommitKey { id: self.identity.id(received)?, fence };
         let broken = || failed(format!("batch {} cannot be written", key.id));
         let sink = match &self.place {
             Place::Folder(sink) => sink,

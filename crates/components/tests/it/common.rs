@@ -87,7 +87,8 @@ pub(crate) async fn goes_on_from_everywhere(kind: &str, config: Value, dir: &Pat
 
 /// Rows `first..first + rows` with the columns `n` and `text`.
 pub(crate) fn received(sequence: u64, first: i64, rows: usize) -> Received {
-    Received { batch: batch(first, rows), from: "in".into(), from_instance: 0, sequence }
+    let batch = batch(first, rows);
+    Received { batch, from: "in".into(), from_instance: 0, sequence, lease: None }
 }
 
 pub(crate) fn batch(first: i64, rows: usize) -> RecordBatch {

@@ -40,7 +40,8 @@ impl Finish {
         self.next = now.saturating_add(LOOK_EVERY);
         for stream in &outlets.streams {
             let snapshot = stream.snapshot();
-            if snapshot.is_connected || snapshot.is_finished {
+            let is_durable = stream.options.queue.is_some();
+            if snapshot.is_connected || snapshot.is_finished || is_durable {
                 continue;
             }
             // What the control plane cannot tell now, it tells in the next round.

@@ -7,7 +7,9 @@ use sheaf_retry::{Disposition, Jitter, RetryPolicy, Retryable as _, SharedClock}
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+use crate::component::Received;
 use crate::error::ComponentError;
+use crate::inlet::Inlets;
 use crate::pace::Pace;
 
 /// How often a loop comes round where nothing else happens.
@@ -78,6 +80,20 @@ impl Loop {
             self.pace.round();
         }
         Ok(())
+    }
+
+    /// The component cannot take a batch, and ends: says so of the batch, unless the component
+    /// was told to stop.
+    pub(super) async fn failed(
+        &self,
+        inlets: &Inlets,
+        received: &Received,
+        error: ComponentError,
+    ) -> ComponentError {
+        match self.stop.is_cancelled() {
+            true => error,
+            false => inlets.failed(received, error).await,
+        }
     }
 
     /// Until when it may take, now that it is to come to an end.

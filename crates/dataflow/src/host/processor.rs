@@ -73,7 +73,11 @@ impl ProcessorLoop {
         loop {
             match self.processor.process(received).await {
                 Ok(outcome) => return self.send(outcome).await,
-                Err(error) => self.base.after(error, &mut failures).await?,
+                Err(error) => {
+                    if let Err(error) = self.base.after(error, &mut failures).await {
+                        return Err(self.base.failed(&self.inlets, received, error).await);
+                    }
+                }
             }
         }
     }
@@ -129,7 +133,41 @@ impl ProcessorLoop {
                 )),
             }
         }
+        if self.outlets.is_transactional() {
+            return self.commit(outcome.done, false).await;
+        }
         self.ledger.mark(outcome.done, &self.outlets.streams);
+        Ok(())
+    }
+
+    /// What came of batches that are done with is registered in the step that completes them;
+    /// at the end with the ends of all streams.
+    async fn commit(&mut self, done: u64, is_end: bool) -> Result<(), ComponentError> {
+        let mut inputs = self.inlets.take(done);
+        self.ledger.pass(done);
+        if is_end {
+            self.check_done()?;
+            inputs.extend(self.inlets.take_ends());
+        }
+        tokio::select! {
+            biased;
+            () = self.outlets.commit(inputs, None, is_end, &self.base.pace) => Ok(()),
+            () = self.base.overdue() => Err(ComponentError::new(
+                Code::Cancelled,
+                "stopped before what came of its last batches could be registered",
+            )),
+        }
+    }
+
+    /// After the end nothing may be left that was given.
+    fn check_done(&self) -> Result<(), ComponentError> {
+        let (done, given) = (self.ledger.done(), self.inlets.count());
+        if done < given {
+            let text = format!(
+                "the processor has ended, and says that only {done} of {given} batches are done with"
+            );
+            return Err(ComponentError::new(Code::Internal, text));
+        }
         Ok(())
     }
 
@@ -142,15 +180,19 @@ impl ProcessorLoop {
                 Err(error) => self.base.after(error, &mut failures).await?,
             }
         };
-        self.send(rest).await?;
-        self.stats.set_counters(self.processor.counters());
-        let (done, given) = (self.ledger.done(), self.inlets.count());
-        if done < given {
-            let text = format!(
-                "the processor has ended, and says that only {done} of {given} batches are done with"
-            );
-            return Err(ComponentError::new(Code::Internal, text));
+        match self.outlets.is_transactional() {
+            true => {
+                for batch in &rest.batches {
+                    self.outlets.push(batch, &self.base.pace).await?;
+                }
+                self.commit(rest.done, true).await?;
+            }
+            false => {
+                self.send(rest).await?;
+                self.check_done()?;
+            }
         }
+        self.stats.set_counters(self.processor.counters());
         self.outlets.end();
         let mut rounds = rounds();
         while !self.outlets.are_finished() {
@@ -163,7 +205,7 @@ impl ProcessorLoop {
                 () = self.outlets.progress.notified() => {}
             }
         }
-        self.inlets.finish(&self.base.clock).await;
+        self.inlets.finish(&self.base.clock).await?;
         Ok(Ending::Ended)
     }
 
@@ -188,7 +230,7 @@ impl ProcessorLoop {
             if let Some(done) = ledger.collect(&outlets.streams) {
                 inlets.acknowledge(done);
             }
-            ledger.is_settled()
+            outlets.is_settled(ledger)
         })
         .await;
         self.inlets.close(&self.base.clock).await;

@@ -2,7 +2,7 @@
 
 use sheaf_retry::Code;
 
-use super::loops::{Ending, Failures, Loop, rounds};
+use super::loops::{Ending, Failures, Loop, ROUND, rounds};
 use crate::component::{Received, Sink};
 use crate::error::ComponentError;
 use crate::inlet::{Inlets, Next};
@@ -63,7 +63,7 @@ impl SinkLoop {
             return Ok(ending);
         }
         self.end().await?;
-        self.inlets.finish(&self.base.clock).await;
+        self.inlets.finish(&self.base.clock).await?;
         Ok(ending)
     }
 
@@ -71,8 +71,28 @@ impl SinkLoop {
         let mut failures = Failures::default();
         loop {
             match self.sink.write(received).await {
-                Ok(written) => return self.acknowledge(written),
-                Err(error) => self.base.after(error, &mut failures).await?,
+                Ok(written) => {
+                    self.acknowledge(written)?;
+                    return self.room().await;
+                }
+                Err(error) => {
+                    if let Err(error) = self.base.after(error, &mut failures).await {
+                        return Err(self.base.failed(&self.inlets, received, error).await);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits where much is written that is not completed yet.
+    async fn room(&mut self) -> Result<(), ComponentError> {
+        let SinkLoop { base, inlets, .. } = self;
+        let mut room = std::pin::pin!(inlets.room());
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut room => return Ok(()),
+                () = base.clock.sleep(ROUND) => base.pace.round(),
             }
         }
     }

@@ -64,7 +64,7 @@ impl Offsets {
 
     /// Finds what all readers have acknowledged.
     fn collect(&mut self, outlets: &Outlets) {
-        let Some(done) = self.ledger.collect(&outlets.streams) else { return };
+        let Some(done) = outlets.collect(&mut self.ledger) else { return };
         while let Some((number, _)) = self.waiting.front()
             && *number <= done
             && let Some((_, offset)) = self.waiting.pop_front()
@@ -146,8 +146,15 @@ impl SourceLoop {
             () = self.base.stop.cancelled() => return Ok(()),
             pushed = self.outlets.push(&batch, &self.base.pace) => pushed?,
         }
+        if self.outlets.is_transactional() {
+            tokio::select! {
+                biased;
+                () = self.base.stop.cancelled() => return Ok(()),
+                () = self.outlets.commit(Vec::new(), Some(offset.clone()), false, &self.base.pace) => {}
+            }
+        }
         self.offsets.made(offset);
-        self.offsets.ledger.mark(self.offsets.made, &self.outlets.streams);
+        self.outlets.mark(&mut self.offsets.ledger, self.offsets.made);
         Ok(())
     }
 
@@ -175,6 +182,7 @@ impl SourceLoop {
     ) -> Result<Ending, ComponentError> {
         let finished = match ending {
             Ending::Ended => {
+                self.outlets.commit(Vec::new(), None, true, &self.base.pace).await;
                 self.outlets.end();
                 self.settle_until_finished(failures).await?
             }
@@ -182,7 +190,7 @@ impl SourceLoop {
                 let SourceLoop { base, outlets, offsets, .. } = self;
                 base.drained(|| {
                     offsets.collect(outlets);
-                    offsets.ledger.is_settled()
+                    outlets.is_settled(&offsets.ledger)
                 })
                 .await;
                 false

@@ -7,6 +7,7 @@ use std::time::Duration;
 use sheaf_retry::SharedClock;
 use tokio::sync::Notify;
 
+use crate::durable::Queue;
 use crate::wire::Feedback;
 
 /// How long credits and acknowledgements are gathered before the sender is told of them.
@@ -22,6 +23,8 @@ pub(crate) struct Place {
     /// This instance.
     pub(crate) to: u32,
     credits: u64,
+    /// Where its batches wait, where the edge is durable.
+    pub(crate) queue: Option<Arc<Queue>>,
     state: Mutex<State>,
     changed: Notify,
     pub(crate) counts: Counts,
@@ -98,6 +101,7 @@ impl Place {
         sender: (String, u32),
         to: u32,
         credits: u32,
+        queue: Option<Arc<Queue>>,
     ) -> Self {
         Place {
             edge,
@@ -106,10 +110,16 @@ impl Place {
             from_instance: sender.1,
             to,
             credits: u64::from(credits.max(1)),
+            queue,
             state: Mutex::default(),
             changed: Notify::new(),
             counts: Counts::default(),
         }
+    }
+
+    /// Batches that may come before one is taken.
+    pub(crate) fn credits(&self) -> u32 {
+        u32::try_from(self.credits).unwrap_or(u32::MAX)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -305,7 +315,7 @@ mod tests {
     use sheaf_retry::SystemClock;
 
     fn place(credits: u32) -> Place {
-        Place::new("a:b".into(), "a".into(), ("p:a".to_owned(), 0), 0, credits)
+        Place::new("a:b".into(), "a".into(), ("p:a".to_owned(), 0), 0, credits, None)
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{FutureExt as _, StreamExt as _, stream};
+use sheaf_coordinator::LeaseRef;
 use sheaf_flight::ipc::{Bounds, Decoded, Decoder};
 use sheaf_flight::{CallOptions, ChannelPool, Error, Message, MessageStream, Secret};
 use sheaf_pipeline::control::ControlClient;
@@ -25,14 +26,14 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How long the sender may take to end a call when all has been said.
 const LAST_WORD: Duration = Duration::from_secs(5);
 /// Bytes of one permit of the room for what came in.
-pub(super) const ROOM_UNIT: u64 = 1 << 10;
+pub(crate) const ROOM_UNIT: u64 = 1 << 10;
 
 /// What comes out of streams.
 pub(crate) enum Item {
     /// A batch.
     Batch(Arrived),
-    /// A stream has ended, with this sequence.
-    End { place: usize },
+    /// A stream has ended; over a durable edge its end is held.
+    End { place: usize, lease: Option<LeaseRef> },
     /// A stream cannot be read, and never can.
     Failed(ComponentError),
 }
@@ -44,6 +45,15 @@ pub(crate) struct Arrived {
     pub(crate) received: Received,
     /// Its part of the room for what came in.
     pub(crate) _room: OwnedSemaphorePermit,
+    /// Over a durable edge: how it is held.
+    pub(crate) held: Option<Held>,
+}
+
+/// A batch of a queue.
+pub(crate) struct Held {
+    pub(crate) lease: LeaseRef,
+    /// Another one may be taken once the component has taken this one.
+    pub(crate) _credit: OwnedSemaphorePermit,
 }
 
 /// What all readers of a component have in common.
@@ -261,8 +271,9 @@ impl Reader {
                 }
                 let (from, from_instance) =
                     (Arc::clone(&self.place.from), self.place.from_instance);
-                let received = Received { batch, from, from_instance, sequence };
-                let arrived = Arrived { place: self.index, epoch, received, _room: room };
+                let received = Received { batch, from, from_instance, sequence, lease: None };
+                let place = self.index;
+                let arrived = Arrived { place, epoch, received, _room: room, held: None };
                 self.send(Item::Batch(arrived)).await
             }
             Decoded::Metadata => {
@@ -270,7 +281,7 @@ impl Reader {
                     wire::read("the end", &message.app_metadata).map_err(Over::Broken)?;
                 tracing::debug!(edge = &*self.place.edge, end = end.end, "received end");
                 self.place.ended(end.end);
-                self.send(Item::End { place: self.index }).await
+                self.send(Item::End { place: self.index, lease: None }).await
             }
         }
     }

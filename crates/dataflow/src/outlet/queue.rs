@@ -3,8 +3,10 @@
 use std::collections::VecDeque;
 
 use arrow_array::RecordBatch;
+use sheaf_retry::Code;
 
 use super::disk::Record;
+use crate::error::ComponentError;
 
 /// A batch that is held.
 #[derive(Clone, Debug)]
@@ -23,6 +25,20 @@ pub(crate) enum Place {
 }
 
 impl Place {
+    /// The batch, from wherever it is.
+    pub(crate) async fn read(self) -> Result<RecordBatch, ComponentError> {
+        match self {
+            Place::Memory(batch) => Ok(batch),
+            Place::Disk(record) => {
+                let read = tokio::task::spawn_blocking(move || record.read()).await;
+                read.map_err(|error| {
+                    let text = "a thread that reads ended badly";
+                    ComponentError::new(Code::Internal, text).because(error)
+                })?
+            }
+        }
+    }
+
     fn bytes_on_disk(&self) -> u64 {
         match self {
             Place::Memory(_) => 0,

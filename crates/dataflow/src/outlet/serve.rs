@@ -30,7 +30,9 @@ pub(crate) struct Serving {
 impl Serving {
     /// Serves these edges to who has the token.
     pub(crate) fn new(token: Secret, edges: &[Arc<Edge>]) -> Self {
-        let streams = edges.iter().flat_map(|edge| &edge.streams).map(|stream| {
+        // Those of durable edges are not read here.
+        let streams = edges.iter().flat_map(|edge| &edge.streams);
+        let streams = streams.filter(|stream| stream.options.queue.is_none()).map(|stream| {
             let options = &stream.options;
             ((Arc::clone(&options.edge), options.from, options.to), Arc::clone(stream))
         });
@@ -209,11 +211,7 @@ impl Call {
         let edge = &*self.attached.stream.options.edge;
         let batch = match place {
             Place::Memory(batch) => batch,
-            Place::Disk(record) => {
-                let read = tokio::task::spawn_blocking(move || record.read()).await;
-                let gone = |_| Error::new(Code::Internal, "a thread that reads ended badly");
-                read.map_err(gone)?.map_err(Error::from_error)?
-            }
+            Place::Disk(_) => place.read().await.map_err(Error::from_error)?,
         };
         tracing::debug!(edge, sequence, rows, "sending event");
         let encoder = match &mut self.encoder {

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 
 use super::disk::{Disk, Record};
 use super::queue::{Entry, Place, Queue};
+use crate::durable;
 use crate::error::ComponentError;
 use crate::wire::{Feedback, ReaderHello};
 
@@ -36,6 +37,10 @@ pub(crate) struct StreamOptions {
     pub(crate) folder: PathBuf,
     /// Of this process.
     pub(crate) epoch: u64,
+    /// Which it is of all streams of the component.
+    pub(crate) number: usize,
+    /// Where its batches wait, where the edge is durable.
+    pub(crate) queue: Option<Arc<durable::Queue>>,
 }
 
 /// One stream. The component's loop is the only one that puts batches in.
@@ -126,6 +131,8 @@ pub(crate) struct Snapshot {
     pub(crate) last: u64,
     pub(crate) acknowledged: u64,
     pub(crate) is_finished: bool,
+    /// Batches that have failed for good, of a durable edge.
+    pub(crate) failed: u64,
 }
 
 impl Stream {
@@ -250,11 +257,16 @@ impl Stream {
         // A dropped batch may have been all that was not acknowledged.
         self.store(&state.queue);
         drop(state);
+        self.count(rows, bytes);
+        self.ready.notify_waiters();
+        sequence
+    }
+
+    /// Counts a batch as sent.
+    pub(crate) fn count(&self, rows: u64, bytes: u64) {
         Counts::add(&self.counts.batches, 1);
         Counts::add(&self.counts.rows, rows);
         Counts::add(&self.counts.bytes, bytes);
-        self.ready.notify_waiters();
-        sequence
     }
 
     fn store(&self, queue: &Queue) {
@@ -442,16 +454,19 @@ impl Stream {
         let state = self.state();
         let queue = &state.queue;
         let reader = state.reader.as_ref();
+        let there = self.options.queue.as_ref().map(|queue| queue.counts());
+        let durable::Counts { pending, processing, failed, .. } = there.unwrap_or_default();
         Snapshot {
-            is_connected: reader.is_some(),
+            is_connected: reader.is_some() || there.is_some(),
             credits: reader.map_or(0, |reader| reader.credits.saturating_sub(reader.sent)),
-            waiting: queue.waiting() as u64,
-            unacknowledged: queue.len() as u64,
+            waiting: queue.waiting() as u64 + pending,
+            unacknowledged: queue.len() as u64 + pending + processing,
             memory_bytes: queue.memory_bytes(),
             disk_bytes: queue.disk_bytes(),
             last: queue.last(),
             acknowledged: queue.acknowledged(),
             is_finished: queue.is_finished(),
+            failed,
         }
     }
 }

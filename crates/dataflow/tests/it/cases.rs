@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use sheaf_dataflow::{
-    AnyComponent, Assignment, ComponentError, Host, InputAssignment, Options, OutputAssignment,
+    AnyComponent, Assignment, ComponentError, DurableAssignment, Host, InputAssignment, Options, OutputAssignment,
     Peer, Start,
 };
 use sheaf_flight::{Exposure, FlightRouter, Listener, Server, ServerHandle};
@@ -31,6 +31,8 @@ pub(crate) struct World {
     folder: tempfile::TempDir,
     pub(crate) options: Options,
     pub(crate) run: u64,
+    /// Where batches of durable edges wait.
+    pub(crate) durable: Option<DurableAssignment>,
 }
 
 /// A component that runs.
@@ -92,7 +94,8 @@ impl World {
         let monitor = Monitor::start(&plane, &clock);
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let options = Options::default();
-        World { plane, plan, server, _monitor: monitor, folder, options, run: 1 }
+        let durable = None;
+        World { plane, plan, server, _monitor: monitor, folder, options, run: 1, durable }
     }
 
     pub(crate) fn state_dir(&self, instance: &str) -> PathBuf {
@@ -128,7 +131,11 @@ impl World {
             definition: component.definition.clone(),
             listen: "127.0.0.1:0".to_owned(),
             advertise_host: None,
-            health_listen: free_address(),
+            // Whoever asks for statistics names a port.
+            health_listen: match &self.durable {
+                Some(_) => "127.0.0.1:0".to_owned(),
+                None => free_address(),
+            },
             control: self.server.uri(),
             token: token(&self.place(instance)).secret().expose().to_owned(),
             data_token: DATA_TOKEN.to_owned(),
@@ -139,6 +146,7 @@ impl World {
             outputs: outputs
                 .map(|edge| OutputAssignment { edge: edge.clone(), to: peers(&edge.to) })
                 .collect(),
+            durable: self.durable.clone(),
         }
     }
 

@@ -13,7 +13,7 @@ use crate::shapes::pipeline;
 const CHILD: &str = "SHEAF_TEST_COMPONENT_CHILD";
 
 /// One batch a millisecond, so that a kill finds it at work.
-struct Slowly(Numbers);
+pub(crate) struct Slowly(pub(crate) Numbers);
 
 #[async_trait::async_trait]
 impl Source for Slowly {
@@ -44,7 +44,7 @@ fn child() {
     result.unwrap();
 }
 
-fn spawn(world: &World, instance: &str, end: i64) -> Process {
+pub(crate) fn spawn(world: &World, instance: &str, end: i64) -> Process {
     let assignment = world.assignment(instance);
     let path = world.state_dir("").join(format!("{instance}.json"));
     std::fs::write(&path, serde_json::to_vec(&assignment).unwrap()).unwrap();

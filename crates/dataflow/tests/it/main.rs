@@ -4,7 +4,10 @@
 mod breaks;
 mod cases;
 mod crash;
+mod durable;
+mod durable_kills;
 mod ends;
+mod node;
 mod parts;
 mod policies;
 mod ports;

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use sheaf_pipeline::spec::Component;
 
+/// The program of stores and coordinators.
+const STORE: &str = "sheaf";
 /// The program that hosts built-in components.
 pub(super) const HOST: &str = "sheaf-component";
 
@@ -13,6 +15,8 @@ pub(super) const HOST: &str = "sheaf-component";
 pub struct Programs {
     /// The host of built-in components, where it is named.
     pub host: Option<PathBuf>,
+    /// The store and coordinator of durable edges, where it is named.
+    pub store: Option<PathBuf>,
     /// The folder in which it is looked for first: that of this program.
     pub beside: Option<PathBuf>,
     /// The folders in which it is looked for then, as in `PATH`.
@@ -40,19 +44,34 @@ impl Programs {
     }
 
     fn host(&self) -> Result<PathBuf, String> {
-        if let Some(host) = &self.host {
-            return match is_program(host) {
-                true => Ok(host.clone()),
-                false => Err(format!(
-                    "--component-program {} is no program that can be run",
-                    host.display()
-                )),
+        let what = "which runs built-in components";
+        self.own(HOST, what, self.host.as_ref(), "--component-program")
+    }
+
+    /// The program of the store and coordinator of durable edges.
+    pub(crate) fn store(&self) -> Result<PathBuf, String> {
+        let what = "in which batches of durable edges wait";
+        self.own(STORE, what, self.store.as_ref(), "--store-program")
+    }
+
+    /// A program of Sheaf: that which was named, that beside this one, or that in `PATH`.
+    fn own(
+        &self,
+        name: &str,
+        what: &str,
+        named: Option<&PathBuf>,
+        flag: &str,
+    ) -> Result<PathBuf, String> {
+        if let Some(named) = named {
+            return match is_program(named) {
+                true => Ok(named.clone()),
+                false => Err(format!("{flag} {} is no program that can be run", named.display())),
             };
         }
         let places = self.beside.iter().chain(&self.path);
-        places.map(|folder| folder.join(HOST)).find(|path| is_program(path)).ok_or_else(|| {
+        places.map(|folder| folder.join(name)).find(|path| is_program(path)).ok_or_else(|| {
             format!(
-                "{HOST}, which runs built-in components, is neither beside this program nor in PATH; build or install it, or name it with --component-program"
+                "{name}, {what}, is neither beside this program nor in PATH; build or install it, or name it with {flag}"
             )
         })
     }

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 use super::environment;
 use super::event::{Effect, Event};
 use super::model::Model;
+use super::node::{self, After, Node};
 use super::secrets::{Folder, RunSecrets};
 use super::{Inner, Note, Outcome, Prepared, cut};
 use crate::driver::{Driver, DriverError, Ended, Launch, LaunchId};
@@ -55,6 +56,8 @@ pub(super) struct Actor {
     secrets: RunSecrets,
     assignments: BTreeMap<String, Assignment>,
     model: Model,
+    /// The process of its durable edges, where it has one.
+    node: Option<Node>,
     mailbox: mpsc::Sender<Message>,
     notes: mpsc::Sender<Note>,
     /// Whether the driver has answered a start: a stop waits for that.
@@ -71,7 +74,7 @@ impl Actor {
         mailbox: mpsc::Sender<Message>,
         notes: mpsc::Sender<Note>,
     ) -> Self {
-        let Prepared { folder, secrets, assignments } = prepared;
+        let Prepared { folder, secrets, assignments, node } = prepared;
         Actor {
             name,
             plane: inner.plane.clone(),
@@ -85,6 +88,7 @@ impl Actor {
             secrets,
             assignments,
             model,
+            node,
             mailbox,
             notes,
             starts: HashMap::new(),
@@ -105,6 +109,7 @@ impl Actor {
         mut events: Events,
         is_new: bool,
     ) -> Outcome {
+        self.start_node().await;
         if is_new {
             self.happened(Event::Begin).await;
         } else {
@@ -115,7 +120,8 @@ impl Actor {
         }
         while !self.model.is_over() {
             let now = self.clock.elapsed();
-            let left = self.model.due().map(|due| due.saturating_sub(now));
+            let due = [self.model.due(), self.node.as_ref().and_then(Node::due)];
+            let left = due.into_iter().flatten().min().map(|due| due.saturating_sub(now));
             let clock = Arc::clone(&self.clock);
             tokio::select! {
                 Some(Message::Happened(event)) = messages.recv() => self.happened(event).await,
@@ -125,10 +131,12 @@ impl Actor {
                     None => return self.closed(),
                 },
                 () = clock.sleep(left.unwrap_or_default()), if left.is_some() => {
+                    self.start_due_node().await;
                     self.happened(Event::Tick).await;
                 }
             }
         }
+        self.stop_node().await;
         if self.outcome.state == PipelineState::Stopped && self.is_complete() {
             // All was taken in and written: there is nothing to go on with.
             if let Err(error) = self.folder.forget_state() {
@@ -136,6 +144,51 @@ impl Actor {
             }
         }
         self.outcome
+    }
+
+    /// Starts the process of the durable edges, where it does not run: before the components,
+    /// which wait for it.
+    async fn start_node(&mut self) {
+        let Some(node) = self.node.as_mut().filter(|node| node.running().is_none()) else { return };
+        let launch = node.launch(self.clock.elapsed());
+        let id = launch.id.clone();
+        self.secrets.attempts.insert(id.place.clone(), id.attempt);
+        if let Err(error) = self.folder.write(&self.secrets) {
+            tracing::warn!(component = id.place, %error, "the attempt cannot be kept");
+        }
+        if let Err(error) = self.driver.start(launch).await {
+            self.node_ended(id.attempt, &error.why).await;
+        }
+    }
+
+    async fn start_due_node(&mut self) {
+        let now = self.clock.elapsed();
+        if self.node.as_ref().and_then(Node::due).is_some_and(|due| due <= now) {
+            self.start_node().await;
+        }
+    }
+
+    /// It has ended, or could not be started.
+    async fn node_ended(&mut self, attempt: u64, why: &str) {
+        let Some(node) = &mut self.node else { return };
+        let place = node.place().to_owned();
+        match node.ended(attempt, why, self.clock.elapsed()) {
+            After::Nothing => {}
+            After::Pause(text) => self.note(&place, text),
+            After::GiveUp(text) => {
+                self.note(&place, text.clone());
+                self.happened(Event::Fail(text)).await;
+            }
+        }
+    }
+
+    /// When nothing of the run needs it any more.
+    async fn stop_node(&mut self) {
+        let Some(id) = self.node.as_ref().and_then(Node::running) else { return };
+        if let Err(DriverError { what, why }) = self.driver.stop(&id, node::DRAIN).await {
+            tracing::error!(component = id.place, why, "{what}");
+            self.note(&id.place, why);
+        }
     }
 
     fn is_complete(&self) -> bool {
@@ -174,6 +227,12 @@ impl Actor {
     }
 
     async fn happened(&mut self, event: Event) {
+        if let Event::Ended { place, attempt, why, .. } = &event
+            && self.node.as_ref().is_some_and(|node| node.place() == place)
+        {
+            let (attempt, why) = (*attempt, why.clone());
+            return Box::pin(self.node_ended(attempt, &why)).await;
+        }
         let now = self.clock.elapsed();
         for effect in self.model.on(event, now) {
             self.act(effect).await;

@@ -12,6 +12,7 @@ use sheaf_retry::Timestamp;
 use twox_hash::XxHash3_128;
 
 use super::event::Planned;
+use super::node::StoreRecord;
 use super::secrets::{Folder, RunSecrets};
 use crate::planned;
 
@@ -135,6 +136,7 @@ pub(super) fn assignments(
             token: secrets.tokens.get(&id).cloned().unwrap_or_default(),
             data_token: secrets.data_token.clone(),
             state_dir: folder.state_of(&instance.id),
+            durable: secrets.store.as_ref().map(StoreRecord::assignment),
             ..planned::assignment(plan, component, instance.index)
         };
         (id, assignment)

@@ -15,13 +15,23 @@ pub enum Error {
     /// The file cannot be run.
     #[error("{0}")]
     Spec(Report),
-    /// An edge is to go through store and coordinator.
-    #[error(
-        "edge {edge} is durable, and components have direct edges only so far: write `durable: false`"
-    )]
+    /// There is no store for durable edges.
+    #[error("edge {edge} is durable and needs a store: {why}")]
     Durable {
         /// Which.
         edge: String,
+        /// Why there is none, and what to do.
+        why: String,
+    },
+    /// A store that is somebody else's cannot be emptied.
+    #[error(
+        "--fresh forgets what waits on durable edges, and the store {address} is not of this run: run without --fresh, or cancel the batches of {pipeline} there and forget them"
+    )]
+    FreshElsewhere {
+        /// The pipeline.
+        pipeline: String,
+        /// The store.
+        address: String,
     },
     /// The pipeline runs already.
     #[error("pipeline {pipeline} runs already; stop it first: sheafctl stop {pipeline}")]
@@ -90,10 +100,12 @@ impl Retryable for Error {
     fn code(&self) -> Code {
         match self {
             Error::Spec(_) => Code::InvalidArgument,
-            Error::Durable { .. } => Code::Unimplemented,
             Error::Runs { .. } | Error::Held { .. } => Code::AlreadyExists,
             Error::NotRunning { .. } | Error::NoComponent { .. } => Code::NotFound,
-            Error::NoSecrets { .. } | Error::Driver(_) => Code::FailedPrecondition,
+            Error::NoSecrets { .. }
+            | Error::Driver(_)
+            | Error::Durable { .. }
+            | Error::FreshElsewhere { .. } => Code::FailedPrecondition,
             Error::Registry(error) => error.code(),
             Error::Folder { source, .. } => source.code(),
         }

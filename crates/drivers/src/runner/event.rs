@@ -37,6 +37,8 @@ pub(super) enum Event {
     Unhealthy(String, String),
     /// The run is to end.
     Stop { at_once: bool, reason: String },
+    /// What all instances need cannot be had.
+    Fail(String),
     /// A component, or one of its instances, is to be started again.
     Restart(String),
     /// Time has passed.

@@ -13,6 +13,7 @@ use super::actor::{Actor, Message};
 use super::assign::{self, Addresses};
 use super::event::Event;
 use super::model::Model;
+use super::node::{self, Node, StoreRecord};
 use super::secrets::{Folder, RunSecrets};
 use super::{Error, Inner, MAILBOX, NOTES, Note, Options, Outcome, Run, cut, seed};
 use crate::driver::{Ended, LaunchId};
@@ -22,6 +23,8 @@ pub(super) struct Prepared {
     pub(super) folder: Folder,
     pub(super) secrets: RunSecrets,
     pub(super) assignments: BTreeMap<String, Assignment>,
+    /// The process of its durable edges, where it has one.
+    pub(super) node: Option<Node>,
 }
 
 impl Inner {
@@ -59,7 +62,7 @@ impl Inner {
         file: &str,
         text: &str,
         folder: Folder,
-        fresh: bool,
+        (fresh, store): (bool, Option<StoreRecord>),
     ) -> Result<Prepared, Error> {
         let name = &plan.pipeline;
         let failed = |error| Error::folder(&self.options.folder, error);
@@ -71,8 +74,10 @@ impl Inner {
         }
         if fresh {
             folder.forget_state().map_err(failed)?;
+            folder.forget_store().map_err(failed)?;
         }
         let mut secrets = assign::secrets(plan, file, before, self.clock.now());
+        secrets.store = store;
         self.end_stale(name).await?;
         self.plane.plan(assign::registry_plan(plan, text, &secrets)).await?;
         for place in secrets.tokens.keys() {
@@ -102,7 +107,25 @@ impl Inner {
             folder.create_state(&assignment.instance).map_err(failed)?;
             assignment.state_dir = std::path::absolute(&assignment.state_dir).map_err(failed)?;
         }
-        Ok(Prepared { folder, secrets, assignments })
+        let place = assign::place(&plan.pipeline, node::INSTANCE);
+        let attempt = secrets.attempts.get(&place).copied().unwrap_or(0);
+        let seed = seed(secrets.run, &place);
+        let node = Node::prepare(&plan.pipeline, secrets.store.as_ref(), &folder, attempt, seed);
+        let node = node.map_err(failed)?;
+        Ok(Prepared { folder, secrets, assignments, node })
+    }
+
+    /// Where the durable edges of a plan lead through.
+    pub(super) fn store(&self, plan: &Plan, fresh: bool) -> Result<Option<StoreRecord>, Error> {
+        let (options, driver) = (&self.options.durable, self.driver.name());
+        let store = StoreRecord::of(plan, options, driver, self.clock.now())?;
+        match &store {
+            Some(store) if fresh && store.program.is_none() => {
+                let (pipeline, address) = (plan.pipeline.clone(), store.address.clone());
+                Err(Error::FreshElsewhere { pipeline, address })
+            }
+            _ => Ok(store),
+        }
     }
 
     /// Ends what an earlier run has left that nobody looks after any more.
@@ -174,14 +197,22 @@ impl Inner {
         let checked = check(&secrets.file, &pipeline.plan.spec).map_err(Error::Spec)?;
         let plan = Plan::new(&checked.pipeline);
         let mut running = BTreeMap::new();
+        let mut store = None;
         for LaunchId { place, attempt } in self.driver.running(name).await? {
+            if place == assign::place(name, node::INSTANCE) {
+                store = Some(attempt);
+                continue;
+            }
             let held = self.plane.component(place.clone()).await?.status.is_held();
             running.insert(place, (attempt, held));
         }
         let mut model = Model::new(assign::planned(&plan, &secrets), seed(secrets.run, name));
         let is_starting = pipeline.state == PipelineState::Starting;
         model.resume(&running, is_starting, self.clock.elapsed());
-        let prepared = self.assign(&plan, folder, secrets)?;
+        let mut prepared = self.assign(&plan, folder, secrets)?;
+        if let (Some(node), Some(attempt)) = (&mut prepared.node, store) {
+            node.is_up(attempt, self.clock.elapsed());
+        }
         self.begin(&plan, prepared, model, false).await?;
         if pipeline.state == PipelineState::Stopping {
             let run = self.running(name)?;

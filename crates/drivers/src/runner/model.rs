@@ -172,6 +172,7 @@ impl Model {
             Event::Left(place) => self.left(&place, now),
             Event::Unhealthy(place, why) => self.unhealthy(&place, why),
             Event::Stop { at_once, reason } => self.stop(at_once, false, reason),
+            Event::Fail(reason) => self.stop(false, true, reason),
             Event::Restart(name) => self.restart(&name, now),
             Event::Tick => {}
         }

@@ -9,8 +9,11 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
+use super::node::StoreRecord;
 use crate::process::{read, write_private};
 
+/// The name of the file.
+pub(super) const RUN_FILE: &str = "run.json";
 /// The version of the file.
 const VERSION: u32 = 1;
 
@@ -27,6 +30,9 @@ pub(super) struct RunSecrets {
     pub(super) data_token: String,
     /// The last attempt, by place; it goes on from one run to the next.
     pub(super) attempts: BTreeMap<String, u64>,
+    /// Where batches of durable edges wait; there where an edge is durable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) store: Option<StoreRecord>,
 }
 
 /// The folder of a pipeline, held against others.
@@ -71,8 +77,21 @@ impl Folder {
         }
     }
 
+    /// What the store of durable edges keeps, where it is a process of the runs.
+    pub(super) fn store(&self) -> PathBuf {
+        self.path.join("store")
+    }
+
+    /// Forgets that too.
+    pub(super) fn forget_store(&self) -> io::Result<()> {
+        match std::fs::remove_dir_all(self.store()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     fn secrets(&self) -> PathBuf {
-        self.path.join("run.json")
+        self.path.join(RUN_FILE)
     }
 
     /// Those of the last run; `None` where there was none, or by another version.

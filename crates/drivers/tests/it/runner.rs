@@ -54,7 +54,9 @@ impl World {
             log: LogLimits::default(),
         };
         let driver = Arc::new(ProcessDriver::new(process, clock.clone()));
+        let durable = sheaf_drivers::runner::DurableOptions::default();
         let options = Options {
+            durable,
             folder: folder.path().join("pipelines"),
             host: "127.0.0.1".to_owned(),
             control: format!("grpc://{address}"),

@@ -20,6 +20,7 @@ pub(super) fn check(outline: &Outline<'_>, found: &mut Vec<Diagnostic>) {
         }
         groups(outline, part, found);
         transaction(outline, part, found);
+        batch_by_batch(outline, part, found);
     }
 }
 
@@ -147,6 +148,52 @@ fn groups(outline: &Outline<'_>, part: &Part<'_>, found: &mut Vec<Diagnostic>) {
             }));
         }
     }
+}
+
+/// `exactly-once` needs processors of which each batch comes out as a whole when it has gone
+/// in: what they read is completed in the step that registers what came of it. What a
+/// processor has kept back of several batches is gone after a crash, and made again of some
+/// of them.
+fn batch_by_batch(outline: &Outline<'_>, part: &Part<'_>, found: &mut Vec<Diagnostic>) {
+    if part.role != Role::Processor || outline.delivery != Some(Delivery::ExactlyOnce) {
+        return;
+    }
+    let kind = part.node.get("kind").map_or(part.id_span, |kind| kind.span);
+    let config = |name: &str| part.config().and_then(|config| config.entry(name));
+    let (span, message, help) = match part.kind {
+        Some("filter" | "project" | "enrich") => return,
+        Some("aggregate" | "sql") => match config("window") {
+            None => return,
+            Some(window) if window.value.text() == Some("batch") => return,
+            Some(window) => (
+                window.key_span,
+                "a window over several batches cannot be made exactly once",
+                "use `window: batch`, or ask for `at-least-once`",
+            ),
+        },
+        Some("merge") => match config("orderBy") {
+            None => return,
+            Some(order) => (
+                order.key_span,
+                "a merge in order holds batches back, and cannot be made exactly once",
+                "leave `orderBy` out, or ask for `at-least-once`",
+            ),
+        },
+        Some("exec") => (
+            kind,
+            "of a program it is not known what it keeps back: `exec` is not made exactly once",
+            "ask for `at-least-once`",
+        ),
+        // Another check says that there is no such kind.
+        Some(_) => return,
+        None => (
+            part.id_span,
+            "of a processor of one's own it is not known what it keeps back between batches",
+            "ask for `at-least-once`",
+        ),
+    };
+    let problem = promised(outline, Diagnostic::error(Rule::Conflict, span, message));
+    found.push(problem.help(help));
 }
 
 /// `exactly-once` needs sinks that can tell a repetition.

@@ -45,6 +45,16 @@ pub(super) async fn run(
         };
         console.data(&format!("{id}  run {run}  {state}{reason}\n"))?;
         console.table(&table(components, remote.clock.now()))?;
+        for (component, rows) in components {
+            let failed = rows.map_or(0, |rows| rows.failed);
+            if failed > 0 {
+                let batches = if failed == 1 { "1 batch".to_owned() } else { format!("{failed} batches") };
+                console.note(&format!(
+                    "{}: {batches} failed again and again and were put aside; sheaf batches list --state failed shows them, at the store that run.json names",
+                    instance(component)
+                ));
+            }
+        }
     }
     Ok(())
 }
@@ -87,6 +97,7 @@ fn entry(pipeline: &Pipeline, components: &[(Component, Option<Rows>)]) -> Value
             "lastHeartbeat": rfc3339(component.last_heartbeat),
             "rowsIn": rows.and_then(|rows| rows.input),
             "rowsOut": rows.and_then(|rows| rows.output),
+            "failedBatches": rows.map(|rows| rows.failed),
         })
     });
     json!({

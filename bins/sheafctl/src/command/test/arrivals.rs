@@ -27,6 +27,7 @@ pub(super) fn deliver(
                     from: edge.from.as_str().into(),
                     from_instance: from,
                     sequence: last[stream],
+                    lease: None,
                 });
             }
         }
