@@ -1,5 +1,6 @@
 //! The commands that ask a control plane.
 
+mod chaos;
 mod logs;
 mod ps;
 mod runs;
@@ -15,9 +16,10 @@ use crate::args::AskArgs;
 use crate::help;
 use crate::remote::Remote;
 
+pub(crate) use chaos::ChaosArgs;
 pub(crate) use logs::LogsArgs;
 pub(crate) use runs::RunsArgs;
-pub(crate) use told::{RestartArgs, StartArgs, StopArgs};
+pub(crate) use told::{ReloadArgs, RestartArgs, StartArgs, StopArgs};
 
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum Ask {
@@ -39,6 +41,12 @@ pub(crate) enum Ask {
     /// End a component and start it again
     #[command(after_help = help::RESTART)]
     Restart(RestartArgs),
+    /// Bring a pipeline that runs to what its file says now
+    #[command(after_help = help::RELOAD)]
+    Reload(ReloadArgs),
+    /// Kill, pause or slow components on purpose, and see that the pipeline bears it
+    #[command(after_help = help::CHAOS)]
+    Chaos(ChaosArgs),
     /// Say what has run, when, and how it ended
     #[command(after_help = help::RUNS)]
     Runs(RunsArgs),
@@ -70,6 +78,8 @@ impl Ask {
             Ask::Logs(args) => args.ask.json,
             Ask::Stop(args) => args.ask.json,
             Ask::Restart(args) => args.ask.json,
+            Ask::Reload(args) => args.ask.json,
+            Ask::Chaos(args) => args.ask.json,
             Ask::Runs(args) => args.ask.json,
         }
     }
@@ -88,6 +98,8 @@ pub(super) async fn run(ask: Ask, console: &mut Console) -> Result<(), Failure> 
         Ask::Logs(args) => logs::run(&remote(&args.ask)?, args, console).await,
         Ask::Stop(args) => steer::stop(&remote(&args.ask)?, args, console).await,
         Ask::Restart(args) => steer::restart(&remote(&args.ask)?, args, console).await,
+        Ask::Reload(args) => steer::reload(&remote(&args.ask)?, args, console).await,
+        Ask::Chaos(args) => chaos::run(&remote(&args.ask)?, args, console).await,
         Ask::Runs(args) => runs::run(&remote(&args.ask)?, args, console).await,
     }
 }

@@ -1,6 +1,7 @@
 //! `sheafctl run`
 
 mod attend;
+mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,7 +12,7 @@ use futures::stream;
 use sheaf_drivers::runner::Outcome;
 use sheaf_pipeline::check::check;
 use sheaf_pipeline::registry::PipelineState;
-use sheaf_retry::SystemClock;
+use sheaf_retry::{Code, SystemClock};
 use sheaf_terminal::{Console, Failure, counted};
 
 use super::file;
@@ -21,6 +22,7 @@ use crate::plane::{Mode, Plane};
 use crate::progress::Progress;
 use crate::signals::Signals;
 use attend::{Shown, attend, help, lines};
+use watch::Watch;
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct RunArgs {
@@ -31,12 +33,19 @@ pub(crate) struct RunArgs {
     /// Begin at the beginning, whatever an earlier run that was broken off has left
     #[arg(long)]
     fresh: bool,
+    /// Look at the file, and take up what changes in it while the pipeline runs
+    #[arg(long, short)]
+    watch: bool,
     /// Say nothing but what is wrong
     #[arg(long, short)]
     quiet: bool,
 }
 
 pub(super) async fn run(args: RunArgs, console: &mut Console) -> Result<ExitCode, Failure> {
+    if args.watch && args.file.as_os_str() == "-" {
+        let text = "standard input cannot be watched: it comes once";
+        return Err(Failure::new(Code::InvalidArgument, text).help("name a file with --watch"));
+    }
     let (name, text) = file::read(&args.file)?;
     let checked = check(&name, &text).map_err(|report| {
         file::show(&report, console);
@@ -62,7 +71,11 @@ pub(super) async fn run(args: RunArgs, console: &mut Console) -> Result<ExitCode
         true => lines(&plane, &pipeline).await,
         false => stream::pending().boxed(),
     };
-    let shown = Shown { started, lines };
+    let watched = match args.watch {
+        true => Watch::begin(&args.file, &name, text, &plane.runner, &clock),
+        false => Watch::nothing(),
+    };
+    let shown = Shown { started, lines, watched };
     let outcome = attend(&plane, shown, &mut signals, &mut progress, console, &clock).await;
     let code = end(outcome.as_ref(), &args, &pipeline, &mut progress, console);
     plane.close().await?;

@@ -1,9 +1,13 @@
 //! `sheafctl` as people and programs run it.
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+mod chaos;
+mod flows;
 mod live;
 mod pipelines;
+mod reload;
 mod servers;
+mod soak;
 mod tap;
 mod top;
 mod unit_tests;
@@ -229,6 +233,8 @@ fn every_command_has_examples_in_its_help() {
         "logs",
         "stop",
         "restart",
+        "reload",
+        "chaos",
         "runs",
     ];
     for command in all {

@@ -49,7 +49,7 @@ impl ProcessorLoop {
         };
         match ending {
             Ending::Ended => self.end().await,
-            Ending::Stopped => self.stop().await,
+            Ending::Stopped | Ending::Undrained => self.stop().await,
         }
     }
 
@@ -145,14 +145,14 @@ impl ProcessorLoop {
             self.process(&received).await?;
         }
         let ProcessorLoop { base, inlets, outlets, ledger, .. } = &mut self;
-        base.drained(|| {
+        let drained = base.drained(|| {
             if let Some(done) = ledger.collect(&outlets.streams) {
                 inlets.acknowledge(done);
             }
             ledger.is_settled()
-        })
-        .await;
+        });
+        let is_drained = drained.await;
         self.inlets.close(&self.base.clock).await;
-        Ok(Ending::Stopped)
+        Ok(Ending::stopped(is_drained))
     }
 }

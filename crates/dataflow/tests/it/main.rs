@@ -8,5 +8,6 @@ mod ends;
 mod parts;
 mod policies;
 mod ports;
+mod replaced;
 mod shapes;
 mod speed;

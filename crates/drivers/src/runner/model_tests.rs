@@ -18,6 +18,7 @@ fn planned(component: &str, depth: usize) -> Planned {
         policy: policy(),
         attempt: 0,
         depth,
+        senders: Vec::new(),
     }
 }
 
@@ -240,7 +241,7 @@ fn a_policy_of_always_never_comes_to_an_end() {
 fn a_run_that_is_taken_up_goes_on_where_it_was() {
     let mut run = Run::new();
     let running = BTreeMap::from([("p:a".to_owned(), (4, true)), ("p:b".to_owned(), (2, false))]);
-    run.model.resume(&running, true, run.now);
+    run.model.resume(&running, &BTreeMap::new(), true, run.now);
     assert_eq!(run.on(Event::Tick), []);
     let running = state(PipelineState::Running, "");
     assert_eq!(run.on(Event::Registered("p:b".to_owned())), [running]);

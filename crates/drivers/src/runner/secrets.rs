@@ -27,6 +27,10 @@ pub(super) struct RunSecrets {
     pub(super) data_token: String,
     /// The last attempt, by place; it goes on from one run to the next.
     pub(super) attempts: BTreeMap<String, u64>,
+    /// Attempts that were told to end so that another one can be started, by place. Without
+    /// it, a later control plane would take such an end for one that came by itself.
+    #[serde(default)]
+    pub(super) handed: BTreeMap<String, u64>,
 }
 
 /// The folder of a pipeline, held against others.
@@ -66,6 +70,14 @@ impl Folder {
     /// Forgets what instances keep: the next run begins at the beginning.
     pub(super) fn forget_state(&self) -> io::Result<()> {
         match std::fs::remove_dir_all(self.path.join("state")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Forgets what one instance keeps: it is not there any more.
+    pub(super) fn forget_state_of(&self, instance: &str) -> io::Result<()> {
+        match std::fs::remove_dir_all(self.state_of(instance)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }

@@ -1,4 +1,4 @@
-//! What `sheafctl start`, `stop` and `restart` are told.
+//! What `sheafctl start`, `reload`, `stop` and `restart` are told.
 
 use std::path::PathBuf;
 
@@ -13,6 +13,14 @@ pub(crate) struct StartArgs {
     /// Begin at the beginning, whatever an earlier run that was broken off has left
     #[arg(long)]
     pub(super) fresh: bool,
+    #[command(flatten)]
+    pub(crate) ask: AskArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ReloadArgs {
+    /// The file, as it is now; `-` is standard input
+    pub(super) file: PathBuf,
     #[command(flatten)]
     pub(crate) ask: AskArgs,
 }
