@@ -108,7 +108,7 @@ impl Flows {
         let mut counts = BTreeMap::new();
         let Ok(files) = std::fs::read_dir(self.path("out").join(sink)) else { return counts };
         for file in files.flatten() {
-            if file.path().extension().is_none_or(|extension| extension != "json") {
+            if file.path().extension().is_none_or(|extension| extension != "jsonl") {
                 continue;
             }
             let text = std::fs::read_to_string(file.path()).unwrap();

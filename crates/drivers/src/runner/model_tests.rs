@@ -215,7 +215,9 @@ fn who_was_being_started_when_it_was_stopped_is_stopped_too() {
 fn a_restart_by_hand_counts_for_nothing_and_waits_for_nothing() {
     let mut run = Run::up();
     for attempt in 1..10 {
-        assert_eq!(run.on(Event::Restart("b".to_owned())), [stop("p:b", attempt, 30)]);
+        let hand = Effect::Hand(vec!["p:b".to_owned()]);
+        let effects = run.on(Event::Restart("b".to_owned()));
+        assert_eq!(effects, [hand, stop("p:b", attempt, 30)]);
         assert_eq!(run.ended("p:b", attempt, true), [start("p:b", attempt + 1)]);
         run.on(Event::Started("p:b".to_owned(), attempt + 1));
     }

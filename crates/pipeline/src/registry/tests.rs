@@ -502,6 +502,7 @@ fn another_plan_of_a_run_is_another_generation_and_leaves_its_holders_in_peace()
     registry.register(reader(OLD), now()).unwrap();
     assert_eq!(registry.replan(plan(), "nothing", now()).unwrap(), 1, "it is the same plan");
     let mut other = Plan { plan_hash: "def".to_owned(), ..plan() };
+    other.places[0].connections.downstream = vec!["orders:print".to_owned()];
     other.places[1] = Place::new("orders:print", Kind::Sink, token().digest());
     assert_eq!(registry.replan(other, "starts print", now().plus(SECOND)).unwrap(), 2);
     assert_eq!(registry.component("orders:read").unwrap().status, Status::Healthy);
