@@ -71,14 +71,18 @@ fn what_cannot_be_done_is_said() {
 
 #[test]
 fn one_that_does_not_come_back_is_told_and_fails() {
-    let world = World::new("", "restart: {policy: never}");
-    let (_process, server) = world.run();
-    world.wait_healthy(&server);
-    let output = sheafctl_in(
-        world.folder.path(),
-        &["chaos", "pair", "kill", "b", "--json", "--server", &server],
+    let flows = Flows::new();
+    let text = format!(
+        "{}sinks:\n{}",
+        source(10_000_000, 1_000),
+        sink("out", "numbers").replace("kind: file", "kind: file, restart: {policy: never}"),
     );
-    assert_eq!(code(&output), 1, "{}", notes(&output));
+    flows.start(&text);
+    flows.wait_healthy(&["numbers", "out"]);
+    let output = flows.try_ask(&["chaos", "p", "kill", "out"]);
+    let told = notes(&output);
+    assert_eq!(code(&output), 1, "{told}");
+    assert!(told.contains("p has not borne it: failed: out: killed by signal 9"), "{told}");
 }
 
 #[test]

@@ -31,9 +31,10 @@ struct Still {
 
 impl Still {
     fn begin(id: LaunchId, process: Identity, disturbed: &Disturbed) -> Option<Self> {
-        let mut all = disturbed.lock().unwrap_or_else(PoisonError::into_inner);
-        let disturbed = Arc::clone(disturbed);
-        all.insert(id.clone()).then_some(Still { id, process, disturbed })
+        let is_first =
+            disturbed.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone());
+        // Made only where it is the first: when it is dropped, the process goes on.
+        is_first.then(|| Still { id, process, disturbed: Arc::clone(disturbed) })
     }
 
     /// Sends a signal; where the process has ended there is nothing to be done.

@@ -7,7 +7,7 @@ mod told;
 use std::time::Duration;
 
 use sheaf_drivers::Disturbance;
-use sheaf_pipeline::registry::{Component, Filter, Pipeline, Status};
+use sheaf_pipeline::registry::{Component, Filter, Pipeline, PipelineState, Status};
 use sheaf_retry::{Code, HumanDuration};
 use sheaf_terminal::{Console, Failure, compact};
 
@@ -136,6 +136,15 @@ impl Chaos<'_> {
         }
     }
 
+    /// The pipeline now; `None` where its control plane is gone.
+    async fn still_there(&self) -> Result<Option<Now>, Failure> {
+        match look(self.remote, &self.pipeline).await {
+            Ok(now) => Ok(Some(now)),
+            Err(failure) if failure.code() == Code::Unavailable => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+
     /// Waits until all is well again, or it is not going to be.
     async fn recover(
         &mut self,
@@ -146,10 +155,17 @@ impl Chaos<'_> {
         let clock = &self.remote.clock;
         clock.sleep(over.saturating_sub(clock.elapsed())).await;
         // Beats from before do not tell how those are that stood still.
-        self.report.beats_from(&look(self.remote, &self.pipeline).await?.components);
+        if let Some(now) = self.still_there().await? {
+            self.report.beats_from(&now.components);
+        }
         let end = clock.elapsed();
         loop {
-            let now = look(self.remote, &self.pipeline).await?;
+            let Some(now) = self.still_there().await? else {
+                let reason = "the control plane has ended: a pipeline of sheafctl run has come \
+                              to its end, or failed; see sheafctl runs";
+                self.report.ended(PipelineState::Failed, reason.to_owned());
+                return Ok(());
+            };
             let took = clock.elapsed().saturating_sub(end);
             self.report.now(&now.components);
             if !runs(now.pipeline.state) {
