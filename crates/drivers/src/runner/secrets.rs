@@ -37,7 +37,17 @@ pub(super) struct RunSecrets {
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // Closed alone it would stay held for as long as a process that is being started just
+        // now has a copy of it.
+        if let Err(error) = flock(&self.lock, FlockOperation::Unlock) {
+            tracing::warn!(folder = %self.path.display(), %error, "it is let go of late");
+        }
+    }
 }
 
 impl Folder {
@@ -52,7 +62,7 @@ impl Folder {
             .mode(0o600)
             .open(path.join("lock"))?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(Folder { path, _lock: lock })),
+            Ok(()) => Ok(Some(Folder { path, lock })),
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
             Err(error) => Err(error.into()),
         }
@@ -102,6 +112,17 @@ impl Folder {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_is_free_at_once_whoever_has_a_copy_of_its_lock() {
+        let root = tempfile::tempdir().unwrap();
+        let first = Folder::take(root.path(), "p").unwrap().unwrap();
+        // As between the fork and the exec of any process that is started meanwhile.
+        let copy = first.lock.try_clone().unwrap();
+        drop(first);
+        assert!(Folder::take(root.path(), "p").unwrap().is_some());
+        drop(copy);
+    }
 
     #[test]
     fn a_folder_has_one_holder_and_keeps_what_it_was_given() {
