@@ -103,7 +103,9 @@ fn run(command: Command) -> Result<()> {
             println!("{}", compare::list());
             Ok(())
         }
-        Command::Plane { sheafctl, components, seconds } => plane_of(&sheafctl, components, seconds),
+        Command::Plane { sheafctl, components, seconds } => {
+            plane_of(&sheafctl, components, seconds)
+        }
         Command::Load { load } => load::run(load),
         Command::Compare { name, rounds, quick, json, record, sheaf } => {
             let rounds = if quick { 1 } else { rounds };

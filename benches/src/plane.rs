@@ -101,7 +101,9 @@ fn source(number: usize) -> String {
 fn wide(width: usize) -> String {
     let sources: String = (0..width).map(source).collect();
     let sink = |number| {
-        format!("  - {{id: k{number}, kind: stdout, inputs: [s{number}], config: {{format: json}}}}\n")
+        format!(
+            "  - {{id: k{number}, kind: stdout, inputs: [s{number}], config: {{format: json}}}}\n"
+        )
     };
     let sinks: String = (0..width).map(sink).collect();
     format!("{HEAD}sources:\n{sources}sinks:\n{sinks}")

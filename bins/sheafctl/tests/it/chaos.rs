@@ -39,7 +39,11 @@ fn who_is_paused_stands_still_for_its_time_and_goes_on() {
     assert!(notes(&output).contains("it stands still or is slowed already"), "{}", notes(&output));
     assert!(chaos.wait_exit(LONG).unwrap().success(), "{}", chaos.stderr());
     assert!(!stands() && world.pid("b") == pid, "shorter than its health allows");
-    assert!(chaos.stdout().contains("pair: 1 disturbances, 0 restarts, healthy"), "{}", chaos.stdout());
+    assert!(
+        chaos.stdout().contains("pair: 1 disturbances, 0 restarts, healthy"),
+        "{}",
+        chaos.stdout()
+    );
 }
 
 #[test]

@@ -29,7 +29,6 @@ pub(crate) struct Flows {
 
 impl Flows {
     pub(crate) fn new() -> Self {
-        component_program();
         let mut flows = Flows {
             folder: TempDir::new().unwrap(),
             server: None,
@@ -80,6 +79,7 @@ impl Flows {
     }
 
     pub(crate) fn start(&self, text: &str) {
+        component_program();
         self.write(text);
         self.ask(&["start", "p.yaml"]);
     }

@@ -29,13 +29,15 @@ fn a_filter_that_changes_under_load_parts_the_rows_at_one_place_and_loses_none()
     let flows = Flows::new();
     flows.start(&picking(0));
     flows.wait_files("out", 20);
-    let pids: Vec<i32> = ["numbers", "others", "all", "out", "both"].map(|one| flows.pid(one)).into();
+    let pids: Vec<i32> =
+        ["numbers", "others", "all", "out", "both"].map(|one| flows.pid(one)).into();
     let first = flows.pid("picked");
     let told = flows.reload(&picking(1));
     assert_eq!(told["restarted"], json!(["picked"]), "{told}");
     assert_eq!((&told["generation"], &told["kept"]), (&2.into(), &5.into()), "{told}");
     assert_ne!(flows.pid("picked"), first);
-    let after: Vec<i32> = ["numbers", "others", "all", "out", "both"].map(|one| flows.pid(one)).into();
+    let after: Vec<i32> =
+        ["numbers", "others", "all", "out", "both"].map(|one| flows.pid(one)).into();
     assert_eq!(after, pids, "they run on");
     flows.wait_end();
     assert_once(&flows.written("all"), 0..ROWS);
@@ -170,10 +172,7 @@ fn a_component_in_its_pause_after_a_failure_is_replaced_without_it() {
     let slow = "restart: {backoff: 1h, maxBackoff: 2h}";
     // A folder that cannot be made.
     std::fs::write(flows.path("file"), "").unwrap();
-    let bad = text.replace(
-        "kind: file, ",
-        &format!("command: [/bin/sh, -c, 'exit 1'], {slow}, "),
-    );
+    let bad = text.replace("kind: file, ", &format!("command: [/bin/sh, -c, 'exit 1'], {slow}, "));
     flows.write(&bad);
     flows.ask(&["start", "p.yaml"]);
     let paused = || {
@@ -235,4 +234,27 @@ fn who_was_told_to_end_by_a_server_that_was_killed_is_started_again_by_the_next_
     assert_eq!(world.pid("b"), pids[1]);
     signal(world.pid("a"), Signal::KILL);
     world.ask(&["stop", "pair", "--now"], &address);
+}
+
+#[test]
+fn what_a_reader_holds_of_a_sender_that_cannot_drain_comes_again_and_counts_once() {
+    let flows = Flows::new();
+    // The window holds its rows back until the end, which is later than the source may drain.
+    let text = |more: &str| {
+        format!(
+            "{}    drain: 1s\nprocessors:\n  - id: total\n    kind: aggregate\n    inputs: [numbers]\n    \
+             config:\n      window: end\n      aggregates:\n        \
+             - {{name: id, function: count}}\nsinks:\n{}{more}",
+            source(40_000, 10_000),
+            sink("out", "total"),
+        )
+    };
+    flows.start(&text(""));
+    flows.wait_healthy(&["numbers", "total", "out"]);
+    let first = flows.pid("total");
+    let told = flows.reload(&text(&sink("more", "numbers")));
+    assert_eq!(told["restarted"], json!(["numbers", "total"]), "{told}");
+    assert_ne!(flows.pid("total"), first);
+    flows.wait_end();
+    assert_eq!(flows.written("out").into_keys().collect::<Vec<_>>(), [40_000], "each row once");
 }

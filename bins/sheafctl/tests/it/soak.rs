@@ -17,10 +17,7 @@ use super::pipelines::beating;
 const AT_ONCE: usize = 8;
 
 fn sizes() -> (usize, usize) {
-    match std::env::var("SHEAF_SOAK").is_ok_and(|value| value == "1") {
-        true => (100, 100),
-        false => (6, 4),
-    }
+    if sheaf_testkit::soak() { (100, 100) } else { (6, 4) }
 }
 
 fn pipeline(number: usize) -> (String, String) {
@@ -80,7 +77,7 @@ async fn rounds(client: &PipelineClient, pipelines: usize, count: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_runs_leave_no_process_and_nothing_grows() {
+async fn soak_many_runs_leave_no_process_and_nothing_grows() {
     let (pipelines, count) = sizes();
     let flows = Flows::new();
     let folder = flows.folder.path().canonicalize().unwrap();

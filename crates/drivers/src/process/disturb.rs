@@ -31,8 +31,7 @@ struct Still {
 
 impl Still {
     fn begin(id: LaunchId, process: Identity, disturbed: &Disturbed) -> Option<Self> {
-        let is_first =
-            disturbed.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone());
+        let is_first = disturbed.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone());
         // Made only where it is the first: when it is dropped, the process goes on.
         is_first.then(|| Still { id, process, disturbed: Arc::clone(disturbed) })
     }
@@ -79,11 +78,7 @@ impl Drop for Still {
 
 /// See [`Driver::disturb`](crate::Driver::disturb). Signals go to the process that was
 /// started, by a handle: never to one that has got its number since.
-pub(super) fn disturb(
-    inner: &Inner,
-    id: &LaunchId,
-    how: Disturbance,
-) -> Result<(), DriverError> {
+pub(super) fn disturb(inner: &Inner, id: &LaunchId, how: Disturbance) -> Result<(), DriverError> {
     let what = || format!("cannot disturb {}", id.place);
     check(how).map_err(|why| failed(what(), why))?;
     let live = inner.find(id).ok_or_else(|| failed(what(), "it does not run at the moment"))?;

@@ -25,8 +25,8 @@ const AGAIN: Duration = Duration::from_secs(5);
 /// How long a driver may take to tell the end of what it has stopped.
 const TOLD: Duration = Duration::from_secs(2);
 
-pub(super) use reload::Request;
 use reload::Reloading;
+pub(super) use reload::Request;
 
 /// What a run is told.
 pub(super) enum Message {

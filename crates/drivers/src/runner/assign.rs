@@ -171,9 +171,8 @@ pub(super) fn places(plan: &Plan) -> impl Iterator<Item = String> {
 
 /// Components of a plan, and a place of each of their instances.
 pub(super) fn components(plan: &Plan) -> Components {
-    let all = instances(plan).map(|(component, instance)| {
-        (component.id.clone(), place(&plan.pipeline, &instance.id))
-    });
+    let all = instances(plan)
+        .map(|(component, instance)| (component.id.clone(), place(&plan.pipeline, &instance.id)));
     std::sync::Arc::new(all.collect())
 }
 

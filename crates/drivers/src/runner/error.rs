@@ -64,7 +64,9 @@ pub enum Error {
         why: String,
     },
     /// The new plan runs, and one of its components does not.
-    #[error("pipeline {pipeline} was brought to generation {generation}, and not all of it runs: {why}")]
+    #[error(
+        "pipeline {pipeline} was brought to generation {generation}, and not all of it runs: {why}"
+    )]
     Unproved {
         /// The pipeline.
         pipeline: String,

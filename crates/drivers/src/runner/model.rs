@@ -530,10 +530,7 @@ impl Model {
             }
         }
         self.go_on_with_reload(now);
-        if self.phase == Phase::Running
-            && self.reload.is_none()
-            && all(&self.instances, &is_over)
-        {
+        if self.phase == Phase::Running && self.reload.is_none() && all(&self.instances, &is_over) {
             (self.phase, self.is_complete) = (Phase::Over, true);
             let reason = "all components have come to their end".to_owned();
             self.effects.push(Effect::State(PipelineState::Stopped, reason));

@@ -8,9 +8,7 @@ use sheaf_retry::Timestamp;
 use super::error::Error;
 use super::limits;
 use super::model::{Component, Held, Metadata, Now, Status};
-use super::pipeline::{
-    Generation, MAX_GENERATIONS, Pipeline, PipelineState, Place, Plan, Run,
-};
+use super::pipeline::{Generation, MAX_GENERATIONS, Pipeline, PipelineState, Place, Plan, Run};
 use super::{Change, Registry};
 
 /// A place that nobody has taken.

@@ -123,7 +123,10 @@ impl Chaos<'_> {
             match self.disturb(&name, how, console).await {
                 Ok(end) => over = over.max(end),
                 Err(failure) if failure.code() == Code::FailedPrecondition => {
-                    self.note(console, &format!("{name} is left alone: {}", failure.to_text().trim()));
+                    self.note(
+                        console,
+                        &format!("{name} is left alone: {}", failure.to_text().trim()),
+                    );
                 }
                 Err(failure) => {
                     let now = look(self.remote, &self.pipeline).await?;
@@ -176,7 +179,10 @@ impl Chaos<'_> {
             }
             let ill = now.components.iter().find(|one| !self.report.is_well(one));
             let Some(ill) = ill else {
-                self.note(console, &format!("all is well again after {}", HumanDuration(round(took))));
+                self.note(
+                    console,
+                    &format!("all is well again after {}", HumanDuration(round(took))),
+                );
                 self.report.well(took);
                 return Ok(());
             };

@@ -46,7 +46,8 @@ pub(super) async fn run(
         console.note("nothing has run that is remembered here; --data-dir says where to look");
         return Ok(());
     }
-    let mut table = Table::new(["pipeline"]).right("run").right("generation").left("outcome").left("started");
+    let mut table =
+        Table::new(["pipeline"]).right("run").right("generation").left("outcome").left("started");
     table = table.right("took").left("reason");
     for (pipeline, run) in runs {
         let now = remote.clock.now();

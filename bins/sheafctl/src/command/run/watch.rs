@@ -171,7 +171,8 @@ pub(super) fn tell(told: Told, pipeline: &str, progress: &Progress, console: &mu
         Told::Report(report) => {
             file::show(&report, console);
             if report.errors() > 0 {
-                let text = format!("{} cannot be used: {pipeline} goes on as it was", report.file());
+                let text =
+                    format!("{} cannot be used: {pipeline} goes on as it was", report.file());
                 console.note(&text);
             }
         }

@@ -145,12 +145,7 @@ impl Model {
     }
 
     /// The other plan is the one that holds now.
-    pub(super) fn replanned(
-        &mut self,
-        next: Vec<Planned>,
-        done: &BTreeSet<String>,
-        now: Duration,
-    ) {
+    pub(super) fn replanned(&mut self, next: Vec<Planned>, done: &BTreeSet<String>, now: Duration) {
         let is_due = |reload: &Reload| reload.step == Step::Planning;
         if self.is_stopping() || !self.reload.as_ref().is_some_and(is_due) {
             return;

@@ -125,8 +125,7 @@ fn who_comes_and_who_goes() {
     assert_eq!(run.reload(&["b", "c"]), [hand(&["p:b", "p:c"]), leave("p:b")]);
     run.ended("p:b", 1, true);
     assert_eq!(run.ended("p:c", 1, true), [replan(&["b", "c"])]);
-    let next =
-        vec![planned("a", 0, &[]), planned("b", 1, &["a"]), planned("d", 2, &["b"])];
+    let next = vec![planned("a", 0, &[]), planned("b", 1, &["a"]), planned("d", 2, &["b"])];
     assert_eq!(run.replanned(next, &[]), [start("p:d", 1)]);
     assert_eq!(run.on(Event::Started("p:d".to_owned(), 1)), [start("p:b", 2)]);
     run.on(Event::Started("p:b".to_owned(), 2));
@@ -264,10 +263,8 @@ fn who_has_come_to_its_end_stays_there_unless_it_gets_somebody_to_read() {
     run.reload(&["a", "b"]);
     assert_eq!(run.ended("p:b", 1, true), [replan(&["b"])]);
     assert_eq!(run.replanned(plan(), &["b"]), [Effect::Reloaded(Ok(()))]);
-    let over = Effect::State(
-        PipelineState::Stopped,
-        "all components have come to their end".to_owned(),
-    );
+    let over =
+        Effect::State(PipelineState::Stopped, "all components have come to their end".to_owned());
     assert_eq!(run.ended("p:c", 1, true), [over]);
 
     let mut run = Run::up();
@@ -284,8 +281,7 @@ fn who_has_come_to_its_end_stays_there_unless_it_gets_somebody_to_read() {
 #[test]
 fn a_control_plane_that_comes_after_knows_who_was_told_to_end() {
     let mut model = Model::new(plan(), 1);
-    let running =
-        BTreeMap::from([("p:b".to_owned(), (1, true)), ("p:c".to_owned(), (1, true))]);
+    let running = BTreeMap::from([("p:b".to_owned(), (1, true)), ("p:c".to_owned(), (1, true))]);
     let handed = BTreeMap::from([("p:a".to_owned(), 0), ("p:b".to_owned(), 1)]);
     model.resume(&running, &handed, false, SECOND);
     let mut run = Run { model, now: SECOND };

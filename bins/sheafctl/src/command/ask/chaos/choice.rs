@@ -93,7 +93,8 @@ mod tests {
     fn the_generator_is_the_one_that_it_is_said_to_be() {
         let mut choices = Choices::new(Vec::new(), 1_234_567, Duration::ZERO);
         let first: Vec<u64> = (0..3).map(|_| choices.random()).collect();
-        let known = [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423];
+        let known =
+            [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423];
         assert_eq!(first, known);
     }
 }
