@@ -3,12 +3,13 @@
 mod chaos;
 mod logs;
 mod ps;
+mod reload;
 mod runs;
 mod status;
 mod steer;
 mod told;
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use sheaf_retry::{SharedClock, SystemClock};
 use sheaf_terminal::{Console, Failure};
 
@@ -19,7 +20,7 @@ use crate::remote::Remote;
 pub(crate) use chaos::ChaosArgs;
 pub(crate) use logs::LogsArgs;
 pub(crate) use runs::RunsArgs;
-pub(crate) use told::{ReloadArgs, RestartArgs, StartArgs, StopArgs};
+pub(crate) use told::{PsArgs, ReloadArgs, RestartArgs, StartArgs, StatusArgs, StopArgs};
 
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum Ask {
@@ -52,23 +53,6 @@ pub(crate) enum Ask {
     Runs(RunsArgs),
 }
 
-#[derive(Clone, Debug, Args)]
-pub(crate) struct PsArgs {
-    /// Those that do not run as well
-    #[arg(long, short)]
-    all: bool,
-    #[command(flatten)]
-    ask: AskArgs,
-}
-
-#[derive(Clone, Debug, Args)]
-pub(crate) struct StatusArgs {
-    /// One pipeline; all that run by default
-    pipeline: Option<String>,
-    #[command(flatten)]
-    ask: AskArgs,
-}
-
 impl Ask {
     pub(crate) fn json(&self) -> bool {
         match self {
@@ -98,7 +82,7 @@ pub(super) async fn run(ask: Ask, console: &mut Console) -> Result<(), Failure> 
         Ask::Logs(args) => logs::run(&remote(&args.ask)?, args, console).await,
         Ask::Stop(args) => steer::stop(&remote(&args.ask)?, args, console).await,
         Ask::Restart(args) => steer::restart(&remote(&args.ask)?, args, console).await,
-        Ask::Reload(args) => steer::reload(&remote(&args.ask)?, args, console).await,
+        Ask::Reload(args) => reload::run(&remote(&args.ask)?, args, console).await,
         Ask::Chaos(args) => chaos::run(&remote(&args.ask)?, args, console).await,
         Ask::Runs(args) => runs::run(&remote(&args.ask)?, args, console).await,
     }

@@ -12,7 +12,7 @@ use futures::stream;
 use sheaf_drivers::runner::Outcome;
 use sheaf_pipeline::check::check;
 use sheaf_pipeline::registry::PipelineState;
-use sheaf_retry::{Code, SystemClock};
+use sheaf_retry::SystemClock;
 use sheaf_terminal::{Console, Failure, counted};
 
 use super::file;
@@ -42,10 +42,7 @@ pub(crate) struct RunArgs {
 }
 
 pub(super) async fn run(args: RunArgs, console: &mut Console) -> Result<ExitCode, Failure> {
-    if args.watch && args.file.as_os_str() == "-" {
-        let text = "standard input cannot be watched: it comes once";
-        return Err(Failure::new(Code::InvalidArgument, text).help("name a file with --watch"));
-    }
+    watch::check(args.watch, &args.file)?;
     let (name, text) = file::read(&args.file)?;
     let checked = check(&name, &text).map_err(|report| {
         file::show(&report, console);
@@ -55,8 +52,7 @@ pub(super) async fn run(args: RunArgs, console: &mut Console) -> Result<ExitCode
         file::show(&checked.warnings, console);
     }
     logging::start(args.plane.log_level.as_deref(), "warn")?;
-    let clock = SystemClock::shared();
-    let mut signals = Signals::listen()?;
+    let (clock, mut signals) = (SystemClock::shared(), Signals::listen()?);
     let pipeline = checked.pipeline.metadata.name;
     let state = args.plane.data.run_state(&pipeline);
     let mode = Mode { state, outlive: false, prints: true, starts: false };
@@ -71,10 +67,7 @@ pub(super) async fn run(args: RunArgs, console: &mut Console) -> Result<ExitCode
         true => lines(&plane, &pipeline).await,
         false => stream::pending().boxed(),
     };
-    let watched = match args.watch {
-        true => Watch::begin(&args.file, &name, text, &plane.runner, &clock),
-        false => Watch::nothing(),
-    };
+    let watched = Watch::begin(args.watch, (&args.file, &name, text), &plane.runner, &clock);
     let shown = Shown { started, lines, watched };
     let outcome = attend(&plane, shown, &mut signals, &mut progress, console, &clock).await;
     let code = end(outcome.as_ref(), &args, &pipeline, &mut progress, console);

@@ -1,6 +1,7 @@
 //! The rules of a run, without processes.
 
 use sheaf_pipeline::health::{RestartMode, RestartPolicy};
+use sheaf_pipeline::registry::PipelineState;
 
 use super::*;
 

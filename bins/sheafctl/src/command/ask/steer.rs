@@ -1,14 +1,13 @@
-//! `sheafctl start`, `reload`, `stop` and `restart`
+//! `sheafctl start`, `stop` and `restart`
 
 use std::path::Path;
 
 use serde_json::json;
-use sheaf_drivers::runner::Reloaded;
 use sheaf_pipeline::check::check;
 use sheaf_terminal::{Console, Failure, counted};
 
 use super::super::file;
-use super::told::{ReloadArgs, RestartArgs, StartArgs, StopArgs};
+use super::told::{RestartArgs, StartArgs, StopArgs};
 use crate::remote::Remote;
 
 pub(super) async fn start(
@@ -31,7 +30,7 @@ pub(super) async fn start(
 
 /// The name and the text of a file that can be used. It is checked here, where the places of
 /// what is wrong can be shown.
-fn checked(path: &Path, console: &mut Console) -> Result<(String, String), Failure> {
+pub(super) fn checked(path: &Path, console: &mut Console) -> Result<(String, String), Failure> {
     let (name, text) = file::read(path)?;
     let checked = check(&name, &text).map_err(|report| {
         file::show(&report, console);
@@ -41,45 +40,6 @@ fn checked(path: &Path, console: &mut Console) -> Result<(String, String), Failu
         file::show(&checked.warnings, console);
     }
     Ok((name, text))
-}
-
-pub(super) async fn reload(
-    remote: &Remote,
-    args: ReloadArgs,
-    console: &mut Console,
-) -> Result<(), Failure> {
-    let (name, text) = checked(&args.file, console)?;
-    let reloaded = remote.pipelines.reload(&name, text).await;
-    let reloaded = reloaded.map_err(|error| remote.failed(&error))?;
-    if args.ask.json {
-        return console.json(&json!({
-            "pipeline": reloaded.pipeline,
-            "run": reloaded.run,
-            "generation": reloaded.generation,
-            "restarted": reloaded.restarted,
-            "started": reloaded.started,
-            "stopped": reloaded.stopped,
-            "kept": reloaded.kept,
-        }));
-    }
-    console.note(&summary(&reloaded));
-    Ok(())
-}
-
-/// What was done, in a line.
-fn summary(reloaded: &Reloaded) -> String {
-    let Reloaded { pipeline, run, generation, restarted, started, stopped, kept, .. } = reloaded;
-    let part = |verb: &str, names: &[String]| {
-        (!names.is_empty()).then(|| format!("{verb} {}", names.join(", ")))
-    };
-    let parts = [
-        part("started anew:", restarted),
-        part("started:", started),
-        part("stopped:", stopped),
-        Some(format!("{} went on", counted(*kept as u64, "instance"))),
-    ];
-    let parts: Vec<String> = parts.into_iter().flatten().collect();
-    format!("{pipeline}, run {run}, is at generation {generation}; {}", parts.join("; "))
 }
 
 pub(super) async fn stop(

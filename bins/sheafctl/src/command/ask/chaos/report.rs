@@ -1,16 +1,16 @@
 //! What chaos has come to.
 
+mod before;
+mod show;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde_json::{Value, json};
 use sheaf_drivers::Disturbance;
 use sheaf_pipeline::registry::{Component, PipelineState};
-use sheaf_retry::{Code, HumanDuration, Timestamp};
-use sheaf_terminal::{Console, Failure, Table};
 
-use super::{is_up, round};
 use crate::stats::instance;
+use before::{Before, is_up};
 
 /// What was done, and what became of the pipeline.
 pub(super) struct Report {
@@ -22,27 +22,10 @@ pub(super) struct Report {
     end: End,
 }
 
-/// How one that was hit was before.
-pub(super) struct Before {
-    /// Of the process that was killed: another one is to come.
-    killed: Option<u64>,
-    /// The last beat from before the harm was over.
-    beat: Timestamp,
-}
-
 enum End {
     Well(Duration),
     Ended(PipelineState, String),
     Ill(String),
-}
-
-impl Before {
-    /// Whether a component shows that it is over.
-    pub(super) fn is_over(&self, now: &Component) -> bool {
-        let is_other = self.killed.is_none_or(|fence| now.fence > fence);
-        let has_beaten = now.last_heartbeat > self.beat || self.killed.is_some();
-        is_other && has_beaten
-    }
 }
 
 impl Report {
@@ -99,73 +82,5 @@ impl Report {
 
     pub(super) fn ill(&mut self, why: String) {
         self.end = End::Ill(why);
-    }
-
-    /// Shows it; an error where the pipeline has not borne it.
-    pub(super) fn tell(&self, as_json: bool, console: &mut Console) -> Result<(), Failure> {
-        match as_json {
-            true => console.json(&self.json())?,
-            false => self.show(console)?,
-        }
-        let pipeline = &self.pipeline;
-        match &self.end {
-            End::Well(_) | End::Ended(PipelineState::Stopped, _) => Ok(()),
-            End::Ended(_, reason) => Err(Failure::new(
-                Code::FailedPrecondition,
-                format!("{pipeline} has not borne it: {reason}"),
-            )
-            .exits(1)),
-            End::Ill(why) => Err(Failure::new(
-                Code::FailedPrecondition,
-                format!("{pipeline} is not well again: {why}"),
-            )
-            .exits(1)),
-        }
-    }
-
-    fn show(&self, console: &mut Console) -> Result<(), Failure> {
-        let mut table = Table::new(["component"]).right("restarts");
-        for (name, restarts) in self.restarted() {
-            table.row([name.clone(), restarts.to_string()]);
-        }
-        if !table.is_empty() {
-            console.table(&table)?;
-        }
-        let count = self.done.len();
-        let total: u32 = self.restarted().map(|(_, restarts)| restarts).sum();
-        let end = match &self.end {
-            End::Well(took) => {
-                format!("healthy, {} after the last of it was over", HumanDuration(round(*took)))
-            }
-            End::Ended(_, reason) => format!("ended: {reason}"),
-            End::Ill(why) => format!("not healthy: {why}"),
-        };
-        let pipeline = &self.pipeline;
-        console.data(&format!("{pipeline}: {count} disturbances, {total} restarts, {end}\n"))
-    }
-
-    fn restarted(&self) -> impl Iterator<Item = (&String, u32)> {
-        let counts = self.restarts.iter();
-        let counts = counts.map(|(name, (before, now))| (name, now.saturating_sub(*before)));
-        counts.filter(|(_, count)| *count > 0)
-    }
-
-    fn json(&self) -> Value {
-        let millis = |time: &Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let done = self.done.iter().map(|(at, what)| json!({ "atMs": millis(at), "what": what }));
-        let restarts: BTreeMap<&String, u32> = self.restarted().collect();
-        let (healthy, recovery, reason) = match &self.end {
-            End::Well(took) => (true, Some(millis(took)), None),
-            End::Ended(state, reason) => (*state == PipelineState::Stopped, None, Some(reason)),
-            End::Ill(why) => (false, None, Some(why)),
-        };
-        json!({
-            "pipeline": self.pipeline,
-            "disturbances": done.collect::<Vec<_>>(),
-            "restarts": restarts,
-            "healthy": healthy,
-            "recoveryMs": recovery,
-            "reason": reason,
-        })
     }
 }
