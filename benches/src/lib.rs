@@ -5,4 +5,5 @@
 #![allow(clippy::disallowed_methods, reason = "a benchmark: it measures real time")]
 
 pub mod embedded;
+pub mod plane;
 pub mod shuffled;

@@ -14,10 +14,12 @@ mod process;
 mod report;
 mod stats;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use sheaf_bench::plane;
 
 use crate::error::{Error, Result};
 
@@ -51,6 +53,19 @@ enum Command {
         /// The server under test.
         #[arg(long)]
         sheaf: PathBuf,
+    },
+    /// What a control plane takes while so many components run, and how soon three of them do, as
+    /// one line of JSON.
+    Plane {
+        /// The program; `sheaf-component` is beside it.
+        #[arg(long)]
+        sheafctl: PathBuf,
+        /// How many components run.
+        #[arg(long, default_value_t = 100)]
+        components: usize,
+        /// How long the control plane is looked at, in seconds.
+        #[arg(long, default_value_t = 30)]
+        seconds: u64,
     },
     /// Put one load on a server; comparisons start these.
     Load {
@@ -88,6 +103,9 @@ fn run(command: Command) -> Result<()> {
             println!("{}", compare::list());
             Ok(())
         }
+        Command::Plane { sheafctl, components, seconds } => {
+            plane_of(&sheafctl, components, seconds)
+        }
         Command::Load { load } => load::run(load),
         Command::Compare { name, rounds, quick, json, record, sheaf } => {
             let rounds = if quick { 1 } else { rounds };
@@ -106,4 +124,27 @@ fn run(command: Command) -> Result<()> {
             Ok(())
         }
     }
+}
+
+fn plane_of(sheafctl: &Path, components: usize, seconds: u64) -> Result<()> {
+    let measured = |error| Error::io("measure a control plane")(error);
+    let mut times = Vec::new();
+    for _ in 0..5 {
+        times.push(plane::start_time(sheafctl).map_err(measured)?.as_millis());
+    }
+    times.sort_unstable();
+    let taken = plane::taken(sheafctl, components, Duration::from_secs(seconds));
+    let plane::Taken { components, resident_kib, cpu_percent, descriptors } =
+        taken.map_err(measured)?;
+    println!(
+        "{}",
+        serde_json::json!({
+            "components": components,
+            "resident_kib": resident_kib,
+            "cpu_percent": cpu_percent,
+            "descriptors": descriptors,
+            "start_of_three_ms": times.iter().map(|time| u64::try_from(*time).unwrap_or(u64::MAX)).collect::<Vec<u64>>(),
+        })
+    );
+    Ok(())
 }

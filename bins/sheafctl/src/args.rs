@@ -81,7 +81,13 @@ fn retention(text: &str) -> Result<Duration, String> {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct DataArgs {
     /// The folder for logs, state and tokens
-    #[arg(long, env = "SHEAF_DATA_DIR", default_value = ".sheaf", value_name = "PATH")]
+    #[arg(
+        long,
+        env = "SHEAF_DATA_DIR",
+        default_value = ".sheaf",
+        value_name = "PATH",
+        global = true
+    )]
     pub(crate) data_dir: PathBuf,
 }
 
@@ -89,12 +95,19 @@ pub(crate) struct DataArgs {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct AskArgs {
     /// The control plane to ask
-    #[arg(long, short, env = "SHEAF_CONTROL", default_value = ADDRESS, value_name = "HOST:PORT")]
+    #[arg(
+        long,
+        short,
+        env = "SHEAF_CONTROL",
+        default_value = ADDRESS,
+        value_name = "HOST:PORT",
+        global = true
+    )]
     pub(crate) server: String,
     #[command(flatten)]
     pub(crate) data: DataArgs,
     /// The answer as JSON
-    #[arg(long)]
+    #[arg(long, global = true)]
     pub(crate) json: bool,
 }
 

@@ -24,7 +24,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use self::finish::{Finish, done};
+use self::finish::Finish;
+pub use self::finish::{UNDRAINED, done_reason};
 use self::loops::{Ending, Loop};
 use self::processor::ProcessorLoop;
 use self::signals::Signals;
@@ -260,8 +261,9 @@ impl Hosted {
             result = work => result,
         };
         let reason = match &result {
-            Ok(Ending::Ended) => done(assignment.run),
+            Ok(Ending::Ended) => done_reason(assignment.run),
             Ok(Ending::Stopped) => "stopped".to_owned(),
+            Ok(Ending::Undrained) => UNDRAINED.to_owned(),
             Err(error) => format!("failed: {}", error.chain()),
         };
         stats.set_phase(Phase::Leaving);
@@ -443,6 +445,7 @@ impl Parts {
             pool: self.pool,
             token: Secret::new(assignment.data_token.as_str()),
             fence: self.fence,
+            done: done_reason(assignment.run),
             clock: self.clock,
             room: Arc::new(Semaphore::new(room_units as usize)),
             room_units,

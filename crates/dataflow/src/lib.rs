@@ -26,6 +26,6 @@ pub use assignment::{
 pub use component::{AnyComponent, BatchLease, Made, Outcome, Processor, Received, Sink, Source, Start};
 pub use durable::{ReplayFrom, Replayed, replay};
 pub use error::ComponentError;
-pub use host::{Host, run};
+pub use host::{Host, UNDRAINED, done_reason, run};
 pub use look::{Glimpse, Look};
 pub use options::Options;

@@ -60,6 +60,25 @@ pub struct LogLine {
     pub text: String,
 }
 
+/// Harm that is done to an instance on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disturbance {
+    /// It is ended at once, as by a crash.
+    Kill,
+    /// It stands still, and goes on after that.
+    Pause {
+        /// For how long.
+        time: Duration,
+    },
+    /// It stands still again and again, and runs for ten milliseconds in between.
+    Slow {
+        /// For how long.
+        time: Duration,
+        /// How long it stands still each time.
+        delay: Duration,
+    },
+}
+
 /// Why a driver cannot do what it is asked.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}: {why}")]
@@ -97,6 +116,18 @@ pub trait Driver: Send + Sync {
     /// # Errors
     /// Where the platform does not answer.
     async fn running(&self, pipeline: &str) -> Result<Vec<LaunchId>, DriverError>;
+
+    /// Does harm to an instance, for as long as it is this start of it, and answers when that
+    /// has begun. Where the driver's process ends meanwhile, an instance may stay still; its
+    /// health tells.
+    ///
+    /// # Errors
+    /// Where it does not run, or the platform cannot do that.
+    async fn disturb(&self, id: &LaunchId, how: Disturbance) -> Result<(), DriverError> {
+        let what = format!("cannot disturb {}", id.place);
+        let why = format!("the {} driver cannot do {how:?}; use its own means", self.name());
+        Err(DriverError { what, why })
+    }
 
     /// The last `tail` lines of the instances in these places, in the order of their times;
     /// with `follow` also what comes then, without end.

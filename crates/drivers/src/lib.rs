@@ -19,4 +19,4 @@ pub mod process;
 mod references;
 pub mod runner;
 
-pub use driver::{Driver, DriverError, Ended, Launch, LaunchId, LogLine};
+pub use driver::{Disturbance, Driver, DriverError, Ended, Launch, LaunchId, LogLine};

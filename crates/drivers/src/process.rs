@@ -14,6 +14,7 @@
 //! 5. Secrets are in the environment of the instance and in its assignment file, which only
 //!    its owner may read; nowhere else.
 
+mod disturb;
 mod files;
 mod follow;
 mod identity;
@@ -43,7 +44,7 @@ pub use program::Programs;
 use files::{Files, LaunchRecord};
 pub(crate) use files::{read, write_private};
 
-use crate::driver::{Driver, DriverError, Ended, Launch, LaunchId, LogLine};
+use crate::driver::{Disturbance, Driver, DriverError, Ended, Launch, LaunchId, LogLine};
 
 /// Ends of instances that nobody has asked for yet; more wait.
 const MAX_ENDED: usize = 1_024;
@@ -78,6 +79,7 @@ struct Inner {
     options: ProcessOptions,
     clock: SharedClock,
     live: Mutex<HashMap<LaunchId, Live>>,
+    disturbed: disturb::Disturbed,
     ended: mpsc::Sender<Ended>,
 }
 
@@ -93,8 +95,8 @@ impl ProcessDriver {
     /// A driver that runs nothing yet.
     pub fn new(options: ProcessOptions, clock: SharedClock) -> Self {
         let (sender, receiver) = mpsc::channel(MAX_ENDED);
-        let live = Mutex::default();
-        let inner = Arc::new(Inner { options, clock, live, ended: sender });
+        let (live, disturbed) = (Mutex::default(), disturb::Disturbed::default());
+        let inner = Arc::new(Inner { options, clock, live, disturbed, ended: sender });
         ProcessDriver { inner, ended: tokio::sync::Mutex::new(receiver) }
     }
 }
@@ -179,6 +181,10 @@ impl Driver for ProcessDriver {
 
     async fn running(&self, pipeline: &str) -> Result<Vec<LaunchId>, DriverError> {
         watch::adopt(&self.inner, pipeline).await
+    }
+
+    async fn disturb(&self, id: &LaunchId, how: Disturbance) -> Result<(), DriverError> {
+        disturb::disturb(&self.inner, id, how)
     }
 
     async fn logs(

@@ -19,6 +19,7 @@
 
 mod actor;
 mod assign;
+mod change;
 mod environment;
 mod error;
 mod event;
@@ -35,17 +36,18 @@ use std::time::Duration;
 
 use sheaf_pipeline::check::check;
 use sheaf_pipeline::control::ControlPlane;
+use sheaf_pipeline::diagnostics::Report;
 use sheaf_pipeline::plan::Plan;
 use sheaf_pipeline::registry::PipelineState;
-use sheaf_retry::SharedClock;
+use sheaf_retry::{HumanDuration, SharedClock};
 use tokio::sync::{mpsc, watch};
 
 pub use error::Error;
 pub use node::store_of;
 
-use crate::driver::Driver;
+use crate::driver::{Disturbance, Driver, DriverError};
 use crate::process::Programs;
-use actor::Message;
+use actor::{Message, Request};
 use event::Event;
 use inner::Prepared;
 use model::Model;
@@ -150,6 +152,27 @@ pub struct Started {
     pub outcome: watch::Receiver<Option<Outcome>>,
 }
 
+/// What became of a run that was brought to another plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reloaded {
+    /// The pipeline.
+    pub pipeline: String,
+    /// Which run of it.
+    pub run: u64,
+    /// Which plan of the run holds now, from 1; the one before where nothing has changed.
+    pub generation: u32,
+    /// Instances that were drained and started anew, as the plan calls them.
+    pub restarted: Vec<String>,
+    /// Instances that were not there before.
+    pub started: Vec<String>,
+    /// Instances that were drained and are not there any more.
+    pub stopped: Vec<String>,
+    /// How many went on.
+    pub kept: usize,
+    /// What the file may not have meant; empty where there is nothing.
+    pub warnings: String,
+}
+
 /// See the module. Cheap to clone; clones are the same one.
 #[derive(Clone)]
 pub struct Runner {
@@ -171,8 +194,11 @@ struct Inner {
 struct Run {
     mailbox: mpsc::Sender<Message>,
     outcome: watch::Receiver<Option<Outcome>>,
-    components: Arc<Vec<(String, String)>>,
+    components: watch::Receiver<Components>,
 }
+
+/// Components, and a place of each of their instances.
+type Components = Arc<Vec<(String, String)>>;
 
 impl Runner {
     /// A runner that runs nothing yet. Call it on a tokio runtime.
@@ -213,15 +239,44 @@ impl Runner {
         let store = self.inner.store(&plan, fresh)?;
         let folder = self.inner.take_folder(&name)?;
         let prepared = self.inner.prepare(&plan, file, text, folder, (fresh, store)).await?;
-        let warnings = match checked.warnings.is_empty() {
-            true => String::new(),
-            false => checked.warnings.to_string(),
-        };
+        let warnings = warnings(&checked.warnings);
         let instances = plan.instance_count();
         let run = prepared.secrets.run;
         let model = Model::new(assign::planned(&plan, &prepared.secrets), seed(run, &name));
-        let (notes, outcome) = self.inner.begin(&plan, prepared, model, true).await?;
+        let (notes, outcome) = self.inner.begin(prepared, model, true).await?;
         Ok(Started { pipeline: name, run, instances, warnings, notes, outcome })
+    }
+
+    /// Brings the run of a pipeline to what a file says now. Only instances that are told
+    /// something else are drained, senders first, and started anew, readers first; answers when
+    /// all of them have registered. Others wait for them or go on. Further calls wait for the
+    /// ones before.
+    ///
+    /// # Guarantees
+    /// - Nothing is lost, and nothing changes its order within a stream.
+    /// - Where everything drains in its time, no row comes twice.
+    /// - A file that cannot be used changes nothing. Where a component of the new plan cannot
+    ///   be had at all, the plan before comes back.
+    /// - Whatever ends the control plane meanwhile, the next one goes on with one of the plans.
+    /// - What has come to its end in this run is not started again, unless it gets somebody to
+    ///   read who has not.
+    ///
+    /// # Errors
+    /// [`Error::Spec`]; [`Error::NotRunning`], also where the run ends
+    /// meanwhile; [`Error::Reload`] where the plan before goes on, [`Error::Unproved`] where the
+    /// new one does and one of its components fails; [`Error::Busy`]; those of the registry.
+    pub async fn reload(&self, file: &str, text: &str) -> Result<Reloaded, Error> {
+        let checked = check(file, text).map_err(Error::Spec)?;
+        let plan = Plan::new(&checked.pipeline);
+        let pipeline = plan.pipeline.clone();
+        let run = self.inner.running(&pipeline)?;
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        let (file, text) = (file.to_owned(), text.to_owned());
+        let request = Box::new(Request { plan, file, text, reply });
+        drop(run.mailbox.send(Message::Reload(request)).await);
+        let answer = answer.await.unwrap_or(Err(Error::NotRunning { pipeline }));
+        let warnings = warnings(&checked.warnings);
+        answer.map(|reloaded| Reloaded { warnings, ..reloaded })
     }
 
     /// Takes up the runs that were under way when the control plane ended. Answers their
@@ -287,6 +342,42 @@ impl Runner {
         Ok(places.len())
     }
 
+    /// Does harm to the instances of a component, or to one instance, as
+    /// [`Driver::disturb`] does it; answers which.
+    ///
+    /// # Errors
+    /// [`Error::NotRunning`], [`Error::NoComponent`]; [`Error::Driver`] where none of them runs
+    /// at the moment, or the driver cannot do it.
+    pub async fn disturb(
+        &self,
+        pipeline: &str,
+        component: &str,
+        how: Disturbance,
+    ) -> Result<Vec<String>, Error> {
+        let run = self.inner.running(pipeline)?;
+        let places = self.places(pipeline, &run, component)?;
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        let text = match how {
+            Disturbance::Kill => "killed".to_owned(),
+            Disturbance::Pause { time } => format!("paused for {}", HumanDuration(time)),
+            Disturbance::Slow { time, delay } => {
+                format!("slowed by {} for {}", HumanDuration(delay), HumanDuration(time))
+            }
+        };
+        drop(run.mailbox.send(Message::Disturb(places, text, reply)).await);
+        let gone = || Error::NotRunning { pipeline: pipeline.to_owned() };
+        let found = answer.await.map_err(|_| gone())?;
+        if found.is_empty() {
+            let what = format!("cannot disturb {component} of {pipeline}");
+            let why = "no instance of it runs at the moment; see sheafctl status".to_owned();
+            return Err(DriverError { what, why }.into());
+        }
+        for id in &found {
+            self.inner.driver.disturb(id, how).await?;
+        }
+        Ok(found.iter().map(|id| assign::instance(&id.place).to_owned()).collect())
+    }
+
     /// The places that a name means in a pipeline that runs or ran: a component, an instance,
     /// or all where it is empty.
     ///
@@ -300,7 +391,7 @@ impl Runner {
     }
 
     fn places(&self, pipeline: &str, run: &Run, component: &str) -> Result<Vec<String>, Error> {
-        named(pipeline, &run.components, component)
+        named(pipeline, &run.components.borrow(), component)
     }
 
     /// What runs.
@@ -339,6 +430,13 @@ impl Drop for Inner {
 impl Run {
     async fn ended(mut self) -> Option<Outcome> {
         self.outcome.wait_for(Option::is_some).await.ok()?.clone()
+    }
+}
+
+fn warnings(report: &Report) -> String {
+    match report.is_empty() {
+        true => String::new(),
+        false => report.to_string(),
     }
 }
 

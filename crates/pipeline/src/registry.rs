@@ -54,7 +54,9 @@ pub use model::{
     Beat, Change, Component, Connections, Counted, Filter, Kind, Load, Metadata, Now, PortSchema,
     Registered, Registration, Status,
 };
-pub use pipeline::{Pipeline, PipelineState, Place, PlaceHealth, Plan, Run};
+pub use pipeline::{
+    Generation, MAX_GENERATIONS, Pipeline, PipelineState, Place, PlaceHealth, Plan, Run,
+};
 pub use schema::port_schema;
 pub use token::{Token, TokenDigest, incarnation};
 pub(crate) use undo::{Key, Touched};

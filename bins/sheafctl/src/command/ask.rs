@@ -1,14 +1,16 @@
 //! The commands that ask a control plane.
 
+mod chaos;
 mod logs;
 mod ps;
+mod reload;
 mod replay;
 mod runs;
 mod status;
 mod steer;
 mod told;
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use sheaf_retry::{SharedClock, SystemClock};
 use sheaf_terminal::{Console, Failure};
 
@@ -16,10 +18,11 @@ use crate::args::AskArgs;
 use crate::help;
 use crate::remote::Remote;
 
+pub(crate) use chaos::ChaosArgs;
 pub(crate) use logs::LogsArgs;
 pub(crate) use replay::ReplayArgs;
 pub(crate) use runs::RunsArgs;
-pub(crate) use told::{RestartArgs, StartArgs, StopArgs};
+pub(crate) use told::{PsArgs, ReloadArgs, RestartArgs, StartArgs, StatusArgs, StopArgs};
 
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum Ask {
@@ -44,26 +47,15 @@ pub(crate) enum Ask {
     /// Send batches over a durable edge once more
     #[command(after_help = help::REPLAY)]
     Replay(ReplayArgs),
+    /// Bring a pipeline that runs to what its file says now
+    #[command(after_help = help::RELOAD)]
+    Reload(ReloadArgs),
+    /// Kill, pause or slow components on purpose, and see that the pipeline bears it
+    #[command(after_help = help::CHAOS)]
+    Chaos(ChaosArgs),
     /// Say what has run, when, and how it ended
     #[command(after_help = help::RUNS)]
     Runs(RunsArgs),
-}
-
-#[derive(Clone, Debug, Args)]
-pub(crate) struct PsArgs {
-    /// Those that do not run as well
-    #[arg(long, short)]
-    all: bool,
-    #[command(flatten)]
-    ask: AskArgs,
-}
-
-#[derive(Clone, Debug, Args)]
-pub(crate) struct StatusArgs {
-    /// One pipeline; all that run by default
-    pipeline: Option<String>,
-    #[command(flatten)]
-    ask: AskArgs,
 }
 
 impl Ask {
@@ -76,6 +68,8 @@ impl Ask {
             Ask::Stop(args) => args.ask.json,
             Ask::Restart(args) => args.ask.json,
             Ask::Replay(args) => args.ask.json,
+            Ask::Reload(args) => args.ask.json,
+            Ask::Chaos(args) => args.ask.json,
             Ask::Runs(args) => args.ask.json,
         }
     }
@@ -95,6 +89,8 @@ pub(super) async fn run(ask: Ask, console: &mut Console) -> Result<(), Failure> 
         Ask::Stop(args) => steer::stop(&remote(&args.ask)?, args, console).await,
         Ask::Restart(args) => steer::restart(&remote(&args.ask)?, args, console).await,
         Ask::Replay(args) => replay::run(&remote(&args.ask)?, &args, console).await,
+        Ask::Reload(args) => reload::run(&remote(&args.ask)?, args, console).await,
+        Ask::Chaos(args) => chaos::run(&remote(&args.ask)?, args, console).await,
         Ask::Runs(args) => runs::run(&remote(&args.ask)?, args, console).await,
     }
 }

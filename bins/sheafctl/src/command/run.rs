@@ -1,6 +1,7 @@
 //! `sheafctl run`
 
 mod attend;
+mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -21,6 +22,7 @@ use crate::plane::{Mode, Plane};
 use crate::progress::Progress;
 use crate::signals::Signals;
 use attend::{Shown, attend, help, lines};
+use watch::Watch;
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct RunArgs {
@@ -31,12 +33,16 @@ pub(crate) struct RunArgs {
     /// Begin at the beginning, whatever an earlier run that was broken off has left
     #[arg(long)]
     fresh: bool,
+    /// Look at the file, and take up what changes in it while the pipeline runs
+    #[arg(long, short)]
+    watch: bool,
     /// Say nothing but what is wrong
     #[arg(long, short)]
     quiet: bool,
 }
 
 pub(super) async fn run(args: RunArgs, console: &mut Console) -> Result<ExitCode, Failure> {
+    watch::check(args.watch, &args.file)?;
     let (name, text) = file::read(&args.file)?;
     let checked = check(&name, &text).map_err(|report| {
         file::show(&report, console);
@@ -46,8 +52,7 @@ pub(super) async fn run(args: RunArgs, console: &mut Console) -> Result<ExitCode
         file::show(&checked.warnings, console);
     }
     logging::start(args.plane.log_level.as_deref(), "warn")?;
-    let clock = SystemClock::shared();
-    let mut signals = Signals::listen()?;
+    let (clock, mut signals) = (SystemClock::shared(), Signals::listen()?);
     let pipeline = checked.pipeline.metadata.name;
     let state = args.plane.data.run_state(&pipeline);
     let mode = Mode { state, outlive: false, prints: true, starts: false };
@@ -62,7 +67,8 @@ pub(super) async fn run(args: RunArgs, console: &mut Console) -> Result<ExitCode
         true => lines(&plane, &pipeline).await,
         false => stream::pending().boxed(),
     };
-    let shown = Shown { started, lines };
+    let watched = Watch::begin(args.watch, (&args.file, &name, text), &plane.runner, &clock);
+    let shown = Shown { started, lines, watched };
     let outcome = attend(&plane, shown, &mut signals, &mut progress, console, &clock).await;
     let code = end(outcome.as_ref(), &args, &pipeline, &mut progress, console);
     plane.close().await?;

@@ -1,10 +1,14 @@
 //! `sheafctl` as people and programs run it.
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+mod chaos;
 mod durable;
+mod flows;
 mod live;
 mod pipelines;
+mod reload;
 mod servers;
+mod soak;
 mod tap;
 mod top;
 mod unit_tests;
@@ -230,6 +234,8 @@ fn every_command_has_examples_in_its_help() {
         "logs",
         "stop",
         "restart",
+        "reload",
+        "chaos",
         "runs",
     ];
     for command in all {

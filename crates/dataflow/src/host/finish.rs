@@ -9,9 +9,13 @@ use sheaf_retry::SharedClock;
 use crate::outlet::Outlets;
 
 /// Why a component deregisters that has come to its end: nobody needs it in this run any more.
-pub(super) fn done(run: u64) -> String {
+pub fn done_reason(run: u64) -> String {
     format!("done with run {run}")
 }
+
+/// Why a component deregisters that was told to stop and whose readers did not acknowledge all in
+/// the time that they had: another process in its place gives the rest of it again.
+pub const UNDRAINED: &str = "stopped before all was acknowledged";
 
 /// How often readers that are not connected are looked up.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -27,7 +31,7 @@ pub(super) struct Finish {
 
 impl Finish {
     pub(super) fn new(control: ControlClient, clock: SharedClock, run: u64) -> Self {
-        Finish { control, clock, done: done(run), next: Duration::ZERO }
+        Finish { control, clock, done: done_reason(run), next: Duration::ZERO }
     }
 
     /// A reader that deregistered as done with this run, with a connection that broke in that

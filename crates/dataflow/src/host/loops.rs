@@ -39,6 +39,15 @@ pub(super) enum Ending {
     Ended,
     /// It was told to stop.
     Stopped,
+    /// It was, and its readers did not acknowledge everything in the time that they had.
+    Undrained,
+}
+
+impl Ending {
+    /// Of a component that was told to stop.
+    pub(super) fn stopped(is_drained: bool) -> Self {
+        if is_drained { Ending::Stopped } else { Ending::Undrained }
+    }
 }
 
 /// Comes round ten times a second.

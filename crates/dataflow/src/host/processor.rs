@@ -57,7 +57,7 @@ impl ProcessorLoop {
         };
         match ending {
             Ending::Ended => self.end().await,
-            Ending::Stopped => self.stop().await,
+            Ending::Stopped | Ending::Undrained => self.stop().await,
         }
     }
 
@@ -226,14 +226,14 @@ impl ProcessorLoop {
         }
         self.stats.set_counters(self.processor.counters());
         let ProcessorLoop { base, inlets, outlets, ledger, .. } = &mut self;
-        base.drained(|| {
+        let drained = base.drained(|| {
             if let Some(done) = ledger.collect(&outlets.streams) {
                 inlets.acknowledge(done);
             }
             outlets.is_settled(ledger)
-        })
-        .await;
+        });
+        let is_drained = drained.await;
         self.inlets.close(&self.base.clock).await;
-        Ok(Ending::Stopped)
+        Ok(Ending::stopped(is_drained))
     }
 }

@@ -140,11 +140,13 @@ impl SourceLoop {
                 format!("the source gave an offset of {size} bytes, at most {MAX_OFFSET} are kept");
             return Err(ComponentError::new(Code::LimitExceeded, text));
         }
+        // Where it waits for one reader, others may have it already: told to stop, it still
+        // goes to all of them, or they would get it again after the next start.
         tokio::select! {
             biased;
-            // What is not sent is made again after the next start.
-            () = self.base.stop.cancelled() => return Ok(()),
             pushed = self.outlets.push(&batch, &self.base.pace) => pushed?,
+            // What is not sent is made again after the next start.
+            () = self.base.overdue() => return Ok(()),
         }
         if self.outlets.is_transactional() {
             tokio::select! {
@@ -180,22 +182,13 @@ impl SourceLoop {
         ending: Ending,
         failures: &mut Failures,
     ) -> Result<Ending, ComponentError> {
-        let finished = match ending {
-            Ending::Ended => {
-                self.outlets.commit(Vec::new(), None, true, &self.base.pace).await;
-                self.outlets.end();
-                self.settle_until_finished(failures).await?
-            }
-            Ending::Stopped => {
-                let SourceLoop { base, outlets, offsets, .. } = self;
-                base.drained(|| {
-                    offsets.collect(outlets);
-                    outlets.is_settled(&offsets.ledger)
-                })
-                .await;
-                false
-            }
-        };
+        let mut finished = false;
+        if ending == Ending::Ended {
+            self.outlets.commit(Vec::new(), None, true, &self.base.pace).await;
+            self.outlets.end();
+            finished = self.settle_until_finished(failures).await?;
+        }
+        let is_drained = finished || self.drain().await;
         self.offsets.collect(&self.outlets);
         if self.offsets.writing.is_some() {
             self.offsets.written().await?;
@@ -215,7 +208,17 @@ impl SourceLoop {
         if due.is_some() {
             self.acknowledge(last, failures).await?;
         }
-        Ok(if finished { Ending::Ended } else { Ending::Stopped })
+        Ok(if finished { Ending::Ended } else { Ending::stopped(is_drained) })
+    }
+
+    /// Told to stop: waits until the readers have acknowledged all that was made.
+    async fn drain(&mut self) -> bool {
+        let SourceLoop { base, outlets, offsets, .. } = self;
+        let drained = base.drained(|| {
+            offsets.collect(outlets);
+            outlets.is_settled(&offsets.ledger)
+        });
+        drained.await
     }
 
     /// Whether all readers are done with everything; `false` where it was told to stop before.

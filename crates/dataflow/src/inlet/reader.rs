@@ -8,6 +8,7 @@ use sheaf_coordinator::LeaseRef;
 use sheaf_flight::ipc::{Bounds, Decoded, Decoder};
 use sheaf_flight::{CallOptions, ChannelPool, Error, Message, MessageStream, Secret};
 use sheaf_pipeline::control::ControlClient;
+use sheaf_pipeline::registry::Status;
 use sheaf_retry::{Code, Jitter, Retry, RetryPolicy, Retryable as _, SharedClock};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -62,6 +63,8 @@ pub(crate) struct Common {
     pub(crate) pool: ChannelPool,
     pub(crate) token: Secret,
     pub(crate) fence: Arc<dyn Fn() -> u64 + Send + Sync>,
+    /// What a component says that leaves because it is done in this run.
+    pub(crate) done: String,
     pub(crate) clock: SharedClock,
     pub(crate) room: Arc<Semaphore>,
     pub(crate) room_units: u32,
@@ -85,6 +88,13 @@ enum Over {
     Quit,
 }
 
+/// What there is to be read.
+enum Found {
+    Call(Call),
+    /// Nothing any more.
+    Done,
+}
+
 /// A call that has begun well.
 struct Call {
     address: String,
@@ -98,7 +108,8 @@ impl Reader {
         let mut address = None;
         loop {
             let call = match self.connect(&mut address).await {
-                Ok(Some(call)) => call,
+                Ok(Some(Found::Call(call))) => call,
+                Ok(Some(Found::Done)) => return self.done().await,
                 Ok(None) => return,
                 Err(error) => return self.fail(error).await,
             };
@@ -122,6 +133,13 @@ impl Reader {
         }
     }
 
+    /// The sender has come to its end in this run, and has heard from all its readers that
+    /// they are done with everything: there is nothing to be read, and never will be.
+    async fn done(&self) {
+        tracing::info!(stream = self.place.name(), "its sender is done and has left");
+        drop(self.items.send(Item::End { place: self.index, lease: None }).await);
+    }
+
     async fn fail(&self, error: Error) {
         let text = format!("stream {} cannot be read", self.place.name());
         let error = ComponentError::new(error.code(), text).because(error);
@@ -131,30 +149,38 @@ impl Reader {
 
     /// Finds the sender and begins a call, however long that takes; `None` where it is not
     /// needed any more.
-    async fn connect(&self, known: &mut Option<String>) -> Result<Option<Call>, Error> {
+    async fn connect(&self, known: &mut Option<String>) -> Result<Option<Found>, Error> {
         let clock = Arc::clone(&self.common.clock);
         let seed = Jitter::seed_of(&self.place.name());
         let known = tokio::sync::Mutex::new(known);
         let attempt = |_| async {
             let mut known = known.lock().await;
-            let address = self.resolve(known.as_deref()).await?;
+            let Some(address) = self.resolve(known.as_deref()).await? else {
+                return Ok(Found::Done);
+            };
             let call = self.begin(address.clone()).await?;
             **known = Some(address);
-            Ok(call)
+            Ok(Found::Call(call))
         };
         let retrying = Retry::new(&RETRY, seed, clock).run_if(attempt, |error| !is_final(error));
         tokio::select! {
             biased;
             () = self.common.quit.cancelled() => Ok(None),
-            call = retrying => call.map(Some).map_err(sheaf_retry::Error::into_last),
+            found = retrying => found.map(Some).map_err(sheaf_retry::Error::into_last),
         }
     }
 
-    /// Where the sender is now. While the control plane is away, it is taken to be where it was.
-    async fn resolve(&self, known: Option<&str>) -> Result<String, Error> {
+    /// Where the sender is now; `None` where it is done. While the control plane is away, it
+    /// is taken to be where it was.
+    async fn resolve(&self, known: Option<&str>) -> Result<Option<String>, Error> {
         let sender = &self.place.sender;
         match self.common.control.component(sender).await {
-            Ok(found) if found.status.is_held() && !found.address.is_empty() => Ok(found.address),
+            Ok(found) if found.status.is_held() && !found.address.is_empty() => {
+                Ok(Some(found.address))
+            }
+            Ok(found) if found.status == Status::Stopped && found.reason == self.common.done => {
+                Ok(None)
+            }
             Ok(found) => {
                 let status = found.status.as_str();
                 Err(Error::new(Code::Unavailable, format!("{sender} is {status}")))
@@ -162,7 +188,7 @@ impl Reader {
             Err(error) if error.code() == Code::NotFound => {
                 Err(Error::new(Code::Unavailable, error.message()))
             }
-            Err(error) => known.map(str::to_owned).ok_or(error),
+            Err(error) => known.map(|known| Some(known.to_owned())).ok_or(error),
         }
     }
 

@@ -11,5 +11,6 @@ mod node;
 mod parts;
 mod policies;
 mod ports;
+mod replaced;
 mod shapes;
 mod speed;

@@ -1,10 +1,13 @@
 //! Calls of a server that runs pipelines.
 
+use std::time::Duration;
+
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use sheaf_flight::{Channel, ChannelPool, Error, Target};
 use sheaf_pipeline::registry::PipelineState;
 use sheaf_proto::control::v1 as proto;
+use sheaf_proto::control::v1::disturb_component_request::How;
 use sheaf_proto::control::v1::pipeline_control_client::PipelineControlClient;
 use sheaf_retry::{Code, Timestamp};
 use tonic::Request;
@@ -13,8 +16,8 @@ use tonic::metadata::AsciiMetadataValue;
 use super::service::ANSWER_TIME;
 use super::token::ServerToken;
 use super::{MAX_MESSAGE, TOKEN_HEADER};
-use crate::driver::LogLine;
-use crate::runner::Outcome;
+use crate::driver::{Disturbance, LogLine};
+use crate::runner::{Outcome, Reloaded};
 
 /// A client of one server. Nothing is tried again: to start or stop is asked for once.
 #[derive(Clone, Debug)]
@@ -81,6 +84,53 @@ impl PipelineClient {
         let mut request = self.request(message)?;
         request.set_timeout(ANSWER_TIME);
         Ok(self.client()?.restart_component(request).await?.into_inner().instances)
+    }
+
+    /// Brings a run to what a file says now, and waits until it is, however long that takes.
+    ///
+    /// # Errors
+    /// As [`PipelineClient::start`].
+    pub async fn reload(&self, name: &str, file: String) -> Result<Reloaded, Error> {
+        let message = proto::ReloadPipelineRequest { file, name: name.to_owned() };
+        let answer = self.client()?.reload_pipeline(self.request(message)?).await?.into_inner();
+        let proto::ReloadPipelineResponse {
+            pipeline,
+            run,
+            generation,
+            restarted,
+            started,
+            stopped,
+            kept,
+            warnings,
+        } = answer;
+        let kept = usize::try_from(kept).unwrap_or(usize::MAX);
+        Ok(Reloaded { pipeline, run, generation, restarted, started, stopped, kept, warnings })
+    }
+
+    /// Does harm to the instances of a component, and answers which; it does not wait until
+    /// that is over.
+    ///
+    /// # Errors
+    /// As [`PipelineClient::start`].
+    pub async fn disturb(
+        &self,
+        pipeline: &str,
+        component: &str,
+        how: Disturbance,
+    ) -> Result<Vec<String>, Error> {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let how = match how {
+            Disturbance::Kill => How::Kill(proto::Kill {}),
+            Disturbance::Pause { time } => How::Pause(proto::Pause { for_ms: millis(time) }),
+            Disturbance::Slow { time, delay } => {
+                How::Slow(proto::Slow { for_ms: millis(time), delay_ms: millis(delay) })
+            }
+        };
+        let (pipeline, component) = (pipeline.to_owned(), component.to_owned());
+        let message = proto::DisturbComponentRequest { pipeline, component, how: Some(how) };
+        let mut request = self.request(message)?;
+        request.set_timeout(ANSWER_TIME);
+        Ok(self.client()?.disturb_component(request).await?.into_inner().instances)
     }
 
     /// What instances wrote; all of a pipeline where `component` is empty.

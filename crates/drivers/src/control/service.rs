@@ -9,6 +9,7 @@ use futures::stream::BoxStream;
 use sheaf_flight::{Error, Right};
 use sheaf_pipeline::registry::PipelineState;
 use sheaf_proto::control::v1 as proto;
+use sheaf_proto::control::v1::disturb_component_request::How;
 use sheaf_proto::control::v1::pipeline_control_server::{
     PipelineControl as Service, PipelineControlServer,
 };
@@ -17,8 +18,8 @@ use tonic::{Request, Response, Status};
 
 use super::token::ServerToken;
 use super::{MAX_MESSAGE, TOKEN_HEADER};
-use crate::driver::LogLine;
-use crate::runner::Runner;
+use crate::driver::{Disturbance, LogLine};
+use crate::runner::{Reloaded, Runner};
 
 /// Starts and stops pipelines for whoever shows the token.
 #[derive(Clone)]
@@ -35,6 +36,8 @@ impl PipelineService {
         ("StartPipeline", Right::Change),
         ("StopPipeline", Right::Change),
         ("RestartComponent", Right::Change),
+        ("ReloadPipeline", Right::Change),
+        ("DisturbComponent", Right::Change),
         ("Logs", Right::Read),
     ];
 
@@ -73,6 +76,17 @@ fn failed(error: crate::runner::Error) -> Status {
             status(Error::new(Code::InvalidArgument, text))
         }
         _ => status(Error::from_error(error)),
+    }
+}
+
+fn disturbance(how: How) -> Disturbance {
+    let millis = Duration::from_millis;
+    match how {
+        How::Kill(proto::Kill {}) => Disturbance::Kill,
+        How::Pause(proto::Pause { for_ms }) => Disturbance::Pause { time: millis(for_ms) },
+        How::Slow(proto::Slow { for_ms, delay_ms }) => {
+            Disturbance::Slow { time: millis(for_ms), delay: millis(delay_ms) }
+        }
     }
 }
 
@@ -129,6 +143,43 @@ impl Service for PipelineService {
         let count = self.runner.restart(&pipeline, &component).await.map_err(failed)?;
         let instances = u32::try_from(count).unwrap_or(u32::MAX);
         Ok(Response::new(proto::RestartComponentResponse { instances }))
+    }
+
+    async fn reload_pipeline(
+        &self,
+        request: Request<proto::ReloadPipelineRequest>,
+    ) -> Result<Response<proto::ReloadPipelineResponse>, Status> {
+        self.admit(&request)?;
+        let proto::ReloadPipelineRequest { file, name } = request.into_inner();
+        let name = if name.is_empty() { "pipeline.yaml".to_owned() } else { name };
+        let reloaded = self.runner.reload(&name, &file).await.map_err(failed)?;
+        let Reloaded { pipeline, run, generation, restarted, started, stopped, .. } = reloaded;
+        let (kept, warnings) = (reloaded.kept, reloaded.warnings);
+        Ok(Response::new(proto::ReloadPipelineResponse {
+            pipeline,
+            run,
+            generation,
+            restarted,
+            started,
+            stopped,
+            kept: u32::try_from(kept).unwrap_or(u32::MAX),
+            warnings,
+        }))
+    }
+
+    async fn disturb_component(
+        &self,
+        request: Request<proto::DisturbComponentRequest>,
+    ) -> Result<Response<proto::DisturbComponentResponse>, Status> {
+        self.admit(&request)?;
+        let proto::DisturbComponentRequest { pipeline, component, how } = request.into_inner();
+        let how = how.ok_or_else(|| {
+            let text = "say what is to be done to it: kill, pause or slow";
+            status(Error::new(Code::InvalidArgument, text))
+        })?;
+        let how = disturbance(how);
+        let instances = self.runner.disturb(&pipeline, &component, how).await.map_err(failed)?;
+        Ok(Response::new(proto::DisturbComponentResponse { instances }))
     }
 
     type LogsStream = BoxStream<'static, Result<proto::LogLine, Status>>;

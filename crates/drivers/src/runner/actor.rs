@@ -1,22 +1,24 @@
 //! One run: does what the model says, and tells it what happens.
 
-use std::collections::{BTreeMap, HashMap};
+mod reload;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use sheaf_dataflow::Assignment;
 use sheaf_flight::Secret;
 use sheaf_pipeline::control::{ControlPlane, Events};
+use sheaf_pipeline::plan::Plan;
 use sheaf_pipeline::registry::{self, Component, Filter, PipelineState, Status};
 use sheaf_retry::SharedClock;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
-use super::environment;
 use super::event::{Effect, Event};
 use super::model::Model;
 use super::node::{self, After, Node};
 use super::secrets::{Folder, RunSecrets};
-use super::{Inner, Note, Outcome, Prepared, cut};
+use super::{Components, Error, Inner, Note, Options, Outcome, Prepared, assign, cut, environment};
 use crate::driver::{Driver, DriverError, Ended, Launch, LaunchId};
 
 /// After so long it is tried again to stop what could not be stopped.
@@ -24,10 +26,16 @@ const AGAIN: Duration = Duration::from_secs(5);
 /// How long a driver may take to tell the end of what it has stopped.
 const TOLD: Duration = Duration::from_secs(2);
 
+use reload::Reloading;
+pub(super) use reload::Request;
+
 /// What a run is told.
-#[derive(Debug)]
 pub(super) enum Message {
     Happened(Event),
+    /// It is to be brought to another plan.
+    Reload(Box<Request>),
+    /// Which starts run in these places; they are to be disturbed, and how, for people.
+    Disturb(Vec<String>, String, oneshot::Sender<Vec<LaunchId>>),
 }
 
 impl Message {
@@ -52,9 +60,17 @@ pub(super) struct Actor {
     driver: Arc<dyn Driver>,
     clock: SharedClock,
     variables: Arc<Variables>,
+    options: Options,
     folder: Folder,
+    /// What holds: the plan, the file that it was made of, and what instances are told.
+    plan: Plan,
+    text: String,
     secrets: RunSecrets,
     assignments: BTreeMap<String, Assignment>,
+    /// Components and their places, for whoever asks.
+    components: watch::Sender<Components>,
+    reloading: Option<Reloading>,
+    waiting: VecDeque<Request>,
     model: Model,
     /// The process of its durable edges, where it has one.
     node: Option<Node>,
@@ -68,15 +84,14 @@ pub(super) struct Actor {
 impl Actor {
     pub(super) fn new(
         inner: &Arc<Inner>,
-        name: String,
         prepared: Prepared,
         model: Model,
         mailbox: mpsc::Sender<Message>,
         notes: mpsc::Sender<Note>,
     ) -> Self {
-        let Prepared { folder, secrets, assignments, node } = prepared;
+        let Prepared { plan, text, folder, secrets, assignments, node } = prepared;
         Actor {
-            name,
+            name: plan.pipeline.clone(),
             plane: inner.plane.clone(),
             driver: Arc::clone(&inner.driver),
             clock: Arc::clone(&inner.clock),
@@ -84,9 +99,15 @@ impl Actor {
                 own: inner.options.environment.clone(),
                 all: inner.options.variables.clone(),
             }),
+            options: inner.options.clone(),
             folder,
+            components: watch::Sender::new(assign::components(&plan)),
+            plan,
+            text,
             secrets,
             assignments,
+            reloading: None,
+            waiting: VecDeque::new(),
             model,
             node,
             mailbox,
@@ -94,6 +115,11 @@ impl Actor {
             starts: HashMap::new(),
             outcome: Outcome { state: PipelineState::Stopped, reason: String::new() },
         }
+    }
+
+    /// Components and their places, as the plan has them that holds.
+    pub(super) fn components(&self) -> watch::Receiver<Components> {
+        self.components.subscribe()
     }
 
     /// What there is of this pipeline, and every change.
@@ -124,7 +150,7 @@ impl Actor {
             let left = due.into_iter().flatten().min().map(|due| due.saturating_sub(now));
             let clock = Arc::clone(&self.clock);
             tokio::select! {
-                Some(Message::Happened(event)) = messages.recv() => self.happened(event).await,
+                Some(message) = messages.recv() => self.told(message).await,
                 change = events.changes.recv() => match change {
                     Some(registry::Event::Changed(change)) => self.changed(&change.component).await,
                     Some(_) => self.look().await,
@@ -136,6 +162,7 @@ impl Actor {
                 }
             }
         }
+        self.drop_reloads();
         self.stop_node().await;
         if self.outcome.state == PipelineState::Stopped && self.is_complete() {
             // All was taken in and written: there is nothing to go on with.
@@ -226,6 +253,32 @@ impl Actor {
         self.happened(event).await;
     }
 
+    async fn told(&mut self, message: Message) {
+        let event = match message {
+            Message::Happened(event) => Some(event),
+            Message::Reload(request) => self.requested(*request),
+            Message::Disturb(places, how, reply) => {
+                let found = self.disturbed(places, &how);
+                // Whoever asked may have gone.
+                drop(reply.send(found));
+                None
+            }
+        };
+        if let Some(event) = event {
+            self.happened(event).await;
+        }
+    }
+
+    fn disturbed(&self, places: Vec<String>, how: &str) -> Vec<LaunchId> {
+        let running = places.into_iter().filter_map(|place| {
+            let attempt = self.model.attempt(&place)?;
+            self.note(&place, format!("is disturbed by hand: {how}"));
+            Some(LaunchId { place, attempt })
+        });
+        running.collect()
+    }
+
+    /// Until nothing more comes of it.
     async fn happened(&mut self, event: Event) {
         if let Event::Ended { place, attempt, why, .. } = &event
             && self.node.as_ref().is_some_and(|node| node.place() == place)
@@ -233,14 +286,28 @@ impl Actor {
             let (attempt, why) = (*attempt, why.clone());
             return Box::pin(self.node_ended(attempt, &why)).await;
         }
-        let now = self.clock.elapsed();
-        for effect in self.model.on(event, now) {
-            self.act(effect).await;
+        let mut next = Some(event);
+        while let Some(event) = next {
+            next = None;
+            let now = self.clock.elapsed();
+            for effect in self.model.on(event, now) {
+                next = self.act(effect).await.or(next);
+            }
+            if next.is_none() && self.reloading.is_some() && !self.model.is_reloading() {
+                // It is being stopped, or has failed.
+                self.drop_reloads();
+            }
+            next = next.or_else(|| self.next_reload());
         }
     }
 
-    async fn act(&mut self, effect: Effect) {
+    /// Does it; answers what came of it, where that is to be told at once.
+    async fn act(&mut self, effect: Effect) -> Option<Event> {
         match effect {
+            Effect::Hand(places) => self.hand(&places),
+            Effect::Replan(told) => return Some(self.replan(&told).await),
+            Effect::Reloaded(result) => self.reloaded(result),
+            Effect::GoBack(why) => return self.go_back(why),
             Effect::Start { place, attempt } => self.start(place, attempt),
             Effect::Stop { place, attempt, drain } => self.stop(LaunchId { place, attempt }, drain),
             Effect::Vacate { place, reason } => {
@@ -250,6 +317,32 @@ impl Actor {
             }
             Effect::State(state, reason) => self.state(state, cut(&reason)).await,
             Effect::Note { place, text } => self.note(&place, text),
+        }
+        None
+    }
+
+    fn write(&self, secrets: &RunSecrets) -> Result<(), Error> {
+        let written = self.folder.write(secrets);
+        written.map_err(|error| Error::folder(&self.options.folder, error))
+    }
+
+    fn inner_assignments(
+        &self,
+        plan: &Plan,
+        secrets: &RunSecrets,
+    ) -> Result<BTreeMap<String, Assignment>, Error> {
+        assign::told(plan, secrets, &self.folder, &self.options)
+    }
+
+    /// What is told to end by hand is not to be taken for what ends by itself.
+    fn hand(&mut self, places: &[String]) {
+        for place in places {
+            let attempt = self.secrets.attempts.get(place).copied().unwrap_or_default();
+            self.secrets.handed.insert(place.clone(), attempt);
+        }
+        if let Err(error) = self.write(&self.secrets) {
+            // A later control plane may not start it again; this one does.
+            tracing::warn!(pipeline = self.name, %error, "what is started again cannot be kept");
         }
     }
 
@@ -278,6 +371,7 @@ impl Actor {
     fn start(&mut self, place: String, attempt: u64) {
         let id = LaunchId { place: place.clone(), attempt };
         self.secrets.attempts.insert(place.clone(), attempt);
+        self.secrets.handed.remove(&place);
         if let Err(error) = self.folder.write(&self.secrets) {
             // A later control plane may not find this one; this one goes on.
             tracing::warn!(component = place, %error, "the attempt cannot be kept");

@@ -14,6 +14,7 @@ use twox_hash::XxHash3_128;
 use super::event::Planned;
 use super::node::StoreRecord;
 use super::secrets::{Folder, RunSecrets};
+use super::{Components, Error, Options};
 use crate::planned;
 
 /// Where instances serve and whom they call.
@@ -40,6 +41,11 @@ fn instances(plan: &Plan) -> impl Iterator<Item = (&PlannedComponent, &Instance)
     plan.components.iter().flat_map(|one| one.instances.iter().map(move |found| (one, found)))
 }
 
+/// A token that nobody else has.
+pub(super) fn token(now: Timestamp) -> String {
+    Token::generate(now.as_millis()).secret().expose().to_owned()
+}
+
 /// Tokens for a run, one for each place.
 pub(super) fn secrets(
     plan: &Plan,
@@ -47,11 +53,10 @@ pub(super) fn secrets(
     before: Option<RunSecrets>,
     now: Timestamp,
 ) -> RunSecrets {
-    let token = || Token::generate(now.as_millis()).secret().expose().to_owned();
-    let places = instances(plan).map(|(_, instance)| place(&plan.pipeline, &instance.id));
+    let token = || token(now);
     RunSecrets {
         file: file.to_owned(),
-        tokens: places.map(|place| (place, token())).collect(),
+        tokens: places(plan).map(|place| (place, token())).collect(),
         data_token: token(),
         attempts: before.map(|before| before.attempts).unwrap_or_default(),
         ..RunSecrets::default()
@@ -86,7 +91,7 @@ pub(super) fn registry_plan(plan: &Plan, text: &str, secrets: &RunSecrets) -> re
 }
 
 /// The same for the same plan: components, replicas and edges.
-fn hash(plan: &Plan) -> String {
+pub(super) fn hash(plan: &Plan) -> String {
     let text = serde_json::to_string(plan).unwrap_or_default();
     format!("{:032x}", XxHash3_128::oneshot(text.as_bytes()))
 }
@@ -144,6 +149,40 @@ pub(super) fn assignments(
     all.collect()
 }
 
+/// As [`assignments`], with folders for what instances keep, which are there.
+pub(super) fn told(
+    plan: &Plan,
+    secrets: &RunSecrets,
+    folder: &Folder,
+    options: &Options,
+) -> Result<BTreeMap<String, Assignment>, Error> {
+    let failed = |error| Error::folder(&options.folder, error);
+    let addresses = Addresses { host: options.host.clone(), control: options.control.clone() };
+    let mut assignments = assignments(plan, secrets, folder, &addresses);
+    for assignment in assignments.values_mut() {
+        folder.create_state(&assignment.instance).map_err(failed)?;
+        assignment.state_dir = std::path::absolute(&assignment.state_dir).map_err(failed)?;
+    }
+    Ok(assignments)
+}
+
+/// The places of a plan.
+pub(super) fn places(plan: &Plan) -> impl Iterator<Item = String> {
+    instances(plan).map(|(_, instance)| place(&plan.pipeline, &instance.id))
+}
+
+/// Components of a plan, and a place of each of their instances.
+pub(super) fn components(plan: &Plan) -> Components {
+    let all = instances(plan)
+        .map(|(component, instance)| (component.id.clone(), place(&plan.pipeline, &instance.id)));
+    std::sync::Arc::new(all.collect())
+}
+
+/// The instance of a place, as the plan calls it.
+pub(super) fn instance(place: &str) -> &str {
+    place.split_once(':').map_or(place, |(_, instance)| instance)
+}
+
 /// What the model has to know of each instance.
 pub(super) fn planned(plan: &Plan, secrets: &RunSecrets) -> Vec<Planned> {
     let all = instances(plan).map(|(component, instance)| {
@@ -155,6 +194,7 @@ pub(super) fn planned(plan: &Plan, secrets: &RunSecrets) -> Vec<Planned> {
             drain: component.definition.drain.0,
             policy: policy(&component.definition.restart),
             depth: component.depth,
+            senders: connections(plan, component, instance.index).upstream,
         }
     });
     all.collect()

@@ -65,6 +65,34 @@ pub enum Error {
         /// What there is.
         known: Vec<String>,
     },
+    /// The file cannot take the place of the one that runs while that goes on.
+    #[error("pipeline {pipeline} goes on as it was: {why}")]
+    Reload {
+        /// The pipeline.
+        pipeline: String,
+        /// Why, and what to do.
+        why: String,
+    },
+    /// The new plan runs, and one of its components does not.
+    #[error(
+        "pipeline {pipeline} was brought to generation {generation}, and not all of it runs: {why}"
+    )]
+    Unproved {
+        /// The pipeline.
+        pipeline: String,
+        /// What runs.
+        generation: u32,
+        /// Which component, and why.
+        why: String,
+    },
+    /// So many changes wait that no further one is taken.
+    #[error("{waiting} changes of pipeline {pipeline} wait already; try again when they are done")]
+    Busy {
+        /// The pipeline.
+        pipeline: String,
+        /// How many.
+        waiting: usize,
+    },
     /// What a run needs to go on is gone.
     #[error(
         "the tokens of the run of {pipeline} are gone: its folder is another one, or was removed"
@@ -105,7 +133,10 @@ impl Retryable for Error {
             Error::NoSecrets { .. }
             | Error::Driver(_)
             | Error::Durable { .. }
-            | Error::FreshElsewhere { .. } => Code::FailedPrecondition,
+            | Error::FreshElsewhere { .. }
+            | Error::Reload { .. }
+            | Error::Unproved { .. } => Code::FailedPrecondition,
+            Error::Busy { .. } => Code::Overloaded,
             Error::Registry(error) => error.code(),
             Error::Folder { source, .. } => source.code(),
         }

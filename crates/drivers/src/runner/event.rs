@@ -1,12 +1,13 @@
 //! What a run is made of, what happens to it, and what is to be done.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use sheaf_pipeline::health::RestartPolicy;
 use sheaf_pipeline::registry::PipelineState;
 
 /// An instance, as the plan has it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Planned {
     pub(super) place: String,
     pub(super) component: String,
@@ -16,10 +17,12 @@ pub(super) struct Planned {
     pub(super) attempt: u64,
     /// Which stop group it belongs to: sources are in the first.
     pub(super) depth: usize,
+    /// The places of those that send to it.
+    pub(super) senders: Vec<String>,
 }
 
 /// What happened.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Event {
     /// The run begins.
     Begin,
@@ -41,6 +44,12 @@ pub(super) enum Event {
     Fail(String),
     /// A component, or one of its instances, is to be started again.
     Restart(String),
+    /// Another plan is to take the place of this one: these places are to be empty for that.
+    Reload { leaving: BTreeSet<String>, can_go_back: bool },
+    /// It has. Of the places that were left, the holders of these have come to their end.
+    Replanned { next: Vec<Planned>, done: BTreeSet<String> },
+    /// It cannot: the one before goes on.
+    NotReplanned,
     /// Time has passed.
     Tick,
 }
@@ -63,6 +72,15 @@ pub(super) enum Effect {
         reason: String,
     },
     State(PipelineState, String),
+    /// Those in these places are told to end, to be started again: whoever looks after the
+    /// run next has to know.
+    Hand(Vec<String>),
+    /// Nobody is left in the places that were to be empty; who was told to end for that.
+    Replan(BTreeSet<String>),
+    /// What another plan needs runs; or why not.
+    Reloaded(Result<(), String>),
+    /// What another plan needs cannot be had: the one before is to come back.
+    GoBack(String),
     /// For people.
     Note {
         place: String,

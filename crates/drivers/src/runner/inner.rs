@@ -10,16 +10,18 @@ use sheaf_pipeline::registry::{self, PipelineState};
 use tokio::sync::{mpsc, watch};
 
 use super::actor::{Actor, Message};
-use super::assign::{self, Addresses};
+use super::assign;
 use super::event::Event;
 use super::model::Model;
 use super::node::{self, Node, StoreRecord};
 use super::secrets::{Folder, RunSecrets};
-use super::{Error, Inner, MAILBOX, NOTES, Note, Options, Outcome, Run, cut, seed};
+use super::{Error, Inner, MAILBOX, NOTES, Note, Outcome, Run, cut, seed};
 use crate::driver::{Ended, LaunchId};
 
 /// Everything that a run needs before it begins.
 pub(super) struct Prepared {
+    pub(super) plan: Plan,
+    pub(super) text: String,
     pub(super) folder: Folder,
     pub(super) secrets: RunSecrets,
     pub(super) assignments: BTreeMap<String, Assignment>,
@@ -84,7 +86,7 @@ impl Inner {
             self.plane.vacate(place.clone(), "another run begins".to_owned()).await?;
         }
         secrets.run = self.plane.begin_run(name.clone()).await?;
-        let prepared = self.assign(plan, folder, secrets);
+        let prepared = self.assign(plan, text, folder, secrets);
         if let Err(error) = &prepared {
             let (failed, reason) = (PipelineState::Failed, cut(&error.to_string()));
             self.plane.set_pipeline_state(name.clone(), failed, reason).await?;
@@ -95,24 +97,20 @@ impl Inner {
     pub(super) fn assign(
         &self,
         plan: &Plan,
+        text: &str,
         folder: Folder,
         secrets: RunSecrets,
     ) -> Result<Prepared, Error> {
         let failed = |error| Error::folder(&self.options.folder, error);
         folder.write(&secrets).map_err(failed)?;
-        let Options { host, control, .. } = self.options.clone();
-        let addresses = Addresses { host, control };
-        let mut assignments = assign::assignments(plan, &secrets, &folder, &addresses);
-        for assignment in assignments.values_mut() {
-            folder.create_state(&assignment.instance).map_err(failed)?;
-            assignment.state_dir = std::path::absolute(&assignment.state_dir).map_err(failed)?;
-        }
+        let assignments = assign::told(plan, &secrets, &folder, &self.options)?;
         let place = assign::place(&plan.pipeline, node::INSTANCE);
         let attempt = secrets.attempts.get(&place).copied().unwrap_or(0);
         let seed = seed(secrets.run, &place);
         let node = Node::prepare(&plan.pipeline, secrets.store.as_ref(), &folder, attempt, seed);
         let node = node.map_err(failed)?;
-        Ok(Prepared { folder, secrets, assignments, node })
+        let (plan, text) = (plan.clone(), text.to_owned());
+        Ok(Prepared { plan, text, folder, secrets, assignments, node })
     }
 
     /// Where the durable edges of a plan lead through.
@@ -153,7 +151,6 @@ impl Inner {
 
     pub(super) async fn begin(
         self: &Arc<Self>,
-        plan: &Plan,
         prepared: Prepared,
         model: Model,
         is_new: bool,
@@ -161,17 +158,13 @@ impl Inner {
         let (mailbox, messages) = mpsc::channel(MAILBOX);
         let (notes, read) = mpsc::channel(NOTES);
         let (told, outcome) = watch::channel(None);
-        let components = plan.components.iter().flat_map(|component| {
-            let places = component.instances.iter();
-            let places = places.map(|one| assign::place(&plan.pipeline, &one.id));
-            places.map(|place| (component.id.clone(), place))
-        });
-        let components = Arc::new(components.collect());
-        let run = Run { mailbox: mailbox.clone(), outcome: outcome.clone(), components };
-        let actor = Actor::new(self, plan.pipeline.clone(), prepared, model, mailbox, notes);
+        let name = prepared.plan.pipeline.clone();
+        let actor = Actor::new(self, prepared, model, mailbox.clone(), notes);
+        let components = actor.components();
+        let run = Run { mailbox, outcome: outcome.clone(), components };
         let events = actor.watch().await?;
-        self.lock().insert(plan.pipeline.clone(), run);
-        let (inner, name) = (Arc::downgrade(self), plan.pipeline.clone());
+        self.lock().insert(name.clone(), run);
+        let inner = Arc::downgrade(self);
         tokio::spawn(async move {
             let ended = actor.run(messages, events, is_new).await;
             if let Some(inner) = inner.upgrade() {
@@ -208,12 +201,15 @@ impl Inner {
         }
         let mut model = Model::new(assign::planned(&plan, &secrets), seed(secrets.run, name));
         let is_starting = pipeline.state == PipelineState::Starting;
-        model.resume(&running, is_starting, self.clock.elapsed());
-        let mut prepared = self.assign(&plan, folder, secrets)?;
+        model.resume(&running, &secrets.handed, is_starting, self.clock.elapsed());
+        let text = &pipeline.plan.spec;
+        // On the way to another plan, places may have got new tokens that it does not know yet.
+        self.plane.plan(assign::registry_plan(&plan, text, &secrets)).await?;
+        let mut prepared = self.assign(&plan, text, folder, secrets)?;
         if let (Some(node), Some(attempt)) = (&mut prepared.node, store) {
             node.is_up(attempt, self.clock.elapsed());
         }
-        self.begin(&plan, prepared, model, false).await?;
+        self.begin(prepared, model, false).await?;
         if pipeline.state == PipelineState::Stopping {
             let run = self.running(name)?;
             let event = Event::Stop { at_once: false, reason: pipeline.reason.clone() };

@@ -8,15 +8,20 @@
 //! 4. Groups are stopped one after another, in the order of the plan: the next when nothing of
 //!    the one before runs any more.
 //! 5. The run is over when nothing of it runs, and not before.
+//! 6. For another plan, those that are to leave do so in the order of their groups, senders
+//!    first, and nobody takes their places before that plan does.
+
+mod reload;
+mod stop;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sheaf_pipeline::health::{Decision, Ending, Restarts};
-use sheaf_pipeline::registry::PipelineState;
 use sheaf_retry::HumanDuration;
 
 use super::event::{Effect, Event, Planned};
+use reload::Reload;
 
 /// How long a component that was started may take to register.
 pub(super) const REGISTER_TIME: Duration = Duration::from_secs(60);
@@ -45,6 +50,10 @@ enum Standing {
     Pausing {
         due: Duration,
     },
+    /// It does not run, and waits for another plan; whether it came to its end by itself.
+    Held {
+        is_done: bool,
+    },
     Over {
         success: bool,
     },
@@ -55,6 +64,8 @@ enum Then {
     /// It had to be ended: that counts as a failure.
     Failed(String),
     ByHand,
+    /// Another plan comes.
+    Hold,
     Leave,
 }
 
@@ -82,6 +93,8 @@ pub(super) struct Model {
     phase: Phase,
     /// It was not stopped.
     is_complete: bool,
+    reload: Option<Reload>,
+    seed: u64,
     effects: Vec<Effect>,
 }
 
@@ -98,19 +111,40 @@ impl Model {
             instances: instances.collect(),
             phase: Phase::Starting,
             is_complete: false,
+            reload: None,
+            seed,
             effects: Vec::new(),
         }
     }
 
     /// A run that was under way: who is `running`, by place, with its attempt and whether it is
-    /// registered.
+    /// registered; who was `handed`, with the attempt that was to end.
     pub(super) fn resume(
         &mut self,
         running: &BTreeMap<String, (u64, bool)>,
+        handed: &BTreeMap<String, u64>,
         is_starting: bool,
         now: Duration,
     ) {
         for (place, instance) in &mut self.instances {
+            let attempt = running.get(place).map_or(instance.attempt, |(attempt, _)| *attempt);
+            if handed.get(place) == Some(&attempt) {
+                instance.attempt = attempt;
+                instance.standing = match running.contains_key(place) {
+                    true => {
+                        let (place, drain) = (place.clone(), instance.planned.drain);
+                        self.effects.push(Effect::Stop { place, attempt, drain });
+                        Standing::Ending { since: now, then: Then::ByHand }
+                    }
+                    // How it ended does not matter.
+                    false => {
+                        let reason = "it was told to end, and has".to_owned();
+                        self.effects.push(Effect::Vacate { place: place.clone(), reason });
+                        Standing::Waiting
+                    }
+                };
+                continue;
+            }
             let (registered, deadline) = match running.get(place) {
                 Some((attempt, registered)) => {
                     instance.attempt = *attempt;
@@ -126,6 +160,7 @@ impl Model {
             instance.standing = Standing::Up { since: now, registered, deadline };
         }
         self.phase = if is_starting { Phase::Starting } else { Phase::Running };
+        self.launch(now);
     }
 
     /// Whether nothing is left to do.
@@ -146,7 +181,7 @@ impl Model {
             Standing::Up { deadline, .. } => deadline.as_ref().map(|(due, _)| *due),
             _ => None,
         });
-        due.min()
+        due.chain(self.probation()).min()
     }
 
     /// The instances that a name means: a component, or one instance.
@@ -157,6 +192,18 @@ impl Model {
                 || planned.place.split_once(':').is_some_and(|(_, id)| id == name)
         };
         self.instances.values().filter(is_meant).map(|found| found.planned.place.clone()).collect()
+    }
+
+    /// Whether another plan is on its way.
+    pub(super) fn is_reloading(&self) -> bool {
+        self.reload.is_some()
+    }
+
+    /// The attempt in a place that runs, if one does and was not told to end.
+    pub(super) fn attempt(&self, place: &str) -> Option<u64> {
+        let instance = self.instances.get(place)?;
+        let runs = matches!(instance.standing, Standing::Up { .. } | Standing::Starting { .. });
+        runs.then_some(instance.attempt)
     }
 
     /// Takes in what happened, and says what to do.
@@ -174,10 +221,13 @@ impl Model {
             Event::Stop { at_once, reason } => self.stop(at_once, false, reason),
             Event::Fail(reason) => self.stop(false, true, reason),
             Event::Restart(name) => self.restart(&name, now),
+            Event::Reload { leaving, can_go_back } => self.reload(leaving, can_go_back),
+            Event::Replanned { next, done } => self.replanned(next, &done, now),
+            Event::NotReplanned => self.not_replanned(now),
             Event::Tick => {}
         }
         self.look_at_the_time(now);
-        self.settle();
+        self.settle(now);
         std::mem::take(&mut self.effects)
     }
 
@@ -253,7 +303,13 @@ impl Model {
         let is_stopping = self.is_stopping();
         let Some(instance) = self.current(place, attempt) else { return };
         let (since, ending) = match instance.standing.clone() {
-            Standing::Waiting | Standing::Pausing { .. } | Standing::Over { .. } => return,
+            Standing::Waiting
+            | Standing::Pausing { .. }
+            | Standing::Held { .. }
+            | Standing::Over { .. } => return,
+            Standing::Ending { then: Then::Hold, .. } if !is_stopping => {
+                return self.held(place, why);
+            }
             Standing::Ending { then: Then::ByHand, .. } if !is_stopping => {
                 let reason = "it is started again by hand".to_owned();
                 self.effects.push(Effect::Vacate { place: place.to_owned(), reason });
@@ -275,13 +331,20 @@ impl Model {
         if is_stopping {
             return self.over(place, success, &why);
         }
+        let is_leaving = self.is_leaving(place);
         if is_final && !success {
-            return self.give_up(place, why);
+            if is_leaving {
+                return self.hold(place);
+            }
+            return self.no_use(place, why);
         }
+        self.failed_in_reload(place, &ending);
         let ran = now.saturating_sub(since);
         let Some(instance) = self.instances.get_mut(place) else { return };
         match instance.restarts.decide(&ending, ran, now) {
             Decision::Leave => self.over(place, true, &why),
+            // It is to be replaced in any case.
+            Decision::GiveUp { .. } if is_leaving => self.hold(place),
             Decision::GiveUp { why } => self.give_up(place, why),
             Decision::Restart { after, number } => {
                 instance.standing = Standing::Pausing { due: now + after };
@@ -305,6 +368,7 @@ impl Model {
     }
 
     fn give_up(&mut self, place: &str, why: String) {
+        self.reload = None;
         if let Some(instance) = self.instances.get_mut(place) {
             instance.standing = Standing::Over { success: false };
         }
@@ -364,64 +428,18 @@ impl Model {
                     instance.standing = Standing::Ending { since, then: Then::ByHand };
                     let (attempt, drain) = (instance.attempt, instance.planned.drain);
                     self.note(&place, "is started again by hand");
+                    self.effects.push(Effect::Hand(vec![place.clone()]));
                     self.effects.push(Effect::Stop { place, attempt, drain });
                 }
+                // That it is to leave is stronger than that it is to come back.
+                Standing::Ending { then: Then::Hold, .. } => {}
                 Standing::Ending { since, .. } => {
                     instance.standing = Standing::Ending { since, then: Then::ByHand };
                 }
                 Standing::Pausing { .. } | Standing::Over { .. } => self.start(&place, now),
-                Standing::Waiting => {}
+                Standing::Waiting | Standing::Held { .. } => {}
             }
         }
-    }
-
-    fn stop(&mut self, at_once: bool, failed: bool, reason: String) {
-        match &mut self.phase {
-            Phase::Over => return,
-            Phase::Stopping { group, .. } => {
-                // Only more haste is news.
-                if !at_once {
-                    return;
-                }
-                *group = usize::MAX;
-            }
-            Phase::Starting | Phase::Running => {
-                let group = if at_once { usize::MAX } else { 0 };
-                self.phase = Phase::Stopping { group, failed, reason: reason.clone() };
-                self.effects.push(Effect::State(PipelineState::Stopping, reason));
-                self.drop_waiting();
-            }
-        }
-        self.stop_group(at_once);
-    }
-
-    /// Who does not run is over.
-    fn drop_waiting(&mut self) {
-        for instance in self.instances.values_mut() {
-            if matches!(instance.standing, Standing::Waiting | Standing::Pausing { .. }) {
-                instance.standing = Standing::Over { success: false };
-            }
-        }
-    }
-
-    fn stop_group(&mut self, at_once: bool) {
-        let Phase::Stopping { group, .. } = self.phase else { return };
-        let mut effects = Vec::new();
-        for instance in self.instances.values_mut() {
-            let since = match &instance.standing {
-                Standing::Up { since, .. } | Standing::Starting { since, .. } => *since,
-                Standing::Ending { since, .. } if at_once => *since,
-                _ => continue,
-            };
-            if instance.planned.depth > group {
-                continue;
-            }
-            instance.standing = Standing::Ending { since, then: Then::Leave };
-            let (place, attempt) = (instance.planned.place.clone(), instance.attempt);
-            let drain = if at_once { Duration::ZERO } else { instance.planned.drain };
-            effects.push(Effect::Stop { place, attempt, drain });
-        }
-        self.effects.extend(effects);
     }
 
     fn look_at_the_time(&mut self, now: Duration) {
@@ -440,40 +458,6 @@ impl Model {
                 None => self.start(&place, now),
                 Some(why) => self.unhealthy(&place, why),
             }
-        }
-    }
-
-    /// Goes on to the next group, and to the end.
-    fn settle(&mut self) {
-        let all = |instances: &BTreeMap<String, Instance>, wanted: &dyn Fn(&Instance) -> bool| {
-            instances.values().all(wanted)
-        };
-        let is_over = |one: &Instance| matches!(one.standing, Standing::Over { .. });
-        if self.phase == Phase::Starting {
-            let is_there = |one: &Instance| one.has_registered || is_over(one);
-            if all(&self.instances, &is_there) {
-                self.phase = Phase::Running;
-                self.effects.push(Effect::State(PipelineState::Running, String::new()));
-            }
-        }
-        if self.phase == Phase::Running && all(&self.instances, &is_over) {
-            (self.phase, self.is_complete) = (Phase::Over, true);
-            let reason = "all components have come to their end".to_owned();
-            self.effects.push(Effect::State(PipelineState::Stopped, reason));
-        }
-        while let Phase::Stopping { group, failed, reason } = self.phase.clone() {
-            if all(&self.instances, &is_over) {
-                self.phase = Phase::Over;
-                let state = if failed { PipelineState::Failed } else { PipelineState::Stopped };
-                self.effects.push(Effect::State(state, reason));
-                return;
-            }
-            let is_done = |one: &Instance| is_over(one) || one.planned.depth > group;
-            if !all(&self.instances, &is_done) {
-                return;
-            }
-            self.phase = Phase::Stopping { group: group + 1, failed, reason };
-            self.stop_group(false);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The rules of a run, without processes.
 
 use sheaf_pipeline::health::{RestartMode, RestartPolicy};
+use sheaf_pipeline::registry::PipelineState;
 
 use super::*;
 
@@ -18,6 +19,7 @@ fn planned(component: &str, depth: usize) -> Planned {
         policy: policy(),
         attempt: 0,
         depth,
+        senders: Vec::new(),
     }
 }
 
@@ -214,7 +216,9 @@ fn who_was_being_started_when_it_was_stopped_is_stopped_too() {
 fn a_restart_by_hand_counts_for_nothing_and_waits_for_nothing() {
     let mut run = Run::up();
     for attempt in 1..10 {
-        assert_eq!(run.on(Event::Restart("b".to_owned())), [stop("p:b", attempt, 30)]);
+        let hand = Effect::Hand(vec!["p:b".to_owned()]);
+        let effects = run.on(Event::Restart("b".to_owned()));
+        assert_eq!(effects, [hand, stop("p:b", attempt, 30)]);
         assert_eq!(run.ended("p:b", attempt, true), [start("p:b", attempt + 1)]);
         run.on(Event::Started("p:b".to_owned(), attempt + 1));
     }
@@ -240,7 +244,7 @@ fn a_policy_of_always_never_comes_to_an_end() {
 fn a_run_that_is_taken_up_goes_on_where_it_was() {
     let mut run = Run::new();
     let running = BTreeMap::from([("p:a".to_owned(), (4, true)), ("p:b".to_owned(), (2, false))]);
-    run.model.resume(&running, true, run.now);
+    run.model.resume(&running, &BTreeMap::new(), true, run.now);
     assert_eq!(run.on(Event::Tick), []);
     let running = state(PipelineState::Running, "");
     assert_eq!(run.on(Event::Registered("p:b".to_owned())), [running]);

@@ -33,13 +33,27 @@ pub(super) struct RunSecrets {
     /// Where batches of durable edges wait; there where an edge is durable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) store: Option<StoreRecord>,
+    /// Attempts that were told to end so that another one can be started, by place. Without
+    /// it, a later control plane would take such an end for one that came by itself.
+    #[serde(default)]
+    pub(super) handed: BTreeMap<String, u64>,
 }
 
 /// The folder of a pipeline, held against others.
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // Closed alone it would stay held for as long as a process that is being started just
+        // now has a copy of it.
+        if let Err(error) = flock(&self.lock, FlockOperation::Unlock) {
+            tracing::warn!(folder = %self.path.display(), %error, "it is let go of late");
+        }
+    }
 }
 
 impl Folder {
@@ -54,7 +68,7 @@ impl Folder {
             .mode(0o600)
             .open(path.join("lock"))?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(Folder { path, _lock: lock })),
+            Ok(()) => Ok(Some(Folder { path, lock })),
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
             Err(error) => Err(error.into()),
         }
@@ -85,6 +99,14 @@ impl Folder {
     /// Forgets that too.
     pub(super) fn forget_store(&self) -> io::Result<()> {
         match std::fs::remove_dir_all(self.store()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            done => done,
+        }
+    }
+
+    /// Forgets what one instance keeps: it is not there any more.
+    pub(super) fn forget_state_of(&self, instance: &str) -> io::Result<()> {
+        match std::fs::remove_dir_all(self.state_of(instance)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
@@ -109,6 +131,17 @@ impl Folder {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_is_free_at_once_whoever_has_a_copy_of_its_lock() {
+        let root = tempfile::tempdir().unwrap();
+        let first = Folder::take(root.path(), "p").unwrap().unwrap();
+        // As between the fork and the exec of any process that is started meanwhile.
+        let copy = first.lock.try_clone().unwrap();
+        drop(first);
+        assert!(Folder::take(root.path(), "p").unwrap().is_some());
+        drop(copy);
+    }
 
     #[test]
     fn a_folder_has_one_holder_and_keeps_what_it_was_given() {

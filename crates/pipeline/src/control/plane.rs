@@ -330,6 +330,15 @@ impl ControlPlane {
         self.call(Durability::Hard, |core, now| core.registry.plan(plan, now)).await
     }
 
+    /// As [`Registry::replan`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn replan(&self, plan: Plan, changes: String) -> Result<u32, Error> {
+        let call = move |core: &mut Core, now| core.registry.replan(plan, &changes, now);
+        self.call(Durability::Hard, call).await
+    }
+
     /// As [`Registry::begin_run`].
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! What changes from one plan to the next: for live reload.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use serde::Serialize;
 
@@ -10,17 +10,13 @@ use super::{Edge, Plan, PlannedComponent};
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "change")]
 pub enum Change {
-    /// An edge ends: its streams are drained and closed.
-    Disconnect {
-        /// The edge.
-        edge: String,
-    },
     /// An instance ends.
     Stop {
         /// The instance.
         instance: String,
     },
-    /// An instance ends and starts as its new definition says.
+    /// An instance ends and starts anew: it is to do something else, or its streams are other
+    /// ones. Its neighbours go on, unless their streams are other ones too.
     Restart {
         /// The instance.
         instance: String,
@@ -29,17 +25,6 @@ pub enum Change {
     Start {
         /// The instance.
         instance: String,
-    },
-    /// An edge begins.
-    Connect {
-        /// The edge.
-        edge: String,
-    },
-    /// An edge goes on with other settings or other streams; no process starts
-    /// anew for it.
-    Reconnect {
-        /// The edge.
-        edge: String,
     },
     /// Restarts, health or the time to drain are to be handled otherwise; no
     /// process starts anew for it.
@@ -52,8 +37,8 @@ pub enum Change {
 /// The way from one plan to another, and what stays as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Diff {
-    /// Steps in the order in which they are to be taken: edges that end; stops,
-    /// senders first; restarts and starts, readers first; edges that begin.
+    /// Stops, senders first; then restarts and starts, readers first; then what is
+    /// supervised otherwise.
     pub changes: Vec<Change>,
     /// Instances that run on.
     pub kept: Vec<String>,
@@ -70,7 +55,7 @@ impl Plan {
     /// What has to happen for `self` to become `next`.
     pub fn diff(&self, next: &Plan) -> Diff {
         let mut diff = Diff::default();
-        let (mut starts, mut supervised) = (Vec::new(), Vec::new());
+        let mut supervised = Vec::new();
         let (known, coming) = (self.by_id(), next.by_id());
         for component in &self.components {
             diff.stops(component, coming.get(component.id.as_str()).copied());
@@ -78,16 +63,16 @@ impl Plan {
         // Readers first.
         for component in next.components.iter().rev() {
             let old = known.get(component.id.as_str()).copied();
-            starts.extend(started(component, old, &mut diff.kept));
-            if old.is_some_and(|old| supervision_differs(old, component)) {
+            let is_same = old.is_some_and(|old| {
+                old.hash == component.hash
+                    && old.instances.len() == component.instances.len()
+                    && self.ends_of(&old.id) == next.ends_of(&component.id)
+            });
+            diff.starts(component, old, is_same);
+            if is_same && old.is_some_and(|old| supervision_differs(old, component)) {
                 supervised.push(Change::Supervise { component: component.id.clone() });
             }
         }
-        let (mut ends, begins) = self.edges(next);
-        ends.append(&mut diff.changes);
-        diff.changes = ends;
-        diff.changes.extend(starts);
-        diff.changes.extend(begins);
         diff.changes.extend(supervised);
         diff.kept.sort();
         diff
@@ -97,21 +82,12 @@ impl Plan {
         self.components.iter().map(|one| (&*one.id, one)).collect()
     }
 
-    /// Edges that end, and edges that begin or change.
-    fn edges(&self, next: &Plan) -> (Vec<Change>, Vec<Change>) {
-        let known: HashMap<&str, &Edge> = self.edges.iter().map(|one| (&*one.id, one)).collect();
-        let coming: HashSet<&str> = next.edges.iter().map(|edge| &*edge.id).collect();
-        let gone = self.edges.iter().filter(|edge| !coming.contains(&*edge.id));
-        let ends = gone.map(|edge| Change::Disconnect { edge: edge.id.clone() }).collect();
-        let begins = next.edges.iter().filter_map(|edge| {
-            let id = edge.id.clone();
-            match known.get(&*edge.id) {
-                None => Some(Change::Connect { edge: id }),
-                Some(old) if *old != edge => Some(Change::Reconnect { edge: id }),
-                Some(_) => None,
-            }
-        });
-        (ends, begins.collect())
+    /// The edges that lead in, in the order of the file, and those that lead out, of which the
+    /// order says nothing.
+    fn ends_of<'a>(&'a self, id: &'a str) -> (Vec<&'a Edge>, Vec<&'a Edge>) {
+        let mut outputs: Vec<&Edge> = self.readers_of(id).collect();
+        outputs.sort_by_key(|edge| &edge.id);
+        (self.senders_of(id).collect(), outputs)
     }
 }
 
@@ -123,28 +99,22 @@ impl Diff {
             self.changes.push(Change::Stop { instance: instance.id.clone() });
         }
     }
-}
 
-/// Starts and restarts of a component; instances that stay go to `kept`.
-fn started(
-    next: &PlannedComponent,
-    old: Option<&PlannedComponent>,
-    kept: &mut Vec<String>,
-) -> Vec<Change> {
-    let mut changes = Vec::new();
-    for (index, instance) in next.instances.iter().enumerate() {
-        let id = instance.id.clone();
-        match old.filter(|old| index < old.instances.len()) {
-            None => changes.push(Change::Start { instance: id }),
-            Some(old) if old.hash != next.hash => changes.push(Change::Restart { instance: id }),
-            Some(_) => kept.push(id),
+    /// Starts and restarts of a component, and instances that stay.
+    fn starts(&mut self, next: &PlannedComponent, old: Option<&PlannedComponent>, is_same: bool) {
+        let before = old.map_or(0, |old| old.instances.len());
+        for (index, instance) in next.instances.iter().enumerate() {
+            let instance = instance.id.clone();
+            match index < before {
+                false => self.changes.push(Change::Start { instance }),
+                true if is_same => self.kept.push(instance),
+                true => self.changes.push(Change::Restart { instance }),
+            }
         }
     }
-    changes
 }
 
 fn supervision_differs(old: &PlannedComponent, next: &PlannedComponent) -> bool {
     let (one, two) = (&old.definition, &next.definition);
-    old.hash == next.hash
-        && (one.restart != two.restart || one.drain != two.drain || one.health != two.health)
+    one.restart != two.restart || one.drain != two.drain || one.health != two.health
 }

@@ -97,27 +97,45 @@ fn only_what_changed_restarts() {
     assert!(!diff.kept.contains(&"big".to_owned()) && diff.kept.len() == 6);
 }
 
-#[test]
-fn another_number_of_instances_leaves_the_others_alone() {
-    let diff = change("replicas: 3", "replicas: 2");
-    assert_eq!(
-        diff.changes,
-        [
-            Change::Stop { instance: "small.2".into() },
-            Change::Reconnect { edge: "small:all".into() },
-            Change::Reconnect { edge: "orders:small".into() },
-        ]
-    );
-    let diff = change("replicas: 1", "replicas: 2");
-    assert!(diff.changes.contains(&Change::Start { instance: "big.1".into() }), "{diff:?}");
-    assert!(diff.kept.contains(&"big".to_owned()));
+fn restart(instance: &str) -> Change {
+    Change::Restart { instance: instance.into() }
 }
 
 #[test]
-fn edges_change_without_a_restart() {
+fn another_number_of_instances_is_told_to_all_who_talk_to_them() {
+    let diff = change("replicas: 3", "replicas: 2");
+    let stop = Change::Stop { instance: "small.2".into() };
+    let restarts = ["all", "small", "small.1", "orders"].map(restart);
+    assert_eq!(diff.changes[0], stop);
+    assert_eq!(diff.changes[1..], restarts, "readers first");
+    assert_eq!(diff.kept, ["big", "out"]);
+    let diff = change("replicas: 1", "replicas: 2");
+    assert!(diff.changes.contains(&Change::Start { instance: "big.1".into() }), "{diff:?}");
+}
+
+#[test]
+fn another_edge_is_told_to_both_its_ends() {
     let diff = change("credits: 4", "credits: 8");
-    assert_eq!(diff.changes, [Change::Reconnect { edge: "big:all".into() }]);
-    assert_eq!(diff.kept.len(), 7);
+    assert_eq!(diff.changes, [restart("all"), restart("big")]);
+    assert_eq!(diff.kept.len(), 5);
+}
+
+#[test]
+fn the_order_of_readers_in_the_file_says_nothing() {
+    let lines = "processors: [{id: a, kind: filter, config: {where: n > 1}, inputs: [s]}]\n";
+    let text = |sinks: &str| {
+        format!(
+            "apiVersion: sheaf.dev/v1\nkind: Pipeline\nmetadata: {{name: p}}\nsources: [{{id: s, \
+             command: [x]}}]\n{lines}sinks: [{sinks}]\n"
+        )
+    };
+    let (one, two) =
+        ("{id: b, kind: stdout, inputs: [s]}", "{id: c, kind: stdout, inputs: [a, s]}");
+    let first = plan(&text(&format!("{one}, {two}")));
+    assert!(first.diff(&plan(&text(&format!("{two}, {one}")))).is_empty());
+    // That of inputs does.
+    let other = text(&format!("{one}, {two}")).replace("[a, s]", "[s, a]");
+    assert_eq!(first.diff(&plan(&other)).changes, [restart("c")]);
 }
 
 #[test]
@@ -128,7 +146,7 @@ fn supervision_changes_without_a_restart() {
 }
 
 #[test]
-fn components_that_come_and_go_are_connected_and_disconnected_in_order() {
+fn components_come_and_go_in_order() {
     let diff = change(
         "{id: out, kind: stdout, inputs: [{from: all, durable: true}]}",
         "{id: print, kind: stdout, inputs: [all]}",
@@ -136,10 +154,9 @@ fn components_that_come_and_go_are_connected_and_disconnected_in_order() {
     assert_eq!(
         diff.changes,
         [
-            Change::Disconnect { edge: "all:out".into() },
             Change::Stop { instance: "out".into() },
             Change::Start { instance: "print".into() },
-            Change::Connect { edge: "all:print".into() },
+            restart("all"),
         ]
     );
 }

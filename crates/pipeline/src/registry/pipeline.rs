@@ -129,6 +129,38 @@ pub struct Run {
     pub end: Option<(Timestamp, PipelineState)>,
     /// Why, for people.
     pub reason: String,
+    /// Plans that took the place of the first one while it ran, newest last, as many as
+    /// [`MAX_GENERATIONS`].
+    pub generations: Vec<Generation>,
+}
+
+/// A plan that took the place of another one in a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Generation {
+    /// From 2: the plan that the run began with is the first.
+    pub number: u32,
+    /// The plan.
+    pub plan_hash: String,
+    /// Since when it runs.
+    pub since: Timestamp,
+    /// What has changed, for people.
+    pub changes: String,
+}
+
+/// How many plans of one run are remembered beside the first.
+pub const MAX_GENERATIONS: usize = 32;
+
+impl Run {
+    /// Which generation runs, or ran last: 1 where it was never brought to another plan.
+    pub fn generation(&self) -> u32 {
+        self.generations.last().map_or(1, |last| last.number)
+    }
+
+    fn weight(&self) -> usize {
+        let generations = self.generations.iter();
+        let generations: usize = generations.map(|one| one.changes.len() + 64).sum();
+        self.reason.len() + 64 + generations
+    }
 }
 
 /// A pipeline, with its topology and its runs.
@@ -170,7 +202,7 @@ impl Pipeline {
     pub(super) fn weight(&self) -> usize {
         let places = self.plan.places.iter();
         let places: usize = places.map(|place| place.id.len() + place.component.len() + 64).sum();
-        let runs: usize = self.runs.iter().map(|run| run.reason.len() + 64).sum();
+        let runs: usize = self.runs.iter().map(Run::weight).sum();
         self.plan.spec.len() + self.plan.name.len() + self.reason.len() + places + runs
     }
 }

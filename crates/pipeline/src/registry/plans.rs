@@ -8,7 +8,7 @@ use sheaf_retry::Timestamp;
 use super::error::Error;
 use super::limits;
 use super::model::{Component, Held, Metadata, Now, Status};
-use super::pipeline::{Pipeline, PipelineState, Place, Plan, Run};
+use super::pipeline::{Generation, MAX_GENERATIONS, Pipeline, PipelineState, Place, Plan, Run};
 use super::{Change, Registry};
 
 /// A place that nobody has taken.
@@ -74,6 +74,36 @@ impl Registry {
         }
         self.put_pipeline(&id, Some(Arc::new(pipeline)));
         Ok(())
+    }
+
+    /// As [`Registry::plan`], for a pipeline that runs: its run remembers that it goes on with
+    /// another plan. Answers which generation that is. The same plan is no other generation.
+    ///
+    /// # Errors
+    /// As there; [`Error::NotFound`], and [`Error::Precondition`] where no run is under way.
+    pub fn replan(&mut self, plan: Plan, changes: &str, now: Now) -> Result<u32, Error> {
+        limits::text("changes", changes)?;
+        let id = plan.id.clone();
+        let before = self.pipeline(&id)?;
+        if before.state.is_over() {
+            let problem = "does not run: start it".to_owned();
+            return Err(Error::Precondition { id, problem });
+        }
+        let is_same = before.plan.plan_hash == plan.plan_hash;
+        let plan_hash = plan.plan_hash.clone();
+        self.plan(plan, now)?;
+        let mut pipeline = Pipeline::clone(self.pipeline(&id)?);
+        let Some(run) = pipeline.runs.last_mut() else { return Ok(1) };
+        if is_same {
+            return Ok(run.generation());
+        }
+        let number = run.generation().saturating_add(1);
+        let changes = changes.to_owned();
+        run.generations.push(Generation { number, plan_hash, since: now.wall, changes });
+        let excess = run.generations.len().saturating_sub(MAX_GENERATIONS);
+        run.generations.drain(..excess);
+        self.put_pipeline(&id, Some(Arc::new(pipeline)));
+        Ok(number)
     }
 
     fn has_room(
@@ -143,7 +173,14 @@ impl Registry {
         (pipeline.started_at, pipeline.stopped_at) = (Some(now.wall), None);
         let plan_hash = pipeline.plan.plan_hash.clone();
         let (started_at, reason) = (now.wall, String::new());
-        pipeline.runs.push(Run { number, plan_hash, started_at, end: None, reason });
+        pipeline.runs.push(Run {
+            number,
+            plan_hash,
+            started_at,
+            end: None,
+            reason,
+            generations: Vec::new(),
+        });
         let excess = pipeline.runs.len().saturating_sub(self.limits.runs.max(1));
         pipeline.runs.drain(..excess);
         self.put_pipeline(id, Some(Arc::new(pipeline)));

@@ -46,6 +46,8 @@ pub(crate) fn pipeline() -> Pipeline {
     let failed = PipelineState::Failed;
     registry.set_pipeline_state("orders", failed, "disk full", now().plus(SECOND)).unwrap();
     registry.begin_run("orders", now().plus(SECOND * 2)).unwrap();
+    let other = Plan { plan_hash: "def".to_owned(), ..plan() };
+    registry.replan(other, "restarts read", now().plus(SECOND * 3)).unwrap();
     Pipeline::clone(registry.pipeline("orders").unwrap())
 }
 
@@ -489,4 +491,51 @@ fn a_place_that_is_vacated_may_be_taken_at_once() {
     assert!(registry.beat(beat(OLD, 1, 1), now()).is_err(), "it was said to have ended");
     registry.register(reader(NEW), now()).unwrap();
     assert_eq!(registry.component("orders:read").unwrap().restarts, 1);
+}
+
+#[test]
+fn another_plan_of_a_run_is_another_generation_and_leaves_its_holders_in_peace() {
+    let mut registry = planned();
+    let refused = registry.replan(plan(), "", now()).unwrap_err();
+    assert!(matches!(refused, Error::Precondition { .. }), "{refused}");
+    registry.begin_run("orders", now()).unwrap();
+    registry.register(reader(OLD), now()).unwrap();
+    assert_eq!(registry.replan(plan(), "nothing", now()).unwrap(), 1, "it is the same plan");
+    let mut other = Plan { plan_hash: "def".to_owned(), ..plan() };
+    other.places[0].connections.downstream = vec!["orders:print".to_owned()];
+    other.places[1] = Place::new("orders:print", Kind::Sink, token().digest());
+    assert_eq!(registry.replan(other, "starts print", now().plus(SECOND)).unwrap(), 2);
+    assert_eq!(registry.component("orders:read").unwrap().status, Status::Healthy);
+    assert!(registry.component("orders:write").is_err(), "its place is gone");
+    assert_eq!(registry.component("orders:print").unwrap().status, Status::Expected);
+    let run = registry.pipeline("orders").unwrap().runs.last().unwrap();
+    assert_eq!((run.generation(), &*run.plan_hash), (2, "abc"));
+    let last = run.generations.last().unwrap();
+    assert_eq!((&*last.plan_hash, &*last.changes), ("def", "starts print"));
+    assert_eq!(last.since, now().plus(SECOND).wall);
+}
+
+#[test]
+fn a_holder_of_the_plan_before_does_not_get_its_place_back() {
+    let mut registry = planned();
+    registry.begin_run("orders", now()).unwrap();
+    registry.register(reader(OLD), now()).unwrap();
+    registry.vacate("orders:read", "another plan", now()).unwrap();
+    let mut other = Plan { plan_hash: "def".to_owned(), ..plan() };
+    other.places[0].token = Token::new("the token of the other plan").digest();
+    registry.replan(other, "restarts read", now()).unwrap();
+    let refused = registry.register(reader(OLD), now()).unwrap_err();
+    assert!(matches!(refused, Error::Refused { .. }), "{refused}");
+}
+
+#[test]
+fn only_so_many_generations_are_remembered() {
+    let mut registry = planned();
+    registry.begin_run("orders", now()).unwrap();
+    for number in 0..100 {
+        let other = Plan { plan_hash: format!("{number}"), ..plan() };
+        registry.replan(other, "", now()).unwrap();
+    }
+    let run = registry.pipeline("orders").unwrap().runs.last().unwrap();
+    assert_eq!((run.generation(), run.generations.len()), (101, MAX_GENERATIONS));
 }

@@ -8,7 +8,7 @@ use sheaf_retry::Timestamp;
 
 use super::error::{Error, invalid};
 use super::model::{Beat, Change, Component, Filter, Held, Kind, Now, Registration, Status};
-use super::pipeline::{Pipeline, PipelineState, Place, PlaceHealth, Plan, Run};
+use super::pipeline::{Generation, Pipeline, PipelineState, Place, PlaceHealth, Plan, Run};
 use super::token::TokenDigest;
 use super::{Event, limits};
 
@@ -242,6 +242,7 @@ pub(crate) fn pipeline(pipeline: &Pipeline, with_spec: bool) -> proto::Pipeline 
         stopped_at: run.end.map_or(0, |(at, _)| at.as_micros()),
         outcome: run.end.map_or(0, |(_, outcome)| outcome.to_wire().into()),
         reason: run.reason.clone(),
+        generations: run.generations.iter().map(generation).collect(),
     });
     proto::Pipeline {
         id: plan.id.clone(),
@@ -256,6 +257,20 @@ pub(crate) fn pipeline(pipeline: &Pipeline, with_spec: bool) -> proto::Pipeline 
         topology: nodes.collect(),
         runs: runs.collect(),
     }
+}
+
+fn generation(one: &Generation) -> proto::Generation {
+    proto::Generation {
+        number: one.number,
+        plan_hash: one.plan_hash.clone(),
+        since: one.since.as_micros(),
+        changes: one.changes.clone(),
+    }
+}
+
+fn generation_from(one: proto::Generation) -> Generation {
+    let proto::Generation { number, plan_hash, since, changes } = one;
+    Generation { number, plan_hash, since: time(since), changes }
 }
 
 fn millis(time: Option<Duration>) -> u64 {
@@ -324,6 +339,7 @@ fn run_from(run: proto::Run) -> Result<Run, Error> {
         started_at: time(run.started_at),
         end,
         reason: run.reason,
+        generations: run.generations.into_iter().map(generation_from).collect(),
     })
 }
 

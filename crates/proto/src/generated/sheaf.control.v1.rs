@@ -329,7 +329,7 @@ pub struct PipelineNode {
     pub health_path: ::prost::alloc::string::String,
 }
 /// From one start of a pipeline to its end.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Run {
     /// From 1.
     #[prost(uint64, tag = "1")]
@@ -346,6 +346,23 @@ pub struct Run {
     pub outcome: i32,
     #[prost(string, tag = "6")]
     pub reason: ::prost::alloc::string::String,
+    /// Plans that it was brought to while it ran, newest last; the oldest are forgotten.
+    #[prost(message, repeated, tag = "7")]
+    pub generations: ::prost::alloc::vec::Vec<Generation>,
+}
+/// A plan that took the place of another one in a run.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Generation {
+    /// From 2: the plan that the run began with is the first.
+    #[prost(uint32, tag = "1")]
+    pub number: u32,
+    #[prost(string, tag = "2")]
+    pub plan_hash: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "3")]
+    pub since: u64,
+    /// What has changed, for people.
+    #[prost(string, tag = "4")]
+    pub changes: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetPipelinesRequest {
@@ -416,6 +433,86 @@ pub struct RestartComponentResponse {
     /// Instances that are started again.
     #[prost(uint32, tag = "1")]
     pub instances: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReloadPipelineRequest {
+    /// The text of the file; its name says which pipeline it is.
+    #[prost(string, tag = "1")]
+    pub file: ::prost::alloc::string::String,
+    /// Its name, for messages.
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReloadPipelineResponse {
+    #[prost(string, tag = "1")]
+    pub pipeline: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub run: u64,
+    /// The generation that runs now; the one before where nothing has changed.
+    #[prost(uint32, tag = "3")]
+    pub generation: u32,
+    /// Instances, as the plan calls them.
+    #[prost(string, repeated, tag = "4")]
+    pub restarted: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "5")]
+    pub started: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "6")]
+    pub stopped: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Instances that ran on.
+    #[prost(uint32, tag = "7")]
+    pub kept: u32,
+    /// What the file may not have meant, for people.
+    #[prost(string, tag = "8")]
+    pub warnings: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DisturbComponentRequest {
+    #[prost(string, tag = "1")]
+    pub pipeline: ::prost::alloc::string::String,
+    /// A component, or one of its instances, as the plan calls it.
+    #[prost(string, tag = "2")]
+    pub component: ::prost::alloc::string::String,
+    #[prost(oneof = "disturb_component_request::How", tags = "3, 4, 5")]
+    pub how: ::core::option::Option<disturb_component_request::How>,
+}
+/// Nested message and enum types in `DisturbComponentRequest`.
+pub mod disturb_component_request {
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum How {
+        /// It is ended at once, as by a crash.
+        #[prost(message, tag = "3")]
+        Kill(super::Kill),
+        /// It stands still, and goes on after that.
+        #[prost(message, tag = "4")]
+        Pause(super::Pause),
+        /// It stands still again and again.
+        #[prost(message, tag = "5")]
+        Slow(super::Slow),
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Kill {}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Pause {
+    /// At most one day.
+    #[prost(uint64, tag = "1")]
+    pub for_ms: u64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Slow {
+    /// At most one day.
+    #[prost(uint64, tag = "1")]
+    pub for_ms: u64,
+    /// How long it stands still each time, before it runs for ten milliseconds.
+    #[prost(uint64, tag = "2")]
+    pub delay_ms: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DisturbComponentResponse {
+    /// Instances, as the plan calls them.
+    #[prost(string, repeated, tag = "1")]
+    pub instances: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LogsRequest {
@@ -1555,6 +1652,64 @@ pub mod pipeline_control_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Checks the file and brings the pipeline that runs to it: only what has changed
+        /// is drained and started anew. Answers when all of that has registered.
+        pub async fn reload_pipeline(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ReloadPipelineRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ReloadPipelineResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/sheaf.control.v1.PipelineControl/ReloadPipeline",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("sheaf.control.v1.PipelineControl", "ReloadPipeline"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Does harm to instances on purpose, to see that the pipeline bears it.
+        pub async fn disturb_component(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DisturbComponentRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DisturbComponentResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/sheaf.control.v1.PipelineControl/DisturbComponent",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "sheaf.control.v1.PipelineControl",
+                        "DisturbComponent",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
         /// What instances have written to standard output and error.
         pub async fn logs(
             &mut self,
@@ -1618,6 +1773,23 @@ pub mod pipeline_control_server {
             request: tonic::Request<super::RestartComponentRequest>,
         ) -> std::result::Result<
             tonic::Response<super::RestartComponentResponse>,
+            tonic::Status,
+        >;
+        /// Checks the file and brings the pipeline that runs to it: only what has changed
+        /// is drained and started anew. Answers when all of that has registered.
+        async fn reload_pipeline(
+            &self,
+            request: tonic::Request<super::ReloadPipelineRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ReloadPipelineResponse>,
+            tonic::Status,
+        >;
+        /// Does harm to instances on purpose, to see that the pipeline bears it.
+        async fn disturb_component(
+            &self,
+            request: tonic::Request<super::DisturbComponentRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DisturbComponentResponse>,
             tonic::Status,
         >;
         /// Server streaming response type for the Logs method.
@@ -1832,6 +2004,98 @@ pub mod pipeline_control_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RestartComponentSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/sheaf.control.v1.PipelineControl/ReloadPipeline" => {
+                    #[allow(non_camel_case_types)]
+                    struct ReloadPipelineSvc<T: PipelineControl>(pub Arc<T>);
+                    impl<
+                        T: PipelineControl,
+                    > tonic::server::UnaryService<super::ReloadPipelineRequest>
+                    for ReloadPipelineSvc<T> {
+                        type Response = super::ReloadPipelineResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ReloadPipelineRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as PipelineControl>::reload_pipeline(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ReloadPipelineSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/sheaf.control.v1.PipelineControl/DisturbComponent" => {
+                    #[allow(non_camel_case_types)]
+                    struct DisturbComponentSvc<T: PipelineControl>(pub Arc<T>);
+                    impl<
+                        T: PipelineControl,
+                    > tonic::server::UnaryService<super::DisturbComponentRequest>
+                    for DisturbComponentSvc<T> {
+                        type Response = super::DisturbComponentResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DisturbComponentRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as PipelineControl>::disturb_component(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DisturbComponentSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::{Value, json};
-use sheaf_pipeline::registry::Run;
+use sheaf_pipeline::registry::{Generation, Run};
 use sheaf_terminal::{Console, Failure, Table, compact, relative, rfc3339};
 
 use crate::args::AskArgs;
@@ -46,7 +46,8 @@ pub(super) async fn run(
         console.note("nothing has run that is remembered here; --data-dir says where to look");
         return Ok(());
     }
-    let mut table = Table::new(["pipeline"]).right("run").left("outcome").left("started");
+    let mut table =
+        Table::new(["pipeline"]).right("run").right("generation").left("outcome").left("started");
     table = table.right("took").left("reason");
     for (pipeline, run) in runs {
         let now = remote.clock.now();
@@ -55,6 +56,7 @@ pub(super) async fn run(
         table.row([
             pipeline.to_owned(),
             run.number.to_string(),
+            run.generation().to_string(),
             outcome(run).to_owned(),
             relative(run.started_at, now),
             compact(std::time::Duration::from_micros(took)),
@@ -62,6 +64,15 @@ pub(super) async fn run(
         ]);
     }
     console.table(&table)
+}
+
+fn generation(one: &Generation) -> Value {
+    json!({
+        "generation": one.number,
+        "planHash": one.plan_hash,
+        "since": rfc3339(one.since),
+        "changes": one.changes,
+    })
 }
 
 fn outcome(run: &Run) -> &'static str {
@@ -77,5 +88,7 @@ fn entry(pipeline: &str, run: &Run) -> Value {
         "startedAt": rfc3339(run.started_at),
         "stoppedAt": run.end.map(|(at, _)| rfc3339(at)),
         "planHash": run.plan_hash,
+        "generation": run.generation(),
+        "generations": run.generations.iter().map(generation).collect::<Vec<_>>(),
     })
 }

@@ -1,5 +1,7 @@
 //! `sheafctl start`, `stop` and `restart`
 
+use std::path::Path;
+
 use serde_json::json;
 use sheaf_pipeline::check::check;
 use sheaf_terminal::{Console, Failure, counted};
@@ -13,15 +15,7 @@ pub(super) async fn start(
     args: StartArgs,
     console: &mut Console,
 ) -> Result<(), Failure> {
-    let (name, text) = file::read(&args.file)?;
-    // Here, where the places of what is wrong can be shown.
-    let checked = check(&name, &text).map_err(|report| {
-        file::show(&report, console);
-        file::refused(&report)
-    })?;
-    if !checked.warnings.is_empty() {
-        file::show(&checked.warnings, console);
-    }
+    let (name, text) = checked(&args.file, console)?;
     let started = remote.pipelines.start(&name, text, args.fresh).await;
     let started = started.map_err(|error| remote.failed(&error))?;
     let (pipeline, run) = (started.pipeline, started.run);
@@ -32,6 +26,20 @@ pub(super) async fn start(
     let instances = counted(u64::from(started.instances), "instance");
     console.note(&format!("started run {run} of {pipeline}: {instances}; next, sheafctl status"));
     Ok(())
+}
+
+/// The name and the text of a file that can be used. It is checked here, where the places of
+/// what is wrong can be shown.
+pub(super) fn checked(path: &Path, console: &mut Console) -> Result<(String, String), Failure> {
+    let (name, text) = file::read(path)?;
+    let checked = check(&name, &text).map_err(|report| {
+        file::show(&report, console);
+        file::refused(&report)
+    })?;
+    if !checked.warnings.is_empty() {
+        file::show(&checked.warnings, console);
+    }
+    Ok((name, text))
 }
 
 pub(super) async fn stop(

@@ -1,4 +1,4 @@
-//! What `sheafctl start`, `stop` and `restart` are told.
+//! What commands that ask a control plane are told.
 
 use std::path::PathBuf;
 
@@ -13,6 +13,14 @@ pub(crate) struct StartArgs {
     /// Begin at the beginning, whatever an earlier run that was broken off has left
     #[arg(long)]
     pub(super) fresh: bool,
+    #[command(flatten)]
+    pub(crate) ask: AskArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ReloadArgs {
+    /// The file, as it is now; `-` is standard input
+    pub(super) file: PathBuf,
     #[command(flatten)]
     pub(crate) ask: AskArgs,
 }
@@ -34,6 +42,23 @@ pub(crate) struct RestartArgs {
     pub(super) component: String,
     /// The pipeline, where not only one runs
     #[arg(long, short)]
+    pub(super) pipeline: Option<String>,
+    #[command(flatten)]
+    pub(crate) ask: AskArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct PsArgs {
+    /// Those that do not run as well
+    #[arg(long, short)]
+    pub(super) all: bool,
+    #[command(flatten)]
+    pub(crate) ask: AskArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// One pipeline; all that run by default
     pub(super) pipeline: Option<String>,
     #[command(flatten)]
     pub(crate) ask: AskArgs,

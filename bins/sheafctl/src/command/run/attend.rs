@@ -7,6 +7,7 @@ use sheaf_drivers::runner::{Outcome, Started};
 use sheaf_retry::{Retryable as _, SharedClock};
 use sheaf_terminal::Console;
 
+use super::watch::{self, Watch};
 use crate::plane::Plane;
 use crate::progress::Progress;
 use crate::signals::Signals;
@@ -15,6 +16,7 @@ use crate::signals::Signals;
 pub(super) struct Shown {
     pub(super) started: Started,
     pub(super) lines: BoxStream<'static, LogLine>,
+    pub(super) watched: Watch,
 }
 
 /// What components write.
@@ -40,7 +42,7 @@ pub(super) async fn attend(
     console: &mut Console,
     clock: &SharedClock,
 ) -> Option<Outcome> {
-    let Shown { mut started, mut lines } = shown;
+    let Shown { mut started, mut lines, mut watched } = shown;
     let (runner, pipeline) = (plane.runner.clone(), started.pipeline.clone());
     let mut outcome = started.outcome.clone();
     let mut signalled = false;
@@ -72,6 +74,7 @@ pub(super) async fn attend(
                 }
                 return ended;
             }
+            Some(told) = watched.next() => watch::tell(told, &pipeline, progress, console),
             Some(line) = lines.next() => console.note(&format!("{} | {}", line.instance, line.text)),
             () = progress.tick(clock, console) => {}
         }
