@@ -11,6 +11,7 @@ mod progress;
 mod remote;
 mod signals;
 mod stats;
+mod sweep;
 
 use std::io::Write as _;
 use std::process::ExitCode;

@@ -1,13 +1,15 @@
 //! A control plane with a runner in this process, and the port that it serves.
 
-mod driver;
+pub(crate) mod driver;
 mod folder;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sheaf_drivers::control::{PipelineService, ServerToken};
 use sheaf_drivers::runner::{self, Runner};
+use sheaf_drivers::{Driver, Elsewhere};
 use sheaf_flight::{Exposure, FlightRouter, Listener, Server, ServerHandle};
 use sheaf_pipeline::control::{ControlPlane, ControlService, Options};
 use sheaf_pipeline::health::Monitor;
@@ -32,6 +34,8 @@ pub(crate) struct Mode {
     pub(crate) prints: bool,
     /// Whether others may start pipelines here.
     pub(crate) starts: bool,
+    /// Whether others start the components.
+    pub(crate) elsewhere: bool,
 }
 
 /// See the module.
@@ -49,7 +53,8 @@ impl Plane {
         clock: &SharedClock,
     ) -> Result<Self, Failure> {
         let failed = |error: sheaf_flight::Error| Failure::from_error(&error);
-        let listener = Listener::bind(&args.control_addr, "--control-addr", Exposure::Loopback);
+        let exposure = if args.insecure { Exposure::Insecure } else { Exposure::Loopback };
+        let listener = Listener::bind(&args.control_addr, "--control-addr", exposure);
         let listener = listener.map_err(failed)?;
         prepare(&args.data.data_dir)?;
         let token = ServerToken::open(&args.data.token(), clock.now());
@@ -62,8 +67,11 @@ impl Plane {
         for damaged in plane.damaged() {
             tracing::warn!(name = damaged.name, why = damaged.why, "a record was left out");
         }
-        let control = format!("grpc://{}", listener.local_addr());
-        let driver = driver(args, outlive, mode.prints, clock)?;
+        let control = format!("grpc://{}", driver::control(args, listener.local_addr())?);
+        let driver: Arc<dyn Driver> = match mode.elsewhere {
+            true => Arc::new(Elsewhere),
+            false => driver(args, outlive, mode.prints, clock).await?,
+        };
         let folder = args.data.pipelines();
         let options = runner::Options {
             folder,

@@ -22,6 +22,7 @@ use sheaf_retry::{Code, Jitter, Retryable as _, SharedClock, SystemClock};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
+pub use self::finish::DONE;
 use self::finish::{Finish, done};
 use self::loops::{Ending, Loop};
 use self::processor::ProcessorLoop;

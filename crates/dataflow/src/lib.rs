@@ -22,6 +22,6 @@ mod wire;
 pub use assignment::{ASSIGNMENT_VARIABLE, Assignment, InputAssignment, OutputAssignment, Peer};
 pub use component::{AnyComponent, Made, Outcome, Processor, Received, Sink, Source, Start};
 pub use error::ComponentError;
-pub use host::{Host, run};
+pub use host::{DONE, Host, run};
 pub use look::{Glimpse, Look};
 pub use options::Options;

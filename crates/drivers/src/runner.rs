@@ -24,9 +24,10 @@ mod error;
 mod event;
 mod inner;
 mod model;
+mod overseen;
 mod secrets;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,8 +40,10 @@ use sheaf_retry::SharedClock;
 use tokio::sync::{mpsc, watch};
 
 pub use error::Error;
+pub use secrets::Hold;
 
 use crate::driver::Driver;
+use crate::planned;
 use actor::Message;
 use event::Event;
 use inner::Prepared;
@@ -125,6 +128,8 @@ struct Inner {
     clock: SharedClock,
     options: Options,
     runs: Mutex<HashMap<String, Run>>,
+    /// Pipelines whose instances others start.
+    overseen: Mutex<BTreeSet<String>>,
     /// Tells runs what the driver says has ended; it goes with the runner.
     dispatch: Mutex<Option<tokio::task::JoinHandle<()>>>,
 }
@@ -145,8 +150,9 @@ impl Runner {
         options: Options,
         clock: SharedClock,
     ) -> Self {
-        let (runs, dispatch) = (Mutex::default(), Mutex::default());
-        let inner = Arc::new(Inner { plane, driver, clock, options, runs, dispatch });
+        let (runs, overseen, dispatch) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let inner = Inner { plane, driver, clock, options, runs, overseen, dispatch };
+        let inner = Arc::new(inner);
         let (driver, weak) = (Arc::clone(&inner.driver), Arc::downgrade(&inner));
         let task = tokio::spawn(async move {
             loop {
@@ -307,7 +313,7 @@ impl Run {
 }
 
 fn named(pipeline: &str, all: &[(String, String)], component: &str) -> Result<Vec<String>, Error> {
-    let own = assign::place(pipeline, component);
+    let own = planned::place(pipeline, component);
     let is_meant =
         |(of, place): &&(String, String)| component.is_empty() || of == component || *place == own;
     let found: Vec<String> = all.iter().filter(is_meant).map(|(_, place)| place.clone()).collect();

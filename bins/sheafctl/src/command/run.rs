@@ -15,12 +15,13 @@ use sheaf_retry::SystemClock;
 use sheaf_terminal::{Console, Failure, counted};
 
 use super::file;
-use crate::args::PlaneArgs;
+use crate::args::{DriverName, PlaneArgs};
 use crate::logging;
 use crate::plane::{Mode, Plane};
 use crate::progress::Progress;
 use crate::signals::Signals;
-use attend::{Shown, attend, help, lines};
+pub(super) use attend::help;
+use attend::{Shown, attend, lines};
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct RunArgs {
@@ -50,7 +51,8 @@ pub(super) async fn run(args: RunArgs, console: &mut Console) -> Result<ExitCode
     let mut signals = Signals::listen()?;
     let pipeline = checked.pipeline.metadata.name;
     let state = args.plane.data.run_state(&pipeline);
-    let mode = Mode { state, outlive: false, prints: true, starts: false };
+    let mode =
+        Mode { state, outlive: false, prints: true, starts: false, elsewhere: false };
     let plane = Plane::start(&args.plane, mode, &clock).await?;
     let started = plane.runner.start(&name, &text, args.fresh).await;
     let started = started.map_err(|error| Failure::from_error(&error).help(help(&error)))?;
@@ -80,9 +82,14 @@ fn end(
     match outcome {
         Some(outcome) if outcome.state == PipelineState::Stopped => ExitCode::SUCCESS,
         Some(outcome) => {
-            let logs = args.plane.data.pipelines().join(pipeline).join("instances");
             console.note(&format!("error: {pipeline} failed: {}", outcome.reason));
-            console.note(&format!("help: the logs are {}/*/log", logs.display()));
+            console.note(&match args.plane.driver {
+                DriverName::Process => {
+                    let logs = args.plane.data.pipelines().join(pipeline).join("instances");
+                    format!("help: the logs are {}/*/log", logs.display())
+                }
+                _ => "help: with --log-level debug it shows what its components write".to_owned(),
+            });
             ExitCode::FAILURE
         }
         None => {

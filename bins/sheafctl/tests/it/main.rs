@@ -3,6 +3,7 @@
 
 mod live;
 mod pipelines;
+mod rendered;
 mod servers;
 mod tap;
 mod top;

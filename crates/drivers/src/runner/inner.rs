@@ -1,6 +1,6 @@
 //! What a runner does for its runs.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError};
 
 use sheaf_dataflow::Assignment;
@@ -16,6 +16,7 @@ use super::model::Model;
 use super::secrets::{Folder, RunSecrets};
 use super::{Error, Inner, MAILBOX, NOTES, Note, Options, Outcome, Run, cut, seed};
 use crate::driver::{Ended, LaunchId};
+use crate::planned;
 
 /// Everything that a run needs before it begins.
 pub(super) struct Prepared {
@@ -33,8 +34,19 @@ impl Inner {
         self.lock().get(pipeline).cloned()
     }
 
+    pub(super) fn overseen(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
+        self.overseen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn running(&self, pipeline: &str) -> Result<Run, Error> {
-        self.run(pipeline).ok_or_else(|| Error::NotRunning { pipeline: pipeline.to_owned() })
+        self.run(pipeline).ok_or_else(|| {
+            let is_overseen = self.overseen().contains(pipeline);
+            let pipeline = pipeline.to_owned();
+            match is_overseen {
+                true => Error::Overseen { pipeline },
+                false => Error::NotRunning { pipeline },
+            }
+        })
     }
 
     pub(super) async fn tell(&self, ended: Ended) {
@@ -71,6 +83,7 @@ impl Inner {
         }
         if fresh {
             folder.forget_state().map_err(failed)?;
+            self.driver.remove(name, true).await?;
         }
         let mut secrets = assign::secrets(plan, file, before, self.clock.now());
         self.end_stale(name).await?;
@@ -140,7 +153,7 @@ impl Inner {
         let (told, outcome) = watch::channel(None);
         let components = plan.components.iter().flat_map(|component| {
             let places = component.instances.iter();
-            let places = places.map(|one| assign::place(&plan.pipeline, &one.id));
+            let places = places.map(|one| planned::place(&plan.pipeline, &one.id));
             places.map(|place| (component.id.clone(), place))
         });
         let components = Arc::new(components.collect());

@@ -36,6 +36,23 @@ pub(super) struct Folder {
     _lock: File,
 }
 
+/// The folder of a pipeline, held against runs of it for as long as this lives.
+#[derive(Debug)]
+pub struct Hold {
+    _folder: Folder,
+}
+
+impl Hold {
+    /// Takes it, as a run does; `None` while another process has it. `root` is the folder of
+    /// all pipelines.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn take(root: &Path, pipeline: &str) -> io::Result<Option<Self>> {
+        Ok(Folder::take(root, pipeline)?.map(|folder| Hold { _folder: folder }))
+    }
+}
+
 impl Folder {
     /// Takes it; `None` while another process has it.
     pub(super) fn take(root: &Path, pipeline: &str) -> io::Result<Option<Self>> {
