@@ -9,6 +9,9 @@ use sheaf_drivers::IMAGE;
 /// Where a control plane serves, and is asked, if nothing else is said.
 pub(crate) const ADDRESS: &str = "127.0.0.1:8080";
 
+/// The folder of everything that is kept, if nothing else is said.
+pub(crate) const DATA_DIR: &str = ".sheaf";
+
 /// Where a Docker engine listens, if nothing else is said.
 const DOCKER_HOST: &str = "unix:///var/run/docker.sock";
 
@@ -32,6 +35,8 @@ pub(crate) struct PlaneArgs {
     pub(crate) data: DataArgs,
     #[command(flatten)]
     pub(crate) platform: PlatformArgs,
+    #[command(flatten)]
+    pub(crate) tls: TlsArgs,
     /// The program that runs built-in components; by default sheaf-component, beside this
     /// program or in PATH
     #[arg(long, env = "SHEAF_COMPONENT_PROGRAM", value_name = "PATH")]
@@ -40,6 +45,28 @@ pub(crate) struct PlaneArgs {
     /// `sheaf_drivers=debug,warn`
     #[arg(long, env = "SHEAF_LOG", value_name = "LEVEL")]
     pub(crate) log_level: Option<String>,
+}
+
+/// Encryption of everything that goes between the control plane and components.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct TlsArgs {
+    /// Encrypt everything, and have each end show who it is: with certificates that are made for
+    /// it, in a folder that only its owner may read
+    #[arg(long, env = "SHEAF_TLS")]
+    pub(crate) tls: bool,
+    /// The certificate of an authority that signs them, in PEM, in place of one that is made for
+    /// it; turns TLS on
+    #[arg(long, env = "SHEAF_TLS_AUTHORITY", value_name = "FILE", requires = "tls_authority_key")]
+    pub(crate) tls_authority: Option<PathBuf>,
+    /// The private key of that authority, in PEM
+    #[arg(long, env = "SHEAF_TLS_AUTHORITY_KEY", value_name = "FILE", requires = "tls_authority")]
+    pub(crate) tls_authority_key: Option<PathBuf>,
+}
+
+impl TlsArgs {
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.tls || self.tls_authority.is_some()
+    }
 }
 
 /// Where containers and pods run.
@@ -79,7 +106,7 @@ pub(crate) struct PlatformArgs {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct DataArgs {
     /// The folder for logs, state and tokens
-    #[arg(long, env = "SHEAF_DATA_DIR", default_value = ".sheaf", value_name = "PATH")]
+    #[arg(long, env = "SHEAF_DATA_DIR", default_value = DATA_DIR, value_name = "PATH")]
     pub(crate) data_dir: PathBuf,
 }
 
@@ -89,6 +116,10 @@ pub(crate) struct AskArgs {
     /// The control plane to ask
     #[arg(long, short, env = "SHEAF_CONTROL", default_value = ADDRESS, value_name = "HOST:PORT")]
     pub(crate) server: String,
+    /// Call it under TLS, with the certificates of this folder; with grpc+tls://HOST:PORT by
+    /// default those in --data-dir
+    #[arg(long, env = "SHEAF_TLS_DIR", value_name = "PATH")]
+    pub(crate) tls_dir: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) data: DataArgs,
     /// The answer as JSON

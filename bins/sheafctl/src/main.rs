@@ -9,6 +9,7 @@ mod logging;
 mod plane;
 mod progress;
 mod remote;
+mod secure;
 mod signals;
 mod stats;
 mod sweep;

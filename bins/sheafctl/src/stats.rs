@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::Value;
+use sheaf_flight::TlsFiles;
 use sheaf_pipeline::health::{Endpoint, Poller};
 use sheaf_pipeline::registry::Component;
 use sheaf_retry::SharedClock;
@@ -45,8 +46,8 @@ impl Rows {
 pub(crate) struct Look(Poller);
 
 impl Look {
-    pub(crate) fn new(clock: &SharedClock) -> Self {
-        Look(Poller::new(TIMEOUT, clock.clone()))
+    pub(crate) fn new(tls: Option<TlsFiles>, clock: &SharedClock) -> Self {
+        Look(Poller::new(TIMEOUT, clock.clone()).with_tls(tls))
     }
 
     /// What one says; `None` where it says nothing.

@@ -16,10 +16,13 @@ mod options;
 mod outlet;
 mod pace;
 mod resident;
+mod secure;
 mod stats;
 mod wire;
 
-pub use assignment::{ASSIGNMENT_VARIABLE, Assignment, InputAssignment, OutputAssignment, Peer};
+pub use assignment::{
+    ASSIGNMENT_VARIABLE, Assignment, InputAssignment, OutputAssignment, Peer, TlsAssignment,
+};
 pub use component::{AnyComponent, Made, Outcome, Processor, Received, Sink, Source, Start};
 pub use error::ComponentError;
 pub use host::{DONE, Host, run};

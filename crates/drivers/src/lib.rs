@@ -3,6 +3,7 @@
 //! A [`Driver`] starts and stops instances; a [`runner::Runner`] says which and when;
 //! [`control`] is the same over the network.
 
+mod authority;
 pub mod control;
 #[cfg(feature = "docker")]
 pub mod docker;
@@ -22,6 +23,7 @@ mod references;
 pub mod runner;
 mod tokens;
 
+pub use authority::Authority;
 pub use driver::{Driver, DriverError, Ended, Launch, LaunchId, LogLine};
 pub use elsewhere::Elsewhere;
 pub use tokens::Tokens;

@@ -29,6 +29,7 @@ pub(crate) fn assignment(plan: &Plan, component: &PlannedComponent, index: u32) 
         token: String::new(),
         data_token: String::new(),
         state_dir: PathBuf::new(),
+        tls: None,
         inputs: inputs.collect(),
         outputs: outputs.collect(),
         instance,

@@ -42,6 +42,7 @@ use tokio::sync::{mpsc, watch};
 pub use error::Error;
 pub use secrets::Hold;
 
+use crate::Authority;
 use crate::driver::Driver;
 use crate::planned;
 use actor::Message;
@@ -65,6 +66,8 @@ pub struct Options {
     pub control: String,
     /// The variables that references may name.
     pub environment: BTreeMap<String, String>,
+    /// Who signs the certificates of instances; without it nothing is encrypted.
+    pub authority: Option<Arc<Authority>>,
     /// Variables that every instance gets, where its file does not say otherwise.
     pub variables: Vec<(String, String)>,
 }
@@ -181,7 +184,7 @@ impl Runner {
         if self.inner.run(&name).is_some() {
             return Err(Error::Runs { pipeline: name });
         }
-        let folder = self.inner.take_folder(&name)?;
+        let folder = self.inner.take_folder(&name).await?;
         let prepared = self.inner.prepare(&plan, file, text, folder, fresh).await?;
         let warnings = match checked.warnings.is_empty() {
             true => String::new(),

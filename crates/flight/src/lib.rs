@@ -112,7 +112,7 @@ mod status;
 mod wire;
 
 pub use budget::{Budget, Full, MemoryBudget, Piece, Pieces, Told};
-pub use caller::require;
+pub use caller::{certificate_names, require};
 pub use client::{
     COMPRESSION, CallOptions, Channel, ChannelPool, ClientConfig, ClientSecurity, FORWARDED,
     FlightConnection, Target, TokenSource,

@@ -51,14 +51,22 @@ pub(super) async fn run(args: RunArgs, console: &mut Console) -> Result<ExitCode
     let mut signals = Signals::listen()?;
     let pipeline = checked.pipeline.metadata.name;
     let state = args.plane.data.run_state(&pipeline);
+    let run_of = Some(pipeline.clone());
     let mode =
-        Mode { state, outlive: false, prints: true, starts: false, elsewhere: false };
+        Mode { state, outlive: false, prints: true, starts: false, elsewhere: false, run_of };
     let plane = Plane::start(&args.plane, mode, &clock).await?;
     let started = plane.runner.start(&name, &text, args.fresh).await;
     let started = started.map_err(|error| Failure::from_error(&error).help(help(&error)))?;
     let (run, instances) = (started.run, counted(started.instances as u64, "instance"));
-    console.data(&format!("ready control={} pipeline={pipeline} run={run}\n", plane.uri()))?;
-    let mut progress = Progress::new(&pipeline, plane.plane.clone(), &clock, args.quiet);
+    let (at, tls) = (plane.uri(), plane.tls_shown());
+    console.data(&format!("ready control={at} pipeline={pipeline} run={run}{tls}\n"))?;
+    let mut progress = Progress::new(
+        &pipeline,
+        plane.plane.clone(),
+        plane.health.clone(),
+        &clock,
+        args.quiet,
+    );
     progress.note(console, &format!("run {run} of {pipeline}: {instances}"));
     let lines = match logging::is_detailed(args.plane.log_level.as_deref()) {
         true => lines(&plane, &pipeline).await,

@@ -44,7 +44,7 @@ pub(super) async fn run(args: ServeArgs, console: &mut Console) -> Result<(), Fa
     let state = args.plane.data.server_state();
     let forgets = args.plane.state.as_deref() == Some("memory");
     let elsewhere = args.tokens.is_some();
-    let mode = Mode { state, outlive: true, prints: false, starts: !elsewhere, elsewhere };
+    let mode = Mode { state, outlive: true, prints: false, starts: !elsewhere, elsewhere, run_of: None };
     let plane = Plane::start(&args.plane, mode, &clock).await?;
     let pipeline = match own {
         Some(own) => format!(" pipeline={}", own.begin(&plane).await?),
@@ -53,7 +53,7 @@ pub(super) async fn run(args: ServeArgs, console: &mut Console) -> Result<(), Fa
             String::new()
         }
     };
-    console.data(&format!("ready control={}{pipeline}\n", plane.uri()))?;
+    console.data(&format!("ready control={}{pipeline}{}\n", plane.uri(), plane.tls_shown()))?;
     let signal = signals.next().await;
     let running = plane.runner.running();
     if forgets && !running.is_empty() {

@@ -26,12 +26,13 @@ pub(super) async fn driver(
         Failure::new(Code::Io, "the path of this program is not known").because(error)
     })?;
     if args.driver != DriverName::Process {
-        let driver = connect(args.driver, &args.platform, prints, clock).await?;
+        let folder = args.data.pipelines();
+        let driver = connect(args.driver, &args.platform, &folder, prints, clock).await?;
         if outlive {
             return Ok(driver);
         }
         let (name, platform) = (args.driver, args.platform.clone());
-        let orders = Orders { driver: name, platform, folder: args.data.pipelines() };
+        let orders = Orders { driver: name, platform, folder };
         return Ok(Arc::new(Swept::new(driver, &own, &orders)?));
     }
     let programs = Programs {
@@ -49,6 +50,7 @@ pub(super) async fn driver(
 pub(crate) async fn connect(
     driver: DriverName,
     platform: &PlatformArgs,
+    pipelines: &Path,
     prints: bool,
     clock: &SharedClock,
 ) -> Result<Arc<dyn Driver>, Failure> {
@@ -58,6 +60,7 @@ pub(crate) async fn connect(
                 engine: platform.docker_host.clone(),
                 component_image: platform.image.clone(),
                 folder: folder(platform)?,
+                owner: owner(pipelines),
                 prints,
                 variables: environment(),
                 clock: clock.clone(),
@@ -90,6 +93,13 @@ pub(crate) async fn connect(
 
 fn failed(error: &DriverError, help: &str) -> Failure {
     Failure::new(Code::Unavailable, error.to_string()).help(help)
+}
+
+/// Who runs pipelines on an engine: this machine, by the folder that it keeps them in.
+fn owner(pipelines: &Path) -> String {
+    let path = std::path::absolute(pipelines).unwrap_or_else(|_| pipelines.to_owned());
+    let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{}:{}", machine.trim(), path.display())
 }
 
 /// The folder that components work in; `None` for a volume of each.

@@ -1,6 +1,10 @@
 //! `sheafctl` as people and programs run it.
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+mod containers;
+mod encrypted;
+#[path = "../../../../crates/drivers/tests/containers/engine.rs"]
+mod engine;
 mod live;
 mod pipelines;
 mod rendered;

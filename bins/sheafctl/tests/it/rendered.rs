@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use sheaf_testkit::{Process, TempDir, wait_until};
 
+use super::containers::rows;
 use super::pipelines::TIME;
 use super::{code, data, notes, sheafctl, sheafctl_in};
 
@@ -126,13 +127,6 @@ impl Cluster {
         let answer: Value = serde_json::from_str(&data(&output)).expect("it answers");
         answer["pipelines"][0].clone()
     }
-
-    fn lines(&self) -> Vec<String> {
-        let files = std::fs::read_dir(self.folder.path().join("out")).unwrap();
-        let texts = files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap());
-        let lines = texts.flat_map(|text| text.lines().skip(1).map(str::to_owned).collect::<Vec<_>>());
-        lines.collect()
-    }
 }
 
 #[test]
@@ -158,10 +152,12 @@ fn components_with_rendered_assignments_run_against_the_rendered_control_plane()
     }
     wait_until(TIME, "the end", || cluster.pipeline(&address)["state"] == "stopped").unwrap();
     assert_eq!(cluster.pipeline(&address)["run"], 1);
-    let mut numbers: Vec<u32> = cluster.lines().iter().map(|line| line.parse().unwrap()).collect();
+    let rows = rows(cluster.folder.path(), "out", "csv");
+    let number = |row: &String| serde_json::from_str::<Value>(row).unwrap()["n"].as_u64().unwrap();
+    let mut numbers: Vec<u64> = rows.iter().map(number).collect();
     numbers.sort_unstable();
     let first = numbers[0];
-    assert_eq!(numbers, (first..first + 6000).collect::<Vec<u32>>(), "each once");
+    assert_eq!(numbers, (first..first + 6000).collect::<Vec<u64>>(), "each once");
     // What is over has no way to be stopped or started here.
     let stop = ["stop", "rendered", "--server", &address, "--data-dir", "data"];
     let refused = notes(&sheafctl_in(cluster.folder.path(), &stop));

@@ -106,8 +106,34 @@ impl DockerDriver {
         Ok(parts.iter().map(ToString::to_string).collect())
     }
 
+    /// All of a pipeline, and whether they are ours.
+    async fn of_all(&self, pipeline: &str) -> Result<Vec<(bool, ContainerSummary)>, Error> {
+        let all = list(&self.engine, vec![label(names::PIPELINE, pipeline)]).await?;
+        let is_ours = |container: &ContainerSummary| {
+            let owner = container.labels.as_ref().and_then(|labels| labels.get(names::OWNER));
+            owner.map_or("", String::as_str) == self.settings.owner
+        };
+        Ok(all.into_iter().map(|container| (is_ours(&container), container)).collect())
+    }
+
+    /// Ours of a pipeline.
     async fn containers(&self, pipeline: &str) -> Result<Vec<ContainerSummary>, Error> {
-        list(&self.engine, vec![label(names::PIPELINE, pipeline)]).await
+        let all = self.of_all(pipeline).await?;
+        Ok(all.into_iter().filter_map(|(is_ours, one)| is_ours.then_some(one)).collect())
+    }
+
+    /// Refuses a pipeline of which others have containers: names are the engine's.
+    async fn check_owner(&self, pipeline: &str) -> Result<(), DriverError> {
+        let what = || format!("cannot run {pipeline}");
+        let all = self.of_all(pipeline).await.map_err(|error| refused(what(), &error))?;
+        let Some((_, other)) = all.iter().find(|(is_ours, _)| !is_ours) else { return Ok(()) };
+        let owner = other.labels.as_ref().and_then(|labels| labels.get(names::OWNER));
+        let owner = owner.map_or("somebody else", String::as_str);
+        let why = format!(
+            "a pipeline of this name has containers on this engine, of {owner}: stop it there, \
+             or remove them with docker rm, or use another name"
+        );
+        Err(DriverError { what: what(), why })
     }
 
     /// Removes a container, and tells its end where somebody waits for it.
@@ -187,6 +213,7 @@ impl DockerDriver {
     ) -> Result<String, DriverError> {
         let Some(local) = on_loopback(control) else { return Ok(control.to_owned()) };
         let address = SocketAddr::from((network.gateway, local.port()));
+        let scheme = control.split("://").next().unwrap_or("grpc");
         if let std::collections::hash_map::Entry::Vacant(entry) = gates.entry(network.gateway) {
             let gate = Gate::open(network.gateway, local).await.map_err(|error| DriverError {
                 what: format!("cannot let containers through to the control plane at {control}"),
@@ -194,7 +221,7 @@ impl DockerDriver {
             })?;
             entry.insert(gate);
         }
-        Ok(format!("grpc://{address}"))
+        Ok(format!("{scheme}://{address}"))
     }
 
     /// The folder that a component works in, and as whom: as the user of this process, or where
@@ -294,6 +321,7 @@ impl Driver for DockerDriver {
         let around = Around {
             component_image: self.settings.component_image.clone(),
             address: Some(address),
+            owner: self.settings.owner.clone(),
             control,
             folder,
         };
@@ -343,6 +371,10 @@ impl Driver for DockerDriver {
         for container in self.containers(pipeline).await.map_err(failed)? {
             self.discard(&container).await.map_err(failed)?;
         }
+        if self.check_owner(pipeline).await.is_err() {
+            // Network and volumes have the names of those of whoever runs it.
+            return Ok(());
+        }
         let network = names::network(pipeline);
         if let Ok(found) = self.engine.inspect_network(&network, None).await {
             let gateway = Network::of(&found).map(|network| network.gateway);
@@ -379,6 +411,7 @@ impl Driver for DockerDriver {
 
     async fn running(&self, pipeline: &str) -> Result<Vec<LaunchId>, DriverError> {
         let failed = |error| refused(format!("cannot see what runs of {pipeline}"), &error);
+        self.check_owner(pipeline).await?;
         let containers = self.containers(pipeline).await.map_err(failed)?;
         let runs = |container: &&ContainerSummary| {
             matches!(

@@ -9,7 +9,7 @@ use bollard::models::{
     NetworkingConfig, RestartPolicy, RestartPolicyNameEnum,
 };
 use serde::Serialize;
-use sheaf_dataflow::Assignment;
+use sheaf_dataflow::{Assignment, TlsAssignment};
 use sheaf_flight::Secret;
 use sheaf_pipeline::spec::{Component, Reference};
 
@@ -27,6 +27,8 @@ const WORK: &str = "/work";
 const ASSIGNMENT: &str = "run/sheaf/assignment.json";
 /// Where the secrets are that a configuration refers to.
 const REFERENCES: &str = "run/sheaf/references";
+/// Where its certificates are.
+const TLS: &str = "run/sheaf/tls";
 
 /// What the engine is asked for to start an instance.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -49,6 +51,8 @@ pub struct Around {
     pub component_image: String,
     /// Its address in the network of its pipeline; without it the engine chooses one.
     pub address: Option<Ipv4Addr>,
+    /// Whose it is.
+    pub owner: String,
     /// The control plane, as it is reached from there.
     pub control: String,
     /// The folder of this machine that built-in components work in, and as whom.
@@ -72,10 +76,10 @@ impl Around {
 }
 
 /// The request for a launch. Pure but for `look_up`, which is asked for what the configuration
-/// of the component refers to.
+/// of the component refers to, and for its certificates, which are read.
 ///
 /// # Errors
-/// For a component without an image, and for a reference that cannot be looked up.
+/// For a component without an image, and for a reference or a certificate that cannot be had.
 pub fn request(
     launch: &Launch,
     around: &Around,
@@ -92,8 +96,11 @@ pub fn request(
         Ok(Reference::File(format!("/{path}")))
     });
     let config = config.map_err(refused)?;
+    let tls = launch.assignment.tls.as_ref();
+    let tls = tls.map(|tls| secure(tls, &mut files)).transpose().map_err(refused)?;
     let assignment = Assignment {
         definition: Component { config, ..component.clone() },
+        tls,
         ..placed(&launch.assignment, around)
     };
     let text = serde_json::to_string(&assignment).map_err(|error| refused(error.to_string()))?;
@@ -108,13 +115,32 @@ pub fn request(
         hostname: Some(launch.assignment.instance.replace('.', "-")),
         env: Some(environment(launch)),
         working_dir: is_built_in.then(|| folder.map_or(DATA, |_| WORK).to_owned()),
-        labels: Some(labels(launch)),
+        labels: Some(labels(launch, &around.owner)),
         stop_timeout: i64::try_from(component.drain.0.as_secs()).ok(),
         host_config: Some(host(launch, folder.map(|(path, _)| path.as_path()))),
         networking_config: Some(networking(launch, around.address)),
         ..ContainerCreateBody::default()
     };
     Ok(Request { name: names::container(&launch.id), container, files })
+}
+
+/// Certificates of this machine, as files of the container.
+fn secure(
+    tls: &TlsAssignment,
+    files: &mut Vec<(String, Secret)>,
+) -> Result<TlsAssignment, String> {
+    let mut put = |path: &Path, name: &str| {
+        let text = std::fs::read_to_string(path);
+        let text = text.map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+        let inside = format!("{TLS}/{name}");
+        files.push((inside.clone(), Secret::new(text)));
+        Ok::<_, String>(PathBuf::from(format!("/{inside}")))
+    };
+    Ok(TlsAssignment {
+        ca: put(&tls.ca, "ca.pem")?,
+        certificate: put(&tls.certificate, "certificate.pem")?,
+        key: put(&tls.key, "key.pem")?,
+    })
 }
 
 fn image(component: &Component, built_in: &str) -> Result<String, String> {
@@ -152,13 +178,14 @@ fn environment(launch: &Launch) -> Vec<String> {
     variables
 }
 
-fn labels(launch: &Launch) -> HashMap<String, String> {
+fn labels(launch: &Launch, owner: &str) -> HashMap<String, String> {
     let attempt = launch.id.attempt.to_string();
     let labels = [
         (names::PIPELINE, names::pipeline(&launch.id.place)),
         (names::PLACE, launch.id.place.as_str()),
         (names::ATTEMPT, attempt.as_str()),
         (names::CONTROL, launch.assignment.control.as_str()),
+        (names::OWNER, owner),
     ];
     labels.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }

@@ -20,6 +20,9 @@ pub struct Settings {
     /// `stateDir` here too then. The engine has to see the same file system. Without it, both
     /// are in a volume of the place.
     pub folder: Option<PathBuf>,
+    /// Who runs pipelines here, such as the folder where they are kept. One engine has room for
+    /// one pipeline of a name: that of another owner is never touched.
+    pub owner: String,
     /// Whether what `stdout` sinks write goes to the standard output of this process.
     pub prints: bool,
     /// The variables that references of files may name.
@@ -35,6 +38,7 @@ impl Settings {
             engine: "unix:///var/run/docker.sock".to_owned(),
             component_image: IMAGE.to_owned(),
             folder: None,
+            owner: String::new(),
             prints: false,
             variables: BTreeMap::new(),
             clock,
@@ -45,11 +49,12 @@ impl Settings {
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Variables may be secrets.
-        let Settings { engine, component_image, folder, prints, .. } = self;
+        let Settings { engine, component_image, folder, owner, prints, .. } = self;
         f.debug_struct("Settings")
             .field("engine", engine)
             .field("component_image", component_image)
             .field("folder", folder)
+            .field("owner", owner)
             .field("prints", prints)
             .finish_non_exhaustive()
     }

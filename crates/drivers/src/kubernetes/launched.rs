@@ -1,12 +1,12 @@
 //! The objects of one launch.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, PodSpec, Secret, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use sheaf_dataflow::Assignment;
+use sheaf_dataflow::{Assignment, TlsAssignment};
 use sheaf_flight::Secret as Value;
 use sheaf_pipeline::spec::{Component, Reference, Text};
 
@@ -70,10 +70,17 @@ impl Launched {
         spec.restart_policy = Some("Never".to_owned());
         // There may be no account of this name: nothing is asked of the cluster by a pod.
         spec.service_account_name = None;
+        if assignment.tls.is_some() {
+            ask_securely(&mut spec);
+        }
         let host = format!("{name}.{}.svc", settings.namespace);
+        let (tls, files) = assignment.tls.as_ref().map(secure).transpose()?.unzip();
+        let told = Assignment { tls, ..placed(assignment, definition, host) };
+        let found: Vec<(String, Value)> =
+            found.iter().cloned().chain(files.unwrap_or_default()).collect();
         let policy = network::of_launch(assignment, selector.clone());
         Ok(Launched {
-            secret: secret(metadata(&pod_name), launch, found, &placed(assignment, definition, host))?,
+            secret: secret(metadata(&pod_name), launch, &found, &told)?,
             service: workload::service(metadata(&name), component, selector),
             policy: network::policy(metadata(&name), policy),
             volume: bytes.map(|bytes| workload::claim(metadata(&name), settings, bytes)),
@@ -140,6 +147,39 @@ fn by_cluster(component: &Component) -> Component {
         matches!(text, Text::Reference(Reference::KubernetesSecret(_)))
     });
     component
+}
+
+/// Probes of what speaks TLS.
+fn ask_securely(spec: &mut PodSpec) {
+    for container in &mut spec.containers {
+        let probes = [
+            &mut container.startup_probe,
+            &mut container.readiness_probe,
+            &mut container.liveness_probe,
+        ];
+        for get in probes.into_iter().flatten().filter_map(|probe| probe.http_get.as_mut()) {
+            get.scheme = Some("HTTPS".to_owned());
+        }
+    }
+}
+
+/// Certificates of this machine, as files of the pod: they are beside the assignment.
+fn secure(tls: &TlsAssignment) -> Result<(TlsAssignment, Vec<(String, Value)>), RenderError> {
+    let mut files = Vec::new();
+    let mut put = |path: &Path, key: &str| {
+        let text = std::fs::read_to_string(path).map_err(|error| RenderError::Write {
+            what: path.display().to_string(),
+            why: error.to_string(),
+        })?;
+        files.push((key.to_owned(), Value::new(text)));
+        Ok(PathBuf::from(format!("{ASSIGNMENTS}/{key}")))
+    };
+    let told = TlsAssignment {
+        ca: put(&tls.ca, "ca.pem")?,
+        certificate: put(&tls.certificate, "certificate.pem")?,
+        key: put(&tls.key, "key.pem")?,
+    };
+    Ok((told, files))
 }
 
 fn environment(launch: &Launch, secret: &str) -> Vec<k8s_openapi::api::core::v1::EnvVar> {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use sheaf_dataflow::Assignment;
 use sheaf_pipeline::check::check;
@@ -17,6 +18,11 @@ use super::secrets::{Folder, RunSecrets};
 use super::{Error, Inner, MAILBOX, NOTES, Note, Options, Outcome, Run, cut, seed};
 use crate::driver::{Ended, LaunchId};
 use crate::planned;
+
+/// How long it is waited for who clears up after a run that was killed.
+const CLEARING_TIME: Duration = Duration::from_secs(60);
+/// How often it is looked whether that is done.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Everything that a run needs before it begins.
 pub(super) struct Prepared {
@@ -57,12 +63,20 @@ impl Inner {
         }
     }
 
-    pub(super) fn take_folder(&self, pipeline: &str) -> Result<Folder, Error> {
-        let root = &self.options.folder;
-        let taken = Folder::take(root, pipeline);
-        taken
-            .map_err(|error| Error::folder(root, error))?
-            .ok_or_else(|| Error::Held { pipeline: pipeline.to_owned(), folder: root.clone() })
+    pub(super) async fn take_folder(&self, pipeline: &str) -> Result<Folder, Error> {
+        let (root, began) = (&self.options.folder, self.clock.elapsed());
+        loop {
+            let taken = Folder::take(root, pipeline);
+            if let Some(folder) = taken.map_err(|error| Error::folder(root, error))? {
+                return Ok(folder);
+            }
+            let waited = self.clock.elapsed().saturating_sub(began);
+            if !Folder::is_cleared(root, pipeline) || waited > CLEARING_TIME {
+                let pipeline = pipeline.to_owned();
+                return Err(Error::Held { pipeline, folder: root.clone() });
+            }
+            self.clock.sleep(LOOK).await;
+        }
     }
 
     pub(super) async fn prepare(
@@ -114,6 +128,12 @@ impl Inner {
         for assignment in assignments.values_mut() {
             folder.create_state(&assignment.instance).map_err(failed)?;
             assignment.state_dir = std::path::absolute(&assignment.state_dir).map_err(failed)?;
+            if let Some(authority) = &self.options.authority {
+                let issued = authority.component(&assignment.place, assignment.run);
+                let folder = authority.folder().to_owned();
+                assignment.tls =
+                    Some(issued.map_err(|source| Error::Folder { folder, source })?);
+            }
         }
         Ok(Prepared { folder, secrets, assignments })
     }
@@ -123,7 +143,7 @@ impl Inner {
         let left = self.driver.running(pipeline).await?;
         for id in &left {
             tracing::warn!(component = id.place, "it still runs from an earlier run: it is ended");
-            self.driver.stop(id, std::time::Duration::ZERO).await?;
+            self.driver.stop(id, Duration::ZERO).await?;
         }
         Ok(left)
     }
@@ -177,7 +197,7 @@ impl Inner {
         pipeline: &registry::Pipeline,
     ) -> Result<(), Error> {
         let name = &pipeline.plan.id;
-        let folder = self.take_folder(name)?;
+        let folder = self.take_folder(name).await?;
         let failed = |error| Error::folder(&self.options.folder, error);
         let secrets = folder.read().map_err(failed)?.filter(|found| {
             // Of another run, tokens are of no use.

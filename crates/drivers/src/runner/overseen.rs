@@ -187,7 +187,8 @@ sinks: [{id: b, kind: stdout, inputs: [a]}]
             folder: std::path::PathBuf::new(),
             host: String::new(),
             control: String::new(),
-            environment: std::collections::BTreeMap::new(),
+            environment: BTreeMap::new(),
+            authority: None,
             variables: Vec::new(),
         };
         Runner::new(plane, Arc::new(Elsewhere), options, SystemClock::shared())

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::process::{read, write_private};
 
+/// What the lock of a folder says whose holder clears up, and lets go of it soon.
+const CLEARING: &str = "clearing up\n";
 /// The version of the file.
 const VERSION: u32 = 1;
 
@@ -33,7 +35,7 @@ pub(super) struct RunSecrets {
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 /// The folder of a pipeline, held against runs of it for as long as this lives.
@@ -49,7 +51,9 @@ impl Hold {
     /// # Errors
     /// What the system says.
     pub fn take(root: &Path, pipeline: &str) -> io::Result<Option<Self>> {
-        Ok(Folder::take(root, pipeline)?.map(|folder| Hold { _folder: folder }))
+        let Some(folder) = Folder::take(root, pipeline)? else { return Ok(None) };
+        std::fs::write(folder.path.join("lock"), CLEARING)?;
+        Ok(Some(Hold { _folder: folder }))
     }
 }
 
@@ -65,10 +69,19 @@ impl Folder {
             .mode(0o600)
             .open(path.join("lock"))?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(Folder { path, _lock: lock })),
+            Ok(()) => {
+                lock.set_len(0)?;
+                Ok(Some(Folder { path, lock }))
+            }
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Whether its holder clears up after a run that was killed: then it is free soon.
+    pub(super) fn is_cleared(root: &Path, pipeline: &str) -> bool {
+        let said = std::fs::read_to_string(root.join(pipeline).join("lock"));
+        said.is_ok_and(|said| said == CLEARING)
     }
 
     /// Where an instance keeps what outlives it.
@@ -118,7 +131,11 @@ mod tests {
         first.write(&secrets).unwrap();
         first.create_state("a").unwrap();
         drop(first);
+        let hold = Hold::take(root.path(), "p").unwrap().unwrap();
+        assert!(Folder::is_cleared(root.path(), "p"));
+        drop(hold);
         let second = Folder::take(root.path(), "p").unwrap().unwrap();
+        assert!(!Folder::is_cleared(root.path(), "p"));
         let found = second.read().unwrap().unwrap();
         assert_eq!((found.run, &*found.data_token), (7, "d"));
         assert!(second.state_of("a").is_dir());

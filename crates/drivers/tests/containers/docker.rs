@@ -15,8 +15,9 @@ use sheaf_retry::SystemClock;
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::time::timeout;
 
-use crate::engine::{Engine, IMAGE, engine};
+use crate::engine::Engine;
 use crate::launch::{With as _, launch};
+use crate::shell::{IMAGE, engine};
 
 /// A control plane that nobody asks.
 const CONTROL: &str = "grpc://192.0.2.1:8080";
