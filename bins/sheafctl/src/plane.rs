@@ -10,9 +10,7 @@ use std::time::Duration;
 use sheaf_drivers::control::{PipelineService, ServerToken};
 use sheaf_drivers::runner::{self, Runner};
 use sheaf_drivers::{Driver, Elsewhere};
-use sheaf_flight::{
-    Exposure, FlightRouter, Listener, Security, Server, ServerHandle, TlsFiles,
-};
+use sheaf_flight::{Exposure, FlightRouter, Listener, Security, Server, ServerHandle, TlsFiles};
 use sheaf_pipeline::control::{ControlPlane, ControlService, Options};
 use sheaf_pipeline::health::Monitor;
 use sheaf_retry::SharedClock;

@@ -51,7 +51,8 @@ impl Own {
             _ => Authority::open(folder),
         };
         let authority = authority.map_err(failed)?;
-        let (own, _) = (authority.control().map_err(failed)?, authority.operator().map_err(failed)?);
+        let (own, _) =
+            (authority.control().map_err(failed)?, authority.operator().map_err(failed)?);
         drop(hold);
         let files = SecurityFiles {
             certificate: Some(own.certificate),
@@ -94,8 +95,11 @@ impl Away {
         let default = || data_dir.unwrap_or_else(|| Path::new(DATA_DIR)).join(FOLDER);
         let folder = folder.cloned().unwrap_or_else(default);
         let at = |name: &str| folder.join(name);
-        let files =
-            TlsAssignment { ca: at("ca.pem"), certificate: at("operator.pem"), key: at("operator.key") };
+        let files = TlsAssignment {
+            ca: at("ca.pem"),
+            certificate: at("operator.pem"),
+            key: at("operator.key"),
+        };
         if !files.key.is_file() {
             let text = format!("{} speaks TLS, and there is no {}", server, files.key.display());
             return Err(Failure::new(Code::NotFound, text).help(

@@ -186,7 +186,9 @@ pub(crate) fn sweep() -> io::Result<()> {
 }
 
 async fn remove(orders: &Orders, left: &BTreeSet<String>) -> io::Result<()> {
-    let driver = connect(orders.driver, &orders.platform, &orders.folder, false, &SystemClock::shared()).await;
+    let driver =
+        connect(orders.driver, &orders.platform, &orders.folder, false, &SystemClock::shared())
+            .await;
     let driver = driver.map_err(|failure| io::Error::other(failure.to_text()))?;
     let mut result = Ok(());
     for pipeline in left {

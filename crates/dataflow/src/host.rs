@@ -439,9 +439,9 @@ async fn serve_health(
     });
     let text = format!("cannot serve /health on {}", assignment.health_listen);
     let security = match &assignment.tls {
-        Some(tls) => tls.health(clock).map_err(|error| {
-            ComponentError::new(error.code(), text.as_str()).because(error)
-        })?,
+        Some(tls) => tls
+            .health(clock)
+            .map_err(|error| ComponentError::new(error.code(), text.as_str()).because(error))?,
         None => Security::none(),
     };
     let (address, clock) = (&assignment.health_listen, clock.clone());

@@ -4,6 +4,8 @@
 //! of the folder may read keys. Certificates do not run out: they end with the run whose name
 //! they have, or with their folder.
 
+mod subject;
+
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -12,9 +14,11 @@ use rcgen::{
     KeyUsagePurpose, SanType,
 };
 use sheaf_dataflow::TlsAssignment;
+use sheaf_flight::read_certificate;
 use sheaf_pipeline::registry::{CERTIFICATE_HOST, CONTROL_NAME, OPERATOR_NAME, certificate_name};
 
 use crate::process::{create_private, write_private};
+use subject::subject;
 
 /// The folder's own files.
 const CA: &str = "ca.pem";
@@ -74,9 +78,15 @@ impl Authority {
         };
         let text = std::fs::read_to_string(key)?;
         let pair = KeyPair::from_pem(&text).map_err(|error| damaged(key, error))?;
-        let text = std::fs::read_to_string(certificate)?;
-        let issuer = Issuer::from_ca_cert_pem(&text, pair);
-        let issuer = issuer.map_err(|error| damaged(certificate, error))?;
+        let der = read_certificate(certificate, "certificate of the authority");
+        let invalid = |text: String| io::Error::new(io::ErrorKind::InvalidData, text);
+        let der = der.map_err(|error| invalid(error.message().to_owned()))?;
+        let name = subject(&der).ok_or_else(|| {
+            let path = certificate.display();
+            invalid(format!("the name in {path} is of a rare kind: use an authority with another"))
+        })?;
+        let params = CertificateParams { distinguished_name: name, ..authority() };
+        let issuer = Issuer::new(params, pair);
         Ok(Authority { folder: std::path::absolute(folder)?, issuer })
     }
 
@@ -200,5 +210,7 @@ mod tests {
         assert!(!here.join(CA_KEY).exists());
         let damaged = Authority::of(&here, &there.join(CA), &there.join(CA)).unwrap_err();
         assert!(damaged.to_string().contains("ca.pem is damaged"), "{damaged}");
+        let damaged = Authority::of(&here, &there.join(CA_KEY), &there.join(CA_KEY)).unwrap_err();
+        assert!(damaged.to_string().contains("holds no PEM certificate"), "{damaged}");
     }
 }

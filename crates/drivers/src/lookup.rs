@@ -39,7 +39,9 @@ impl LookUp {
     pub(crate) async fn value(&self, reference: &Reference) -> Result<Secret, String> {
         let value = match reference {
             Reference::Env(name) => self.variables.get(name).cloned().ok_or_else(|| {
-                format!("the variable {name} is not set where sheafctl runs; set it and start again")
+                format!(
+                    "the variable {name} is not set where sheafctl runs; set it and start again"
+                )
             }),
             Reference::File(path) => file(path).await,
             Reference::Command(words) => command(words, &self.clock).await,

@@ -62,7 +62,8 @@ impl Tokens {
     /// As [`Tokens::read`] reads them.
     pub(crate) fn to_json(&self) -> Secret {
         let places = self.places.iter();
-        let places = places.map(|(place, token)| (place.clone(), token.secret().expose().to_owned()));
+        let places =
+            places.map(|(place, token)| (place.clone(), token.secret().expose().to_owned()));
         let written = Written { data_token: self.data().to_owned(), places: places.collect() };
         // Texts under names: that can always be written.
         let text = serde_json::to_string_pretty(&written).unwrap_or_default();
@@ -94,7 +95,10 @@ mod tests {
     fn what_is_written_is_read_again_and_never_shown() {
         let text = r#"{"dataToken": "hunter2", "places": {"p:a": "hunter3"}}"#;
         let tokens = read(text, 0o440).unwrap();
-        assert_eq!((tokens.data(), tokens.place("p:a"), tokens.place("p:b")), ("hunter2", "hunter3", ""));
+        assert_eq!(
+            (tokens.data(), tokens.place("p:a"), tokens.place("p:b")),
+            ("hunter2", "hunter3", "")
+        );
         let again = read(tokens.to_json().expose(), 0o600).unwrap();
         assert_eq!(again.place("p:a"), "hunter3");
         assert!(!format!("{tokens:?}").contains("hunter"));

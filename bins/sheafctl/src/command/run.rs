@@ -60,13 +60,8 @@ pub(super) async fn run(args: RunArgs, console: &mut Console) -> Result<ExitCode
     let (run, instances) = (started.run, counted(started.instances as u64, "instance"));
     let (at, tls) = (plane.uri(), plane.tls_shown());
     console.data(&format!("ready control={at} pipeline={pipeline} run={run}{tls}\n"))?;
-    let mut progress = Progress::new(
-        &pipeline,
-        plane.plane.clone(),
-        plane.health.clone(),
-        &clock,
-        args.quiet,
-    );
+    let mut progress =
+        Progress::new(&pipeline, plane.plane.clone(), plane.health.clone(), &clock, args.quiet);
     progress.note(console, &format!("run {run} of {pipeline}: {instances}"));
     let lines = match logging::is_detailed(args.plane.log_level.as_deref()) {
         true => lines(&plane, &pipeline).await,

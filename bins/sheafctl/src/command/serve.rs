@@ -44,7 +44,8 @@ pub(super) async fn run(args: ServeArgs, console: &mut Console) -> Result<(), Fa
     let state = args.plane.data.server_state();
     let forgets = args.plane.state.as_deref() == Some("memory");
     let elsewhere = args.tokens.is_some();
-    let mode = Mode { state, outlive: true, prints: false, starts: !elsewhere, elsewhere, run_of: None };
+    let mode =
+        Mode { state, outlive: true, prints: false, starts: !elsewhere, elsewhere, run_of: None };
     let plane = Plane::start(&args.plane, mode, &clock).await?;
     let pipeline = match own {
         Some(own) => format!(" pipeline={}", own.begin(&plane).await?),
@@ -106,7 +107,8 @@ impl Own {
         }
         if !adopt(plane).await?.contains(&name) {
             let started = plane.runner.start(&file, &text, false).await;
-            let started = started.map_err(|error| Failure::from_error(&error).help(help(&error)))?;
+            let started =
+                started.map_err(|error| Failure::from_error(&error).help(help(&error)))?;
             tracing::info!(pipeline = name, run = started.run, "a run begins");
             return Ok(name);
         }

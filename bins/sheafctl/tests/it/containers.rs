@@ -82,7 +82,8 @@ impl World {
 
     fn run(&self, more: &[&str]) -> Process {
         let words = ["run", "pipeline.yaml", "--control-addr", "127.0.0.1:0"];
-        let driver = ["--driver", "docker", "--image", IMAGE, "--docker-host", &self.engine.address];
+        let driver =
+            ["--driver", "docker", "--image", IMAGE, "--docker-host", &self.engine.address];
         Process::command(env!("CARGO_BIN_EXE_sheafctl"))
             .args([&words[..], &driver, more].concat())
             .current_dir(self.folder.path())
@@ -153,12 +154,15 @@ fn with_processes(name: &str) -> TempDir {
 #[test]
 fn a_line_and_a_diamond_write_the_same_rows_as_with_processes() {
     let Some(engine) = engine() else { return };
-    for (name, path, format) in
-        [("linear.yaml", "out/linear", "parquet"), ("diamond.yaml", "out/diamond", "ipc")]
-    {
+    for (name, path, format, more) in [
+        ("linear.yaml", "out/linear", "parquet", &[][..]),
+        ("diamond.yaml", "out/diamond", "ipc", &[]),
+        // The same under TLS.
+        ("linear.yaml", "out/linear", "parquet", &["--tls"]),
+    ] {
         let expected = rows(with_processes(name).path(), path, format);
         let world = World::of_example(&engine, name);
-        world.run_to_the_end(&[]);
+        world.run_to_the_end(more);
         let found = world.rows(path, format);
         assert!(found.len() > 10_000, "{name}: {}", found.len());
         assert_eq!(found.len(), expected.len(), "{name}");
@@ -266,7 +270,10 @@ fn an_engine_or_image_that_is_not_there_is_told_with_what_to_do() {
     let output = run(&["--docker-host", &engine.address, "--image", "no-such-image:1"]);
     assert_eq!(code(&output), 1);
     let said = notes(&output);
-    assert!(said.contains("no image no-such-image:1") && said.contains("cargo xtask image"), "{said}");
+    assert!(
+        said.contains("no image no-such-image:1") && said.contains("cargo xtask image"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -10,7 +10,7 @@ use sheaf_drivers::Authority;
 use sheaf_flight::{CallOptions, ChannelPool, ClientConfig, Target};
 use sheaf_pipeline::control::{ClientOptions, ControlClient};
 use sheaf_pipeline::registry::Filter;
-use sheaf_retry::{Code, Retryable as _, RetryPolicy, SystemClock};
+use sheaf_retry::{Code, RetryPolicy, Retryable as _, SystemClock};
 use sheaf_testkit::{Process, TempDir, wait_for, wait_until};
 
 use super::containers::rows;
@@ -138,7 +138,11 @@ fn all_four_shapes_run_encrypted() {
     let folder = TempDir::new().unwrap();
     let own = ["run", &example("fan-in.yaml"), "--control-addr", "127.0.0.1:0", "--tls"];
     let output = sheafctl_in(folder.path(), &own);
-    assert!(data(&output).contains("30000") && data(&output).contains("20000"), "{}", notes(&output));
+    assert!(
+        data(&output).contains("30000") && data(&output).contains("20000"),
+        "{}",
+        notes(&output)
+    );
 }
 
 #[test]
@@ -164,9 +168,8 @@ fn commands_of_the_owner_are_answered_and_nobody_else_is() {
         (of_both.client(), "grpc+tls"),
         (stranger.client(), "grpc+tls"),
     ] {
-        let asked = blocking(async {
-            world.client(config, scheme).components(&Filter::default()).await
-        });
+        let asked =
+            blocking(async { world.client(config, scheme).components(&Filter::default()).await });
         let error = asked.unwrap_err();
         let refused = [Code::Unauthenticated, Code::Unavailable, Code::FailedPrecondition];
         assert!(refused.contains(&error.code()), "{error:?}");

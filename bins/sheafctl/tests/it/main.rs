@@ -1,6 +1,10 @@
 //! `sheafctl` as people and programs run it.
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+#[allow(dead_code, reason = "the tests of the drivers use more of it")]
+#[path = "../../../../crates/drivers/tests/containers/api.rs"]
+mod api;
+mod cluster;
 mod containers;
 mod encrypted;
 #[path = "../../../../crates/drivers/tests/containers/engine.rs"]

@@ -142,7 +142,8 @@ fn components_with_rendered_assignments_run_against_the_rendered_control_plane()
     ];
     let told = places.map(|(secret, index)| cluster.assignment(secret, index, &address));
     let mut components: Vec<Process> = told.iter().map(|told| cluster.component(told)).collect();
-    wait_until(TIME, "all to be there", || cluster.pipeline(&address)["state"] == "running").unwrap();
+    wait_until(TIME, "all to be there", || cluster.pipeline(&address)["state"] == "running")
+        .unwrap();
     // The control plane is started anew, as a deployment does: the run goes on.
     first.kill9().unwrap();
     let (_second, address) = cluster.control(&address);

@@ -25,12 +25,12 @@ use tokio::task::JoinHandle;
 use super::archive::{self, Owner};
 use super::error::{has_status, is_missing, refused};
 use super::gate::{Gate, on_loopback};
-use super::prints::Prints;
-use super::{logs, names};
 use super::network::Network;
+use super::prints::Prints;
 use super::request::{Around, Request, User, request};
 use super::settings::Settings;
 use super::watch::{Watch, list};
+use super::{logs, names};
 use crate::ends::Ends;
 use crate::lookup::LookUp;
 use crate::{Driver, DriverError, Ended, Launch, LaunchId, LogLine, references};
@@ -78,7 +78,8 @@ impl DockerDriver {
                 Docker::connect_with_http(address, seconds, API_DEFAULT_VERSION)
             }
             _ => {
-                let why = "its address is to be unix:///PATH, tcp://HOST:PORT or http://HOST:PORT".to_owned();
+                let why = "its address is to be unix:///PATH, tcp://HOST:PORT or http://HOST:PORT"
+                    .to_owned();
                 return Err(DriverError { what: what(), why });
             }
         };

@@ -125,10 +125,7 @@ pub fn request(
 }
 
 /// Certificates of this machine, as files of the container.
-fn secure(
-    tls: &TlsAssignment,
-    files: &mut Vec<(String, Secret)>,
-) -> Result<TlsAssignment, String> {
+fn secure(tls: &TlsAssignment, files: &mut Vec<(String, Secret)>) -> Result<TlsAssignment, String> {
     let mut put = |path: &Path, name: &str| {
         let text = std::fs::read_to_string(path);
         let text = text.map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
@@ -203,10 +200,7 @@ fn host(launch: &Launch, folder: Option<&Path>) -> HostConfig {
         Some(folder) => {
             let here = |path: &Path| path.display().to_string();
             let state = here(&launch.assignment.state_dir);
-            vec![
-                mount(MountType::BIND, here(folder), WORK),
-                mount(MountType::BIND, state, STATE),
-            ]
+            vec![mount(MountType::BIND, here(folder), WORK), mount(MountType::BIND, state, STATE)]
         }
     };
     let whole = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);

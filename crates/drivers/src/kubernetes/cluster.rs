@@ -26,7 +26,8 @@ impl Cluster {
             why: format!("{}: name a kubeconfig with --kubeconfig", causes(error)),
         };
         let Cluster { kubeconfig, context } = self;
-        let options = KubeConfigOptions { context: context.clone(), ..KubeConfigOptions::default() };
+        let options =
+            KubeConfigOptions { context: context.clone(), ..KubeConfigOptions::default() };
         let config = match kubeconfig {
             Some(path) => {
                 let read = Kubeconfig::read_from(path).map_err(|error| failed(&error))?;

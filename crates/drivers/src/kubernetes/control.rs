@@ -47,7 +47,8 @@ impl Control<'_> {
         let data = BTreeMap::from([("pipeline.yaml".to_owned(), self.text.to_owned())]);
         let file =
             ConfigMap { metadata: self.metadata("file"), data: Some(data), ..ConfigMap::default() };
-        let data = BTreeMap::from([("tokens.json".to_owned(), self.tokens.to_json().expose().to_owned())]);
+        let data =
+            BTreeMap::from([("tokens.json".to_owned(), self.tokens.to_json().expose().to_owned())]);
         let tokens = Secret {
             metadata: self.metadata("tokens"),
             type_: Some("Opaque".to_owned()),

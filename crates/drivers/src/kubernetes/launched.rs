@@ -143,9 +143,9 @@ fn placed(assignment: &Assignment, definition: Component, host: String) -> Assig
 /// the cluster has itself.
 fn by_cluster(component: &Component) -> Component {
     let mut component = component.clone();
-    component.environment.retain(|_, text| {
-        matches!(text, Text::Reference(Reference::KubernetesSecret(_)))
-    });
+    component
+        .environment
+        .retain(|_, text| matches!(text, Text::Reference(Reference::KubernetesSecret(_))));
     component
 }
 

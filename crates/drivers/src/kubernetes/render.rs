@@ -6,11 +6,11 @@ use sheaf_pipeline::plan::Plan;
 use sheaf_pipeline::spec::Pipeline;
 
 use super::control::Control;
+use super::names;
 use super::object::Object;
 use super::secrets::Wanted;
 use super::settings::{RenderError, Settings};
 use super::workload::Workload;
-use super::names;
 use crate::Tokens;
 
 /// A pipeline as the objects of a cluster.

@@ -8,7 +8,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use sheaf_pipeline::plan::{Plan, PlannedComponent};
 use sheaf_pipeline::spec::Partitioning;
 
-
 /// At how much of its share of a processor a component gets more replicas.
 const TARGET_PERCENT: i32 = 80;
 

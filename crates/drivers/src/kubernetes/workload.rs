@@ -23,8 +23,8 @@ use super::pod::{ASSIGNMENTS, Of, STATE};
 use super::secrets::{self, Secrets, Wanted};
 use super::settings::{CONTROL_PORT, RenderError, Settings};
 use super::{names, network, scale, state};
-use crate::{Tokens, planned};
 use crate::ports::Ports;
+use crate::{Tokens, planned};
 
 /// The label with the number of a pod in its stateful set.
 const POD_INDEX: &str = "metadata.labels['apps.kubernetes.io/pod-index']";

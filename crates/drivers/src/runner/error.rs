@@ -111,7 +111,7 @@ impl Retryable for Error {
             Error::NotRunning { .. } | Error::NoComponent { .. } => Code::NotFound,
             Error::NoSecrets { .. } | Error::Overseen { .. } | Error::Driver(_) => {
                 Code::FailedPrecondition
-            },
+            }
             Error::Registry(error) => error.code(),
             Error::Folder { source, .. } => source.code(),
         }

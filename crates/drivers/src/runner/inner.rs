@@ -131,8 +131,7 @@ impl Inner {
             if let Some(authority) = &self.options.authority {
                 let issued = authority.component(&assignment.place, assignment.run);
                 let folder = authority.folder().to_owned();
-                assignment.tls =
-                    Some(issued.map_err(|source| Error::Folder { folder, source })?);
+                assignment.tls = Some(issued.map_err(|source| Error::Folder { folder, source })?);
             }
         }
         Ok(Prepared { folder, secrets, assignments })

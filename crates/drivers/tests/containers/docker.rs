@@ -206,7 +206,10 @@ async fn an_engine_that_is_not_there_is_told_by_its_address() {
     let error = DockerDriver::connect(settings("unix:///no/such.sock")).await.unwrap_err();
     assert!(error.to_string().contains("no Docker engine listens at /no/such.sock"), "{error}");
     let error = DockerDriver::connect(settings("tcp:odd")).await.unwrap_err();
-    assert!(error.to_string().contains("unix:///PATH, tcp://HOST:PORT or http://HOST:PORT"), "{error}");
+    assert!(
+        error.to_string().contains("unix:///PATH, tcp://HOST:PORT or http://HOST:PORT"),
+        "{error}"
+    );
 }
 
 /// A line to the engine that can be cut.

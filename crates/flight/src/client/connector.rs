@@ -74,10 +74,11 @@ impl Connector {
         let name = ServerName::try_from(host.clone())
             .map_err(|_| invalid(format!("{host:?} is no name that a certificate could have")))?;
         let host = bare(self.target.host());
-        let stream = TcpStream::connect((host.as_str(), self.target.port())).await.map_err(|error| {
-            // The words of gRPC's own connector.
-            Error::new(Code::Unavailable, format!("tcp connect error: {error}"))
-        })?;
+        let stream =
+            TcpStream::connect((host.as_str(), self.target.port())).await.map_err(|error| {
+                // The words of gRPC's own connector.
+                Error::new(Code::Unavailable, format!("tcp connect error: {error}"))
+            })?;
         stream.set_nodelay(true).map_err(|error| broken(&error))?;
         let tls = TlsConnector::from(Arc::new(config));
         let mut stream = tls.connect(name, stream).await.map_err(|error| broken(&error))?;
