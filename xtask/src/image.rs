@@ -1,5 +1,6 @@
-//! `cargo xtask image`: a container image of one program and its libraries, FROM scratch.
+//! `cargo xtask image`: a container image of our programs and their libraries, FROM scratch.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -17,19 +18,26 @@ const USER: &str = "65532:65532";
 const DATA: &str = "var/lib/sheaf";
 /// Certificates to trust, where this machine has them.
 const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
+/// What is in it: packages, and the programs that they are.
+const PROGRAMS: [(&str, &str); 3] =
+    [("sheaf-cli", "sheaf"), ("sheafctl", "sheafctl"), ("sheaf-component", "sheaf-component")];
 
 /// What to build an image of.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// The program; without one, `sheaf-component` is built for release.
+    /// A program, as often as there are some; without any, all of ours are built.
     #[arg(long)]
-    program: Option<PathBuf>,
-    /// The name of the image; by default that of the program with its version.
+    program: Vec<PathBuf>,
+    /// Build them for development: that is quicker, and they are larger and slower.
+    #[arg(long, conflicts_with = "program")]
+    debug: bool,
+    /// The name of the image.
+    #[arg(long, default_value = concat!("sheaf:", env!("CARGO_PKG_VERSION")))]
+    tag: String,
+    /// The Docker client; its engine is the one that `DOCKER_HOST` names. By default the one
+    /// in PATH, or that of `cargo xtask services docker`.
     #[arg(long)]
-    tag: Option<String>,
-    /// The Docker client; its engine is the one that `DOCKER_HOST` names.
-    #[arg(long, default_value = "docker")]
-    docker: PathBuf,
+    docker: Option<PathBuf>,
     /// Only lay out the files below the target directory.
     #[arg(long)]
     no_build: bool,
@@ -39,41 +47,67 @@ pub(crate) struct Options {
 ///
 /// # Errors
 ///
-/// Fails where the program is not there or needs a library that is not, and where Docker fails.
+/// Fails where a program is not there or needs a library that is not, and where Docker fails.
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
-    let program = match &options.program {
-        Some(program) => program.clone(),
-        None => {
-            let arguments = ["build", "--release", "--package", "sheaf-component"];
-            process::run(workspace.cargo().args(arguments))?;
-            workspace.target.join("release/sheaf-component")
-        }
+    let programs = match options.program.is_empty() {
+        true => built(workspace, options.debug)?,
+        false => options.program.clone(),
     };
-    let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let folder = workspace.target.join("image").join(&name);
-    lay_out(&program, &name, &folder)?;
-    println!("{}", folder.display());
+    let folder = workspace.target.join("image");
+    lay_out(&programs, &folder)?;
+    let size = size(&folder.join("root"))?;
+    println!("{}: {:.1} MB", folder.display(), size as f64 / 1e6);
     if options.no_build {
         return Ok(());
     }
-    let default = format!("{name}:{}", env!("CARGO_PKG_VERSION"));
-    let tag = options.tag.as_ref().unwrap_or(&default);
+    let docker = options.docker.clone().unwrap_or_else(|| {
+        let own = workspace.target.join("services/docker/package/usr/bin/docker");
+        if in_path("docker") || !own.is_file() { "docker".into() } else { own }
+    });
     // The classic builder: it is in the engine, and needs nothing from a registry.
-    let mut build = Command::new(&options.docker);
-    build.env("DOCKER_BUILDKIT", "0").args(["build", "--quiet", "--tag", tag]).arg(&folder);
-    process::run(&mut build)?;
-    println!("{tag}");
+    let mut build = Command::new(&docker);
+    build.env("DOCKER_BUILDKIT", "0").args(["build", "--quiet", "--tag", &options.tag]);
+    process::run(build.arg(&folder))?;
+    println!("{}", options.tag);
     Ok(())
 }
 
+fn in_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
+
+/// Our programs, built now.
+fn built(workspace: &Workspace, debug: bool) -> Result<Vec<PathBuf>> {
+    let mut build = workspace.cargo();
+    build.args(["build", "--locked"]);
+    if !debug {
+        build.arg("--release");
+    }
+    for (package, _) in PROGRAMS {
+        build.args(["--package", package]);
+    }
+    process::run(&mut build)?;
+    let folder = workspace.target.join(if debug { "debug" } else { "release" });
+    Ok(PROGRAMS.iter().map(|(_, program)| folder.join(program)).collect())
+}
+
 /// The build context: a recipe and everything that the image has.
-fn lay_out(program: &Path, name: &str, folder: &Path) -> Result<()> {
+fn lay_out(programs: &[PathBuf], folder: &Path) -> Result<()> {
     if folder.exists() {
         fs::remove_dir_all(folder).map_err(Error::io("remove", folder))?;
     }
     let root = folder.join("root");
-    copy(program, &root.join("usr/bin").join(name))?;
-    for library in libraries(program)? {
+    let mut needed = BTreeSet::new();
+    for program in programs {
+        let name = program.file_name().unwrap_or_default();
+        let inside = root.join("usr/bin").join(name);
+        copy(program, &inside)?;
+        // Names of functions are half of a program for development, and of no use here.
+        process::run(Command::new("strip").arg(&inside))?;
+        needed.extend(libraries(program)?);
+    }
+    for library in needed {
         // Where the program looks for it.
         let inside = library.strip_prefix("/").unwrap_or(&library).to_path_buf();
         copy(&library, &root.join(inside))?;
@@ -92,14 +126,26 @@ fn lay_out(program: &Path, name: &str, folder: &Path) -> Result<()> {
     let keep = folder.join("data").join(DATA).join(".keep");
     fs::write(&keep, "").map_err(Error::io("write", &keep))?;
     let recipe = folder.join("Dockerfile");
-    fs::write(&recipe, recipe_text(name)).map_err(Error::io("write", &recipe))
+    fs::write(&recipe, recipe_text()).map_err(Error::io("write", &recipe))
 }
 
-fn recipe_text(name: &str) -> String {
+/// No program is the entry: which one it is says whoever starts a container, by its name.
+fn recipe_text() -> String {
     format!(
         "FROM scratch\nCOPY root/ /\nCOPY --chown={USER} data/{DATA}/ /{DATA}/\n\
-         WORKDIR /{DATA}\nUSER {USER}\nENTRYPOINT [\"/usr/bin/{name}\"]\n"
+         ENV PATH=/usr/bin\nWORKDIR /{DATA}\nUSER {USER}\nCMD [\"sheafctl\", \"--help\"]\n"
     )
+}
+
+/// Bytes of all files below a folder.
+fn size(folder: &Path) -> Result<u64> {
+    let mut sum = 0;
+    for entry in fs::read_dir(folder).map_err(Error::io("read", folder))? {
+        let entry = entry.map_err(Error::io("read", folder))?;
+        let found = entry.metadata().map_err(Error::io("read", &entry.path()))?;
+        sum += if found.is_dir() { size(&entry.path())? } else { found.len() };
+    }
+    Ok(sum)
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {
@@ -146,10 +192,10 @@ mod tests {
     }
 
     #[test]
-    fn the_image_is_made_from_nothing_and_runs_the_program_as_nobody() {
-        let recipe = recipe_text("sheaf-component");
+    fn the_image_is_made_from_nothing_and_runs_its_programs_as_nobody() {
+        let recipe = recipe_text();
         assert!(recipe.starts_with("FROM scratch\n"), "{recipe}");
         assert!(recipe.contains("USER 65532:65532\n"), "{recipe}");
-        assert!(recipe.ends_with("ENTRYPOINT [\"/usr/bin/sheaf-component\"]\n"), "{recipe}");
+        assert!(recipe.contains("PATH=/usr/bin\n") && !recipe.contains("ENTRYPOINT"), "{recipe}");
     }
 }

@@ -50,7 +50,7 @@ enum Task {
     },
     /// Check the house rules: edges, layout, licences, lengths, words, links.
     Tidy,
-    /// Build a container image of one program and its libraries, from nothing else.
+    /// Build a container image of our programs and their libraries, from nothing else.
     Image(image::Options),
     /// Generate the committed Protocol Buffers code.
     Codegen {

@@ -27,7 +27,7 @@ pub(crate) const GRAPH: &str = "Examples:
 
 pub(crate) const RENDER: &str = "Examples:
   sheafctl render orders.yaml | kubectl apply -f -
-  sheafctl render --namespace shop --image registry.example.org/sheaf-component:1 orders.yaml
+  sheafctl render --namespace shop --image registry.example.org/sheaf:1 orders.yaml
   sheafctl render --secrets omit orders.yaml > orders.manifests.yaml
 
 Each time the tokens of the components are made anew: they are in the secrets, which

@@ -9,8 +9,10 @@ mod logging;
 mod plane;
 mod progress;
 mod remote;
+mod secure;
 mod signals;
 mod stats;
+mod sweep;
 
 use std::io::Write as _;
 use std::process::ExitCode;

@@ -1,6 +1,6 @@
 //! A control plane with a runner in this process, and the port that it serves.
 
-mod driver;
+pub(crate) mod driver;
 mod folder;
 
 use std::path::PathBuf;
@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use sheaf_drivers::control::{PipelineService, ServerToken};
 use sheaf_drivers::runner::{self, Runner};
-use sheaf_flight::{Exposure, FlightRouter, Listener, Server, ServerHandle};
+use sheaf_drivers::{Driver, Elsewhere};
+use sheaf_flight::{Exposure, FlightRouter, Listener, Security, Server, ServerHandle, TlsFiles};
 use sheaf_pipeline::control::{ControlActions, ControlPlane, ControlService, Options};
 use sheaf_pipeline::health::Monitor;
 use sheaf_retry::SharedClock;
@@ -17,6 +18,7 @@ use sheaf_terminal::Failure;
 
 use crate::args::PlaneArgs;
 use crate::logging;
+use crate::secure::{FOLDER, Own};
 use driver::{driver, durable, environment};
 use folder::{named, prepare, state};
 
@@ -33,12 +35,20 @@ pub(crate) struct Mode {
     pub(crate) prints: bool,
     /// Whether others may start pipelines here.
     pub(crate) starts: bool,
+    /// Whether others start the components.
+    pub(crate) elsewhere: bool,
+    /// The only pipeline, where it is for one run.
+    pub(crate) run_of: Option<String>,
 }
 
 /// See the module.
 pub(crate) struct Plane {
     pub(crate) runner: Runner,
     pub(crate) plane: ControlPlane,
+    /// To look at the health of components under TLS.
+    pub(crate) health: Option<TlsFiles>,
+    /// The folder of certificates.
+    tls: Option<PathBuf>,
     server: ServerHandle,
     _monitor: Monitor,
 }
@@ -50,7 +60,10 @@ impl Plane {
         clock: &SharedClock,
     ) -> Result<Self, Failure> {
         let failed = |error: sheaf_flight::Error| Failure::from_error(&error);
-        let listener = Listener::bind(&args.control_addr, "--control-addr", Exposure::Loopback);
+        // Under TLS who calls has to show a certificate, so that no token of the port is needed.
+        let is_open = args.insecure || args.tls.is_wanted();
+        let exposure = if is_open { Exposure::Insecure } else { Exposure::Loopback };
+        let listener = Listener::bind(&args.control_addr, "--control-addr", exposure);
         let listener = listener.map_err(failed)?;
         prepare(&args.data.data_dir)?;
         let token = ServerToken::open(&args.data.token(), clock.now());
@@ -63,14 +76,20 @@ impl Plane {
         for damaged in plane.damaged() {
             tracing::warn!(name = damaged.name, why = damaged.why, "a record was left out");
         }
-        let control = format!("grpc://{}", listener.local_addr());
-        let driver = driver(args, outlive, mode.prints, clock)?;
+        let secure = secure(args, mode.run_of.as_deref(), clock)?;
+        let scheme = if secure.is_some() { "grpc+tls" } else { "grpc" };
+        let control = format!("{scheme}://{}", driver::control(args, listener.local_addr())?);
+        let driver: Arc<dyn Driver> = match mode.elsewhere {
+            true => Arc::new(Elsewhere),
+            false => driver(args, outlive, mode.prints, clock).await?,
+        };
         let folder = args.data.pipelines();
         let options = runner::Options {
             folder,
             host: "127.0.0.1".to_owned(),
             control,
             environment: environment(),
+            authority: secure.as_ref().map(|own| Arc::clone(&own.authority)),
             variables: logging::variables(args.log_level.as_deref()),
             durable: durable(args)?,
         };
@@ -78,17 +97,21 @@ impl Plane {
         let pipelines = PipelineService::new(runner.clone(), token, mode.starts);
         let registry = ControlService::new(plane.clone());
         let namespace = ControlService::NAMESPACE;
+        let security = secure.as_ref().map_or_else(Security::none, |own| own.security.clone());
         let actions = Arc::new(ControlActions::new(registry.clone()));
         let router = FlightRouter::builder().actions(actions).build().map_err(failed)?;
         let server = Server::new(router)
+            .security(security)
             .descriptors(sheaf_proto::FILE_DESCRIPTOR_SET)
             .add_service_in(namespace, ControlService::NEEDS, registry.into_server())
             .add_service_in(namespace, PipelineService::NEEDS, pipelines.into_server())
             .serve(listener)
             .await
             .map_err(failed)?;
-        let monitor = Monitor::start(&plane, clock);
-        Ok(Plane { runner, plane, server, _monitor: monitor })
+        let health = secure.as_ref().map(|own| own.health.clone());
+        let monitor = Monitor::start_with(&plane, health.clone(), clock);
+        let tls = secure.map(|own| own.authority.folder().to_owned());
+        Ok(Plane { runner, plane, health, tls, server, _monitor: monitor })
     }
 
     /// Where it serves: `grpc://HOST:PORT`.
@@ -96,9 +119,30 @@ impl Plane {
         self.server.uri()
     }
 
+    /// The folder with what it takes to call it under TLS, for the line that says where it is.
+    pub(crate) fn tls_shown(&self) -> String {
+        let folder = self.tls.as_ref();
+        folder.map_or_else(String::new, |folder| format!(" tls={}", folder.display()))
+    }
+
     /// Ends calls and writes everything down.
     pub(crate) async fn close(self) -> Result<(), Failure> {
         self.server.drain(GRACE).await;
         self.plane.close().await.map_err(|error| Failure::from_error(&error))
     }
+}
+
+/// What it serves with under TLS, where that is asked for.
+fn secure(
+    args: &PlaneArgs,
+    run_of: Option<&str>,
+    clock: &SharedClock,
+) -> Result<Option<Own>, Failure> {
+    let pipelines = args.data.pipelines();
+    let folder = match run_of {
+        Some(pipeline) => pipelines.join(pipeline).join(FOLDER),
+        None => args.data.data_dir.join(FOLDER),
+    };
+    let run_of = run_of.map(|pipeline| (pipelines.as_path(), pipeline));
+    Own::open(&args.tls, &folder, run_of, clock)
 }

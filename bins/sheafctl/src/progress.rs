@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
+use sheaf_flight::TlsFiles;
 use sheaf_pipeline::control::ControlPlane;
 use sheaf_pipeline::registry::{Component, Filter};
 use sheaf_retry::SharedClock;
@@ -38,13 +39,14 @@ impl Progress {
     pub(crate) fn new(
         pipeline: &str,
         plane: ControlPlane,
+        health: Option<TlsFiles>,
         clock: &SharedClock,
         quiet: bool,
     ) -> Self {
         Progress {
             pipeline: pipeline.to_owned(),
             plane,
-            look: Look::new(clock),
+            look: Look::new(health, clock),
             clock: clock.clone(),
             began: clock.elapsed(),
             quiet,

@@ -1,13 +1,14 @@
 //! A control plane elsewhere, as commands ask it.
 
 use sheaf_drivers::control::{PipelineClient, ServerToken};
-use sheaf_flight::{ChannelPool, ClientConfig, Error, Target};
+use sheaf_flight::{ChannelPool, Error, TlsFiles};
 use sheaf_pipeline::control::{ClientOptions, ControlClient};
-use sheaf_pipeline::registry::{Pipeline, PipelineState};
+use sheaf_pipeline::registry::{CONTROL_NAME, Pipeline, PipelineState};
 use sheaf_retry::{Code, RetryPolicy, Retryable as _, SharedClock};
 use sheaf_terminal::Failure;
 
 use crate::args::AskArgs;
+use crate::secure::Away;
 
 /// See the module.
 pub(crate) struct Remote {
@@ -16,15 +17,17 @@ pub(crate) struct Remote {
     pub(crate) registry: ControlClient,
     /// What starts and stops.
     pub(crate) pipelines: PipelineClient,
+    /// To look at the health of components under TLS.
+    pub(crate) health: Option<TlsFiles>,
     pub(crate) clock: SharedClock,
 }
 
 impl Remote {
     pub(crate) fn of(args: &AskArgs, clock: &SharedClock) -> Result<Self, Failure> {
-        let target: Target = args.server.parse().map_err(|error: Error| {
-            Failure::from_error(&error).of("--server").help("write it as HOST:PORT")
-        })?;
-        let pool = ChannelPool::new(ClientConfig::default(), clock.clone());
+        let data = Some(args.data.data_dir.as_path());
+        let Away { target, config, health } =
+            Away::find(&args.server, args.tls_dir.as_ref(), data)?;
+        let pool = ChannelPool::new(config, clock.clone()).only_for(CONTROL_NAME);
         // Whoever waits at a terminal is told soon.
         let retry = RetryPolicy { max_retries: 1, base_ms: 50, ..RetryPolicy::TRANSFER };
         let options = ClientOptions { retry, ..ClientOptions::default() };
@@ -32,7 +35,8 @@ impl Remote {
         let token = ServerToken::read(&args.data.token()).ok();
         let registry = ControlClient::new(pool.clone(), target.clone(), options, clock.clone());
         let pipelines = PipelineClient::new(pool, target, token);
-        Ok(Remote { address: args.server.clone(), registry, pipelines, clock: clock.clone() })
+        let (address, clock) = (args.server.clone(), clock.clone());
+        Ok(Remote { address, registry, pipelines, health, clock })
     }
 
     /// What a call failed with, for people.

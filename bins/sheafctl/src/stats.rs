@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value;
+use sheaf_flight::TlsFiles;
 use sheaf_pipeline::health::{Endpoint, Poller};
 use sheaf_pipeline::registry::Component;
 use sheaf_retry::SharedClock;
@@ -61,8 +62,8 @@ fn failed(inputs: &[Value]) -> u64 {
 pub(crate) struct Look(Poller);
 
 impl Look {
-    pub(crate) fn new(clock: &SharedClock) -> Self {
-        Look(Poller::new(TIMEOUT, clock.clone()))
+    pub(crate) fn new(tls: Option<TlsFiles>, clock: &SharedClock) -> Self {
+        Look(Poller::new(TIMEOUT, clock.clone()).with_tls(tls))
     }
 
     /// What one says; `None` where it says nothing.

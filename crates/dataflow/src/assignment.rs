@@ -52,6 +52,9 @@ pub struct Assignment {
     pub data_token: String,
     /// A directory of its own, which outlives its process.
     pub state_dir: PathBuf,
+    /// What it serves and calls with under TLS; without it nothing is encrypted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsAssignment>,
     /// Whom it reads, in the order of `inputs` in the file.
     #[serde(default)]
     pub inputs: Vec<InputAssignment>,
@@ -95,6 +98,21 @@ impl std::fmt::Debug for DurableAssignment {
             .field("retention_ms", &self.retention_ms)
             .finish_non_exhaustive()
     }
+}
+
+/// Certificates in PEM, by their paths. They are for [`CERTIFICATE_HOST`], and by a name of
+/// their own each for one place in one run, for the control plane or for an operator.
+///
+/// [`CERTIFICATE_HOST`]: sheaf_pipeline::registry::CERTIFICATE_HOST
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TlsAssignment {
+    /// The CA that has signed those of all others.
+    pub ca: PathBuf,
+    /// Its own.
+    pub certificate: PathBuf,
+    /// The key of that, which only its owner may read.
+    pub key: PathBuf,
 }
 
 /// An edge that leads in.
@@ -197,6 +215,9 @@ impl Assignment {
         }
         if self.data_token.is_empty() {
             wrong.push("no data token, so that anybody could read its streams");
+        }
+        if self.tls.is_some() != self.control.starts_with("grpc+tls://") {
+            wrong.push("TLS for itself and not for the control plane, or the other way round");
         }
         if wrong.is_empty() {
             return Ok(());

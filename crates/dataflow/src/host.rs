@@ -12,12 +12,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use sheaf_flight::{
-    ChannelPool, ClientConfig, Exposure, FlightRouter, Limits, Listener, Secret, Server,
-    ServerHandle,
+    ChannelPool, Exposure, FlightRouter, Limits, Listener, Secret, Security, Server, ServerHandle,
 };
 use sheaf_pipeline::control::{ControlClient, Member, Standing};
 use sheaf_pipeline::health::{HealthServer, Page, Pages};
-use sheaf_pipeline::registry::{Kind, Metadata, Registration, incarnation};
+use sheaf_pipeline::registry::{CONTROL_NAME, Kind, Metadata, Registration, incarnation};
 use sheaf_pipeline::spec::Role;
 use sheaf_retry::{Code, Jitter, Retryable as _, SharedClock, SystemClock};
 use tokio::sync::{Semaphore, watch};
@@ -25,13 +24,13 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::finish::Finish;
-pub use self::finish::{UNDRAINED, done_reason};
+pub use self::finish::{DONE, UNDRAINED, done_reason};
 use self::loops::{Ending, Loop};
 use self::processor::ProcessorLoop;
 use self::signals::Signals;
 use self::sink::SinkLoop;
 use self::source::{Offsets, SourceLoop};
-use crate::assignment::Assignment;
+use crate::assignment::{Assignment, TlsAssignment};
 use crate::component::{AnyComponent, Start};
 use crate::durable::{self, Commits, Journal, Link, Output, Settler};
 use crate::error::ComponentError;
@@ -167,13 +166,14 @@ impl Hosted {
         let stats = Arc::new(Stats::new(&assignment, &outlets.edges, &places));
         let server = serve(&assignment, &outlets, &clock).await?;
         let (health, paced) = serve_health(&assignment, &stats, &clock).await?;
-        let pool = ChannelPool::new(ClientConfig::default(), clock.clone());
+        let config = assignment.tls.as_ref().map(TlsAssignment::client).unwrap_or_default();
+        let pool = ChannelPool::new(config, clock.clone());
         let target = assignment.control.parse().map_err(|error: sheaf_flight::Error| {
             let text = format!("the control plane {:?}", assignment.control);
             ComponentError::new(Code::InvalidArgument, text).because(error)
         })?;
-        let (pool_, options_) = (pool.clone(), options.control.clone());
-        let control = ControlClient::new(pool_, target, options_, clock.clone());
+        let (of_control, options_) = (pool.only_for(CONTROL_NAME), options.control.clone());
+        let control = ControlClient::new(of_control, target, options_, clock.clone());
         let registration = registration(&assignment, incarnation, &server, &health)?;
         let member = tokio::select! {
             biased;
@@ -444,6 +444,7 @@ impl Parts {
             control: self.control,
             pool: self.pool,
             token: Secret::new(assignment.data_token.as_str()),
+            names: assignment.tls.as_ref().map(|_| assignment.run),
             fence: self.fence,
             done: done_reason(assignment.run),
             clock: self.clock,
@@ -488,7 +489,12 @@ async fn serve(
         ComponentError::new(error.code(), text).because(error)
     };
     let token = Secret::new(assignment.data_token.as_str());
-    let serving = Arc::new(Serving::new(token, &outlets.edges));
+    let names = assignment.tls.as_ref().map(|_| assignment.run);
+    let serving = Arc::new(Serving::new(token, names, &outlets.edges));
+    let security = match &assignment.tls {
+        Some(tls) => tls.streams(clock).map_err(failed)?,
+        None => Security::none(),
+    };
     // A reader takes its time where what it got fills its memory; one that is gone is found by
     // the keepalive of the connection.
     let day = std::time::Duration::from_secs(24 * 3600);
@@ -503,7 +509,7 @@ async fn serve(
     // The assignment says where; who reads has to show the data token.
     let listener =
         Listener::bind(&assignment.listen, "listen", Exposure::Insecure).map_err(failed)?;
-    Server::new(router).serve(listener).await.map_err(failed)
+    Server::new(router).security(security).serve(listener).await.map_err(failed)
 }
 
 type Paced = Arc<Mutex<Option<Pace>>>;
@@ -531,11 +537,17 @@ async fn serve_health(
         }
         _ => None,
     });
-    let bound = HealthServer::bind_with(&assignment.health_listen, vitals, pages, clock.clone());
-    let health = bound.await.map_err(|error| {
-        let text = format!("cannot serve /health on {}", assignment.health_listen);
-        ComponentError::new(error.code(), text).because(error)
-    })?;
+    let text = format!("cannot serve /health on {}", assignment.health_listen);
+    let security = match &assignment.tls {
+        Some(tls) => tls
+            .health(clock)
+            .map_err(|error| ComponentError::new(error.code(), text.as_str()).because(error))?,
+        None => Security::none(),
+    };
+    let (address, clock) = (&assignment.health_listen, clock.clone());
+    let bound = HealthServer::bind_secured(address, vitals, pages, security, clock);
+    let health =
+        bound.await.map_err(|error| ComponentError::new(error.code(), text).because(error))?;
     Ok((health, paced))
 }
 
@@ -568,7 +580,10 @@ fn registration(
         },
         token: Secret::new(assignment.token.as_str()),
         incarnation,
-        address: format!("grpc://{host}:{}", bound.port()),
+        address: match &assignment.tls {
+            Some(_) => format!("grpc+tls://{host}:{}", bound.port()),
+            None => format!("grpc://{host}:{}", bound.port()),
+        },
         health_endpoint: format!(":{}", health.local_addr().port()),
         endpoints: Vec::new(),
         metadata: Metadata {

@@ -17,15 +17,17 @@ mod options;
 mod outlet;
 mod pace;
 mod resident;
+mod secure;
 mod stats;
 mod wire;
 
 pub use assignment::{
     ASSIGNMENT_VARIABLE, Assignment, DurableAssignment, InputAssignment, OutputAssignment, Peer,
+    TlsAssignment,
 };
 pub use component::{AnyComponent, BatchLease, Made, Outcome, Processor, Received, Sink, Source, Start};
 pub use durable::{ReplayFrom, Replayed, replay};
 pub use error::ComponentError;
-pub use host::{Host, UNDRAINED, done_reason, run};
+pub use host::{DONE, Host, UNDRAINED, done_reason, run};
 pub use look::{Glimpse, Look};
 pub use options::Options;

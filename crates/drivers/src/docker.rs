@@ -3,7 +3,7 @@
 //! | of the pipeline | in the engine |
 //! |---|---|
 //! | pipeline | a network of its own, with fixed addresses |
-//! | place | a named volume with its state, which outlives its containers |
+//! | place | a folder of this machine with its state, or a named volume, which outlives its containers |
 //! | start of a place | one container, which the engine never starts again: that is for whoever watches |
 //! | assignment | a file in the container that its user alone may read |
 //!
@@ -14,8 +14,10 @@ mod archive;
 mod driver;
 mod error;
 mod gate;
+mod logs;
 mod names;
 mod network;
+mod prints;
 mod render;
 mod request;
 mod settings;
@@ -23,5 +25,5 @@ mod watch;
 
 pub use driver::DockerDriver;
 pub use render::render;
-pub use request::{Request, request};
-pub use settings::{LookUp, Settings};
+pub use request::{Around, Request, User, request};
+pub use settings::Settings;

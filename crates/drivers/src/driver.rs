@@ -129,6 +129,17 @@ pub trait Driver: Send + Sync {
         Err(DriverError { what, why })
     }
 
+    /// Removes what is left of a pipeline of which nothing runs any more, such as its network;
+    /// with `state` also what its places keep, where that is not in their `stateDir` here.
+    /// Nothing, for a driver that leaves nothing.
+    ///
+    /// # Errors
+    /// Where the platform does not answer, or others use what is to be removed.
+    async fn remove(&self, pipeline: &str, state: bool) -> Result<(), DriverError> {
+        let _ = (pipeline, state);
+        Ok(())
+    }
+
     /// The last `tail` lines of the instances in these places, in the order of their times;
     /// with `follow` also what comes then, without end.
     ///

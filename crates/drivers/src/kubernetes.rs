@@ -6,6 +6,7 @@
 //! whether to do so, and what an end means, is for whoever asked. The rest of the objects are
 //! the same.
 
+mod cluster;
 mod control;
 mod driver;
 mod error;
@@ -23,12 +24,12 @@ mod tokens;
 mod watch;
 mod workload;
 
+pub use cluster::Cluster;
 pub use driver::KubernetesDriver;
 pub use object::Object;
 pub use render::{Rendered, render};
 pub use secrets::Wanted;
 pub use settings::{RenderError, Settings};
-pub use tokens::Tokens;
 
 #[cfg(test)]
 mod tests;

@@ -3,29 +3,21 @@
 use std::path::PathBuf;
 
 use sheaf_dataflow::{Assignment, InputAssignment, OutputAssignment, Peer};
-use sheaf_pipeline::plan::{Plan, PlannedComponent, Stream};
+use sheaf_pipeline::plan::{Edge, Plan, PlannedComponent};
 
 /// The assignment of an instance, without addresses and tokens.
 pub(crate) fn assignment(plan: &Plan, component: &PlannedComponent, index: u32) -> Assignment {
     let instance = instance(&component.id, index);
-    let ends = |streams: &[Stream], own: fn(&Stream) -> u32, other: fn(&Stream) -> u32| {
-        let ours = streams.iter().filter(|stream| own(stream) == index);
-        ours.map(other).collect::<Vec<u32>>()
-    };
-    let inputs = plan.senders_of(&component.id).map(|edge| {
-        let from = ends(&edge.streams, |stream| stream.to, |stream| stream.from);
-        let from = from.into_iter().map(|index| peer(plan, &edge.from, index)).collect();
-        InputAssignment { edge: edge.clone(), from }
-    });
-    let outputs = plan.readers_of(&component.id).map(|edge| {
-        let to = ends(&edge.streams, |stream| stream.from, |stream| stream.to);
-        let to = to.into_iter().map(|index| peer(plan, &edge.to, index)).collect();
-        OutputAssignment { edge: edge.clone(), to }
-    });
+    let inputs = plan
+        .senders_of(&component.id)
+        .map(|edge| InputAssignment { edge: edge.clone(), from: senders(plan, edge, index) });
+    let outputs = plan
+        .readers_of(&component.id)
+        .map(|edge| OutputAssignment { edge: edge.clone(), to: readers(plan, edge, index) });
     Assignment {
         pipeline: plan.pipeline.clone(),
         run: 1,
-        place: place(plan, &instance),
+        place: place(&plan.pipeline, &instance),
         role: component.role,
         index,
         replicas: u32::try_from(component.instances.len()).unwrap_or(u32::MAX),
@@ -37,6 +29,7 @@ pub(crate) fn assignment(plan: &Plan, component: &PlannedComponent, index: u32) 
         token: String::new(),
         data_token: String::new(),
         state_dir: PathBuf::new(),
+        tls: None,
         inputs: inputs.collect(),
         outputs: outputs.collect(),
         durable: None,
@@ -45,8 +38,8 @@ pub(crate) fn assignment(plan: &Plan, component: &PlannedComponent, index: u32) 
 }
 
 /// The place of an instance in the registry.
-pub(crate) fn place(plan: &Plan, instance: &str) -> String {
-    format!("{}:{instance}", plan.pipeline)
+pub(crate) fn place(pipeline: &str, instance: &str) -> String {
+    format!("{pipeline}:{instance}")
 }
 
 /// The name of an instance, as the plan has it.
@@ -57,6 +50,18 @@ pub(crate) fn instance(component: &str, index: u32) -> String {
     }
 }
 
+/// Whom an instance of the reader of an edge reads.
+pub(crate) fn senders(plan: &Plan, edge: &Edge, reader: u32) -> Vec<Peer> {
+    let streams = edge.streams.iter().filter(|stream| stream.to == reader);
+    streams.map(|stream| peer(plan, &edge.from, stream.from)).collect()
+}
+
+/// Who reads an instance of the sender of an edge.
+pub(crate) fn readers(plan: &Plan, edge: &Edge, sender: u32) -> Vec<Peer> {
+    let streams = edge.streams.iter().filter(|stream| stream.from == sender);
+    streams.map(|stream| peer(plan, &edge.to, stream.to)).collect()
+}
+
 fn peer(plan: &Plan, component: &str, index: u32) -> Peer {
-    Peer { place: place(plan, &instance(component, index)), index }
+    Peer { place: place(&plan.pipeline, &instance(component, index)), index }
 }

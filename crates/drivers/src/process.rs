@@ -42,7 +42,7 @@ pub use logs::LogLimits;
 pub use program::Programs;
 
 use files::{Files, LaunchRecord};
-pub(crate) use files::{read, write_private};
+pub(crate) use files::{create_private, read, write_private};
 
 use crate::driver::{Disturbance, Driver, DriverError, Ended, Launch, LaunchId, LogLine};
 

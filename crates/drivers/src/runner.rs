@@ -26,9 +26,10 @@ mod event;
 mod inner;
 mod model;
 mod node;
+mod overseen;
 mod secrets;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -44,7 +45,10 @@ use tokio::sync::{mpsc, watch};
 
 pub use error::Error;
 pub use node::store_of;
+pub use secrets::Hold;
 
+use crate::Authority;
+use crate::planned;
 use crate::driver::{Disturbance, Driver, DriverError};
 use crate::process::Programs;
 use actor::{Message, Request};
@@ -68,6 +72,8 @@ pub struct Options {
     pub control: String,
     /// The variables that references may name.
     pub environment: BTreeMap<String, String>,
+    /// Who signs the certificates of instances; without it nothing is encrypted.
+    pub authority: Option<Arc<Authority>>,
     /// Variables that every instance gets, where its file does not say otherwise.
     pub variables: Vec<(String, String)>,
     /// Where batches of durable edges wait.
@@ -185,6 +191,8 @@ struct Inner {
     clock: SharedClock,
     options: Options,
     runs: Mutex<HashMap<String, Run>>,
+    /// Pipelines whose instances others start.
+    overseen: Mutex<BTreeSet<String>>,
     /// Tells runs what the driver says has ended; it goes with the runner.
     dispatch: Mutex<Option<tokio::task::JoinHandle<()>>>,
 }
@@ -208,8 +216,9 @@ impl Runner {
         options: Options,
         clock: SharedClock,
     ) -> Self {
-        let (runs, dispatch) = (Mutex::default(), Mutex::default());
-        let inner = Arc::new(Inner { plane, driver, clock, options, runs, dispatch });
+        let (runs, overseen, dispatch) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let inner = Inner { plane, driver, clock, options, runs, overseen, dispatch };
+        let inner = Arc::new(inner);
         let (driver, weak) = (Arc::clone(&inner.driver), Arc::downgrade(&inner));
         let task = tokio::spawn(async move {
             loop {
@@ -237,7 +246,7 @@ impl Runner {
             return Err(Error::Runs { pipeline: name });
         }
         let store = self.inner.store(&plan, fresh)?;
-        let folder = self.inner.take_folder(&name)?;
+        let folder = self.inner.take_folder(&name).await?;
         let prepared = self.inner.prepare(&plan, file, text, folder, (fresh, store)).await?;
         let warnings = warnings(&checked.warnings);
         let instances = plan.instance_count();
@@ -441,7 +450,7 @@ fn warnings(report: &Report) -> String {
 }
 
 fn named(pipeline: &str, all: &[(String, String)], component: &str) -> Result<Vec<String>, Error> {
-    let own = assign::place(pipeline, component);
+    let own = planned::place(pipeline, component);
     let is_meant =
         |(of, place): &&(String, String)| component.is_empty() || of == component || *place == own;
     let found: Vec<String> = all.iter().filter(is_meant).map(|(_, place)| place.clone()).collect();

@@ -127,6 +127,11 @@ impl CallContext {
     }
 }
 
+/// As [`CallContext::certificate_names`], for gRPC services beside Flight.
+pub fn certificate_names<T>(request: &tonic::Request<T>) -> Option<Arc<[String]>> {
+    request.extensions().get::<CertificateNames>().map(|names| Arc::clone(&names.0))
+}
+
 /// As [`CallContext::require`], for gRPC services beside Flight: whether the token
 /// that a call came with may do more than the call itself needs.
 ///

@@ -112,7 +112,7 @@ mod status;
 mod wire;
 
 pub use budget::{Budget, Full, MemoryBudget, Piece, Pieces, Told};
-pub use caller::require;
+pub use caller::{certificate_names, require};
 pub use client::{
     COMPRESSION, CallOptions, Channel, ChannelPool, ClientConfig, ClientSecurity, FORWARDED,
     FlightConnection, Target, TokenSource,
@@ -130,7 +130,8 @@ pub use middleware::{AnswerHeaders, Middleware};
 pub use router::{FlightRouter, RouterBuilder, SessionCheck, SessionProblem, SessionValue};
 pub use security::{
     CertificateFacts, Grant, Logins, Need, Passwords, Protocol, RELOAD_INTERVAL, Right, Secret,
-    SecureStream, Security, SecurityFiles, TlsFiles, TokenFacts, read_secret_file,
+    SecureStream, Security, SecurityFiles, TlsFiles, TokenFacts, read_certificate,
+    read_secret_file,
 };
 pub use segment::{Received, Segment, SegmentLocation, SegmentServer, SegmentSource};
 pub use server::{

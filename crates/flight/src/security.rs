@@ -30,7 +30,7 @@ pub use accept::{Protocol, SecureStream};
 pub(crate) use certificates::client_config;
 pub(crate) use der::alternative_names;
 pub(crate) use explain::explain;
-pub use facts::{CertificateFacts, TokenFacts};
+pub use facts::{CertificateFacts, TokenFacts, read_certificate};
 pub use file::read_secret_file;
 pub(crate) use grant::CallSlot;
 pub use grant::Grant;

@@ -27,6 +27,7 @@ mod events;
 pub(crate) mod limits;
 mod members;
 mod model;
+mod name;
 mod pipeline;
 mod plans;
 mod schema;
@@ -54,6 +55,7 @@ pub use model::{
     Beat, Change, Component, Connections, Counted, Filter, Kind, Load, Metadata, Now, PortSchema,
     Registered, Registration, Status,
 };
+pub use name::{CERTIFICATE_HOST, CONTROL_NAME, OPERATOR_NAME, certificate_name};
 pub use pipeline::{
     Generation, MAX_GENERATIONS, Pipeline, PipelineState, Place, PlaceHealth, Plan, Run,
 };

@@ -1,19 +1,24 @@
 //! Calling a control plane.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use sheaf_flight::{ChannelPool, ClientConfig, Target};
+use sheaf_flight::{ChannelPool, TlsFiles};
 use sheaf_pipeline::control::{ClientOptions, ControlClient};
-use sheaf_pipeline::registry::{Component, Filter, Kind};
+use sheaf_pipeline::registry::{CONTROL_NAME, Component, Filter, Kind};
 use sheaf_retry::{Code, RetryPolicy, Retryable as _, SharedClock, SystemClock};
 use sheaf_terminal::Failure;
 use tokio::runtime::Runtime;
+
+use crate::secure::Away;
 
 /// What a command calls with.
 #[derive(Clone)]
 pub(super) struct Client {
     pub(super) control: ControlClient,
     pub(super) pool: ChannelPool,
+    /// To look at the health of components under TLS.
+    pub(super) health: Option<TlsFiles>,
     pub(super) clock: SharedClock,
 }
 
@@ -25,17 +30,15 @@ pub(super) fn runtime() -> Result<Runtime, Failure> {
 
 impl Client {
     /// A client of the control plane at `server`; nothing is connected yet.
-    pub(super) fn new(server: &str) -> Result<Self, Failure> {
-        let target: Target = server.parse().map_err(|error: sheaf_flight::Error| {
-            let text = format!("--server {server}: {}", error.message());
-            Failure::new(Code::InvalidArgument, text).help("write HOST:PORT")
-        })?;
+    pub(super) fn new(server: &str, tls_dir: Option<&PathBuf>) -> Result<Self, Failure> {
+        let Away { target, config, health } = Away::find(server, tls_dir, None)?;
         let clock = SystemClock::shared();
-        let pool = ChannelPool::new(ClientConfig::default(), clock.clone());
+        let pool = ChannelPool::new(config, clock.clone());
         let retry = RetryPolicy { max_retries: 2, ..ClientOptions::default().retry };
         let options = ClientOptions { retry, ..ClientOptions::default() };
-        let control = ControlClient::new(pool.clone(), target, options, clock.clone());
-        Ok(Client { control, pool, clock })
+        let of_control = pool.only_for(CONTROL_NAME);
+        let control = ControlClient::new(of_control, target, options, clock.clone());
+        Ok(Client { control, pool, health, clock })
     }
 
     /// The components of a pipeline, or of all of them.

@@ -2,8 +2,8 @@
 
 mod args;
 
-use sheaf_drivers::docker;
-use sheaf_drivers::kubernetes::{Object, Rendered, Tokens, Wanted, render};
+use sheaf_drivers::kubernetes::{Object, Rendered, Wanted, render};
+use sheaf_drivers::{Tokens, docker};
 use sheaf_pipeline::check::check;
 use sheaf_pipeline::plan::Plan;
 use sheaf_pipeline::spec::Reference;

@@ -16,12 +16,13 @@ use sheaf_retry::SystemClock;
 use sheaf_terminal::{Console, Failure, counted};
 
 use super::file;
-use crate::args::PlaneArgs;
+use crate::args::{DriverName, PlaneArgs};
 use crate::logging;
 use crate::plane::{Mode, Plane};
 use crate::progress::Progress;
 use crate::signals::Signals;
-use attend::{Shown, attend, help, lines};
+pub(super) use attend::help;
+use attend::{Shown, attend, lines};
 use watch::Watch;
 
 #[derive(Clone, Debug, Args)]
@@ -55,13 +56,17 @@ pub(super) async fn run(args: RunArgs, console: &mut Console) -> Result<ExitCode
     let (clock, mut signals) = (SystemClock::shared(), Signals::listen()?);
     let pipeline = checked.pipeline.metadata.name;
     let state = args.plane.data.run_state(&pipeline);
-    let mode = Mode { state, outlive: false, prints: true, starts: false };
+    let run_of = Some(pipeline.clone());
+    let mode =
+        Mode { state, outlive: false, prints: true, starts: false, elsewhere: false, run_of };
     let plane = Plane::start(&args.plane, mode, &clock).await?;
     let started = plane.runner.start(&name, &text, args.fresh).await;
     let started = started.map_err(|error| Failure::from_error(&error).help(help(&error)))?;
     let (run, instances) = (started.run, counted(started.instances as u64, "instance"));
-    console.data(&format!("ready control={} pipeline={pipeline} run={run}\n", plane.uri()))?;
-    let mut progress = Progress::new(&pipeline, plane.plane.clone(), &clock, args.quiet);
+    let (at, tls) = (plane.uri(), plane.tls_shown());
+    console.data(&format!("ready control={at} pipeline={pipeline} run={run}{tls}\n"))?;
+    let mut progress =
+        Progress::new(&pipeline, plane.plane.clone(), plane.health.clone(), &clock, args.quiet);
     progress.note(console, &format!("run {run} of {pipeline}: {instances}"));
     let lines = match logging::is_detailed(args.plane.log_level.as_deref()) {
         true => lines(&plane, &pipeline).await,
@@ -86,9 +91,14 @@ fn end(
     match outcome {
         Some(outcome) if outcome.state == PipelineState::Stopped => ExitCode::SUCCESS,
         Some(outcome) => {
-            let logs = args.plane.data.pipelines().join(pipeline).join("instances");
             console.note(&format!("error: {pipeline} failed: {}", outcome.reason));
-            console.note(&format!("help: the logs are {}/*/log", logs.display()));
+            console.note(&match args.plane.driver {
+                DriverName::Process => {
+                    let logs = args.plane.data.pipelines().join(pipeline).join("instances");
+                    format!("help: the logs are {}/*/log", logs.display())
+                }
+                _ => "help: with --log-level debug it shows what its components write".to_owned(),
+            });
             ExitCode::FAILURE
         }
         None => {

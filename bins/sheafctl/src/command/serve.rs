@@ -1,9 +1,15 @@
 //! `sheafctl server`
 
+use std::path::PathBuf;
+
 use clap::Args;
+use sheaf_drivers::Tokens;
+use sheaf_pipeline::check::check;
 use sheaf_retry::SystemClock;
 use sheaf_terminal::{Console, Failure, counted};
 
+use super::file;
+use super::run::help;
 use crate::args::PlaneArgs;
 use crate::logging;
 use crate::plane::{Mode, Plane};
@@ -13,21 +19,42 @@ use crate::signals::Signals;
 pub(crate) struct ServeArgs {
     #[command(flatten)]
     plane: PlaneArgs,
+    /// A pipeline to run from the beginning, where it does not run yet
+    #[arg(long, env = "SHEAF_PIPELINE", value_name = "FILE")]
+    pipeline: Option<PathBuf>,
+    /// Others start the components of --pipeline, as a cluster does: a JSON file with the token
+    /// of each place, as `sheafctl render` writes it
+    #[arg(long, env = "SHEAF_TOKENS", value_name = "FILE", requires = "pipeline")]
+    tokens: Option<PathBuf>,
+}
+
+/// The pipeline of a server.
+struct Own {
+    name: String,
+    file: String,
+    text: String,
+    tokens: Option<Tokens>,
 }
 
 pub(super) async fn run(args: ServeArgs, console: &mut Console) -> Result<(), Failure> {
+    let own = Own::read(&args, console)?;
     logging::start(args.plane.log_level.as_deref(), "info")?;
     let clock = SystemClock::shared();
     let mut signals = Signals::listen()?;
     let state = args.plane.data.server_state();
     let forgets = args.plane.state.as_deref() == Some("memory");
-    let mode = Mode { state, outlive: true, prints: false, starts: true };
+    let elsewhere = args.tokens.is_some();
+    let mode =
+        Mode { state, outlive: true, prints: false, starts: !elsewhere, elsewhere, run_of: None };
     let plane = Plane::start(&args.plane, mode, &clock).await?;
-    let adopted = plane.runner.adopt().await.map_err(|error| Failure::from_error(&error))?;
-    if !adopted.is_empty() {
-        tracing::info!(pipelines = adopted.join(", "), "runs were taken up");
-    }
-    console.data(&format!("ready control={}\n", plane.uri()))?;
+    let pipeline = match own {
+        Some(own) => format!(" pipeline={}", own.begin(&plane).await?),
+        None => {
+            adopt(&plane).await?;
+            String::new()
+        }
+    };
+    console.data(&format!("ready control={}{pipeline}{}\n", plane.uri(), plane.tls_shown()))?;
     let signal = signals.next().await;
     let running = plane.runner.running();
     if forgets && !running.is_empty() {
@@ -47,4 +74,54 @@ pub(super) async fn run(args: ServeArgs, console: &mut Console) -> Result<(), Fa
         ));
     }
     plane.close().await
+}
+
+async fn adopt(plane: &Plane) -> Result<Vec<String>, Failure> {
+    let adopted = plane.runner.adopt().await.map_err(|error| Failure::from_error(&error))?;
+    if !adopted.is_empty() {
+        tracing::info!(pipelines = adopted.join(", "), "runs were taken up");
+    }
+    Ok(adopted)
+}
+
+impl Own {
+    /// The file and the tokens, where they are asked for.
+    fn read(args: &ServeArgs, console: &mut Console) -> Result<Option<Self>, Failure> {
+        let Some(path) = &args.pipeline else { return Ok(None) };
+        let (file, text) = file::read(path)?;
+        let checked = check(&file, &text).map_err(|report| {
+            file::show(&report, console);
+            file::refused(&report)
+        })?;
+        let tokens = args.tokens.as_deref().map(Tokens::read).transpose();
+        let tokens = tokens.map_err(|error| Failure::from_error(&error).of("--tokens"))?;
+        Ok(Some(Own { name: checked.pipeline.metadata.name, file, text, tokens }))
+    }
+
+    /// Has it run; answers its name.
+    async fn begin(self, plane: &Plane) -> Result<String, Failure> {
+        let Own { name, file, text, tokens } = self;
+        if let Some(tokens) = &tokens {
+            let overseen = plane.runner.oversee(&file, &text, tokens).await;
+            return overseen.map_err(|error| Failure::from_error(&error).help(help(&error)));
+        }
+        if !adopt(plane).await?.contains(&name) {
+            let started = plane.runner.start(&file, &text, false).await;
+            let started =
+                started.map_err(|error| Failure::from_error(&error).help(help(&error)))?;
+            tracing::info!(pipeline = name, run = started.run, "a run begins");
+            return Ok(name);
+        }
+        let running = plane.plane.pipeline(name.clone()).await;
+        let running = running.map_err(|error| Failure::from_error(&error))?;
+        if *running.plan.spec != *text {
+            tracing::warn!(
+                pipeline = name,
+                file,
+                "the run that was taken up is of another text: stop it, and start the server \
+                 again to run what the file says now"
+            );
+        }
+        Ok(name)
+    }
 }

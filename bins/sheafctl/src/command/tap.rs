@@ -32,6 +32,9 @@ pub(crate) struct Args {
     /// The control plane
     #[arg(long, env = "SHEAF_CONTROL", default_value = ADDRESS, value_name = "HOST:PORT")]
     server: String,
+    /// Call it under TLS, with the certificates of this folder
+    #[arg(long, env = "SHEAF_TLS_DIR", value_name = "PATH")]
+    tls_dir: Option<PathBuf>,
     /// End after so many rows
     #[arg(long, short = 'n', value_name = "N")]
     rows: Option<u64>,
@@ -61,7 +64,7 @@ pub(super) fn run(args: &Args, console: &mut Console) -> Result<(), Failure> {
 }
 
 async fn look(args: &Args, console: &mut Console) -> Result<(), Failure> {
-    let client = Client::new(&args.server)?;
+    let client = Client::new(&args.server, args.tls_dir.as_ref())?;
     let found = find::edge(&client, &args.edge, args.pipeline.as_deref()).await?;
     let token = token::read(args.token_file.as_deref(), &found.pipeline)?;
     let (news, mut arriving) = mpsc::channel(WAITING);

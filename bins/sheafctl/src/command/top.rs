@@ -11,6 +11,7 @@ mod told;
 mod view;
 mod watch;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -32,6 +33,9 @@ pub(crate) struct Args {
     /// The control plane
     #[arg(long, env = "SHEAF_CONTROL", default_value = ADDRESS, value_name = "HOST:PORT")]
     server: String,
+    /// Call it under TLS, with the certificates of this folder
+    #[arg(long, env = "SHEAF_TLS_DIR", value_name = "PATH")]
+    tls_dir: Option<PathBuf>,
     /// Print one table and end
     #[arg(long)]
     once: bool,
@@ -59,7 +63,7 @@ impl Args {
 
 pub(super) fn run(args: &Args, console: &mut Console) -> Result<(), Failure> {
     let runtime = client::runtime()?;
-    let client = Client::new(&args.server)?;
+    let client = Client::new(&args.server, args.tls_dir.as_ref())?;
     if !args.once {
         return watch::run(args, client, &runtime);
     }

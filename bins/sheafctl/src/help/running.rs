@@ -15,12 +15,14 @@ one line on standard output says where other commands find it:
 pub(crate) const SERVER: &str = "Examples:
   sheafctl server
   sheafctl server --state /var/lib/sheaf/control.redb --data-dir /var/lib/sheaf
+  sheafctl server --pipeline orders.yaml --data-dir /var/lib/sheaf
   sheafctl start orders.yaml && sheafctl status
 
-Components go on when the server ends, however it ends: started again with the same
+With --pipeline it runs that one too; with --tokens beside it, others start its components, and
+it has their places, their health and the state of the run. Components go on when the server ends, however it ends: started again with the same
 --state, --data-dir and --control-addr, it takes them up. With --state memory they end with it.
 When it is up, one line on standard output says where:
-  ready control=grpc://127.0.0.1:PORT";
+  ready control=grpc://127.0.0.1:PORT [pipeline=NAME]";
 
 pub(crate) const START: &str = "Examples:
   sheafctl start orders.yaml

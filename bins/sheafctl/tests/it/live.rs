@@ -238,6 +238,7 @@ fn assignment(plan: &plan::Plan, id: &str, control: &str, folder: &TempDir) -> A
         token: "a place".to_owned(),
         data_token: "the data token".to_owned(),
         state_dir: folder.path().join(id),
+        tls: None,
         inputs: inputs.collect(),
         outputs: outputs.collect(),
         durable: None,

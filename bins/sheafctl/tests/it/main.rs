@@ -1,12 +1,21 @@
 //! `sheafctl` as people and programs run it.
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+#[allow(dead_code, reason = "the tests of the drivers use more of it")]
+#[path = "../../../../crates/drivers/tests/containers/api.rs"]
+mod api;
 mod chaos;
+mod cluster;
+mod containers;
 mod durable;
+mod encrypted;
+#[path = "../../../../crates/drivers/tests/containers/engine.rs"]
+mod engine;
 mod flows;
 mod live;
 mod pipelines;
 mod reload;
+mod rendered;
 mod servers;
 mod soak;
 mod tap;

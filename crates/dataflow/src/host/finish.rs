@@ -8,9 +8,13 @@ use sheaf_retry::SharedClock;
 
 use crate::outlet::Outlets;
 
+/// How the reason begins for which a component deregisters that has come to its end, and not
+/// that of its process alone. The number of the run follows.
+pub const DONE: &str = "done with run";
+
 /// Why a component deregisters that has come to its end: nobody needs it in this run any more.
 pub fn done_reason(run: u64) -> String {
-    format!("done with run {run}")
+    format!("{DONE} {run}")
 }
 
 /// Why a component deregisters that was told to stop and whose readers did not acknowledge all in

@@ -8,7 +8,7 @@ use sheaf_coordinator::LeaseRef;
 use sheaf_flight::ipc::{Bounds, Decoded, Decoder};
 use sheaf_flight::{CallOptions, ChannelPool, Error, Message, MessageStream, Secret};
 use sheaf_pipeline::control::ControlClient;
-use sheaf_pipeline::registry::Status;
+use sheaf_pipeline::registry::{Status, certificate_name};
 use sheaf_retry::{Code, Jitter, Retry, RetryPolicy, Retryable as _, SharedClock};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -62,6 +62,8 @@ pub(crate) struct Common {
     pub(crate) control: ControlClient,
     pub(crate) pool: ChannelPool,
     pub(crate) token: Secret,
+    /// The run that certificates of senders have to be for, under TLS.
+    pub(crate) names: Option<u64>,
     pub(crate) fence: Arc<dyn Fn() -> u64 + Send + Sync>,
     /// What a component says that leaves because it is done in this run.
     pub(crate) done: String,
@@ -207,7 +209,14 @@ impl Reader {
             Some((wire::say(&feedback), (place, clock, call)))
         });
         let said = stream::once(async move { Ok(hello) }).chain(later).boxed();
-        let connection = self.common.pool.connection(&address)?;
+        let connection = match self.common.names {
+            // Whoever answers there has to be the sender, and of this run.
+            Some(run) => {
+                let name = certificate_name(&self.place.sender, run);
+                self.common.pool.only_for(&name).connection(&address)?
+            }
+            None => self.common.pool.connection(&address)?,
+        };
         let (from, to) = (self.place.from_instance.to_string(), self.place.to.to_string());
         let path = [EDGES, &*self.place.edge, &from, &to];
         let options = CallOptions::default()

@@ -11,6 +11,7 @@ use sheaf_flight::ipc::{Compression, Encoder};
 use sheaf_flight::{
     CallContext, Descriptor, Error, FlightEntry, Handler, Message, MessageStream, Secret, invalid,
 };
+use sheaf_pipeline::registry::{OPERATOR_NAME, certificate_name};
 use sheaf_retry::Code;
 use subtle::ConstantTimeEq as _;
 
@@ -23,13 +24,15 @@ use crate::wire::{self, EDGES, End, ReaderHello, SenderHello, TAPS, TOKEN_HEADER
 /// Serves the streams and taps of one component.
 pub(crate) struct Serving {
     token: Secret,
+    /// The run that certificates of readers have to be for, under TLS.
+    names: Option<u64>,
     streams: HashMap<(Arc<str>, u32, u32), Arc<Stream>>,
     edges: HashMap<Arc<str>, Arc<Edge>>,
 }
 
 impl Serving {
     /// Serves these edges to who has the token.
-    pub(crate) fn new(token: Secret, edges: &[Arc<Edge>]) -> Self {
+    pub(crate) fn new(token: Secret, names: Option<u64>, edges: &[Arc<Edge>]) -> Self {
         // Those of durable edges are not read here.
         let streams = edges.iter().flat_map(|edge| &edge.streams);
         let streams = streams.filter(|stream| stream.options.queue.is_none()).map(|stream| {
@@ -37,7 +40,22 @@ impl Serving {
             ((Arc::clone(&options.edge), options.from, options.to), Arc::clone(stream))
         });
         let by_id = edges.iter().map(|edge| (Arc::clone(&edge.id), Arc::clone(edge)));
-        Serving { token, streams: streams.collect(), edges: by_id.collect() }
+        Serving { token, names, streams: streams.collect(), edges: by_id.collect() }
+    }
+
+    /// Under TLS, whether the caller's certificate is for whom it has to be for.
+    fn check_name(
+        &self,
+        context: &CallContext,
+        name: impl FnOnce(u64) -> String,
+    ) -> Result<(), Error> {
+        let Some(run) = self.names else { return Ok(()) };
+        let (name, found) = (name(run), context.certificate_names().unwrap_or_default());
+        if found.contains(&name) {
+            return Ok(());
+        }
+        let text = format!("the certificate of the caller is not for {name}");
+        Err(Error::new(Code::PermissionDenied, text))
     }
 
     fn check(&self, context: &CallContext) -> Result<(), Error> {
@@ -82,6 +100,7 @@ impl Handler for Serving {
 
     async fn get(&self, context: &CallContext, ticket: &str) -> Result<MessageStream, Error> {
         self.check(context)?;
+        self.check_name(context, |_| OPERATOR_NAME.to_owned())?;
         let edge = ticket.strip_prefix(TAPS).and_then(|rest| rest.strip_prefix('/'));
         let edge =
             edge.ok_or_else(|| invalid(format!("{ticket:?}: what can be got is {TAPS}/EDGE")))?;
@@ -118,6 +137,7 @@ impl Handler for Serving {
             return Err(invalid(format!("taps are read by DoGet of {TAPS}/EDGE")));
         }
         let stream = Arc::clone(self.stream(&descriptor.path)?);
+        self.check_name(context, |run| certificate_name(&stream.options.reader, run))?;
         let first = messages.next().await.transpose()?;
         let first = first.ok_or_else(|| invalid("the reader ended before it said hello"))?;
         let hello: ReaderHello = wire::read("the reader's hello", &first.app_metadata)?;

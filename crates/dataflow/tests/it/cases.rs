@@ -140,6 +140,7 @@ impl World {
             token: token(&self.place(instance)).secret().expose().to_owned(),
             data_token: DATA_TOKEN.to_owned(),
             state_dir: self.state_dir(instance),
+            tls: None,
             inputs: inputs
                 .map(|edge| InputAssignment { edge: edge.clone(), from: peers(&edge.from) })
                 .collect(),

@@ -2,6 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::{MetadataExt as _, chown};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,19 +17,23 @@ use bollard::query_parameters::{
 };
 use bollard::{API_DEFAULT_VERSION, Docker};
 use futures::TryStreamExt as _;
+use futures::stream::BoxStream;
+use rustix::process::{getegid, geteuid};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
 use super::archive::{self, Owner};
 use super::error::{has_status, is_missing, refused};
 use super::gate::{Gate, on_loopback};
-use super::names;
 use super::network::Network;
-use super::request::{Request, request};
+use super::prints::Prints;
+use super::request::{Around, Request, User, request};
 use super::settings::Settings;
 use super::watch::{Watch, list};
+use super::{logs, names};
 use crate::ends::Ends;
-use crate::{Driver, DriverError, Ended, Launch, LaunchId};
+use crate::lookup::LookUp;
+use crate::{Driver, DriverError, Ended, Launch, LaunchId, LogLine, references};
 
 /// How long the engine may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -36,6 +42,8 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 pub struct DockerDriver {
     engine: Docker,
     settings: Settings,
+    look_up: LookUp,
+    prints: Prints,
     ends: Arc<Ends>,
     watch: JoinHandle<()>,
     /// One start at a time: an address is free until the container that gets it is made.
@@ -66,11 +74,12 @@ impl DockerDriver {
             address if address.starts_with("unix://") => {
                 Docker::connect_with_unix(address, seconds, API_DEFAULT_VERSION)
             }
-            address if address.starts_with("http://") => {
+            address if address.starts_with("http://") || address.starts_with("tcp://") => {
                 Docker::connect_with_http(address, seconds, API_DEFAULT_VERSION)
             }
             _ => {
-                let why = "its address is to be unix:///PATH or http://HOST:PORT".to_owned();
+                let why = "its address is to be unix:///PATH, tcp://HOST:PORT or http://HOST:PORT"
+                    .to_owned();
                 return Err(DriverError { what: what(), why });
             }
         };
@@ -80,14 +89,16 @@ impl DockerDriver {
         let clock = Arc::clone(&settings.clock);
         let watch = Watch { engine: engine.clone(), ends: Arc::clone(&ends), clock };
         let watch = tokio::spawn(watch.run());
-        Ok(DockerDriver { engine, settings, ends, watch, starts: Mutex::default() })
+        let look_up = LookUp::new(settings.variables.clone(), Arc::clone(&settings.clock));
+        let (prints, starts) = (Prints::default(), Mutex::default());
+        Ok(DockerDriver { engine, settings, look_up, prints, ends, watch, starts })
     }
 
     /// The last `lines` lines that an instance wrote, to standard output and error.
     ///
     /// # Errors
     /// Where there is no such container any more.
-    pub async fn logs(&self, id: &LaunchId, lines: u32) -> Result<String, DriverError> {
+    pub async fn output(&self, id: &LaunchId, lines: u32) -> Result<String, DriverError> {
         let lines = lines.to_string();
         let options = LogsOptionsBuilder::new().stdout(true).stderr(true).tail(&lines).build();
         let parts: Result<Vec<_>, Error> =
@@ -96,49 +107,49 @@ impl DockerDriver {
         Ok(parts.iter().map(ToString::to_string).collect())
     }
 
-    /// Removes what is left of a pipeline that does not run: its containers, also those that
-    /// still run, its network, and with `state` what its places kept.
-    ///
-    /// # Errors
-    /// Where the engine does not answer, or somebody else uses the network or a volume.
-    pub async fn remove(&self, pipeline: &str, state: bool) -> Result<(), DriverError> {
-        let failed = |error| refused(format!("cannot remove what is left of {pipeline}"), &error);
-        for container in self.containers(pipeline).await.map_err(failed)? {
-            self.discard(&container).await.map_err(failed)?;
-        }
-        let network = names::network(pipeline);
-        if let Ok(found) = self.engine.inspect_network(&network, None).await {
-            let gateway = Network::of(&found).map(|network| network.gateway);
-            self.starts.lock().await.retain(|address, _| Some(*address) != gateway);
-        }
-        let filters = HashMap::from([("label", vec![label(names::PIPELINE, pipeline)])]);
-        let options = ListNetworksOptionsBuilder::new().filters(&filters).build();
-        let networks = self.engine.list_networks(Some(options)).await.map_err(failed)?;
-        for name in networks.into_iter().filter_map(|network| network.name) {
-            gone(self.engine.remove_network(&name).await).map_err(failed)?;
-        }
-        if state {
-            let options = ListVolumesOptionsBuilder::new().filters(&filters).build();
-            let volumes = self.engine.list_volumes(Some(options)).await.map_err(failed)?;
-            for volume in volumes.volumes.unwrap_or_default() {
-                let none = None::<RemoveVolumeOptions>;
-                gone(self.engine.remove_volume(&volume.name, none).await).map_err(failed)?;
-            }
-        }
-        Ok(())
+    /// All of a pipeline, and whether they are ours.
+    async fn of_all(&self, pipeline: &str) -> Result<Vec<(bool, ContainerSummary)>, Error> {
+        let all = list(&self.engine, vec![label(names::PIPELINE, pipeline)]).await?;
+        let is_ours = |container: &ContainerSummary| {
+            let owner = container.labels.as_ref().and_then(|labels| labels.get(names::OWNER));
+            owner.map_or("", String::as_str) == self.settings.owner
+        };
+        Ok(all.into_iter().map(|container| (is_ours(&container), container)).collect())
     }
 
+    /// Ours of a pipeline.
     async fn containers(&self, pipeline: &str) -> Result<Vec<ContainerSummary>, Error> {
-        list(&self.engine, vec![label(names::PIPELINE, pipeline)]).await
+        let all = self.of_all(pipeline).await?;
+        Ok(all.into_iter().filter_map(|(is_ours, one)| is_ours.then_some(one)).collect())
+    }
+
+    /// Refuses a pipeline of which others have containers: names are the engine's.
+    async fn check_owner(&self, pipeline: &str) -> Result<(), DriverError> {
+        let what = || format!("cannot run {pipeline}");
+        let all = self.of_all(pipeline).await.map_err(|error| refused(what(), &error))?;
+        let Some((_, other)) = all.iter().find(|(is_ours, _)| !is_ours) else { return Ok(()) };
+        let owner = other.labels.as_ref().and_then(|labels| labels.get(names::OWNER));
+        let owner = owner.map_or("somebody else", String::as_str);
+        let why = format!(
+            "a pipeline of this name has containers on this engine, of {owner}: stop it there, \
+             or remove them with docker rm, or use another name"
+        );
+        Err(DriverError { what: what(), why })
     }
 
     /// Removes a container, and tells its end where somebody waits for it.
     async fn discard(&self, container: &ContainerSummary) -> Result<(), Error> {
+        let launch = container.labels.as_ref().and_then(names::launch);
         let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
         let id = container.id.as_deref().unwrap_or_default();
+        if let Some(launch) = &launch
+            && container.state != Some(ContainerSummaryStateEnum::RUNNING)
+        {
+            self.prints.finish(launch).await;
+        }
         gone(self.engine.remove_container(id, Some(options)).await)?;
-        if let Some(id) = container.labels.as_ref().and_then(names::launch) {
-            self.tell(&id).await;
+        if let Some(launch) = launch {
+            self.tell(&launch).await;
         }
         Ok(())
     }
@@ -203,6 +214,7 @@ impl DockerDriver {
     ) -> Result<String, DriverError> {
         let Some(local) = on_loopback(control) else { return Ok(control.to_owned()) };
         let address = SocketAddr::from((network.gateway, local.port()));
+        let scheme = control.split("://").next().unwrap_or("grpc");
         if let std::collections::hash_map::Entry::Vacant(entry) = gates.entry(network.gateway) {
             let gate = Gate::open(network.gateway, local).await.map_err(|error| DriverError {
                 what: format!("cannot let containers through to the control plane at {control}"),
@@ -210,7 +222,60 @@ impl DockerDriver {
             })?;
             entry.insert(gate);
         }
-        Ok(format!("grpc://{address}"))
+        Ok(format!("{scheme}://{address}"))
+    }
+
+    /// The folder that a component works in, and as whom: as the user of this process, or where
+    /// that is root as whoever owns the folder. What it keeps belongs to it.
+    async fn folder(&self, launch: &Launch) -> Result<Option<(PathBuf, User)>, DriverError> {
+        let Some(folder) = self.settings.folder.clone() else { return Ok(None) };
+        if launch.assignment.definition.kind.is_none() {
+            return Ok(None);
+        }
+        let state = launch.assignment.state_dir.clone();
+        let shown = folder.display().to_string();
+        let prepared = tokio::task::spawn_blocking(move || {
+            let (id, group) = (geteuid().as_raw(), getegid().as_raw());
+            let user = match id {
+                0 => {
+                    let found = std::fs::metadata(&folder)?;
+                    User { id: found.uid(), group: found.gid() }
+                }
+                _ => User { id, group },
+            };
+            std::fs::create_dir_all(&state)?;
+            let state_of = std::fs::metadata(&state)?;
+            if (state_of.uid(), state_of.gid()) != (user.id, user.group) {
+                chown(&state, Some(user.id), Some(user.group))?;
+            }
+            Ok::<_, std::io::Error>((folder, user))
+        });
+        let prepared = prepared.await.map_err(std::io::Error::other).and_then(|done| done);
+        prepared.map(Some).map_err(|error| DriverError {
+            what: format!("cannot start {}", launch.id.place),
+            why: format!("it cannot work in {shown}: {error}"),
+        })
+    }
+
+    /// The request, with what the configuration refers to looked up.
+    async fn request(&self, launch: &Launch, around: &Around) -> Result<Request, DriverError> {
+        let mut wanted = Vec::new();
+        let definition = &launch.assignment.definition;
+        let collected = references::exchanged(definition, |reference| {
+            wanted.push(reference.clone());
+            Ok::<_, std::convert::Infallible>(reference.clone())
+        });
+        let Ok(_) = collected;
+        let mut found = std::collections::VecDeque::with_capacity(wanted.len());
+        for reference in &wanted {
+            let value = self.look_up.value(reference).await;
+            found.push_back(value.map_err(|why| DriverError {
+                what: format!("cannot start {}", launch.id.place),
+                why,
+            })?);
+        }
+        // They are met in the same order each time.
+        request(launch, around, &mut |_| found.pop_front().ok_or_else(String::new))
     }
 
     async fn create(&self, request: &Request, owner: Owner, id: &LaunchId) -> Result<(), Error> {
@@ -253,9 +318,16 @@ impl Driver for DockerDriver {
             why: "the network of the pipeline has no free address".to_owned(),
         })?;
         let control = self.control(&launch.assignment.control, &network, &mut gates).await?;
-        let image = &self.settings.component_image;
-        let look_up = &*self.settings.look_up;
-        let request = request(&launch, image, Some(address), &control, look_up)?;
+        let folder = self.folder(&launch).await?;
+        let around = Around {
+            component_image: self.settings.component_image.clone(),
+            address: Some(address),
+            owner: self.settings.owner.clone(),
+            control,
+            folder,
+        };
+        let request = self.request(&launch, &around).await?;
+        let owner = request.container.user.as_deref().map_or(owner, Owner::of_image);
         if let Err(error) = self.create(&request, owner, &launch.id).await {
             self.ends.forget(&launch.id);
             let options = RemoveContainerOptionsBuilder::new().force(true).build();
@@ -263,6 +335,9 @@ impl Driver for DockerDriver {
                 tracing::debug!(%error, container = request.name, "nothing was left to remove");
             }
             return Err(failed(error));
+        }
+        if self.settings.prints && launch.assignment.definition.kind.as_deref() == Some("stdout") {
+            self.prints.begin(&self.engine, &launch.id);
         }
         Ok(())
     }
@@ -282,6 +357,7 @@ impl Driver for DockerDriver {
             Err(error) => return Err(failed(error)),
         }
         self.tell(id).await;
+        self.prints.finish(id).await;
         let options = RemoveContainerOptionsBuilder::new().force(true).build();
         gone(self.engine.remove_container(&name, Some(options)).await).map_err(failed)
     }
@@ -290,8 +366,53 @@ impl Driver for DockerDriver {
         self.ends.next().await
     }
 
+    /// Its containers, also those that still run, its network, and with `state` its volumes.
+    async fn remove(&self, pipeline: &str, state: bool) -> Result<(), DriverError> {
+        let failed = |error| refused(format!("cannot remove what is left of {pipeline}"), &error);
+        for container in self.containers(pipeline).await.map_err(failed)? {
+            self.discard(&container).await.map_err(failed)?;
+        }
+        if self.check_owner(pipeline).await.is_err() {
+            // Network and volumes have the names of those of whoever runs it.
+            return Ok(());
+        }
+        let network = names::network(pipeline);
+        if let Ok(found) = self.engine.inspect_network(&network, None).await {
+            let gateway = Network::of(&found).map(|network| network.gateway);
+            self.starts.lock().await.retain(|address, _| Some(*address) != gateway);
+        }
+        let filters = HashMap::from([("label", vec![label(names::PIPELINE, pipeline)])]);
+        let options = ListNetworksOptionsBuilder::new().filters(&filters).build();
+        let networks = self.engine.list_networks(Some(options)).await.map_err(failed)?;
+        for name in networks.into_iter().filter_map(|network| network.name) {
+            gone(self.engine.remove_network(&name).await).map_err(failed)?;
+        }
+        if state {
+            let options = ListVolumesOptionsBuilder::new().filters(&filters).build();
+            let volumes = self.engine.list_volumes(Some(options)).await.map_err(failed)?;
+            for volume in volumes.volumes.unwrap_or_default() {
+                let none = None::<RemoveVolumeOptions>;
+                gone(self.engine.remove_volume(&volume.name, none).await).map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn logs(
+        &self,
+        places: &[String],
+        tail: usize,
+        follow: bool,
+    ) -> Result<BoxStream<'static, LogLine>, DriverError> {
+        let failed = |error| refused(format!("cannot read {}", places.join(", ")), &error);
+        let containers = list(&self.engine, vec![names::PLACE.to_owned()]).await.map_err(failed)?;
+        let ids = logs::newest(&containers, places);
+        logs::lines(&self.engine, ids, tail, follow).await.map_err(failed)
+    }
+
     async fn running(&self, pipeline: &str) -> Result<Vec<LaunchId>, DriverError> {
         let failed = |error| refused(format!("cannot see what runs of {pipeline}"), &error);
+        self.check_owner(pipeline).await?;
         let containers = self.containers(pipeline).await.map_err(failed)?;
         let runs = |container: &&ContainerSummary| {
             matches!(

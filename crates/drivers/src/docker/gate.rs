@@ -75,7 +75,8 @@ async fn serve(listener: TcpListener, control: SocketAddr) {
 
 /// Where a control plane listens, if that is on this machine only.
 pub(super) fn on_loopback(control: &str) -> Option<SocketAddr> {
-    let address = control.strip_prefix("grpc://")?.replace("localhost", "127.0.0.1");
+    let address = ["grpc://", "grpc+tls://"].iter().find_map(|scheme| control.strip_prefix(scheme));
+    let address = address?.replace("localhost", "127.0.0.1");
     let address: SocketAddr = address.parse().ok()?;
     address.ip().is_loopback().then_some(address)
 }
@@ -91,7 +92,8 @@ mod tests {
         assert_eq!(on_loopback("grpc://127.0.0.1:8080"), "127.0.0.1:8080".parse().ok());
         assert_eq!(on_loopback("grpc://localhost:8080"), "127.0.0.1:8080".parse().ok());
         assert_eq!(on_loopback("grpc://[::1]:8080"), "[::1]:8080".parse().ok());
-        for other in ["grpc://10.0.0.1:8080", "grpc+tls://127.0.0.1:1", "grpc://control:8080"] {
+        assert_eq!(on_loopback("grpc+tls://127.0.0.1:1"), "127.0.0.1:1".parse().ok());
+        for other in ["grpc://10.0.0.1:8080", "grpc+tls://10.0.0.1:1", "grpc://control:8080"] {
             assert_eq!(on_loopback(other), None, "{other}");
         }
     }

@@ -4,7 +4,7 @@ use sheaf_flight::Secret;
 use sheaf_pipeline::plan::Plan;
 use sheaf_pipeline::spec::Text;
 
-use super::request::{Request, request};
+use super::request::{Around, Request, request};
 use crate::{DriverError, Launch, LaunchId, planned};
 
 /// Stands for what is looked up, or given out, when an instance starts.
@@ -33,13 +33,19 @@ pub fn render(plan: &Plan, component_image: &str) -> Result<Vec<Request>, Driver
             environment: environment.collect(),
             assignment,
         };
-        request(&launch, component_image, None, LATER, &|_| Ok(Secret::new(LATER)))
+        let around = Around {
+            component_image: component_image.to_owned(),
+            control: LATER.to_owned(),
+            ..Around::default()
+        };
+        request(&launch, &around, &mut |_| Ok(Secret::new(LATER)))
     });
     requests.collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::request::User;
     use super::*;
 
     #[test]
@@ -59,6 +65,8 @@ sinks:
         assert_eq!(names, ["sheaf.p.a.1", "sheaf.p.b.1", "sheaf.p.b.1.1"]);
         let shown = serde_json::to_value(&requests).unwrap();
         assert_eq!(shown[0]["container"]["Image"], "built-in:1");
+        let run = serde_json::json!(["sheaf-component", "run"]);
+        assert_eq!(shown[0]["container"]["Entrypoint"], run);
         let last = &shown[2]["container"];
         assert_eq!(last["Image"], "own/b:2");
         let variables =
@@ -70,5 +78,43 @@ sinks:
         assert_eq!(host["RestartPolicy"]["Name"], "no");
         assert_eq!(host["Mounts"][0]["Source"], "sheaf.p.b.1");
         assert!(shown[0].get("files").is_none());
+        assert!(last.get("Entrypoint").is_none() && last.get("User").is_none());
+    }
+
+    #[test]
+    fn built_in_components_work_in_the_folder_of_this_machine_as_its_user() {
+        let text = "
+apiVersion: sheaf.dev/v1
+kind: Pipeline
+metadata: {name: p}
+sources: [{id: a, kind: generate, config: {columns: [{name: n, values: sequence}]}}]
+sinks: [{id: b, image: own/b:2, inputs: [a]}]
+";
+        let pipeline = sheaf_pipeline::check::check("p.yaml", text).unwrap().pipeline;
+        let plan = Plan::new(&pipeline);
+        let folder = Some(("/home/me/orders".into(), User { id: 1000, group: 100 }));
+        let around = Around { folder, ..Around::default() };
+        let asked = plan.components.iter().map(|component| {
+            let assignment = planned::assignment(&plan, component, 0);
+            let assignment = sheaf_dataflow::Assignment { state_dir: "/s/a".into(), ..assignment };
+            let id = LaunchId { place: assignment.place.clone(), attempt: 1 };
+            let launch = Launch { id, assignment, environment: Vec::new() };
+            let found = request(&launch, &around, &mut |_| unreachable!("it has no references"));
+            found.unwrap().container
+        });
+        let [built_in, own] = &asked.collect::<Vec<_>>()[..] else { unreachable!("two") };
+        assert_eq!(built_in.user.as_deref(), Some("1000:100"));
+        assert_eq!(built_in.working_dir.as_deref(), Some("/work"));
+        let mounts = |of: &bollard::models::ContainerCreateBody| {
+            let mounts = of.host_config.clone().unwrap().mounts.unwrap();
+            let mount = |mount: &bollard::models::Mount| {
+                let (source, target) = (mount.source.clone(), mount.target.clone());
+                format!("{} {}", source.unwrap(), target.unwrap())
+            };
+            mounts.iter().map(mount).collect::<Vec<_>>()
+        };
+        assert_eq!(mounts(built_in), ["/home/me/orders /work", "/s/a /var/lib/sheaf/state"]);
+        assert_eq!((own.user.as_deref(), own.working_dir.as_deref()), (None, None));
+        assert_eq!(mounts(own), ["sheaf.p.b /var/lib/sheaf"]);
     }
 }

@@ -16,7 +16,8 @@ use sheaf_pipeline::plan::Plan;
 use super::object::Object;
 use super::pod::DATA;
 use super::settings::{CONTROL_PORT, Settings};
-use super::{Tokens, names, network, workload};
+use super::{names, network, workload};
+use crate::Tokens;
 
 const FILE: &str = "/etc/sheaf/pipeline";
 const TOKENS: &str = "/run/sheaf/tokens";
@@ -46,7 +47,8 @@ impl Control<'_> {
         let data = BTreeMap::from([("pipeline.yaml".to_owned(), self.text.to_owned())]);
         let file =
             ConfigMap { metadata: self.metadata("file"), data: Some(data), ..ConfigMap::default() };
-        let data = BTreeMap::from([("tokens.json".to_owned(), self.tokens.to_json())]);
+        let data =
+            BTreeMap::from([("tokens.json".to_owned(), self.tokens.to_json().expose().to_owned())]);
         let tokens = Secret {
             metadata: self.metadata("tokens"),
             type_: Some("Opaque".to_owned()),
@@ -141,6 +143,9 @@ impl Control<'_> {
                 run_as_user: Some(USER),
                 run_as_group: Some(USER),
                 fs_group: Some(USER),
+                // Otherwise each mount would let the group read the token of the server, which
+                // is refused then.
+                fs_group_change_policy: Some("OnRootMismatch".to_owned()),
                 seccomp_profile: Some(SeccompProfile {
                     type_: "RuntimeDefault".to_owned(),
                     ..SeccompProfile::default()
@@ -173,6 +178,7 @@ impl Control<'_> {
         Container {
             name: "control-plane".to_owned(),
             image: Some(self.settings.control_image.clone()),
+            command: Some(vec!["sheafctl".to_owned()]),
             args: Some(arguments()),
             ports: Some(vec![ContainerPort {
                 name: Some("grpc".to_owned()),
@@ -206,6 +212,8 @@ fn arguments() -> Vec<String> {
     [
         "server".to_owned(),
         format!("--control-addr=0.0.0.0:{CONTROL_PORT}"),
+        // The policies of the network let in the components of the pipeline and nobody else.
+        "--insecure".to_owned(),
         format!("--data-dir={DATA}"),
         format!("--state={DATA}/control.redb"),
         format!("--pipeline={FILE}/pipeline.yaml"),

@@ -16,13 +16,16 @@ use serde::de::DeserializeOwned;
 use sheaf_retry::SharedClock;
 use tokio::task::JoinHandle;
 
-use super::error::{causes, code, refused};
+use super::cluster::Cluster;
+use super::error::{code, refused};
 use super::launched::{self, Launched, pod_name, pods};
 use super::names;
 use super::pod::seconds;
+use super::secrets::Wanted;
 use super::settings::Settings;
 use super::watch::{Watch, gone, look};
 use crate::ends::Ends;
+use crate::lookup::LookUp;
 use crate::{Driver, DriverError, Ended, Launch, LaunchId};
 
 /// Who the fields of our objects belong to.
@@ -38,6 +41,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct KubernetesDriver {
     client: Client,
     settings: Settings,
+    look_up: LookUp,
     clock: SharedClock,
     ends: Arc<Ends>,
     watch: JoinHandle<()>,
@@ -56,25 +60,36 @@ impl Drop for KubernetesDriver {
 }
 
 impl KubernetesDriver {
-    /// With the cluster of the kubeconfig, or the one that this process runs in.
+    /// With a cluster, which is asked once whether it lets us in. `variables` are those that
+    /// references of files may name.
     ///
     /// # Errors
-    /// Where neither is there, and for settings that no cluster takes.
-    pub async fn connect(settings: Settings, clock: SharedClock) -> Result<Self, DriverError> {
-        let client = Client::try_default().await.map_err(|error| DriverError {
-            what: "cannot find a cluster".to_owned(),
-            why: format!("{}: name a kubeconfig with KUBECONFIG", causes(&error)),
-        })?;
-        Self::new(client, settings, clock)
+    /// Where there is no such cluster or it refuses, and for settings that no cluster takes.
+    pub async fn connect(
+        settings: Settings,
+        cluster: &Cluster,
+        variables: BTreeMap<String, String>,
+        clock: SharedClock,
+    ) -> Result<Self, DriverError> {
+        let client = cluster.client().await?;
+        let namespace = settings.namespace.clone();
+        let driver = Self::new(client, settings, variables, clock)?;
+        // One question now, so that whoever asks for a run is told at once what is wrong.
+        let what = "cannot use the cluster";
+        let list = ListParams::default().labels(names::ATTEMPT).limit(1);
+        let asked = driver.api::<Pod>().list(&list).await;
+        asked.map_err(|error| refused(what, &namespace, &error))?;
+        Ok(driver)
     }
 
-    /// With a client of a cluster. Begins to listen to its pods.
+    /// With a client of a cluster, which is not asked yet. Begins to listen to its pods.
     ///
     /// # Errors
     /// For settings that no cluster takes.
     pub fn new(
         client: Client,
         settings: Settings,
+        variables: BTreeMap<String, String>,
         clock: SharedClock,
     ) -> Result<Self, DriverError> {
         settings.check().map_err(|error| DriverError {
@@ -88,28 +103,8 @@ impl KubernetesDriver {
             clock: Arc::clone(&clock),
         };
         let watch = tokio::spawn(watch.run());
-        Ok(KubernetesDriver { client, settings, clock, ends, watch })
-    }
-
-    /// Removes what is left of a pipeline: pods, also those that still run, secrets, services,
-    /// policies, and with `state` the volumes. Only what launches brought: nothing of what was
-    /// rendered and applied.
-    ///
-    /// # Errors
-    /// Where the server does not answer, or does not allow it.
-    pub async fn remove(&self, pipeline: &str, state: bool) -> Result<(), DriverError> {
-        let what = format!("cannot remove what is left of {pipeline}");
-        let failed = |error: Error| self.refused(&what, &error);
-        let label = format!("{}={pipeline},{}", names::PIPELINE, names::INSTANCE);
-        let list = ListParams::default().labels(&label);
-        self.remove_all::<Pod>(&list).await.map_err(failed)?;
-        self.remove_all::<Secret>(&list).await.map_err(failed)?;
-        self.remove_all::<Service>(&list).await.map_err(failed)?;
-        self.remove_all::<NetworkPolicy>(&list).await.map_err(failed)?;
-        if state {
-            self.remove_all::<PersistentVolumeClaim>(&list).await.map_err(failed)?;
-        }
-        Ok(())
+        let look_up = LookUp::new(variables, Arc::clone(&clock));
+        Ok(KubernetesDriver { client, settings, look_up, clock, ends, watch })
     }
 
     fn api<K>(&self) -> Api<K>
@@ -215,7 +210,13 @@ impl Driver for KubernetesDriver {
     async fn start(&self, launch: Launch) -> Result<(), DriverError> {
         let what = format!("cannot start {}", launch.id.place);
         let failed = |error: Error| self.refused(&what, &error);
-        let objects = Launched::of(&self.settings, &launch)
+        let mut found = Vec::new();
+        for Wanted { key, reference, .. } in Launched::wanted(&launch) {
+            let value = self.look_up.value(&reference).await;
+            let value = value.map_err(|why| DriverError { what: what.clone(), why })?;
+            found.push((key, value));
+        }
+        let objects = Launched::of(&self.settings, &launch, &found)
             .map_err(|error| DriverError { what: what.clone(), why: error.to_string() })?;
         self.clear(&launch).await?;
         self.apply(&objects.secret).await.map_err(failed)?;
@@ -241,6 +242,23 @@ impl Driver for KubernetesDriver {
 
     async fn ended(&self) -> Ended {
         self.ends.next().await
+    }
+
+    /// Pods, also those that still run, secrets, services, policies, and with `state` the
+    /// volumes. Only what launches brought: nothing of what was rendered and applied.
+    async fn remove(&self, pipeline: &str, state: bool) -> Result<(), DriverError> {
+        let what = format!("cannot remove what is left of {pipeline}");
+        let failed = |error: Error| self.refused(&what, &error);
+        let label = format!("{}={pipeline},{}", names::PIPELINE, names::INSTANCE);
+        let list = ListParams::default().labels(&label);
+        self.remove_all::<Pod>(&list).await.map_err(failed)?;
+        self.remove_all::<Secret>(&list).await.map_err(failed)?;
+        self.remove_all::<Service>(&list).await.map_err(failed)?;
+        self.remove_all::<NetworkPolicy>(&list).await.map_err(failed)?;
+        if state {
+            self.remove_all::<PersistentVolumeClaim>(&list).await.map_err(failed)?;
+        }
+        Ok(())
     }
 
     async fn running(&self, pipeline: &str) -> Result<Vec<LaunchId>, DriverError> {

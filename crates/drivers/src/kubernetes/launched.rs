@@ -1,16 +1,17 @@
 //! The objects of one launch.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, PodSpec, Secret, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use sheaf_dataflow::Assignment;
-use sheaf_pipeline::spec::Component;
+use sheaf_dataflow::{Assignment, TlsAssignment};
+use sheaf_flight::Secret as Value;
+use sheaf_pipeline::spec::{Component, Reference, Text};
 
 use super::pod::{ASSIGNMENTS, Of, STATE, from_secret};
-use super::secrets::Secrets;
+use super::secrets::{Secrets, Wanted};
 use super::settings::{RenderError, Settings};
 use super::{names, network, state, workload};
 use crate::ports::Ports;
@@ -33,13 +34,24 @@ pub(crate) struct Launched {
 }
 
 impl Launched {
-    /// What a launch comes to. Pure.
-    pub(crate) fn of(settings: &Settings, launch: &Launch) -> Result<Self, RenderError> {
+    /// What has to be looked up for a launch: what its configuration refers to. The
+    /// environment comes resolved.
+    pub(crate) fn wanted(launch: &Launch) -> Vec<Wanted> {
+        let component = by_cluster(&launch.assignment.definition);
+        Secrets::of(&pod_name(&launch.id), &component).0.wanted
+    }
+
+    /// What a launch comes to, with what was looked up: keys and values. Pure.
+    pub(crate) fn of(
+        settings: &Settings,
+        launch: &Launch,
+        found: &[(String, Value)],
+    ) -> Result<Self, RenderError> {
         let assignment = &launch.assignment;
-        let component = &assignment.definition;
-        let (secrets, definition) = Secrets::of(&assignment.pipeline, component);
+        let component = &by_cluster(&assignment.definition);
         let name = names::of_component(&assignment.pipeline, &assignment.instance);
         let pod_name = pod_name(&launch.id);
+        let (secrets, definition) = Secrets::of(&pod_name, component);
         let selector = pods(&assignment.pipeline, &assignment.instance);
         let metadata = |name: &str| metadata(settings, launch, name);
         let edges = assignment.outputs.iter().map(|output| &output.edge);
@@ -47,8 +59,7 @@ impl Launched {
         let spec = Of {
             settings,
             pipeline: &assignment.pipeline,
-            // What is in the environment comes resolved, with the launch.
-            component: &Component { environment: BTreeMap::new(), ..component.clone() },
+            component,
             secrets: &secrets,
             assignments: &pod_name,
             assignment: (format!("{ASSIGNMENTS}/{ASSIGNMENT}"), environment(launch, &pod_name)),
@@ -59,10 +70,17 @@ impl Launched {
         spec.restart_policy = Some("Never".to_owned());
         // There may be no account of this name: nothing is asked of the cluster by a pod.
         spec.service_account_name = None;
+        if assignment.tls.is_some() {
+            ask_securely(&mut spec);
+        }
         let host = format!("{name}.{}.svc", settings.namespace);
+        let (tls, files) = assignment.tls.as_ref().map(secure).transpose()?.unzip();
+        let told = Assignment { tls, ..placed(assignment, definition, host) };
+        let found: Vec<(String, Value)> =
+            found.iter().cloned().chain(files.unwrap_or_default()).collect();
         let policy = network::of_launch(assignment, selector.clone());
         Ok(Launched {
-            secret: secret(metadata(&pod_name), launch, &placed(assignment, definition, host))?,
+            secret: secret(metadata(&pod_name), launch, &found, &told)?,
             service: workload::service(metadata(&name), component, selector),
             policy: network::policy(metadata(&name), policy),
             volume: bytes.map(|bytes| workload::claim(metadata(&name), settings, bytes)),
@@ -121,12 +139,60 @@ fn placed(assignment: &Assignment, definition: Component, host: String) -> Assig
     }
 }
 
+/// The component without what comes resolved, with the launch: all of its environment but what
+/// the cluster has itself.
+fn by_cluster(component: &Component) -> Component {
+    let mut component = component.clone();
+    component
+        .environment
+        .retain(|_, text| matches!(text, Text::Reference(Reference::KubernetesSecret(_))));
+    component
+}
+
+/// Probes of what speaks TLS.
+fn ask_securely(spec: &mut PodSpec) {
+    for container in &mut spec.containers {
+        let probes = [
+            &mut container.startup_probe,
+            &mut container.readiness_probe,
+            &mut container.liveness_probe,
+        ];
+        for get in probes.into_iter().flatten().filter_map(|probe| probe.http_get.as_mut()) {
+            get.scheme = Some("HTTPS".to_owned());
+        }
+    }
+}
+
+/// Certificates of this machine, as files of the pod: they are beside the assignment.
+fn secure(tls: &TlsAssignment) -> Result<(TlsAssignment, Vec<(String, Value)>), RenderError> {
+    let mut files = Vec::new();
+    let mut put = |path: &Path, key: &str| {
+        let text = std::fs::read_to_string(path).map_err(|error| RenderError::Write {
+            what: path.display().to_string(),
+            why: error.to_string(),
+        })?;
+        files.push((key.to_owned(), Value::new(text)));
+        Ok(PathBuf::from(format!("{ASSIGNMENTS}/{key}")))
+    };
+    let told = TlsAssignment {
+        ca: put(&tls.ca, "ca.pem")?,
+        certificate: put(&tls.certificate, "certificate.pem")?,
+        key: put(&tls.key, "key.pem")?,
+    };
+    Ok((told, files))
+}
+
 fn environment(launch: &Launch, secret: &str) -> Vec<k8s_openapi::api::core::v1::EnvVar> {
     let variables = launch.environment.iter();
     variables.map(|(name, _)| from_secret(name, secret, &format!("environment.{name}"))).collect()
 }
 
-fn secret(metadata: ObjectMeta, launch: &Launch, told: &Assignment) -> Result<Secret, RenderError> {
+fn secret(
+    metadata: ObjectMeta,
+    launch: &Launch,
+    found: &[(String, Value)],
+    told: &Assignment,
+) -> Result<Secret, RenderError> {
     let text = serde_json::to_string_pretty(told).map_err(|error| RenderError::Write {
         what: format!("the assignment of {}", told.place),
         why: error.to_string(),
@@ -134,7 +200,8 @@ fn secret(metadata: ObjectMeta, launch: &Launch, told: &Assignment) -> Result<Se
     let variables = launch.environment.iter();
     let variables =
         variables.map(|(name, value)| (format!("environment.{name}"), value.expose().to_owned()));
-    let data = variables.chain([(ASSIGNMENT.to_owned(), text)]).collect();
+    let found = found.iter().map(|(key, value)| (key.clone(), value.expose().to_owned()));
+    let data = variables.chain(found).chain([(ASSIGNMENT.to_owned(), text)]).collect();
     Ok(Secret {
         metadata,
         type_: Some("Opaque".to_owned()),

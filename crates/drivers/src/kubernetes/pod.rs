@@ -15,6 +15,7 @@ use sheaf_pipeline::spec::{Component, Health, Resources, Text};
 use super::names;
 use super::secrets::{self, REFERENCES, Secrets};
 use super::settings::{RenderError, Settings};
+use crate::RUN;
 use crate::ports::Ports;
 
 /// What outlives a process: paths of files are taken from here.
@@ -89,6 +90,8 @@ impl Of<'_> {
         Ok(Container {
             name: CONTAINER.to_owned(),
             image: Some(image.clone()),
+            // Images of one's own say themselves what they run.
+            command: (!own).then(|| RUN.map(str::to_owned).to_vec()),
             working_dir: (!own).then(|| DATA.to_owned()),
             env: Some(self.environment()),
             ports: Some(vec![port("flight", ports.flight), port("health", ports.health)]),
@@ -118,7 +121,8 @@ impl Of<'_> {
             // A dollar sign would begin the name of another variable.
             Text::Plain(text) => variable(name, &text.replace('$', "$$")),
             Text::Reference(reference) => {
-                let entry = secrets::entry(self.pipeline, reference);
+                let secret = secrets::of_pipeline(self.pipeline);
+                let entry = secrets::entry(&secret, reference);
                 from_secret(name, &entry.name, &entry.key)
             }
         }));

@@ -6,11 +6,12 @@ use sheaf_pipeline::plan::Plan;
 use sheaf_pipeline::spec::Pipeline;
 
 use super::control::Control;
+use super::names;
 use super::object::Object;
 use super::secrets::Wanted;
 use super::settings::{RenderError, Settings};
 use super::workload::Workload;
-use super::{Tokens, names};
+use crate::Tokens;
 
 /// A pipeline as the objects of a cluster.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,7 +49,8 @@ impl Rendered {
 /// Values that the file only refers to are in no object: see [`Rendered::wanted`].
 ///
 /// ```
-/// use sheaf_drivers::kubernetes::{Settings, Tokens, render};
+/// use sheaf_drivers::Tokens;
+/// use sheaf_drivers::kubernetes::{Settings, render};
 /// use sheaf_pipeline::plan::Plan;
 ///
 /// # let text = "{apiVersion: sheaf.dev/v1, kind: Pipeline, metadata: {name: p}, sources: [

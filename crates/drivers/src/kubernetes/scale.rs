@@ -8,8 +8,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use sheaf_pipeline::plan::{Plan, PlannedComponent};
 use sheaf_pipeline::spec::Partitioning;
 
-use super::settings::Settings;
-
 /// At how much of its share of a processor a component gets more replicas.
 const TARGET_PERCENT: i32 = 80;
 
@@ -20,12 +18,12 @@ const TARGET_PERCENT: i32 = 80;
 /// share of each instance is planned too. Without a share of a processor there is nothing that
 /// its use could be measured by.
 pub(crate) fn max_replicas(
-    settings: &Settings,
+    most: Option<u32>,
     plan: &Plan,
     component: &PlannedComponent,
 ) -> Option<u32> {
     let planned = u32::try_from(component.instances.len()).unwrap_or(u32::MAX);
-    let most = settings.max_replicas.filter(|most| *most > planned)?;
+    let most = most.filter(|most| *most > planned)?;
     component.definition.resources.cpu?;
     let mut edges = plan.senders_of(&component.id).chain(plan.readers_of(&component.id));
     let reads = plan.senders_of(&component.id).next().is_some();

@@ -22,8 +22,14 @@ pub struct Wanted {
     pub reference: Reference,
 }
 
-/// The entry of a secret that a reference means, in a cluster.
-pub(crate) fn entry(pipeline: &str, reference: &Reference) -> SecretKey {
+/// The secret with what a cluster must be given for a pipeline.
+pub(crate) fn of_pipeline(pipeline: &str) -> String {
+    names::of_pipeline(pipeline, "references")
+}
+
+/// The entry of a secret that a reference means, in a cluster: of `secret`, where the file does
+/// not say of which.
+pub(crate) fn entry(secret: &str, reference: &Reference) -> SecretKey {
     let key = match reference {
         Reference::KubernetesSecret(entry) => return entry.clone(),
         Reference::Env(variable) => variable.clone(),
@@ -35,7 +41,7 @@ pub(crate) fn entry(pipeline: &str, reference: &Reference) -> SecretKey {
         }
         Reference::Command(command) => format!("command-{}", names::hash(&command.join("\0"))),
     };
-    SecretKey { name: names::of_pipeline(pipeline, "references"), key }
+    SecretKey { name: secret.to_owned(), key }
 }
 
 /// The secrets of one component.
@@ -49,16 +55,16 @@ pub(crate) struct Secrets {
 
 impl Secrets {
     /// Looks through a component, and gives it with the places of the cluster for its
-    /// references.
-    pub(crate) fn of(pipeline: &str, component: &Component) -> (Self, Component) {
+    /// references: in `secret`, but for those that name another one.
+    pub(crate) fn of(secret: &str, component: &Component) -> (Self, Component) {
         let mut secrets = Secrets::default();
         for text in component.environment.values() {
             if let Text::Reference(reference) = text {
-                secrets.want(pipeline, reference);
+                secrets.want(secret, reference);
             }
         }
         let config = references::exchanged(component, |reference| {
-            let SecretKey { name, key } = secrets.want(pipeline, reference);
+            let SecretKey { name, key } = secrets.want(secret, reference);
             let path = format!("{REFERENCES}/{name}/{key}");
             secrets.mounted.insert((name, key));
             Ok::<_, std::convert::Infallible>(Reference::File(path))
@@ -67,8 +73,8 @@ impl Secrets {
         (secrets, Component { config, ..component.clone() })
     }
 
-    fn want(&mut self, pipeline: &str, reference: &Reference) -> SecretKey {
-        let entry = entry(pipeline, reference);
+    fn want(&mut self, secret: &str, reference: &Reference) -> SecretKey {
+        let entry = entry(secret, reference);
         if !matches!(reference, Reference::KubernetesSecret(_)) {
             let (secret, key) = (entry.name.clone(), entry.key.clone());
             self.wanted.push(Wanted { secret, key, reference: reference.clone() });

@@ -1,6 +1,7 @@
 //! What a cluster has to be told beside the pipeline.
 
 use super::names::is_dns_label;
+use crate::IMAGE;
 
 /// The port of the control plane.
 pub(crate) const CONTROL_PORT: u16 = 8080;
@@ -23,13 +24,12 @@ pub struct Settings {
 }
 
 impl Default for Settings {
-    /// Namespace `default`, the images of this version, volumes of 1 GB, and replicas that stay.
+    /// Namespace `default`, the image of this version, volumes of 1 GB, and replicas that stay.
     fn default() -> Self {
-        let version = env!("CARGO_PKG_VERSION");
         Settings {
             namespace: "default".to_owned(),
-            component_image: format!("sheaf-component:{version}"),
-            control_image: format!("sheafctl:{version}"),
+            component_image: IMAGE.to_owned(),
+            control_image: IMAGE.to_owned(),
             state_size_bytes: 1_000_000_000,
             storage_class: None,
             max_replicas: None,

@@ -11,6 +11,7 @@ use sheaf_pipeline::check::check;
 use sheaf_pipeline::plan::Plan;
 
 use super::*;
+use crate::Tokens;
 
 struct Case {
     rendered: Rendered,
@@ -141,7 +142,8 @@ fn names_are_unique_and_everything_that_a_pod_mounts_is_there() {
 #[test]
 fn tokens_are_in_secrets_and_nowhere_else() {
     for case in examples() {
-        let tokens: serde_json::Value = serde_json::from_str(&case.tokens.to_json()).unwrap();
+        let tokens: serde_json::Value =
+            serde_json::from_str(case.tokens.to_json().expose()).unwrap();
         let places = tokens["places"].as_object().unwrap();
         let mut tokens: Vec<&str> = places.values().map(|token| token.as_str().unwrap()).collect();
         tokens.push(case.tokens.data());

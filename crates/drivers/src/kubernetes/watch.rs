@@ -9,7 +9,7 @@ use kube::Api;
 use kube::runtime::watcher::{self, Event};
 use sheaf_retry::SharedClock;
 
-use super::error::causes;
+use super::error::{causes, code};
 use super::{launched, names};
 use crate::ends::{BREAKS, Ends, why};
 use crate::{Ended, LaunchId};
@@ -31,7 +31,8 @@ impl Watch {
     /// Never ends by itself.
     pub(crate) async fn run(self) {
         let config = watcher::Config::default().labels(names::ATTEMPT);
-        let mut events = Box::pin(watcher::watcher(self.pods.clone(), config));
+        let begin = || Box::pin(watcher::watcher(self.pods.clone(), config.clone()));
+        let mut events = begin();
         let (mut breaks, mut listing) = (0, Listing::default());
         loop {
             match events.try_next().await {
@@ -42,6 +43,9 @@ impl Watch {
                 Ok(None) => return,
                 Err(error) => {
                     tracing::warn!(error = causes(&error), "the pods cannot be watched for now");
+                    if is_forgotten(&error) {
+                        events = begin();
+                    }
                     let delay = BREAKS.delay_seeded(breaks, 0).unwrap_or_default();
                     breaks = breaks.saturating_add(1);
                     self.clock.sleep(delay).await;
@@ -70,6 +74,14 @@ impl Watch {
             Event::Delete(pod) => gone(&self.ends, &pod),
         }
     }
+}
+
+/// Whether the server has forgotten how far it was heard, and says so before it answers.
+/// Where it says so within the answer the watcher lists again by itself; here it would ask for
+/// the same for ever.
+fn is_forgotten(error: &watcher::Error) -> bool {
+    let watcher::Error::WatchStartFailed(error) = error else { return false };
+    code(error) == Some(410)
 }
 
 /// What there is, while it is being listed.

@@ -20,11 +20,11 @@ use sheaf_pipeline::spec::Component;
 
 use super::object::Object;
 use super::pod::{ASSIGNMENTS, Of, STATE};
-use super::secrets::{Secrets, Wanted};
+use super::secrets::{self, Secrets, Wanted};
 use super::settings::{CONTROL_PORT, RenderError, Settings};
-use super::{Tokens, names, network, scale, state};
-use crate::planned;
+use super::{names, network, scale, state};
 use crate::ports::Ports;
+use crate::{Tokens, planned};
 
 /// The label with the number of a pod in its stateful set.
 const POD_INDEX: &str = "metadata.labels['apps.kubernetes.io/pod-index']";
@@ -44,11 +44,12 @@ impl Workload<'_> {
     /// A component with one instance that keeps nothing is a deployment. All others are
     /// stateful sets: each instance has a place of its own, and only there pods have numbers.
     pub(crate) fn objects(&self) -> Result<(Vec<Object>, Vec<Wanted>), RenderError> {
-        let (secrets, definition) = Secrets::of(&self.plan.pipeline, &self.component.definition);
+        let secret = secrets::of_pipeline(&self.plan.pipeline);
+        let (secrets, definition) = Secrets::of(&secret, &self.component.definition);
         let of = (self.component.role, &self.component.definition);
         let out = self.plan.readers_of(&self.component.id);
         let bytes = state::volume_bytes(self.settings, of, out);
-        let most = scale::max_replicas(self.settings, self.plan, self.component);
+        let most = scale::max_replicas(self.settings.max_replicas, self.plan, self.component);
         let numbered = bytes.is_some() || most.is_some() || self.component.instances.len() > 1;
         let pod = Of {
             settings: self.settings,

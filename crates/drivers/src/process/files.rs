@@ -144,6 +144,11 @@ impl Files {
     }
 }
 
+/// Makes a folder, and those above it, that only its owner may look into.
+pub(crate) fn create_private(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
 /// Writes a file that only its owner may read: whole, or not at all.
 pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let partial = path.with_extension("partial");

@@ -20,6 +20,7 @@ use super::node::{self, After, Node};
 use super::secrets::{Folder, RunSecrets};
 use super::{Components, Error, Inner, Note, Options, Outcome, Prepared, assign, cut, environment};
 use crate::driver::{Driver, DriverError, Ended, Launch, LaunchId};
+use crate::lookup::LookUp;
 
 /// After so long it is tried again to stop what could not be stopped.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -48,8 +49,8 @@ impl Message {
 
 /// Where the variables of instances come from.
 struct Variables {
-    /// What references may name.
-    own: BTreeMap<String, String>,
+    /// What references mean.
+    own: LookUp,
     /// What every instance gets.
     all: Vec<(String, String)>,
 }
@@ -96,7 +97,7 @@ impl Actor {
             driver: Arc::clone(&inner.driver),
             clock: Arc::clone(&inner.clock),
             variables: Arc::new(Variables {
-                own: inner.options.environment.clone(),
+                own: LookUp::new(inner.options.environment.clone(), Arc::clone(&inner.clock)),
                 all: inner.options.variables.clone(),
             }),
             options: inner.options.clone(),
@@ -164,11 +165,13 @@ impl Actor {
         }
         self.drop_reloads();
         self.stop_node().await;
-        if self.outcome.state == PipelineState::Stopped && self.is_complete() {
-            // All was taken in and written: there is nothing to go on with.
-            if let Err(error) = self.folder.forget_state() {
-                tracing::warn!(pipeline = self.name, %error, "the state of a run that is over cannot be removed");
-            }
+        // Where all was taken in and written there is nothing to go on with.
+        let forget = self.outcome.state == PipelineState::Stopped && self.is_complete();
+        if forget && let Err(error) = self.folder.forget_state() {
+            tracing::warn!(pipeline = self.name, %error, "the state of a run that is over cannot be removed");
+        }
+        if let Err(error) = self.driver.remove(&self.name, forget).await {
+            tracing::warn!(pipeline = self.name, %error, "something of a run that is over is left");
         }
         self.outcome
     }
@@ -380,10 +383,10 @@ impl Actor {
         let (answered, is_answered) = watch::channel(false);
         self.starts.retain(|_, answered| !*answered.borrow());
         self.starts.insert(id.clone(), is_answered);
-        let (driver, clock) = (Arc::clone(&self.driver), Arc::clone(&self.clock));
+        let driver = Arc::clone(&self.driver);
         let (variables, mailbox) = (Arc::clone(&self.variables), self.mailbox.clone());
         tokio::spawn(async move {
-            let started = launch(&*driver, id, assignment, &variables, &clock).await;
+            let started = launch(&*driver, id, assignment, &variables).await;
             let event = match started {
                 Ok(()) => Event::Started(place, attempt),
                 Err(why) => Event::NotStarted(place, attempt, why),
@@ -429,10 +432,9 @@ async fn launch(
     id: LaunchId,
     assignment: Assignment,
     variables: &Variables,
-    clock: &SharedClock,
 ) -> Result<(), String> {
     let definition = &assignment.definition;
-    let own = environment::resolve(definition, driver.name(), &variables.own, clock).await?;
+    let own = environment::resolve(definition, driver.name(), &variables.own).await?;
     let all = variables.all.iter().map(|(name, value)| (name.clone(), Secret::new(value.clone())));
     let environment = all.chain(own).collect();
     let launch = Launch { id, assignment, environment };

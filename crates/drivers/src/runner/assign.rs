@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sheaf_dataflow::{Assignment, Peer};
+use sheaf_dataflow::Assignment;
 use sheaf_pipeline::health::{RestartMode, RestartPolicy};
-use sheaf_pipeline::plan::{Edge, Instance, Plan, PlannedComponent};
+use sheaf_pipeline::plan::{Instance, Plan, PlannedComponent};
 use sheaf_pipeline::registry::{self, Connections, Kind, Place, PlaceHealth, Token};
 use sheaf_pipeline::spec::{self, Role};
 use sheaf_retry::Timestamp;
@@ -15,18 +15,13 @@ use super::event::Planned;
 use super::node::StoreRecord;
 use super::secrets::{Folder, RunSecrets};
 use super::{Components, Error, Options};
-use crate::planned;
+use crate::planned::{self, place, readers, senders};
 
 /// Where instances serve and whom they call.
 #[derive(Clone, Debug)]
 pub(super) struct Addresses {
     pub(super) host: String,
     pub(super) control: String,
-}
-
-/// The id of an instance in the registry.
-pub(super) fn place(pipeline: &str, instance: &str) -> String {
-    format!("{pipeline}:{instance}")
 }
 
 fn kind(role: Role) -> Kind {
@@ -98,29 +93,13 @@ pub(super) fn hash(plan: &Plan) -> String {
 
 fn connections(plan: &Plan, component: &PlannedComponent, index: u32) -> Connections {
     let upstream = plan.senders_of(&component.id);
-    let upstream = upstream.flat_map(|edge| peers(plan, edge, index, true));
+    let upstream = upstream.flat_map(|edge| senders(plan, edge, index));
     let downstream = plan.readers_of(&component.id);
-    let downstream = downstream.flat_map(|edge| peers(plan, edge, index, false));
+    let downstream = downstream.flat_map(|edge| readers(plan, edge, index));
     Connections {
         upstream: upstream.map(|peer| peer.place).collect(),
         downstream: downstream.map(|peer| peer.place).collect(),
     }
-}
-
-/// The other ends of the streams of an edge that this instance has a part in.
-fn peers(plan: &Plan, edge: &Edge, index: u32, inwards: bool) -> Vec<Peer> {
-    let other = if inwards { &edge.from } else { &edge.to };
-    let Some(component) = plan.component(other) else { return Vec::new() };
-    let of = |other: u32| {
-        let instance = component.instances.iter().find(|one| one.index == other)?;
-        Some(Peer { place: place(&plan.pipeline, &instance.id), index: other })
-    };
-    let streams = edge.streams.iter();
-    let ends = streams.filter_map(|stream| match inwards {
-        true => (stream.to == index).then_some(stream.from),
-        false => (stream.from == index).then_some(stream.to),
-    });
-    ends.filter_map(of).collect()
 }
 
 /// What each instance is told, by its place.
@@ -162,6 +141,11 @@ pub(super) fn told(
     for assignment in assignments.values_mut() {
         folder.create_state(&assignment.instance).map_err(failed)?;
         assignment.state_dir = std::path::absolute(&assignment.state_dir).map_err(failed)?;
+        if let Some(authority) = &options.authority {
+            let issued = authority.component(&assignment.place, assignment.run);
+            let folder = authority.folder().to_owned();
+            assignment.tls = Some(issued.map_err(|source| Error::Folder { folder, source })?);
+        }
     }
     Ok(assignments)
 }

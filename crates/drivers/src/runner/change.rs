@@ -6,6 +6,7 @@ use sheaf_pipeline::plan::{self, Plan};
 use sheaf_pipeline::spec::Role;
 
 use super::assign;
+use crate::planned;
 
 /// From one plan to the next, by places.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,7 +23,7 @@ pub(super) struct Change {
 
 impl Change {
     pub(super) fn between(before: &Plan, next: &Plan) -> Self {
-        let place = |instance: String| assign::place(&next.pipeline, &instance);
+        let place = |instance: String| planned::place(&next.pipeline, &instance);
         let diff = before.diff(next);
         let mut change = Change { kept: diff.kept.len(), ..Change::default() };
         for step in diff.changes {

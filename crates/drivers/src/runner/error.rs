@@ -101,6 +101,22 @@ pub enum Error {
         /// The pipeline.
         pipeline: String,
     },
+    /// Tokens that were given have not all places of the plan.
+    #[error("there is no token for {}; the tokens are of another file than that of {pipeline}: render both anew", missing.join(", "))]
+    Tokens {
+        /// The pipeline.
+        pipeline: String,
+        /// The places.
+        missing: Vec<String>,
+    },
+    /// Others start and stop the components of the pipeline.
+    #[error(
+        "the components of {pipeline} are started by others, such as a cluster: stop and restart them there"
+    )]
+    Overseen {
+        /// The pipeline.
+        pipeline: String,
+    },
     /// The registry refuses.
     #[error(transparent)]
     Registry(#[from] registry::Error),
@@ -127,10 +143,11 @@ impl Error {
 impl Retryable for Error {
     fn code(&self) -> Code {
         match self {
-            Error::Spec(_) => Code::InvalidArgument,
+            Error::Spec(_) | Error::Tokens { .. } => Code::InvalidArgument,
             Error::Runs { .. } | Error::Held { .. } => Code::AlreadyExists,
             Error::NotRunning { .. } | Error::NoComponent { .. } => Code::NotFound,
             Error::NoSecrets { .. }
+            | Error::Overseen { .. }
             | Error::Driver(_)
             | Error::Durable { .. }
             | Error::FreshElsewhere { .. }

@@ -1,7 +1,8 @@
 //! What a runner does for its runs.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use sheaf_dataflow::Assignment;
 use sheaf_pipeline::check::check;
@@ -17,6 +18,12 @@ use super::node::{self, Node, StoreRecord};
 use super::secrets::{Folder, RunSecrets};
 use super::{Error, Inner, MAILBOX, NOTES, Note, Outcome, Run, cut, seed};
 use crate::driver::{Ended, LaunchId};
+use crate::planned;
+
+/// How long it is waited for who clears up after a run that was killed.
+const CLEARING_TIME: Duration = Duration::from_secs(60);
+/// How often it is looked whether that is done.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Everything that a run needs before it begins.
 pub(super) struct Prepared {
@@ -38,8 +45,19 @@ impl Inner {
         self.lock().get(pipeline).cloned()
     }
 
+    pub(super) fn overseen(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
+        self.overseen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn running(&self, pipeline: &str) -> Result<Run, Error> {
-        self.run(pipeline).ok_or_else(|| Error::NotRunning { pipeline: pipeline.to_owned() })
+        self.run(pipeline).ok_or_else(|| {
+            let is_overseen = self.overseen().contains(pipeline);
+            let pipeline = pipeline.to_owned();
+            match is_overseen {
+                true => Error::Overseen { pipeline },
+                false => Error::NotRunning { pipeline },
+            }
+        })
     }
 
     pub(super) async fn tell(&self, ended: Ended) {
@@ -50,12 +68,20 @@ impl Inner {
         }
     }
 
-    pub(super) fn take_folder(&self, pipeline: &str) -> Result<Folder, Error> {
-        let root = &self.options.folder;
-        let taken = Folder::take(root, pipeline);
-        taken
-            .map_err(|error| Error::folder(root, error))?
-            .ok_or_else(|| Error::Held { pipeline: pipeline.to_owned(), folder: root.clone() })
+    pub(super) async fn take_folder(&self, pipeline: &str) -> Result<Folder, Error> {
+        let (root, began) = (&self.options.folder, self.clock.elapsed());
+        loop {
+            let taken = Folder::take(root, pipeline);
+            if let Some(folder) = taken.map_err(|error| Error::folder(root, error))? {
+                return Ok(folder);
+            }
+            let waited = self.clock.elapsed().saturating_sub(began);
+            if !Folder::is_cleared(root, pipeline) || waited > CLEARING_TIME {
+                let pipeline = pipeline.to_owned();
+                return Err(Error::Held { pipeline, folder: root.clone() });
+            }
+            self.clock.sleep(LOOK).await;
+        }
     }
 
     pub(super) async fn prepare(
@@ -77,6 +103,7 @@ impl Inner {
         if fresh {
             folder.forget_state().map_err(failed)?;
             folder.forget_store().map_err(failed)?;
+            self.driver.remove(name, true).await?;
         }
         let mut secrets = assign::secrets(plan, file, before, self.clock.now());
         secrets.store = store;
@@ -104,7 +131,7 @@ impl Inner {
         let failed = |error| Error::folder(&self.options.folder, error);
         folder.write(&secrets).map_err(failed)?;
         let assignments = assign::told(plan, &secrets, &folder, &self.options)?;
-        let place = assign::place(&plan.pipeline, node::INSTANCE);
+        let place = planned::place(&plan.pipeline, node::INSTANCE);
         let attempt = secrets.attempts.get(&place).copied().unwrap_or(0);
         let seed = seed(secrets.run, &place);
         let node = Node::prepare(&plan.pipeline, secrets.store.as_ref(), &folder, attempt, seed);
@@ -131,7 +158,7 @@ impl Inner {
         let left = self.driver.running(pipeline).await?;
         for id in &left {
             tracing::warn!(component = id.place, "it still runs from an earlier run: it is ended");
-            self.driver.stop(id, std::time::Duration::ZERO).await?;
+            self.driver.stop(id, Duration::ZERO).await?;
         }
         Ok(left)
     }
@@ -180,7 +207,7 @@ impl Inner {
         pipeline: &registry::Pipeline,
     ) -> Result<(), Error> {
         let name = &pipeline.plan.id;
-        let folder = self.take_folder(name)?;
+        let folder = self.take_folder(name).await?;
         let failed = |error| Error::folder(&self.options.folder, error);
         let secrets = folder.read().map_err(failed)?.filter(|found| {
             // Of another run, tokens are of no use.
@@ -192,7 +219,7 @@ impl Inner {
         let mut running = BTreeMap::new();
         let mut store = None;
         for LaunchId { place, attempt } in self.driver.running(name).await? {
-            if place == assign::place(name, node::INSTANCE) {
+            if place == planned::place(name, node::INSTANCE) {
                 store = Some(attempt);
                 continue;
             }

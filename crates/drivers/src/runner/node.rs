@@ -18,6 +18,7 @@ use sheaf_retry::{HumanDuration, Timestamp};
 
 use super::secrets::{Folder, RUN_FILE, RunSecrets};
 use super::{DurableOptions, Error};
+use crate::planned;
 use crate::driver::{Launch, LaunchId};
 use crate::process::{read, write_private};
 
@@ -241,7 +242,7 @@ fn assignment(pipeline: &str, command: Vec<String>, state_dir: PathBuf) -> Assig
     Assignment {
         pipeline: pipeline.to_owned(),
         run: 1,
-        place: super::assign::place(pipeline, INSTANCE),
+        place: planned::place(pipeline, INSTANCE),
         role: Role::Processor,
         instance: INSTANCE.to_owned(),
         index: 0,
@@ -257,6 +258,7 @@ fn assignment(pipeline: &str, command: Vec<String>, state_dir: PathBuf) -> Assig
         inputs: Vec::new(),
         outputs: Vec::new(),
         durable: None,
+        tls: None,
     }
 }
 

@@ -14,6 +14,8 @@ use crate::process::{read, write_private};
 
 /// The name of the file.
 pub(super) const RUN_FILE: &str = "run.json";
+/// What the lock of a folder says whose holder clears up, and lets go of it soon.
+const CLEARING: &str = "clearing up\n";
 /// The version of the file.
 const VERSION: u32 = 1;
 
@@ -56,6 +58,25 @@ impl Drop for Folder {
     }
 }
 
+/// The folder of a pipeline, held against runs of it for as long as this lives.
+#[derive(Debug)]
+pub struct Hold {
+    _folder: Folder,
+}
+
+impl Hold {
+    /// Takes it, as a run does; `None` while another process has it. `root` is the folder of
+    /// all pipelines.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn take(root: &Path, pipeline: &str) -> io::Result<Option<Self>> {
+        let Some(folder) = Folder::take(root, pipeline)? else { return Ok(None) };
+        std::fs::write(folder.path.join("lock"), CLEARING)?;
+        Ok(Some(Hold { _folder: folder }))
+    }
+}
+
 impl Folder {
     /// Takes it; `None` while another process has it.
     pub(super) fn take(root: &Path, pipeline: &str) -> io::Result<Option<Self>> {
@@ -68,10 +89,19 @@ impl Folder {
             .mode(0o600)
             .open(path.join("lock"))?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(Folder { path, lock })),
+            Ok(()) => {
+                lock.set_len(0)?;
+                Ok(Some(Folder { path, lock }))
+            }
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Whether its holder clears up after a run that was killed: then it is free soon.
+    pub(super) fn is_cleared(root: &Path, pipeline: &str) -> bool {
+        let said = std::fs::read_to_string(root.join(pipeline).join("lock"));
+        said.is_ok_and(|said| said == CLEARING)
     }
 
     /// Where an instance keeps what outlives it.
@@ -153,7 +183,11 @@ mod tests {
         first.write(&secrets).unwrap();
         first.create_state("a").unwrap();
         drop(first);
+        let hold = Hold::take(root.path(), "p").unwrap().unwrap();
+        assert!(Folder::is_cleared(root.path(), "p"));
+        drop(hold);
         let second = Folder::take(root.path(), "p").unwrap().unwrap();
+        assert!(!Folder::is_cleared(root.path(), "p"));
         let found = second.read().unwrap().unwrap();
         assert_eq!((found.run, &*found.data_token), (7, "d"));
         assert!(second.state_of("a").is_dir());

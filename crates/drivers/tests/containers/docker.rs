@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::io::Read as _;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::Docker;
@@ -12,26 +11,22 @@ use bollard::query_parameters::{
 use futures::TryStreamExt as _;
 use sheaf_drivers::docker::{DockerDriver, Settings};
 use sheaf_drivers::{Driver as _, Ended, LaunchId};
-use sheaf_flight::Secret;
-use sheaf_pipeline::spec::Reference;
 use sheaf_retry::SystemClock;
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::time::timeout;
 
-use crate::engine::{Engine, IMAGE, engine};
+use crate::engine::Engine;
 use crate::launch::{With as _, launch};
+use crate::shell::{IMAGE, engine};
 
 /// A control plane that nobody asks.
 const CONTROL: &str = "grpc://192.0.2.1:8080";
 const LONG: Duration = Duration::from_secs(60);
 
 fn settings(address: &str) -> Settings {
-    let look_up = Arc::new(|reference: &Reference| match reference {
-        Reference::Env(name) if name == "PASSWORD" => Ok(Secret::new("hunter2")),
-        other => Err(format!("nothing is known of {other:?}")),
-    });
     let engine = address.to_owned();
-    Settings { engine, ..Settings::new(look_up, SystemClock::shared()) }
+    let variables = [("PASSWORD".to_owned(), "hunter2".to_owned())].into();
+    Settings { engine, variables, ..Settings::new(SystemClock::shared()) }
 }
 
 async fn driver(engine: &Engine) -> DockerDriver {
@@ -44,7 +39,7 @@ async fn ended(driver: &DockerDriver) -> Ended {
 
 async fn until_up(driver: &DockerDriver, id: &LaunchId) {
     let up = async {
-        while !driver.logs(id, 10).await.unwrap().contains("up") {
+        while !driver.output(id, 10).await.unwrap().contains("up") {
             // sleep: between two looks at the condition, which has a deadline.
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -201,7 +196,7 @@ async fn what_cannot_be_started_is_told_with_what_to_do() {
     let reference = serde_json::json!({"env": "NO_SUCH"});
     unknown.assignment.definition.config["password"] = reference;
     let error = driver.start(unknown).await.unwrap_err();
-    assert!(error.to_string().contains("nothing is known of Env(\"NO_SUCH\")"), "{error}");
+    assert!(error.to_string().contains("the variable NO_SUCH is not set"), "{error}");
     assert_eq!(driver.running("missing").await.unwrap(), []);
     driver.remove("missing", true).await.unwrap();
 }
@@ -211,7 +206,10 @@ async fn an_engine_that_is_not_there_is_told_by_its_address() {
     let error = DockerDriver::connect(settings("unix:///no/such.sock")).await.unwrap_err();
     assert!(error.to_string().contains("no Docker engine listens at /no/such.sock"), "{error}");
     let error = DockerDriver::connect(settings("tcp:odd")).await.unwrap_err();
-    assert!(error.to_string().contains("unix:///PATH or http://HOST:PORT"), "{error}");
+    assert!(
+        error.to_string().contains("unix:///PATH, tcp://HOST:PORT or http://HOST:PORT"),
+        "{error}"
+    );
 }
 
 /// A line to the engine that can be cut.

@@ -1,7 +1,6 @@
 //! A Docker engine for tests: the machine's own, or one that is started here.
 
 use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -11,27 +10,8 @@ use bollard::{API_DEFAULT_VERSION, Docker};
 use futures::TryStreamExt as _;
 use tempfile::TempDir;
 
-/// The image that tests run.
-pub(crate) const IMAGE: &str = "sheaf-test-component:1";
 /// What the machine's own engine listens at.
 const SOCKET: &str = "/var/run/docker.sock";
-
-/// A component as far as the engine sees one: it keeps what it is told, and ends as it is
-/// bidden by `BEHAVIOUR`.
-const COMPONENT: &str = r#"
-cd /var/lib/sheaf || exit 2
-echo started >> starts
-cat "$SHEAF_ASSIGNMENT" > told.json
-cat /run/sheaf/references/0 > secret
-case "$BEHAVIOUR" in
-    end) exit 0 ;;
-    fail) echo "no such topic" >&2; exit 1 ;;
-    stubborn) trap '' TERM ;;
-    *) trap 'echo drained >> drained; exit 0' TERM ;;
-esac
-echo up
-while :; do sleep 0.05; done
-"#;
 
 /// An engine. One that was started here ends with the last test that uses it.
 pub(crate) struct Engine {
@@ -41,13 +21,17 @@ pub(crate) struct Engine {
 
 static ENGINE: Mutex<Weak<Engine>> = Mutex::new(Weak::new());
 
-/// The engine, with the image of tests. `None`, after a `SKIP` line, where there is none.
-pub(crate) fn engine() -> Option<Arc<Engine>> {
+/// The engine, with an image of tests that is built of this context. `None`, after a `SKIP`
+/// line, where there is none.
+pub(crate) fn engine(
+    image: &str,
+    context: impl FnOnce() -> std::io::Result<Vec<u8>> + Send,
+) -> Option<Arc<Engine>> {
     let mut shared = ENGINE.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(engine) = shared.upgrade() {
         return Some(engine);
     }
-    match Engine::start() {
+    match Engine::start(image, context) {
         Ok(engine) => {
             let engine = Arc::new(engine);
             *shared = Arc::downgrade(&engine);
@@ -70,10 +54,13 @@ fn services() -> PathBuf {
 }
 
 impl Engine {
-    fn start() -> Result<Self, String> {
+    fn start(
+        image: &str,
+        context: impl FnOnce() -> std::io::Result<Vec<u8>> + Send,
+    ) -> Result<Self, String> {
         if Path::new(SOCKET).exists() {
             let engine = Engine { address: format!("unix://{SOCKET}"), own: None };
-            return blocking(engine.build()).map(|()| engine);
+            return blocking(engine.build(image, context)).map(|()| engine);
         }
         let programs = services().join("docker/package");
         let daemon = programs.join("usr/sbin/dockerd");
@@ -99,7 +86,7 @@ impl Engine {
             // sleep: between two looks at the condition, which has a deadline.
             std::thread::sleep(Duration::from_millis(100));
         }
-        blocking(engine.build()).map_err(|why| format!("{why}\n{}", engine.log()))?;
+        blocking(engine.build(image, context)).map_err(|why| format!("{why}\n{}", engine.log()))?;
         Ok(engine)
     }
 
@@ -115,12 +102,15 @@ impl Engine {
         Docker::connect_with_unix(&self.address, 60, API_DEFAULT_VERSION).expect("it listens")
     }
 
-    /// Builds the image of tests, from nothing but this machine's shell.
-    async fn build(&self) -> Result<(), String> {
+    async fn build(
+        &self,
+        image: &str,
+        context: impl FnOnce() -> std::io::Result<Vec<u8>>,
+    ) -> Result<(), String> {
         let said = |error: bollard::errors::Error| error.to_string();
         let client = self.client().negotiate_version().await.map_err(said)?;
         let context = context().map_err(|error| error.to_string())?;
-        let options = bollard::query_parameters::BuildImageOptionsBuilder::new().t(IMAGE).build();
+        let options = bollard::query_parameters::BuildImageOptionsBuilder::new().t(image).build();
         let body = bollard::body_full(context.into());
         let steps: Vec<_> =
             client.build_image(options, None, Some(body)).try_collect().await.map_err(said)?;
@@ -160,34 +150,8 @@ fn spawn(daemon: &Path, programs: &Path, folder: &Path) -> Result<Child, String>
         .map_err(said)
 }
 
-/// A build context: a shell, what the component needs of it, and their libraries.
-fn context() -> std::io::Result<Vec<u8>> {
-    let mut archive = tar::Builder::new(Vec::new());
-    let mut put = |path: &str, mode: u32, content: &[u8]| {
-        let mut header = tar::Header::new_gnu();
-        header.set_size(content.len() as u64);
-        header.set_mode(mode);
-        archive.append_data(&mut header, path, content)
-    };
-    let recipe = "FROM scratch\nCOPY root/ /\nENTRYPOINT [\"/bin/sh\", \"/component.sh\"]\n";
-    put("Dockerfile", 0o644, recipe.as_bytes())?;
-    put("root/component.sh", 0o644, COMPONENT.as_bytes())?;
-    put("root/var/lib/sheaf/.keep", 0o644, b"")?;
-    let programs = ["/bin/sh", "/bin/cat", "/bin/sleep"];
-    let libraries = programs.iter().flat_map(|program| libraries(program));
-    let mut libraries: Vec<PathBuf> = libraries.collect();
-    libraries.sort();
-    libraries.dedup();
-    for path in programs.iter().map(PathBuf::from).chain(libraries) {
-        let content = std::fs::read(&path)?;
-        let mode = std::fs::metadata(&path)?.permissions().mode() | 0o555;
-        put(&format!("root{}", path.display()), mode, &content)?;
-    }
-    archive.into_inner()
-}
-
 /// The shared libraries of a program, its loader among them.
-fn libraries(program: &str) -> Vec<PathBuf> {
+pub(crate) fn libraries(program: &str) -> Vec<PathBuf> {
     let output = Command::new("ldd").arg(program).output().expect("ldd is there");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let words = text.split_whitespace().filter(|word| word.starts_with('/'));
@@ -195,7 +159,7 @@ fn libraries(program: &str) -> Vec<PathBuf> {
 }
 
 /// Runs on a thread of its own: tests have a runtime already.
-fn blocking<T: Send>(future: impl Future<Output = T> + Send) -> T {
+pub(crate) fn blocking<T: Send>(future: impl Future<Output = T> + Send) -> T {
     std::thread::scope(|scope| {
         let run = || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

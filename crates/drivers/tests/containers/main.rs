@@ -12,3 +12,5 @@ mod engine;
 mod kubernetes;
 #[cfg(any(feature = "docker", feature = "kubernetes"))]
 mod launch;
+#[cfg(feature = "docker")]
+mod shell;

@@ -61,6 +61,7 @@ impl World {
             host: "127.0.0.1".to_owned(),
             control: format!("grpc://{address}"),
             environment: std::collections::BTreeMap::new(),
+            authority: None,
             variables: Vec::new(),
         };
         let runner = Runner::new(plane.clone(), driver, options, clock.clone());

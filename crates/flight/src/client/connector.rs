@@ -32,6 +32,8 @@ const FIRST_BYTES: usize = 1 << 10;
 #[derive(Clone)]
 pub(super) struct Connector {
     target: Target,
+    /// The host that its certificate has to be for.
+    host: Arc<str>,
     security: Arc<ClientSecurity>,
     /// A name that the server's certificate has to have besides its host's.
     name: Option<Arc<str>>,
@@ -41,11 +43,12 @@ pub(super) struct Connector {
 impl Connector {
     pub(super) fn new(
         target: Target,
+        host: Arc<str>,
         security: Arc<ClientSecurity>,
         name: Option<Arc<str>>,
         clock: SharedClock,
     ) -> Self {
-        Connector { target, security, name, clock }
+        Connector { target, host, security, name, clock }
     }
 
     /// Refuses a server whose certificate is for somebody else.
@@ -63,14 +66,19 @@ impl Connector {
 
     async fn connect(self) -> Result<TokioIo<Opened>, Error> {
         let config = self.config().await?;
-        let host = self.target.host();
-        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        let name = ServerName::try_from(host.to_owned())
+        let bare = |host: &'_ str| {
+            let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+            inner.unwrap_or(host).to_owned()
+        };
+        let host = bare(&self.host);
+        let name = ServerName::try_from(host.clone())
             .map_err(|_| invalid(format!("{host:?} is no name that a certificate could have")))?;
-        let stream = TcpStream::connect((host, self.target.port())).await.map_err(|error| {
-            // The words of gRPC's own connector.
-            Error::new(Code::Unavailable, format!("tcp connect error: {error}"))
-        })?;
+        let host = bare(self.target.host());
+        let stream =
+            TcpStream::connect((host.as_str(), self.target.port())).await.map_err(|error| {
+                // The words of gRPC's own connector.
+                Error::new(Code::Unavailable, format!("tcp connect error: {error}"))
+            })?;
         stream.set_nodelay(true).map_err(|error| broken(&error))?;
         let tls = TlsConnector::from(Arc::new(config));
         let mut stream = tls.connect(name, stream).await.map_err(|error| broken(&error))?;

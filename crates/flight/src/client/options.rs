@@ -25,6 +25,9 @@ pub struct ClientConfig {
     pub seed: u64,
     /// TLS and token.
     pub security: ClientSecurity,
+    /// The host that certificates of servers have to be for, in place of the one that is
+    /// called: for servers that have one name among themselves, wherever they are.
+    pub certificate_host: Option<String>,
     /// Every call says so in the header [`FORWARDED`](crate::FORWARDED): it is
     /// made on behalf of another one.
     pub is_forwarding: bool,
@@ -40,6 +43,7 @@ impl Default for ClientConfig {
             retry: RetryPolicy::transfer(),
             seed: 0,
             security: ClientSecurity::default(),
+            certificate_host: None,
             is_forwarding: false,
         }
     }

@@ -74,7 +74,7 @@ impl ChannelPool {
 
     /// A pool of the same configuration with connections of its own, for one server
     /// only: under TLS, its certificate has to have `name` among its DNS names and
-    /// URIs, besides the name of the host that was called.
+    /// URIs, besides the name of the host.
     #[must_use]
     pub fn only_for(&self, name: &str) -> Self {
         self.with(self.shared.stream_window, Some(name.into()))
@@ -169,7 +169,9 @@ impl ChannelPool {
         let origin = format!("https://{}:{}", target.host(), target.port()).parse();
         let origin = origin.map_err(|error| invalid(format!("{target}: {error}")))?;
         let (security, clock) = (Arc::clone(&shared.security), shared.clock.clone());
-        let connector = Connector::new(target.clone(), security, shared.name.clone(), clock);
+        let host = shared.config.certificate_host.as_deref();
+        let host = host.unwrap_or_else(|| target.host()).into();
+        let connector = Connector::new(target.clone(), host, security, shared.name.clone(), clock);
         Ok(endpoint.origin(origin).connect_with_connector_lazy(connector))
     }
 

@@ -50,6 +50,19 @@ impl CertificateFacts {
     }
 }
 
+/// The first certificate of a PEM file, in DER; `what` is the file's name in errors.
+///
+/// # Errors
+/// As [`CertificateFacts::read`].
+pub fn read_certificate(path: &Path, what: &str) -> Result<Vec<u8>, Error> {
+    let bytes = file::read(path, what)?;
+    let first = CertificateDer::from_pem_slice(&bytes);
+    let first = first.map_err(|error| {
+        invalid(format!("the {what} {} holds no PEM certificate: {error}", path.display()))
+    })?;
+    Ok(first.to_vec())
+}
+
 /// One token of a file, without the token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenFacts {

@@ -1,11 +1,17 @@
 //! TLS towards servers of other protocols, by the same rules.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use rustls::pki_types::ServerName;
 use sheaf_retry::{Code, SharedClock};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::certificates::client_config;
-use crate::error::Error;
+use super::explain::explain;
+use crate::error::{Error, invalid};
 
 /// How a server of another protocol than Flight is checked under TLS, and what
 /// it is shown: by the same rules and the same provider as everything else.
@@ -35,5 +41,27 @@ impl TlsFiles {
             Ok(config)
         });
         read.await.map_err(|_| Error::new(Code::Internal, "reading certificates ended badly"))?
+    }
+
+    /// Encrypts a connection to a server whose certificate is for `host`. What is spoken
+    /// inside has no name in TLS.
+    ///
+    /// # Errors
+    /// Those of [`TlsFiles::read`]; `invalid_argument` for a host that no certificate could
+    /// have; why there was no handshake.
+    pub async fn connect(
+        self,
+        stream: TcpStream,
+        host: &str,
+        clock: &SharedClock,
+    ) -> Result<TlsStream<TcpStream>, Error> {
+        let name = ServerName::try_from(host.to_owned())
+            .map_err(|_| invalid(format!("{host:?} is no name that a certificate could have")))?;
+        let config = Arc::new(self.read(clock).await?);
+        let connected = TlsConnector::from(config).connect(name, stream).await;
+        connected.map_err(|error| match explain(&error) {
+            Some((code, text)) => Error::new(code, text),
+            None => Error::new(Code::Unavailable, format!("no TLS connection: {error}")),
+        })
     }
 }

@@ -47,7 +47,11 @@ impl ControlActions {
         ControlActions { service }
     }
 
-    async fn register(&self, body: Registering) -> Result<serde_json::Value, Error> {
+    async fn register(
+        &self,
+        body: Registering,
+        names: Option<&[String]>,
+    ) -> Result<serde_json::Value, Error> {
         let Registering { id, kind, token, incarnation, address, health_endpoint, .. } = body;
         let metadata =
             proto::Metadata { name: body.name, version: body.version, ..Default::default() };
@@ -61,7 +65,7 @@ impl ControlActions {
             metadata: Some(metadata),
             ..Default::default()
         };
-        let registered = self.service.register(request).await.map_err(failed)?;
+        let registered = self.service.register(request, names).await.map_err(failed)?;
         Ok(json!({
             "componentId": registered.component_id,
             "fence": registered.fence,
@@ -180,12 +184,12 @@ impl ActionHandler for ControlActions {
 
     async fn call(
         &self,
-        _: &CallContext,
+        context: &CallContext,
         action: &str,
         body: Bytes,
     ) -> Result<Vec<Bytes>, Error> {
         let answer = match action {
-            REGISTER => self.register(read(action, &body)?).await?,
+            REGISTER => self.register(read(action, &body)?, context.certificate_names()).await?,
             HEARTBEAT => self.beat(read(action, &body)?).await?,
             DEREGISTER => self.leave(read(action, &body)?).await?,
             STATUS => self.status(read(action, &body)?).await?,

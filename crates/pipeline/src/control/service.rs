@@ -14,7 +14,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::plane::{ControlPlane, closed};
-use crate::registry::{Change, Component, Error, Event, limits, wire};
+use crate::registry::{
+    Change, Component, Error, Event, certificate_name, limits, wire,
+};
 
 /// Largest answer: everything that a registry holds by default, and room to spare.
 pub(super) const MAX_MESSAGE: usize = 96 << 20;
@@ -71,8 +73,12 @@ impl ControlService {
     pub(super) async fn register(
         &self,
         request: proto::RegisterComponentRequest,
+        names: Option<&[String]>,
     ) -> Result<proto::RegisterComponentResponse, Error> {
         let asked = self.refuse(wire::registration(request))?;
+        if let Some(names) = names {
+            self.check_name(&asked.id, names).await?;
+        }
         let (id, kind) = (asked.id.clone(), asked.kind.as_str());
         let registered = self.plane.register(asked).await?;
         let (beat_every, unhealthy_after) = self.plane.timing_of(id.clone()).await?;
@@ -120,13 +126,32 @@ fn millis(time: std::time::Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
+impl ControlService {
+    /// Under TLS a place is taken with its own certificate, which is of its run alone.
+    async fn check_name(&self, id: &str, names: &[String]) -> Result<(), Error> {
+        // Who has no place is told so by the registry, or is a worker.
+        let Ok(component) = self.plane.component(id.to_owned()).await else { return Ok(()) };
+        let Ok(pipeline) = self.plane.pipeline(component.pipeline.clone()).await else {
+            return Ok(());
+        };
+        let expected = certificate_name(id, pipeline.last_run);
+        if names.contains(&expected) {
+            return Ok(());
+        }
+        let hint = "its certificate is for another place, or for another run";
+        Err(Error::Refused { id: id.to_owned(), hint })
+    }
+}
+
 #[async_trait]
 impl Service for ControlService {
     async fn register_component(
         &self,
         request: Request<proto::RegisterComponentRequest>,
     ) -> Result<Response<proto::RegisterComponentResponse>, Status> {
-        self.register(request.into_inner()).await.map(Response::new).map_err(status)
+        let names = sheaf_flight::certificate_names(&request);
+        let request = request.into_inner();
+        self.register(request, names.as_deref()).await.map(Response::new).map_err(status)
     }
 
     async fn heartbeat(

@@ -10,6 +10,7 @@ use crate::registry::{Error, invalid, limits};
 pub const DEFAULT_PORT: u16 = 8088;
 
 const FIELD: &str = "health_endpoint";
+const SECURE: &str = "https://";
 
 /// Host and port of a `GET /health`.
 ///
@@ -20,11 +21,13 @@ pub struct Endpoint {
     /// An IPv6 address stands in brackets.
     host: String,
     port: u16,
+    /// Whether it is asked under TLS.
+    tls: bool,
 }
 
 impl Endpoint {
     /// What stands in a registration: `HOST`, `HOST:PORT` or `:PORT`, or nothing,
-    /// beside the address of the component.
+    /// beside the address of the component. It is asked under TLS where that address is.
     ///
     /// # Errors
     /// [`Error::Invalid`] where it is none, or of another host.
@@ -35,7 +38,12 @@ impl Endpoint {
         }
         let of = |error: sheaf_flight::Error| invalid("address", error.message());
         let target: Target = address.parse().map_err(of)?;
-        let host = target.host();
+        let (host, tls) = (target.host(), target.is_tls());
+        let text = match tls {
+            // As it is shown.
+            true => text.strip_prefix(SECURE).unwrap_or(text),
+            false => text,
+        };
         let written = match text.strip_prefix(':') {
             Some(port) => format!("{host}:{port}"),
             None if has_port(text) => text.to_owned(),
@@ -51,13 +59,32 @@ impl Endpoint {
             let problem = format!("{} is not the host of its address, {host}", found.host());
             return Err(invalid(FIELD, problem));
         }
-        Ok(Some(Endpoint { host: found.host().to_owned(), port: found.port() }))
+        Ok(Some(Endpoint { host: found.host().to_owned(), port: found.port(), tls }))
     }
 
     /// One that was checked before; `None` where it is none.
     pub(crate) fn stored(text: &str) -> Option<Self> {
         let target: Target = text.parse().ok()?;
-        Some(Endpoint { host: target.host().to_owned(), port: target.port() })
+        let (host, port, tls) = (target.host().to_owned(), target.port(), target.is_tls());
+        Some(Endpoint { host, port, tls })
+    }
+
+    /// Whether it is asked under TLS.
+    pub(super) fn is_tls(&self) -> bool {
+        self.tls
+    }
+
+    /// Where a path of it is.
+    pub(super) fn url(&self, path: &str) -> String {
+        match self.tls {
+            true => format!("{self}{path}"),
+            false => format!("http://{self}{path}"),
+        }
+    }
+
+    /// Host and port, as HTTP has them.
+    pub(super) fn authority(&self) -> String {
+        format!("{}:{}", self.host, self.port)
     }
 
     /// As it is dialled: an IPv6 address without its brackets.
@@ -68,7 +95,8 @@ impl Endpoint {
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.host, self.port)
+        let scheme = if self.tls { SECURE } else { "" };
+        write!(f, "{scheme}{}:{}", self.host, self.port)
     }
 }
 
@@ -99,6 +127,17 @@ mod tests {
         assert_eq!(read(":9000", address), Ok(Some("10.0.0.7:9000".to_owned())));
         assert_eq!(read("localhost:8088", "127.0.0.1:5"), Ok(Some("localhost:8088".to_owned())));
         assert_eq!(read("[::1]", "grpc://[::1]:5"), Ok(Some("[::1]:8088".to_owned())));
+    }
+
+    #[test]
+    fn what_is_called_under_tls_is_asked_under_tls_and_read_again_as_it_is_shown() {
+        let address = "grpc+tls://10.0.0.7:50051";
+        let shown = read(":9000", address).unwrap().unwrap();
+        assert_eq!(shown, "https://10.0.0.7:9000");
+        assert_eq!(read(&shown, address), Ok(Some(shown.clone())));
+        assert!(Endpoint::stored(&shown).unwrap().is_tls());
+        assert!(read(&shown, "grpc://10.0.0.7:50051").is_err(), "nobody may ask for more");
+        assert_eq!(Endpoint::stored(&shown).unwrap().url("/stats"), shown + "/stats");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream;
+use sheaf_flight::TlsFiles;
 use sheaf_retry::SharedClock;
 use tokio::task::JoinHandle;
 
@@ -30,6 +31,11 @@ pub struct Monitor {
 impl Monitor {
     /// Begins to look, in the times of the control plane. Call it on a tokio runtime.
     pub fn start(plane: &ControlPlane, clock: &SharedClock) -> Self {
+        Monitor::start_with(plane, None, clock)
+    }
+
+    /// As [`Monitor::start`], with what it takes to look under TLS.
+    pub fn start_with(plane: &ControlPlane, tls: Option<TlsFiles>, clock: &SharedClock) -> Self {
         let (checking, polling) = (plane.clone(), plane.clone());
         let (check_clock, poll_clock) = (Arc::clone(clock), Arc::clone(clock));
         let check = tokio::spawn(async move {
@@ -50,6 +56,7 @@ impl Monitor {
         });
         let poll = tokio::spawn(async move {
             let poller = Poller::new(polling.timing().poll_timeout, Arc::clone(&poll_clock));
+            let poller = poller.with_tls(tls);
             let mut looked = HashMap::new();
             loop {
                 let Ok(pace) = polling.pace().await else { return };

@@ -7,11 +7,13 @@ use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use sheaf_flight::TlsFiles;
 use sheaf_retry::{HumanDuration, SharedClock};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::Endpoint;
-use crate::registry::Polled;
+use crate::registry::{CERTIFICATE_HOST, Polled};
 
 /// What is asked for.
 pub const PATH: &str = "/health";
@@ -26,12 +28,19 @@ const MAX_HEADERS: usize = 16 << 10;
 pub struct Poller {
     clock: SharedClock,
     timeout: Duration,
+    tls: Option<TlsFiles>,
 }
 
 impl Poller {
     /// Looks that take at most `timeout`.
     pub fn new(timeout: Duration, clock: SharedClock) -> Self {
-        Poller { clock, timeout }
+        Poller { clock, timeout, tls: None }
+    }
+
+    /// Looks also under TLS, at those whose certificate the CA of these files has signed.
+    #[must_use]
+    pub fn with_tls(self, tls: Option<TlsFiles>) -> Self {
+        Poller { tls, ..self }
     }
 
     /// Whether the component says that it is well: any status of success.
@@ -65,7 +74,7 @@ impl Poller {
     ) -> Result<Bytes, String> {
         match self.ask(endpoint, path, most).await? {
             (status, body) if status.is_success() => Ok(body),
-            (status, _) => Err(format!("GET http://{endpoint}{path}: {status}")),
+            (status, _) => Err(format!("GET {}: {status}", endpoint.url(path))),
         }
     }
 
@@ -77,7 +86,7 @@ impl Poller {
     ) -> Result<(StatusCode, Bytes), String> {
         tokio::select! {
             biased;
-            answer = exchange(endpoint, path, most) => answer,
+            answer = self.exchange(endpoint, path, most) => answer,
             () = self.clock.sleep(self.timeout) => {
                 Err(format!("no answer within {}", HumanDuration(self.timeout)))
             }
@@ -85,20 +94,40 @@ impl Poller {
     }
 }
 
+impl Poller {
+    async fn exchange(
+        &self,
+        endpoint: &Endpoint,
+        path: &str,
+        most: usize,
+    ) -> Result<(StatusCode, Bytes), String> {
+        let stream = TcpStream::connect(endpoint.dialled()).await;
+        let stream = stream.map_err(|error| error.to_string())?;
+        if !endpoint.is_tls() {
+            return exchange(stream, endpoint, path, most).await;
+        }
+        let Some(tls) = self.tls.clone() else {
+            return Err("it is asked under TLS, and there is no CA to know it by".to_owned());
+        };
+        let stream = tls.connect(stream, CERTIFICATE_HOST, &self.clock).await;
+        exchange(stream.map_err(|error| error.to_string())?, endpoint, path, most).await
+    }
+}
+
 /// `most` bytes are read of a success; more are an error, where any are wanted.
 async fn exchange(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     endpoint: &Endpoint,
     path: &str,
     most: usize,
 ) -> Result<(StatusCode, Bytes), String> {
     let said = |error: &dyn std::fmt::Display| error.to_string();
-    let stream = TcpStream::connect(endpoint.dialled()).await.map_err(|error| said(&error))?;
     let mut builder = http1::Builder::new();
     builder.max_buf_size(MAX_HEADERS);
     let handshake = builder.handshake(TokioIo::new(stream)).await;
     let (mut sender, connection) = handshake.map_err(|error| said(&error))?;
     let request = Request::get(path)
-        .header(header::HOST, endpoint.to_string())
+        .header(header::HOST, endpoint.authority())
         .header(header::USER_AGENT, "sheaf")
         .header(header::CONNECTION, "close")
         .body(Empty::<Bytes>::new())

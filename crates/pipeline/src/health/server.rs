@@ -14,8 +14,9 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde_json::json;
+use sheaf_flight::{Protocol, SecureStream, Security};
 use sheaf_retry::{Retryable as _, SharedClock};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
@@ -95,6 +96,20 @@ impl HealthServer {
         pages: Pages,
         clock: SharedClock,
     ) -> Result<Self, Error> {
+        HealthServer::bind_secured(address, vitals, pages, Security::none(), clock).await
+    }
+
+    /// As [`HealthServer::bind_with`], under TLS where `security` has it.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn bind_secured(
+        address: &str,
+        vitals: Vitals,
+        pages: Pages,
+        security: Security,
+        clock: SharedClock,
+    ) -> Result<Self, Error> {
         let failed = |error: std::io::Error| Error::State {
             operation: format!("serve {PATH} on {address}"),
             code: error.code(),
@@ -102,7 +117,7 @@ impl HealthServer {
         };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let task = tokio::spawn(accept(listener, vitals, pages, clock));
+        let task = tokio::spawn(accept(listener, vitals, pages, security, clock));
         Ok(HealthServer { address, task })
     }
 
@@ -124,7 +139,13 @@ impl fmt::Debug for HealthServer {
     }
 }
 
-async fn accept(listener: TcpListener, vitals: Vitals, pages: Pages, clock: SharedClock) {
+async fn accept(
+    listener: TcpListener,
+    vitals: Vitals,
+    pages: Pages,
+    security: Security,
+    clock: SharedClock,
+) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = tokio::task::JoinSet::new();
     loop {
@@ -140,18 +161,24 @@ async fn accept(listener: TcpListener, vitals: Vitals, pages: Pages, clock: Shar
         while connections.try_join_next().is_some() {}
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
         let (vitals, clock) = (Arc::clone(&vitals), Arc::clone(&clock));
-        let pages = Arc::clone(&pages);
+        let (pages, security) = (Arc::clone(&pages), security.clone());
         connections.spawn(async move {
             let _place = place;
+            let served = async {
+                match security.accept(stream, Protocol::Http).await {
+                    Ok(stream) => serve(stream, vitals, pages).await,
+                    Err(error) => tracing::debug!(%error, "no handshake at the health endpoint"),
+                }
+            };
             tokio::select! {
-                () = serve(stream, vitals, pages) => {}
+                () = served => {}
                 () = clock.sleep(TIME) => {}
             }
         });
     }
 }
 
-async fn serve(stream: TcpStream, vitals: Vitals, pages: Pages) {
+async fn serve(stream: SecureStream, vitals: Vitals, pages: Pages) {
     let service = service_fn(move |request: Request<Incoming>| {
         let answer = answer(&request, &vitals, &pages);
         async move { Ok::<_, Infallible>(answer) }

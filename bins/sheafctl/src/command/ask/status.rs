@@ -22,7 +22,7 @@ pub(super) async fn run(
         let filter = Filter { pipeline: pipeline.plan.id.clone(), ..Filter::default() };
         let components = remote.registry.components(&filter).await;
         let components = components.map_err(|error| remote.failed(&error))?;
-        let look = Look::new(&remote.clock);
+        let look = Look::new(remote.health.clone(), &remote.clock);
         let rows = components.iter().map(async |component| match component.status.is_held() {
             true => look.at(component).await,
             false => None,

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use sheaf_drivers::IMAGE;
 use sheaf_drivers::kubernetes::Settings;
 use sheaf_pipeline::spec::Size;
 use sheaf_retry::HumanBytes;
@@ -18,10 +19,10 @@ pub(crate) struct Render {
     /// The namespace
     #[arg(long, default_value = "default")]
     namespace: String,
-    /// The image of built-in components
+    /// The image of built-in components; by default that of this version
     #[arg(long, visible_alias = "component-image")]
     image: Option<String>,
-    /// The image of the control plane
+    /// The image of the control plane; by default that of built-in components
     #[arg(long)]
     control_image: Option<String>,
     /// What a component's volume holds, beside what its spilling edges may
@@ -62,11 +63,11 @@ pub(super) enum Secrets {
 
 impl Render {
     pub(super) fn settings(&self) -> Settings {
-        let default = Settings::default();
+        let image = self.image.clone().unwrap_or_else(|| IMAGE.to_owned());
         Settings {
             namespace: self.namespace.clone(),
-            component_image: self.image.clone().unwrap_or(default.component_image),
-            control_image: self.control_image.clone().unwrap_or(default.control_image),
+            control_image: self.control_image.clone().unwrap_or_else(|| image.clone()),
+            component_image: image,
             state_size_bytes: Size(self.state_size.0).0,
             storage_class: self.storage_class.clone(),
             max_replicas: self.max_replicas,

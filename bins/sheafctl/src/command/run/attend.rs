@@ -82,7 +82,7 @@ pub(super) async fn attend(
 }
 
 /// What to do about a run that could not begin.
-pub(super) fn help(error: &sheaf_drivers::runner::Error) -> String {
+pub(in crate::command) fn help(error: &sheaf_drivers::runner::Error) -> String {
     use sheaf_drivers::runner::Error;
     match error {
         Error::Runs { .. } | Error::Held { .. } => "see what runs with sheafctl ps".to_owned(),

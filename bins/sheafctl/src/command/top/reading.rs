@@ -37,7 +37,7 @@ pub(super) struct Instance {
 /// Asks the registry, and all that it knows.
 pub(super) async fn read(client: &Client, pipeline: Option<&str>) -> Result<Reading, Failure> {
     let components = client.components(pipeline).await?;
-    let poller = Poller::new(PATIENCE, client.clock.clone());
+    let poller = Poller::new(PATIENCE, client.clock.clone()).with_tls(client.health.clone());
     let at = client.clock.elapsed();
     let asked = components.into_iter().map(|component| ask(&poller, component));
     let instances = stream::iter(asked).buffered(AT_ONCE).collect().await;
