@@ -13,6 +13,8 @@ pub(crate) struct PlaneArgs {
     /// Where to serve the control plane; port 0 takes a free one
     #[arg(long, env = "SHEAF_CONTROL_ADDR", default_value = ADDRESS, value_name = "HOST:PORT")]
     pub(crate) control_addr: String,
+    #[command(flatten)]
+    pub(crate) console: ConsoleArgs,
     /// What runs the components
     #[arg(long, env = "SHEAF_DRIVER", value_enum, default_value_t = DriverName::Process)]
     pub(crate) driver: DriverName,
@@ -29,6 +31,28 @@ pub(crate) struct PlaneArgs {
     /// `sheaf_drivers=debug,warn`
     #[arg(long, env = "SHEAF_LOG", value_name = "LEVEL")]
     pub(crate) log_level: Option<String>,
+}
+
+/// The web console of a control plane.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ConsoleArgs {
+    /// Where to serve the web console, metrics and health; port 0 takes a free one
+    #[arg(long, env = "SHEAF_ADMIN_ADDR", default_value = "127.0.0.1:0", value_name = "HOST:PORT")]
+    pub(crate) admin_addr: String,
+    /// The coordinator whose batches the console shows, such as grpc://127.0.0.1:8080
+    #[arg(long, env = "SHEAF_COORDINATOR", value_name = "URI")]
+    pub(crate) coordinator: Option<String>,
+    /// File with the token to send to it
+    #[arg(
+        long,
+        env = "SHEAF_COORDINATOR_TOKEN_FILE",
+        value_name = "FILE",
+        requires = "coordinator"
+    )]
+    pub(crate) coordinator_token_file: Option<PathBuf>,
+    /// CA certificates in PEM by which it is checked, where it is grpc+tls://…
+    #[arg(long, env = "SHEAF_COORDINATOR_TLS_CA", value_name = "FILE", requires = "coordinator")]
+    pub(crate) coordinator_tls_ca: Option<PathBuf>,
 }
 
 /// The folder of everything that is kept.
@@ -72,6 +96,11 @@ impl DataArgs {
     /// The token for starting and stopping.
     pub(crate) fn token(&self) -> PathBuf {
         self.data_dir.join("control-token")
+    }
+
+    /// Where consoles say that they are.
+    pub(crate) fn consoles(&self) -> PathBuf {
+        self.data_dir.join("consoles")
     }
 
     /// What a server remembers.

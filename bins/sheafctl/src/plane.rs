@@ -1,7 +1,9 @@
 //! A control plane with a runner in this process, and the port that it serves.
 
+mod coordinator;
 mod driver;
 mod folder;
+mod web;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,6 +20,9 @@ use crate::args::PlaneArgs;
 use crate::logging;
 use driver::{driver, environment};
 use folder::{named, prepare, state};
+use web::Web;
+
+pub(crate) use web::console_file;
 
 /// How long calls may go on when it is closed.
 const GRACE: Duration = Duration::from_secs(2);
@@ -39,6 +44,7 @@ pub(crate) struct Plane {
     pub(crate) runner: Runner,
     pub(crate) plane: ControlPlane,
     server: ServerHandle,
+    web: Web,
     _monitor: Monitor,
 }
 
@@ -51,6 +57,7 @@ impl Plane {
         let failed = |error: sheaf_flight::Error| Failure::from_error(&error);
         let listener = Listener::bind(&args.control_addr, "--control-addr", Exposure::Loopback);
         let listener = listener.map_err(failed)?;
+        let admin = web::bind(&args.console)?;
         prepare(&args.data.data_dir)?;
         let token = ServerToken::open(&args.data.token(), clock.now());
         let token = token.map_err(|error| named(&args.data.token(), &error))?;
@@ -73,7 +80,7 @@ impl Plane {
             variables: logging::variables(args.log_level.as_deref()),
         };
         let runner = Runner::new(plane.clone(), driver, options, clock.clone());
-        let pipelines = PipelineService::new(runner.clone(), token, mode.starts);
+        let pipelines = PipelineService::new(runner.clone(), token.clone(), mode.starts);
         let registry = ControlService::new(plane.clone());
         let namespace = ControlService::NAMESPACE;
         let server = Server::new(FlightRouter::builder().build().map_err(failed)?)
@@ -84,7 +91,8 @@ impl Plane {
             .await
             .map_err(failed)?;
         let monitor = Monitor::start(&plane, clock);
-        Ok(Plane { runner, plane, server, _monitor: monitor })
+        let web = Web::start(args, admin, (&runner, token), server.local_addr(), clock)?;
+        Ok(Plane { runner, plane, server, web, _monitor: monitor })
     }
 
     /// Where it serves: `grpc://HOST:PORT`.
@@ -92,8 +100,14 @@ impl Plane {
         self.server.uri()
     }
 
+    /// Where the console is: `http://HOST:PORT`.
+    pub(crate) fn console(&self) -> String {
+        self.web.uri()
+    }
+
     /// Ends calls and writes everything down.
     pub(crate) async fn close(self) -> Result<(), Failure> {
+        self.web.close(GRACE).await;
         self.server.drain(GRACE).await;
         self.plane.close().await.map_err(|error| Failure::from_error(&error))
     }

@@ -17,6 +17,7 @@ impl Command {
             Command::Render(_)
             | Command::Run(_)
             | Command::Server(_)
+            | Command::Console(_)
             | Command::Completions { .. } => false,
         }
     }

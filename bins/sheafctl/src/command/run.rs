@@ -55,7 +55,9 @@ pub(super) async fn run(args: RunArgs, console: &mut Console) -> Result<ExitCode
     let started = plane.runner.start(&name, &text, args.fresh).await;
     let started = started.map_err(|error| Failure::from_error(&error).help(help(&error)))?;
     let (run, instances) = (started.run, counted(started.instances as u64, "instance"));
-    console.data(&format!("ready control={} pipeline={pipeline} run={run}\n", plane.uri()))?;
+    let (control, page) = (plane.uri(), plane.console());
+    console
+        .data(&format!("ready control={control} console={page} pipeline={pipeline} run={run}\n"))?;
     let mut progress = Progress::new(&pipeline, plane.plane.clone(), &clock, args.quiet);
     progress.note(console, &format!("run {run} of {pipeline}: {instances}"));
     let lines = match logging::is_detailed(args.plane.log_level.as_deref()) {

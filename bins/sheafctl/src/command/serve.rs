@@ -27,7 +27,7 @@ pub(super) async fn run(args: ServeArgs, console: &mut Console) -> Result<(), Fa
     if !adopted.is_empty() {
         tracing::info!(pipelines = adopted.join(", "), "runs were taken up");
     }
-    console.data(&format!("ready control={}\n", plane.uri()))?;
+    console.data(&format!("ready control={} console={}\n", plane.uri(), plane.console()))?;
     let signal = signals.next().await;
     let running = plane.runner.running();
     if forgets && !running.is_empty() {

@@ -1,0 +1,76 @@
+//! The web console of a control plane, and the port that it is on.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use sheaf_console::Console;
+use sheaf_drivers::control::ServerToken;
+use sheaf_drivers::runner::Runner;
+use sheaf_flight::{Exposure, Listener};
+use sheaf_retry::SharedClock;
+use sheaf_telemetry::{AdminServer, Health, Registry};
+use sheaf_terminal::Failure;
+
+use super::coordinator::coordinators;
+use super::folder::named;
+use crate::args::{ConsoleArgs, PlaneArgs};
+
+/// See the module.
+pub(super) struct Web {
+    admin: AdminServer,
+    console: Console,
+    health: Health,
+    /// Says to `sheafctl console` where it is, as long as it is there.
+    place: PathBuf,
+}
+
+/// The port, bound before anything is started.
+pub(super) fn bind(args: &ConsoleArgs) -> Result<Listener, Failure> {
+    let listener = Listener::bind(&args.admin_addr, "--admin-addr", Exposure::Loopback);
+    listener.map_err(|error| Failure::from_error(&error))
+}
+
+/// The file in which the console of the control plane at `control` says where it is.
+pub(crate) fn console_file(folder: &Path, control: &str) -> PathBuf {
+    folder.join(control.replace([':', '[', ']', '/'], "_"))
+}
+
+impl Web {
+    pub(super) fn start(
+        args: &PlaneArgs,
+        listener: Listener,
+        (runner, token): (&Runner, ServerToken),
+        control: SocketAddr,
+        clock: &SharedClock,
+    ) -> Result<Self, Failure> {
+        let failed = |error: sheaf_telemetry::Error| Failure::from_error(&error);
+        let coordinators = coordinators(&args.console, clock)?;
+        let console = Console::start(runner.clone(), token, coordinators, clock.clone());
+        let mut registry = Registry::default();
+        runner.plane().register_metrics(&mut registry);
+        let (registry, health) = (Arc::new(Mutex::new(registry)), Health::new());
+        let listener = listener.into_tokio().map_err(|error| Failure::from_error(&error))?;
+        let admin = AdminServer::start_with(listener, registry, health.clone(), console.router());
+        let admin = admin.map_err(failed)?;
+        health.ready();
+        let place = console_file(&args.data.consoles(), &control.to_string());
+        let written = std::fs::create_dir_all(args.data.consoles())
+            .and_then(|()| std::fs::write(&place, format!("http://{}\n", admin.local_addr())));
+        written.map_err(|error| named(&place, &error))?;
+        Ok(Web { admin, console, health, place })
+    }
+
+    pub(super) fn uri(&self) -> String {
+        format!("http://{}", self.admin.local_addr())
+    }
+
+    pub(super) async fn close(self, grace: Duration) {
+        self.health.draining();
+        self.console.stop();
+        drop(std::fs::remove_file(&self.place));
+        // A page that stays open in a browser does not hold up the end.
+        drop(tokio::time::timeout(grace, self.admin.shutdown()).await);
+    }
+}
