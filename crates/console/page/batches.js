@@ -58,6 +58,8 @@ export class Batches {
     by("failed-count").hidden = true;
     by("requeue-all").hidden = true;
     by("batch-more").hidden = true;
+    by("batch-stage").hidden = true;
+    text(by("batch-title"), "Batches");
     text(by("batch-note"), note);
   }
 
@@ -112,6 +114,7 @@ export class Batches {
     text(by("batch-title"), `Batches: ${this.state}`);
     text(by("batch-note"), answer.batches.length ? "" : `No batch is ${this.state}.`);
     this.table.show(answer.batches);
+    by("batch-stage").hidden = false;
     const queues = ["", ...answer.queues.map((one) => one.queue)];
     keyed(by("batch-queue"), queues, (queue) => queue,
       (queue) => html("option", { value: queue }, queue || "all"), () => {});

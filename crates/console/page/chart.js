@@ -12,6 +12,7 @@ const BOTTOM = 22;
 const MOST = 8;
 /** Where readings are further apart than that, nothing is known of what was between. */
 const GAP_MS = 40_000;
+const LEAST_MS = 30_000;
 
 /** A round number at or above, of which quarters are easy to read. */
 function ceiling(value) {
@@ -53,7 +54,10 @@ export class Chart {
     this.from = now - minutes * 60_000;
     this.to = now;
     const all = [...this.of(history)].map(([name, points]) =>
-      ({ name, points: points.filter(([at]) => at >= this.from - GAP_MS) }));
+      ({ name, points: points.filter(([at]) => at >= this.from) }));
+    // What began a moment ago is not drawn into a corner.
+    const first = all.reduce((least, { points }) => Math.min(least, points[0]?.[0] ?? now), now);
+    this.from = Math.min(Math.max(this.from, first), now - LEAST_MS);
     const peak = ({ points }) => points.reduce((most, [, value]) => Math.max(most, value ?? 0), 0);
     const largest = all.filter(({ points }) => points.length)
       .sort((one, two) => peak(two) - peak(one)).slice(0, MOST);

@@ -57,12 +57,15 @@ export class Table {
     this.columns = columns;
     this.key = key;
     this.body = html("tbody");
-    const titles = columns.map(([title, kind]) => html("th", { scope: "col", class: kind }, title));
-    parent.replaceChildren(
-      html("table", { "aria-label": label }, html("thead", {}, html("tr", {}, ...titles)), this.body));
+    const titles = columns.map(([title, kind]) =>
+      html("th", { scope: "col", class: kind === "number" ? kind : null }, title));
+    this.table = html("table", { "aria-label": label, hidden: true },
+      html("thead", {}, html("tr", {}, ...titles)), this.body);
+    parent.replaceChildren(this.table);
   }
 
   show(items) {
+    this.table.hidden = items.length === 0;
     const create = (item) =>
       html("tr", {}, ...this.columns.map(([, kind, , make]) =>
         html("td", { class: kind }, ...(make ? make(item) : []))));

@@ -27,6 +27,11 @@ export class Logs {
     by("log-component").value = component;
   }
 
+  /** After the token has come or gone. */
+  again() {
+    this.#read();
+  }
+
   /** Lines are read only while they are looked at. */
   show(open) {
     if (open === this.open) return;
@@ -39,6 +44,7 @@ export class Logs {
     this.reading?.abort();
     if (!this.open || !this.pipeline) return;
     by("log-lines").replaceChildren();
+    by("log-lines").hidden = !hasToken();
     if (!hasToken()) {
       text(by("log-note"), "Logs are shown to who has the token: sheafctl console prints a link with it.");
       return;
@@ -65,7 +71,8 @@ export class Logs {
     const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
     const wanted = by("log-filter").value.toLowerCase();
     log.append(...found.slice(-MOST).map((line) => {
-      const item = html("div", { class: line.error ? "bad" : null },
+      const level = / ERROR |^error/.test(line.text) ? "bad" : / WARN |^warning/.test(line.text) ? "warn" : null;
+      const item = html("div", { class: level },
         html("time", {}, clock(line.at_ms)), html("b", {}, line.instance), line.text);
       item.hidden = !item.textContent.toLowerCase().includes(wanted);
       return item;

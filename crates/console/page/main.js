@@ -182,7 +182,7 @@ function show(tab) {
 
 function openLogs(component) {
   logs.choose(component);
-  location.hash = "logs";
+  location.hash = "/logs";
 }
 
 async function restart(component) {
@@ -225,6 +225,7 @@ async function unlock() {
     setToken(token);
   }
   showToken();
+  logs.again();
   refresh();
 }
 
@@ -244,12 +245,12 @@ function wire() {
     const now = localStorage.getItem("sheaf-theme") ?? "auto";
     theme(THEMES[(THEMES.indexOf(now) + 1) % THEMES.length]);
   });
-  for (const name of TABS) by(`tab-${name}`).addEventListener("click", () => { location.hash = name; });
+  for (const name of TABS) by(`tab-${name}`).addEventListener("click", () => { location.hash = `/${name}`; });
   document.querySelector("[role=tablist]").addEventListener("keydown", (event) => {
     const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     if (!step) return;
     const next = TABS[(TABS.indexOf(page.tab) + step + TABS.length) % TABS.length];
-    location.hash = next;
+    location.hash = `/${next}`;
     by(`tab-${next}`).focus();
   });
   window.addEventListener("hashchange", () => {
@@ -257,7 +258,7 @@ function wire() {
       takeToken();
       showToken();
     } else if (location.hash !== "#content") {
-      show(location.hash.slice(1));
+      show(location.hash.slice(2));
     }
   });
   by("range").addEventListener("click", (event) => {
@@ -275,7 +276,7 @@ takeToken();
 theme(localStorage.getItem("sheaf-theme") ?? "auto");
 wire();
 page.id = sessionStorage.getItem("sheaf-pipeline");
-show(location.hash.slice(1));
+show(location.hash.slice(2));
 showToken();
 (async () => {
   const wanted = page.id;

@@ -4,6 +4,7 @@ import { attribute, svg, text } from "./dom.js";
 import { bytes, count, cut, mood } from "./format.js";
 
 const NAME = 20;
+const SMALLEST = 0.62;
 
 export class Topology {
   constructor(parent, open) {
@@ -24,9 +25,14 @@ export class Topology {
     const lines = picture.lines.map((line) => this.#line(line));
     const boxes = picture.boxes.map((box) => this.#box(box));
     const labels = picture.lines.map((line) => this.#label(line));
-    this.parent.replaceChildren(svg("svg",
-      { width, height, viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": "Topology" },
-      ...lines, ...labels, ...boxes));
+    const drawing = svg("svg",
+      { viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": "Topology" },
+      ...lines, ...labels, ...boxes);
+    // As wide as there is room, but never so small that nobody can read it.
+    drawing.style.width = "100%";
+    drawing.style.maxWidth = `${width}px`;
+    drawing.style.minWidth = `${width * SMALLEST}px`;
+    this.parent.replaceChildren(drawing);
   }
 
   #line(line) {
@@ -41,10 +47,11 @@ export class Topology {
   #label(line) {
     const figure = svg("text", { x: line.x, y: line.y + 4 });
     const back = svg("rect", { x: line.x - 30, y: line.y - 10, width: 60, height: 20, rx: 10 });
-    const about = svg("text", { class: "about", x: line.x, y: line.y + 25 }, cut(line.about, 24));
-    const label = svg("g", { class: "edge-label", visibility: "hidden" }, back, figure, about);
+    const about = svg("text", { class: "about", x: line.x, y: line.y - 15 }, cut(line.about, 18));
+    const lag = svg("text", { class: "lag", x: line.x, y: line.y + 24 });
+    const label = svg("g", { class: "edge-label", visibility: "hidden" }, about, lag, back, figure);
     const group = svg("g", { class: "edge-ended" }, label);
-    Object.assign(this.edges.get(line.id), { label, figure, back, x: line.x, labelled: group });
+    Object.assign(this.edges.get(line.id), { label, figure, lag, back, x: line.x, labelled: group });
     return group;
   }
 
@@ -112,9 +119,9 @@ export class Topology {
     attribute(edge.flow, "class", rate > 0 ? "flow moving" : "flow");
     attribute(edge.label, "visibility", row ? "visible" : "hidden");
     if (!row) return;
-    const lag = row.lag > 0 ? ` · ${count(row.lag)} behind` : "";
-    const words = state === "broken" ? "reader away" : state === "ended" ? "ended" : `${count(rate)}/s${lag}`;
+    const words = state === "broken" ? "reader away" : state === "ended" ? "ended" : `${count(rate)}/s`;
     text(edge.figure, words);
+    text(edge.lag, row.lag > 0 ? `${count(row.lag)} behind` : "");
     const width = words.length * 6.4 + 20;
     attribute(edge.back, "width", width.toFixed(1));
     attribute(edge.back, "x", (edge.x - width / 2).toFixed(1));

@@ -13,7 +13,7 @@ const REMEMBERED: usize = 16;
 
 /// Room for a figure under the name, and for those of edges between boxes.
 const SIZES: Sizes =
-    Sizes { box_height: 78.0, box_width: 168.0, row: 108.0, gap: 148.0, margin: 20.0, header: 0.0 };
+    Sizes { box_height: 78.0, box_width: 172.0, row: 124.0, gap: 116.0, margin: 20.0, header: 0.0 };
 
 struct Drawn {
     pipeline: String,

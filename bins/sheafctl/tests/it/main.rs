@@ -1,6 +1,7 @@
 //! `sheafctl` as people and programs run it.
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+mod console;
 mod live;
 mod pipelines;
 mod servers;
@@ -230,6 +231,7 @@ fn every_command_has_examples_in_its_help() {
         "stop",
         "restart",
         "runs",
+        "console",
     ];
     for command in all {
         let help = data(&sheafctl(&[command, "--help"]));
