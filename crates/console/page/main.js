@@ -253,6 +253,11 @@ function wire() {
     location.hash = `/${next}`;
     by(`tab-${next}`).focus();
   });
+  // Nothing is sent to who does not look; what was missed is in the history.
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) page.events?.close();
+    else if (page.id) choose(page.id).catch(lost);
+  });
   window.addEventListener("hashchange", () => {
     if (location.hash.startsWith("#token=")) {
       takeToken();

@@ -63,6 +63,10 @@ impl History {
     }
 
     fn push(&mut self, key: Key, at_ms: u64, values: [Option<u64>; 4]) {
+        if values == [None; 4] {
+            // Nobody is there who could tell.
+            return;
+        }
         if self.series.len() >= SERIES && !self.series.contains_key(&key) {
             return;
         }
@@ -131,6 +135,14 @@ mod tests {
         history.add(4_999 * 500 + WINDOW_MS + 1, &rows([2]));
         let told = history.of("p");
         assert_eq!(told.components.keys().collect::<Vec<_>>(), ["p:2"]);
+    }
+
+    #[test]
+    fn who_tells_nothing_takes_no_room() {
+        let mut history = History::default();
+        let silent = ComponentRow { place: "p:1".to_owned(), ..ComponentRow::default() };
+        history.add(1, &Rows { components: vec![silent], edges: Vec::new() });
+        assert!(history.series.is_empty());
     }
 
     #[test]

@@ -367,13 +367,15 @@ impl Listener for Bounded {
 struct Placed {
     stream: Box<dyn Stream>,
     _place: Option<OwnedSemaphorePermit>,
-    /// Until when what is to be written has to be taken, while it is not.
-    patience: Option<Pin<Box<Sleep>>>,
+    /// How long a reader may take nothing.
+    patience: Duration,
+    /// When that is over, while it takes nothing.
+    waiting: Option<Pin<Box<Sleep>>>,
 }
 
 impl Placed {
     fn new(stream: Box<dyn Stream>, place: Option<OwnedSemaphorePermit>) -> Self {
-        Placed { stream, _place: place, patience: None }
+        Placed { stream, _place: place, patience: WRITE_PATIENCE, waiting: None }
     }
 
     /// What became of a write; who has taken nothing for too long is cut off.
@@ -383,11 +385,12 @@ impl Placed {
         written: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         if written.is_ready() {
-            self.patience = None;
+            self.waiting = None;
             return written;
         }
-        let sleep = || Box::pin(tokio::time::sleep(WRITE_PATIENCE));
-        match self.patience.get_or_insert_with(sleep).as_mut().poll(context) {
+        let patience = self.patience;
+        let sleep = || Box::pin(tokio::time::sleep(patience));
+        match self.waiting.get_or_insert_with(sleep).as_mut().poll(context) {
             Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
             Poll::Pending => Poll::Pending,
         }
@@ -430,21 +433,16 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn a_reader_that_takes_nothing_is_cut_off_and_a_slow_one_is_not() {
+    #[tokio::test]
+    async fn a_reader_that_takes_nothing_is_cut_off_and_one_that_reads_is_not() {
         let (ours, mut theirs) = tokio::io::duplex(64);
         let mut placed = Placed::new(Box::new(ours), None);
-        placed.write_all(&[0; 64]).await.unwrap();
-        let mut taken = [0; 32];
-        for _ in 0..3 {
-            // Each time it is nearly too late.
-            let (written, ()) = tokio::join!(placed.write_all(&[0; 32]), async {
-                tokio::time::sleep(WRITE_PATIENCE - Duration::from_secs(1)).await;
-                theirs.read_exact(&mut taken).await.unwrap();
-            });
-            written.unwrap();
-        }
-        let error = placed.write_all(&[0]).await.unwrap_err();
+        let mut taken = vec![0; 10_000];
+        let (written, read) =
+            tokio::join!(placed.write_all(&[7; 10_000]), theirs.read_exact(&mut taken));
+        assert_eq!((written.unwrap(), read.unwrap(), taken[9_999]), ((), 10_000, 7));
+        placed.patience = Duration::from_millis(50);
+        let error = placed.write_all(&[0; 65]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 }

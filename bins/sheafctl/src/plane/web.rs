@@ -1,6 +1,6 @@
 //! The web console of a control plane, and the port that it is on.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,6 +16,9 @@ use sheaf_terminal::Failure;
 use super::coordinator::coordinators;
 use super::folder::named;
 use crate::args::{ConsoleArgs, PlaneArgs};
+
+/// How long another server of this folder may take to be found there.
+const KNOCK: Duration = Duration::from_millis(100);
 
 /// See the module.
 pub(super) struct Web {
@@ -37,6 +40,19 @@ pub(crate) fn console_file(folder: &Path, control: &str) -> PathBuf {
     folder.join(control.replace([':', '[', ']', '/'], "_"))
 }
 
+/// Removes what servers have left that were killed: nobody listens there any more.
+fn forget(folder: &Path) {
+    for file in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let text = std::fs::read_to_string(file.path()).unwrap_or_default();
+        let address = text.trim().trim_start_matches("http://").parse::<SocketAddr>();
+        let there =
+            address.is_ok_and(|address| TcpStream::connect_timeout(&address, KNOCK).is_ok());
+        if !there {
+            drop(std::fs::remove_file(file.path()));
+        }
+    }
+}
+
 impl Web {
     pub(super) fn start(
         args: &PlaneArgs,
@@ -56,6 +72,7 @@ impl Web {
         let admin = admin.map_err(failed)?;
         health.ready();
         let place = console_file(&args.data.consoles(), &control.to_string());
+        forget(&args.data.consoles());
         let written = std::fs::create_dir_all(args.data.consoles())
             .and_then(|()| std::fs::write(&place, format!("http://{}\n", admin.local_addr())));
         written.map_err(|error| named(&place, &error))?;

@@ -56,8 +56,8 @@ async fn what_shows_more_or_changes_something_needs_the_token() {
     }
     let counts = world.get_with("/api/batches?pipeline=shop").await.json();
     assert_eq!(counts["counts"]["failed"], 1, "nothing was changed");
-    let answer = world.ask("POST /api/requeue", &format!("{json}{}", world.bearer()), &requeue);
-    assert_eq!(answer.await.status, 200);
+    let headers = format!("{json}{}", world.bearer());
+    assert_eq!(world.ask("POST /api/requeue", &headers, &requeue).await.status, 200);
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use sheaf_drivers::process::{LogLimits, ProcessDriver, ProcessOptions, Programs}
 use sheaf_drivers::runner::{self, Runner};
 use sheaf_pipeline::control::{ControlPlane, Options};
 use sheaf_pipeline::registry::{Kind, Place, Plan, Token};
-use sheaf_retry::{Clock as _, Code, SystemClock, Timestamp};
+use sheaf_retry::{Code, SystemClock, Timestamp};
 use sheaf_telemetry::{AdminServer, Health, Registry};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

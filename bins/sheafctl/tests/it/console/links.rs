@@ -58,6 +58,11 @@ fn whoever_took_the_port_of_a_killed_server_is_not_handed_its_token() {
     assert!(!notes(&output).contains(token.trim()));
     let asked = theft.join().unwrap();
     assert!(asked.contains("GET /api/proof?nonce=") && !asked.contains(token.trim()), "{asked}");
+    // The next server forgets the place, and has its own.
+    let mut next = world.start(&["server", "--control-addr", "127.0.0.1:0"]);
+    next.wait_ready(TIME).unwrap();
+    let places = std::fs::read_dir(world.folder.path().join(".sheaf/consoles")).unwrap().count();
+    assert_eq!(places, 1);
 }
 
 #[test]
