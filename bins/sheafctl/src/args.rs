@@ -1,8 +1,12 @@
 //! What several commands take.
 
+mod console;
+
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+
+pub(crate) use console::ConsoleArgs;
 
 /// Where a control plane serves, and is asked, if nothing else is said.
 pub(crate) const ADDRESS: &str = "127.0.0.1:8080";
@@ -31,28 +35,6 @@ pub(crate) struct PlaneArgs {
     /// `sheaf_drivers=debug,warn`
     #[arg(long, env = "SHEAF_LOG", value_name = "LEVEL")]
     pub(crate) log_level: Option<String>,
-}
-
-/// The web console of a control plane.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct ConsoleArgs {
-    /// Where to serve the web console, metrics and health; port 0 takes a free one
-    #[arg(long, env = "SHEAF_ADMIN_ADDR", default_value = "127.0.0.1:0", value_name = "HOST:PORT")]
-    pub(crate) admin_addr: String,
-    /// The coordinator whose batches the console shows, such as grpc://127.0.0.1:8080
-    #[arg(long, env = "SHEAF_COORDINATOR", value_name = "URI")]
-    pub(crate) coordinator: Option<String>,
-    /// File with the token to send to it
-    #[arg(
-        long,
-        env = "SHEAF_COORDINATOR_TOKEN_FILE",
-        value_name = "FILE",
-        requires = "coordinator"
-    )]
-    pub(crate) coordinator_token_file: Option<PathBuf>,
-    /// CA certificates in PEM by which it is checked, where it is grpc+tls://…
-    #[arg(long, env = "SHEAF_COORDINATOR_TLS_CA", value_name = "FILE", requires = "coordinator")]
-    pub(crate) coordinator_tls_ca: Option<PathBuf>,
 }
 
 /// The folder of everything that is kept.

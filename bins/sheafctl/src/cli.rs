@@ -13,10 +13,8 @@ use crate::command::Render;
 use crate::command::ask::Ask;
 use crate::command::run::RunArgs;
 use crate::command::serve::ServeArgs;
-use crate::command::{console, tap, test, top};
-use crate::help::{
-    COMPLETIONS, CONSOLE, EXAMPLES, GRAPH, INIT, RENDER, RUN, SCHEMA, SERVER, VALIDATE,
-};
+use crate::command::{tap, test, top};
+use crate::help::{COMPLETIONS, EXAMPLES, GRAPH, INIT, RENDER, RUN, SCHEMA, SERVER, VALIDATE};
 
 /// Pipelines of Apache Arrow record batches.
 #[derive(Debug, Parser)]
@@ -89,9 +87,6 @@ pub(crate) enum Command {
     /// Run a control plane alone, for pipelines that others start
     #[command(after_help = SERVER)]
     Server(Box<ServeArgs>),
-    /// Print the link to the web console of a control plane that runs
-    #[command(after_help = CONSOLE)]
-    Console(console::Args),
     #[command(flatten)]
     Ask(Ask),
     /// Print what a shell needs to complete commands

@@ -2,7 +2,6 @@
 
 pub(crate) mod ask;
 mod client;
-pub(crate) mod console;
 mod file;
 mod graph;
 mod init;
@@ -41,7 +40,6 @@ pub(crate) fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Top(args) => top::run(&args, &mut console),
         Command::Run(args) => return on_runtime(run::run(*args, &mut console)),
         Command::Server(args) => on_runtime(serve::run(*args, &mut console)),
-        Command::Console(args) => on_runtime(console::run(&args, &mut console)),
         Command::Ask(ask) => on_runtime(ask::run(ask, &mut console)),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -3,15 +3,16 @@
 mod coordinator;
 mod driver;
 mod folder;
+mod mode;
+mod serve;
 mod web;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use sheaf_drivers::control::{PipelineService, ServerToken};
 use sheaf_drivers::runner::{self, Runner};
-use sheaf_flight::{Exposure, FlightRouter, Listener, Server, ServerHandle};
-use sheaf_pipeline::control::{ControlPlane, ControlService, Options};
+use sheaf_flight::{Exposure, Listener, ServerHandle};
+use sheaf_pipeline::control::{ControlPlane, Options};
 use sheaf_pipeline::health::Monitor;
 use sheaf_retry::SharedClock;
 use sheaf_terminal::Failure;
@@ -20,24 +21,14 @@ use crate::args::PlaneArgs;
 use crate::logging;
 use driver::{driver, environment};
 use folder::{named, prepare, state};
+use serve::serve;
 use web::Web;
 
+pub(crate) use mode::Mode;
 pub(crate) use web::console_file;
 
 /// How long calls may go on when it is closed.
 const GRACE: Duration = Duration::from_secs(2);
-
-/// What differs between a run and a server.
-pub(crate) struct Mode {
-    /// Where it remembers runs, where nothing is said.
-    pub(crate) state: PathBuf,
-    /// Whether components go on without it.
-    pub(crate) outlive: bool,
-    /// Whether `stdout` sinks print to its standard output.
-    pub(crate) prints: bool,
-    /// Whether others may start pipelines here.
-    pub(crate) starts: bool,
-}
 
 /// See the module.
 pub(crate) struct Plane {
@@ -81,15 +72,7 @@ impl Plane {
         };
         let runner = Runner::new(plane.clone(), driver, options, clock.clone());
         let pipelines = PipelineService::new(runner.clone(), token.clone(), mode.starts);
-        let registry = ControlService::new(plane.clone());
-        let namespace = ControlService::NAMESPACE;
-        let server = Server::new(FlightRouter::builder().build().map_err(failed)?)
-            .descriptors(sheaf_proto::FILE_DESCRIPTOR_SET)
-            .add_service_in(namespace, ControlService::NEEDS, registry.into_server())
-            .add_service_in(namespace, PipelineService::NEEDS, pipelines.into_server())
-            .serve(listener)
-            .await
-            .map_err(failed)?;
+        let server = serve(listener, &plane, pipelines).await.map_err(failed)?;
         let monitor = Monitor::start(&plane, clock);
         let web = Web::start(args, admin, (&runner, token), server.local_addr(), clock)?;
         Ok(Plane { runner, plane, server, web, _monitor: monitor })

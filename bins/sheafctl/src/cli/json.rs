@@ -17,7 +17,6 @@ impl Command {
             Command::Render(_)
             | Command::Run(_)
             | Command::Server(_)
-            | Command::Console(_)
             | Command::Completions { .. } => false,
         }
     }

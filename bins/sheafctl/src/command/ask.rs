@@ -1,5 +1,6 @@
 //! The commands that ask a control plane.
 
+mod link;
 mod logs;
 mod ps;
 mod runs;
@@ -15,6 +16,7 @@ use crate::args::AskArgs;
 use crate::help;
 use crate::remote::Remote;
 
+pub(crate) use link::LinkArgs;
 pub(crate) use logs::LogsArgs;
 pub(crate) use runs::RunsArgs;
 pub(crate) use told::{RestartArgs, StartArgs, StopArgs};
@@ -42,6 +44,9 @@ pub(crate) enum Ask {
     /// Say what has run, when, and how it ended
     #[command(after_help = help::RUNS)]
     Runs(RunsArgs),
+    /// Print the link to the web console of a control plane that runs
+    #[command(after_help = help::CONSOLE)]
+    Console(LinkArgs),
 }
 
 #[derive(Clone, Debug, Args)]
@@ -71,6 +76,7 @@ impl Ask {
             Ask::Stop(args) => args.ask.json,
             Ask::Restart(args) => args.ask.json,
             Ask::Runs(args) => args.ask.json,
+            Ask::Console(_) => false,
         }
     }
 }
@@ -89,5 +95,6 @@ pub(super) async fn run(ask: Ask, console: &mut Console) -> Result<(), Failure> 
         Ask::Stop(args) => steer::stop(&remote(&args.ask)?, args, console).await,
         Ask::Restart(args) => steer::restart(&remote(&args.ask)?, args, console).await,
         Ask::Runs(args) => runs::run(&remote(&args.ask)?, args, console).await,
+        Ask::Console(args) => link::run(&args, &clock, console).await,
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sheaf_drivers::control::ServerToken;
 use sheaf_pipeline::health::{Endpoint, Poller};
 use sheaf_pipeline::registry::incarnation;
-use sheaf_retry::{Code, Retryable as _, SharedClock, SystemClock};
+use sheaf_retry::{Code, Retryable as _, SharedClock};
 use sheaf_terminal::{Console, Failure};
 
 use crate::args::{ADDRESS, DataArgs};
@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const MOST: usize = 4 << 10;
 
 #[derive(Clone, Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct LinkArgs {
     /// The control plane
     #[arg(long, short, env = "SHEAF_CONTROL", default_value = ADDRESS, value_name = "HOST:PORT")]
     server: String,
@@ -27,8 +27,11 @@ pub(crate) struct Args {
     no_token: bool,
 }
 
-pub(super) async fn run(args: &Args, console: &mut Console) -> Result<(), Failure> {
-    let clock = SystemClock::shared();
+pub(super) async fn run(
+    args: &LinkArgs,
+    clock: &SharedClock,
+    console: &mut Console,
+) -> Result<(), Failure> {
     let address = find(args)?;
     if args.no_token {
         return console.data(&format!("{address}/\n"));
@@ -38,12 +41,12 @@ pub(super) async fn run(args: &Args, console: &mut Console) -> Result<(), Failur
         let message = format!("the token in {} cannot be read: {error}", path.display());
         Failure::new(error.code(), message).help("use the --data-dir of the server, or --no-token")
     })?;
-    prove(&address, &token, &clock).await?;
+    prove(&address, &token, clock).await?;
     console.data(&format!("{address}/#token={}\n", token.secret().expose()))
 }
 
 /// Where the console of that control plane has said that it is.
-fn find(args: &Args) -> Result<String, Failure> {
+fn find(args: &LinkArgs) -> Result<String, Failure> {
     let server =
         args.server.rsplit("://").next().unwrap_or_default().replace("localhost", "127.0.0.1");
     let folder = args.data.consoles();
