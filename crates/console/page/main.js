@@ -180,9 +180,14 @@ function show(tab) {
   showCharts();
 }
 
+function go(tab) {
+  show(tab);
+  location.hash = `/${tab}`;
+}
+
 function openLogs(component) {
   logs.choose(component);
-  location.hash = "/logs";
+  go("logs");
 }
 
 async function restart(component) {
@@ -245,12 +250,12 @@ function wire() {
     const now = localStorage.getItem("sheaf-theme") ?? "auto";
     theme(THEMES[(THEMES.indexOf(now) + 1) % THEMES.length]);
   });
-  for (const name of TABS) by(`tab-${name}`).addEventListener("click", () => { location.hash = `/${name}`; });
+  for (const name of TABS) by(`tab-${name}`).addEventListener("click", () => go(name));
   document.querySelector("[role=tablist]").addEventListener("keydown", (event) => {
     const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     if (!step) return;
     const next = TABS[(TABS.indexOf(page.tab) + step + TABS.length) % TABS.length];
-    location.hash = `/${next}`;
+    go(next);
     by(`tab-${next}`).focus();
   });
   // Nothing is sent to who does not look; what was missed is in the history.

@@ -34,7 +34,7 @@ fn a_page_shows_live_rates_and_a_failed_batch_is_requeued_by_a_click() {
     let Some(mut browser) = Browser::start().unwrap() else { return };
     let Some(shop) = Shop::open() else { return };
     let batches = Batches::of(&shop.node_address);
-    batches.fail(&["shop:1", "shop:2", "shop:3"], HOSTILE);
+    batches.fail(HOSTILE);
     let tab = browser.open(&shop.link(&[]), (1280, 900), Scheme::Light).unwrap();
     sees_the_topology(&mut browser, &tab);
     sees_rates_that_change(&mut browser, &tab);
@@ -47,27 +47,28 @@ fn a_page_shows_live_rates_and_a_failed_batch_is_requeued_by_a_click() {
     browser.press(&tab, "ArrowRight").unwrap();
     browser.press(&tab, "ArrowRight").unwrap();
     browser.wait(&tab, "the failed batches", &format!("{ROWS} === 3")).unwrap();
-    assert_eq!(text(&mut browser, &tab, "[role=tab][aria-selected=true]"), "Batches3");
+    let selected = "document.querySelector('[role=tab][aria-selected=true]').textContent";
+    browser.wait(&tab, "the tab", &format!("{selected} === 'Batches3'")).unwrap();
     let shown = text(&mut browser, &tab, "#batch-table tbody tr td.wide");
     assert_eq!(shown, format!("malformed_data{HOSTILE}"));
     let markup = value(&mut browser, &tab, "document.querySelectorAll('td img, td b').length");
     assert_eq!(markup, 0, "what comes of others is text");
 
-    browser.click(&tab, "[aria-label='Requeue shop:2']").unwrap();
-    batches.wait_for("shop:2", State::Pending);
+    browser.click(&tab, "[aria-label='Requeue shop-2']").unwrap();
+    batches.wait_for("shop-2", State::Pending);
     browser.wait(&tab, "what became of it", &format!("{ROWS} === 2")).unwrap();
-    browser.wait(&tab, "a message", "messages.textContent.includes('shop:2 is pending')").unwrap();
-    assert_eq!(batches.state("shop:1"), State::Failed);
+    browser.wait(&tab, "a message", "messages.textContent.includes('shop-2 is pending')").unwrap();
+    assert_eq!(batches.state("shop-1"), State::Failed);
 
     // The others at once; the question is answered by keyboard.
     browser.click(&tab, "#requeue-all").unwrap();
     browser.wait(&tab, "the question", "document.getElementById('ask').open").unwrap();
     browser.press(&tab, "Enter").unwrap();
-    for id in ["shop:1", "shop:3"] {
+    for id in ["shop-1", "shop-3"] {
         batches.wait_for(id, State::Pending);
     }
     browser.wait(&tab, "no failed batch", &format!("{ROWS} === 0")).unwrap();
-    batches.complete_all(3);
+    batches.complete();
     let completed = "document.querySelector('[data-key=completed] b').textContent === '3'";
     browser.wait(&tab, "the completed batches", completed).unwrap();
     assert_eq!(value(&mut browser, &tab, "document.title"), "shop · Sheaf");
@@ -106,7 +107,7 @@ fn a_page_without_the_token_shows_figures_and_changes_nothing() {
     let Some(mut browser) = Browser::start().unwrap() else { return };
     let Some(shop) = Shop::open() else { return };
     let batches = Batches::of(&shop.node_address);
-    batches.fail(&["shop:1"], "no");
+    batches.fail("no");
     let tab = browser.open(&shop.link(&["--no-token"]), (900, 700), Scheme::Dark).unwrap();
     sees_the_topology(&mut browser, &tab);
     assert_eq!(value(&mut browser, &tab, "document.getElementById('stop').disabled"), true);
@@ -147,8 +148,8 @@ fn a_page_without_the_token_shows_figures_and_changes_nothing() {
     unlock(&mut browser, &token);
     browser.wait(&tab, "logs", "document.querySelectorAll('#log-lines div').length > 3").unwrap();
     value(&mut browser, &tab, "location.hash = '/batches'");
-    browser.wait(&tab, "the batch", &format!("{ROWS} === 1")).unwrap();
-    assert_eq!(batches.state("shop:1"), State::Failed);
+    browser.wait(&tab, "the batch", &format!("{ROWS} === 3")).unwrap();
+    assert_eq!(batches.state("shop-1"), State::Failed);
 
     // Restart and stop, asked and agreed to.
     value(&mut browser, &tab, "location.hash = '/components'");
@@ -171,12 +172,13 @@ fn a_page_without_the_token_shows_figures_and_changes_nothing() {
     shop.wait_for_end();
 }
 
-/// Pictures for the README, where they are asked for; else one, which is looked at for its size.
+/// Pictures for the README, where they are asked for; else of the first moments, for whoever
+/// wants to look at them below the target directory.
 #[test]
 fn pictures_are_made_of_the_real_page() {
     let Some(mut browser) = Browser::start().unwrap() else { return };
     let Some(shop) = Shop::open() else { return };
-    Batches::of(&shop.node_address).fail(&["shop:1", "shop:2", "shop:3"], "no such column");
+    Batches::of(&shop.node_address).fail("no such column");
     let tab = browser.open(&shop.link(&[]), (1280, 860), Scheme::Light).unwrap();
     sees_the_topology(&mut browser, &tab);
     sees_rates_that_change(&mut browser, &tab);
@@ -191,14 +193,23 @@ fn pictures_are_made_of_the_real_page() {
             }
         }
     }
-    for (name, scheme) in [("light", Scheme::Light), ("dark", Scheme::Dark)] {
+    let folder = folder.unwrap_or_else(|| env!("CARGO_TARGET_TMPDIR").into());
+    let views = [
+        ("light", Scheme::Light, "overview"),
+        ("dark", Scheme::Dark, "overview"),
+        ("batches", Scheme::Light, "batches"),
+        ("components", Scheme::Dark, "components"),
+    ];
+    for (name, scheme, view) in views {
         browser.set_scheme(&tab, scheme).unwrap();
+        browser.click(&tab, &format!("#tab-{view}")).unwrap();
+        browser
+            .wait(&tab, "the view", &format!("!document.getElementById('{view}').hidden"))
+            .unwrap();
         let picture = browser.screenshot(&tab).unwrap();
         assert!(picture.starts_with(b"\x89PNG"));
         assert!((20_000..200_000).contains(&picture.len()), "{name}: {} bytes", picture.len());
-        if let Some(folder) = &folder {
-            std::fs::write(folder.join(format!("console-{name}.png")), picture).unwrap();
-        }
+        std::fs::write(folder.join(format!("console-{name}.png")), picture).unwrap();
     }
 }
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sheaf_coordinator::{
-    BatchSpec, ClaimRequest, Coordinator as _, CoordinatorExt as _, Failure, Lease, LeaseRef,
-    Outcome, Resolution, SettleRequest, State,
+    ClaimRequest, Coordinator as _, CoordinatorExt as _, Failure, Lease, LeaseRef, Outcome,
+    Resolution, SettleRequest, State,
 };
 use sheaf_flight::{ChannelPool, ClientConfig};
 use sheaf_retry::{Code, SystemClock, Timestamp};
@@ -15,7 +15,8 @@ use tokio::runtime::Runtime;
 
 use super::TIME;
 
-const QUEUE: &str = "large:fraud-check";
+/// The stage that they wait for.
+pub(super) const QUEUE: &str = "fraud-check";
 
 pub(super) struct Batches {
     runtime: Runtime,
@@ -56,17 +57,9 @@ impl Batches {
         self.runtime.block_on(self.coordinator.settle(request)).unwrap();
     }
 
-    /// Registers them; a worker takes them, and fails with this text.
-    pub(super) fn fail(&self, ids: &[&str], why: &str) {
-        let spec = |id: &&str| BatchSpec {
-            queue: QUEUE.to_owned(),
-            rows: 1_500,
-            bytes: 36_360,
-            ..BatchSpec::new(id.parse().unwrap())
-        };
-        let specs = ids.iter().map(spec).collect();
-        self.runtime.block_on(self.coordinator.register(specs)).unwrap();
-        let leases = self.claim("the first", ids.len());
+    /// A worker takes the three that were put, and fails with this text.
+    pub(super) fn fail(&self, why: &str) {
+        let leases = self.claim("the first", 3);
         let error = Failure {
             code: Code::MalformedData,
             message: why.to_owned(),
@@ -76,9 +69,9 @@ impl Batches {
         self.settle(&leases, Resolution::Failed, Some(&error));
     }
 
-    /// A worker takes so many, and completes them.
-    pub(super) fn complete_all(&self, count: usize) {
-        let leases = self.claim("the second", count);
+    /// A worker takes them again, and completes them.
+    pub(super) fn complete(&self) {
+        let leases = self.claim("the second", 3);
         self.settle(&leases, Resolution::Completed, None);
     }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use sheaf_testkit::{Process, TempDir, program_beside, wait_until};
 
 use super::TIME;
+use super::batches::QUEUE;
 use crate::{code, data, notes, sheafctl_in};
 
 const FILE: &str = "
@@ -70,13 +71,23 @@ impl Shop {
         let sheaf = beside("sheaf", "sheaf-cli")?;
         let folder = TempDir::new().unwrap();
         std::fs::write(folder.path().join("shop.yaml"), FILE).unwrap();
-        let mut node = Process::command(sheaf)
+        let mut node = Process::command(&sheaf)
             .args(["--mode=all", "--flight-addr", "127.0.0.1:0", "--data-dir", "node"])
             .current_dir(folder.path())
             .spawn()
             .unwrap();
         let ready = node.wait_ready(TIME).unwrap();
         let node_address = ready.url("coordinator").unwrap().to_owned();
+        // Three batches of one row, for a stage whose workers are those of the test.
+        std::fs::write(folder.path().join("orders.csv"), "id,amount\n1,950\n2,960\n3,970\n")
+            .unwrap();
+        let put = std::process::Command::new(&sheaf)
+            .args(["put", "orders.csv", "--rows-per-batch", "1", "--id", "shop", "--register"])
+            .args(["--queue", QUEUE, "--server", &node_address])
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        assert!(put.status.success(), "{}", notes(&put));
         let mut run = Process::command(env!("CARGO_BIN_EXE_sheafctl"))
             .args(["run", "shop.yaml", "--control-addr", "127.0.0.1:0"])
             .args(["--coordinator", &node_address, "--component-program"])
