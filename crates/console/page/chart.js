@@ -18,7 +18,7 @@ const LEAST_MS = 30_000;
 function ceiling(value) {
   if (!(value > 0)) return 4;
   const power = 10 ** Math.floor(Math.log10(value));
-  const step = [1, 2, 4, 8, 10].find((one) => one * power >= value) ?? 10;
+  const step = [1, 1.2, 1.6, 2, 2.4, 3.2, 4, 6, 8, 10].find((one) => one * power >= value) ?? 10;
   return Math.max(4, step * power);
 }
 

@@ -35,12 +35,15 @@ pub(crate) struct History {
     series: BTreeMap<Key, VecDeque<Point>>,
 }
 
+/// A point as it is told: its time, and what is known.
+type Shown = (u64, [Option<f32>; 4]);
+
 /// What is told of one pipeline: each point is its time and four values.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Told {
     window_ms: u64,
-    components: BTreeMap<String, Vec<(u64, [Option<f32>; 4])>>,
-    edges: BTreeMap<String, Vec<(u64, [Option<f32>; 4])>>,
+    components: BTreeMap<String, Vec<Shown>>,
+    edges: BTreeMap<String, Vec<Shown>>,
 }
 
 impl History {

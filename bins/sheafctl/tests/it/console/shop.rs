@@ -39,15 +39,18 @@ processors:
     replicas: 2
     inputs: [{from: all-orders, partitioning: {hash: [country]}}]
     config: {columns: [id, amount]}
-  # It looks long at each batch: what it cannot take waits on disk.
   - id: fraud-check
     kind: exec
     inputs: [{from: large, policy: spill}]
-    config: {command: [sh, -c, sleep 0.2; cat]}
+    config: {command: [PROGRAM]}
 sinks:
   - {id: alerts, kind: file, inputs: [fraud-check], config: {path: out/alerts, format: parquet}}
   - {id: warehouse, kind: file, inputs: [revenue], config: {path: out/warehouse, format: parquet}}
 ";
+
+/// Gives on what it gets, but not as fast as it comes: the rest waits on disk.
+const SLOW: &str = "perl, -e, 'while (sysread(STDIN, $b, 32768)) \
+                    { syswrite(STDOUT, $b); select(undef, undef, undef, 0.25) }'";
 
 /// See the module. Everything ends with it.
 pub(super) struct Shop {
@@ -67,10 +70,19 @@ fn beside(name: &str, package: &str) -> Option<PathBuf> {
 impl Shop {
     /// `None`, after a `SKIP` line, where the programs were not built.
     pub(super) fn open() -> Option<Shop> {
+        Shop::with("cat")
+    }
+
+    /// One with an edge whose reader is too slow.
+    pub(super) fn busy() -> Option<Shop> {
+        Shop::with(SLOW)
+    }
+
+    fn with(program: &str) -> Option<Shop> {
         let component = beside("sheaf-component", "sheaf-component")?;
         let sheaf = beside("sheaf", "sheaf-cli")?;
         let folder = TempDir::new().unwrap();
-        std::fs::write(folder.path().join("shop.yaml"), FILE).unwrap();
+        std::fs::write(folder.path().join("shop.yaml"), FILE.replace("PROGRAM", program)).unwrap();
         let mut node = Process::command(&sheaf)
             .args(["--mode=all", "--flight-addr", "127.0.0.1:0", "--data-dir", "node"])
             .current_dir(folder.path())
