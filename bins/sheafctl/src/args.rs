@@ -1,5 +1,7 @@
 //! What several commands take.
 
+mod console;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -7,6 +9,8 @@ use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 use sheaf_drivers::IMAGE;
 use sheaf_retry::HumanDuration;
+
+pub(crate) use console::ConsoleArgs;
 
 /// Where a control plane serves, and is asked, if nothing else is said.
 pub(crate) const ADDRESS: &str = "127.0.0.1:8080";
@@ -23,6 +27,8 @@ pub(crate) struct PlaneArgs {
     /// Where to serve the control plane; port 0 takes a free one
     #[arg(long, env = "SHEAF_CONTROL_ADDR", default_value = ADDRESS, value_name = "HOST:PORT")]
     pub(crate) control_addr: String,
+    #[command(flatten)]
+    pub(crate) console: ConsoleArgs,
     /// Serve beyond this machine without encryption; whoever starts pipelines still has to show
     /// the token of this control plane, and components those of their places
     #[arg(long, env = "SHEAF_INSECURE")]
@@ -206,6 +212,11 @@ impl DataArgs {
     /// The token for starting and stopping.
     pub(crate) fn token(&self) -> PathBuf {
         self.data_dir.join("control-token")
+    }
+
+    /// Where consoles say that they are.
+    pub(crate) fn consoles(&self) -> PathBuf {
+        self.data_dir.join("consoles")
     }
 
     /// What a server remembers.

@@ -1,7 +1,11 @@
 //! A control plane with a runner in this process, and the port that it serves.
 
+mod coordinator;
 pub(crate) mod driver;
 mod folder;
+mod mode;
+mod serve;
+mod web;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,8 +14,8 @@ use std::time::Duration;
 use sheaf_drivers::control::{PipelineService, ServerToken};
 use sheaf_drivers::runner::{self, Runner};
 use sheaf_drivers::{Driver, Elsewhere};
-use sheaf_flight::{Exposure, FlightRouter, Listener, Security, Server, ServerHandle, TlsFiles};
-use sheaf_pipeline::control::{ControlActions, ControlPlane, ControlService, Options};
+use sheaf_flight::{Exposure, Listener, Security, ServerHandle, TlsFiles};
+use sheaf_pipeline::control::{ControlPlane, Options};
 use sheaf_pipeline::health::Monitor;
 use sheaf_retry::SharedClock;
 use sheaf_terminal::Failure;
@@ -21,25 +25,14 @@ use crate::logging;
 use crate::secure::{FOLDER, Own};
 use driver::{driver, durable, environment};
 use folder::{named, prepare, state};
+use serve::serve;
+use web::{Told, Web};
+
+pub(crate) use mode::Mode;
+pub(crate) use web::console_file;
 
 /// How long calls may go on when it is closed.
 const GRACE: Duration = Duration::from_secs(2);
-
-/// What differs between a run and a server.
-pub(crate) struct Mode {
-    /// Where it remembers runs, where nothing is said.
-    pub(crate) state: PathBuf,
-    /// Whether components go on without it.
-    pub(crate) outlive: bool,
-    /// Whether `stdout` sinks print to its standard output.
-    pub(crate) prints: bool,
-    /// Whether others may start pipelines here.
-    pub(crate) starts: bool,
-    /// Whether others start the components.
-    pub(crate) elsewhere: bool,
-    /// The only pipeline, where it is for one run.
-    pub(crate) run_of: Option<String>,
-}
 
 /// See the module.
 pub(crate) struct Plane {
@@ -50,6 +43,7 @@ pub(crate) struct Plane {
     /// The folder of certificates.
     tls: Option<PathBuf>,
     server: ServerHandle,
+    web: Web,
     _monitor: Monitor,
 }
 
@@ -65,6 +59,7 @@ impl Plane {
         let exposure = if is_open { Exposure::Insecure } else { Exposure::Loopback };
         let listener = Listener::bind(&args.control_addr, "--control-addr", exposure);
         let listener = listener.map_err(failed)?;
+        let admin = web::bind(&args.console)?;
         prepare(&args.data.data_dir)?;
         let token = ServerToken::open(&args.data.token(), clock.now());
         let token = token.map_err(|error| named(&args.data.token(), &error))?;
@@ -94,24 +89,15 @@ impl Plane {
             durable: durable(args)?,
         };
         let runner = Runner::new(plane.clone(), driver, options, clock.clone());
-        let pipelines = PipelineService::new(runner.clone(), token, mode.starts);
-        let registry = ControlService::new(plane.clone());
-        let namespace = ControlService::NAMESPACE;
+        let pipelines = PipelineService::new(runner.clone(), token.clone(), mode.starts);
         let security = secure.as_ref().map_or_else(Security::none, |own| own.security.clone());
-        let actions = Arc::new(ControlActions::new(registry.clone()));
-        let router = FlightRouter::builder().actions(actions).build().map_err(failed)?;
-        let server = Server::new(router)
-            .security(security)
-            .descriptors(sheaf_proto::FILE_DESCRIPTOR_SET)
-            .add_service_in(namespace, ControlService::NEEDS, registry.into_server())
-            .add_service_in(namespace, PipelineService::NEEDS, pipelines.into_server())
-            .serve(listener)
-            .await
-            .map_err(failed)?;
+        let server = serve(listener, &plane, pipelines, security).await.map_err(failed)?;
         let health = secure.as_ref().map(|own| own.health.clone());
         let monitor = Monitor::start_with(&plane, health.clone(), clock);
         let tls = secure.map(|own| own.authority.folder().to_owned());
-        Ok(Plane { runner, plane, health, tls, server, _monitor: monitor })
+        let told = Told { runner: &runner, token, health: health.clone() };
+        let web = Web::start(args, admin, told, server.local_addr(), clock)?;
+        Ok(Plane { runner, plane, health, tls, server, web, _monitor: monitor })
     }
 
     /// Where it serves: `grpc://HOST:PORT`.
@@ -125,8 +111,14 @@ impl Plane {
         folder.map_or_else(String::new, |folder| format!(" tls={}", folder.display()))
     }
 
+    /// Where the console is: `http://HOST:PORT`.
+    pub(crate) fn console(&self) -> String {
+        self.web.uri()
+    }
+
     /// Ends calls and writes everything down.
     pub(crate) async fn close(self) -> Result<(), Failure> {
+        self.web.close(GRACE).await;
         self.server.drain(GRACE).await;
         self.plane.close().await.map_err(|error| Failure::from_error(&error))
     }

@@ -1,17 +1,11 @@
 //! What components say of themselves at `/stats`.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use serde_json::Value;
+use sheaf_console::figures::{Input, Reader, Stats};
 use sheaf_flight::TlsFiles;
-use sheaf_pipeline::health::{Endpoint, Poller};
 use sheaf_pipeline::registry::Component;
 use sheaf_retry::SharedClock;
-
-/// Bytes of an answer.
-const MOST: usize = 4 << 20;
-const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Rows of one instance.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,48 +24,44 @@ impl Rows {
         self.input.or(self.output).unwrap_or(0)
     }
 
-    /// Of an answer; `None` where it is of another form, as that of a component of one's own.
-    pub(crate) fn read(answer: &Value) -> Option<Self> {
-        let sum = |list: &[Value]| list.iter().filter_map(|one| one["rows"].as_u64()).sum::<u64>();
-        let inputs = answer["inputs"].as_array()?;
-        let outputs = answer["outputs"].as_array()?;
+    /// Of what one tells; `None` where that is of no stream, as of a component of one's own.
+    pub(crate) fn of(stats: &Stats) -> Option<Self> {
+        let Stats { inputs, outputs, .. } = stats;
+        if inputs.is_empty() && outputs.is_empty() {
+            return None;
+        }
         // Each reader gets its own: what was made is what the one that got most has.
-        let of_edge = |edge: &Value| edge["streams"].as_array().map(|streams| sum(streams));
+        let sent = outputs.iter().map(|edge| edge.streams.iter().map(|one| one.rows).sum::<u64>());
         Some(Rows {
-            input: (!inputs.is_empty()).then(|| sum(inputs)),
-            output: outputs.iter().filter_map(of_edge).max(),
+            input: (!inputs.is_empty()).then(|| inputs.iter().map(|one| one.rows).sum()),
+            output: sent.max(),
             failed: failed(inputs),
         })
     }
 }
 
 /// All senders of an edge fill one queue, and each stream of the edge tells of the whole.
-fn failed(inputs: &[Value]) -> u64 {
+fn failed(inputs: &[Input]) -> u64 {
     let mut edges: BTreeMap<&str, u64> = BTreeMap::new();
     for input in inputs {
-        let edge = input["edge"].as_str().unwrap_or_default();
-        let failed = input["failed"].as_u64().unwrap_or(0);
-        let most = edges.entry(edge).or_default();
-        *most = failed.max(*most);
+        let most = edges.entry(&input.edge).or_default();
+        *most = input.failed.max(*most);
     }
     edges.values().sum()
 }
 
 /// Asks components.
 #[derive(Debug)]
-pub(crate) struct Look(Poller);
+pub(crate) struct Look(Reader);
 
 impl Look {
     pub(crate) fn new(tls: Option<TlsFiles>, clock: &SharedClock) -> Self {
-        Look(Poller::new(TIMEOUT, clock.clone()).with_tls(tls))
+        Look(Reader::new(clock.clone()).with_tls(tls))
     }
 
     /// What one says; `None` where it says nothing.
     pub(crate) async fn at(&self, component: &Component) -> Option<Rows> {
-        let endpoint = Endpoint::checked(&component.health_endpoint, &component.address);
-        let endpoint = endpoint.ok().flatten()?;
-        let answer = self.0.fetch(&endpoint, "/stats", MOST).await.ok()?;
-        Rows::read(&serde_json::from_slice(&answer).ok()?)
+        Rows::of(&self.0.stats(component).await?.ok()?)
     }
 }
 
@@ -92,7 +82,8 @@ mod tests {
             "inputs": [{"rows": 3}, {"rows": 4}],
             "outputs": [{"streams": [{"rows": 5}, {"rows": 6}]}, {"streams": [{"rows": 2}]}],
         });
-        let rows = Rows::read(&answer).unwrap();
+        let read = |answer| Rows::of(&serde_json::from_value(answer).unwrap());
+        let rows = read(answer).unwrap();
         assert_eq!((rows.input, rows.output, rows.shown()), (Some(7), Some(11), 7));
         let failed = json!({
             "inputs": [
@@ -102,9 +93,9 @@ mod tests {
             ],
             "outputs": [],
         });
-        assert_eq!((rows.failed, Rows::read(&failed).unwrap().failed), (0, 3));
-        let source = Rows::read(&json!({"inputs": [], "outputs": [{"streams": []}]})).unwrap();
+        assert_eq!((rows.failed, read(failed).unwrap().failed), (0, 3));
+        let source = read(json!({"inputs": [], "outputs": [{"streams": []}]})).unwrap();
         assert_eq!((source.input, source.output), (None, Some(0)));
-        assert_eq!(Rows::read(&json!({"other": 1})), None);
+        assert_eq!(read(json!({"other": 1})), None);
     }
 }

@@ -2,6 +2,7 @@
 
 mod dot;
 mod layout;
+mod picture;
 mod svg;
 mod text;
 
@@ -10,6 +11,8 @@ use std::str::FromStr;
 
 use crate::plan::{Edge, Plan, PlannedComponent};
 use crate::spec::{Partitioning, Policy};
+
+pub use picture::{ComponentBox, EdgeLine, Picture, Sizes, picture};
 
 /// What a picture is drawn for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
+use std::time::Duration;
 use std::{fmt, io};
 
 use axum::extract::{Query, Request, State};
@@ -19,6 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::health::Health;
@@ -30,6 +32,8 @@ use crate::{Error, ProcessMetrics};
 
 /// Most connections at once; further ones wait in the backlog of the listener.
 pub const MAX_CONNECTIONS: usize = 64;
+/// How long a reader may take nothing of what is written for it.
+const WRITE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Which pages a port has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +107,35 @@ impl AdminServer {
         protection: Protection,
         pages: Pages,
     ) -> Result<Self, Error> {
+        Self::start_router(listener, registry, health, protection, pages, None)
+    }
+
+    /// Metrics and health, and pages of one's own, whose router has `/`. No two of its
+    /// paths may be those of the others: `/metrics`, `/health`, `/healthz`, `/readyz`.
+    ///
+    /// A reader that takes nothing for half a minute is cut off, so that those that stand
+    /// still do not hold connections for ever.
+    ///
+    /// # Errors
+    /// As [`AdminServer::start`].
+    pub fn start_with(
+        listener: TcpListener,
+        registry: SharedRegistry,
+        health: Health,
+        own: Router,
+    ) -> Result<Self, Error> {
+        let (protection, pages) = (Protection::none(), Pages::METRICS);
+        Self::start_router(listener, registry, health, protection, pages, Some(own))
+    }
+
+    fn start_router(
+        listener: TcpListener,
+        registry: SharedRegistry,
+        health: Health,
+        protection: Protection,
+        pages: Pages,
+        own: Option<Router>,
+    ) -> Result<Self, Error> {
         let local_addr = listener.local_addr().map_err(Error::Listener)?;
         if pages.metrics {
             registry
@@ -114,7 +147,7 @@ impl AdminServer {
         let actions = Arc::new(OnceLock::new());
         let admin =
             Admin { actions: Arc::clone(&actions), registry, health, shutdown: shutdown.clone() };
-        let app = router(admin, pages);
+        let app = router(admin, pages, own);
         let app = app.layer(middleware::from_fn_with_state(protection.clone(), guard));
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let listener = Bounded { listener, places, protection, shaking: JoinSet::new() };
@@ -163,8 +196,10 @@ impl fmt::Debug for AdminServer {
     }
 }
 
-fn router(admin: Admin, pages: Pages) -> Router {
-    let mut router = Router::new().route("/", get(move || async move { Html(index(pages)) }));
+fn router(admin: Admin, pages: Pages, own: Option<Router>) -> Router {
+    let index = || Router::new().route("/", get(move || async move { Html(index(pages)) }));
+    let first = own.unwrap_or_else(index);
+    let mut router = Router::new();
     if pages.metrics {
         router = router
             .route("/metrics", get(metrics))
@@ -179,7 +214,7 @@ fn router(admin: Admin, pages: Pages) -> Router {
             .route("/debug/pprof/heap", get(heap))
             .route("/debug/pprof/profile", get(profile));
     }
-    router.with_state(admin)
+    router.with_state(admin).merge(first)
 }
 
 /// Links to what there is.
@@ -319,9 +354,7 @@ impl Listener for Bounded {
                 },
             };
             let stream = self.protection.accept(stream);
-            self.shaking.spawn(async move {
-                Some((Placed { stream: stream.await?, _place: place }, peer))
-            });
+            self.shaking.spawn(async move { Some((Placed::new(stream.await?, place), peer)) });
         }
     }
 
@@ -334,6 +367,34 @@ impl Listener for Bounded {
 struct Placed {
     stream: Box<dyn Stream>,
     _place: Option<OwnedSemaphorePermit>,
+    /// How long a reader may take nothing.
+    patience: Duration,
+    /// When that is over, while it takes nothing.
+    waiting: Option<Pin<Box<Sleep>>>,
+}
+
+impl Placed {
+    fn new(stream: Box<dyn Stream>, place: Option<OwnedSemaphorePermit>) -> Self {
+        Placed { stream, _place: place, patience: WRITE_PATIENCE, waiting: None }
+    }
+
+    /// What became of a write; who has taken nothing for too long is cut off.
+    fn patiently<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        written: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.waiting = None;
+            return written;
+        }
+        let patience = self.patience;
+        let sleep = || Box::pin(tokio::time::sleep(patience));
+        match self.waiting.get_or_insert_with(sleep).as_mut().poll(context) {
+            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Pending => Poll::Pending,
+        }
+    }
 }
 
 impl AsyncRead for Placed {
@@ -352,14 +413,36 @@ impl AsyncWrite for Placed {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.patiently(context, written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        self.patiently(context, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_reader_that_takes_nothing_is_cut_off_and_one_that_reads_is_not() {
+        let (ours, mut theirs) = tokio::io::duplex(64);
+        let mut placed = Placed::new(Box::new(ours), None);
+        let mut taken = vec![0; 10_000];
+        let (written, read) =
+            tokio::join!(placed.write_all(&[7; 10_000]), theirs.read_exact(&mut taken));
+        assert_eq!((written.unwrap(), read.unwrap(), taken[9_999]), ((), 10_000, 7));
+        placed.patience = Duration::from_millis(50);
+        let error = placed.write_all(&[0; 65]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 }

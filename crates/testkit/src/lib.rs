@@ -33,10 +33,11 @@
 //! [`EtcdCluster`], [`python`], [`libduckdb`]; a [`SchemaRegistry`] is part of this crate) are provisioned
 //! by `cargo xtask services`. Where one is missing, its finder prints a `SKIP`
 //! line that the test harness does not swallow and gives `None`; with
-//! `SHEAF_REQUIRE_SERVERS=1` it panics instead. Redis ([`Flavour::Redis`]) is
-//! optional even then. [`Sentinels`] and [`Cluster`] are the larger topologies.
+//! `SHEAF_REQUIRE_SERVERS=1` it panics instead. Redis ([`Flavour::Redis`]) and a
+//! [`Browser`] are optional even then. [`Sentinels`] and [`Cluster`] are the larger topologies.
 
 mod background;
+mod browser;
 mod command;
 mod error;
 mod etcd;
@@ -54,6 +55,7 @@ mod services;
 mod valkey;
 mod wait;
 
+pub use browser::{Browser, Scheme, Tab};
 pub use command::ProcessCommand;
 pub use error::Error;
 pub use etcd::EtcdCluster;
@@ -68,7 +70,8 @@ pub use s3::S3Server;
 pub use schema_registry::{Reference, RegisteredSchema, RegistryFault, SchemaKind, SchemaRegistry};
 pub use services::{
     PYTHON, REDIS_SERVER, REQUIRE_SERVERS, SERVICES_DIR, SOAK, TEST_KAFKA, TEST_POSTGRES, faketime,
-    grpc_packages, libduckdb, postgres, python, services_dir, soak, sqlite_driver, workspace_root,
+    grpc_packages, libduckdb, postgres, program_beside, python, services_dir, soak, sqlite_driver,
+    workspace_root,
 };
 pub use tempfile::TempDir;
 pub use valkey::{

@@ -161,6 +161,30 @@ pub(crate) fn ip_program() -> Option<PathBuf> {
     found("ip (of iproute2)", there.unwrap_or_else(|| "/usr/sbin/ip".into()), is_there)
 }
 
+/// The browser; `None`, after a `SKIP` line, where there is none.
+pub(crate) fn chromium_binary() -> Option<PathBuf> {
+    let path = services_dir().join("chromium/chromium");
+    let there = path.is_file();
+    optional("chromium", path, there)
+}
+
+/// A program of another package of this workspace, which stands beside one of the own
+/// package once both are built; `None`, after a `SKIP` line, where it does not.
+///
+/// # Panics
+/// As [`python`].
+pub fn program_beside(own: &Path, name: &str, package: &str) -> Option<PathBuf> {
+    let path = own.with_file_name(name);
+    let required = variable(REQUIRE_SERVERS).is_some_and(|value| value == "1");
+    let missing = format!("no {}: run `cargo build -p {package}`", path.display());
+    assert!(path.is_file() || !required, "{missing} ({REQUIRE_SERVERS} is 1)");
+    if !path.is_file() {
+        say(&format!("SKIP {missing}"));
+        return None;
+    }
+    Some(path)
+}
+
 /// The broker that [`TEST_KAFKA`] names, if it names one.
 pub(crate) fn named_kafka() -> Option<String> {
     variable(TEST_KAFKA).map(|name| name.to_string_lossy().into_owned())

@@ -44,7 +44,7 @@ pub(super) fn launcher(folder: &Path, program: &str, script: &Path) -> Result<()
 fn library_folders(package: &Path) -> Result<Vec<PathBuf>> {
     let mut folders: Vec<PathBuf> = files_below(package)?
         .into_iter()
-        .filter(|path| path.file_name().is_some_and(|n| n.to_string_lossy().contains(".so.")))
+        .filter(|path| path.file_name().is_some_and(|n| is_library(&n.to_string_lossy())))
         .filter_map(|path| Some(path.parent()?.strip_prefix(package).ok()?.to_path_buf()))
         // Modules of OpenSSL, which it finds by itself or does without.
         .filter(|folder| !folder.components().any(|part| part.as_os_str() == "ossl-modules"))
@@ -52,6 +52,11 @@ fn library_folders(package: &Path) -> Result<Vec<PathBuf>> {
     folders.sort();
     folders.dedup();
     Ok(folders)
+}
+
+/// With a version at the end, or before it.
+fn is_library(name: &str) -> bool {
+    name.contains(".so.") || (name.starts_with("lib") && name.ends_with(".so"))
 }
 
 /// Finds everything from where it stands itself, so that the target directory

@@ -23,7 +23,7 @@ const fn room(name: &'static str, level: u8, may_use: &'static [&'static str]) -
     Room { name, level, may_use }
 }
 
-const ROOMS: [Room; 21] = [
+const ROOMS: [Room; 22] = [
     room("retry", 0, &[]),
     room("proto", 0, &[]),
     room("testkit", 0, &["retry"]),
@@ -42,6 +42,7 @@ const ROOMS: [Room; 21] = [
     room("dataflow", 4, &["pipeline", "exchange", "flight", "coordinator", "rpc", "store"]),
     room("components", 4, &["dataflow", "pipeline", "worker", "connectors", "exchange", "kafka"]),
     room("drivers", 4, &["dataflow", "pipeline", "flight"]),
+    room("console", 4, &["drivers", "flight", "pipeline", "coordinator"]),
     room("telemetry", 4, &["flight"]),
     room("cli", 4, &["flight"]),
     room(
@@ -77,7 +78,7 @@ const HEAVY: [(&str, &[&str]); 9] = [
     ("adbc_driver_manager", &["connectors"]),
     ("bollard", &["drivers"]),
     ("kube", &["drivers"]),
-    ("axum", &["telemetry", "testkit"]),
+    ("axum", &["console", "telemetry", "testkit"]),
 ];
 
 /// Checks the manifests of all packages of the workspace.

@@ -1,6 +1,7 @@
 //! The commands that ask a control plane.
 
 mod chaos;
+mod link;
 mod logs;
 mod ps;
 mod reload;
@@ -19,6 +20,7 @@ use crate::help;
 use crate::remote::Remote;
 
 pub(crate) use chaos::ChaosArgs;
+pub(crate) use link::LinkArgs;
 pub(crate) use logs::LogsArgs;
 pub(crate) use replay::ReplayArgs;
 pub(crate) use runs::RunsArgs;
@@ -56,6 +58,9 @@ pub(crate) enum Ask {
     /// Say what has run, when, and how it ended
     #[command(after_help = help::RUNS)]
     Runs(RunsArgs),
+    /// Print the link to the web console of a control plane that runs
+    #[command(after_help = help::CONSOLE)]
+    Console(LinkArgs),
 }
 
 impl Ask {
@@ -71,6 +76,7 @@ impl Ask {
             Ask::Reload(args) => args.ask.json,
             Ask::Chaos(args) => args.ask.json,
             Ask::Runs(args) => args.ask.json,
+            Ask::Console(_) => false,
         }
     }
 }
@@ -92,5 +98,6 @@ pub(super) async fn run(ask: Ask, console: &mut Console) -> Result<(), Failure> 
         Ask::Reload(args) => reload::run(&remote(&args.ask)?, args, console).await,
         Ask::Chaos(args) => chaos::run(&remote(&args.ask)?, args, console).await,
         Ask::Runs(args) => runs::run(&remote(&args.ask)?, args, console).await,
+        Ask::Console(args) => link::run(&args, &clock, console).await,
     }
 }

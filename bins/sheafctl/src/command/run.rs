@@ -63,8 +63,8 @@ pub(super) async fn run(args: RunArgs, console: &mut Console) -> Result<ExitCode
     let started = plane.runner.start(&name, &text, args.fresh).await;
     let started = started.map_err(|error| Failure::from_error(&error).help(help(&error)))?;
     let (run, instances) = (started.run, counted(started.instances as u64, "instance"));
-    let (at, tls) = (plane.uri(), plane.tls_shown());
-    console.data(&format!("ready control={at} pipeline={pipeline} run={run}{tls}\n"))?;
+    let (at, page, tls) = (plane.uri(), plane.console(), plane.tls_shown());
+    console.data(&format!("ready control={at} console={page} pipeline={pipeline} run={run}{tls}\n"))?;
     let mut progress =
         Progress::new(&pipeline, plane.plane.clone(), plane.health.clone(), &clock, args.quiet);
     progress.note(console, &format!("run {run} of {pipeline}: {instances}"));

@@ -54,7 +54,8 @@ pub(super) async fn run(args: ServeArgs, console: &mut Console) -> Result<(), Fa
             String::new()
         }
     };
-    console.data(&format!("ready control={}{pipeline}{}\n", plane.uri(), plane.tls_shown()))?;
+    let (at, page, tls) = (plane.uri(), plane.console(), plane.tls_shown());
+    console.data(&format!("ready control={at} console={page}{pipeline}{tls}\n"))?;
     let signal = signals.next().await;
     let running = plane.runner.running();
     if forgets && !running.is_empty() {

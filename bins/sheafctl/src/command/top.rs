@@ -2,26 +2,22 @@
 
 mod cells;
 mod keys;
-mod rates;
-mod reading;
-mod row;
 mod screen;
-mod stats;
-mod told;
 mod view;
 mod watch;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ValueEnum;
 use serde_json::json;
+use sheaf_console::figures::{Reader, Reading, Rows};
 use sheaf_terminal::{Console, Failure};
 
 use super::client::{self, Client};
 use crate::args::ADDRESS;
 use crate::help::TOP;
-use rates::Rows;
 use view::Sort;
 
 #[derive(Debug, clap::Args)]
@@ -82,12 +78,18 @@ pub(super) fn run(args: &Args, console: &mut Console) -> Result<(), Failure> {
 
 async fn once(args: &Args, client: &Client) -> Result<Rows, Failure> {
     let pipeline = args.pipeline.as_deref();
-    let before = reading::read(client, pipeline).await?;
+    let before = read(client, pipeline).await?;
     client.sleep(args.interval()).await;
-    let now = reading::read(client, pipeline).await?;
+    let now = read(client, pipeline).await?;
     let mut rows = Rows::of(Some(&before), &now);
     args.sort.apply(&mut rows);
     Ok(rows)
+}
+
+/// Asks the registry, and all that it knows.
+async fn read(client: &Client, pipeline: Option<&str>) -> Result<Reading, Failure> {
+    let components = client.components(pipeline).await?.into_iter().map(Arc::new).collect();
+    Ok(Reader::new(client.clock.clone()).with_tls(client.health.clone()).read(components).await)
 }
 
 impl Sort {

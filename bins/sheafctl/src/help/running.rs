@@ -9,8 +9,8 @@ pub(crate) const RUN: &str = "Examples:
 Components are processes of their own, which end with this one. The first ctrl-c stops the
 sources and waits for what is on its way; the second one ends everything. It ends with 0
 where the pipeline came to its end or was drained, with 1 where it failed. When it is up,
-one line on standard output says where other commands find it:
-  ready control=grpc://127.0.0.1:PORT pipeline=NAME run=N";
+one line on standard output says where other commands and a browser find it:
+  ready control=grpc://127.0.0.1:PORT console=http://127.0.0.1:PORT pipeline=NAME run=N";
 
 pub(crate) const SERVER: &str = "Examples:
   sheafctl server
@@ -22,7 +22,16 @@ With --pipeline it runs that one too; with --tokens beside it, others start its 
 it has their places, their health and the state of the run. Components go on when the server ends, however it ends: started again with the same
 --state, --data-dir and --control-addr, it takes them up. With --state memory they end with it.
 When it is up, one line on standard output says where:
-  ready control=grpc://127.0.0.1:PORT [pipeline=NAME]";
+  ready control=grpc://127.0.0.1:PORT console=http://127.0.0.1:PORT [pipeline=NAME]";
+
+pub(crate) const CONSOLE: &str = "Examples:
+  sheafctl console
+  xdg-open \"$(sheafctl console)\"
+  sheafctl console --server 127.0.0.1:9090 --no-token
+
+The link has the token of the server behind its `#`, which a browser keeps to itself: with it
+the page shows logs and batches, requeues, restarts and stops. Without it the page shows
+topology, figures and runs. Give the link to nobody who may not stop the pipeline.";
 
 pub(crate) const START: &str = "Examples:
   sheafctl start orders.yaml

@@ -6,6 +6,7 @@
 mod api;
 mod chaos;
 mod cluster;
+mod console;
 mod containers;
 mod durable;
 mod encrypted;
@@ -246,6 +247,7 @@ fn every_command_has_examples_in_its_help() {
         "reload",
         "chaos",
         "runs",
+        "console",
     ];
     for command in all {
         let help = data(&sheafctl(&[command, "--help"]));

@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
+use ring::hmac;
 use sheaf_flight::Secret;
 use sheaf_pipeline::registry::Token;
 use sheaf_retry::Timestamp;
@@ -53,12 +54,20 @@ impl ServerToken {
     }
 
     /// For who has to show it.
-    pub(super) fn secret(&self) -> &Secret {
+    pub fn secret(&self) -> &Secret {
         self.0.secret()
     }
 
+    /// What only who has the token can answer to a question that is asked once. It tells
+    /// nothing of the token.
+    pub fn proof(&self, nonce: &str) -> String {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, self.secret().expose().as_bytes());
+        let tag = hmac::sign(&key, nonce.as_bytes());
+        tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// Whether this is it; the time tells nothing of where they differ.
-    pub(super) fn is(&self, shown: &str) -> bool {
+    pub fn is(&self, shown: &str) -> bool {
         self.0.digest().is_of(&Secret::new(shown))
     }
 }
@@ -77,6 +86,8 @@ mod tests {
         let first = ServerToken::open(&path, Timestamp::EPOCH).unwrap();
         let second = ServerToken::open(&path, Timestamp::EPOCH).unwrap();
         assert!(first.is(second.secret().expose()) && !first.is("x") && !first.is(""));
+        assert_eq!(first.proof("n"), second.proof("n"));
+        assert!(first.proof("n") != first.proof("m") && first.proof("n").len() == 64);
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
         assert!(ServerToken::read(&path).unwrap_err().to_string().contains("chmod 600"));

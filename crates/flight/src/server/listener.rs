@@ -95,7 +95,11 @@ impl Listener {
         ))
     }
 
-    pub(super) fn into_tokio(self) -> Result<tokio::net::TcpListener, Error> {
+    /// The port, for a server of another protocol: what it is open for is up to that.
+    ///
+    /// # Errors
+    /// `io`: outside of a tokio runtime, or the system refused.
+    pub fn into_tokio(self) -> Result<tokio::net::TcpListener, Error> {
         tokio::net::TcpListener::from_std(self.inner).map_err(|error| {
             Error::new(Code::Io, format!("cannot listen on {}: {error}", self.address))
         })

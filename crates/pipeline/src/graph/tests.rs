@@ -131,3 +131,20 @@ fn a_picture_of_thousands_of_components_is_drawn() {
         assert!(draw(&plan, format).matches("s2999").count() >= 2, "{format}");
     }
 }
+
+#[test]
+fn a_picture_has_every_box_and_line_within_its_bounds() {
+    let sizes = Sizes { box_width: 300.0, ..Sizes::DOCUMENT };
+    let drawn = picture(&plan(), sizes);
+    let ids: Vec<&str> = drawn.boxes.iter().map(|one| &*one.id).collect();
+    assert_eq!(ids.len(), 6);
+    for one in &drawn.boxes {
+        assert!(one.width >= 300.0 && one.x >= 0.0 && one.x + one.width <= drawn.width, "{one:?}");
+        assert!(one.y >= sizes.header && one.y + one.height <= drawn.height, "{one:?}");
+    }
+    let small = drawn.boxes.iter().find(|one| one.id == "small").unwrap();
+    assert_eq!((small.instances, small.role, &*small.what), (2, "processor", "filter"));
+    let late = drawn.lines.iter().find(|one| one.id == "late:out").unwrap();
+    assert!(late.durable && late.about == "durable" && late.path.starts_with('M'), "{late:?}");
+    assert!(late.x > 0.0 && late.x < drawn.width);
+}

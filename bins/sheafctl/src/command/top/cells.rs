@@ -3,7 +3,7 @@
 use sheaf_retry::HumanBytes;
 use sheaf_terminal::{Table, count};
 
-use super::row::{ComponentRow, EdgeRow};
+use sheaf_console::figures::{ComponentRow, EdgeRow};
 
 type Heading = (&'static str, bool);
 

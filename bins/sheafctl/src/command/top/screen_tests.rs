@@ -3,9 +3,9 @@
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 
-use super::super::rates::Rows;
-use super::super::row::{ComponentRow, EdgeRow};
 use super::*;
+use sheaf_console::figures::Rows;
+use sheaf_console::figures::{ComponentRow, EdgeRow};
 
 fn view() -> View {
     let component = |place: &str, kind, status, rate| ComponentRow {

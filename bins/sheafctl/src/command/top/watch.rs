@@ -10,10 +10,10 @@ use sheaf_terminal::Failure;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
-use super::rates::Rows;
 use super::view::View;
-use super::{Args, keys, reading, screen};
+use super::{Args, keys, screen};
 use crate::command::client::Client;
+use sheaf_console::figures::Rows;
 
 /// How long a key may wait for the next picture.
 const PICTURE: Duration = Duration::from_millis(100);
@@ -28,7 +28,7 @@ pub(super) fn run(args: &Args, client: Client, runtime: &Runtime) -> Result<(), 
     }
     let pipeline = args.pipeline.clone();
     // What is wrong from the beginning is told without a screen.
-    let first = runtime.block_on(reading::read(&client, pipeline.as_deref()))?;
+    let first = runtime.block_on(super::read(&client, pipeline.as_deref()))?;
     let (sender, mut news) = watch::channel(Some(Ok(Rows::of(None, &first))));
     let interval = args.interval();
     news.mark_changed();
@@ -40,7 +40,7 @@ pub(super) fn run(args: &Args, client: Client, runtime: &Runtime) -> Result<(), 
         let mut before = first;
         while !sender.is_closed() {
             client.sleep(interval).await;
-            let now = reading::read(&client, pipeline.as_deref()).await;
+            let now = super::read(&client, pipeline.as_deref()).await;
             let rows = now.map(|now| {
                 let rows = Rows::of(Some(&before), &now);
                 before = now;

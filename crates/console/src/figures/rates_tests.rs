@@ -4,6 +4,7 @@ use sheaf_pipeline::health::Timing;
 use sheaf_pipeline::registry::{Component, Kind, Limits, Now, Place, Plan, Registry, Token};
 use sheaf_retry::Timestamp;
 
+use super::super::reading::Instance;
 use super::*;
 
 /// As the registry has a place that nobody has taken.
@@ -25,7 +26,7 @@ fn reading(at_ms: u64, fence: u64, told: Option<Result<&str, &str>>) -> Reading 
         Ok(text) => Ok(serde_json::from_str(text).unwrap()),
         Err(why) => Err(why.to_owned()),
     });
-    let instances = vec![Instance { component: place(fence), stats }];
+    let instances = vec![Instance { component: place(fence).into(), stats }];
     Reading { at: Duration::from_millis(at_ms), instances }
 }
 

@@ -10,14 +10,16 @@ use super::told::Told;
 
 /// Everything that is shown.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Rows {
-    pub(super) components: Vec<ComponentRow>,
-    pub(super) edges: Vec<EdgeRow>,
+pub struct Rows {
+    /// In the order of the reading: one for each instance.
+    pub components: Vec<ComponentRow>,
+    /// By pipeline and name.
+    pub edges: Vec<EdgeRow>,
 }
 
 impl Rows {
     /// Rates are those since `before`.
-    pub(super) fn of(before: Option<&Reading>, now: &Reading) -> Self {
+    pub fn of(before: Option<&Reading>, now: &Reading) -> Self {
         let earlier = before.into_iter().flat_map(|before| &before.instances);
         // Another process counts anew.
         let earlier: HashMap<(&str, u64), &Stats> = earlier

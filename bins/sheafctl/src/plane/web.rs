@@ -1,0 +1,104 @@
+//! The web console of a control plane, and the port that it is on.
+
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use sheaf_console::Console;
+use sheaf_console::figures::Reader;
+use sheaf_drivers::control::ServerToken;
+use sheaf_drivers::runner::Runner;
+use sheaf_flight::{Exposure, Listener, TlsFiles};
+use sheaf_retry::SharedClock;
+use sheaf_telemetry::{AdminServer, Health, Registry};
+use sheaf_terminal::Failure;
+
+use super::coordinator::coordinators;
+use super::folder::named;
+use crate::args::{ConsoleArgs, PlaneArgs};
+
+/// How long another server of this folder may take to be found there.
+const KNOCK: Duration = Duration::from_millis(100);
+
+/// What it tells of, and to whom.
+pub(super) struct Told<'a> {
+    pub(super) runner: &'a Runner,
+    pub(super) token: ServerToken,
+    /// To look at the health of components under TLS.
+    pub(super) health: Option<TlsFiles>,
+}
+
+/// See the module.
+pub(super) struct Web {
+    admin: AdminServer,
+    console: Console,
+    health: Health,
+    /// Says to `sheafctl console` where it is, as long as it is there.
+    place: PathBuf,
+}
+
+/// The port, bound before anything is started.
+pub(super) fn bind(args: &ConsoleArgs) -> Result<Listener, Failure> {
+    let listener = Listener::bind(&args.admin_addr, "--admin-addr", Exposure::Loopback);
+    listener.map_err(|error| Failure::from_error(&error))
+}
+
+/// The file in which the console of the control plane at `control` says where it is.
+pub(crate) fn console_file(folder: &Path, control: &str) -> PathBuf {
+    folder.join(control.replace([':', '[', ']', '/'], "_"))
+}
+
+/// Removes what servers have left that were killed: nobody listens there any more.
+fn forget(folder: &Path) {
+    for file in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let text = std::fs::read_to_string(file.path()).unwrap_or_default();
+        let address = text.trim().trim_start_matches("http://").parse::<SocketAddr>();
+        let there =
+            address.is_ok_and(|address| TcpStream::connect_timeout(&address, KNOCK).is_ok());
+        if !there {
+            drop(std::fs::remove_file(file.path()));
+        }
+    }
+}
+
+impl Web {
+    pub(super) fn start(
+        args: &PlaneArgs,
+        listener: Listener,
+        told: Told<'_>,
+        control: SocketAddr,
+        clock: &SharedClock,
+    ) -> Result<Self, Failure> {
+        let failed = |error: sheaf_telemetry::Error| Failure::from_error(&error);
+        let Told { runner, token, health: tls } = told;
+        let coordinators = coordinators(&args.console, args.data.pipelines(), clock)?;
+        let reader = Reader::new(clock.clone()).with_tls(tls);
+        let console = Console::start_with(runner.clone(), token, coordinators, reader, clock.clone());
+        let mut registry = Registry::default();
+        runner.plane().register_metrics(&mut registry);
+        let (registry, health) = (Arc::new(Mutex::new(registry)), Health::new());
+        let listener = listener.into_tokio().map_err(|error| Failure::from_error(&error))?;
+        let admin = AdminServer::start_with(listener, registry, health.clone(), console.router());
+        let admin = admin.map_err(failed)?;
+        health.ready();
+        let place = console_file(&args.data.consoles(), &control.to_string());
+        forget(&args.data.consoles());
+        let written = std::fs::create_dir_all(args.data.consoles())
+            .and_then(|()| std::fs::write(&place, format!("http://{}\n", admin.local_addr())));
+        written.map_err(|error| named(&place, &error))?;
+        Ok(Web { admin, console, health, place })
+    }
+
+    pub(super) fn uri(&self) -> String {
+        format!("http://{}", self.admin.local_addr())
+    }
+
+    pub(super) async fn close(self, grace: Duration) {
+        self.health.draining();
+        self.console.stop();
+        drop(std::fs::remove_file(&self.place));
+        // A page that stays open in a browser does not hold up the end.
+        drop(tokio::time::timeout(grace, self.admin.shutdown()).await);
+    }
+}
