@@ -193,7 +193,6 @@ fn batches_that_are_kept_go_over_an_edge_once_more() {
     written.dedup();
     assert_eq!(written.len(), count, "none is there twice");
     for (arguments, part) in [
-        (["replay", "even:files", "--from", "2020-01-01T00:00:00Z"], "kept for 1m"),
         (["replay", "even:files", "--from", "sure:even:files:0-0:00:1"], "no completed batch"),
         (["replay", "even:nobody", "--from", "10m"], "events:even, even:files"),
     ] {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use sheaf_coordinator::{Batch, Control, State};
+use sheaf_coordinator::{Batch, Control, CoordinatorExt as _, State};
 use sheaf_proto::BatchId;
 use sheaf_retry::{Code, HumanDuration, Retryable as _, SharedClock, Timestamp};
 
@@ -49,7 +49,7 @@ pub async fn replay(
     clock: SharedClock,
 ) -> Result<Replayed, ComponentError> {
     let link = Link::to(durable, &format!("{pipeline}:replay"), 0, 0, clock)?;
-    let mut completed = Vec::new();
+    let (mut completed, mut has_forgotten) = (Vec::new(), false);
     for to in 0..readers {
         let queue = names::queue(pipeline, edge, to);
         let found = link.live(&queue, &[State::Completed]).await?;
@@ -57,8 +57,12 @@ pub async fn replay(
             names::read(&batch.spec.id).is_some_and(|(_, kind)| kind == Kind::Rows)
         };
         completed.push(found.into_iter().filter(is_of_rows).collect::<Vec<_>>());
+        let ask = || link.coordinator.stats(Some(&queue));
+        let stats = link.insist("ask what was forgotten", ask).await?;
+        has_forgotten |= stats.iter().any(|one| one.queue == queue && one.purged > 0);
     }
-    let chosen = choose(completed, edge, from, HumanDuration(link.retention), link.clock.now())?;
+    let retention = HumanDuration(link.retention);
+    let chosen = choose((completed, has_forgotten), edge, from, retention, link.clock.now())?;
     all_kept(&link, &chosen).await?;
     for some in chosen.chunks(AT_ONCE) {
         let ids: Vec<BatchId> = some.iter().map(|batch| batch.spec.id.clone()).collect();
@@ -69,9 +73,9 @@ pub async fn replay(
     Ok(Replayed { batches: chosen.len() as u64, rows })
 }
 
-/// Those from there on, of each queue in its order.
+/// Those from there on, of each queue in its order; some may have been forgotten.
 fn choose(
-    completed: Vec<Vec<Batch>>,
+    (completed, has_forgotten): (Vec<Vec<Batch>>, bool),
     edge: &str,
     from: &ReplayFrom,
     retention: HumanDuration,
@@ -94,7 +98,7 @@ fn choose(
         ReplayFrom::Time(time) => {
             let oldest = completed.iter().flatten().map(|batch| batch.registered_at).min();
             // What was registered before may have been completed and forgotten.
-            let is_over = now.since(*time) > retention.0;
+            let is_over = has_forgotten && now.since(*time) > retention.0;
             match oldest {
                 Some(oldest) if is_over && oldest > *time => {
                     let ago = Duration::from_secs(now.since(oldest).as_secs());
@@ -146,6 +150,14 @@ mod tests {
     }
 
     fn choice(from: ReplayFrom, now: u64) -> Result<Vec<String>, ComponentError> {
+        choice_of(from, now, true)
+    }
+
+    fn choice_of(
+        from: ReplayFrom,
+        now: u64,
+        has_forgotten: bool,
+    ) -> Result<Vec<String>, ComponentError> {
         let batch = |id: &str, seconds| Batch {
             spec: BatchSpec::new(id.parse().unwrap()),
             state: State::Completed,
@@ -168,7 +180,7 @@ mod tests {
             vec![batch("p:a:b:0-1:00:3", 150), batch("p:a:b:0-1:00:4", 250)],
         ];
         let retention = HumanDuration(Duration::from_secs(60));
-        let chosen = choose(queues, "a:b", &from, retention, at(now))?;
+        let chosen = choose((queues, has_forgotten), "a:b", &from, retention, at(now))?;
         Ok(chosen.into_iter().map(|batch| batch.spec.id.to_string()).collect())
     }
 
@@ -178,7 +190,9 @@ mod tests {
         let chosen = choice(from, 300).unwrap();
         assert_eq!(chosen, ["p:a:b:0-0:00:2", "p:a:b:0-1:00:3", "p:a:b:0-1:00:4"]);
         assert_eq!(choice(ReplayFrom::Time(at(250)), 300).unwrap(), ["p:a:b:0-1:00:4"]);
-        assert_eq!(choice(ReplayFrom::Time(at(90)), 140).unwrap().len(), 4, "all may be there");
+        assert_eq!(choice(ReplayFrom::Time(at(90)), 140).unwrap().len(), 4, "all are there");
+        let all = choice_of(ReplayFrom::Time(at(0)), 300, false).unwrap();
+        assert_eq!(all.len(), 4, "nothing was forgotten");
     }
 
     #[test]
