@@ -339,9 +339,13 @@ impl Actor {
 
     /// What is told to end by hand is not to be taken for what ends by itself.
     fn hand(&mut self, places: &[String]) {
+        let mut is_news = false;
         for place in places {
             let attempt = self.secrets.attempts.get(place).copied().unwrap_or_default();
-            self.secrets.handed.insert(place.clone(), attempt);
+            is_news |= self.secrets.handed.insert(place.clone(), attempt) != Some(attempt);
+        }
+        if !is_news {
+            return;
         }
         if let Err(error) = self.write(&self.secrets) {
             // A later control plane may not start it again; this one does.

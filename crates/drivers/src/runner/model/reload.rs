@@ -88,44 +88,52 @@ impl Model {
     /// Tells the next group to end, where those before it have.
     fn drain(&mut self) {
         let Some(reload) = &mut self.reload else { return };
-        let mut there: Vec<&mut Instance> = Vec::new();
-        for (place, instance) in &mut self.instances {
-            if !reload.leaving.contains(place) {
-                continue;
-            }
-            match &instance.standing {
+        let leaving =
+            self.instances.iter_mut().filter(|(place, _)| reload.leaving.contains(*place));
+        let (running, others): (Vec<_>, Vec<_>) =
+            leaving.map(|(_, instance)| instance).partition(|instance| runs(instance));
+        let depth = running.iter().map(|instance| instance.planned.depth).min();
+        for instance in others {
+            match instance.standing {
+                // Its senders drain into it still, when its pause is over.
+                Standing::Waiting | Standing::Pausing { .. }
+                    if depth.is_some_and(|depth| depth < instance.planned.depth) => {}
                 Standing::Waiting | Standing::Pausing { .. } => {
                     instance.standing = Standing::Held { is_done: false };
                 }
                 Standing::Over { success } => {
-                    instance.standing = Standing::Held { is_done: *success };
+                    instance.standing = Standing::Held { is_done: success };
                 }
-                Standing::Held { .. } => {}
-                Standing::Starting { .. } | Standing::Up { .. } | Standing::Ending { .. } => {
-                    there.push(instance);
-                }
+                _ => {}
             }
         }
-        let Some(depth) = there.iter().map(|instance| instance.planned.depth).min() else {
+        let Some(depth) = depth else {
             reload.step = Step::Planning;
             self.effects.push(Effect::Replan(std::mem::take(&mut reload.told)));
             return;
         };
-        for instance in there.into_iter().filter(|one| one.planned.depth == depth) {
+        let mut stops = Vec::new();
+        for instance in running.into_iter().filter(|one| one.planned.depth == depth) {
             let (since, is_told) = match &instance.standing {
                 Standing::Ending { since, .. } => (*since, true),
                 Standing::Up { since, .. } | Standing::Starting { since, .. } => (*since, false),
                 _ => continue,
             };
             instance.standing = Standing::Ending { since, then: Then::Hold };
-            if is_told {
-                continue;
+            if !is_told {
+                // What it does after its own time it should be able to say.
+                let drain = instance.planned.drain + LAST_WORD;
+                stops.push((instance.planned.place.clone(), instance.attempt, drain));
             }
-            let (place, attempt) = (instance.planned.place.clone(), instance.attempt);
-            let text = "drains for another plan".to_owned();
-            // What it does after its own time it should be able to say.
-            let drain = instance.planned.drain + LAST_WORD;
+        }
+        if stops.is_empty() {
+            return;
+        }
+        // It may be another attempt than when the reload began.
+        self.effects.push(Effect::Hand(stops.iter().map(|(place, ..)| place.clone()).collect()));
+        for (place, attempt, drain) in stops {
             reload.told.insert(place.clone());
+            let text = "drains for another plan".to_owned();
             self.effects.push(Effect::Note { place: place.clone(), text });
             self.effects.push(Effect::Stop { place, attempt, drain });
         }
@@ -265,6 +273,12 @@ fn replaced(there: Option<Instance>, planned: Planned, seed: u64, is_done: bool)
         };
     }
     there
+}
+
+/// Whether there is a process, be it that it is told to end.
+fn runs(instance: &Instance) -> bool {
+    let standing = &instance.standing;
+    matches!(standing, Standing::Starting { .. } | Standing::Up { .. } | Standing::Ending { .. })
 }
 
 /// The instance of a place.

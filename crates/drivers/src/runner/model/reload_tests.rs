@@ -107,8 +107,12 @@ fn hand(places: &[&str]) -> Effect {
 #[test]
 fn senders_drain_before_their_readers_and_start_after_them() {
     let mut run = Run::up();
-    assert_eq!(run.reload(&["a", "b"]), [hand(&["p:a", "p:b"]), leave("p:a")]);
-    assert_eq!(run.ended("p:a", 1, true), [leave("p:b")], "b still took what a had");
+    assert_eq!(run.reload(&["a", "b"]), [hand(&["p:a", "p:b"]), hand(&["p:a"]), leave("p:a")]);
+    assert_eq!(
+        run.ended("p:a", 1, true),
+        [hand(&["p:b"]), leave("p:b")],
+        "b still took what a had"
+    );
     assert_eq!(run.ended("p:b", 1, true), [replan(&["a", "b"])]);
     assert_eq!(run.on(Event::Tick), [], "nobody is in the places until the plan is another one");
     assert_eq!(run.replanned(plan(), &[]), [start("p:b", 2)]);
@@ -122,7 +126,7 @@ fn senders_drain_before_their_readers_and_start_after_them() {
 #[test]
 fn who_comes_and_who_goes() {
     let mut run = Run::up();
-    assert_eq!(run.reload(&["b", "c"]), [hand(&["p:b", "p:c"]), leave("p:b")]);
+    assert_eq!(run.reload(&["b", "c"]), [hand(&["p:b", "p:c"]), hand(&["p:b"]), leave("p:b")]);
     run.ended("p:b", 1, true);
     assert_eq!(run.ended("p:c", 1, true), [replan(&["b", "c"])]);
     let next = vec![planned("a", 0, &[]), planned("b", 1, &["a"]), planned("d", 2, &["b"])];
@@ -142,7 +146,7 @@ fn more_may_have_to_leave_than_was_thought_at_first() {
     run.reload(&["a"]);
     assert_eq!(run.ended("p:a", 1, true), [replan(&["a"])]);
     // It has not drained: what b holds of it comes again.
-    assert_eq!(run.reload(&["a", "b"]), [hand(&["p:a", "p:b"]), leave("p:b")]);
+    assert_eq!(run.reload(&["a", "b"]), [hand(&["p:a", "p:b"]), hand(&["p:b"]), leave("p:b")]);
     assert_eq!(run.ended("p:b", 1, true), [replan(&["b"])]);
     assert_eq!(run.replanned(plan(), &[]), [start("p:b", 2)]);
 }
@@ -167,6 +171,19 @@ fn who_pauses_after_a_failure_is_not_waited_for_and_begins_with_a_clean_record()
     run.proved();
     run.ended("p:b", 2, false);
     assert_eq!(run.model.due(), Some(run.now + SECOND), "the first failure of this one");
+}
+
+#[test]
+fn who_was_started_again_meanwhile_is_handed_with_that_attempt() {
+    let mut run = Run::up();
+    run.reload(&["a", "b"]);
+    run.ended("p:b", 1, false);
+    run.now += SECOND;
+    assert_eq!(run.on(Event::Tick), [start("p:b", 2)], "a drains into it");
+    run.on(Event::Started("p:b".to_owned(), 2));
+    let effects = run.ended("p:a", 1, true);
+    assert_eq!(effects[0], hand(&["p:b"]));
+    assert!(matches!(&effects[1], Effect::Stop { attempt: 2, .. }), "{effects:?}");
 }
 
 #[test]
