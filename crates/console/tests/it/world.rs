@@ -68,7 +68,7 @@ impl World {
         let options = ProcessOptions {
             folder: folder.path().to_owned(),
             keeper: "none".into(),
-            programs: Programs { host: None, beside: None, path: Vec::new() },
+            programs: Programs { host: None, store: None, beside: None, path: Vec::new() },
             outlive: false,
             prints: false,
             log: LogLimits::default(),
@@ -80,6 +80,8 @@ impl World {
             control: "grpc://127.0.0.1:1".to_owned(),
             environment: BTreeMap::new(),
             variables: Vec::new(),
+            authority: None,
+            durable: runner::DurableOptions::default(),
         };
         let runner = Runner::new(plane.clone(), driver, options, clock.clone());
         let token = ServerToken::open(&folder.path().join("control-token"), clock.now()).unwrap();
