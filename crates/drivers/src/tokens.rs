@@ -60,6 +60,7 @@ impl Tokens {
     }
 
     /// As [`Tokens::read`] reads them.
+    #[cfg(any(feature = "kubernetes", test))]
     pub(crate) fn to_json(&self) -> Secret {
         let places = self.places.iter();
         let places =
