@@ -15,6 +15,7 @@ mod engine;
 mod flows;
 mod live;
 mod pipelines;
+mod python;
 mod reload;
 mod rendered;
 mod servers;
