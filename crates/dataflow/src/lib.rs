@@ -23,7 +23,9 @@ mod wire;
 pub use assignment::{
     ASSIGNMENT_VARIABLE, Assignment, DurableAssignment, InputAssignment, OutputAssignment, Peer,
 };
-pub use component::{AnyComponent, BatchLease, Made, Outcome, Processor, Received, Sink, Source, Start};
+pub use component::{
+    AnyComponent, BatchLease, Made, Outcome, Processor, Received, Sink, Source, Start,
+};
 pub use durable::{ReplayFrom, Replayed, replay};
 pub use error::ComponentError;
 pub use host::{Host, run};

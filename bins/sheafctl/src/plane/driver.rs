@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sheaf_drivers::Driver;
-use sheaf_drivers::runner::DurableOptions;
 use sheaf_drivers::process::{LogLimits, ProcessDriver, ProcessOptions, Programs};
+use sheaf_drivers::runner::DurableOptions;
 use sheaf_retry::{Code, SharedClock};
 use sheaf_terminal::Failure;
 
