@@ -65,12 +65,7 @@ pub(crate) struct DurableArgs {
     #[arg(long, env = "SHEAF_DURABLE_STORE", value_name = "grpc://HOST:PORT")]
     pub(crate) durable_store: Option<String>,
     /// The file with the token for it
-    #[arg(
-        long,
-        env = "SHEAF_DURABLE_TOKEN_FILE",
-        value_name = "PATH",
-        requires = "durable_store"
-    )]
+    #[arg(long, env = "SHEAF_DURABLE_TOKEN_FILE", value_name = "PATH", requires = "durable_store")]
     pub(crate) durable_token_file: Option<PathBuf>,
     /// Send that token to another machine unencrypted
     #[arg(long, env = "SHEAF_DURABLE_INSECURE", requires = "durable_token_file")]

@@ -50,6 +50,20 @@ fn failed(inputs: &[Input]) -> u64 {
     edges.values().sum()
 }
 
+/// What is to be said of batches that an instance could not take.
+pub(crate) fn put_aside(instance: &str, rows: Option<Rows>) -> Option<String> {
+    let batches = match rows?.failed {
+        0 => return None,
+        1 => "1 batch".to_owned(),
+        many => format!("{many} batches"),
+    };
+    Some(format!(
+        "{instance}: {batches} failed again and again and were put aside; look at them with \
+         `sheaf batches list --state failed` at the store that run.json names, and try them again \
+         with `sheaf batches requeue`"
+    ))
+}
+
 /// Asks components.
 #[derive(Debug)]
 pub(crate) struct Look(Reader);

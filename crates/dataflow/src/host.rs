@@ -1,5 +1,6 @@
 //! A component from its start to its end.
 
+mod begin;
 mod finish;
 mod loops;
 mod processor;
@@ -10,7 +11,6 @@ mod source;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
 use sheaf_flight::{
     ChannelPool, Exposure, FlightRouter, Limits, Listener, Secret, Security, Server, ServerHandle,
 };
@@ -20,9 +20,9 @@ use sheaf_pipeline::registry::{CONTROL_NAME, Kind, Metadata, Registration, incar
 use sheaf_pipeline::spec::Role;
 use sheaf_retry::{Code, Jitter, Retryable as _, SharedClock, SystemClock};
 use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use self::begin::Begun;
 use self::finish::Finish;
 pub use self::finish::{DONE, UNDRAINED, done_reason};
 use self::loops::{Ending, Loop};
@@ -32,7 +32,7 @@ use self::sink::SinkLoop;
 use self::source::{Offsets, SourceLoop};
 use crate::assignment::{Assignment, TlsAssignment};
 use crate::component::{AnyComponent, Start};
-use crate::durable::{self, Commits, Journal, Link, Output, Settler};
+use crate::durable::{Link, Settler};
 use crate::error::ComponentError;
 use crate::inlet::{self, Common, Durable, Inlets, Place};
 use crate::ledger::Ledger;
@@ -316,7 +316,11 @@ struct Parts {
 }
 
 impl Parts {
-    async fn work<M, F>(mut self, assignment: &Assignment, make: M) -> Result<Ending, ComponentError>
+    async fn work<M, F>(
+        mut self,
+        assignment: &Assignment,
+        make: M,
+    ) -> Result<Ending, ComponentError>
     where
         M: FnOnce(Start) -> F,
         F: Future<Output = Result<AnyComponent, ComponentError>>,
@@ -376,67 +380,6 @@ impl Parts {
         }
     }
 
-    /// Takes up what durable edges have of this place; `None` where it is done with this run
-    /// already.
-    async fn begin(
-        &mut self,
-        assignment: &Assignment,
-        offset: Option<Bytes>,
-    ) -> Result<Option<Begun>, ComponentError> {
-        let mut tasks = JoinSet::new();
-        let Some(link) = self.link.clone() else {
-            return Ok(Some(Begun { offset, settler: None, _tasks: tasks }));
-        };
-        tasks.spawn(durable::beat(Arc::clone(&link)));
-        let (streams, outputs): (Vec<_>, Vec<Output>) =
-            self.outlets.durable(&assignment.pipeline).into_iter().unzip();
-        let mut queues: Vec<_> = outputs.iter().map(|output| Arc::clone(&output.queue)).collect();
-        queues.extend(self.places.iter().filter_map(|place| place.queue.clone()));
-        tasks.spawn(durable::follow(Arc::clone(&link), queues));
-        let is_read = assignment.inputs.iter().any(|input| input.edge.durable);
-        if is_read && self.paced(durable::is_done(&link)).await? {
-            return Ok(None);
-        }
-        if !assignment.is_transactional() {
-            for (stream, output) in streams.into_iter().zip(outputs) {
-                tasks.spawn(durable::forward(Arc::clone(&link), stream, output));
-            }
-            let settler = is_read.then(|| Settler::new(Arc::clone(&link)));
-            if let Some(settler) = &settler {
-                tasks.spawn(Arc::clone(settler).run());
-            }
-            return Ok(Some(Begun { offset, settler, _tasks: tasks }));
-        }
-        let (journal, offset) = match assignment.role {
-            Role::Source => {
-                let (journal, kept) = self.paced(Journal::open(&link, offset)).await?;
-                if kept.ended && kept.run == assignment.run {
-                    return Ok(None);
-                }
-                let offset = kept.start(assignment.run);
-                (Some((journal, offset.clone())), offset)
-            }
-            Role::Processor | Role::Sink => (None, offset),
-        };
-        let progress = Arc::clone(&self.outlets.progress);
-        let (commits, task) = Commits::start(link, outputs, journal, progress);
-        tasks.spawn(task);
-        self.outlets.commits = Some(commits);
-        Ok(Some(Begun { offset, settler: None, _tasks: tasks }))
-    }
-
-    /// Says that it lives while it waits.
-    async fn paced<T>(&self, work: impl Future<Output = T>) -> T {
-        let mut work = std::pin::pin!(work);
-        loop {
-            tokio::select! {
-                biased;
-                done = &mut work => return done,
-                () = self.clock.sleep(loops::ROUND) => self.pace.round(),
-            }
-        }
-    }
-
     /// Begins to read.
     fn inlets(self, assignment: &Assignment, settler: Option<Arc<Settler>>) -> (Inlets, Outlets) {
         let room_units = inlet::room_units(self.options.received_bytes);
@@ -460,15 +403,6 @@ impl Parts {
         let durable = self.link.map(|link| Durable { link, settler, replicas });
         (Inlets::start(self.places, credits.sum(), common, durable), self.outlets)
     }
-}
-
-/// What was taken up of durable edges.
-struct Begun {
-    /// Where a source goes on.
-    offset: Option<Bytes>,
-    settler: Option<Arc<Settler>>,
-    /// What goes on beside the loop, and ends with it.
-    _tasks: JoinSet<()>,
 }
 
 fn make_folder(path: &Path) -> Result<(), ComponentError> {

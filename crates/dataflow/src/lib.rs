@@ -25,7 +25,9 @@ pub use assignment::{
     ASSIGNMENT_VARIABLE, Assignment, DurableAssignment, InputAssignment, OutputAssignment, Peer,
     TlsAssignment,
 };
-pub use component::{AnyComponent, BatchLease, Made, Outcome, Processor, Received, Sink, Source, Start};
+pub use component::{
+    AnyComponent, BatchLease, Made, Outcome, Processor, Received, Sink, Source, Start,
+};
 pub use durable::{ReplayFrom, Replayed, replay};
 pub use error::ComponentError;
 pub use host::{DONE, Host, UNDRAINED, done_reason, run};

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use sheaf_drivers::docker::{self, DockerDriver};
 use sheaf_drivers::kubernetes::{self, Cluster, KubernetesDriver};
-use sheaf_drivers::runner::DurableOptions;
 use sheaf_drivers::process::{LogLimits, ProcessDriver, ProcessOptions, Programs};
+use sheaf_drivers::runner::DurableOptions;
 use sheaf_drivers::{Driver, DriverError};
 use sheaf_retry::{Code, SharedClock};
 use sheaf_terminal::Failure;

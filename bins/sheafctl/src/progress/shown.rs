@@ -6,6 +6,7 @@ use sheaf_drivers::runner::Note;
 use sheaf_terminal::{Console, Table, count};
 
 use super::Progress;
+use crate::stats::put_aside;
 
 impl Progress {
     /// Something that happened.
@@ -50,5 +51,10 @@ impl Progress {
         }
         let text = table.render(console.width());
         console.note(text.trim_end());
+        for (instance, rows) in &self.rows {
+            if let Some(text) = put_aside(instance, Some(*rows)) {
+                console.note(&text);
+            }
+        }
     }
 }

@@ -90,11 +90,15 @@ impl World {
 
     /// All numbers that are in files.
     fn written(&self) -> Vec<u64> {
-        let Ok(files) = std::fs::read_dir(self.folder.path().join("out")) else { return Vec::new() };
+        let Ok(files) = std::fs::read_dir(self.folder.path().join("out")) else {
+            return Vec::new();
+        };
         let paths = files.flatten().map(|file| file.path());
         let parts = paths.filter(|path| path.extension().is_some_and(|end| end == "csv"));
         let texts = parts.map(|path| std::fs::read_to_string(path).unwrap());
-        texts.flat_map(|text| text.lines().filter_map(|line| line.parse().ok()).collect::<Vec<_>>()).collect()
+        texts
+            .flat_map(|text| text.lines().filter_map(|line| line.parse().ok()).collect::<Vec<_>>())
+            .collect()
     }
 
     fn wait_for_rows(&self, count: usize) {
@@ -141,9 +145,11 @@ fn every_row_is_there_once_whatever_is_killed_the_control_plane_too() {
     };
     wait_until(LONG, "the end of the run", is_over).unwrap();
     world.every_row_is_there_once();
-    let left = || !["events", "even", "even.1", "files", "_store"].iter().any(|name| {
-        world.pid(name).is_some_and(is_there)
-    });
+    let left = || {
+        !["events", "even", "even.1", "files", "_store"]
+            .iter()
+            .any(|name| world.pid(name).is_some_and(is_there))
+    };
     wait_until(TIME, "the end of all processes", left).unwrap();
 }
 

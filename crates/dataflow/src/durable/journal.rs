@@ -56,10 +56,8 @@ impl Journal {
                 id
             }
         };
-        let request = sheaf_coordinator::ClaimRequest {
-            ids: vec![id.clone()],
-            ..link.request(&queue, 1)
-        };
+        let request =
+            sheaf_coordinator::ClaimRequest { ids: vec![id.clone()], ..link.request(&queue, 1) };
         let leases = link.claim(request).await?;
         let Some(lease) = leases.first().map(reference) else {
             let text = format!("{id} is held by somebody else; this process tries again");
@@ -96,7 +94,12 @@ impl Journal {
     }
 
     /// The step that completes the position before, registers these and the next one.
-    pub(super) fn step(&self, link: &Link, outputs: Vec<BatchSpec>, next: &BatchId) -> SettleRequest {
+    pub(super) fn step(
+        &self,
+        link: &Link,
+        outputs: Vec<BatchSpec>,
+        next: &BatchId,
+    ) -> SettleRequest {
         let claim = sheaf_coordinator::ClaimRequest {
             ids: vec![next.clone()],
             ..link.request(&self.queue, 1)
@@ -161,8 +164,7 @@ pub(crate) async fn is_done(link: &Link) -> Result<bool, ComponentError> {
     let found = link.live(&queue, &LIVE).await?;
     let is_done = found.iter().any(|batch| batch.spec.id == now);
     let old = found.into_iter().map(|batch| batch.spec.id);
-    let old: Vec<BatchId> =
-        old.filter(|id| *id != now && !names::is_offset(id)).collect();
+    let old: Vec<BatchId> = old.filter(|id| *id != now && !names::is_offset(id)).collect();
     if !old.is_empty() {
         let cancel = || link.coordinator.control(Control::Cancel(old.clone()));
         link.insist("remove notes of earlier runs", cancel).await?;

@@ -126,7 +126,11 @@ pub(crate) async fn follow(link: Arc<Link>, queues: Vec<Arc<Queue>>) {
             match queue.look(&link).await {
                 Ok(now) if now.failed > before => {
                     let (queue, failed) = (&*queue.name, now.failed);
-                    tracing::warn!(queue, failed, "batches have failed for good: look at them, and requeue them");
+                    tracing::warn!(
+                        queue,
+                        failed,
+                        "batches have failed for good: look at them, and requeue them"
+                    );
                 }
                 Ok(_) => {}
                 Err(error) => return link.fate.fail(error),

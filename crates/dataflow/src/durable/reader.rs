@@ -162,11 +162,7 @@ impl QueueReader {
     }
 
     /// Its rows; `None` where it is the end of a stream, or cannot be had.
-    async fn fetch(
-        &self,
-        lease: Lease,
-        credit: OwnedSemaphorePermit,
-    ) -> Result<Fetched, Over> {
+    async fn fetch(&self, lease: Lease, credit: OwnedSemaphorePermit) -> Result<Fetched, Over> {
         let read = names::read(&lease.spec.id);
         let (from, kind) = read.unwrap_or((0, Kind::Rows));
         if let Kind::End { run } = kind {
@@ -235,8 +231,7 @@ impl QueueReader {
                     lease: Some(BatchLease { id: held.id.as_str().into(), fence }),
                 };
                 let held = Some(Held { lease: held, _credit: credit });
-                let arrived =
-                    Arrived { place: *number, epoch: EPOCH, received, _room: room, held };
+                let arrived = Arrived { place: *number, epoch: EPOCH, received, _room: room, held };
                 self.send(Item::Batch(arrived)).await
             }
         }
@@ -285,8 +280,14 @@ struct Fetched {
 }
 
 enum What {
-    Rows { batch: RecordBatch, room: OwnedSemaphorePermit, credit: OwnedSemaphorePermit },
-    End { run: u64 },
+    Rows {
+        batch: RecordBatch,
+        room: OwnedSemaphorePermit,
+        credit: OwnedSemaphorePermit,
+    },
+    End {
+        run: u64,
+    },
     /// It was said to have failed.
     Nothing,
 }

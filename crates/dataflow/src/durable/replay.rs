@@ -53,9 +53,8 @@ pub async fn replay(
     for to in 0..readers {
         let queue = names::queue(pipeline, edge, to);
         let found = link.live(&queue, &[State::Completed]).await?;
-        let is_of_rows = |batch: &Batch| {
-            names::read(&batch.spec.id).is_some_and(|(_, kind)| kind == Kind::Rows)
-        };
+        let is_of_rows =
+            |batch: &Batch| names::read(&batch.spec.id).is_some_and(|(_, kind)| kind == Kind::Rows);
         completed.push(found.into_iter().filter(is_of_rows).collect::<Vec<_>>());
         let ask = || link.coordinator.stats(Some(&queue));
         let stats = link.insist("ask what was forgotten", ask).await?;

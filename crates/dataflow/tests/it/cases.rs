@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 use sheaf_dataflow::{
-    AnyComponent, Assignment, ComponentError, DurableAssignment, Host, InputAssignment, Options, OutputAssignment,
-    Peer, Start,
+    AnyComponent, Assignment, ComponentError, DurableAssignment, Host, InputAssignment, Options,
+    OutputAssignment, Peer, Start,
 };
 use sheaf_flight::{Exposure, FlightRouter, Listener, Server, ServerHandle};
 use sheaf_pipeline::control::{self, ControlPlane, ControlService};

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sheaf_coordinator::{Control, Coordinator as _, State};
-use sheaf_dataflow::{AnyComponent, Assignment, ComponentError, Outcome, Processor, Received, Sink};
+use sheaf_dataflow::{
+    AnyComponent, Assignment, ComponentError, Outcome, Processor, Received, Sink,
+};
 use sheaf_retry::Code;
 
 use crate::cases::{World, eventually, free_address};
@@ -180,7 +182,10 @@ async fn a_diamond_with_replicas_and_a_slow_sink_gives_everything_once() {
 async fn direct_and_durable_edges_go_together() {
     let node = Node::start();
     let filter = format!("id: filter, {FILTER}, inputs: [{{from: numbers, durable: true}}]");
-    let sinks = ["id: near, kind: stdout, inputs: [filter]", "id: far, kind: stdout, inputs: [numbers, {from: filter, durable: true}]"];
+    let sinks = [
+        "id: near, kind: stdout, inputs: [filter]",
+        "id: far, kind: stdout, inputs: [numbers, {from: filter, durable: true}]",
+    ];
     let world = mixed(&pipeline(&["numbers"], &[&filter], &sinks), &node).await;
     let (near, far) = (crate::parts::Written::default(), crate::parts::Written::default());
     let (one, other) = (near.clone(), far.clone());
@@ -359,10 +364,8 @@ async fn a_slow_reader_holds_up_its_sender() {
     let assignment = Assignment { health_listen: free_address(), ..world.assignment("numbers") };
     let source = world.host_as(assignment, |start| Numbers::up_to(&start, 100_000, 1).boxed());
     let queue = "test:numbers:out:0";
-    eventually("the queue is full", || async {
-        node.count(queue, State::Pending).await >= 4
-    })
-    .await;
+    eventually("the queue is full", || async { node.count(queue, State::Pending).await >= 4 })
+        .await;
     // sleep: nothing is to happen, and that takes its time.
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert!(node.count(queue, State::Pending).await <= 8, "it goes on into a full queue");

@@ -107,7 +107,8 @@ impl Node {
     pub(crate) async fn is_empty(&self) -> bool {
         let stats = self.coordinator().stats(None).await.unwrap();
         let queues = stats.iter().filter(|one| !one.queue.ends_with(":journal"));
-        let live = queues.flat_map(|one| one.counts.iter()).filter(|(state, _)| !state.is_terminal());
+        let live =
+            queues.flat_map(|one| one.counts.iter()).filter(|(state, _)| !state.is_terminal());
         live.map(|(_, count)| count).sum::<u64>() == 0
     }
 }
@@ -125,9 +126,10 @@ fn spawn(folder: &Path, address: &str) -> Process {
 pub(crate) async fn answers(node: &Node) {
     let coordinator = node.coordinator();
     eventually("the node answers", || async {
-        tokio::time::timeout(Duration::from_secs(1), coordinator.query(
-            sheaf_coordinator::Query::History,
-        ))
+        tokio::time::timeout(
+            Duration::from_secs(1),
+            coordinator.query(sheaf_coordinator::Query::History),
+        )
         .await
         .is_ok_and(|answer| answer.is_ok())
     })

@@ -206,11 +206,15 @@ impl Node {
             Decision::Restart { after, number } => {
                 self.standing = Standing::Down { due: Some(now + after) };
                 let after = HumanDuration(after);
-                After::Pause(format!("the store of durable edges: {why}; again in {after} (restart {number})"))
+                After::Pause(format!(
+                    "the store of durable edges: {why}; again in {after} (restart {number})"
+                ))
             }
             Decision::Leave | Decision::GiveUp { .. } => {
                 self.standing = Standing::Down { due: None };
-                After::GiveUp(format!("the store of durable edges: {why}; its log is {INSTANCE}/log"))
+                After::GiveUp(format!(
+                    "the store of durable edges: {why}; its log is {INSTANCE}/log"
+                ))
             }
         }
     }
@@ -305,7 +309,10 @@ mod tests {
         let launch = node.launch(Duration::ZERO);
         assert_eq!((launch.id.place.as_str(), launch.id.attempt), ("p:_store", 4));
         let words = launch.assignment.definition.command.join(" ");
-        assert!(words.contains("--flight-addr 127.0.0.1:7 ") && !words.contains("secret"), "{words}");
+        assert!(
+            words.contains("--flight-addr 127.0.0.1:7 ") && !words.contains("secret"),
+            "{words}"
+        );
         let token = root.path().join("p/store/token");
         assert_eq!(std::fs::read_to_string(token).unwrap(), "secret");
     }

@@ -7,7 +7,7 @@ use sheaf_retry::Timestamp;
 use sheaf_terminal::{Console, Failure, Table, count, relative, rfc3339};
 
 use crate::remote::{Remote, runs};
-use crate::stats::{Look, Rows, instance};
+use crate::stats::{Look, Rows, instance, put_aside};
 
 pub(super) async fn run(
     remote: &Remote,
@@ -46,13 +46,8 @@ pub(super) async fn run(
         console.data(&format!("{id}  run {run}  {state}{reason}\n"))?;
         console.table(&table(components, remote.clock.now()))?;
         for (component, rows) in components {
-            let failed = rows.map_or(0, |rows| rows.failed);
-            if failed > 0 {
-                let batches = if failed == 1 { "1 batch".to_owned() } else { format!("{failed} batches") };
-                console.note(&format!(
-                    "{}: {batches} failed again and again and were put aside; sheaf batches list --state failed shows them, at the store that run.json names",
-                    instance(component)
-                ));
+            if let Some(text) = put_aside(instance(component), *rows) {
+                console.note(&text);
             }
         }
     }

@@ -86,6 +86,11 @@ pub(in crate::command) fn help(error: &sheaf_drivers::runner::Error) -> String {
     use sheaf_drivers::runner::Error;
     match error {
         Error::Runs { .. } | Error::Held { .. } => "see what runs with sheafctl ps".to_owned(),
+        Error::Durable { .. } => {
+            "build or install the program sheaf beside sheafctl, name a store that runs with \
+             --durable-store, or write `durable: false`"
+                .to_owned()
+        }
         other => other.code().advice().to_owned(),
     }
 }
