@@ -69,6 +69,8 @@ pub(crate) fn run(
         let mut command = workspace.cargo();
         command
             .args(["test", "--release", "--locked", "--all-features", "-p", &package, "--tests"])
+            // Some run programs that are examples of their package.
+            .arg("--examples")
             .args(["--", "--nocapture", "--test-threads=1"])
             .arg(format!("soak_{}", soak.name))
             .env("SHEAF_SOAK", "1");

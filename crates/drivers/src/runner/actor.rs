@@ -329,7 +329,7 @@ impl Actor {
         written.map_err(|error| Error::folder(&self.options.folder, error))
     }
 
-    fn inner_assignments(
+    fn assignments_of(
         &self,
         plan: &Plan,
         secrets: &RunSecrets,

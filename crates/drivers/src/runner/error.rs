@@ -34,7 +34,9 @@ pub enum Error {
         address: String,
     },
     /// The pipeline runs already.
-    #[error("pipeline {pipeline} runs already; stop it first: sheafctl stop {pipeline}")]
+    #[error(
+        "pipeline {pipeline} runs already; bring it to the file with sheafctl reload, or stop it first: sheafctl stop {pipeline}"
+    )]
     Runs {
         /// Its name.
         pipeline: String,

@@ -93,7 +93,7 @@ impl Actor {
             secrets.tokens.entry(place).or_insert_with(token);
         }
         // Folders are made before anything ends for them.
-        self.inner_assignments(&plan, &secrets)?;
+        self.assignments_of(&plan, &secrets)?;
         let change = Change::between(&self.plan, &plan);
         // A process of the plan before must not take a place of this one.
         for place in &change.restarted {
@@ -182,7 +182,7 @@ impl Actor {
             let attempt = secrets.attempts.get(place).copied().unwrap_or_default();
             secrets.handed.insert(place.clone(), attempt);
         }
-        let to_tell = self.inner_assignments(plan, secrets)?;
+        let to_tell = self.assignments_of(plan, secrets)?;
         self.write(secrets)?;
         let registered = assign::registry_plan(plan, text, secrets);
         let replanned = self.plane.replan(registered, cut(&change.text())).await;
