@@ -85,7 +85,8 @@ impl Authority {
             let path = certificate.display();
             invalid(format!("the name in {path} is of a rare kind: use an authority with another"))
         })?;
-        let params = CertificateParams { distinguished_name: name, ..authority() };
+        let mut params = authority();
+        params.distinguished_name = name;
         let issuer = Issuer::new(params, pair);
         Ok(Authority { folder: std::path::absolute(folder)?, issuer })
     }
