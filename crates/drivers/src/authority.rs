@@ -36,10 +36,7 @@ impl Authority {
     /// # Errors
     /// What the system says.
     pub fn fresh(folder: &Path) -> io::Result<Self> {
-        match std::fs::remove_dir_all(folder) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        clear(folder)?;
         Authority::open(folder)
     }
 
@@ -48,9 +45,11 @@ impl Authority {
     /// # Errors
     /// What the system says, and `invalid_data` for files that are damaged.
     pub fn open(folder: &Path) -> io::Result<Self> {
-        create_private(folder)?;
         let (certificate, key) = (folder.join(CA), folder.join(CA_KEY));
         if !key.exists() {
+            // What may be there is of another one.
+            clear(folder)?;
+            create_private(folder)?;
             let new = KeyPair::generate().map_err(io::Error::other)?;
             let signed = authority().self_signed(&new).map_err(io::Error::other)?;
             write_private(&certificate, signed.pem().as_bytes())?;
@@ -66,8 +65,13 @@ impl Authority {
     /// # Errors
     /// What the system says, and `invalid_data` for files that are no such thing.
     pub fn of(folder: &Path, certificate: &Path, key: &Path) -> io::Result<Self> {
+        let own = std::fs::read(certificate)?;
+        if std::fs::read(folder.join(CA)).ok().as_ref() != Some(&own) {
+            // What may be there is of another one.
+            clear(folder)?;
+        }
         create_private(folder)?;
-        write_private(&folder.join(CA), &std::fs::read(certificate)?)?;
+        write_private(&folder.join(CA), &own)?;
         Authority::signing(folder, certificate, key)
     }
 
@@ -152,6 +156,13 @@ impl std::fmt::Debug for Authority {
     }
 }
 
+fn clear(folder: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 fn authority() -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, "Sheaf pipelines");
@@ -168,7 +179,6 @@ fn named(name: &str) -> Result<CertificateParams, rcgen::Error> {
     params.distinguished_name.push(DnType::CommonName, name);
     params.extended_key_usages =
         vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-    params.use_authority_key_identifier_extension = true;
     Ok(params)
 }
 
@@ -209,6 +219,16 @@ mod tests {
         let own = Authority::of(&here, &there.join(CA), &there.join(CA_KEY)).unwrap();
         assert!(own.control().unwrap().certificate.exists());
         assert!(!here.join(CA_KEY).exists());
+        let text = || std::fs::read(own.control().unwrap().certificate).unwrap();
+        let before = text();
+        let other = root.path().join("other");
+        Authority::open(&other).unwrap();
+        Authority::of(&here, &there.join(CA), &there.join(CA_KEY)).unwrap();
+        assert_eq!(text(), before, "the same authority");
+        let own = Authority::of(&here, &other.join(CA), &other.join(CA_KEY)).unwrap();
+        assert_ne!(std::fs::read(own.control().unwrap().certificate).unwrap(), before);
+        let made = Authority::open(&here).unwrap().control().unwrap();
+        assert_ne!(std::fs::read(made.certificate).unwrap(), before, "and one of its own");
         let damaged = Authority::of(&here, &there.join(CA), &there.join(CA)).unwrap_err();
         assert!(damaged.to_string().contains("ca.pem is damaged"), "{damaged}");
         let damaged = Authority::of(&here, &there.join(CA_KEY), &there.join(CA_KEY)).unwrap_err();

@@ -156,7 +156,9 @@ fn a_line_and_a_diamond_write_the_same_rows_as_with_processes() {
     let Some(engine) = engine() else { return };
     for (name, path, format, more) in [
         ("linear.yaml", "out/linear", "parquet", &[][..]),
-        ("diamond.yaml", "out/diamond", "ipc", &[]),
+        // Each way has files of its own.
+        ("diamond.yaml", "out/diamond/*suspicious*", "ipc", &[]),
+        ("diamond.yaml", "out/diamond/*plain*", "ipc", &[]),
         // The same under TLS.
         ("linear.yaml", "out/linear", "parquet", &["--tls"]),
     ] {
@@ -164,11 +166,11 @@ fn a_line_and_a_diamond_write_the_same_rows_as_with_processes() {
         let world = World::of_example(&engine, name);
         world.run_to_the_end(more);
         let found = world.rows(path, format);
-        assert!(found.len() > 10_000, "{name}: {}", found.len());
+        assert!(found.len() > 2_000, "{name}: {}", found.len());
         assert_eq!(found.len(), expected.len(), "{name}");
         assert!(found == expected, "{name}: other rows");
         // They were written by nobody in particular, as the folder belongs to it.
-        let owner = std::fs::metadata(world.folder.path().join(path)).unwrap().uid();
+        let owner = std::fs::metadata(world.folder.path().join("out")).unwrap().uid();
         assert_eq!(owner, std::fs::metadata(world.folder.path()).unwrap().uid());
         assert!(owner != 0 || !is_root());
     }
@@ -284,7 +286,7 @@ fn a_pipeline_of_the_same_name_of_somebody_else_is_not_touched() {
     let mut process = first.run(&[]);
     wait_running(&mut process);
     let mut refused = second.run(&[]);
-    assert_eq!(refused.wait_exit(TIME).unwrap().code(), Some(6), "{}", refused.stderr());
+    assert_eq!(refused.wait_exit(TIME).unwrap().code(), Some(5), "{}", refused.stderr());
     let said = refused.stderr();
     let owner = first.folder.path().join(".sheaf/pipelines").display().to_string();
     assert!(said.contains("a pipeline of this name") && said.contains(&owner), "{said}");

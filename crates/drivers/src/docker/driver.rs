@@ -35,6 +35,8 @@ use crate::ends::Ends;
 use crate::lookup::LookUp;
 use crate::{Driver, DriverError, Ended, Launch, LaunchId, LogLine, references};
 
+/// How often it is looked whether containers are gone.
+const LOOK: Duration = Duration::from_millis(100);
 /// How long the engine may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -359,7 +361,11 @@ impl Driver for DockerDriver {
         self.tell(id).await;
         self.prints.finish(id).await;
         let options = RemoveContainerOptionsBuilder::new().force(true).build();
-        gone(self.engine.remove_container(&name, Some(options)).await).map_err(failed)
+        match gone(self.engine.remove_container(&name, Some(options)).await) {
+            // The end of the run removes it already.
+            Err(error) if has_status(&error, 409) => Ok(()),
+            other => other.map_err(failed),
+        }
     }
 
     async fn ended(&self) -> Ended {
@@ -369,8 +375,27 @@ impl Driver for DockerDriver {
     /// Its containers, also those that still run, its network, and with `state` its volumes.
     async fn remove(&self, pipeline: &str, state: bool) -> Result<(), DriverError> {
         let failed = |error| refused(format!("cannot remove what is left of {pipeline}"), &error);
-        for container in self.containers(pipeline).await.map_err(failed)? {
-            self.discard(&container).await.map_err(failed)?;
+        let began = self.settings.clock.elapsed();
+        loop {
+            let left = self.containers(pipeline).await.map_err(failed)?;
+            if left.is_empty() {
+                break;
+            }
+            for container in &left {
+                match self.discard(container).await {
+                    // A stop removes it too: who was first is waited for.
+                    Err(error) if has_status(&error, 409) => {}
+                    other => other.map_err(failed)?,
+                }
+            }
+            if self.settings.clock.elapsed().saturating_sub(began) > TIMEOUT {
+                let (what, count) =
+                    (format!("cannot remove what is left of {pipeline}"), left.len());
+                let why =
+                    format!("{count} containers are still there after {}s", TIMEOUT.as_secs());
+                return Err(DriverError { what, why });
+            }
+            self.settings.clock.sleep(LOOK).await;
         }
         if self.check_owner(pipeline).await.is_err() {
             // Network and volumes have the names of those of whoever runs it.

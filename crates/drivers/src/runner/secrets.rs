@@ -45,7 +45,7 @@ pub(super) struct RunSecrets {
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
-    lock: File,
+    _lock: File,
 }
 
 impl Drop for Folder {
@@ -91,7 +91,7 @@ impl Folder {
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {
                 lock.set_len(0)?;
-                Ok(Some(Folder { path, lock }))
+                Ok(Some(Folder { path, _lock: lock }))
             }
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
             Err(error) => Err(error.into()),
