@@ -1,9 +1,8 @@
 //! Rows as texts, the same for tables and for the screen.
 
+use sheaf_console::figures::{ComponentRow, EdgeRow};
 use sheaf_retry::HumanBytes;
 use sheaf_terminal::{Table, count};
-
-use sheaf_console::figures::{ComponentRow, EdgeRow};
 
 type Heading = (&'static str, bool);
 

@@ -30,10 +30,10 @@ pub(super) fn press(view: &mut View, key: KeyEvent) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use sheaf_console::figures::{ComponentRow, Rows};
+
     use super::super::view::Sort;
     use super::*;
-    use sheaf_console::figures::ComponentRow;
-    use sheaf_console::figures::Rows;
 
     fn view() -> View {
         let of = |place: &str, restarts| ComponentRow {

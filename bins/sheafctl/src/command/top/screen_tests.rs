@@ -2,10 +2,9 @@
 
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
+use sheaf_console::figures::{ComponentRow, EdgeRow, Rows};
 
 use super::*;
-use sheaf_console::figures::Rows;
-use sheaf_console::figures::{ComponentRow, EdgeRow};
 
 fn view() -> View {
     let component = |place: &str, kind, status, rate| ComponentRow {
@@ -52,9 +51,9 @@ fn a_terminal_of_80x24_has_room_for_what_matters() {
         lines.iter().map(String::as_str).filter(|line| !line.is_empty() && *line != rule).collect();
     let expected = [
         "sheafctl top",
-        "component    kind      status    in/s     out/s bytes/s lag  memory restarts",
-        "orders:large processor healthy      - 1,234,567       -   - 12.0 MB        0",
-        "orders:read  source    unhealthy    0 1,234,567       -   - 12.0 MB        0",
+        "component    kind      status    in/s     out/s bytes/s lag memory restarts",
+        "orders:large processor healthy      - 1,234,567       -   -  12 MB        0",
+        "orders:read  source    unhealthy    0 1,234,567       -   -  12 MB        0",
         "edge        state rows/s bytes/s lag waiting credits dropped memory spilled rows",
         "large:files waits     99       -   0       0       0       0    0 B     0 B    0",
         "read:large  flows     99       -   0       0       0       0    0 B     0 B    0",

@@ -3,7 +3,6 @@
 use std::cmp::Reverse;
 
 use clap::ValueEnum;
-
 use sheaf_console::figures::Rows;
 
 /// What comes first.

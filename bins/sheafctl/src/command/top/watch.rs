@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event};
+use sheaf_console::figures::Rows;
 use sheaf_retry::{Code, Retryable as _};
 use sheaf_terminal::Failure;
 use tokio::runtime::Runtime;
@@ -13,7 +14,6 @@ use tokio::sync::watch;
 use super::view::View;
 use super::{Args, keys, screen};
 use crate::command::client::Client;
-use sheaf_console::figures::Rows;
 
 /// How long a key may wait for the next picture.
 const PICTURE: Duration = Duration::from_millis(100);
