@@ -45,7 +45,7 @@ pub(super) struct RunSecrets {
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 impl Drop for Folder {
@@ -91,7 +91,7 @@ impl Folder {
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {
                 lock.set_len(0)?;
-                Ok(Some(Folder { path, _lock: lock }))
+                Ok(Some(Folder { path, lock: lock }))
             }
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
             Err(error) => Err(error.into()),
@@ -163,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_is_free_at_once_whoever_has_a_copy_of_its_lock() {
+    fn a_folder_is_free_at_once_whoever_has_a_copy_of_itslock() {
         let root = tempfile::tempdir().unwrap();
         let first = Folder::take(root.path(), "p").unwrap().unwrap();
         // As between the fork and the exec of any process that is started meanwhile.
