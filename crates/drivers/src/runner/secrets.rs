@@ -91,7 +91,7 @@ impl Folder {
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {
                 lock.set_len(0)?;
-                Ok(Some(Folder { path, lock: lock }))
+                Ok(Some(Folder { path, lock }))
             }
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
             Err(error) => Err(error.into()),
