@@ -64,9 +64,8 @@ impl Plane {
         }
         let control = format!("grpc://{}", listener.local_addr());
         let driver = driver(args, outlive, mode.prints, clock)?;
-        let folder = args.data.pipelines();
         let options = runner::Options {
-            folder,
+            folder: args.data.pipelines(),
             host: "127.0.0.1".to_owned(),
             control,
             environment: environment(),

@@ -7,6 +7,7 @@ use serde_json::Value;
 use sheaf_pipeline::health::{Endpoint, Poller};
 use sheaf_pipeline::registry::Component;
 use sheaf_retry::SharedClock;
+use sheaf_terminal::Console;
 
 /// Bytes of an answer.
 const MOST: usize = 4 << 20;
@@ -56,18 +57,18 @@ fn failed(inputs: &[Value]) -> u64 {
     edges.values().sum()
 }
 
-/// What is to be said of batches that an instance could not take.
-pub(crate) fn put_aside(instance: &str, rows: Option<Rows>) -> Option<String> {
-    let batches = match rows?.failed {
-        0 => return None,
+/// Says of batches that an instance could not take what is to be done.
+pub(crate) fn put_aside(console: &mut Console, instance: &str, rows: Option<Rows>) {
+    let batches = match rows.map_or(0, |rows| rows.failed) {
+        0 => return,
         1 => "1 batch".to_owned(),
         many => format!("{many} batches"),
     };
-    Some(format!(
+    console.note(&format!(
         "{instance}: {batches} failed again and again and were put aside; look at them with \
          `sheaf batches list --state failed` at the store that run.json names, and try them again \
          with `sheaf batches requeue`"
-    ))
+    ));
 }
 
 /// Asks components.

@@ -46,9 +46,7 @@ pub(super) async fn run(
         console.data(&format!("{id}  run {run}  {state}{reason}\n"))?;
         console.table(&table(components, remote.clock.now()))?;
         for (component, rows) in components {
-            if let Some(text) = put_aside(instance(component), *rows) {
-                console.note(&text);
-            }
+            put_aside(console, instance(component), *rows);
         }
     }
     Ok(())
