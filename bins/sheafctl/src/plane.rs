@@ -78,9 +78,8 @@ impl Plane {
             true => Arc::new(Elsewhere),
             false => driver(args, outlive, mode.prints, clock).await?,
         };
-        let folder = args.data.pipelines();
         let options = runner::Options {
-            folder,
+            folder: args.data.pipelines(),
             host: "127.0.0.1".to_owned(),
             control,
             environment: environment(),

@@ -6,6 +6,7 @@ use sheaf_console::figures::{Input, Reader, Stats};
 use sheaf_flight::TlsFiles;
 use sheaf_pipeline::registry::Component;
 use sheaf_retry::SharedClock;
+use sheaf_terminal::Console;
 
 /// Rows of one instance.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,18 +51,18 @@ fn failed(inputs: &[Input]) -> u64 {
     edges.values().sum()
 }
 
-/// What is to be said of batches that an instance could not take.
-pub(crate) fn put_aside(instance: &str, rows: Option<Rows>) -> Option<String> {
-    let batches = match rows?.failed {
-        0 => return None,
+/// Says of batches that an instance could not take what is to be done.
+pub(crate) fn put_aside(console: &mut Console, instance: &str, rows: Option<Rows>) {
+    let batches = match rows.map_or(0, |rows| rows.failed) {
+        0 => return,
         1 => "1 batch".to_owned(),
         many => format!("{many} batches"),
     };
-    Some(format!(
+    console.note(&format!(
         "{instance}: {batches} failed again and again and were put aside; look at them with \
          `sheaf batches list --state failed` at the store that run.json names, and try them again \
          with `sheaf batches requeue`"
-    ))
+    ));
 }
 
 /// Asks components.

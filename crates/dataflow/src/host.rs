@@ -249,7 +249,8 @@ impl Hosted {
             }
         };
         let lost = lost(member.standing());
-        let work = parts.work(&assignment, make);
+        // Boxed: it is large, and everything that waits for it would be.
+        let work = Box::pin(parts.work(&assignment, make));
         // Whatever the component is doing is dropped where it is when its place is lost.
         let result = tokio::select! {
             biased;
@@ -330,8 +331,8 @@ impl Parts {
             Role::Source => file.read()?.start(assignment.run),
             Role::Processor | Role::Sink => None,
         };
-        let begun = self.begin(assignment, offset);
-        let Some(Begun { offset, settler, _tasks }) = begun.await? else {
+        let begun = Box::pin(self.begin(assignment, offset)).await?;
+        let Some(Begun { offset, settler, _tasks }) = begun else {
             return Ok(Ending::Ended);
         };
         let start = Start {

@@ -342,9 +342,12 @@ impl Inlets {
     }
 }
 
+/// Streams, each with its number among all of a component.
+type Numbered = Vec<(usize, Arc<Place>)>;
+
 /// The streams over durable edges, by the queue that they come from.
-fn by_queue(places: &[Arc<Place>]) -> Vec<(Arc<Queue>, Vec<(usize, Arc<Place>)>)> {
-    let mut queues: Vec<(Arc<Queue>, Vec<(usize, Arc<Place>)>)> = Vec::new();
+fn by_queue(places: &[Arc<Place>]) -> Vec<(Arc<Queue>, Numbered)> {
+    let mut queues: Vec<(Arc<Queue>, Numbered)> = Vec::new();
     for (index, place) in places.iter().enumerate() {
         let Some(queue) = &place.queue else { continue };
         let one = (index, Arc::clone(place));

@@ -52,9 +52,7 @@ impl Progress {
         let text = table.render(console.width());
         console.note(text.trim_end());
         for (instance, rows) in &self.rows {
-            if let Some(text) = put_aside(instance, Some(*rows)) {
-                console.note(&text);
-            }
+            put_aside(console, instance, Some(*rows));
         }
     }
 }

@@ -13,6 +13,7 @@ use super::{code, data, notes, sheafctl_in};
 const LONG: Duration = Duration::from_secs(120);
 const ROWS: u64 = 6_000;
 const NAME: &str = "sure";
+const ALL: [&str; 5] = ["events", "even", "even.1", "files", "_store"];
 
 /// Whether the other programs are beside `sheafctl`.
 #[allow(clippy::disallowed_methods, reason = "tests are told by it what has to be there")]
@@ -120,6 +121,14 @@ impl World {
     }
 }
 
+impl Drop for World {
+    /// What outlives its server is not to outlive its test.
+    fn drop(&mut self) {
+        let left = ALL.iter().filter_map(|name| self.pid(name));
+        left.filter(|pid| is_there(*pid)).for_each(|pid| signal(pid, Signal::KILL));
+    }
+}
+
 #[test]
 fn every_row_is_there_once_whatever_is_killed_the_control_plane_too() {
     if !are_built() {
@@ -128,13 +137,14 @@ fn every_row_is_there_once_whatever_is_killed_the_control_plane_too() {
     let world = World::new(1_000);
     let (mut server, address) = world.start(&["server", "--control-addr", "127.0.0.1:0"]);
     world.ask(&["start", "sure.yaml"], &address);
-    let mut wanted = 0;
     for victim in ["events", "_store", "even.1", "files", "even"] {
-        wanted += 150;
-        world.wait_for_rows(wanted);
+        world.wait_for_rows(world.written().len() + 150);
         world.kill(victim);
     }
-    world.wait_for_rows(wanted + 100);
+    // Nobody starts again what is down when the server dies.
+    world.wait_for_rows(world.written().len() + 100);
+    let are_up = || ALL.iter().all(|name| world.pid(name).is_some_and(is_there));
+    wait_until(TIME, "all processes to run", are_up).unwrap();
     server.kill9().unwrap();
     world.kill("files");
     world.kill("_store");
@@ -145,12 +155,8 @@ fn every_row_is_there_once_whatever_is_killed_the_control_plane_too() {
     };
     wait_until(LONG, "the end of the run", is_over).unwrap();
     world.every_row_is_there_once();
-    let left = || {
-        !["events", "even", "even.1", "files", "_store"]
-            .iter()
-            .any(|name| world.pid(name).is_some_and(is_there))
-    };
-    wait_until(TIME, "the end of all processes", left).unwrap();
+    let are_gone = || !ALL.iter().any(|name| world.pid(name).is_some_and(is_there));
+    wait_until(TIME, "the end of all processes", are_gone).unwrap();
 }
 
 #[test]

@@ -234,7 +234,7 @@ impl Committer {
             self.number += 1;
             let Output { queue, name } = &self.streams[stream];
             queue.room(&self.link).await?;
-            queue.added(batches.iter().map(|batch| crate::outlet::size_bytes(batch)).sum());
+            queue.added(batches.iter().map(crate::outlet::size_bytes).sum());
             let id = named(name.batch(self.link.epoch, self.number), queue)?;
             payloads.push(Payload { id, queue: queue.name.clone(), batches });
         }

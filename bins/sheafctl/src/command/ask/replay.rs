@@ -6,7 +6,7 @@ use sheaf_drivers::runner::store_of;
 use sheaf_pipeline::check::check;
 use sheaf_pipeline::plan::{Edge, Plan};
 use sheaf_retry::{Code, HumanDuration, Retryable as _, Timestamp};
-use sheaf_terminal::{Console, Failure, counted, parse_rfc3339};
+use sheaf_terminal::{Console, Failure, count, counted, parse_rfc3339};
 
 use crate::args::AskArgs;
 use crate::remote::{Remote, runs};
@@ -54,9 +54,8 @@ pub(super) async fn run(
             "rows": replayed.rows,
         }));
     }
-    let (batches, rows) = (replayed.batches, counted(replayed.rows, "row"));
-    let batches = if batches == 1 { "1 batch".to_owned() } else { format!("{batches} batches") };
-    console.note(&format!("{batches} of {} with {rows} go over {} once more", name, edge.id));
+    let (batches, rows) = (count(replayed.batches), counted(replayed.rows, "row"));
+    console.note(&format!("{rows} of {name} go over {} once more; batches: {batches}", edge.id));
     Ok(())
 }
 

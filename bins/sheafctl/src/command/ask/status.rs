@@ -39,17 +39,10 @@ pub(super) async fn run(
     }
     for (pipeline, components) in &all {
         let (id, state, run) = (&pipeline.plan.id, pipeline.state.as_str(), pipeline.last_run);
-        let reason = match pipeline.reason.is_empty() {
-            true => String::new(),
-            false => format!(": {}", pipeline.reason),
-        };
-        console.data(&format!("{id}  run {run}  {state}{reason}\n"))?;
+        let colon = if pipeline.reason.is_empty() { "" } else { ": " };
+        console.data(&format!("{id}  run {run}  {state}{colon}{}\n", pipeline.reason))?;
         console.table(&table(components, remote.clock.now()))?;
-        for (component, rows) in components {
-            if let Some(text) = put_aside(instance(component), *rows) {
-                console.note(&text);
-            }
-        }
+        components.iter().for_each(|(one, rows)| put_aside(console, instance(one), *rows));
     }
     Ok(())
 }

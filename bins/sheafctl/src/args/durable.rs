@@ -1,0 +1,44 @@
+//! Where batches of durable edges wait.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use sheaf_retry::HumanDuration;
+
+/// Where batches of durable edges wait.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DurableArgs {
+    /// The store and coordinator for durable edges, where one runs already; by default each run
+    /// has a process of its own for them
+    #[arg(long, env = "SHEAF_DURABLE_STORE", value_name = "grpc://HOST:PORT")]
+    pub(crate) durable_store: Option<String>,
+    /// The file with the token for it
+    #[arg(long, env = "SHEAF_DURABLE_TOKEN_FILE", value_name = "PATH", requires = "durable_store")]
+    pub(crate) durable_token_file: Option<PathBuf>,
+    /// Send that token to another machine unencrypted
+    #[arg(long, env = "SHEAF_DURABLE_INSECURE", requires = "durable_token_file")]
+    pub(crate) durable_insecure: bool,
+    /// How long batches of durable edges are kept after they were completed
+    #[arg(
+        long,
+        env = "SHEAF_DURABLE_RETENTION",
+        default_value = "1m",
+        value_name = "TIME",
+        value_parser = retention
+    )]
+    pub(crate) durable_retention: Duration,
+    /// The program of stores and coordinators; by default sheaf, beside this program or in PATH
+    #[arg(long, env = "SHEAF_STORE_PROGRAM", value_name = "PATH")]
+    pub(crate) store_program: Option<PathBuf>,
+}
+
+/// Between the time in which a batch that is put is registered, and a year.
+fn retention(text: &str) -> Result<Duration, String> {
+    let time: HumanDuration = text.parse().map_err(|error| format!("{error}"))?;
+    match time.0 {
+        time if time < Duration::from_secs(60) => Err("write 1m or more".to_owned()),
+        time if time > Duration::from_secs(366 * 24 * 3600) => Err("write 366d or less".to_owned()),
+        time => Ok(time),
+    }
+}
