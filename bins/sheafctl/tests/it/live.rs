@@ -134,10 +134,12 @@ impl Live {
     /// Until `/stats` of everything says what is wanted.
     pub(crate) async fn wait_for_top(&self, wanted: impl Fn(&serde_json::Value) -> bool) {
         let patience = Duration::from_secs(30);
+        let mut last = String::new();
         let seen = async {
             loop {
                 let output = self.sheafctl(&["top", "--once", "--json", "--interval-ms", "100"]);
                 let output = output.await;
+                last = crate::data(&output) + &crate::notes(&output);
                 if let Ok(seen) = serde_json::from_str(&crate::data(&output))
                     && wanted(&seen)
                 {
@@ -145,7 +147,8 @@ impl Live {
                 }
             }
         };
-        tokio::time::timeout(patience, seen).await.expect("it comes to be");
+        let came = tokio::time::timeout(patience, seen).await;
+        assert!(came.is_ok(), "it does not come to be: {last}");
     }
 
     /// Until so many look at the first edge.
