@@ -191,6 +191,7 @@ sinks: [{id: b, kind: stdout, inputs: [a]}]
             control: String::new(),
             environment: BTreeMap::new(),
             authority: None,
+            durable: crate::runner::DurableOptions::default(),
             variables: Vec::new(),
         };
         Runner::new(plane, Arc::new(Elsewhere), options, SystemClock::shared())
