@@ -5,10 +5,9 @@ mod tls;
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
-use serde::{Deserialize, Serialize};
+use clap::Args;
 
-pub(crate) use platform::PlatformArgs;
+pub(crate) use platform::{DriverName, PlatformArgs};
 pub(crate) use tls::TlsArgs;
 
 /// Where a control plane serves, and is asked, if nothing else is said.
@@ -72,17 +71,6 @@ pub(crate) struct AskArgs {
     /// The answer as JSON
     #[arg(long)]
     pub(crate) json: bool,
-}
-
-/// What runs components.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-pub(crate) enum DriverName {
-    /// Processes of this machine
-    Process,
-    /// Containers
-    Docker,
-    /// Kubernetes
-    Kubernetes,
 }
 
 impl DataArgs {

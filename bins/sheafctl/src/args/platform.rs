@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 use sheaf_drivers::IMAGE;
 
@@ -40,4 +40,15 @@ pub(crate) struct PlatformArgs {
     /// The class of the volumes of Kubernetes; by default that of the cluster
     #[arg(long, env = "SHEAF_STORAGE_CLASS", value_name = "NAME")]
     pub(crate) storage_class: Option<String>,
+}
+
+/// What runs components.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+pub(crate) enum DriverName {
+    /// Processes of this machine
+    Process,
+    /// Containers
+    Docker,
+    /// Kubernetes
+    Kubernetes,
 }
