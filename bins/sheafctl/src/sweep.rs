@@ -16,7 +16,7 @@ use sheaf_drivers::runner::Hold;
 use sheaf_retry::SystemClock;
 
 use crate::args::{DriverName, PlatformArgs};
-use crate::plane::driver::connect;
+use crate::plane::connect::connect;
 
 pub(crate) use swept::Swept;
 
