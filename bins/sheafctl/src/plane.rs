@@ -1,9 +1,11 @@
 //! A control plane with a runner in this process, and the port that it serves.
 
+pub(crate) mod connect;
 mod coordinator;
-pub(crate) mod driver;
+mod driver;
 mod folder;
 mod mode;
+mod reach;
 mod serve;
 mod web;
 
@@ -73,7 +75,7 @@ impl Plane {
         }
         let secure = secure(args, mode.run_of.as_deref(), clock)?;
         let scheme = if secure.is_some() { "grpc+tls" } else { "grpc" };
-        let control = format!("{scheme}://{}", driver::control(args, listener.local_addr())?);
+        let control = format!("{scheme}://{}", reach::control(args, listener.local_addr())?);
         let driver: Arc<dyn Driver> = match mode.elsewhere {
             true => Arc::new(Elsewhere),
             false => driver(args, outlive, mode.prints, clock).await?,

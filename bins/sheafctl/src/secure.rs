@@ -1,16 +1,19 @@
 //! TLS of a control plane here, and towards one elsewhere.
 
-use std::path::{Path, PathBuf};
+mod away;
+
+use std::path::Path;
 use std::sync::Arc;
 
-use sheaf_dataflow::TlsAssignment;
 use sheaf_drivers::Authority;
 use sheaf_drivers::runner::Hold;
-use sheaf_flight::{ClientConfig, Security, SecurityFiles, Target, TlsFiles};
-use sheaf_retry::{Code, Retryable as _, SharedClock};
+use sheaf_flight::{Security, SecurityFiles, TlsFiles};
+use sheaf_retry::{Retryable as _, SharedClock};
 use sheaf_terminal::Failure;
 
-use crate::args::{DATA_DIR, TlsArgs};
+use crate::args::TlsArgs;
+
+pub(crate) use away::Away;
 
 /// The folder of certificates in that of a control plane.
 pub(crate) const FOLDER: &str = "tls";
@@ -64,50 +67,5 @@ impl Own {
         let security = security.map_err(|error| Failure::from_error(&error))?;
         let health = TlsFiles { ca: own.ca, identity: None };
         Ok(Some(Own { authority: Arc::new(authority), security, health }))
-    }
-}
-
-/// How a control plane elsewhere is called.
-pub(crate) struct Away {
-    pub(crate) target: Target,
-    pub(crate) config: ClientConfig,
-    /// To look at the health of components.
-    pub(crate) health: Option<TlsFiles>,
-}
-
-impl Away {
-    /// By an address; under TLS where it says so, or a folder with certificates is named.
-    pub(crate) fn find(
-        server: &str,
-        folder: Option<&PathBuf>,
-        data_dir: Option<&Path>,
-    ) -> Result<Self, Failure> {
-        let address = match folder {
-            Some(_) if !server.contains("://") => format!("grpc+tls://{server}"),
-            _ => server.to_owned(),
-        };
-        let target: Target = address.parse().map_err(|error: sheaf_flight::Error| {
-            Failure::from_error(&error).of("--server").help("write it as HOST:PORT")
-        })?;
-        if !target.is_tls() {
-            return Ok(Away { target, config: ClientConfig::default(), health: None });
-        }
-        let default = || data_dir.unwrap_or_else(|| Path::new(DATA_DIR)).join(FOLDER);
-        let folder = folder.cloned().unwrap_or_else(default);
-        let at = |name: &str| folder.join(name);
-        let files = TlsAssignment {
-            ca: at("ca.pem"),
-            certificate: at("operator.pem"),
-            key: at("operator.key"),
-        };
-        if !files.key.is_file() {
-            let text = format!("{} speaks TLS, and there is no {}", server, files.key.display());
-            return Err(Failure::new(Code::NotFound, text).help(
-                "name the folder with its certificates with --tls-dir: the control plane prints it \
-                 as tls= when it is up",
-            ));
-        }
-        let health = Some(TlsFiles { ca: files.ca.clone(), identity: None });
-        Ok(Away { target, config: files.client(), health })
     }
 }

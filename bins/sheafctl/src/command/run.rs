@@ -1,6 +1,7 @@
 //! `sheafctl run`
 
 mod attend;
+mod end;
 mod watch;
 
 use std::path::PathBuf;
@@ -9,20 +10,19 @@ use std::process::ExitCode;
 use clap::Args;
 use futures::StreamExt as _;
 use futures::stream;
-use sheaf_drivers::runner::Outcome;
 use sheaf_pipeline::check::check;
-use sheaf_pipeline::registry::PipelineState;
 use sheaf_retry::SystemClock;
 use sheaf_terminal::{Console, Failure, counted};
 
 use super::file;
-use crate::args::{DriverName, PlaneArgs};
+use crate::args::PlaneArgs;
 use crate::logging;
 use crate::plane::{Mode, Plane};
 use crate::progress::Progress;
 use crate::signals::Signals;
 pub(super) use attend::help;
 use attend::{Shown, attend, lines};
+use end::end;
 use watch::Watch;
 
 #[derive(Clone, Debug, Args)]
@@ -78,33 +78,4 @@ pub(super) async fn run(args: RunArgs, console: &mut Console) -> Result<ExitCode
     let code = end(outcome.as_ref(), &args, &pipeline, &mut progress, console);
     plane.close().await?;
     Ok(code)
-}
-
-fn end(
-    outcome: Option<&Outcome>,
-    args: &RunArgs,
-    pipeline: &str,
-    progress: &mut Progress,
-    console: &mut Console,
-) -> ExitCode {
-    progress.summary(console);
-    match outcome {
-        Some(outcome) if outcome.state == PipelineState::Stopped => ExitCode::SUCCESS,
-        Some(outcome) => {
-            console.note(&format!("error: {pipeline} failed: {}", outcome.reason));
-            console.note(&match args.plane.driver {
-                DriverName::Process => {
-                    let logs = args.plane.data.pipelines().join(pipeline).join("instances");
-                    format!("help: the logs are {}/*/log", logs.display())
-                }
-                _ => "help: with --log-level debug it shows what its components write".to_owned(),
-            });
-            ExitCode::FAILURE
-        }
-        None => {
-            console.note(&format!("error: {pipeline} was ended before all was written"));
-            console.note("help: the same command goes on where it was, and --fresh begins anew");
-            ExitCode::FAILURE
-        }
-    }
 }

@@ -1,19 +1,18 @@
 //! `sheafctl server`
 
+mod own;
+
 use std::path::PathBuf;
 
 use clap::Args;
-use sheaf_drivers::Tokens;
-use sheaf_pipeline::check::check;
 use sheaf_retry::SystemClock;
 use sheaf_terminal::{Console, Failure, counted};
 
-use super::file;
-use super::run::help;
 use crate::args::PlaneArgs;
 use crate::logging;
 use crate::plane::{Mode, Plane};
 use crate::signals::Signals;
+use own::{Own, adopt};
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ServeArgs {
@@ -26,14 +25,6 @@ pub(crate) struct ServeArgs {
     /// of each place, as `sheafctl render` writes it
     #[arg(long, env = "SHEAF_TOKENS", value_name = "FILE", requires = "pipeline")]
     tokens: Option<PathBuf>,
-}
-
-/// The pipeline of a server.
-struct Own {
-    name: String,
-    file: String,
-    text: String,
-    tokens: Option<Tokens>,
 }
 
 pub(super) async fn run(args: ServeArgs, console: &mut Console) -> Result<(), Failure> {
@@ -75,54 +66,4 @@ pub(super) async fn run(args: ServeArgs, console: &mut Console) -> Result<(), Fa
         ));
     }
     plane.close().await
-}
-
-async fn adopt(plane: &Plane) -> Result<Vec<String>, Failure> {
-    let adopted = plane.runner.adopt().await.map_err(|error| Failure::from_error(&error))?;
-    if !adopted.is_empty() {
-        tracing::info!(pipelines = adopted.join(", "), "runs were taken up");
-    }
-    Ok(adopted)
-}
-
-impl Own {
-    /// The file and the tokens, where they are asked for.
-    fn read(args: &ServeArgs, console: &mut Console) -> Result<Option<Self>, Failure> {
-        let Some(path) = &args.pipeline else { return Ok(None) };
-        let (file, text) = file::read(path)?;
-        let checked = check(&file, &text).map_err(|report| {
-            file::show(&report, console);
-            file::refused(&report)
-        })?;
-        let tokens = args.tokens.as_deref().map(Tokens::read).transpose();
-        let tokens = tokens.map_err(|error| Failure::from_error(&error).of("--tokens"))?;
-        Ok(Some(Own { name: checked.pipeline.metadata.name, file, text, tokens }))
-    }
-
-    /// Has it run; answers its name.
-    async fn begin(self, plane: &Plane) -> Result<String, Failure> {
-        let Own { name, file, text, tokens } = self;
-        if let Some(tokens) = &tokens {
-            let overseen = plane.runner.oversee(&file, &text, tokens).await;
-            return overseen.map_err(|error| Failure::from_error(&error).help(help(&error)));
-        }
-        if !adopt(plane).await?.contains(&name) {
-            let started = plane.runner.start(&file, &text, false).await;
-            let started =
-                started.map_err(|error| Failure::from_error(&error).help(help(&error)))?;
-            tracing::info!(pipeline = name, run = started.run, "a run begins");
-            return Ok(name);
-        }
-        let running = plane.plane.pipeline(name.clone()).await;
-        let running = running.map_err(|error| Failure::from_error(&error))?;
-        if *running.plan.spec != *text {
-            tracing::warn!(
-                pipeline = name,
-                file,
-                "the run that was taken up is of another text: stop it, and start the server \
-                 again to run what the file says now"
-            );
-        }
-        Ok(name)
-    }
 }
