@@ -44,8 +44,13 @@ fn processor(text: &str) -> Box<dyn Processor> {
 fn processors(c: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("a runtime");
-    let received =
-        Received { batch: batch(), from: "before".into(), from_instance: 0, sequence: 1, lease: None };
+    let received = Received {
+        batch: batch(),
+        from: "before".into(),
+        from_instance: 0,
+        sequence: 1,
+        lease: None,
+    };
     let mut group = c.benchmark_group("processors");
     group.throughput(Throughput::Elements(ROWS.into()));
     for (name, text) in [

@@ -1,6 +1,7 @@
 //! What several commands take.
 
 mod console;
+mod data;
 mod durable;
 mod platform;
 mod tls;
@@ -9,12 +10,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+pub(crate) use console::ConsoleArgs;
+pub(crate) use data::DataArgs;
+pub(crate) use durable::DurableArgs;
 pub(crate) use platform::{DriverName, PlatformArgs};
 pub(crate) use tls::TlsArgs;
-
-pub(crate) use durable::DurableArgs;
-
-pub(crate) use console::ConsoleArgs;
 
 /// Where a control plane serves, and is asked, if nothing else is said.
 pub(crate) const ADDRESS: &str = "127.0.0.1:8080";
@@ -58,20 +58,6 @@ pub(crate) struct PlaneArgs {
     pub(crate) log_level: Option<String>,
 }
 
-/// The folder of everything that is kept.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct DataArgs {
-    /// The folder for logs, state and tokens
-    #[arg(
-        long,
-        env = "SHEAF_DATA_DIR",
-        default_value = DATA_DIR,
-        value_name = "PATH",
-        global = true
-    )]
-    pub(crate) data_dir: PathBuf,
-}
-
 /// A control plane elsewhere.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct AskArgs {
@@ -94,31 +80,4 @@ pub(crate) struct AskArgs {
     /// The answer as JSON
     #[arg(long, global = true)]
     pub(crate) json: bool,
-}
-
-impl DataArgs {
-    /// The folder with one for each pipeline.
-    pub(crate) fn pipelines(&self) -> PathBuf {
-        self.data_dir.join("pipelines")
-    }
-
-    /// The token for starting and stopping.
-    pub(crate) fn token(&self) -> PathBuf {
-        self.data_dir.join("control-token")
-    }
-
-    /// Where consoles say that they are.
-    pub(crate) fn consoles(&self) -> PathBuf {
-        self.data_dir.join("consoles")
-    }
-
-    /// What a server remembers.
-    pub(crate) fn server_state(&self) -> PathBuf {
-        self.data_dir.join("control.redb")
-    }
-
-    /// What the runs of one pipeline by `sheafctl run` are remembered in.
-    pub(crate) fn run_state(&self, pipeline: &str) -> PathBuf {
-        self.pipelines().join(pipeline).join("control.redb")
-    }
 }

@@ -1,8 +1,10 @@
 //! Examples at the end of help texts.
 
 mod running;
+mod steering;
 
 pub(crate) use running::*;
+pub(crate) use steering::*;
 
 pub(crate) const EXAMPLES: &str = "Examples:
   sheafctl init orders.yaml               a first pipeline, ready to be changed

@@ -5,36 +5,35 @@ mod coordinator;
 mod driver;
 mod folder;
 mod mode;
+mod place;
 mod reach;
+mod secure;
 mod serve;
+mod told;
 mod web;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use sheaf_drivers::control::{PipelineService, ServerToken};
 use sheaf_drivers::runner::{self, Runner};
 use sheaf_drivers::{Driver, Elsewhere};
 use sheaf_flight::{Exposure, Listener, Security, ServerHandle, TlsFiles};
-use sheaf_pipeline::control::{ControlPlane, Options};
+use sheaf_pipeline::control::ControlPlane;
 use sheaf_pipeline::health::Monitor;
 use sheaf_retry::SharedClock;
 use sheaf_terminal::Failure;
 
 use crate::args::PlaneArgs;
 use crate::logging;
-use crate::secure::{FOLDER, Own};
 use driver::{driver, durable, environment};
-use folder::{named, prepare, state};
+use folder::{named, open, prepare};
+use secure::secure;
 use serve::serve;
 use web::{Told, Web};
 
 pub(crate) use mode::Mode;
-pub(crate) use web::console_file;
-
-/// How long calls may go on when it is closed.
-const GRACE: Duration = Duration::from_secs(2);
+pub(crate) use place::console_file;
 
 /// See the module.
 pub(crate) struct Plane {
@@ -66,13 +65,7 @@ impl Plane {
         let token = ServerToken::open(&args.data.token(), clock.now());
         let token = token.map_err(|error| named(&args.data.token(), &error))?;
         let outlive = mode.outlive && args.state.as_deref() != Some("memory");
-        let state = state(args, mode.state)?;
-        let options = Options { state, ..Options::default() };
-        let plane = ControlPlane::open(options, clock.clone())
-            .map_err(|error| Failure::from_error(&error))?;
-        for damaged in plane.damaged() {
-            tracing::warn!(name = damaged.name, why = damaged.why, "a record was left out");
-        }
+        let plane = open(args, mode.state, clock)?;
         let secure = secure(args, mode.run_of.as_deref(), clock)?;
         let scheme = if secure.is_some() { "grpc+tls" } else { "grpc" };
         let control = format!("{scheme}://{}", reach::control(args, listener.local_addr())?);
@@ -100,42 +93,4 @@ impl Plane {
         let web = Web::start(args, admin, told, server.local_addr(), clock)?;
         Ok(Plane { runner, plane, health, tls, server, web, _monitor: monitor })
     }
-
-    /// Where it serves: `grpc://HOST:PORT`.
-    pub(crate) fn uri(&self) -> String {
-        self.server.uri()
-    }
-
-    /// The folder with what it takes to call it under TLS, for the line that says where it is.
-    pub(crate) fn tls_shown(&self) -> String {
-        let folder = self.tls.as_ref();
-        folder.map_or_else(String::new, |folder| format!(" tls={}", folder.display()))
-    }
-
-    /// Where the console is: `http://HOST:PORT`.
-    pub(crate) fn console(&self) -> String {
-        self.web.uri()
-    }
-
-    /// Ends calls and writes everything down.
-    pub(crate) async fn close(self) -> Result<(), Failure> {
-        self.web.close(GRACE).await;
-        self.server.drain(GRACE).await;
-        self.plane.close().await.map_err(|error| Failure::from_error(&error))
-    }
-}
-
-/// What it serves with under TLS, where that is asked for.
-fn secure(
-    args: &PlaneArgs,
-    run_of: Option<&str>,
-    clock: &SharedClock,
-) -> Result<Option<Own>, Failure> {
-    let pipelines = args.data.pipelines();
-    let folder = match run_of {
-        Some(pipeline) => pipelines.join(pipeline).join(FOLDER),
-        None => args.data.data_dir.join(FOLDER),
-    };
-    let run_of = run_of.map(|pipeline| (pipelines.as_path(), pipeline));
-    Own::open(&args.tls, &folder, run_of, clock)
 }

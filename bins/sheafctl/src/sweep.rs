@@ -5,6 +5,7 @@
 //! pipe ends it removes what is left of the others. A run of the same pipeline that has begun
 //! meanwhile removes that itself, and has the folder of the pipeline: then nothing is touched.
 
+mod line;
 mod swept;
 
 use std::collections::BTreeSet;

@@ -48,8 +48,8 @@ pub use node::store_of;
 pub use secrets::Hold;
 
 use crate::Authority;
-use crate::planned;
 use crate::driver::{Disturbance, Driver, DriverError};
+use crate::planned;
 use crate::process::Programs;
 use actor::{Message, Request};
 use event::Event;

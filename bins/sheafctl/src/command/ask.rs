@@ -87,10 +87,7 @@ pub(super) async fn run(ask: Ask, console: &mut Console) -> Result<(), Failure> 
     match ask {
         Ask::Start(args) => steer::start(&remote(&args.ask)?, args, console).await,
         Ask::Ps(args) => ps::run(&remote(&args.ask)?, args.all, args.ask.json, console).await,
-        Ask::Status(args) => {
-            let name = args.pipeline.as_deref();
-            status::run(&remote(&args.ask)?, name, args.ask.json, console).await
-        }
+        Ask::Status(args) => status::run(&remote(&args.ask)?, &args, console).await,
         Ask::Logs(args) => logs::run(&remote(&args.ask)?, args, console).await,
         Ask::Stop(args) => steer::stop(&remote(&args.ask)?, args, console).await,
         Ask::Restart(args) => steer::restart(&remote(&args.ask)?, args, console).await,

@@ -64,7 +64,8 @@ pub(super) async fn run(args: RunArgs, console: &mut Console) -> Result<ExitCode
     let started = started.map_err(|error| Failure::from_error(&error).help(help(&error)))?;
     let (run, instances) = (started.run, counted(started.instances as u64, "instance"));
     let (at, page, tls) = (plane.uri(), plane.console(), plane.tls_shown());
-    console.data(&format!("ready control={at} console={page} pipeline={pipeline} run={run}{tls}\n"))?;
+    console
+        .data(&format!("ready control={at} console={page} pipeline={pipeline} run={run}{tls}\n"))?;
     let mut progress =
         Progress::new(&pipeline, plane.plane.clone(), plane.health.clone(), &clock, args.quiet);
     progress.note(console, &format!("run {run} of {pipeline}: {instances}"));

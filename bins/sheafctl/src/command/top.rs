@@ -86,14 +86,12 @@ async fn once(args: &Args, client: &Client) -> Result<Rows, Failure> {
     Ok(rows)
 }
 
-/// Asks the registry, and all that it knows.
 async fn read(client: &Client, pipeline: Option<&str>) -> Result<Reading, Failure> {
     let components = client.components(pipeline).await?.into_iter().map(Arc::new).collect();
     Ok(Reader::new(client.clock.clone()).with_tls(client.health.clone()).read(components).await)
 }
 
 impl Sort {
-    /// The one after it, from the last to the first.
     fn next(self) -> Self {
         let all = Sort::value_variants();
         let at = all.iter().position(|one| *one == self).unwrap_or_default();

@@ -3,14 +3,30 @@
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
+use sheaf_pipeline::control::{ControlPlane, Options};
 use sheaf_pipeline::state::State;
-use sheaf_retry::Retryable as _;
+use sheaf_retry::{Retryable as _, SharedClock};
 use sheaf_terminal::Failure;
 
 use crate::args::PlaneArgs;
 
+/// The control plane, with all that it remembers.
+pub(super) fn open(
+    args: &PlaneArgs,
+    default: PathBuf,
+    clock: &SharedClock,
+) -> Result<ControlPlane, Failure> {
+    let options = Options { state: state(args, default)?, ..Options::default() };
+    let plane = ControlPlane::open(options, clock.clone());
+    let plane = plane.map_err(|error| Failure::from_error(&error))?;
+    for damaged in plane.damaged() {
+        tracing::warn!(name = damaged.name, why = damaged.why, "a record was left out");
+    }
+    Ok(plane)
+}
+
 /// Where runs are remembered.
-pub(super) fn state(args: &PlaneArgs, default: PathBuf) -> Result<State, Failure> {
+fn state(args: &PlaneArgs, default: PathBuf) -> Result<State, Failure> {
     let path = match args.state.as_deref() {
         Some("memory") => return Ok(State::Memory),
         Some(path) => PathBuf::from(path),

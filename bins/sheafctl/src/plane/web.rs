@@ -1,7 +1,7 @@
 //! The web console of a control plane, and the port that it is on.
 
-use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,10 +16,8 @@ use sheaf_terminal::Failure;
 
 use super::coordinator::coordinators;
 use super::folder::named;
+use super::place::{console_file, forget};
 use crate::args::{ConsoleArgs, PlaneArgs};
-
-/// How long another server of this folder may take to be found there.
-const KNOCK: Duration = Duration::from_millis(100);
 
 /// What it tells of, and to whom.
 pub(super) struct Told<'a> {
@@ -44,24 +42,6 @@ pub(super) fn bind(args: &ConsoleArgs) -> Result<Listener, Failure> {
     listener.map_err(|error| Failure::from_error(&error))
 }
 
-/// The file in which the console of the control plane at `control` says where it is.
-pub(crate) fn console_file(folder: &Path, control: &str) -> PathBuf {
-    folder.join(control.replace([':', '[', ']', '/'], "_"))
-}
-
-/// Removes what servers have left that were killed: nobody listens there any more.
-fn forget(folder: &Path) {
-    for file in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        let text = std::fs::read_to_string(file.path()).unwrap_or_default();
-        let address = text.trim().trim_start_matches("http://").parse::<SocketAddr>();
-        let there =
-            address.is_ok_and(|address| TcpStream::connect_timeout(&address, KNOCK).is_ok());
-        if !there {
-            drop(std::fs::remove_file(file.path()));
-        }
-    }
-}
-
 impl Web {
     pub(super) fn start(
         args: &PlaneArgs,
@@ -74,7 +54,8 @@ impl Web {
         let Told { runner, token, health: tls } = told;
         let coordinators = coordinators(&args.console, args.data.pipelines(), clock)?;
         let reader = Reader::new(clock.clone()).with_tls(tls);
-        let console = Console::start_with(runner.clone(), token, coordinators, reader, clock.clone());
+        let console =
+            Console::start_with(runner.clone(), token, coordinators, reader, clock.clone());
         let mut registry = Registry::default();
         runner.plane().register_metrics(&mut registry);
         let (registry, health) = (Arc::new(Mutex::new(registry)), Health::new());

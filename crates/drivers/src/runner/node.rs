@@ -18,8 +18,8 @@ use sheaf_retry::{HumanDuration, Timestamp};
 
 use super::secrets::{Folder, RUN_FILE, RunSecrets};
 use super::{DurableOptions, Error};
-use crate::planned;
 use crate::driver::{Launch, LaunchId};
+use crate::planned;
 use crate::process::{read, write_private};
 
 /// What it is called beside the instances of the plan, none of which can be called so.

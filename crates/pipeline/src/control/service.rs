@@ -14,9 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::plane::{ControlPlane, closed};
-use crate::registry::{
-    Change, Component, Error, Event, certificate_name, limits, wire,
-};
+use crate::registry::{Change, Component, Error, Event, certificate_name, limits, wire};
 
 /// Largest answer: everything that a registry holds by default, and room to spare.
 pub(super) const MAX_MESSAGE: usize = 96 << 20;

@@ -6,15 +6,16 @@ use sheaf_pipeline::registry::{Component, Filter, Pipeline, Status};
 use sheaf_retry::Timestamp;
 use sheaf_terminal::{Console, Failure, Table, count, relative, rfc3339};
 
+use super::StatusArgs;
 use crate::remote::{Remote, runs};
 use crate::stats::{Look, Rows, instance, put_aside};
 
 pub(super) async fn run(
     remote: &Remote,
-    name: Option<&str>,
-    as_json: bool,
+    args: &StatusArgs,
     console: &mut Console,
 ) -> Result<(), Failure> {
+    let (name, as_json) = (args.pipeline.as_deref(), args.ask.json);
     let pipelines = remote.pipelines(name).await?;
     let shown = pipelines.iter().filter(|one| name.is_some() || runs(one.state));
     let mut all = Vec::new();
