@@ -115,13 +115,12 @@ class Check(flight.ServerMiddlewareFactory):
 class Control:
     """The control plane, and the place that is taken there."""
 
-    def __init__(self, assignment, address):
+    def __init__(self, assignment, address, health_port):
         self.client = flight.connect(assignment["control"].replace("grpc://", "grpc+tcp://"))
         self.me = {"id": assignment["place"], "incarnation": secrets.token_hex(16)}
         self.progress, self.sequence = 0, 0
         place = {"type": "source", "token": assignment["token"], "address": address}
-        health = ":" + assignment["healthListen"].rpartition(":")[2]
-        self.place = self.me | place | {"healthEndpoint": health, "name": assignment["instance"]}
+        self.place = self.me | place | {"healthEndpoint": f":{health_port}", "name": assignment["instance"]}
         self.run = self.register()
 
     def call(self, action, body):
@@ -199,7 +198,8 @@ class Source:
         health = http.server.ThreadingHTTPServer((host, int(port)), Health)
         threading.Thread(target=health.serve_forever, daemon=True).start()
         host = assignment.get("advertiseHost") or assignment["listen"].rpartition(":")[0]
-        self.control = Control(assignment, f"grpc://{host}:{self.server.port}")
+        address = f"grpc://{host}:{self.server.port}"
+        self.control = Control(assignment, address, health.server_port)
         threading.Thread(target=self.control.beat, daemon=True).start()
 
     def round(self, made):

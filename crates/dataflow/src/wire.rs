@@ -6,7 +6,8 @@
 //!
 //! | who | sends |
 //! |---|---|
-//! | reader, first | [`ReaderHello`] as JSON |
+//! | reader, first | nothing but the descriptor |
+//! | reader | [`ReaderHello`] as JSON |
 //! | sender, first | [`SenderHello`] as JSON |
 //! | sender | the schema, then dictionaries and record batches; the metadata of each record batch is its sequence, 8 bytes, little endian |
 //! | reader, again and again | [`Feedback`] as JSON |

@@ -208,7 +208,10 @@ impl Reader {
             let feedback = place.next_feedback(call, &clock).await?;
             Some((wire::say(&feedback), (place, clock, call)))
         });
-        let said = stream::once(async move { Ok(hello) }).chain(later).boxed();
+        // Servers of Arrow C++ take the descriptor out of the first message, and all else in it
+        // is lost.
+        let alone = Ok(sheaf_flight::Message::default());
+        let said = stream::iter([alone, Ok(hello)]).chain(later).boxed();
         let connection = match self.common.names {
             // Whoever answers there has to be the sender, and of this run.
             Some(run) => {

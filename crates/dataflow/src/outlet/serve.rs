@@ -138,7 +138,11 @@ impl Handler for Serving {
         }
         let stream = Arc::clone(self.stream(&descriptor.path)?);
         self.check_name(context, |run| certificate_name(&stream.options.reader, run))?;
-        let first = messages.next().await.transpose()?;
+        let mut first = messages.next().await.transpose()?;
+        if first.as_ref().is_some_and(|first| first.app_metadata.is_empty()) {
+            // The descriptor alone, as clients of Arrow C++ begin.
+            first = messages.next().await.transpose()?;
+        }
         let first = first.ok_or_else(|| invalid("the reader ended before it said hello"))?;
         let hello: ReaderHello = wire::read("the reader's hello", &first.app_metadata)?;
         wire::check_version(hello.version)?;
