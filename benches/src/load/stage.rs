@@ -71,7 +71,8 @@ pub(super) async fn sink(load: &StageSink) -> Result<()> {
 
 async fn host(make: impl FnOnce(Start) -> AnyComponent) -> Result<()> {
     let assignment = Assignment::from_environment().map_err(failed)?;
-    sheaf_dataflow::run(assignment, async |start| Ok(make(start))).await.map_err(failed)
+    let run = sheaf_dataflow::run(assignment, async |start| Ok(make(start)));
+    Box::pin(run).await.map_err(failed)
 }
 
 fn failed(error: impl std::error::Error) -> Error {
