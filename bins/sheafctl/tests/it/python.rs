@@ -30,7 +30,9 @@ fn run(folder: &TempDir) -> Option<Process> {
         use std::os::unix::fs::PermissionsExt as _;
         std::fs::set_permissions(&link, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
-    let path = format!("{}:{}", own.display(), std::env::var("PATH").unwrap_or_default());
+    #[allow(clippy::disallowed_methods, reason = "the shell's programs are found there")]
+    let path = std::env::var("PATH").unwrap_or_default();
+    let path = format!("{}:{path}", own.display());
     let started = Process::command(env!("CARGO_BIN_EXE_sheafctl"))
         .args(["run", "python.yaml", "--control-addr", "127.0.0.1:0"])
         .env("PATH", path)
