@@ -1,6 +1,6 @@
 //! Starting and stopping pipelines over gRPC: `sheaf.control.v1.PipelineControl`.
 //!
-//! The service does what a [`Runner`](crate::Runner) does. To start a pipeline is to have programs run, so
+//! The service does what a [`Runner`](crate::runner::Runner) does. To start a pipeline is to have programs run, so
 //! each call has to show the token of the server, which is in a file that only its user may
 //! read; what the port itself asks for comes on top.
 
