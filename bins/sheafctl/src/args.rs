@@ -81,3 +81,21 @@ pub(crate) struct AskArgs {
     #[arg(long, global = true)]
     pub(crate) json: bool,
 }
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use clap::Parser as _;
+
+    use super::PlaneArgs;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        plane: PlaneArgs,
+    }
+
+    /// What such words on a command line say.
+    pub(crate) fn plane_args(words: &[&str]) -> PlaneArgs {
+        Line::parse_from([&["x"], words].concat()).plane
+    }
+}

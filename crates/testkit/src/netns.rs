@@ -7,7 +7,7 @@
 //! the cut heals. ARP always passes, as it would be cached.
 //!
 //! What single connections suffer (delay, loss, flipped bits) is a matter of
-//! [`FaultProxy`](crate::FaultProxy); what processes do, of [`Process`](crate::Process):
+//! [`FaultProxy`](crate::FaultProxy); what processes do, of [`Process`]:
 //! `pause`, `resume`, `kill9`.
 
 mod cuts;

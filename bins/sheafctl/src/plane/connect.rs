@@ -89,20 +89,8 @@ fn folder(platform: &PlatformArgs) -> Result<Option<PathBuf>, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser as _;
-
     use super::*;
-    use crate::args::PlaneArgs;
-
-    #[derive(clap::Parser)]
-    struct Line {
-        #[command(flatten)]
-        plane: PlaneArgs,
-    }
-
-    fn args(words: &[&str]) -> PlaneArgs {
-        Line::parse_from([&["x"], words].concat()).plane
-    }
+    use crate::args::testing::plane_args as args;
 
     #[test]
     fn containers_work_in_this_directory_where_the_engine_sees_it() {

@@ -32,19 +32,8 @@ pub(super) fn control(args: &PlaneArgs, bound: std::net::SocketAddr) -> Result<S
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser as _;
-
     use super::*;
-
-    #[derive(clap::Parser)]
-    struct Line {
-        #[command(flatten)]
-        plane: PlaneArgs,
-    }
-
-    fn args(words: &[&str]) -> PlaneArgs {
-        Line::parse_from([&["x"], words].concat()).plane
-    }
+    use crate::args::testing::plane_args as args;
 
     fn told(words: &[&str], bound: &str) -> Result<String, String> {
         control(&args(words), bound.parse().unwrap()).map_err(|failure| failure.to_text())
