@@ -4,6 +4,8 @@ mod console;
 mod data;
 mod durable;
 mod platform;
+#[cfg(test)]
+pub(crate) mod testing;
 mod tls;
 
 use std::path::PathBuf;
@@ -80,22 +82,4 @@ pub(crate) struct AskArgs {
     /// The answer as JSON
     #[arg(long, global = true)]
     pub(crate) json: bool,
-}
-
-#[cfg(test)]
-pub(crate) mod testing {
-    use clap::Parser as _;
-
-    use super::PlaneArgs;
-
-    #[derive(clap::Parser)]
-    struct Line {
-        #[command(flatten)]
-        plane: PlaneArgs,
-    }
-
-    /// What such words on a command line say.
-    pub(crate) fn plane_args(words: &[&str]) -> PlaneArgs {
-        Line::parse_from([&["x"], words].concat()).plane
-    }
 }
