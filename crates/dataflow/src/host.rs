@@ -353,7 +353,8 @@ impl Parts {
             drain: assignment.definition.drain.0,
             instance: assignment.place.clone(),
         };
-        let finish = Finish::new(self.control.clone(), self.clock.clone(), assignment.run);
+        let (control, streams) = (self.control.clone(), self.outlets.streams.clone());
+        let finish = Finish::new(control, self.clock.clone(), assignment.run, streams);
         match (assignment.role, component) {
             (Role::Source, AnyComponent::Source(source)) => {
                 let every = self.options.offset_every;

@@ -1,12 +1,17 @@
-//! Readers that have left for good before they could say that they are done.
+//! Readers that have left for good.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use arrow_array::RecordBatch;
+use futures::FutureExt as _;
 use sheaf_pipeline::control::ControlClient;
 use sheaf_pipeline::registry::Status;
 use sheaf_retry::SharedClock;
 
-use crate::outlet::Outlets;
+use crate::error::ComponentError;
+use crate::outlet::{Outlets, Stream};
+use crate::pace::Pace;
 
 /// How the reason begins for which a component deregisters that has come to its end, and not
 /// that of its process alone. The number of the run follows.
@@ -24,29 +29,57 @@ pub const UNDRAINED: &str = "stopped before all was acknowledged";
 /// How often readers that are not connected are looked up.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Looks for readers that are not there any more, once there is nothing more to be made.
+/// Looks for readers that are not there any more.
 pub(super) struct Finish {
     control: ControlClient,
     clock: SharedClock,
     /// What readers say that are done.
     done: String,
     next: Duration,
+    streams: Vec<Arc<Stream>>,
 }
 
 impl Finish {
-    pub(super) fn new(control: ControlClient, clock: SharedClock, run: u64) -> Self {
-        Finish { control, clock, done: done_reason(run), next: Duration::ZERO }
+    pub(super) fn new(
+        control: ControlClient,
+        clock: SharedClock,
+        run: u64,
+        streams: Vec<Arc<Stream>>,
+    ) -> Self {
+        Finish { control, clock, done: done_reason(run), next: Duration::ZERO, streams }
+    }
+
+    /// Sends a batch. A process that was started again after its readers have left makes what
+    /// they had: nobody makes room for it, so they are looked for meanwhile.
+    pub(super) async fn push(
+        &mut self,
+        outlets: &mut Outlets,
+        batch: &RecordBatch,
+        pace: &Pace,
+    ) -> Result<(), ComponentError> {
+        let mut push = std::pin::pin!(outlets.push(batch, pace));
+        if let Some(pushed) = push.as_mut().now_or_never() {
+            return pushed;
+        }
+        let clock = Arc::clone(&self.clock);
+        loop {
+            tokio::select! {
+                biased;
+                pushed = &mut push => return pushed,
+                () = clock.sleep(LOOK_EVERY) => self.look().await,
+            }
+        }
     }
 
     /// A reader that deregistered as done with this run, with a connection that broke in that
     /// moment, has done everything: it leaves so only after the end of all its inputs.
-    pub(super) async fn look(&mut self, outlets: &Outlets) {
+    pub(super) async fn look(&mut self) {
         let now = self.clock.elapsed();
         if now < self.next {
             return;
         }
         self.next = now.saturating_add(LOOK_EVERY);
-        for stream in &outlets.streams {
+        for stream in &self.streams {
             let snapshot = stream.snapshot();
             let is_durable = stream.options.queue.is_some();
             if snapshot.is_connected || snapshot.is_finished || is_durable {

@@ -121,7 +121,8 @@ impl ProcessorLoop {
             return Err(ComponentError::new(Code::Internal, text));
         }
         for batch in &outcome.batches {
-            let mut push = std::pin::pin!(self.outlets.push(batch, &self.base.pace));
+            let push = self.finish.push(&mut self.outlets, batch, &self.base.pace);
+            let mut push = std::pin::pin!(push);
             tokio::select! {
                 biased;
                 pushed = &mut push => pushed?,
@@ -201,7 +202,7 @@ impl ProcessorLoop {
             tokio::select! {
                 biased;
                 () = self.base.stop.cancelled() => return self.stop().await,
-                _ = rounds.tick() => self.finish.look(&self.outlets).await,
+                _ = rounds.tick() => self.finish.look().await,
                 () = self.outlets.progress.notified() => {}
             }
         }

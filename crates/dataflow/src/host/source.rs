@@ -144,7 +144,7 @@ impl SourceLoop {
         // goes to all of them, or they would get it again after the next start.
         tokio::select! {
             biased;
-            pushed = self.outlets.push(&batch, &self.base.pace) => pushed?,
+            pushed = self.finish.push(&mut self.outlets, &batch, &self.base.pace) => pushed?,
             // What is not sent is made again after the next start.
             () = self.base.overdue() => return Ok(()),
         }
@@ -238,7 +238,7 @@ impl SourceLoop {
                 biased;
                 () = self.base.stop.cancelled() => return Ok(false),
                 offset = self.offsets.written() => self.acknowledge(offset?, failures).await?,
-                _ = rounds.tick() => self.finish.look(&self.outlets).await,
+                _ = rounds.tick() => self.finish.look().await,
                 () = self.outlets.progress.notified() => {}
             }
         }

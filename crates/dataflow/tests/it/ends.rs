@@ -41,6 +41,20 @@ async fn a_processor_is_told_of_its_streams_and_of_the_end_of_each_while_others_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_that_makes_again_what_its_readers_had_before_they_left_comes_to_its_end() {
+    let world = World::new(&pipeline(&["numbers"], &[], &[OUT])).await;
+    let written = Written::default();
+    let all = written.clone();
+    let sink = world.host("out", move |_| Collect::into(&all).boxed());
+    world.host("numbers", |start| Numbers::up_to(&start, 500, 1).boxed()).done().await;
+    sink.done().await;
+    // Its last offset was not written down: it begins at the beginning, with nobody there.
+    std::fs::remove_dir_all(world.state_dir("numbers")).unwrap();
+    world.host("numbers", |start| Numbers::up_to(&start, 500, 1).boxed()).done().await;
+    assert_eq!(written.numbers(), (0..500).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_fails_for_a_while_is_tried_again_with_the_same_batch() {
     let world = World::new(&pipeline(&["numbers"], &[], &[OUT])).await;
     let written = Written::default();
