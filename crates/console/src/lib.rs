@@ -28,16 +28,17 @@
 //! use sheaf_console::{Console, Coordinators};
 //! use sheaf_drivers::control::ServerToken;
 //! use sheaf_drivers::process::{LogLimits, ProcessDriver, ProcessOptions, Programs};
-//! use sheaf_drivers::runner::{self, Runner};
+//! use sheaf_drivers::runner::{self, DurableOptions, Runner};
 //! use sheaf_pipeline::control::{ControlPlane, Options};
 //! use sheaf_retry::{Clock as _, SystemClock};
 //!
 //! let clock = SystemClock::shared();
 //! let plane = ControlPlane::open(Options::default(), clock.clone())?;
+//! let programs = Programs { host: None, store: None, beside: None, path: Vec::new() };
 //! let options = ProcessOptions {
 //!     folder: folder.path().to_owned(),
 //!     keeper: "sheafctl".into(),
-//!     programs: Programs { host: None, beside: None, path: Vec::new() },
+//!     programs: programs.clone(),
 //!     outlive: false,
 //!     prints: false,
 //!     log: LogLimits::default(),
@@ -49,6 +50,14 @@
 //!     control: "grpc://127.0.0.1:8080".to_owned(),
 //!     environment: Default::default(),
 //!     variables: Vec::new(),
+//!     authority: None,
+//!     durable: DurableOptions {
+//!         address: None,
+//!         token: None,
+//!         insecure: false,
+//!         retention: runner::DEFAULT_RETENTION,
+//!         programs,
+//!     },
 //! };
 //! let runner = Runner::new(plane, driver, options, clock.clone());
 //! let token = ServerToken::open(&folder.path().join("control-token"), clock.now())?;

@@ -163,7 +163,7 @@ impl Table {
             })
             .collect();
         let text = format!("rows cannot be written into the table {}", self.table);
-        self.tables.append(&[rows], &positions).await.map_err(failed(text))?;
+        self.tables.append_marked(&[rows], &positions).await.map_err(failed(text))?;
         self.written.entry(stream).or_default().extend(places.iter().copied());
         Ok(())
     }

@@ -63,6 +63,8 @@ async fn a_batch_that_comes_again_after_a_restart_is_there_once_and_other_rows_a
             vec![received(1, 0, 5), received(2, 5, 5), received(4, 10, 5)],
             // A sender that lost its state counts from the beginning.
             vec![received(1, 15, 5), received(257, 20, 5)],
+            // Each takes the place of the one before.
+            (2..12).map(|n| received(1 + 256 * n, 15 + 5 * n.cast_signed(), 5)).collect(),
         ] {
             let host = Host { run, ..host() };
             let mut sink = sink_of("adbc", config.clone(), dir.path(), &host).await.unwrap();
@@ -74,7 +76,7 @@ async fn a_batch_that_comes_again_after_a_restart_is_there_once_and_other_rows_a
             assert_eq!(sink.flush().await.unwrap(), done);
             sink.end().await.unwrap();
         }
-        assert_eq!(read(&database, table, dir.path()).await, (0..25).collect::<Vec<_>>());
+        assert_eq!(read(&database, table, dir.path()).await, (0..75).collect::<Vec<_>>());
         execute(&database, &[&format!("DROP TABLE {table}")]).await;
     }
 }

@@ -114,8 +114,30 @@ impl AdbcTables {
         rows: &[TableRows],
         positions: &[Position],
     ) -> Result<Appended, Error> {
+        self.append_in(Order::Rising, rows, positions).await
+    }
+
+    /// As [`AdbcTables::append`], for numbers that are no offsets: one may be less than the
+    /// one before it. What rows have been written already, the caller has to know.
+    ///
+    /// # Errors
+    /// As [`AdbcTables::append`].
+    pub async fn append_marked(
+        &self,
+        rows: &[TableRows],
+        marks: &[Position],
+    ) -> Result<Appended, Error> {
+        self.append_in(Order::Any, rows, marks).await
+    }
+
+    async fn append_in(
+        &self,
+        order: Order,
+        rows: &[TableRows],
+        positions: &[Position],
+    ) -> Result<Appended, Error> {
         let (rows, next) = (rows.to_vec(), positions::by_place(positions)?);
-        self.run("append to", move |state| state.append(&rows, &next)).await
+        self.run("append to", move |state| state.append(order, &rows, &next)).await
     }
 
     /// Reads the positions of these partitions, from which this writer goes on;
@@ -162,6 +184,15 @@ impl AdbcTables {
         };
         blocking(operation, &self.place, work).await
     }
+}
+
+/// How the next number of a partition compares to the one that is stored.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Order {
+    /// It is an offset: with rows it is greater.
+    Rising,
+    /// It may be any.
+    Any,
 }
 
 struct State {
@@ -228,7 +259,12 @@ impl State {
         Ok(positions::listed(&stored, Some(places)))
     }
 
-    fn append(&mut self, rows: &[TableRows], next: &Positions) -> Result<Appended, Error> {
+    fn append(
+        &mut self,
+        order: Order,
+        rows: &[TableRows],
+        next: &Positions,
+    ) -> Result<Appended, Error> {
         let count = rows.iter().flat_map(|rows| &rows.batches).map(|batch| batch.num_rows() as u64);
         let count: u64 = count.sum();
         if let Some(pending) = self.pending.clone() {
@@ -242,7 +278,7 @@ impl State {
             }
             // Otherwise what is believed is still what was before.
         }
-        let written = match self.write(rows, next) {
+        let written = match self.write(order, rows, next) {
             Ok(()) => Ok(()),
             Err(error) => {
                 self.known.clear();
@@ -288,10 +324,10 @@ impl State {
         Ok(there && news)
     }
 
-    fn write(&mut self, rows: &[TableRows], next: &Positions) -> Result<(), Error> {
+    fn write(&mut self, order: Order, rows: &[TableRows], next: &Positions) -> Result<(), Error> {
         let stored = self.stored()?;
         positions::check(&self.group, next.keys(), &self.believed, &stored)?;
-        if !rows.is_empty() {
+        if order == Order::Rising && !rows.is_empty() {
             positions::goes_on(&self.group, &self.believed, next)?;
         }
         let (group, believed) = (self.group.clone(), self.believed.clone());

@@ -17,7 +17,7 @@ fn tables(dir: &std::path::Path) -> Option<AdbcTables> {
 /// A state whose one append was committed, while its answer was lost.
 fn lost_answer(dir: &std::path::Path) -> Option<State> {
     let mut state = Arc::into_inner(tables(dir)?.state).unwrap().into_inner().unwrap();
-    state.append(&rows(), &next(1)).unwrap();
+    state.append(Order::Rising, &rows(), &next(1)).unwrap();
     state.pending = Some(next(1));
     state.believed = Positions::new();
     Some(state)
@@ -43,10 +43,10 @@ fn count(state: &mut State) -> usize {
 fn the_same_append_again_is_known_to_be_done() {
     let dir = tempfile::tempdir().unwrap();
     let Some(mut state) = lost_answer(dir.path()) else { return };
-    let again = state.append(&rows(), &next(1)).unwrap();
+    let again = state.append(Order::Rising, &rows(), &next(1)).unwrap();
     assert_eq!(again, Appended { rows: 3, created: false });
     assert_eq!(count(&mut state), 3);
-    assert!(state.append(&rows(), &next(2)).unwrap().created);
+    assert!(state.append(Order::Rising, &rows(), &next(2)).unwrap().created);
     assert_eq!(count(&mut state), 6);
 }
 
@@ -54,12 +54,12 @@ fn the_same_append_again_is_known_to_be_done() {
 fn another_append_is_fenced_until_it_is_claimed() {
     let dir = tempfile::tempdir().unwrap();
     let Some(mut state) = lost_answer(dir.path()) else { return };
-    let fenced = state.append(&rows(), &next(2)).unwrap_err();
+    let fenced = state.append(Order::Rising, &rows(), &next(2)).unwrap_err();
     assert!(matches!(fenced, Error::Fenced { expected: None, found: Some(1), .. }), "{fenced}");
     state.end_transaction();
     assert_eq!(count(&mut state), 3);
     state.claim(&next(2).into_keys().collect()).unwrap();
-    assert!(state.append(&rows(), &next(2)).unwrap().created);
+    assert!(state.append(Order::Rising, &rows(), &next(2)).unwrap().created);
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn a_claim_of_another_partition_leaves_a_lost_answer_to_be_found() {
     let dir = tempfile::tempdir().unwrap();
     let Some(mut state) = lost_answer(dir.path()) else { return };
     state.claim(&BTreeSet::from([("t".to_owned(), 1)])).unwrap();
-    let again = state.append(&rows(), &next(1)).unwrap();
+    let again = state.append(Order::Rising, &rows(), &next(1)).unwrap();
     assert_eq!(again, Appended { rows: 3, created: false });
     assert_eq!(count(&mut state), 3);
 }
@@ -77,10 +77,21 @@ fn rows_before_the_place_are_not_written_again() {
     let dir = tempfile::tempdir().unwrap();
     let Some(mut state) = lost_answer(dir.path()) else { return };
     state.claim(&next(1).into_keys().collect()).unwrap();
-    let error = state.append(&rows(), &next(1)).unwrap_err();
+    let error = state.append(Order::Rising, &rows(), &next(1)).unwrap_err();
     assert!(matches!(error, Error::Fenced { .. }), "{error}");
     state.end_transaction();
     assert_eq!(count(&mut state), 3);
+}
+
+#[test]
+fn marks_may_go_down() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(mut state) = lost_answer(dir.path()) else { return };
+    state.claim(&next(1).into_keys().collect()).unwrap();
+    for (mark, rows_then) in [(7, 6), (3, 9)] {
+        assert!(state.append(Order::Any, &rows(), &next(mark)).unwrap().created);
+        assert_eq!(count(&mut state), rows_then);
+    }
 }
 
 #[test]
@@ -89,7 +100,7 @@ fn what_was_not_committed_is_written() {
     let Some(mut state) = lost_answer(dir.path()) else { return };
     state.pending = Some(next(7));
     state.believed = next(1);
-    assert!(state.append(&rows(), &next(7)).unwrap().created);
+    assert!(state.append(Order::Rising, &rows(), &next(7)).unwrap().created);
     assert_eq!(count(&mut state), 6);
     assert_eq!(state.pending, None);
 }
