@@ -11,7 +11,7 @@ mod sides;
 
 use serde_json::{Map, Value};
 
-use self::sides::{Side, Told, Work};
+use self::sides::{Shape, Side, Told, Work};
 use super::{Comparison, Outcome, Samples, Setup};
 use crate::error::Result;
 use crate::process::{python_version, temporary};
@@ -33,6 +33,13 @@ const HOPS: f64 = 2.0;
 const PACE_US: u64 = 1_000;
 /// Components of the file that is validated.
 const COMPONENTS: usize = 1_000;
+
+/// Sinks that read one source.
+const SINKS: usize = 3;
+/// Sources that one sink reads.
+const SOURCES: usize = 2;
+/// Of what one sink has alone, what each of several has at least.
+const SHARE: f64 = 0.8;
 
 const DORA: &str = "dora";
 const PIPE: &str = "pyarrow pipe";
@@ -59,11 +66,33 @@ fn run(setup: &Setup) -> Result<Outcome> {
             }
         }
     }
+    shapes(setup, &mut samples)?;
     let mut versions = Map::new();
     for package in ["dora-rs", "pyarrow"] {
         versions.insert(package.to_owned(), Value::from(python_version("dora", package)?));
     }
     Ok(Outcome { cases: cases(&samples)?, versions, notes: notes(lost) })
+}
+
+/// Ours alone, in shapes that the others are not run in.
+fn shapes(setup: &Setup, samples: &mut Samples) -> Result<()> {
+    let paced = Work { batches: setup.size(2_000, 200), rows: BATCH, pace_us: PACE_US };
+    let full = Work { batches: setup.size(6_000, 200), pace_us: 0, ..paced };
+    let all =
+        [("direct", Shape::Direct), ("out", Shape::FanOut(SINKS)), ("in", Shape::FanIn(SOURCES))];
+    for round in 1..=setup.rounds {
+        eprintln!("shapes: round {round} of {}", setup.rounds);
+        for (name, shape) in all {
+            for (load, work) in [("paced", &paced), ("full", &full)] {
+                let folder = temporary()?;
+                let told = shape.run(setup, folder.path(), work)?;
+                // Of several sinks the slowest.
+                let rates = told.iter().map(|told| told.rows / told.seconds);
+                samples.add(format!("{name} {load}"), rates.fold(f64::INFINITY, f64::min));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What a side has to do. Slow ones get less of it, which takes as long.
@@ -118,6 +147,30 @@ fn cases(samples: &Samples) -> Result<Vec<Case>> {
             }
         }
     }
+    cases.extend(shape_cases(samples)?);
+    Ok(cases)
+}
+
+fn shape_cases(samples: &Samples) -> Result<Vec<Case>> {
+    let of = |key: &str| samples.of(key);
+    let times =
+        |key: &str, factor: f64| -> Vec<f64> { of(key).iter().map(|rate| rate * factor).collect() };
+    let mut cases = Vec::new();
+    for (load, suffix) in [("paced", ""), ("full", "_full")] {
+        let direct = format!("direct {load}");
+        let out = of(&format!("out {load}"));
+        let name = format!("fan_out_{SINKS}{suffix}_per_sink");
+        cases.push(Case::against(
+            name,
+            ROWS_RATE,
+            out,
+            ("0.8 of one sink", &times(&direct, SHARE)),
+        )?);
+        let together = of(&format!("in {load}"));
+        let name = format!("fan_in_{SOURCES}{suffix}");
+        let alone = times(&direct, SOURCES as f64);
+        cases.push(Case::against(name, ROWS_RATE, together, ("its sources alone", &alone))?);
+    }
     Ok(cases)
 }
 
@@ -141,6 +194,15 @@ fn notes(lost: f64) -> Vec<(&'static str, String)> {
             ),
         ),
         ("hop", format!("a row each {PACE_US} us; from source to sink, divided by {HOPS}")),
+        (
+            "shapes",
+            format!(
+                "fan_out: a source and {SINKS} sinks, the rate of the slowest of them; fan_in: \
+                 {SOURCES} sources and a sink; against one source and one sink; a batch of \
+                 {BATCH} rows each {PACE_US} us, and `full` as fast as it goes, where all \
+                 processes share the cores"
+            ),
+        ),
         ("start", "from the start of the command to the first batch at the sink".to_owned()),
     ]
 }

@@ -31,7 +31,7 @@ pub(crate) struct StageSource {
     batches: u64,
     /// Rows of each.
     rows: i64,
-    /// Between one and the next; each is then one row with the time.
+    /// Between one and the next. A batch of one row then has the time.
     pace_us: u64,
 }
 
@@ -55,7 +55,8 @@ pub(super) async fn source(load: &StageSource) -> Result<()> {
         let made = made.map_or(0, u64::from_le_bytes);
         let pace = (pace_us > 0).then(|| Duration::from_micros(pace_us));
         let clock = SystemClock::shared();
-        AnyComponent::Source(Box::new(Batches { same, made, all: batches, pace, clock }))
+        let is_timed = pace.is_some() && rows == 1;
+        AnyComponent::Source(Box::new(Batches { same, made, all: batches, pace, is_timed, clock }))
     })
     .await
 }
@@ -91,6 +92,7 @@ struct Batches {
     made: u64,
     all: u64,
     pace: Option<Duration>,
+    is_timed: bool,
     clock: SharedClock,
 }
 
@@ -100,12 +102,12 @@ impl Source for Batches {
         if self.made == self.all {
             return Ok(None);
         }
-        let batch = match self.pace {
-            Some(pace) => {
-                self.clock.sleep(pace).await;
-                batch((vec![now_ns().cast_signed()], vec![0]))?
-            }
-            None => self.same.clone(),
+        if let Some(pace) = self.pace {
+            self.clock.sleep(pace).await;
+        }
+        let batch = match self.is_timed {
+            true => batch((vec![now_ns().cast_signed()], vec![0]))?,
+            false => self.same.clone(),
         };
         self.made += 1;
         Ok(Some(Made { batch, offset: Bytes::copy_from_slice(&self.made.to_le_bytes()) }))

@@ -11,6 +11,7 @@
 //! The driver needs Linux: it speaks to components by the addresses of their containers.
 
 mod archive;
+mod disturb;
 mod driver;
 mod error;
 mod gate;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use sheaf_dataflow::Assignment;
-use sheaf_retry::Timestamp;
+use sheaf_retry::{HumanDuration, Timestamp};
 
 /// Which start of an instance: another one with each.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -79,6 +79,36 @@ pub enum Disturbance {
     },
 }
 
+/// The longest that harm is done.
+const MOST: Duration = Duration::from_secs(24 * 3600);
+/// The longest that a slow instance stands still each time.
+const LONGEST_DELAY: Duration = Duration::from_secs(60);
+
+impl Disturbance {
+    /// For how long in all, and how long it stands still each time; `None` where it does not.
+    pub(crate) fn times(self) -> Option<(Duration, Duration)> {
+        match self {
+            Disturbance::Kill => None,
+            Disturbance::Pause { time } => Some((time, time)),
+            Disturbance::Slow { time, delay } => Some((time, delay)),
+        }
+    }
+
+    /// Refuses times that nobody can want.
+    pub(crate) fn check(self) -> Result<(), String> {
+        let Some((time, delay)) = self.times() else { return Ok(()) };
+        if time.is_zero() || time > MOST {
+            let (time, most) = (HumanDuration(time), HumanDuration(MOST));
+            return Err(format!("{time} is no time for that; it may be up to {most}"));
+        }
+        if matches!(self, Disturbance::Slow { .. }) && (delay.is_zero() || delay > LONGEST_DELAY) {
+            let (delay, most) = (HumanDuration(delay), HumanDuration(LONGEST_DELAY));
+            return Err(format!("a delay of {delay} cannot be had; it may be up to {most}"));
+        }
+        Ok(())
+    }
+}
+
 /// Why a driver cannot do what it is asked.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}: {why}")]
@@ -94,6 +124,11 @@ pub struct DriverError {
 pub trait Driver: Send + Sync {
     /// Its name: `process`, `docker`, `kubernetes`.
     fn name(&self) -> &'static str;
+
+    /// Whether it starts the store of durable edges, a program of this machine.
+    fn starts_stores(&self) -> bool {
+        false
+    }
 
     /// Starts an instance, and answers when the platform has taken it on.
     ///

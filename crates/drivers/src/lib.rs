@@ -4,6 +4,7 @@
 //! [`control`] is the same over the network.
 
 mod authority;
+mod beside;
 pub mod control;
 #[cfg(feature = "docker")]
 pub mod docker;
@@ -24,6 +25,7 @@ pub mod runner;
 mod tokens;
 
 pub use authority::Authority;
+pub use beside::StoreBeside;
 pub use driver::{Disturbance, Driver, DriverError, Ended, Launch, LaunchId, LogLine};
 pub use elsewhere::Elsewhere;
 pub use tokens::Tokens;

@@ -5,6 +5,15 @@ use std::path::PathBuf;
 use sheaf_dataflow::{Assignment, InputAssignment, OutputAssignment, Peer};
 use sheaf_pipeline::plan::{Edge, Plan, PlannedComponent};
 
+/// What the store of durable edges is called beside the instances of a plan, none of which can
+/// be called so.
+pub(crate) const STORE: &str = "_store";
+
+/// Whether a place is that of a store.
+pub(crate) fn is_store(place: &str) -> bool {
+    place.split_once(':').is_some_and(|(_, instance)| instance == STORE)
+}
+
 /// The assignment of an instance, without addresses and tokens.
 pub(crate) fn assignment(plan: &Plan, component: &PlannedComponent, index: u32) -> Assignment {
     let instance = instance(&component.id, index);

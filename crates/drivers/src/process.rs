@@ -136,6 +136,10 @@ impl Driver for ProcessDriver {
         "process"
     }
 
+    fn starts_stores(&self) -> bool {
+        true
+    }
+
     async fn start(&self, launch: Launch) -> Result<(), DriverError> {
         start::start(&self.inner, launch).await
     }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use sheaf_testkit::{Process, ProcessCommand};
@@ -19,7 +19,7 @@ const KEEP_BELOW: i64 = 5;
 const CREDITS: u32 = 256;
 /// dora's queues: as long as a run.
 const QUEUE: u64 = 1_000_000;
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(240);
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// What the source makes.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +31,11 @@ pub(super) struct Work {
 }
 
 impl Work {
+    /// Whether each batch is one row, with the time at which it was made.
+    fn is_timed(self) -> bool {
+        self.pace_us > 0 && self.rows == 1
+    }
+
     /// Rows that the filter keeps.
     pub(super) fn expected_rows(self) -> f64 {
         let (cycle, below) = (CYCLE.cast_unsigned(), KEEP_BELOW.cast_unsigned());
@@ -46,6 +51,23 @@ pub(super) struct Told {
     pub(super) seconds: f64,
     pub(super) start_ms: f64,
     pub(super) waits_us: Vec<f64>,
+}
+
+impl Told {
+    /// What a sink wrote, of a run that began at this time.
+    fn read(result: &Path, begun: Duration) -> Result<Self> {
+        let text = fs::read_to_string(result).map_err(Error::io("read what the sink counted"))?;
+        let counted: Value = serde_json::from_str(&text)
+            .map_err(|error| Error::Message(format!("the sink wrote no JSON: {error}")))?;
+        let first = number(&counted, "first_ns")?;
+        let waits = counted["waits"].as_array().map_or(&[][..], Vec::as_slice);
+        Ok(Told {
+            rows: number(&counted, "rows")?,
+            seconds: (number(&counted, "last_ns")? - first) / 1e9,
+            start_ms: first / 1e6 - begun.as_secs_f64() * 1e3,
+            waits_us: waits.iter().filter_map(Value::as_f64).map(|wait| wait / 1e3).collect(),
+        })
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,21 +94,12 @@ impl Side {
             Side::Dora => dora(folder, &result, work)?,
             Side::Pipe => pipe(folder, &result, work)?,
         }
-        let text = fs::read_to_string(&result).map_err(Error::io("read what the sink counted"))?;
-        let counted: Value = serde_json::from_str(&text)
-            .map_err(|error| Error::Message(format!("the sink wrote no JSON: {error}")))?;
-        let (rows, first) = (number(&counted, "rows")?, number(&counted, "first_ns")?);
-        if self != Side::Dora && rows != work.expected_rows() {
-            let (name, expected) = (self.name(), work.expected_rows());
+        let told = Told::read(&result, begun)?;
+        if self != Side::Dora && told.rows != work.expected_rows() {
+            let (name, rows, expected) = (self.name(), told.rows, work.expected_rows());
             return Err(Error::Message(format!("{name}: {rows} rows came, and not {expected}")));
         }
-        let waits = counted["waits"].as_array().map_or(&[][..], Vec::as_slice);
-        Ok(Told {
-            rows,
-            seconds: (number(&counted, "last_ns")? - first) / 1e9,
-            start_ms: first / 1e6 - begun.as_secs_f64() * 1e3,
-            waits_us: waits.iter().filter_map(Value::as_f64).map(|wait| wait / 1e3).collect(),
-        })
+        Ok(told)
     }
 
     /// How long it takes to check a file of so many components, in milliseconds; `None` of
@@ -130,28 +143,106 @@ fn finish(command: ProcessCommand) -> Result<()> {
 }
 
 fn ours(setup: &Setup, folder: &Path, result: &Path, work: &Work) -> Result<()> {
-    let own = std::env::current_exe().map_err(Error::io("find this program"))?;
-    let Work { batches, rows, pace_us } = *work;
-    let source = [batches, rows, pace_us].map(|number| number.to_string());
-    let own = own.to_string_lossy();
-    let source = [&[&*own, "load", "stage-source"][..], &source.each_ref().map(String::as_str)];
-    let result = result.to_string_lossy();
-    let mut sink = vec![&*own, "load", "stage-sink", &*result];
-    sink.extend((pace_us > 0).then_some("--paced"));
-    let reads = |from: &str| json!([{ "from": from, "credits": CREDITS }]);
+    let own = Stages::new(work)?;
+    let filter = json!({
+        "id": "filter",
+        "kind": "filter",
+        "inputs": reads(&["source"]),
+        "config": { "where": format!("value < {KEEP_BELOW}") },
+    });
+    let sources = vec![own.source("source")];
+    let sinks = vec![own.sink("sink", &["filter"], result)];
+    run_ours(setup, folder, sources, vec![filter], sinks)
+}
+
+/// Our sources and sinks with nothing between them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// One of each.
+    Direct,
+    /// One source, and so many sinks.
+    FanOut(usize),
+    /// So many sources, and one sink.
+    FanIn(usize),
+}
+
+impl Shape {
+    /// What each sink was given.
+    pub(super) fn run(self, setup: &Setup, folder: &Path, work: &Work) -> Result<Vec<Told>> {
+        let (sources, sinks) = match self {
+            Shape::Direct => (1, 1),
+            Shape::FanOut(sinks) => (1, sinks),
+            Shape::FanIn(sources) => (sources, 1),
+        };
+        let own = Stages::new(work)?;
+        let names: Vec<String> = (0..sources).map(|n| format!("source{n}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let results: Vec<_> = (0..sinks).map(|n| folder.join(format!("result{n}.json"))).collect();
+        let all = results.iter().enumerate();
+        let all = all.map(|(n, result)| own.sink(&format!("sink{n}"), &names, result));
+        let begun = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let all_sources = names.iter().map(|name| own.source(name)).collect();
+        run_ours(setup, folder, all_sources, Vec::new(), all.collect())?;
+        let told = results.iter().map(|result| Told::read(result, begun));
+        let told = told.collect::<Result<Vec<_>>>()?;
+        let expected = (work.rows * work.batches * sources as u64) as f64;
+        match told.iter().find(|told| told.rows != expected) {
+            Some(told) => Err(Error::Message(format!(
+                "{self:?}: {} rows came to a sink, and not {expected}",
+                told.rows
+            ))),
+            None => Ok(told),
+        }
+    }
+}
+
+/// The ends of our pipelines: this program.
+struct Stages {
+    program: String,
+    work: Work,
+}
+
+impl Stages {
+    fn new(work: &Work) -> Result<Self> {
+        let program = std::env::current_exe().map_err(Error::io("find this program"))?;
+        Ok(Stages { program: program.to_string_lossy().into_owned(), work: *work })
+    }
+
+    fn source(&self, id: &str) -> Value {
+        let Work { batches, rows, pace_us } = self.work;
+        let numbers = [batches, rows, pace_us].map(|number| number.to_string());
+        let mut command = vec![self.program.as_str(), "load", "stage-source"];
+        command.extend(numbers.iter().map(String::as_str));
+        json!({ "id": id, "command": command })
+    }
+
+    fn sink(&self, id: &str, from: &[&str], result: &Path) -> Value {
+        let result = result.to_string_lossy();
+        let mut command = vec![self.program.as_str(), "load", "stage-sink", &*result];
+        command.extend((self.work.is_timed()).then_some("--paced"));
+        json!({ "id": id, "command": command, "inputs": reads(from) })
+    }
+}
+
+fn reads(from: &[&str]) -> Value {
+    from.iter().map(|from| json!({ "from": from, "credits": CREDITS })).collect()
+}
+
+fn run_ours(
+    setup: &Setup,
+    folder: &Path,
+    sources: Vec<Value>,
+    processors: Vec<Value>,
+    sinks: Vec<Value>,
+) -> Result<()> {
     // JSON is YAML.
     let pipeline = json!({
         "apiVersion": "sheaf.dev/v1",
         "kind": "Pipeline",
-        "metadata": { "name": "linear" },
-        "sources": [{ "id": "source", "command": source.concat() }],
-        "processors": [{
-            "id": "filter",
-            "kind": "filter",
-            "inputs": reads("source"),
-            "config": { "where": format!("value < {KEEP_BELOW}") },
-        }],
-        "sinks": [{ "id": "sink", "command": sink, "inputs": reads("filter") }],
+        "metadata": { "name": "stages" },
+        "sources": sources,
+        "processors": processors,
+        "sinks": sinks,
     });
     let path = folder.join("pipeline.yaml");
     write(&path, &pipeline.to_string())?;

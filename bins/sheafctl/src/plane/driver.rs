@@ -5,9 +5,9 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sheaf_drivers::Driver;
 use sheaf_drivers::process::{LogLimits, ProcessDriver, ProcessOptions, Programs};
 use sheaf_drivers::runner::DurableOptions;
+use sheaf_drivers::{Driver, StoreBeside};
 use sheaf_retry::{Code, SharedClock};
 use sheaf_terminal::Failure;
 
@@ -26,21 +26,25 @@ pub(super) async fn driver(
     let own = std::env::current_exe().map_err(|error| {
         Failure::new(Code::Io, "the path of this program is not known").because(error)
     })?;
-    if args.driver != DriverName::Process {
-        let folder = args.data.pipelines();
-        let driver = connect(args.driver, &args.platform, &folder, prints, clock).await?;
-        if outlive {
-            return Ok(driver);
-        }
-        let (name, platform) = (args.driver, args.platform.clone());
-        let orders = Orders { driver: name, platform, folder };
-        return Ok(Arc::new(Swept::new(driver, &own, &orders)?));
-    }
     let programs = programs(args, &own);
     let folder = args.data.pipelines();
-    let (keeper, log) = (own, LogLimits::default());
-    let options = ProcessOptions { folder, keeper, programs, outlive, prints, log };
-    Ok(Arc::new(ProcessDriver::new(options, clock.clone())))
+    let (keeper, log) = (own.clone(), LogLimits::default());
+    let options = ProcessOptions { folder: folder.clone(), keeper, programs, outlive, prints, log };
+    let processes = Arc::new(ProcessDriver::new(options, clock.clone()));
+    if args.driver == DriverName::Process {
+        return Ok(processes);
+    }
+    let mut driver = connect(args.driver, &args.platform, &folder, prints, clock).await?;
+    if !outlive {
+        let (name, platform) = (args.driver, args.platform.clone());
+        let orders = Orders { driver: name, platform, folder };
+        driver = Arc::new(Swept::new(driver, &own, &orders)?);
+    }
+    Ok(match args.driver {
+        // Its containers are let through to what listens on this machine; pods are elsewhere.
+        DriverName::Docker => Arc::new(StoreBeside::new(driver, processes)),
+        _ => driver,
+    })
 }
 
 fn programs(args: &PlaneArgs, own: &Path) -> Programs {

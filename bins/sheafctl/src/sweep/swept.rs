@@ -43,6 +43,10 @@ impl Driver for Swept {
         self.driver.name()
     }
 
+    fn starts_stores(&self) -> bool {
+        self.driver.starts_stores()
+    }
+
     async fn start(&self, launch: Launch) -> Result<(), DriverError> {
         let place = &launch.id.place;
         // First, so that nothing is there that it does not know of.

@@ -255,6 +255,55 @@ fn a_killed_container_is_started_again_and_no_row_is_lost() {
 }
 
 #[test]
+fn over_durable_edges_every_row_of_killed_containers_is_there_once() {
+    let Some(engine) = engine() else { return };
+    let text =
+        slow("sure", 10_000).replace("sources:", "delivery: exactly-once\ndurable: true\nsources:");
+    let world = World::new(&engine, &text);
+    let mut process = world.run(&[]);
+    wait_running(&mut process);
+    let some = || world.rows("out", "csv").len() > 500;
+    wait_until(TIME, "some rows", some).unwrap();
+    for container in ["sheaf.sure.pass.1", "sheaf.sure.keep.1"] {
+        let client = engine.client();
+        engine::blocking(async move {
+            let options = KillContainerOptionsBuilder::new().signal("KILL").build();
+            client.kill_container(container, Some(options)).await.unwrap();
+        });
+    }
+    let status = process.wait_exit(TIME).unwrap();
+    assert!(status.success(), "{}", process.stderr());
+    let found = world.rows("out", "csv");
+    let mut distinct = found.clone();
+    distinct.dedup();
+    assert_eq!((found.len(), distinct.len()), (10_000, 10_000), "{}", process.stderr());
+    assert_eq!(world.left(), Vec::<String>::new());
+}
+
+#[test]
+fn containers_are_killed_and_stand_still_on_purpose() {
+    let Some(engine) = engine() else { return };
+    let world = World::new(&engine, &slow("harm", 100_000_000));
+    let mut process = world.run(&[]);
+    let ready = process.wait_ready(TIME).unwrap().addr("control").unwrap().to_string();
+    wait_running(&mut process);
+    for harm in [
+        &["kill", "pass"][..],
+        &["pause", "keep", "--for", "700ms"],
+        &["slow", "make", "--delay", "100ms", "--for", "1s"],
+    ] {
+        let words = [&["chaos", "harm"], harm, &["--server", &ready]].concat();
+        let output = sheafctl_in(world.folder.path(), &words);
+        assert_eq!(code(&output), 0, "{harm:?}: {}{}", data(&output), notes(&output));
+    }
+    let words = ["chaos", "harm", "slow", "make", "--delay", "2h", "--for", "1s"];
+    let output = sheafctl_in(world.folder.path(), &[&words[..], &["--server", &ready]].concat());
+    assert_ne!(code(&output), 0, "{}", data(&output));
+    assert_eq!(process.terminate(TIME).unwrap().code(), Some(0), "{}", process.stderr());
+    assert_eq!(world.left(), Vec::<String>::new());
+}
+
+#[test]
 fn an_engine_or_image_that_is_not_there_is_told_with_what_to_do() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("missing.yaml").display().to_string();

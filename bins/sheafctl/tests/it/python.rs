@@ -1,5 +1,6 @@
 //! Components in Python, which know nothing but pyarrow.
 
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -16,12 +17,10 @@ fn folder() -> TempDir {
     folder
 }
 
-/// `sheafctl run` of the example, with a `python3` that has pyarrow.
-fn run(folder: &TempDir) -> Option<Process> {
-    component_program();
+/// What `PATH` is with a `python3` that has pyarrow, which is put into this folder.
+pub(crate) fn path_with_python(own: &Path) -> Option<String> {
     let python = sheaf_testkit::python()?;
-    let own = folder.path().join("bin");
-    std::fs::create_dir_all(&own).unwrap();
+    std::fs::create_dir_all(own).unwrap();
     let link = own.join("python3");
     if !link.exists() {
         // A link to a Python of a virtual environment would not be in it.
@@ -32,7 +31,13 @@ fn run(folder: &TempDir) -> Option<Process> {
     }
     #[allow(clippy::disallowed_methods, reason = "the shell's programs are found there")]
     let path = std::env::var("PATH").unwrap_or_default();
-    let path = format!("{}:{path}", own.display());
+    Some(format!("{}:{path}", own.display()))
+}
+
+/// `sheafctl run` of the example.
+fn run(folder: &TempDir) -> Option<Process> {
+    component_program();
+    let path = path_with_python(&folder.path().join("bin"))?;
     let started = Process::command(env!("CARGO_BIN_EXE_sheafctl"))
         .args(["run", "python.yaml", "--control-addr", "127.0.0.1:0"])
         .env("PATH", path)
@@ -53,7 +58,7 @@ fn rows(folder: &TempDir) -> Vec<String> {
 fn ticker(folder: &TempDir) -> Option<String> {
     let here = folder.path().canonicalize().unwrap();
     let all = std::fs::read_dir("/proc").unwrap().flatten();
-    let is_it = |path: &std::path::Path| {
+    let is_it = |path: &Path| {
         let words = std::fs::read(path.join("cmdline")).unwrap_or_default();
         words.ends_with(b"ticker.py\0")
             && std::fs::read_link(path.join("cwd")).is_ok_and(|cwd| cwd == here)

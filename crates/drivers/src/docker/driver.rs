@@ -11,18 +11,20 @@ use async_trait::async_trait;
 use bollard::errors::Error;
 use bollard::models::{ContainerSummary, ContainerSummaryStateEnum, VolumeCreateRequest};
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, ListNetworksOptionsBuilder, ListVolumesOptionsBuilder,
-    LogsOptionsBuilder, RemoveContainerOptionsBuilder, RemoveVolumeOptions,
-    StopContainerOptionsBuilder, UploadToContainerOptionsBuilder,
+    CreateContainerOptionsBuilder, KillContainerOptionsBuilder, ListNetworksOptionsBuilder,
+    ListVolumesOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder,
+    RemoveVolumeOptions, StopContainerOptionsBuilder, UploadToContainerOptionsBuilder,
 };
 use bollard::{API_DEFAULT_VERSION, Docker};
 use futures::TryStreamExt as _;
 use futures::stream::BoxStream;
 use rustix::process::{getegid, geteuid};
+use sheaf_dataflow::DurableAssignment;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
 use super::archive::{self, Owner};
+use super::disturb::Disturbed;
 use super::error::{has_status, is_missing, refused};
 use super::gate::{Gate, on_loopback};
 use super::network::Network;
@@ -33,12 +35,15 @@ use super::watch::{Watch, list};
 use super::{logs, names};
 use crate::ends::Ends;
 use crate::lookup::LookUp;
-use crate::{Driver, DriverError, Ended, Launch, LaunchId, LogLine, references};
+use crate::{Disturbance, Driver, DriverError, Ended, Launch, LaunchId, LogLine, references};
 
 /// How often it is looked whether containers are gone.
 const LOOK: Duration = Duration::from_millis(100);
 /// How long the engine may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// By the gateway of a network, and the port that they lead to.
+type Gates = HashMap<(Ipv4Addr, u16), Gate>;
 
 /// Runs instances as containers of a Docker engine.
 pub struct DockerDriver {
@@ -49,7 +54,8 @@ pub struct DockerDriver {
     ends: Arc<Ends>,
     watch: JoinHandle<()>,
     /// One start at a time: an address is free until the container that gets it is made.
-    starts: Mutex<HashMap<Ipv4Addr, Gate>>,
+    starts: Mutex<Gates>,
+    disturbed: Disturbed,
 }
 
 impl std::fmt::Debug for DockerDriver {
@@ -93,7 +99,8 @@ impl DockerDriver {
         let watch = tokio::spawn(watch.run());
         let look_up = LookUp::new(settings.variables.clone(), Arc::clone(&settings.clock));
         let (prints, starts) = (Prints::default(), Mutex::default());
-        Ok(DockerDriver { engine, settings, look_up, prints, ends, watch, starts })
+        let disturbed = Disturbed::default();
+        Ok(DockerDriver { engine, settings, look_up, prints, ends, watch, starts, disturbed })
     }
 
     /// The last `lines` lines that an instance wrote, to standard output and error.
@@ -207,24 +214,41 @@ impl DockerDriver {
         Ok(taken)
     }
 
-    /// Where containers of a network find the control plane.
-    async fn control(
+    /// Where containers of a network find what listens at an address, such as the control plane.
+    async fn reached(
         &self,
-        control: &str,
+        listens: &str,
         network: &Network,
-        gates: &mut HashMap<Ipv4Addr, Gate>,
+        gates: &mut Gates,
     ) -> Result<String, DriverError> {
-        let Some(local) = on_loopback(control) else { return Ok(control.to_owned()) };
+        let Some(local) = on_loopback(listens) else { return Ok(listens.to_owned()) };
         let address = SocketAddr::from((network.gateway, local.port()));
-        let scheme = control.split("://").next().unwrap_or("grpc");
-        if let std::collections::hash_map::Entry::Vacant(entry) = gates.entry(network.gateway) {
+        let scheme = listens.split("://").next().unwrap_or("grpc");
+        let key = (network.gateway, local.port());
+        if let std::collections::hash_map::Entry::Vacant(entry) = gates.entry(key) {
             let gate = Gate::open(network.gateway, local).await.map_err(|error| DriverError {
-                what: format!("cannot let containers through to the control plane at {control}"),
+                what: format!("cannot let containers through to {listens}"),
                 why: format!("{address} cannot be listened on: {error}"),
             })?;
             entry.insert(gate);
         }
         Ok(format!("{scheme}://{address}"))
+    }
+
+    /// The store of durable edges, as containers of a network find it.
+    async fn store(
+        &self,
+        durable: &DurableAssignment,
+        network: &Network,
+        gates: &mut Gates,
+    ) -> Result<DurableAssignment, DriverError> {
+        Ok(DurableAssignment {
+            store: self.reached(&durable.store, network, gates).await?,
+            coordinator: self.reached(&durable.coordinator, network, gates).await?,
+            // What goes through a gate stays on this machine.
+            insecure: durable.insecure || on_loopback(&durable.store).is_some(),
+            ..durable.clone()
+        })
     }
 
     /// The folder that a component works in, and as whom: as the user of this process, or where
@@ -319,13 +343,18 @@ impl Driver for DockerDriver {
             what: what.clone(),
             why: "the network of the pipeline has no free address".to_owned(),
         })?;
-        let control = self.control(&launch.assignment.control, &network, &mut gates).await?;
+        let control = self.reached(&launch.assignment.control, &network, &mut gates).await?;
+        let durable = match &launch.assignment.durable {
+            Some(durable) => Some(self.store(durable, &network, &mut gates).await?),
+            None => None,
+        };
         let folder = self.folder(&launch).await?;
         let around = Around {
             component_image: self.settings.component_image.clone(),
             address: Some(address),
             owner: self.settings.owner.clone(),
             control,
+            durable,
             folder,
         };
         let request = self.request(&launch, &around).await?;
@@ -347,6 +376,11 @@ impl Driver for DockerDriver {
     async fn stop(&self, id: &LaunchId, drain: Duration) -> Result<(), DriverError> {
         let failed = |error| refused(format!("cannot stop {}", id.place), &error);
         let name = names::container(id);
+        if self.disturbed.has(id)
+            && let Err(error) = self.engine.unpause_container(&name).await
+        {
+            tracing::debug!(%error, container = name, "it does not stand still");
+        }
         let more = u64::from(drain.subsec_nanos() > 0);
         let seconds = drain.as_secs().saturating_add(more);
         let wait = i32::try_from(seconds).unwrap_or(i32::MAX);
@@ -370,6 +404,28 @@ impl Driver for DockerDriver {
 
     async fn ended(&self) -> Ended {
         self.ends.next().await
+    }
+
+    async fn disturb(&self, id: &LaunchId, how: Disturbance) -> Result<(), DriverError> {
+        let what = || format!("cannot disturb {}", id.place);
+        let why = |why: &str| DriverError { what: what(), why: why.to_owned() };
+        how.check().map_err(|error| why(&error))?;
+        let failed = |error: Error| match is_missing(&error) || has_status(&error, 409) {
+            true => why("it does not run at the moment"),
+            false => refused(what(), &error),
+        };
+        if how == Disturbance::Kill {
+            let options = KillContainerOptionsBuilder::new().signal("SIGKILL").build();
+            let name = names::container(id);
+            return self.engine.kill_container(&name, Some(options)).await.map_err(failed);
+        }
+        let still = self
+            .disturbed
+            .begin(id, &self.engine)
+            .ok_or_else(|| why("it stands still or is slowed already; wait until that is over"))?;
+        still.pause().await.map_err(failed)?;
+        tokio::spawn(still.stand(how, Arc::clone(&self.settings.clock)));
+        Ok(())
     }
 
     /// Its containers, also those that still run, its network, and with `state` its volumes.
@@ -404,7 +460,7 @@ impl Driver for DockerDriver {
         let network = names::network(pipeline);
         if let Ok(found) = self.engine.inspect_network(&network, None).await {
             let gateway = Network::of(&found).map(|network| network.gateway);
-            self.starts.lock().await.retain(|address, _| Some(*address) != gateway);
+            self.starts.lock().await.retain(|(address, _), _| Some(*address) != gateway);
         }
         let filters = HashMap::from([("label", vec![label(names::PIPELINE, pipeline)])]);
         let options = ListNetworksOptionsBuilder::new().filters(&filters).build();
@@ -449,11 +505,12 @@ impl Driver for DockerDriver {
         for container in containers.iter().filter(runs) {
             let Some(labels) = &container.labels else { continue };
             let Some(id) = names::launch(labels) else { continue };
-            // Containers that were started by a driver before this one need their gate again.
-            if let Some(control) = labels.get(names::CONTROL) {
+            // Containers that were started by a driver before this one need their gates again.
+            for listens in [names::CONTROL, names::STORE].iter().filter_map(|one| labels.get(*one))
+            {
                 let mut gates = self.starts.lock().await;
                 let network = Network::ensure(&self.engine, pipeline).await?;
-                self.control(control, &network, &mut gates).await?;
+                self.reached(listens, &network, &mut gates).await?;
             }
             self.ends.watch(id.clone());
             running.push(id);

@@ -13,6 +13,9 @@ pub(super) const ATTEMPT: &str = "dev.sheaf.attempt";
 /// The label with the control plane that the container is told, where it listens here only.
 pub(super) const CONTROL: &str = "dev.sheaf.control";
 
+/// The label with the store of durable edges that it is told, where that listens here only.
+pub(super) const STORE: &str = "dev.sheaf.store";
+
 /// The label with whose it is.
 pub(super) const OWNER: &str = "dev.sheaf.owner";
 

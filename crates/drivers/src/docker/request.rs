@@ -9,7 +9,7 @@ use bollard::models::{
     NetworkingConfig, RestartPolicy, RestartPolicyNameEnum,
 };
 use serde::Serialize;
-use sheaf_dataflow::{Assignment, TlsAssignment};
+use sheaf_dataflow::{Assignment, DurableAssignment, TlsAssignment};
 use sheaf_flight::Secret;
 use sheaf_pipeline::spec::{Component, Reference};
 
@@ -55,6 +55,8 @@ pub struct Around {
     pub owner: String,
     /// The control plane, as it is reached from there.
     pub control: String,
+    /// The store of durable edges, as it is reached from there.
+    pub durable: Option<DurableAssignment>,
     /// The folder of this machine that built-in components work in, and as whom.
     pub folder: Option<(PathBuf, User)>,
 }
@@ -162,6 +164,7 @@ fn placed(assignment: &Assignment, around: &Around) -> Assignment {
         advertise_host: address.map(|address| address.to_string()),
         health_listen: format!("{own}:{}", ports.health),
         control: around.control.clone(),
+        durable: around.durable.clone(),
         state_dir: PathBuf::from(STATE),
         ..assignment.clone()
     }
@@ -184,7 +187,13 @@ fn labels(launch: &Launch, owner: &str) -> HashMap<String, String> {
         (names::CONTROL, launch.assignment.control.as_str()),
         (names::OWNER, owner),
     ];
-    labels.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    let durable = launch.assignment.durable.as_ref();
+    let store = durable.map(|durable| (names::STORE, durable.store.as_str()));
+    labels
+        .into_iter()
+        .chain(store)
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
 }
 
 fn host(launch: &Launch, folder: Option<&Path>) -> HostConfig {

@@ -29,15 +29,25 @@ fn case(text: &str, settings: &Settings) -> Result<Case, RenderError> {
 }
 
 fn example(name: &str) -> Case {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/pipelines");
-    let text = std::fs::read_to_string(root.join(name)).unwrap();
+    of_file("../../examples/pipelines", name)
+}
+
+/// One with components of one's own, and values that are elsewhere.
+fn own_components() -> Case {
+    of_file("tests", "own-components.yaml")
+}
+
+fn of_file(folder: &str, name: &str) -> Case {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder).join(name);
+    let text = std::fs::read_to_string(path).unwrap();
     case(&text, &Settings::default()).unwrap()
 }
 
 fn examples() -> Vec<Case> {
     let names = ["diamond", "durable", "fan-in", "fan-out", "kafka-to-duckdb", "linear"];
-    let names = names.iter().chain(&["own-components"]);
-    names.map(|name| example(&format!("{name}.yaml"))).collect()
+    let names = names.iter().chain(&["python"]);
+    let cases = names.map(|name| example(&format!("{name}.yaml")));
+    cases.chain([own_components()]).collect()
 }
 
 impl Case {
@@ -218,7 +228,7 @@ fn each_instance_is_told_its_place_and_where_it_is_reached() {
 
 #[test]
 fn references_become_entries_of_secrets_and_files_in_pods() {
-    let own = example("own-components.yaml");
+    let own = own_components();
     let ticker = own.object("StatefulSet", "own-components--ticker").to_yaml().unwrap();
     assert!(ticker.contains("image: registry.example.org/ticker:1.4"), "{ticker}");
     assert!(ticker.contains("secretKeyRef:"), "{ticker}");

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::process::Signal;
-use sheaf_retry::{HumanDuration, SharedClock};
+use sheaf_retry::SharedClock;
 use tokio::sync::watch;
 
 use super::identity::Identity;
@@ -14,10 +14,6 @@ use crate::driver::{Disturbance, DriverError, LaunchId};
 
 /// How long a process that is slowed runs each time.
 const RUNS: Duration = Duration::from_millis(10);
-/// The longest that harm is done.
-const MOST: Duration = Duration::from_secs(24 * 3600);
-/// The longest that a slow process stands still each time.
-const LONGEST_DELAY: Duration = Duration::from_secs(60);
 
 /// Who stands still, or is slow.
 pub(super) type Disturbed = Arc<Mutex<HashSet<LaunchId>>>;
@@ -44,11 +40,7 @@ impl Still {
     }
 
     async fn stand(self, how: Disturbance, mut over: watch::Receiver<bool>, clock: SharedClock) {
-        let (time, delay) = match how {
-            Disturbance::Kill => return,
-            Disturbance::Pause { time } => (time, time),
-            Disturbance::Slow { time, delay } => (time, delay),
-        };
+        let Some((time, delay)) = how.times() else { return };
         let until = clock.elapsed().saturating_add(time);
         let stands = async {
             loop {
@@ -80,7 +72,7 @@ impl Drop for Still {
 /// started, by a handle: never to one that has got its number since.
 pub(super) fn disturb(inner: &Inner, id: &LaunchId, how: Disturbance) -> Result<(), DriverError> {
     let what = || format!("cannot disturb {}", id.place);
-    check(how).map_err(|why| failed(what(), why))?;
+    how.check().map_err(|why| failed(what(), why))?;
     let live = inner.find(id).ok_or_else(|| failed(what(), "it does not run at the moment"))?;
     let process = live.record.component.clone();
     let refused = |error: std::io::Error| failed(what(), error.to_string());
@@ -94,23 +86,4 @@ pub(super) fn disturb(inner: &Inner, id: &LaunchId, how: Disturbance) -> Result<
     process.signal(Signal::STOP).map_err(refused)?;
     tokio::spawn(still.stand(how, live.over, Arc::clone(&inner.clock)));
     Ok(())
-}
-
-fn check(how: Disturbance) -> Result<(), String> {
-    let (time, delay) = match how {
-        Disturbance::Kill => return Ok(()),
-        Disturbance::Pause { time } => (time, None),
-        Disturbance::Slow { time, delay } => (time, Some(delay)),
-    };
-    if time.is_zero() || time > MOST {
-        let (time, most) = (HumanDuration(time), HumanDuration(MOST));
-        return Err(format!("{time} is no time for that; it may be up to {most}"));
-    }
-    match delay {
-        Some(delay) if delay.is_zero() || delay > LONGEST_DELAY => {
-            let (delay, most) = (HumanDuration(delay), HumanDuration(LONGEST_DELAY));
-            Err(format!("a delay of {delay} cannot be had; it may be up to {most}"))
-        }
-        _ => Ok(()),
-    }
 }

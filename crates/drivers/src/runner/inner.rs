@@ -142,7 +142,7 @@ impl Inner {
 
     /// Where the durable edges of a plan lead through.
     pub(super) fn store(&self, plan: &Plan, fresh: bool) -> Result<Option<StoreRecord>, Error> {
-        let (options, driver) = (&self.options.durable, self.driver.name());
+        let (options, driver) = (&self.options.durable, &*self.driver);
         let store = StoreRecord::of(plan, options, driver, self.clock.now())?;
         match &store {
             Some(store) if fresh && store.program.is_none() => {

@@ -18,12 +18,12 @@ use sheaf_retry::{HumanDuration, Timestamp};
 
 use super::secrets::{Folder, RUN_FILE, RunSecrets};
 use super::{DurableOptions, Error};
-use crate::driver::{Launch, LaunchId};
+use crate::driver::{Driver, Launch, LaunchId};
 use crate::planned;
 use crate::process::{read, write_private};
 
-/// What it is called beside the instances of the plan, none of which can be called so.
-pub(super) const INSTANCE: &str = "_store";
+pub(super) use crate::planned::STORE as INSTANCE;
+
 /// How long it may take to end.
 pub(super) const DRAIN: Duration = Duration::from_secs(10);
 /// Memory for payloads; what has no room is on disk only.
@@ -48,7 +48,7 @@ impl StoreRecord {
     pub(super) fn of(
         plan: &Plan,
         options: &DurableOptions,
-        driver: &str,
+        driver: &dyn Driver,
         now: Timestamp,
     ) -> Result<Option<Self>, Error> {
         let Some(edge) = plan.edges.iter().find(|edge| edge.durable) else { return Ok(None) };
@@ -63,9 +63,10 @@ impl StoreRecord {
             }));
         }
         let refused = |why: String| Error::Durable { edge: edge.id.clone(), why };
-        if driver != "process" {
+        if !driver.starts_stores() {
             return Err(refused(format!(
-                "the {driver} driver starts no store: name one that runs with --durable-store"
+                "the {} driver starts no store: name one that runs with --durable-store",
+                driver.name()
             )));
         }
         let program = options.programs.store().map_err(refused)?;

@@ -23,6 +23,12 @@ const LEASE: Duration = Duration::from_secs(3_600);
 const GROUP: u64 = 8;
 /// Where its batches are; others may use other queues beside it.
 const QUEUE: &str = "default";
+/// Batches that may wait to be worked on: a test is about what is acknowledged, not about how
+/// much a coordinator keeps.
+const BACKLOG: u64 = 4_000;
+/// Of a producer, between two calls. In a long form of some minutes the batches are then fewer
+/// than those that a coordinator remembers when they are completed, which all are counted.
+const PACE: Duration = Duration::from_millis(20);
 /// Time in which some call is to succeed.
 const SLOT: Duration = Duration::from_millis(100);
 
@@ -159,8 +165,19 @@ impl Hand {
         change(&mut account);
     }
 
+    /// How many are registered and not completed.
+    fn waiting(&self) -> u64 {
+        let account = self.account.lock().unwrap();
+        account.registered.len().saturating_sub(account.completed.len()) as u64
+    }
+
     async fn produce(self) {
         while !self.is_over.load(Ordering::SeqCst) {
+            // sleep: the load is this fast.
+            self.clock.sleep(PACE).await;
+            if self.waiting() > BACKLOG {
+                continue;
+            }
             let first = self.next.fetch_add(GROUP, Ordering::SeqCst);
             let ids: Vec<BatchId> = (first..first + GROUP)
                 .map(|number| BatchId::try_new(&format!("load:{number}")).unwrap())

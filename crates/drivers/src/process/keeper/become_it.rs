@@ -118,6 +118,9 @@ fn prepare(args: &BecomeArgs) -> io::Result<Command> {
     if let Some(nice) = args.nice {
         rustix::process::nice(nice)?;
     }
+    // A control plane does without large pages, which its components are not to inherit.
+    #[cfg(target_os = "linux")]
+    rustix::thread::disable_transparent_huge_pages(false).ok();
     let Some((program, arguments)) = args.command.split_first() else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "no program is named"));
     };

@@ -1,0 +1,102 @@
+//! What it takes a built-in sink to write one batch, so that it may be acknowledged.
+//!
+//! Files and databases are in the folder for temporary files: what its disk takes is a part of
+//! the figure. Databases whose drivers `cargo xtask services` has not fetched are left out.
+#![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use serde_json::{Value, json};
+use sheaf_components::{Host, build};
+use sheaf_dataflow::{AnyComponent, Received, Sink, Start};
+use sheaf_pipeline::spec::Role;
+
+const ROWS: u32 = 8_192;
+
+fn batch() -> RecordBatch {
+    let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values((0..ROWS).map(i64::from)));
+    let amounts = (0..ROWS).map(|row| f64::from(row.wrapping_mul(2_654_435_761) >> 16) / 10.0);
+    let amounts: ArrayRef = Arc::new(Float64Array::from_iter_values(amounts));
+    let country = |row: u32| ["DE", "FR", "IT", "ES"][(row % 4) as usize];
+    let countries: ArrayRef = Arc::new(StringArray::from_iter_values((0..ROWS).map(country)));
+    RecordBatch::try_from_iter([("n", numbers), ("amount", amounts), ("country", countries)])
+        .expect("columns of one length")
+}
+
+/// Each case, and the configuration of its sink.
+fn sinks(folder: &Path) -> Vec<(&'static str, &'static str, Value)> {
+    let at = |name: &str| folder.join(name).display().to_string();
+    let file = |format: &str| json!({"path": at(format), "format": format});
+    let mut all = vec![
+        ("file, Parquet", "file", file("parquet")),
+        ("file, Arrow IPC", "file", file("ipc")),
+        ("file, CSV", "file", file("csv")),
+        ("file, JSON", "file", file("json")),
+    ];
+    let mut database = |name, driver: Value, file: &str| {
+        let database = json!({"driver": driver, "uri": at(file)});
+        all.push((name, "adbc", json!({"database": database, "table": "rows"})));
+    };
+    if sheaf_testkit::libduckdb().is_some() {
+        database("table of DuckDB", json!("duckdb"), "rows.duckdb");
+    }
+    if let Some(driver) = sheaf_testkit::sqlite_driver() {
+        database("table of SQLite", json!(driver), "rows.sqlite");
+    }
+    all
+}
+
+async fn sink(folder: &Path, kind: &str, config: &Value) -> Box<dyn Sink> {
+    let definition = json!({"id": "out", "kind": kind, "config": config});
+    let definition = serde_json::from_value(definition).expect("a component");
+    let start = Start {
+        pipeline: "bench".into(),
+        component: "out".into(),
+        instance: 0,
+        replicas: 1,
+        state_dir: folder.to_owned(),
+        offset: None,
+    };
+    let mut host = Host::plain();
+    host.drivers.flag = sheaf_testkit::libduckdb();
+    match build(Role::Sink, &definition, start, &host).await.expect("a sink") {
+        AnyComponent::Sink(sink) => sink,
+        _ => unreachable!("it was asked for a sink"),
+    }
+}
+
+fn batches(c: &mut Criterion) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all();
+    let runtime = { runtime }.build().expect("a runtime");
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut group = c.benchmark_group("sinks");
+    group.throughput(Throughput::Elements(ROWS.into())).sample_size(30);
+    for (name, kind, config) in sinks(folder.path()) {
+        let state = folder.path().join(format!("state of {name}"));
+        std::fs::create_dir_all(&state).expect("a folder");
+        let mut sink = runtime.block_on(sink(&state, kind, &config));
+        let mut received = Received {
+            batch: batch(),
+            from: "before".into(),
+            from_instance: 0,
+            sequence: 0,
+            lease: None,
+        };
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                received.sequence += 1;
+                runtime.block_on(async {
+                    let given = sink.write(&received).await.expect("it takes the batch");
+                    assert_eq!(sink.flush().await.expect("it is written"), given);
+                });
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, batches);
+criterion_main!(benches);
