@@ -9,6 +9,8 @@ import http.server
 import json
 import os
 import pathlib
+import queue
+import resource
 import secrets
 import signal
 import struct
@@ -20,6 +22,7 @@ import pyarrow as pa
 import pyarrow.flight as flight
 
 KEPT = 64  # Batches that wait for an acknowledgement before no more are made.
+SHOWN = 16  # Batches that wait for one who looks at an edge; those beyond are missed.
 DRAIN = 10  # Seconds in which readers acknowledge the last batches after a stop.
 
 
@@ -29,7 +32,26 @@ class Stream:
     def __init__(self):
         self.changed = threading.Condition()
         self.kept, self.last, self.acknowledged, self.end = {}, 0, 0, None
-        self.readers = 0
+        self.readers, self.connected = 0, False
+        self.sent, self.rows, self.bytes, self.credits = 0, 0, 0, 0
+
+    def went(self, at, batch):
+        with self.changed:
+            if at > self.sent:
+                self.sent, self.rows, self.bytes = at, self.rows + batch.num_rows, self.bytes + batch.nbytes
+
+    def stats(self):
+        with self.changed:
+            return {
+                "connected": self.connected,
+                "finished": self.end is not None and self.acknowledged >= self.end,
+                "rows": self.rows,
+                "bytes": self.bytes,
+                "credits": self.credits,
+                "waiting": self.last - self.sent,
+                "unacknowledged": len(self.kept),
+                "memoryBytes": sum(batch.nbytes for batch in self.kept.values()),
+            }
 
     def put(self, batch):
         with self.changed:
@@ -45,12 +67,47 @@ class Stream:
             self.changed.notify_all()
 
 
+class Taps:
+    """Those who look at an edge, as `sheafctl tap` does. Nothing waits for them."""
+
+    def __init__(self):
+        self.lock, self.open = threading.Lock(), []
+
+    def show(self, batch):
+        with self.lock:
+            for tap in self.open:
+                try:
+                    tap["batches"].put_nowait((batch, dict(tap["missed"])))
+                except queue.Full:
+                    tap["missed"]["batches"] += 1
+                    tap["missed"]["rows"] += batch.num_rows
+
+    def batches(self):
+        tap = {"batches": queue.Queue(SHOWN), "missed": {"batches": 0, "rows": 0}}
+        with self.lock:
+            self.open.append(tap)
+        try:
+            while True:
+                batch, missed = tap["batches"].get()
+                yield batch, json.dumps(missed).encode()
+        finally:
+            with self.lock:
+                self.open.remove(tap)
+
+
 class Server(flight.FlightServerBase):
-    """Answers the readers of all streams."""
+    """Answers the readers of all streams, and those who look at an edge."""
 
     def __init__(self, location, streams, token, schema):
         super().__init__(location, middleware={"token": Check(token)})
         self.streams, self.schema, self.epoch = streams, schema, secrets.randbits(62) | 1
+        self.taps = {edge: Taps() for edge, _ in streams}
+
+    def do_get(self, context, ticket):
+        kind, _, edge = ticket.ticket.decode().partition("/")
+        if kind != "taps" or edge not in self.taps:
+            raise flight.FlightServerError(f"there is no {ticket.ticket.decode()} here")
+        return flight.GeneratorStream(self.schema, self.taps[edge].batches())
 
     def do_exchange(self, context, descriptor, reader, writer):
         _, edge, _, to = [part.decode() for part in descriptor.path]
@@ -61,7 +118,7 @@ class Server(flight.FlightServerBase):
         stream.heard(hello.get("acknowledged", 0) if is_same else 0)
         with stream.changed:
             stream.readers += 1
-            mine = stream.readers
+            mine, stream.connected = stream.readers, True
 
         def listen():
             try:
@@ -72,6 +129,7 @@ class Server(flight.FlightServerBase):
             except (StopIteration, pa.ArrowException):
                 with stream.changed:
                     call["over"] = True
+                    stream.connected = stream.readers > mine and stream.connected
                     stream.changed.notify_all()
 
         threading.Thread(target=listen, daemon=True).start()
@@ -91,10 +149,12 @@ class Server(flight.FlightServerBase):
                 if call["over"] or stream.readers > mine:
                     return
                 batch = stream.kept.get(at + 1) if at < stream.last else None
+                stream.credits = call["credits"] - sent - (at < stream.last)
             if at < stream.last:
                 at, sent = at + 1, sent + 1
                 if batch is not None:
                     writer.write_with_metadata(batch, struct.pack("<Q", at))
+                    stream.went(at, batch)
             else:
                 has_ended = True
                 writer.write_metadata(json.dumps({"end": stream.end}).encode())
@@ -166,9 +226,12 @@ class Kept:
 
 
 class Health(http.server.BaseHTTPRequestHandler):
+    """`/health`, and at `/stats` what `sheafctl top` shows."""
+
     def do_GET(self):
-        body = b'{"status":"healthy"}'
-        self.send_response(200 if self.path == "/health" else 404)
+        told = {"/health": {"status": "healthy"}, "/stats": self.server.stats()}.get(self.path)
+        body = json.dumps(told).encode()
+        self.send_response(404 if told is None else 200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -196,11 +259,20 @@ class Source:
         self.server = Server(location, self.streams, assignment["dataToken"], schema)
         host, _, port = assignment["healthListen"].rpartition(":")
         health = http.server.ThreadingHTTPServer((host, int(port)), Health)
+        health.stats = self.stats
         threading.Thread(target=health.serve_forever, daemon=True).start()
         host = assignment.get("advertiseHost") or assignment["listen"].rpartition(":")[0]
         address = f"grpc://{host}:{self.server.port}"
         self.control = Control(assignment, address, health.server_port)
         threading.Thread(target=self.control.beat, daemon=True).start()
+
+    def stats(self):
+        outputs = [
+            {"edge": edge, "streams": [one.stats() for (of, _), one in self.streams.items() if of == edge]}
+            for edge in self.server.taps
+        ]
+        resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return {"residentBytes": resident, "outputs": outputs}
 
     def round(self, made):
         """It is this loop that lives, and not only its process."""
@@ -216,6 +288,8 @@ class Source:
                 made += 1
                 for stream in self.streams.values():
                     stream.put(batch)
+                for taps in self.server.taps.values():
+                    taps.show(batch)
             self.round(made)
             while any(len(one.kept) >= KEPT for one in self.streams.values()) and not self.stopped.is_set():
                 self.round(made)

@@ -169,10 +169,11 @@ fn look_at(trial: &Trial) {
     let all = all.iter().flat_map(|kind| pipeline[kind].as_array().into_iter().flatten());
     let ids: Vec<&str> = all.map(|one| one["id"].as_str().unwrap()).collect();
     let source = pipeline["sources"][0]["id"].as_str().unwrap();
+    let name = pipeline["metadata"]["name"].as_str().unwrap();
     let flows = || {
         let seen = running.top();
         let components = seen["components"].as_array().unwrap();
-        let has = |id: &&str| components.iter().any(|one| one["component"] == **id);
+        let has = |id: &&str| components.iter().any(|one| one["place"] == format!("{name}:{id}"));
         let edges = seen["edges"].as_array().unwrap();
         let reads = |edge: &Value| edge["edge"].as_str().unwrap().starts_with(source);
         ids.iter().all(has) && edges.iter().any(|edge| reads(edge) && edge["rows"] != 0)
@@ -191,7 +192,6 @@ fn look_at(trial: &Trial) {
     }
     for command in ["ps", "status", "runs"] {
         let output = running.ask(&[command]);
-        let name = pipeline["metadata"]["name"].as_str().unwrap();
         assert!(data(&output).contains(name), "{command}: {}{}", data(&output), notes(&output));
     }
     running.stop();

@@ -28,12 +28,21 @@ impl Rows {
         let elapsed = before.map_or(Duration::ZERO, |before| now.at.saturating_sub(before.at));
         let mut rows = Rows::default();
         let mut edges = BTreeMap::new();
-        for instance in &now.instances {
+        let all = now.instances.iter().map(|instance| {
             let component = &instance.component;
             let before = earlier.get(&(&*component.id, component.fence)).copied();
-            let told = Told { instance, now: stats(instance), before, elapsed };
+            Told { instance, now: stats(instance), before, elapsed }
+        });
+        let all: Vec<Told<'_>> = all.collect();
+        for told in &all {
             rows.components.push(told.component());
             told.add_edges(&mut edges);
+        }
+        // Of somebody's own component nothing may be known but what its readers have.
+        let mut unsent = BTreeMap::new();
+        all.iter().for_each(|told| told.add_unsent(&mut unsent));
+        for (key, row) in unsent {
+            edges.entry(key).or_insert(row);
         }
         rows.edges = edges.into_values().collect();
         rows

@@ -54,6 +54,18 @@ fn a_rate_is_what_was_added_since_the_reading_before() {
 }
 
 #[test]
+fn an_edge_whose_sender_tells_nothing_is_what_its_reader_has() {
+    let told = |rows: u64| {
+        format!(r#"{{"inputs": [{{"edge": "x:a", "rows": {rows}, "bytes": {}}}]}}"#, rows * 8)
+    };
+    let before = reading(0, 1, Some(Ok(&told(10))));
+    let rows = Rows::of(Some(&before), &reading(2_000, 1, Some(Ok(&told(30)))));
+    let edge = &rows.edges[0];
+    assert_eq!((&*edge.pipeline, &*edge.edge, edge.state, edge.rows), ("p", "x:a", "flows", 30));
+    assert_eq!((edge.rows_per_second, edge.bytes_per_second), (Some(10), Some(80)));
+}
+
+#[test]
 fn another_process_and_a_first_reading_have_no_rate() {
     let (many, few) = (told(100, ""), told(7, ""));
     let before = reading(0, 1, Some(Ok(&many)));

@@ -19,6 +19,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Bytes of an answer: a component with very many streams has as much to tell.
 const MOST: usize = 16 << 20;
 
+/// How the error ends of who has no such page.
+const NOTHING: &str = ": 404 Not Found";
+
 /// What was seen at one time.
 #[derive(Clone, Debug)]
 pub struct Reading {
@@ -77,6 +80,10 @@ impl Reader {
         let endpoint = Endpoint::checked(&component.health_endpoint, &component.address);
         let endpoint = endpoint.ok().flatten()?;
         let told = self.poller.fetch(&endpoint, "/stats", MOST).await;
+        // A component of somebody's own need not have that.
+        if told.as_ref().is_err_and(|why| why.ends_with(NOTHING)) {
+            return None;
+        }
         let read = |told: bytes::Bytes| serde_json::from_slice(&told);
         Some(told.and_then(|told| read(told).map_err(|error| format!("/stats: {error}"))))
     }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::reading::Instance;
-use super::row::{ComponentRow, ENDED, EdgeRow};
-use super::stats::{Output, Stats, Stream};
+use super::row::{ComponentRow, ENDED, EdgeRow, FLOWS};
+use super::stats::{Input, Output, Stats, Stream};
 
 /// What one process has told twice.
 pub(super) struct Told<'a> {
@@ -56,6 +56,25 @@ impl Told<'_> {
             add(&mut row.bytes_per_second, self.rate(|stats| sum(stats, |one| one.bytes)));
             row.taps += output.taps;
             output.streams.iter().for_each(|stream| row.add(stream));
+        }
+    }
+}
+
+/// An edge whose senders tell nothing, as its reader sees it.
+impl Told<'_> {
+    pub(super) fn add_unsent(&self, edges: &mut BTreeMap<(String, String), EdgeRow>) {
+        for input in self.now.into_iter().flat_map(|stats| &stats.inputs) {
+            let pipeline = &self.instance.component.pipeline;
+            let row = edges.entry((pipeline.clone(), input.edge.clone())).or_insert_with(|| {
+                let (pipeline, edge) = (pipeline.clone(), input.edge.clone());
+                EdgeRow { pipeline, edge, state: FLOWS, ..EdgeRow::default() }
+            });
+            let sum = |stats: &Stats, of: fn(&Input) -> u64| {
+                stats.inputs.iter().filter(|one| one.edge == input.edge).map(of).sum::<u64>()
+            };
+            add(&mut row.rows_per_second, self.rate(|stats| sum(stats, |one| one.rows)));
+            add(&mut row.bytes_per_second, self.rate(|stats| sum(stats, |one| one.bytes)));
+            row.rows += input.rows;
         }
     }
 }

@@ -70,6 +70,12 @@ impl Follow {
                 let help = "is it of this run? name its run.json by --token-file";
                 Err(Failure::from_error(&error).of(&self.place).help(help))
             }
+            // A component of somebody's own, whose server has no DoGet at all.
+            Err(error) if error.code() == Code::Unimplemented => {
+                let text = format!("{} shows nobody what it sends", self.place);
+                let help = "look at an edge behind it, or have it answer DoGet of taps/EDGE";
+                Err(Failure::new(Code::Unimplemented, text).help(help))
+            }
             // Its process is gone, or goes.
             Err(error) if error.code().class() == Class::Transient => Ok(true),
             Err(error) if error.code() == Code::Cancelled => Ok(true),
