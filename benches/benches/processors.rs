@@ -48,6 +48,7 @@ fn processors(c: &mut Criterion) {
         batch: batch(),
         from: "before".into(),
         from_instance: 0,
+        epoch: 1,
         sequence: 1,
         lease: None,
     };

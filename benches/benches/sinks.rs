@@ -82,6 +82,7 @@ fn batches(c: &mut Criterion) {
             batch: batch(),
             from: "before".into(),
             from_instance: 0,
+            epoch: 1,
             sequence: 0,
             lease: None,
         };

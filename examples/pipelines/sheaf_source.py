@@ -5,6 +5,7 @@ pipeline it takes. It registers there, beats, answers readers by one DoExchange 
 keeps every batch until all of them have acknowledged it. See ticker.py.
 """
 
+import collections
 import http.server
 import json
 import os
@@ -58,6 +59,7 @@ class Stream:
             self.last += 1
             self.kept[self.last] = batch
             self.changed.notify_all()
+            return self.last
 
     def heard(self, acknowledged):
         with self.changed:
@@ -209,18 +211,19 @@ class Control:
 
 
 class Kept:
-    """How many batches every reader has acknowledged, of this run: the next process goes on."""
+    """How many batches every reader has acknowledged, of this pass over the data: the next
+    process goes on there, also in a run after one that was broken off."""
 
     def __init__(self, assignment):
         self.path = pathlib.Path(assignment["stateDir"]) / "acknowledged.json"
-        self.run = assignment["run"]
+        self.of = assignment["pass"]
         kept = json.loads(self.path.read_text()) if self.path.exists() else {}
-        self.first = self.last = kept["batches"] if kept.get("run") == self.run else 0
+        self.first = self.last = kept["batches"] if kept.get("pass") == self.of else 0
 
     def write(self, batches):
         if batches > self.last:
             new = self.path.with_suffix(".new")
-            new.write_text(json.dumps({"run": self.run, "batches": batches}))
+            new.write_text(json.dumps({"pass": self.of, "batches": batches}))
             new.replace(self.path)
             self.last = batches
 
@@ -251,8 +254,16 @@ class Source:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self.stopped.set())
         edges = [output["edge"] for output in assignment["outputs"]]
+        for edge in edges:
+            if edge["durable"] or "hash" in edge["partitioning"]:
+                print(f"edge {edge['id']}: this source has no durable edges and no hash", file=sys.stderr)
+                sys.exit(2)
         mine = [(edge, one) for edge in edges for one in edge["streams"] if one["from"] == assignment["index"]]
         self.streams = {(edge["id"], one["to"]): Stream() for edge, one in mine}
+        self.in_turn = {edge["id"]: edge["partitioning"] == "round-robin" for edge in edges}
+        # Of each batch that is not acknowledged: its streams, and its sequence in each.
+        self.waiting = collections.deque()
+        self.acknowledged = 0
         self.kept = Kept(assignment)
         self.batches = make(assignment["definition"].get("config") or {}, self.kept.first)
         location = f"grpc://{assignment['listen']}"
@@ -274,25 +285,35 @@ class Source:
         resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         return {"residentBytes": resident, "outputs": outputs}
 
-    def round(self, made):
+    def send(self, batch, made):
+        """To one reader of an edge in turn, or to all of them."""
+        places = []
+        for edge, in_turn in self.in_turn.items():
+            streams = [one for (of, _), one in self.streams.items() if of == edge]
+            if in_turn:
+                streams = streams[made % len(streams) :][:1]
+            places += [(one, one.put(batch)) for one in streams]
+            self.server.taps[edge].show(batch)
+        self.waiting.append(places)
+
+    def round(self):
         """It is this loop that lives, and not only its process."""
         self.control.progress += 1
-        acknowledged = min((one.acknowledged for one in self.streams.values()), default=made)
-        self.kept.write(self.kept.first + min(acknowledged, made))
+        while self.waiting and all(one.acknowledged >= at for one, at in self.waiting[0]):
+            self.waiting.popleft()
+            self.acknowledged += 1
+        self.kept.write(self.kept.first + self.acknowledged)
         time.sleep(0.001)
 
     def run(self):
         made = 0
         for batch in self.batches:
             if batch is not None:
+                self.send(batch, made)
                 made += 1
-                for stream in self.streams.values():
-                    stream.put(batch)
-                for taps in self.server.taps.values():
-                    taps.show(batch)
-            self.round(made)
+            self.round()
             while any(len(one.kept) >= KEPT for one in self.streams.values()) and not self.stopped.is_set():
-                self.round(made)
+                self.round()
             if self.stopped.is_set():
                 break
         for stream in self.streams.values():
@@ -303,9 +324,9 @@ class Source:
         while any(one.acknowledged < (one.end or one.last) for one in self.streams.values()):
             if self.stopped.is_set() and time.monotonic() > deadline:
                 break
-            self.round(made)
-        self.round(made)
-        reason = "stopped" if self.stopped.is_set() else f"done with run {self.assignment['run']}"
+            self.round()
+        self.round()
+        reason = "stopped" if self.stopped.is_set() else f"done with pass {self.assignment['pass']}"
         self.control.call("Deregister", self.control.me | {"reason": reason})
         sys.stdout.flush()
         os._exit(0)

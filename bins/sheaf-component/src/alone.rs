@@ -48,7 +48,7 @@ pub(crate) async fn run(role: Role, alone: Alone) -> Result<(), Failure> {
             AnyComponent::Processor(mut processor) => {
                 process(processor.as_mut(), print.as_mut(), &host).await
             }
-            AnyComponent::Sink(mut sink) => take(sink.as_mut()).await,
+            AnyComponent::Sink(mut sink) => take(sink.as_mut(), run).await,
         }
     };
     tokio::select! {

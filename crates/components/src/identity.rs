@@ -1,12 +1,9 @@
 //! The identifier of a batch at a sink.
 
-use arrow_array::RecordBatch;
-use arrow_ipc::writer::StreamWriter;
 use sheaf_dataflow::{ComponentError, Received, Start};
 use sheaf_proto::{BatchId, MAX_ID_LENGTH};
-use sheaf_retry::Code;
 
-use crate::failure::{failed_as, refused};
+use crate::failure::refused;
 
 /// Characters that are left of an identifier that is too long.
 const SHOWN: usize = 100;
@@ -15,12 +12,11 @@ const SHOWN: usize = 100;
 #[derive(Clone, Debug)]
 pub(crate) struct Identity {
     sink: String,
-    run: u64,
 }
 
 impl Identity {
-    pub(crate) fn of(start: &Start, run: u64) -> Self {
-        Identity { sink: format!("{}.{}.{}", start.pipeline, start.component, start.instance), run }
+    pub(crate) fn of(start: &Start) -> Self {
+        Identity { sink: format!("{}.{}.{}", start.pipeline, start.component, start.instance) }
     }
 
     /// Whose batches these are: pipeline, component and instance.
@@ -28,11 +24,12 @@ impl Identity {
         &self.sink
     }
 
-    /// The identifier of a batch: the same when it is sent again in the same run.
+    /// The identifier of a batch: the same when the same process sends it again.
     ///
-    /// The number alone would not do. A sender that lost its state counts from the beginning,
-    /// and other rows under an old number must not pass for rows that are written: so what
-    /// the rows are is a part of it.
+    /// The number alone would not do. A sender that was started again counts from the beginning,
+    /// and other rows under an old number must not pass for rows that are written, also where
+    /// they are equal to those: so which process sent them is a part of it. No two processes
+    /// have the same epoch, of one run or of two.
     ///
     /// Over a durable edge it has a name already, in every run.
     pub(crate) fn id(&self, received: &Received) -> Result<BatchId, ComponentError> {
@@ -41,9 +38,8 @@ impl Identity {
                 refused(format!("a batch is called {:?}", lease.id)).because(error)
             });
         }
-        let Received { from, from_instance, sequence, .. } = received;
-        let (digest, run) = (digest(&received.batch)?, self.run);
-        let text = format!("{}:{run}:{from}.{from_instance}:{sequence}:{digest:032x}", self.sink);
+        let Received { from, from_instance, epoch, sequence, .. } = received;
+        let text = format!("{}:{from}.{from_instance}:{epoch:016x}:{sequence}", self.sink);
         let text = if text.len() > MAX_ID_LENGTH { shortened(&text) } else { text };
         BatchId::try_new(&text).map_err(|error| {
             refused("pipeline and component have names of which no identifier can be made")
@@ -66,34 +62,11 @@ fn shortened(text: &str) -> String {
     format!("{beginning}:{digest:032x}")
 }
 
-/// A digest of the rows and their columns.
-fn digest(batch: &RecordBatch) -> Result<u128, ComponentError> {
-    struct Hashing(twox_hash::XxHash3_128);
-
-    impl std::io::Write for Hashing {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.write(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-
-    let failed = || failed_as(Code::InvalidArgument, "rows cannot be written as Arrow IPC");
-    let hashing = Hashing(twox_hash::XxHash3_128::new());
-    let mut writer = StreamWriter::try_new(hashing, batch.schema_ref()).map_err(failed())?;
-    writer.write(batch).map_err(failed())?;
-    let hashing = writer.into_inner().map_err(failed())?;
-    Ok(hashing.0.finish_128())
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use std::sync::Arc;
 
-    use arrow_array::{Int64Array, StringArray};
+    use arrow_array::{Int64Array, RecordBatch, StringArray};
     use sheaf_dataflow::BatchLease;
 
     use super::*;
@@ -117,25 +90,24 @@ pub(crate) mod tests {
             ("text", Arc::new(text) as _),
         ]);
         let batch = batch.unwrap();
-        Received { batch, from: "in".into(), from_instance: 0, sequence, lease: None }
+        Received { batch, from: "in".into(), from_instance: 0, epoch: 9, sequence, lease: None }
     }
 
     #[test]
     fn a_batch_is_known_again_and_no_other_passes_for_it() {
-        let start = start(std::path::Path::new("/"));
-        let first = Identity::of(&start, 1);
-        let id = |identity: &Identity, received: &Received| identity.id(received).unwrap();
+        let identity = Identity::of(&start(std::path::Path::new("/")));
+        let id = |received: &Received| identity.id(received).unwrap();
         let one = received(7, 0, 3);
-        assert_eq!(id(&first, &one), id(&first, &received(7, 0, 3)));
-        // Rows of a greater batch, as a slice of it.
-        let slice = Received { batch: received(7, -2, 9).batch.slice(2, 3), ..one.clone() };
-        assert_eq!(id(&first, &one), id(&first, &slice));
-        assert_eq!(first.number(&one).unwrap(), first.number(&slice).unwrap());
+        assert_eq!(id(&one), id(&received(7, 0, 3)));
+        assert_eq!(identity.number(&one).unwrap(), identity.number(&one.clone()).unwrap());
         let other_sender = Received { from: "other".into(), ..one.clone() };
-        for other in [received(8, 0, 3), received(7, 1, 3), received(7, 0, 2), other_sender] {
-            assert_ne!(id(&first, &one), id(&first, &other));
+        let other_instance = Received { from_instance: 1, ..one.clone() };
+        // Equal rows under the same number, of a process that was started again.
+        let started_again = Received { epoch: 10, ..one.clone() };
+        for other in [received(8, 0, 3), other_sender, other_instance, started_again] {
+            assert_ne!(id(&one), id(&other));
+            assert_ne!(identity.number(&one).unwrap(), identity.number(&other).unwrap());
         }
-        assert_ne!(id(&first, &one), id(&Identity::of(&start, 2), &one));
     }
 
     #[test]
@@ -143,8 +115,8 @@ pub(crate) mod tests {
         let start = start(std::path::Path::new("/"));
         let lease = |id: &str| Some(BatchLease { id: id.into(), fence: 7 });
         let one = Received { lease: lease("p:a:b:0-0:00:1"), ..received(7, 0, 3) };
-        let again = Received { sequence: 1, ..one.clone() };
-        let (first, second) = (Identity::of(&start, 1), Identity::of(&start, 2));
+        let again = Received { epoch: 10, sequence: 1, ..one.clone() };
+        let (first, second) = (Identity::of(&start), Identity::of(&start));
         assert_eq!(first.id(&one).unwrap().as_str(), "p:a:b:0-0:00:1");
         assert_eq!(first.number(&one).unwrap(), second.number(&again).unwrap());
         let wrong = Received { lease: lease("no name"), ..one };
@@ -159,7 +131,7 @@ pub(crate) mod tests {
             component: long.clone(),
             ..start(std::path::Path::new("/"))
         };
-        let identity = Identity::of(&start, u64::MAX);
+        let identity = Identity::of(&start);
         let from = |sequence| Received { from: long.as_str().into(), ..received(sequence, 0, 1) };
         let (first, second) = (from(u64::MAX), from(u64::MAX - 1));
         assert_ne!(identity.id(&first).unwrap(), identity.id(&second).unwrap());

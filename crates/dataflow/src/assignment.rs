@@ -25,6 +25,10 @@ pub struct Assignment {
     pub pipeline: String,
     /// The run of the pipeline, from 1.
     pub run: u64,
+    /// Which pass over the data this is: another number whenever it begins anew. A run that goes
+    /// on where the one before was broken off has the number of that, so that what has come to
+    /// its end stays there.
+    pub pass: u64,
     /// The place in the registry: `PIPELINE:INSTANCE`.
     pub place: String,
     /// What it is to the pipeline.

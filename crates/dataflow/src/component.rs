@@ -45,8 +45,11 @@ pub struct Received {
     pub from: Arc<str>,
     /// Which instance of that.
     pub from_instance: u32,
-    /// The number that the sender gave it, ascending per stream. A batch that is sent again
-    /// has the number that it had. Over a durable edge batches are numbered as they come in,
+    /// Which process of the sender sent it: another one counts anew. The same for as long as
+    /// the sender lives; of no meaning over a durable edge.
+    pub epoch: u64,
+    /// The number that the sender gave it, ascending per stream. A batch that is sent again by
+    /// the same process has the number that it had. Over a durable edge batches are numbered as they come in,
     /// and [`Received::lease`] is what tells them apart.
     pub sequence: u64,
     /// Over a durable edge: what the batch is called, and the proof that this process may

@@ -188,7 +188,8 @@ impl Hosted {
         };
         let (place, fence) = (&assignment.place, member.fence());
         tracing::info!(place, fence, address = server.uri(), "registered");
-        let pace = Pace::new(member.pulse(), clock.clone());
+        let hung = assignment.definition.health.timeout.0;
+        let pace = Pace::new(member.pulse(), clock.clone(), hung);
         *paced.lock().unwrap_or_else(PoisonError::into_inner) = Some(pace.clone());
         Ok(Hosted {
             assignment,
@@ -262,7 +263,7 @@ impl Hosted {
             result = work => result,
         };
         let reason = match &result {
-            Ok(Ending::Ended) => done_reason(assignment.run),
+            Ok(Ending::Ended) => done_reason(assignment.pass),
             Ok(Ending::Stopped) => "stopped".to_owned(),
             Ok(Ending::Undrained) => UNDRAINED.to_owned(),
             Err(error) => format!("failed: {}", error.chain()),
@@ -328,7 +329,7 @@ impl Parts {
     {
         let file = OffsetFile::new(&assignment.state_dir);
         let offset = match assignment.role {
-            Role::Source => file.read()?.start(assignment.run),
+            Role::Source => file.read()?.start(assignment.pass),
             Role::Processor | Role::Sink => None,
         };
         let begun = Box::pin(self.begin(assignment, offset)).await?;
@@ -352,13 +353,14 @@ impl Parts {
             stopped_at: std::sync::OnceLock::new(),
             drain: assignment.definition.drain.0,
             instance: assignment.place.clone(),
+            stats: Arc::clone(&self.stats),
         };
         let (control, streams) = (self.control.clone(), self.outlets.streams.clone());
-        let finish = Finish::new(control, self.clock.clone(), assignment.run, streams);
+        let finish = Finish::new(control, self.clock.clone(), assignment.pass, streams);
         match (assignment.role, component) {
             (Role::Source, AnyComponent::Source(source)) => {
                 let every = self.options.offset_every;
-                let offsets = Offsets::new(file, assignment.run, every, offset);
+                let offsets = Offsets::new(file, assignment.pass, every, offset);
                 let outlets = self.outlets;
                 SourceLoop { base, source, outlets, offsets, finish }.run().await
             }
@@ -391,7 +393,7 @@ impl Parts {
             token: Secret::new(assignment.data_token.as_str()),
             names: assignment.tls.as_ref().map(|_| assignment.run),
             fence: self.fence,
-            done: done_reason(assignment.run),
+            done: done_reason(assignment.pass),
             clock: self.clock,
             room: Arc::new(Semaphore::new(room_units as usize)),
             room_units,

@@ -19,7 +19,9 @@ pub(crate) const MAX_OFFSET: usize = 64 << 10;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Head {
     version: u32,
-    run: u64,
+    /// Which pass over the data; earlier builds have numbers of runs here.
+    #[serde(rename = "run")]
+    pass: u64,
     /// The source has ended, and all was acknowledged.
     ended: bool,
     size: usize,
@@ -29,15 +31,15 @@ struct Head {
 /// What is known of a source.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Kept {
-    pub(crate) run: u64,
+    pub(crate) pass: u64,
     pub(crate) ended: bool,
     pub(crate) offset: Option<Bytes>,
 }
 
 impl Kept {
-    /// Where a source goes on in this run: nowhere after a run that came to its end.
-    pub(crate) fn start(self, run: u64) -> Option<Bytes> {
-        self.offset.filter(|_| !self.ended || self.run == run)
+    /// Where a source goes on in this pass: nowhere after a pass that came to its end.
+    pub(crate) fn start(self, pass: u64) -> Option<Bytes> {
+        self.offset.filter(|_| !self.ended || self.pass == pass)
     }
 }
 
@@ -73,13 +75,18 @@ impl OffsetFile {
             return Err(self.corrupt("size or checksum are other ones"));
         }
         let offset = Some(Bytes::copy_from_slice(offset));
-        Ok(Kept { run: head.run, ended: head.ended, offset })
+        Ok(Kept { pass: head.pass, ended: head.ended, offset })
     }
 
     /// Replaces it as a whole, and has the disk keep it. It blocks.
-    pub(crate) fn write(&self, run: u64, ended: bool, offset: &[u8]) -> Result<(), ComponentError> {
+    pub(crate) fn write(
+        &self,
+        pass: u64,
+        ended: bool,
+        offset: &[u8],
+    ) -> Result<(), ComponentError> {
         let (size, crc32c) = (offset.len(), crc32c::crc32c(offset));
-        let head = Head { version: VERSION, run, ended, size, crc32c };
+        let head = Head { version: VERSION, pass, ended, size, crc32c };
         let head = serde_json::to_vec(&head)
             .map_err(|error| self.failed("write", io::Error::other(error)))?;
         let new = self.path.with_extension("new");
@@ -115,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_offset_is_kept_for_a_run_that_was_broken_off() {
+    fn an_offset_is_kept_for_a_pass_that_was_broken_off() {
         let folder = tempfile::tempdir().unwrap();
         let file = OffsetFile::new(folder.path());
         assert_eq!(file.read().unwrap(), Kept::default());
@@ -125,8 +132,8 @@ mod tests {
         assert_eq!(kept.start(2).unwrap(), "a\nb");
         file.write(2, true, b"").unwrap();
         let kept = file.read().unwrap();
-        assert_eq!(kept.clone().start(2).unwrap(), "", "a process of the run that ended");
-        assert_eq!(kept.start(3), None, "another run begins anew");
+        assert_eq!(kept.clone().start(2).unwrap(), "", "a process of the pass that ended");
+        assert_eq!(kept.start(3), None, "another pass begins anew");
     }
 
     #[test]

@@ -7,20 +7,19 @@ use std::time::Duration;
 use sheaf_pipeline::control::Pulse;
 use sheaf_retry::{HumanDuration, SharedClock};
 
-/// A loop that has not come round for longer is told to be hung, as the registry does.
-const HUNG: Duration = Duration::from_secs(30);
-
 /// Told whenever the loop comes round. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Pace {
     pulse: Pulse,
     clock: SharedClock,
+    /// A loop that has not come round for longer is told to be hung, as the registry does.
+    hung: Duration,
     last_ms: Arc<AtomicU64>,
 }
 
 impl Pace {
-    pub(crate) fn new(pulse: Pulse, clock: SharedClock) -> Self {
-        let pace = Pace { pulse, clock, last_ms: Arc::default() };
+    pub(crate) fn new(pulse: Pulse, clock: SharedClock, hung: Duration) -> Self {
+        let pace = Pace { pulse, clock, hung, last_ms: Arc::default() };
         pace.round();
         pace
     }
@@ -35,7 +34,7 @@ impl Pace {
     pub(crate) fn vitals(&self) -> Result<(), String> {
         let since = self.now_ms().saturating_sub(self.last_ms.load(Ordering::Relaxed));
         let since = Duration::from_millis(since);
-        if since <= HUNG {
+        if since <= self.hung {
             return Ok(());
         }
         Err(format!("its loop has not come round for {}", HumanDuration(since)))
@@ -54,8 +53,9 @@ mod tests {
     #[test]
     fn a_loop_that_stands_still_is_not_well() {
         let clock = ManualClock::new(Timestamp::EPOCH);
-        let pace = Pace::new(Pulse::default(), clock.clone());
-        clock.advance(HUNG);
+        let hung = Duration::from_secs(30);
+        let pace = Pace::new(Pulse::default(), clock.clone(), hung);
+        clock.advance(hung);
         assert_eq!(pace.vitals(), Ok(()));
         clock.advance(Duration::from_secs(1));
         assert!(pace.vitals().unwrap_err().contains("31s"));

@@ -35,6 +35,10 @@ pub(crate) struct Stats {
     places: Vec<Arc<Place>>,
     /// What the component counts.
     counters: Mutex<Vec<(&'static str, u64)>>,
+    /// Calls of the component that failed and were tried again.
+    retried: AtomicU64,
+    /// What fails just now.
+    trouble: Mutex<Option<String>>,
 }
 
 impl Stats {
@@ -48,6 +52,8 @@ impl Stats {
             edges: edges.to_vec(),
             places: places.to_vec(),
             counters: Mutex::default(),
+            retried: AtomicU64::new(0),
+            trouble: Mutex::default(),
         }
     }
 
@@ -58,6 +64,18 @@ impl Stats {
     /// What the component has counted.
     pub(crate) fn set_counters(&self, counters: Vec<(&'static str, u64)>) {
         *self.counters.lock().unwrap_or_else(PoisonError::into_inner) = counters;
+    }
+
+    /// A call failed for this reason and is tried again; `None` when it works.
+    pub(crate) fn retries(&self, why: Option<String>) {
+        if why.is_some() {
+            self.retried.fetch_add(1, Ordering::Relaxed);
+        }
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn counters(&self) -> Vec<(&'static str, u64)> {
@@ -83,6 +101,8 @@ impl Stats {
             "role": self.role,
             "state": self.state(),
             "residentBytes": resident_bytes(),
+            "retries": get(&self.retried),
+            "trouble": self.trouble(),
             "inputs": inputs,
             "outputs": outputs,
             "counters": self.counters().into_iter().collect::<BTreeMap<_, _>>(),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use sheaf_dataflow::{Assignment, InputAssignment, OutputAssignment, Peer};
 use sheaf_pipeline::plan::{Edge, Plan, PlannedComponent};
+use twox_hash::XxHash3_64;
 
 /// What the store of durable edges is called beside the instances of a plan, none of which can
 /// be called so.
@@ -26,6 +27,7 @@ pub(crate) fn assignment(plan: &Plan, component: &PlannedComponent, index: u32) 
     Assignment {
         pipeline: plan.pipeline.clone(),
         run: 1,
+        pass: pass(plan),
         place: place(&plan.pipeline, &instance),
         role: component.role,
         index,
@@ -44,6 +46,12 @@ pub(crate) fn assignment(plan: &Plan, component: &PlannedComponent, index: u32) 
         durable: None,
         instance,
     }
+}
+
+/// The same for the same plan: what is kept of another one is of no use to it.
+fn pass(plan: &Plan) -> u64 {
+    let text = serde_json::to_string(plan).unwrap_or_default();
+    (XxHash3_64::oneshot(text.as_bytes()) >> 12) | 1
 }
 
 /// The place of an instance in the registry.

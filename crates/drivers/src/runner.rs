@@ -148,6 +148,9 @@ pub struct Started {
     pub pipeline: String,
     /// Which run of it.
     pub run: u64,
+    /// Whether it goes on where the run before was broken off: what has come to its end then
+    /// stays there.
+    pub goes_on: bool,
     /// How many instances it has.
     pub instances: usize,
     /// What the file may not have meant; empty where there is nothing.
@@ -250,10 +253,10 @@ impl Runner {
         let prepared = self.inner.prepare(&plan, file, text, folder, (fresh, store)).await?;
         let warnings = warnings(&checked.warnings);
         let instances = plan.instance_count();
-        let run = prepared.secrets.run;
+        let (run, goes_on) = (prepared.secrets.run, prepared.goes_on);
         let model = Model::new(assign::planned(&plan, &prepared.secrets), seed(run, &name));
         let (notes, outcome) = self.inner.begin(prepared, model, true).await?;
-        Ok(Started { pipeline: name, run, instances, warnings, notes, outcome })
+        Ok(Started { pipeline: name, run, goes_on, instances, warnings, notes, outcome })
     }
 
     /// Brings the run of a pipeline to what a file says now. Only instances that are told

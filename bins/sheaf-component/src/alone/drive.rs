@@ -25,7 +25,7 @@ pub(super) async fn make(
         left -= batch.num_rows();
         sequence += 1;
         let is_whole = batch.num_rows() == rows;
-        print.write(&received(batch, sequence)).await.map_err(failure)?;
+        print.write(&received(batch, 1, sequence)).await.map_err(failure)?;
         // Of a batch that is cut, the rest would be missing next time.
         if is_whole {
             source.acknowledged(&made.offset).await.map_err(failure)?;
@@ -46,7 +46,7 @@ pub(super) async fn process(
             next = feed.next() => match next? {
                 Some(batch) => {
                     sequence += 1;
-                    (processor.process(&received(batch, sequence)).await.map(Some), false)
+                    (processor.process(&received(batch, 1, sequence)).await.map(Some), false)
                 }
                 None => (processor.end().await.map(Some), true),
             },
@@ -56,7 +56,7 @@ pub(super) async fn process(
         };
         for batch in outcome.map_err(failure)?.into_iter().flat_map(|outcome| outcome.batches) {
             printed += 1;
-            print.write(&received(batch, printed)).await.map_err(failure)?;
+            print.write(&received(batch, 1, printed)).await.map_err(failure)?;
         }
         if is_over {
             return Ok(());
@@ -64,16 +64,17 @@ pub(super) async fn process(
     }
 }
 
-pub(super) async fn take(sink: &mut dyn Sink) -> Result<(), Failure> {
+pub(super) async fn take(sink: &mut dyn Sink, run: u64) -> Result<(), Failure> {
     let (mut feed, mut sequence) = (Feed::open(), 0);
     while let Some(batch) = feed.next().await? {
         sequence += 1;
-        sink.write(&received(batch, sequence)).await.map_err(failure)?;
+        sink.write(&received(batch, run, sequence)).await.map_err(failure)?;
     }
     sink.flush().await.map_err(failure)?;
     sink.end().await.map_err(failure)
 }
 
-fn received(batch: RecordBatch, sequence: u64) -> Received {
-    Received { batch, from: "stdin".into(), from_instance: 0, sequence, lease: None }
+/// As of a process `epoch` of a sender.
+fn received(batch: RecordBatch, epoch: u64, sequence: u64) -> Received {
+    Received { batch, from: "stdin".into(), from_instance: 0, epoch, sequence, lease: None }
 }

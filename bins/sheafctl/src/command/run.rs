@@ -68,7 +68,11 @@ pub(super) async fn run(args: RunArgs, console: &mut Console) -> Result<ExitCode
         .data(&format!("ready control={at} console={page} pipeline={pipeline} run={run}{tls}\n"))?;
     let mut progress =
         Progress::new(&pipeline, plane.plane.clone(), plane.health.clone(), &clock, args.quiet);
-    progress.note(console, &format!("run {run} of {pipeline}: {instances}"));
+    let goes_on = match started.goes_on {
+        true => "; it goes on where the run before was broken off (--fresh begins anew)",
+        false => "",
+    };
+    progress.note(console, &format!("run {run} of {pipeline}: {instances}{goes_on}"));
     let lines = match logging::is_detailed(args.plane.log_level.as_deref()) {
         true => lines(&plane, &pipeline).await,
         false => stream::pending().boxed(),

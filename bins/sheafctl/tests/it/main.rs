@@ -15,6 +15,7 @@ mod engine;
 mod examples;
 mod flows;
 mod live;
+mod passes;
 mod pipelines;
 mod python;
 mod reload;

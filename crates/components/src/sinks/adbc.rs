@@ -49,7 +49,7 @@ impl Table {
         start: &Start,
         host: &Host,
     ) -> Result<Self, ComponentError> {
-        let identity = Identity::of(start, host.run);
+        let identity = Identity::of(start);
         let database = databases::open(&config.database, host).await?;
         let tables = database.tables(identity.sink()).await;
         let tables = tables.map_err(failed("the database takes no rows"))?;

@@ -53,7 +53,7 @@ impl Files {
     }
 
     fn at(place: Place, start: &Start, host: &Host) -> Self {
-        Files { place, identity: Identity::of(start, host.run), run: host.run, done: 0 }
+        Files { place, identity: Identity::of(start), run: host.run, done: 0 }
     }
 
     async fn take(&self, received: &Received) -> Result<(), ComponentError> {

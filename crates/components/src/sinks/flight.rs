@@ -32,7 +32,7 @@ impl Put {
         host: &Host,
     ) -> Result<Self, ComponentError> {
         let connection = crate::flight::connect(&config.server, host).await?;
-        let identity = Identity::of(start, host.run);
+        let identity = Identity::of(start);
         Ok(Put { connection, path: config.path.clone(), identity, done: 0 })
     }
 

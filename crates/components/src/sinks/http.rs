@@ -52,7 +52,7 @@ impl Call {
             shown,
             headers,
             format: config.format,
-            identity: Identity::of(start, host.run),
+            identity: Identity::of(start),
             done: 0,
         })
     }

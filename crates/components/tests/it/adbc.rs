@@ -9,7 +9,7 @@ use sheaf_dataflow::Start;
 use sheaf_retry::{Code, ManualClock, Retryable as _, Timestamp};
 use sheaf_testkit::{libduckdb, sqlite_driver};
 
-use crate::common::{all, numbers, received, sink_of, source_of, start};
+use crate::common::{all, numbers, of_another_process, received, sink_of, source_of, start};
 
 fn host() -> Host {
     let drivers = DriverPaths { flag: libduckdb(), ..DriverPaths::default() };
@@ -61,8 +61,8 @@ async fn a_batch_that_comes_again_after_a_restart_is_there_once_and_other_rows_a
         for given in [
             vec![received(1, 0, 5), received(2, 5, 5), received(3, 0, 0)],
             vec![received(1, 0, 5), received(2, 5, 5), received(4, 10, 5)],
-            // A sender that lost its state counts from the beginning.
-            vec![received(1, 15, 5), received(257, 20, 5)],
+            // A sender that was started again counts from the beginning.
+            [received(1, 15, 5), received(257, 20, 5)].map(of_another_process).to_vec(),
             // Each takes the place of the one before.
             (2..12).map(|n| received(1 + 256 * n, 15 + 5 * n.cast_signed(), 5)).collect(),
         ] {

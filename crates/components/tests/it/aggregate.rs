@@ -198,7 +198,7 @@ async fn a_window_of_rows_is_done_with_a_batch_when_its_last_row_is_out() {
 fn at(from: &str, times: &[Option<i64>]) -> Received {
     let column = array(TimestampMillisecondArray::from(times.to_vec()));
     let batch = batch([("at", column)]);
-    Received { batch, from: from.into(), from_instance: 0, sequence: 1, lease: None }
+    Received { batch, from: from.into(), from_instance: 0, epoch: 1, sequence: 1, lease: None }
 }
 
 fn some(times: &[i64]) -> Vec<Option<i64>> {

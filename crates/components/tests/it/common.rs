@@ -86,9 +86,14 @@ pub(crate) async fn goes_on_from_everywhere(kind: &str, config: Value, dir: &Pat
 }
 
 /// Rows `first..first + rows` with the columns `n` and `text`.
+/// The same, of a process that was started again after that one.
+pub(crate) fn of_another_process(received: Received) -> Received {
+    Received { epoch: received.epoch + 1, ..received }
+}
+
 pub(crate) fn received(sequence: u64, first: i64, rows: usize) -> Received {
     let batch = batch(first, rows);
-    Received { batch, from: "in".into(), from_instance: 0, sequence, lease: None }
+    Received { batch, from: "in".into(), from_instance: 0, epoch: 1, sequence, lease: None }
 }
 
 pub(crate) fn batch(first: i64, rows: usize) -> RecordBatch {

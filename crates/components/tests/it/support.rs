@@ -31,7 +31,7 @@ pub(crate) fn parse(kind: &str, config: serde_json::Value) -> ProcessorConfig {
 }
 
 pub(crate) fn received(batch: RecordBatch, sequence: u64) -> Received {
-    Received { batch, from: "before".into(), from_instance: 0, sequence, lease: None }
+    Received { batch, from: "before".into(), from_instance: 0, epoch: 1, sequence, lease: None }
 }
 
 /// What comes of one batch.

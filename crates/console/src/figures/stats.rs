@@ -8,6 +8,10 @@ use serde::Deserialize;
 pub struct Stats {
     /// Memory of the process.
     pub resident_bytes: Option<u64>,
+    /// Calls that failed and were tried again.
+    pub retries: u64,
+    /// What fails just now and is tried again.
+    pub trouble: Option<String>,
     /// Streams that lead in.
     pub inputs: Vec<Input>,
     /// Edges that lead out.

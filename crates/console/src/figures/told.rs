@@ -24,6 +24,9 @@ impl Told<'_> {
         let component = &self.instance.component;
         let reason = match &self.instance.stats {
             Some(Err(why)) if component.reason.is_empty() => why.clone(),
+            Some(Ok(Stats { trouble: Some(why), .. })) if component.reason.is_empty() => {
+                why.clone()
+            }
             _ => component.reason.clone(),
         };
         let bytes = |stats: &Stats| stats.taken().1.max(stats.sent().1);

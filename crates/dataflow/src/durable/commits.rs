@@ -243,8 +243,8 @@ impl Committer {
 
     fn ends(&self) -> Result<Vec<Payload>, ComponentError> {
         let ends = self.streams.iter().map(|Output { queue, name }| {
-            let id = named(name.end(self.link.run), queue)?;
-            let batches = vec![journal::end(self.link.run)?];
+            let id = named(name.end(self.link.pass), queue)?;
+            let batches = vec![journal::end(self.link.pass)?];
             Ok(Payload { id, queue: queue.name.clone(), batches })
         });
         ends.collect()

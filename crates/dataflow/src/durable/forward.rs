@@ -59,8 +59,8 @@ async fn run(link: &Link, stream: &Stream, output: &Output) -> Result<(), Compon
             payloads.push(Payload { id, queue, batches });
         }
         if let Some(end) = end {
-            let id = named(output.name.end(link.run), &output.queue)?;
-            let (queue, batches) = (output.queue.name.clone(), vec![journal::end(link.run)?]);
+            let id = named(output.name.end(link.pass), &output.queue)?;
+            let (queue, batches) = (output.queue.name.clone(), vec![journal::end(link.pass)?]);
             payloads.push(Payload { id, queue, batches });
             acknowledged = Some(end);
         }

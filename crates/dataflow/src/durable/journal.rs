@@ -90,7 +90,7 @@ impl Journal {
     ) -> Result<(BatchId, RecordBatch), ComponentError> {
         self.number += 1;
         let id = named(names::offset(&link.place, link.epoch, self.number), link)?;
-        Ok((id, encode(link.run, position)?))
+        Ok((id, encode(link.pass, position)?))
     }
 
     /// The step that completes the position before, registers these and the next one.
@@ -153,14 +153,14 @@ fn decode(batch: &RecordBatch) -> Option<Kept> {
         return None;
     }
     let offset = offset.is_valid(0).then(|| Bytes::copy_from_slice(offset.value(0)));
-    Some(Kept { run: run.value(0), ended: ended.value(0), offset })
+    Some(Kept { pass: run.value(0), ended: ended.value(0), offset })
 }
 
 /// Whether this instance has noted that it is done with this run. What it noted of earlier
 /// runs is removed.
 pub(crate) async fn is_done(link: &Link) -> Result<bool, ComponentError> {
     let queue = names::journal(&link.place);
-    let now = named(names::done(&link.place, link.run), link)?;
+    let now = named(names::done(&link.place, link.pass), link)?;
     let found = link.live(&queue, &LIVE).await?;
     let is_done = found.iter().any(|batch| batch.spec.id == now);
     let old = found.into_iter().map(|batch| batch.spec.id);
@@ -180,8 +180,8 @@ pub(super) fn end(run: u64) -> Result<RecordBatch, ComponentError> {
 /// The note that this instance is done with this run.
 fn note(link: &Link) -> Result<Payload, ComponentError> {
     let queue = names::journal(&link.place);
-    let id = named(names::done(&link.place, link.run), link)?;
-    Ok(Payload { id, queue, batches: vec![end(link.run)?] })
+    let id = named(names::done(&link.place, link.pass), link)?;
+    Ok(Payload { id, queue, batches: vec![end(link.pass)?] })
 }
 
 /// Completes these, registers what came of them and the note that this run needs nothing more
@@ -211,7 +211,7 @@ mod tests {
         for offset in [None, Some(Bytes::new()), Some(Bytes::from_static(b"\0 7"))] {
             let position = Position { offset: offset.clone(), ended: true };
             let kept = decode(&encode(3, &position).unwrap()).unwrap();
-            assert_eq!(kept, Kept { run: 3, ended: true, offset });
+            assert_eq!(kept, Kept { pass: 3, ended: true, offset });
         }
     }
 }

@@ -41,7 +41,7 @@ pub(crate) struct Link {
     pub(super) store: FlightClient,
     pub(super) clock: SharedClock,
     pub(super) place: String,
-    pub(super) run: u64,
+    pub(super) pass: u64,
     pub(super) epoch: u64,
     /// How long what is done with is kept.
     pub(super) retention: Duration,
@@ -69,14 +69,14 @@ impl Link {
         epoch: u64,
         clock: SharedClock,
     ) -> Result<Self, ComponentError> {
-        Link::to(durable, &assignment.place, assignment.run, epoch, clock)
+        Link::to(durable, &assignment.place, assignment.pass, epoch, clock)
     }
 
     /// For whoever is in this place.
     pub(super) fn to(
         durable: &DurableAssignment,
         place: &str,
-        run: u64,
+        pass: u64,
         epoch: u64,
         clock: SharedClock,
     ) -> Result<Self, ComponentError> {
@@ -107,7 +107,7 @@ impl Link {
             store,
             clock,
             place: place.to_owned(),
-            run,
+            pass,
             epoch,
             retention: Duration::from_millis(durable.retention_ms),
             worker: format!("{place}/{epoch:016x}"),

@@ -206,7 +206,7 @@ impl QueueReader {
         let Some((number, place)) = self.places.get(index) else { return Err(Over::Quit) };
         match what {
             What::Nothing => Ok(()),
-            What::End { run } if run == self.link.run && matches!(ends[index], End::Open) => {
+            What::End { run } if run == self.link.pass && matches!(ends[index], End::Open) => {
                 tracing::debug!(edge = self.queue.name, from, "received end");
                 ends[index] = End::Seen(held);
                 Ok(())
@@ -227,6 +227,7 @@ impl QueueReader {
                     batch,
                     from: Arc::clone(&place.from),
                     from_instance: from,
+                    epoch: EPOCH,
                     sequence,
                     lease: Some(BatchLease { id: held.id.as_str().into(), fence }),
                 };

@@ -21,7 +21,7 @@ pub(super) struct Begun {
 }
 
 impl Parts {
-    /// Takes up what durable edges have of this place; `None` where it is done with this run
+    /// Takes up what durable edges have of this place; `None` where it is done with this pass
     /// already.
     pub(super) async fn begin(
         &mut self,
@@ -55,10 +55,10 @@ impl Parts {
         let (journal, offset) = match assignment.role {
             Role::Source => {
                 let (journal, kept) = self.paced(Journal::open(&link, offset)).await?;
-                if kept.ended && kept.run == assignment.run {
+                if kept.ended && kept.pass == assignment.pass {
                     return Ok(None);
                 }
-                let offset = kept.start(assignment.run);
+                let offset = kept.start(assignment.pass);
                 (Some((journal, offset.clone())), offset)
             }
             Role::Processor | Role::Sink => (None, offset),

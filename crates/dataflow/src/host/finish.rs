@@ -14,12 +14,12 @@ use crate::outlet::{Outlets, Stream};
 use crate::pace::Pace;
 
 /// How the reason begins for which a component deregisters that has come to its end, and not
-/// that of its process alone. The number of the run follows.
-pub const DONE: &str = "done with run";
+/// that of its process alone. The number of the pass follows.
+pub const DONE: &str = "done with pass";
 
-/// Why a component deregisters that has come to its end: nobody needs it in this run any more.
-pub fn done_reason(run: u64) -> String {
-    format!("{DONE} {run}")
+/// Why a component deregisters that has come to its end: nobody needs it in this pass any more.
+pub fn done_reason(pass: u64) -> String {
+    format!("{DONE} {pass}")
 }
 
 /// Why a component deregisters that was told to stop and whose readers did not acknowledge all in
@@ -43,10 +43,10 @@ impl Finish {
     pub(super) fn new(
         control: ControlClient,
         clock: SharedClock,
-        run: u64,
+        pass: u64,
         streams: Vec<Arc<Stream>>,
     ) -> Self {
-        Finish { control, clock, done: done_reason(run), next: Duration::ZERO, streams }
+        Finish { control, clock, done: done_reason(pass), next: Duration::ZERO, streams }
     }
 
     /// Sends a batch. A process that was started again after its readers have left makes what
@@ -71,7 +71,7 @@ impl Finish {
         }
     }
 
-    /// A reader that deregistered as done with this run, with a connection that broke in that
+    /// A reader that deregistered as done with this pass, with a connection that broke in that
     /// moment, has done everything: it leaves so only after the end of all its inputs.
     pub(super) async fn look(&mut self) {
         let now = self.clock.elapsed();

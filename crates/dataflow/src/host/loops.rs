@@ -1,6 +1,6 @@
 //! What the loops of all roles have in common.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use sheaf_retry::{Disposition, Jitter, RetryPolicy, Retryable as _, SharedClock};
@@ -11,6 +11,7 @@ use crate::component::Received;
 use crate::error::ComponentError;
 use crate::inlet::Inlets;
 use crate::pace::Pace;
+use crate::stats::Stats;
 
 /// How often a loop comes round where nothing else happens.
 pub(super) const ROUND: Duration = Duration::from_millis(100);
@@ -30,6 +31,7 @@ pub(super) struct Loop {
     /// How long that may take.
     pub(super) drain: Duration,
     pub(super) instance: String,
+    pub(super) stats: Arc<Stats>,
 }
 
 /// How a loop ended.
@@ -57,9 +59,13 @@ pub(super) fn rounds() -> Interval {
     rounds
 }
 
-/// How often a call of the component failed, one time after another.
+/// How often a call of the component failed, one time after another. Statistics tell of it as
+/// long as it goes on.
 #[derive(Default)]
-pub(super) struct Failures(u32);
+pub(super) struct Failures {
+    count: u32,
+    told: Option<Arc<Stats>>,
+}
 
 impl Loop {
     /// Waits after an error that passes; gives back any other, and every one where the
@@ -73,10 +79,12 @@ impl Loop {
         if self.stop.is_cancelled() {
             return Err(error);
         }
-        let delay = RETRY.delay_seeded(failures.0.min(32), Jitter::seed_of(&self.instance));
+        let delay = RETRY.delay_seeded(failures.count.min(32), Jitter::seed_of(&self.instance));
         let mut rest = after.or(delay).unwrap_or(ROUND);
-        failures.0 = failures.0.saturating_add(1);
+        failures.count = failures.count.saturating_add(1);
         let why = error.chain();
+        self.stats.retries(Some(format!("failed {} times, tries again: {why}", failures.count)));
+        failures.told = Some(Arc::clone(&self.stats));
         tracing::warn!(component = self.instance, why, ?rest, "failed, trying again");
         while !rest.is_zero() {
             let step = rest.min(ROUND);
@@ -135,6 +143,15 @@ impl Loop {
 impl Failures {
     /// It works again.
     pub(super) fn clear(&mut self) {
-        self.0 = 0;
+        self.count = 0;
+        if let Some(stats) = self.told.take() {
+            stats.retries(None);
+        }
+    }
+}
+
+impl Drop for Failures {
+    fn drop(&mut self) {
+        self.clear();
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use sheaf_retry::Code;
 use tokio::task::JoinHandle;
+use tokio::time::Interval;
 
 use super::finish::Finish;
 use super::loops::{Ending, Failures, Loop, rounds};
@@ -14,6 +15,15 @@ use crate::error::ComponentError;
 use crate::ledger::Ledger;
 use crate::offset::{MAX_OFFSET, OffsetFile};
 use crate::outlet::Outlets;
+
+/// What a source waits for.
+enum Happened {
+    /// It is to stop.
+    Stopped,
+    /// This offset is on the disk.
+    Written(Bytes),
+    Made(Result<Option<Made>, ComponentError>),
+}
 
 /// A source that runs.
 pub(super) struct SourceLoop {
@@ -27,7 +37,7 @@ pub(super) struct SourceLoop {
 /// Offsets on their way to the disk.
 pub(super) struct Offsets {
     file: OffsetFile,
-    run: u64,
+    pass: u64,
     every: Duration,
     ledger: Ledger,
     made: u64,
@@ -42,10 +52,10 @@ pub(super) struct Offsets {
 }
 
 impl Offsets {
-    pub(super) fn new(file: OffsetFile, run: u64, every: Duration, start: Option<Bytes>) -> Self {
+    pub(super) fn new(file: OffsetFile, pass: u64, every: Duration, start: Option<Bytes>) -> Self {
         Offsets {
             file,
-            run,
+            pass,
             every,
             ledger: Ledger::default(),
             made: 0,
@@ -81,9 +91,9 @@ impl Offsets {
         }
         let Some(offset) = self.due.take() else { return };
         self.written_at = now;
-        let (file, run) = (self.file.clone(), self.run);
+        let (file, pass) = (self.file.clone(), self.pass);
         self.writing = Some(tokio::task::spawn_blocking(move || {
-            file.write(run, false, &offset)?;
+            file.write(pass, false, &offset)?;
             Ok(offset)
         }));
     }
@@ -106,30 +116,38 @@ impl SourceLoop {
         let mut failures = Failures::default();
         let mut rounds = rounds();
         let ending = loop {
-            self.base.pace.round();
-            self.offsets.collect(&self.outlets);
-            self.offsets.write(self.base.clock.elapsed());
-            let made = tokio::select! {
-                biased;
-                () = self.base.stop.cancelled() => break Ending::Stopped,
-                offset = self.offsets.written() => {
-                    self.acknowledge(offset?, &mut failures).await?;
-                    continue;
-                }
-                _ = rounds.tick() => continue,
-                () = self.outlets.progress.notified() => continue,
-                made = self.source.next() => made,
-            };
-            match made {
-                Ok(Some(made)) => {
+            match self.happened(&mut rounds).await? {
+                Happened::Stopped => break Ending::Stopped,
+                Happened::Written(offset) => self.acknowledge(offset, &mut failures).await?,
+                Happened::Made(Ok(Some(made))) => {
                     failures.clear();
                     self.send(made).await?;
                 }
-                Ok(None) => break Ending::Ended,
-                Err(error) => self.base.after(error, &mut failures).await?,
+                Happened::Made(Ok(None)) => break Ending::Ended,
+                Happened::Made(Err(error)) => self.base.after(error, &mut failures).await?,
             }
         };
         self.end(ending, &mut failures).await
+    }
+
+    /// What is next. A source may take its time for a batch: what it has begun is not dropped
+    /// because a moment has passed, or it would begin again and never have one.
+    async fn happened(&mut self, rounds: &mut Interval) -> Result<Happened, ComponentError> {
+        let SourceLoop { base, source, outlets, offsets, .. } = self;
+        let mut next = source.next();
+        loop {
+            base.pace.round();
+            offsets.collect(outlets);
+            offsets.write(base.clock.elapsed());
+            tokio::select! {
+                biased;
+                () = base.stop.cancelled() => return Ok(Happened::Stopped),
+                offset = offsets.written() => return Ok(Happened::Written(offset?)),
+                made = &mut next => return Ok(Happened::Made(made)),
+                _ = rounds.tick() => {}
+                () = outlets.progress.notified() => {}
+            }
+        }
     }
 
     async fn send(&mut self, made: Made) -> Result<(), ComponentError> {
@@ -196,9 +214,9 @@ impl SourceLoop {
         let due = self.offsets.due.take();
         let last = due.clone().unwrap_or_else(|| self.offsets.last.clone());
         if due.is_some() || finished {
-            let (file, run) = (self.offsets.file.clone(), self.offsets.run);
+            let (file, pass) = (self.offsets.file.clone(), self.offsets.pass);
             let offset = last.clone();
-            let write = move || file.write(run, finished, &offset);
+            let write = move || file.write(pass, finished, &offset);
             let written = tokio::task::spawn_blocking(write).await;
             written.map_err(|error| {
                 ComponentError::new(Code::Internal, "a thread that writes ended badly")

@@ -309,7 +309,8 @@ impl Reader {
                 }
                 let (from, from_instance) =
                     (Arc::clone(&self.place.from), self.place.from_instance);
-                let received = Received { batch, from, from_instance, sequence, lease: None };
+                let received =
+                    Received { batch, from, from_instance, epoch, sequence, lease: None };
                 let place = self.index;
                 let arrived = Arrived { place, epoch, received, _room: room, held: None };
                 self.send(Item::Batch(arrived)).await

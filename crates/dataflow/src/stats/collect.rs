@@ -49,6 +49,7 @@ impl Stats {
         let mut families = self.sent();
         families.extend(self.received());
         families.push(self.counted());
+        families.push(self.retried());
         families
     }
 
@@ -126,6 +127,13 @@ impl Stats {
             ];
             family.values.push((labels, value));
         }
+        family
+    }
+
+    fn retried(&self) -> Family {
+        let mut family = Family::new(("retries", "Calls that failed and were tried again", true));
+        let labels = vec![("pipeline", self.pipeline.clone()), ("instance", self.instance.clone())];
+        family.values.push((labels, get(&self.retried)));
         family
     }
 

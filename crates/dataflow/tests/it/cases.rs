@@ -123,6 +123,7 @@ impl World {
         Assignment {
             pipeline: self.plan.pipeline.clone(),
             run: self.run,
+            pass: self.run,
             place: self.place(instance),
             role: component.role,
             instance: instance.to_owned(),

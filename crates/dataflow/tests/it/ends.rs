@@ -65,7 +65,33 @@ async fn what_fails_for_a_while_is_tried_again_with_the_same_batch() {
     sink.done().await;
     assert_eq!(written.numbers(), (0..50).collect::<Vec<_>>());
     let found = world.plane.component("test:out".to_owned()).await.unwrap();
-    assert_eq!((found.status, &*found.reason), (Status::Stopped, "done with run 1"));
+    assert_eq!((found.status, &*found.reason), (Status::Stopped, "done with pass 1"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_tried_again_is_told_with_its_reason_until_it_works() {
+    let world = World::new(&pipeline(&["numbers"], &[], &[OUT])).await;
+    let written = Written::default();
+    let all = written.clone();
+    let sink = world.host("out", move |_| moody(&all, 3, Code::Unavailable));
+    let source = world.host("numbers", |start| {
+        Numbers { is_endless: true, ..Numbers::up_to(&start, 50, 10) }.boxed()
+    });
+    eventually("it is told", || async {
+        let told = sink.stats().await["trouble"].as_str().unwrap_or_default().to_owned();
+        told.starts_with("failed ") && told.contains(" times, tries again: ")
+    })
+    .await;
+    eventually("it works", || async {
+        let told = sink.stats().await;
+        told["trouble"].is_null() && told["retries"] == 3
+    })
+    .await;
+    let (_, metrics) = get(&sink.health, "/metrics").await;
+    let line = r#"sheaf_component_retries_total{pipeline="test",instance="out"} 3"#;
+    assert!(metrics.contains(line), "{metrics}");
+    source.stop().await;
+    sink.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -90,7 +90,7 @@ impl Actor {
         mailbox: mpsc::Sender<Message>,
         notes: mpsc::Sender<Note>,
     ) -> Self {
-        let Prepared { plan, text, folder, secrets, assignments, node } = prepared;
+        let Prepared { plan, text, folder, secrets, assignments, node, .. } = prepared;
         Actor {
             name: plan.pipeline.clone(),
             plane: inner.plane.clone(),
@@ -318,7 +318,17 @@ impl Actor {
                     tracing::warn!(component = place, %error, "a place cannot be vacated");
                 }
             }
-            Effect::State(state, reason) => self.state(state, cut(&reason)).await,
+            Effect::State(state, reason) => {
+                // First: who is told that it is over may begin another run at once.
+                if self.model.is_complete() && !self.secrets.complete {
+                    self.secrets.complete = true;
+                    if let Err(error) = self.write(&self.secrets) {
+                        let pipeline = &self.name;
+                        tracing::error!(pipeline, %error, "its end is not kept: run it once more");
+                    }
+                }
+                self.state(state, cut(&reason)).await;
+            }
             Effect::Note { place, text } => self.note(&place, text),
         }
         None

@@ -8,7 +8,7 @@ use sheaf_pipeline::health::{RestartMode, RestartPolicy};
 use sheaf_pipeline::plan::{Instance, Plan, PlannedComponent};
 use sheaf_pipeline::registry::{self, Connections, Kind, Place, PlaceHealth, Token};
 use sheaf_pipeline::spec::{self, Role};
-use sheaf_retry::Timestamp;
+use sheaf_retry::{Jitter, Timestamp};
 use twox_hash::XxHash3_128;
 
 use super::event::Planned;
@@ -41,6 +41,12 @@ pub(super) fn token(now: Timestamp) -> String {
     Token::generate(now.as_millis()).secret().expose().to_owned()
 }
 
+/// A number that no other pass has, of this pipeline or of another one: stores of durable edges
+/// may be shared. Programs in any language read it as a number.
+fn another_pass(now: Timestamp) -> u64 {
+    (Jitter::seed_of(&token(now)) >> 12) | 1
+}
+
 /// Tokens for a run, one for each place.
 pub(super) fn secrets(
     plan: &Plan,
@@ -49,7 +55,11 @@ pub(super) fn secrets(
     now: Timestamp,
 ) -> RunSecrets {
     let token = || token(now);
+    // What was broken off goes on.
+    let pass = before.as_ref().filter(|before| !before.complete && before.pass != 0);
+    let pass = pass.map_or_else(|| another_pass(now), |before| before.pass);
     RunSecrets {
+        pass,
         file: file.to_owned(),
         tokens: places(plan).map(|place| (place, token())).collect(),
         data_token: token(),
@@ -114,6 +124,7 @@ pub(super) fn assignments(
         let host = &addresses.host;
         let assignment = Assignment {
             run: secrets.run,
+            pass: secrets.pass,
             listen: format!("{host}:{}", instance.port),
             health_listen: format!("{host}:{}", instance.health_port),
             control: addresses.control.clone(),

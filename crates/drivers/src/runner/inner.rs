@@ -34,6 +34,8 @@ pub(super) struct Prepared {
     pub(super) assignments: BTreeMap<String, Assignment>,
     /// The process of its durable edges, where it has one.
     pub(super) node: Option<Node>,
+    /// It goes on where the run before was broken off.
+    pub(super) goes_on: bool,
 }
 
 impl Inner {
@@ -101,11 +103,16 @@ impl Inner {
             *last = attempt.max(*last);
         }
         if fresh {
+            if let Some(before) = &mut before {
+                before.complete = true;
+            }
             folder.forget_state().map_err(failed)?;
             folder.forget_store().map_err(failed)?;
             self.driver.remove(name, true).await?;
         }
+        let last = before.as_ref().map(|before| before.pass);
         let mut secrets = assign::secrets(plan, file, before, self.clock.now());
+        let goes_on = last == Some(secrets.pass);
         secrets.store = store;
         self.end_stale(name).await?;
         self.plane.plan(assign::registry_plan(plan, text, &secrets)).await?;
@@ -114,6 +121,7 @@ impl Inner {
         }
         secrets.run = self.plane.begin_run(name.clone()).await?;
         let prepared = self.assign(plan, text, folder, secrets);
+        let prepared = prepared.map(|prepared| Prepared { goes_on, ..prepared });
         if let Err(error) = &prepared {
             let (failed, reason) = (PipelineState::Failed, cut(&error.to_string()));
             self.plane.set_pipeline_state(name.clone(), failed, reason).await?;
@@ -137,7 +145,7 @@ impl Inner {
         let node = Node::prepare(&plan.pipeline, secrets.store.as_ref(), &folder, attempt, seed);
         let node = node.map_err(failed)?;
         let (plan, text) = (plan.clone(), text.to_owned());
-        Ok(Prepared { plan, text, folder, secrets, assignments, node })
+        Ok(Prepared { plan, text, folder, secrets, assignments, node, goes_on: false })
     }
 
     /// Where the durable edges of a plan lead through.

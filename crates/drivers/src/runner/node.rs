@@ -247,6 +247,7 @@ fn assignment(pipeline: &str, command: Vec<String>, state_dir: PathBuf) -> Assig
     Assignment {
         pipeline: pipeline.to_owned(),
         run: 1,
+        pass: 1,
         place: planned::place(pipeline, INSTANCE),
         role: Role::Processor,
         instance: INSTANCE.to_owned(),

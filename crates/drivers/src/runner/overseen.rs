@@ -218,9 +218,9 @@ sinks: [{id: b, kind: stdout, inputs: [a]}]
     #[test]
     fn a_run_is_up_when_all_are_and_over_when_all_are_done() {
         let up = Seen::of(Status::Healthy, "");
-        let done = Seen::of(Status::Stopped, "done with run 1");
+        let done = Seen::of(Status::Stopped, "done with pass 1");
         let left = Seen::of(Status::Stopped, "stopped");
-        let silent = Seen::of(Status::Unhealthy, "done with run 1");
+        let silent = Seen::of(Status::Unhealthy, "done with pass 1");
         let go = |state, seen: &[Seen]| next(state, 2, seen).map(|(state, _)| state);
         use PipelineState::{Running, Starting, Stopped};
         assert_eq!(go(Starting, &[up]), None);

@@ -25,6 +25,12 @@ const VERSION: u32 = 1;
 pub(super) struct RunSecrets {
     pub(super) version: u32,
     pub(super) run: u64,
+    /// Which pass over the data this is, see [`Assignment::pass`](sheaf_dataflow::Assignment).
+    #[serde(default)]
+    pub(super) pass: u64,
+    /// All components have come to their end: the next run is another pass.
+    #[serde(default)]
+    pub(super) complete: bool,
     /// The name of the file, for messages.
     pub(super) file: String,
     /// By place.

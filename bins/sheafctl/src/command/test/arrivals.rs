@@ -26,6 +26,7 @@ pub(super) fn deliver(
                     batch: part,
                     from: edge.from.as_str().into(),
                     from_instance: from,
+                    epoch: 1,
                     sequence: last[stream],
                     lease: None,
                 });

@@ -287,7 +287,7 @@ mod tests {
     fn received(from: &str, sequence: u64, values: &[Option<i64>]) -> Received {
         let column: ArrayRef = Arc::new(Int64Array::from(values.to_vec()));
         let batch = RecordBatch::try_from_iter_with_nullable([("t", column, true)]).unwrap();
-        Received { batch, from: from.into(), from_instance: 0, sequence, lease: None }
+        Received { batch, from: from.into(), from_instance: 0, epoch: 1, sequence, lease: None }
     }
 
     fn some(values: &[i64]) -> Vec<Option<i64>> {

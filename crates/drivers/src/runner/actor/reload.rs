@@ -209,7 +209,7 @@ impl Actor {
 
     /// Whose holders have come to their end by themselves.
     async fn done(&self, change: &Change) -> Result<BTreeSet<String>, Error> {
-        let reason = done_reason(self.secrets.run);
+        let reason = done_reason(self.secrets.pass);
         let mut done = BTreeSet::new();
         for place in change.leaving() {
             let found = self.plane.component(place.clone()).await?;

@@ -24,8 +24,8 @@ impl Before {
 pub(super) fn is_up(component: &Component, before: Option<&Before>) -> bool {
     match component.status {
         Status::Healthy => before.is_none_or(|before| before.is_over(component)),
-        // It has come to its end in this run.
-        Status::Stopped => component.reason.starts_with("done with run"),
+        // It has come to its end in this pass.
+        Status::Stopped => component.reason.starts_with(sheaf_dataflow::DONE),
         _ => false,
     }
 }
