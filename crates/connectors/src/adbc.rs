@@ -144,12 +144,21 @@ impl AdbcDatabase {
             }
         };
         let thread = tokio::task::spawn_blocking(work);
-        let Ok(schema) = schema.await else {
-            let why = match thread.await {
-                Err(panicked) => panicked.to_string(),
-                Ok(()) => "the driver gave no answer".to_owned(),
-            };
-            return Err(Error::external("query", self.describe(), Code::Internal, why));
+        let schema = match schema.await {
+            Ok(Ok(schema)) => schema,
+            Ok(Err(error)) => {
+                // Its connection is closed then: whoever opens the database next is not in the
+                // way of that.
+                thread.await.ok();
+                return Err(error);
+            }
+            Err(_) => {
+                let why = match thread.await {
+                    Err(panicked) => panicked.to_string(),
+                    Ok(()) => "the driver gave no answer".to_owned(),
+                };
+                return Err(Error::external("query", self.describe(), Code::Internal, why));
+            }
         };
         let place = self.describe().to_owned();
         let mut thread = Some(thread);
@@ -162,7 +171,7 @@ impl AdbcDatabase {
             let lost = |why| Error::external("query", &place, Code::Internal, why);
             Poll::Ready(ended.err().map(|panicked| Err(lost(panicked))))
         });
-        Ok((schema?, batches.boxed()))
+        Ok((schema, batches.boxed()))
     }
 
     /// Runs a statement in a transaction of its own.

@@ -8,7 +8,7 @@ use sheaf_flight::Secret;
 pub(crate) fn launch(pipeline: &str, attempt: u64, image: &str, control: &str) -> Launch {
     let place = format!("{pipeline}:one");
     let assignment = json!({
-        "pipeline": pipeline, "run": 1, "place": place, "role": "source", "instance": "one",
+        "pipeline": pipeline, "run": 1, "pass": 1, "place": place, "role": "source", "instance": "one",
         "index": 0, "replicas": 1, "definition": definition(image), "listen": "127.0.0.1:0",
         "healthListen": "127.0.0.1:0", "control": control, "token": "token-of-the-place",
         "dataToken": "token-of-the-run", "stateDir": "/nowhere",

@@ -45,7 +45,7 @@ fn driver(folder: &TempDir) -> Arc<ProcessDriver> {
 fn launch(instance: &str, attempt: u64, definition: serde_json::Value) -> Launch {
     let place = format!("p:{instance}");
     let assignment: Assignment = serde_json::from_value(serde_json::json!({
-        "pipeline": "p", "run": 1, "place": place, "role": "source", "instance": instance,
+        "pipeline": "p", "run": 1, "pass": 1, "place": place, "role": "source", "instance": instance,
         "index": 0, "replicas": 1, "definition": definition, "listen": "127.0.0.1:0",
         "healthListen": "127.0.0.1:0", "control": "grpc://127.0.0.1:1", "token": "t0ken",
         "dataToken": "d", "stateDir": "/tmp",
