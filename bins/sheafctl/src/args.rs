@@ -14,7 +14,7 @@ use clap::Args;
 
 pub(crate) use console::ConsoleArgs;
 pub(crate) use data::DataArgs;
-pub(crate) use durable::DurableArgs;
+pub(crate) use durable::{DurableArgs, StoreArgs};
 pub(crate) use platform::{DriverName, PlatformArgs};
 pub(crate) use tls::TlsArgs;
 

@@ -27,11 +27,12 @@ use sheaf_terminal::Failure;
 use crate::args::PlaneArgs;
 use crate::logging;
 use driver::{driver, durable, environment};
-use folder::{named, open, prepare};
+use folder::{open, prepare};
 use secure::secure;
 use serve::serve;
 use web::{Told, Web};
 
+pub(crate) use folder::named;
 pub(crate) use mode::Mode;
 pub(crate) use place::console_file;
 
