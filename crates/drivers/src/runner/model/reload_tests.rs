@@ -19,6 +19,7 @@ fn planned(component: &str, depth: usize, senders: &[&str]) -> Planned {
         attempt: 0,
         depth,
         senders: senders.iter().map(|one| format!("p:{one}")).collect(),
+        direct: senders.iter().map(|one| format!("p:{one}")).collect(),
     }
 }
 
