@@ -271,7 +271,7 @@ impl Hosted {
         stats.set_phase(Phase::Leaving);
         let place = &assignment.place;
         tracing::info!(place, reason, "deregistering");
-        let left = member.leave(&reason).await;
+        let left = member.leave_with(&reason, Some(stats.totals())).await;
         if let Err(error) = left {
             tracing::warn!(place, %error, "not deregistered");
         }

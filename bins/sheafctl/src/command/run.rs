@@ -75,7 +75,8 @@ pub(super) async fn run(args: RunArgs, console: &mut Console) -> Result<ExitCode
     };
     let watched = Watch::begin(args.watch, (&args.file, &name, text), &plane.runner, &clock);
     let shown = Shown { started, lines, watched };
-    let outcome = attend(&plane, shown, &mut signals, &mut progress, console, &clock).await;
+    let outcome = attend(&plane, shown, &mut signals, &mut progress, console).await;
+    progress.end().await;
     let code = end(outcome.as_ref(), &args, &pipeline, &mut progress, console);
     plane.close().await?;
     Ok(code)

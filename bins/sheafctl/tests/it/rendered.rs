@@ -198,7 +198,8 @@ fn durable_edges_are_rendered_with_their_store_and_run() {
     const STORE: &str = "grpc://store.shop.svc:50051";
     let folder = TempDir::new().unwrap();
     let Some((_store, at, token)) = store(folder.path()) else { return };
-    let text = TEXT.replace("metadata: {name: rendered}", "metadata: {name: rendered}\ndurable: true");
+    let text =
+        TEXT.replace("metadata: {name: rendered}", "metadata: {name: rendered}\ndurable: true");
     let given = ["--durable-store", STORE, "--durable-token-file", token.to_str().unwrap()];
     let file = super::written("rendered-open.yaml", &text);
     let refused = sheafctl(&[&["render", &*file][..], &given].concat());
@@ -214,7 +215,10 @@ fn durable_edges_are_rendered_with_their_store_and_run() {
     ];
     let mut components = places.map(|(secret, index)| {
         let mut told = cluster.assignment(secret, index, &address);
-        assert_eq!((&told["durable"]["store"], &told["durable"]["coordinator"]), (&STORE.into(), &STORE.into()));
+        assert_eq!(
+            (&told["durable"]["store"], &told["durable"]["coordinator"]),
+            (&STORE.into(), &STORE.into())
+        );
         told["durable"]["store"] = format!("grpc://{at}").into();
         told["durable"]["coordinator"] = format!("grpc://{at}").into();
         cluster.component(&told)

@@ -101,11 +101,7 @@ impl Workload<'_> {
     }
 
     /// One secret with the assignment of each instance: the tokens are in them.
-    fn assignments(
-        &self,
-        definition: &Component,
-        numbered: bool,
-    ) -> Result<Secret, RenderError> {
+    fn assignments(&self, definition: &Component, numbered: bool) -> Result<Secret, RenderError> {
         let mut data = BTreeMap::new();
         for index in self.component.instances.iter().map(|instance| instance.index) {
             let (name, namespace) = (self.name(), &self.settings.namespace);

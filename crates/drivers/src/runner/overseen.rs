@@ -223,7 +223,10 @@ sinks: [{id: b, kind: stdout, inputs: [a]}]
     #[tokio::test]
     async fn durable_edges_need_a_store_that_their_components_were_told_of() {
         let text = TEXT.replace("inputs: [a]", "inputs: [{from: a, durable: true}]");
-        let text = text.replace("command: [x]", "kind: generate, config: {columns: [{name: n, values: sequence}]}");
+        let text = text.replace(
+            "command: [x]",
+            "kind: generate, config: {columns: [{name: n, values: sequence}]}",
+        );
         let of_all = tokens(r#"{"dataToken": "d", "places": {"p:a": "1", "p:b": "2"}}"#);
         let error = runner().oversee("p.yaml", &text, &of_all).await.unwrap_err().to_string();
         assert!(error.contains("edge a:b") && error.contains("--durable-store"), "{error}");

@@ -82,7 +82,8 @@ impl Render {
     fn durable(&self) -> Result<Option<DurableAssignment>, Failure> {
         let given = &self.store;
         let Some(address) = &given.durable_store else { return Ok(None) };
-        let refused = |text: String| Failure::new(Code::InvalidArgument, text).of("--durable-store");
+        let refused =
+            |text: String| Failure::new(Code::InvalidArgument, text).of("--durable-store");
         let target: Target = address.parse().map_err(|error: sheaf_flight::Error| {
             Failure::from_error(&error).of("--durable-store").help("write it as grpc://HOST:PORT")
         })?;
@@ -99,8 +100,9 @@ impl Render {
         let token = given.token()?;
         if token.is_some() && !given.durable_insecure {
             let text = "the token would go from pods to the store unencrypted";
-            return Err(refused(text.to_owned())
-                .help("--durable-insecure allows it, where the network of the cluster is trusted"));
+            return Err(refused(text.to_owned()).help(
+                "--durable-insecure allows it, where the network of the cluster is trusted",
+            ));
         }
         let retention_ms = u64::try_from(given.durable_retention.as_millis()).unwrap_or(u64::MAX);
         let (store, coordinator) = (address.clone(), address.clone());

@@ -94,9 +94,8 @@ impl Model {
 
     /// The places of those that are gone for good, and of those that send to nobody else.
     fn gone(&self) -> BTreeSet<String> {
-        let is_gone = |one: &&Instance| {
-            one.is_gone || one.standing == Standing::Over { success: false }
-        };
+        let is_gone =
+            |one: &&Instance| one.is_gone || one.standing == Standing::Over { success: false };
         let gone = self.instances.values().filter(is_gone);
         let mut gone: BTreeSet<String> = gone.map(|one| one.planned.place.clone()).collect();
         if gone.is_empty() {
