@@ -45,7 +45,7 @@ fn of_file(folder: &str, name: &str) -> Case {
 }
 
 fn store() -> DurableAssignment {
-    let address = "grpc://store.shop.svc:50051".to_owned();
+    let address = "grpc://store.shop.svc:50999".to_owned();
     DurableAssignment {
         store: address.clone(),
         coordinator: address,
@@ -67,10 +67,6 @@ impl Case {
         let mut objects = self.rendered.objects.iter();
         let found = objects.find(|object| (object.kind(), object.name()) == (kind, name));
         found.unwrap_or_else(|| panic!("no {kind} {name}"))
-    }
-
-    fn has(&self, kind: &str) -> bool {
-        self.rendered.objects.iter().any(|object| object.kind() == kind)
     }
 
     fn policy(&self, name: &str) -> &NetworkPolicySpec {
@@ -306,11 +302,11 @@ fn durable_edges_are_told_of_their_store_and_refused_without_one() {
         assert_eq!(told, expected.then(store), "{name}");
         let egress = one.policy(name).egress.as_ref().unwrap();
         let ports = egress.iter().flat_map(|rule| rule.ports.iter().flatten());
-        let leads = ports.filter(|one| one.port == Some(IntOrString::Int(50_051))).count();
+        let leads = ports.filter(|one| one.port == Some(IntOrString::Int(50_999))).count();
         assert_eq!(leads, usize::from(expected), "{name}");
     }
     let control = one.object("Deployment", "p-control").to_yaml().unwrap();
-    assert!(control.contains("--durable-store=grpc://store.shop.svc:50051"), "{control}");
+    assert!(control.contains("--durable-store=grpc://store.shop.svc:50999"), "{control}");
     assert!(!control.contains("hunter2"), "it starts nothing, and needs no token");
 }
 

@@ -222,7 +222,7 @@ fn fails_for_good(run: &mut Run, place: &str) -> Vec<Effect> {
 #[test]
 fn what_leads_only_to_what_failed_for_good_is_ended_at_once() {
     let mut run = branched(&[]);
-    assert_eq!(fails_for_good(&mut run, "p:c"), [stop("p:a", 1, 30), stop("p:b", 1, 1)]);
+    assert_eq!(fails_for_good(&mut run, "p:c"), [stop("p:b", 1, 1), stop("p:a", 1, 30)]);
     assert_eq!(run.ended("p:b", 1, false), [], "a has another reader, and drains into it");
     assert_eq!(run.ended("p:a", 1, true), [stop("p:d", 1, 30)]);
     // Where the other one fails too, nothing is left to wait for.
@@ -247,7 +247,7 @@ fn a_sink_that_nobody_reads_ends_the_run_without_a_failure() {
     let why = "nobody reads standard output any more".to_owned();
     let stopping = state(PipelineState::Stopping, "c: nobody reads standard output any more");
     let effects = run.on(Event::Closed("p:c".to_owned(), why));
-    assert_eq!(effects, [stopping, stop("p:a", 1, 30), stop("p:b", 1, 1)]);
+    assert_eq!(effects, [stopping, stop("p:b", 1, 1), stop("p:a", 1, 30)]);
     run.ended("p:c", 1, true);
     run.ended("p:b", 1, false);
     run.ended("p:a", 1, true);

@@ -27,6 +27,7 @@ impl Model {
                 self.effects.push(Effect::State(PipelineState::Stopping, reason));
                 self.reload = None;
                 self.drop_waiting();
+                self.end_cut_off();
             }
         }
         self.stop_group(at_once);
