@@ -16,6 +16,7 @@ mod examples;
 mod flows;
 mod live;
 mod pipelines;
+mod printed;
 mod python;
 mod reload;
 mod rendered;
