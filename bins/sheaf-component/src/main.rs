@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use cli::{Cli, Command};
 use mimalloc::MiMalloc;
+use sheaf_dataflow::exit_code;
 use sheaf_pipeline::spec::Role;
 use sheaf_retry::Code;
 use sheaf_telemetry::{LogOptions, init_logs};
@@ -23,11 +24,6 @@ use sheaf_terminal::{Console, Failure};
 /// Columns are built and dropped all the time, by threads that did not make them.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
-
-/// What the process ends with where it may be started again.
-const FAILED: u8 = 1;
-/// What it ends with where that would be of no use.
-const MISCONFIGURED: u8 = 2;
 
 fn main() -> ExitCode {
     match run(Cli::parse()) {
@@ -38,17 +34,6 @@ fn main() -> ExitCode {
             drop(std::io::stderr().write_all(failure.to_text().as_bytes()));
             ExitCode::from(exit_code(failure.code()))
         }
-    }
-}
-
-/// Whether to start it again is all that a driver wants to know.
-fn exit_code(code: Code) -> u8 {
-    match code {
-        Code::InvalidArgument
-        | Code::FailedPrecondition
-        | Code::FormatNewer
-        | Code::Unimplemented => MISCONFIGURED,
-        _ => FAILED,
     }
 }
 

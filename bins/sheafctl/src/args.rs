@@ -14,7 +14,7 @@ use clap::Args;
 
 pub(crate) use console::ConsoleArgs;
 pub(crate) use data::DataArgs;
-pub(crate) use durable::DurableArgs;
+pub(crate) use durable::{DurableArgs, StoreArgs};
 pub(crate) use platform::{DriverName, PlatformArgs};
 pub(crate) use tls::TlsArgs;
 
@@ -60,9 +60,9 @@ pub(crate) struct PlaneArgs {
     pub(crate) log_level: Option<String>,
 }
 
-/// A control plane elsewhere.
+/// Where a control plane is.
 #[derive(Clone, Debug, Args)]
-pub(crate) struct AskArgs {
+pub(crate) struct ServerArgs {
     /// The control plane to ask
     #[arg(
         long,
@@ -79,6 +79,13 @@ pub(crate) struct AskArgs {
     pub(crate) tls_dir: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) data: DataArgs,
+}
+
+/// A control plane elsewhere.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct AskArgs {
+    #[command(flatten)]
+    pub(crate) at: ServerArgs,
     /// The answer as JSON
     #[arg(long, global = true)]
     pub(crate) json: bool,

@@ -31,9 +31,11 @@ pub(crate) const RENDER: &str = "Examples:
   sheafctl render orders.yaml | kubectl apply -f -
   sheafctl render --namespace shop --image registry.example.org/sheaf:1 orders.yaml
   sheafctl render --secrets omit orders.yaml > orders.manifests.yaml
+  sheafctl render --durable-store grpc://sheaf.shop.svc:50051 durable.yaml
 
 Each time the tokens of the components are made anew: they are in the secrets, which
-`--secrets omit` leaves out and `--secrets only` prints alone.";
+`--secrets omit` leaves out and `--secrets only` prints alone. A file with durable edges needs a
+store that pods reach, with --durable-store; its token goes into the secrets too.";
 
 pub(crate) const SCHEMA: &str = "Examples:
   sheafctl schema > pipeline.schema.json

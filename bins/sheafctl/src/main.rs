@@ -1,5 +1,6 @@
 //! The `sheafctl` binary: parse, build, run.
 
+mod advice;
 mod args;
 mod cli;
 mod command;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
     match run(cli.command) {
         Ok(code) => code,
         Err(failure) => {
+            let failure = advice::of_pipelines(failure);
             if !failure.is_quiet() {
                 let text = if json { failure.to_json() } else { failure.to_text() };
                 // Nobody is left to be told where even that cannot be written.

@@ -27,11 +27,12 @@ use sheaf_terminal::Failure;
 use crate::args::PlaneArgs;
 use crate::logging;
 use driver::{driver, durable, environment};
-use folder::{named, open, prepare};
+use folder::{open, prepare};
 use secure::secure;
 use serve::serve;
 use web::{Told, Web};
 
+pub(crate) use folder::named;
 pub(crate) use mode::Mode;
 pub(crate) use place::console_file;
 
@@ -60,7 +61,7 @@ impl Plane {
         let exposure = if is_open { Exposure::Insecure } else { Exposure::Loopback };
         let listener = Listener::bind(&args.control_addr, "--control-addr", exposure);
         let listener = listener.map_err(failed)?;
-        let admin = web::bind(&args.console)?;
+        let admin = web::bind(args)?;
         prepare(&args.data.data_dir)?;
         let token = ServerToken::open(&args.data.token(), clock.now());
         let token = token.map_err(|error| named(&args.data.token(), &error))?;

@@ -29,6 +29,8 @@ pub(crate) struct Progress {
     began: Duration,
     quiet: bool,
     ticks: u32,
+    /// When to ask again.
+    next: Duration,
     last: String,
     /// By instance, as seen last.
     rows: BTreeMap<String, Rows>,
@@ -51,6 +53,7 @@ impl Progress {
             began: clock.elapsed(),
             quiet,
             ticks: 0,
+            next: clock.elapsed() + EVERY,
             last: String::new(),
             rows: BTreeMap::new(),
             seen: BTreeMap::new(),
@@ -65,9 +68,15 @@ impl Progress {
         }
     }
 
-    /// Waits, and asks all components how far they are.
-    pub(crate) async fn tick(&mut self, clock: &SharedClock, console: &mut Console) {
-        clock.sleep(EVERY).await;
+    /// Waits until it is time to ask. Dropped and called again, it goes on to wait for the same
+    /// time.
+    pub(crate) async fn wait(&self) {
+        self.clock.sleep(self.next.saturating_sub(self.clock.elapsed())).await;
+    }
+
+    /// Asks all components how far they are.
+    pub(crate) async fn look(&mut self, console: &mut Console) {
+        self.next = self.clock.elapsed() + EVERY;
         self.ask().await;
         self.ticks += 1;
         if self.ticks.is_multiple_of(SHOWN) {
@@ -79,11 +88,16 @@ impl Progress {
         }
     }
 
+    /// Asks how far they came, once all of them have left.
+    pub(crate) async fn end(&mut self) {
+        self.ask().await;
+    }
+
     async fn ask(&mut self) {
         let filter = Filter { pipeline: self.pipeline.clone(), ..Filter::default() };
         let Ok(all) = self.plane.select(filter).await else { return };
         let look = &self.look;
-        let asked = all.iter().filter(|one| one.status.is_held()).map(|component| async move {
+        let asked = all.iter().map(|component| async move {
             (instance(component).to_owned(), look.at(component).await)
         });
         for (instance, rows) in join_all(asked).await {

@@ -24,18 +24,16 @@ pub(crate) struct Remote {
 
 impl Remote {
     pub(crate) fn of(args: &AskArgs, clock: &SharedClock) -> Result<Self, Failure> {
-        let data = Some(args.data.data_dir.as_path());
-        let Away { target, config, health } =
-            Away::find(&args.server, args.tls_dir.as_ref(), data)?;
+        let Away { target, config, health } = Away::find(&args.at)?;
         let pool = ChannelPool::new(config, clock.clone()).only_for(CONTROL_NAME);
         // Whoever waits at a terminal is told soon.
         let retry = RetryPolicy { max_retries: 1, base_ms: 50, ..RetryPolicy::TRANSFER };
         let options = ClientOptions { retry, ..ClientOptions::default() };
         // Without it, what needs it says so.
-        let token = ServerToken::read(&args.data.token()).ok();
+        let token = ServerToken::read(&args.at.data.token()).ok();
         let registry = ControlClient::new(pool.clone(), target.clone(), options, clock.clone());
         let pipelines = PipelineClient::new(pool, target, token);
-        let (address, clock) = (args.server.clone(), clock.clone());
+        let (address, clock) = (args.at.server.clone(), clock.clone());
         Ok(Remote { address, registry, pipelines, health, clock })
     }
 

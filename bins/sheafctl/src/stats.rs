@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use sheaf_console::figures::{Input, Reader, Stats};
 use sheaf_flight::TlsFiles;
-use sheaf_pipeline::registry::Component;
+use sheaf_pipeline::registry::{Component, Totals};
 use sheaf_retry::SharedClock;
 use sheaf_terminal::Console;
 
@@ -41,6 +41,26 @@ impl Rows {
     }
 }
 
+impl Rows {
+    /// What went through those that have left the place in this run.
+    fn left(component: &Component) -> Option<Self> {
+        let Totals { rows_in, rows_out, failed_batches, .. } = component.totals?;
+        Some(Rows { input: rows_in, output: rows_out, failed: failed_batches })
+    }
+
+    fn plus(self, other: Rows) -> Rows {
+        let add = |one: Option<u64>, other: Option<u64>| match (one, other) {
+            (Some(one), Some(other)) => Some(one.saturating_add(other)),
+            (one, other) => one.or(other),
+        };
+        Rows {
+            input: add(self.input, other.input),
+            output: add(self.output, other.output),
+            failed: self.failed.max(other.failed),
+        }
+    }
+}
+
 /// All senders of an edge fill one queue, and each stream of the edge tells of the whole.
 fn failed(inputs: &[Input]) -> u64 {
     let mut edges: BTreeMap<&str, u64> = BTreeMap::new();
@@ -74,9 +94,15 @@ impl Look {
         Look(Reader::new(clock.clone()).with_tls(tls))
     }
 
-    /// What one says; `None` where it says nothing.
+    /// What went through a place in this run: what those have said that have left it, and what
+    /// the one says that holds it. `None` where nothing is said.
     pub(crate) async fn at(&self, component: &Component) -> Option<Rows> {
-        Rows::of(&self.0.stats(component).await?.ok()?)
+        let left = Rows::left(component);
+        if !component.status.is_held() {
+            return left;
+        }
+        let now = Rows::of(&self.0.stats(component).await?.ok()?)?;
+        Some(left.map_or(now, |left| left.plus(now)))
     }
 }
 

@@ -3,9 +3,10 @@
 use sheaf_connectors::{AdbcDatabase, AdbcSpec, DriverPaths};
 use sheaf_dataflow::ComponentError;
 use sheaf_pipeline::spec::Database;
+use sheaf_retry::{Code, Retryable as _};
 
 use crate::failure::{failed, refused};
-use crate::host::Host;
+use crate::host::{DUCKDB, FOLDERS, Host};
 use crate::secrets;
 
 /// Opens a database.
@@ -20,7 +21,17 @@ pub(crate) async fn open(database: &Database, host: &Host) -> Result<AdbcDatabas
         spec = spec.with_option(name, secrets::text(host, &field, value).await?.expose());
     }
     let opened = AdbcDatabase::open(&spec, &host.drivers).await;
-    opened.map_err(failed("the database cannot be opened"))
+    opened.map_err(|error| match error.code() {
+        // A library or a file that is not there is not there at the next start either.
+        Code::NotFound => {
+            let text = format!(
+                "the database cannot be opened: {DUCKDB} names the library of DuckDB, and {FOLDERS} \
+                 the folders with those of other databases"
+            );
+            ComponentError::new(Code::InvalidArgument, text).because(error)
+        }
+        _ => failed("the database cannot be opened")(error),
+    })
 }
 
 /// The library of a driver that is named by its database, or as it is named.

@@ -9,9 +9,9 @@ use sheaf_connectors::DriverPaths;
 use sheaf_retry::{SharedClock, SystemClock};
 
 /// Names the library of DuckDB.
-const DUCKDB: &str = "SHEAF_LIBDUCKDB";
+pub(crate) const DUCKDB: &str = "SHEAF_LIBDUCKDB";
 /// Names folders with the libraries of other databases.
-const FOLDERS: &str = "SHEAF_ADBC_DRIVERS";
+pub(crate) const FOLDERS: &str = "SHEAF_ADBC_DRIVERS";
 
 /// Looks up a variable of the environment.
 pub type Environment = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;

@@ -88,7 +88,7 @@ async fn file(field: &str, path: &str) -> Result<Hidden, ComponentError> {
         let text = format!("{field}: the file {path} that holds the value cannot be read");
         // Not the code of a disk that may recover: somebody has to put the file there.
         let code = match error.code() {
-            Code::Io => Code::FailedPrecondition,
+            Code::Io => Code::InvalidArgument,
             code => code,
         };
         ComponentError::new(code, text).because(error)
@@ -112,7 +112,7 @@ async fn program(host: &Host, field: &str, command: &[String]) -> Result<Hidden,
             .kill_on_drop(true)
             .spawn()
             .map_err(failed_as(
-                Code::FailedPrecondition,
+                Code::InvalidArgument,
                 format!("{field}: {name}, which is to print the value, cannot be started"),
             ))?;
         let mut bytes = Vec::new();

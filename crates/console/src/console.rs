@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
+use prometheus_client::registry::Registry;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sheaf_drivers::control::ServerToken;
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::coordinators::Coordinators;
 use crate::figures::Reader;
 use crate::live::Live;
+use crate::metrics::Figures;
 use crate::pictures::Pictures;
 use crate::problem::Problem;
 use crate::{assets, batches, events, guard, logs, pipelines, steer};
@@ -131,6 +133,12 @@ impl Console {
             .layer(DefaultBodyLimit::max(MAX_BODY))
             .layer(middleware::from_fn(guard::local))
             .with_state(Arc::clone(&self.shared))
+    }
+
+    /// Shows figures of every component and edge beside what else a registry has, as they were
+    /// read last: `sheaf_pipeline_component_*` and `sheaf_pipeline_edge_*`.
+    pub fn register_metrics(&self, registry: &mut Registry) {
+        registry.register_collector(Box::new(Figures(Arc::clone(&self.shared))));
     }
 
     /// Ends all answers that go on, so that the server can end.

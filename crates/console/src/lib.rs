@@ -79,6 +79,7 @@ mod guard;
 mod history;
 mod live;
 mod logs;
+mod metrics;
 mod pictures;
 mod pipelines;
 mod problem;

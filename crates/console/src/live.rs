@@ -48,6 +48,11 @@ impl Live {
         receiver
     }
 
+    /// What was read last.
+    pub(crate) fn last(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.last.borrow())
+    }
+
     /// What is remembered of a pipeline.
     pub(crate) fn history(&self, pipeline: &str) -> Told {
         self.history.lock().unwrap_or_else(PoisonError::into_inner).of(pipeline)

@@ -7,6 +7,7 @@ use sheaf_retry::{Code, Retryable};
 #[error("{message}")]
 pub struct ComponentError {
     code: Code,
+    closed: bool,
     message: String,
     #[source]
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
@@ -16,7 +17,18 @@ impl ComponentError {
     /// With a code that says whether it passes by itself, and a text that says what, where
     /// and what to do.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        ComponentError { code, message: message.into(), source: None }
+        ComponentError { code, closed: false, message: message.into(), source: None }
+    }
+
+    /// Nobody takes any more what a sink writes, as where whoever reads its standard output has
+    /// gone. That is the end of the component and of its run, and no failure.
+    pub fn closed(message: impl Into<String>) -> Self {
+        ComponentError { closed: true, ..ComponentError::new(Code::FailedPrecondition, message) }
+    }
+
+    /// Whether it is such an end.
+    pub fn is_closed(&self) -> bool {
+        self.closed
     }
 
     /// The same with what it came of.
@@ -29,10 +41,7 @@ impl ComponentError {
     /// The exit code of a process that ends with it: 2 where it is no use to start the process
     /// again as it is configured, otherwise 1.
     pub fn exit_code(&self) -> u8 {
-        match self.code {
-            Code::InvalidArgument | Code::Unimplemented | Code::FormatNewer => 2,
-            _ => 1,
-        }
+        exit_code(self.code)
     }
 
     /// The text with those of all that it came of.
@@ -51,5 +60,14 @@ impl ComponentError {
 impl Retryable for ComponentError {
     fn code(&self) -> Code {
         self.code
+    }
+}
+
+/// The exit code of a process of a component that ends with such an error: 2 where it is no use
+/// to start the process again as it is configured, otherwise 1.
+pub fn exit_code(code: Code) -> u8 {
+    match code {
+        Code::InvalidArgument | Code::Unimplemented | Code::FormatNewer => 2,
+        _ => 1,
     }
 }

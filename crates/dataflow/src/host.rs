@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::begin::Begun;
 use self::finish::Finish;
-pub use self::finish::{DONE, UNDRAINED, done_reason};
+pub use self::finish::{CLOSED, DONE, UNDRAINED, done_reason};
 use self::loops::{Ending, Loop};
 use self::processor::ProcessorLoop;
 use self::signals::Signals;
@@ -266,12 +266,13 @@ impl Hosted {
             Ok(Ending::Ended) => done_reason(assignment.pass),
             Ok(Ending::Stopped) => "stopped".to_owned(),
             Ok(Ending::Undrained) => UNDRAINED.to_owned(),
+            Err(error) if error.is_closed() => format!("{CLOSED}{}", error.chain()),
             Err(error) => format!("failed: {}", error.chain()),
         };
         stats.set_phase(Phase::Leaving);
         let place = &assignment.place;
         tracing::info!(place, reason, "deregistering");
-        let left = member.leave(&reason).await;
+        let left = member.leave_with(&reason, Some(stats.totals())).await;
         if let Err(error) = left {
             tracing::warn!(place, %error, "not deregistered");
         }
@@ -280,7 +281,10 @@ impl Hosted {
             Err(_) => drop(server),
         }
         drop(_health);
-        result.map(|_| ())
+        match result {
+            Err(error) if !error.is_closed() => Err(error),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -29,7 +29,7 @@ pub use component::{
     AnyComponent, BatchLease, Made, Outcome, Processor, Received, Sink, Source, Start,
 };
 pub use durable::{ReplayFrom, Replayed, replay};
-pub use error::ComponentError;
-pub use host::{DONE, Host, UNDRAINED, done_reason, run};
+pub use error::{ComponentError, exit_code};
+pub use host::{CLOSED, DONE, Host, UNDRAINED, done_reason, run};
 pub use look::{Glimpse, Look};
 pub use options::Options;

@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value, json};
+use sheaf_pipeline::registry::Totals;
 
 use crate::assignment::Assignment;
 use crate::inlet::Place;
-use crate::outlet::Edge;
+use crate::outlet::{Edge, Stream};
 use crate::resident::resident_bytes;
 
 /// How far a component is.
@@ -87,6 +88,33 @@ impl Stats {
             0 => "starting",
             1 => "running",
             _ => "leaving",
+        }
+    }
+
+    /// What went through it.
+    pub(crate) fn totals(&self) -> Totals {
+        let places = || self.places.iter();
+        let received = |of: fn(&Place) -> &AtomicU64| places().map(|one| get(of(one))).sum();
+        let edges = || self.edges.iter();
+        // Each reader gets its own: what was made is what the one that got most has.
+        let sent = |of: fn(&Stream) -> &AtomicU64| {
+            let sums = edges().map(|edge| edge.streams.iter().map(|one| get(of(one))).sum::<u64>());
+            sums.max()
+        };
+        let has_inputs = !self.places.is_empty();
+        let mut failed: BTreeMap<&str, u64> = BTreeMap::new();
+        for place in places() {
+            // Each stream of an edge tells of the whole queue.
+            let queue = place.queue.as_ref().map_or(0, |queue| queue.counts().failed);
+            let most = failed.entry(&*place.edge).or_default();
+            *most = queue.max(*most);
+        }
+        Totals {
+            rows_in: has_inputs.then(|| received(|place| &place.counts.rows)),
+            batches_in: has_inputs.then(|| received(|place| &place.counts.batches)),
+            rows_out: sent(|stream| &stream.counts.rows),
+            batches_out: sent(|stream| &stream.counts.batches),
+            failed_batches: failed.values().sum(),
         }
     }
 

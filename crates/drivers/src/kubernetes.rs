@@ -16,7 +16,6 @@ mod network;
 mod object;
 mod pod;
 mod render;
-mod scale;
 mod secrets;
 mod settings;
 mod state;

@@ -53,7 +53,7 @@ pub use limits::Limits;
 pub use members::Polled;
 pub use model::{
     Beat, Change, Component, Connections, Counted, Filter, Kind, Load, Metadata, Now, PortSchema,
-    Registered, Registration, Status,
+    Registered, Registration, RunTotals, Status, Totals,
 };
 pub use name::{CERTIFICATE_HOST, CONTROL_NAME, OPERATOR_NAME, certificate_name};
 pub use pipeline::{

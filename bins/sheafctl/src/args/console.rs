@@ -7,7 +7,8 @@ use clap::Args;
 /// The web console of a control plane.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ConsoleArgs {
-    /// Where to serve the web console, metrics and health; port 0 takes a free one
+    /// Where to serve the web console, metrics and health; port 0 takes a free one. Beyond this
+    /// machine it takes --insecure, since it is not encrypted
     #[arg(long, env = "SHEAF_ADMIN_ADDR", default_value = "127.0.0.1:0", value_name = "HOST:PORT")]
     pub(crate) admin_addr: String,
     /// The coordinator whose batches the console shows, such as grpc://127.0.0.1:8080

@@ -1,6 +1,5 @@
 //! Calling a control plane.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use sheaf_flight::{ChannelPool, TlsFiles};
@@ -10,6 +9,7 @@ use sheaf_retry::{Code, RetryPolicy, Retryable as _, SharedClock, SystemClock};
 use sheaf_terminal::Failure;
 use tokio::runtime::Runtime;
 
+use crate::args::ServerArgs;
 use crate::secure::Away;
 
 /// What a command calls with.
@@ -29,9 +29,9 @@ pub(super) fn runtime() -> Result<Runtime, Failure> {
 }
 
 impl Client {
-    /// A client of the control plane at `server`; nothing is connected yet.
-    pub(super) fn new(server: &str, tls_dir: Option<&PathBuf>) -> Result<Self, Failure> {
-        let Away { target, config, health } = Away::find(server, tls_dir, None)?;
+    /// A client of a control plane; nothing is connected yet.
+    pub(super) fn new(at: &ServerArgs) -> Result<Self, Failure> {
+        let Away { target, config, health } = Away::find(at)?;
         let clock = SystemClock::shared();
         let pool = ChannelPool::new(config, clock.clone());
         let retry = RetryPolicy { max_retries: 2, ..ClientOptions::default().retry };

@@ -25,12 +25,12 @@ pub(super) fn run(asked: &Render, console: &mut Console) -> Result<(), Failure> 
         file::show(&checked.warnings, console);
     }
     let plan = Plan::new(&checked.pipeline);
-    let settings = asked.settings();
+    let settings = asked.settings()?;
     if asked.driver == Platform::Docker {
         return requests(&plan, &settings.component_image, console);
     }
     let now = SystemClock::shared().now().as_millis();
-    let tokens = Tokens::generate(&plan, settings.max_replicas, now);
+    let tokens = Tokens::generate(&plan, now);
     let mut rendered = render(&checked.pipeline, &plan, &text, &settings, &tokens)
         .map_err(|error| Failure::new(Code::InvalidArgument, error.to_string()))?;
     let secret = |object: &Object| object.kind() == "Secret";

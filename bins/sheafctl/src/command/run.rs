@@ -37,7 +37,7 @@ pub(crate) struct RunArgs {
     /// Look at the file, and take up what changes in it while the pipeline runs
     #[arg(long, short)]
     watch: bool,
-    /// Say nothing but what is wrong
+    /// Say nothing but what is wrong: on standard output are the rows of a sink and nothing else
     #[arg(long, short)]
     quiet: bool,
 }
@@ -64,8 +64,11 @@ pub(super) async fn run(args: RunArgs, console: &mut Console) -> Result<ExitCode
     let started = started.map_err(|error| Failure::from_error(&error).help(help(&error)))?;
     let (run, instances) = (started.run, counted(started.instances as u64, "instance"));
     let (at, page, tls) = (plane.uri(), plane.console(), plane.tls_shown());
-    console
-        .data(&format!("ready control={at} console={page} pipeline={pipeline} run={run}{tls}\n"))?;
+    // Standard output is for the rows of a sink then.
+    if !args.quiet {
+        let at = format!("control={at} console={page} pipeline={pipeline} run={run}{tls}");
+        console.data(&format!("ready {at}\n"))?;
+    }
     let mut progress =
         Progress::new(&pipeline, plane.plane.clone(), plane.health.clone(), &clock, args.quiet);
     let goes_on = match started.goes_on {
@@ -79,7 +82,8 @@ pub(super) async fn run(args: RunArgs, console: &mut Console) -> Result<ExitCode
     };
     let watched = Watch::begin(args.watch, (&args.file, &name, text), &plane.runner, &clock);
     let shown = Shown { started, lines, watched };
-    let outcome = attend(&plane, shown, &mut signals, &mut progress, console, &clock).await;
+    let outcome = attend(&plane, shown, &mut signals, &mut progress, console).await;
+    progress.end().await;
     let code = end(outcome.as_ref(), &args, &pipeline, &mut progress, console);
     plane.close().await?;
     Ok(code)

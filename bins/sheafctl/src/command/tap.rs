@@ -13,7 +13,7 @@ use sheaf_terminal::{Console, Failure, count, counted};
 use tokio::sync::mpsc;
 
 use super::client::{self, Client};
-use crate::args::ADDRESS;
+use crate::args::ServerArgs;
 use crate::help::TAP;
 use follow::{Follow, News};
 use print::Printer;
@@ -29,12 +29,8 @@ pub(crate) struct Args {
     /// Its pipeline; needed where several have such an edge
     #[arg(long, short, value_name = "NAME")]
     pipeline: Option<String>,
-    /// The control plane
-    #[arg(long, env = "SHEAF_CONTROL", default_value = ADDRESS, value_name = "HOST:PORT")]
-    server: String,
-    /// Call it under TLS, with the certificates of this folder
-    #[arg(long, env = "SHEAF_TLS_DIR", value_name = "PATH")]
-    tls_dir: Option<PathBuf>,
+    #[command(flatten)]
+    at: ServerArgs,
     /// End after so many rows
     #[arg(long, short = 'n', value_name = "N")]
     rows: Option<u64>,
@@ -64,9 +60,9 @@ pub(super) fn run(args: &Args, console: &mut Console) -> Result<(), Failure> {
 }
 
 async fn look(args: &Args, console: &mut Console) -> Result<(), Failure> {
-    let client = Client::new(&args.server, args.tls_dir.as_ref())?;
+    let client = Client::new(&args.at)?;
     let found = find::edge(&client, &args.edge, args.pipeline.as_deref()).await?;
-    let token = token::read(args.token_file.as_deref(), &found.pipeline)?;
+    let token = token::read(args.token_file.as_deref(), &args.at.data, &found.pipeline)?;
     let (news, mut arriving) = mpsc::channel(WAITING);
     let senders = found.senders.len() as u64;
     for place in found.senders {

@@ -6,7 +6,6 @@ mod screen;
 mod view;
 mod watch;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ use sheaf_console::figures::{Reader, Reading, Rows};
 use sheaf_terminal::{Console, Failure};
 
 use super::client::{self, Client};
-use crate::args::ADDRESS;
+use crate::args::ServerArgs;
 use crate::help::TOP;
 use view::Sort;
 
@@ -26,12 +25,8 @@ pub(crate) struct Args {
     /// Of this pipeline only
     #[arg(long, short, value_name = "NAME")]
     pipeline: Option<String>,
-    /// The control plane
-    #[arg(long, env = "SHEAF_CONTROL", default_value = ADDRESS, value_name = "HOST:PORT")]
-    server: String,
-    /// Call it under TLS, with the certificates of this folder
-    #[arg(long, env = "SHEAF_TLS_DIR", value_name = "PATH")]
-    tls_dir: Option<PathBuf>,
+    #[command(flatten)]
+    at: ServerArgs,
     /// Print one table and end
     #[arg(long)]
     once: bool,
@@ -59,7 +54,7 @@ impl Args {
 
 pub(super) fn run(args: &Args, console: &mut Console) -> Result<(), Failure> {
     let runtime = client::runtime()?;
-    let client = Client::new(&args.server, args.tls_dir.as_ref())?;
+    let client = Client::new(&args.at)?;
     if !args.once {
         return watch::run(args, client, &runtime);
     }

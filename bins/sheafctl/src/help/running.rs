@@ -9,7 +9,7 @@ pub(crate) const RUN: &str = "Examples:
 Components are processes of their own, which end with this one. The first ctrl-c stops the
 sources and waits for what is on its way; the second one ends everything. It ends with 0
 where the pipeline came to its end or was drained, with 1 where it failed. When it is up,
-one line on standard output says where other commands and a browser find it:
+one line on standard output says where other commands and a browser find it, but with --quiet:
   ready control=grpc://127.0.0.1:PORT console=http://127.0.0.1:PORT pipeline=NAME run=N";
 
 pub(crate) const SERVER: &str = "Examples:

@@ -12,7 +12,6 @@ use sheaf_retry::{Code, SharedClock};
 use sheaf_terminal::Failure;
 
 use super::connect::connect;
-use super::folder::named;
 use crate::args::{DriverName, PlaneArgs};
 use crate::sweep::{Orders, Swept};
 
@@ -59,27 +58,13 @@ fn programs(args: &PlaneArgs, own: &Path) -> Programs {
 /// Where batches of durable edges wait.
 pub(super) fn durable(args: &PlaneArgs) -> Result<DurableOptions, Failure> {
     let own = std::env::current_exe().unwrap_or_default();
-    let given = &args.durable;
-    let token = given.durable_token_file.as_ref().map(|path| token(path)).transpose()?;
+    let given = &args.durable.store;
     Ok(DurableOptions {
         address: given.durable_store.clone(),
-        token,
+        token: given.token()?,
         insecure: given.durable_insecure,
         retention: given.durable_retention,
         programs: programs(args, &own),
-    })
-}
-
-/// The first word of the first line that has one: the file may be that of the server.
-fn token(path: &Path) -> Result<String, Failure> {
-    let text = std::fs::read_to_string(path).map_err(|error| named(path, &error))?;
-    let line = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));
-    let mut words = line.unwrap_or_default().split_whitespace().filter(|word| !word.contains('='));
-    let (first, second) = (words.next(), words.next());
-    // `NAME TOKEN`, or `TOKEN` alone.
-    second.or(first).map(str::to_owned).ok_or_else(|| {
-        Failure::new(Code::InvalidArgument, format!("{} has no token in it", path.display()))
-            .help("write the token of the store into it, in one line")
     })
 }
 

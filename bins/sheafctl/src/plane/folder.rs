@@ -54,6 +54,6 @@ fn create(folder: &Path) -> Result<(), Failure> {
 }
 
 /// A path that cannot be used.
-pub(super) fn named(path: &Path, error: &std::io::Error) -> Failure {
+pub(crate) fn named(path: &Path, error: &std::io::Error) -> Failure {
     Failure::new(error.code(), format!("{} cannot be used: {error}", path.display()))
 }

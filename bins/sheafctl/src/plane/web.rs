@@ -10,14 +10,14 @@ use sheaf_console::figures::Reader;
 use sheaf_drivers::control::ServerToken;
 use sheaf_drivers::runner::Runner;
 use sheaf_flight::{Exposure, Listener, TlsFiles};
-use sheaf_retry::SharedClock;
+use sheaf_retry::{Code, Retryable as _, SharedClock};
 use sheaf_telemetry::{AdminServer, Health, Registry};
 use sheaf_terminal::Failure;
 
 use super::coordinator::coordinators;
 use super::folder::named;
 use super::place::{console_file, forget};
-use crate::args::{ConsoleArgs, PlaneArgs};
+use crate::args::PlaneArgs;
 
 /// What it tells of, and to whom.
 pub(super) struct Told<'a> {
@@ -37,9 +37,20 @@ pub(super) struct Web {
 }
 
 /// The port, bound before anything is started.
-pub(super) fn bind(args: &ConsoleArgs) -> Result<Listener, Failure> {
-    let listener = Listener::bind(&args.admin_addr, "--admin-addr", Exposure::Loopback);
-    listener.map_err(|error| Failure::from_error(&error))
+pub(super) fn bind(args: &PlaneArgs) -> Result<Listener, Failure> {
+    let exposure = if args.insecure { Exposure::Insecure } else { Exposure::Loopback };
+    let listener = Listener::bind(&args.console.admin_addr, "--admin-addr", exposure);
+    listener.map_err(|error| {
+        let failure = Failure::from_error(&error);
+        // The page is plain HTTP, whatever `--tls` does for the rest.
+        match error.code() {
+            Code::FailedPrecondition => failure.help(
+                "the page is not encrypted, with --tls neither: --insecure serves it beyond this \
+                 machine all the same",
+            ),
+            _ => failure,
+        }
+    })
 }
 
 impl Web {
@@ -58,6 +69,7 @@ impl Web {
             Console::start_with(runner.clone(), token, coordinators, reader, clock.clone());
         let mut registry = Registry::default();
         runner.plane().register_metrics(&mut registry);
+        console.register_metrics(&mut registry);
         let (registry, health) = (Arc::new(Mutex::new(registry)), Health::new());
         let listener = listener.into_tokio().map_err(|error| Failure::from_error(&error))?;
         let admin = AdminServer::start_with(listener, registry, health.clone(), console.router());

@@ -1,14 +1,12 @@
 //! Towards a control plane elsewhere.
 
-use std::path::{Path, PathBuf};
-
 use sheaf_dataflow::TlsAssignment;
 use sheaf_flight::{ClientConfig, Target, TlsFiles};
 use sheaf_retry::Code;
 use sheaf_terminal::Failure;
 
 use super::FOLDER;
-use crate::args::DATA_DIR;
+use crate::args::ServerArgs;
 
 /// How a control plane elsewhere is called.
 pub(crate) struct Away {
@@ -20,14 +18,11 @@ pub(crate) struct Away {
 
 impl Away {
     /// By an address; under TLS where it says so, or a folder with certificates is named.
-    pub(crate) fn find(
-        server: &str,
-        folder: Option<&PathBuf>,
-        data_dir: Option<&Path>,
-    ) -> Result<Self, Failure> {
+    pub(crate) fn find(at: &ServerArgs) -> Result<Self, Failure> {
+        let (server, folder) = (&at.server, at.tls_dir.as_ref());
         let address = match folder {
             Some(_) if !server.contains("://") => format!("grpc+tls://{server}"),
-            _ => server.to_owned(),
+            _ => server.clone(),
         };
         let target: Target = address.parse().map_err(|error: sheaf_flight::Error| {
             Failure::from_error(&error).of("--server").help("write it as HOST:PORT")
@@ -35,7 +30,7 @@ impl Away {
         if !target.is_tls() {
             return Ok(Away { target, config: ClientConfig::default(), health: None });
         }
-        let default = || data_dir.unwrap_or_else(|| Path::new(DATA_DIR)).join(FOLDER);
+        let default = || at.data.data_dir.join(FOLDER);
         let folder = folder.cloned().unwrap_or_else(default);
         let at = |name: &str| folder.join(name);
         let files = TlsAssignment {

@@ -17,7 +17,7 @@ const ALL: [&str; 5] = ["events", "even", "even.1", "files", "_store"];
 
 /// Whether the other programs are beside `sheafctl`.
 #[allow(clippy::disallowed_methods, reason = "tests are told by it what has to be there")]
-fn are_built() -> bool {
+pub(crate) fn are_built() -> bool {
     let own = Path::new(env!("CARGO_BIN_EXE_sheafctl"));
     let missing: Vec<&str> = ["sheaf", "sheaf-component"]
         .into_iter()

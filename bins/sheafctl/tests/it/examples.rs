@@ -208,7 +208,14 @@ fn every_example_is_checked_drawn_rendered_and_tested() {
         let output = sheafctl(&["validate", &file]);
         assert_eq!((code(&output), notes(&output)), (0, String::new()), "{file}");
         let drawn = data(&sheafctl(&["graph", &file]));
-        let rendered = sheafctl(&["render", &file]);
+        let mut words = vec!["render", &file];
+        if pipeline["durable"] == true {
+            let refused = sheafctl(&words);
+            assert_eq!((code(&refused), data(&refused)), (2, String::new()), "{file}");
+            assert!(notes(&refused).contains("--durable-store"), "{}", notes(&refused));
+            words.extend(["--durable-store", "grpc://store.shop.svc:50051"]);
+        }
+        let rendered = sheafctl(&words);
         assert_eq!(code(&rendered), 0, "{file}: {}", notes(&rendered));
         for kind in ["sources", "processors", "sinks"] {
             for component in pipeline[kind].as_array().into_iter().flatten() {

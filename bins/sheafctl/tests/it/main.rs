@@ -17,6 +17,7 @@ mod flows;
 mod live;
 mod passes;
 mod pipelines;
+mod printed;
 mod python;
 mod reload;
 mod rendered;

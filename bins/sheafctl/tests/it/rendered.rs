@@ -41,10 +41,14 @@ struct Cluster {
 
 impl Cluster {
     fn new() -> Self {
+        Cluster::of(TEXT, &[])
+    }
+
+    fn of(text: &str, more: &[&str]) -> Self {
         let folder = TempDir::new().unwrap();
-        let file = folder.path().join("rendered.yaml");
-        std::fs::write(&file, TEXT).unwrap();
-        let output = sheafctl(&["render", &file.display().to_string()]);
+        let file = folder.path().join("rendered.yaml").display().to_string();
+        std::fs::write(&file, text).unwrap();
+        let output = sheafctl(&[&["render", &*file], more].concat());
         assert_eq!(code(&output), 0, "{}", notes(&output));
         let documents = data(&output);
         let documents = documents.split("\n---\n");
@@ -52,9 +56,9 @@ impl Cluster {
         let cluster = Cluster { folder, objects };
         let tokens = cluster.find("Secret", "rendered-tokens")["stringData"]["tokens.json"].clone();
         cluster.write("tokens/tokens.json", tokens.as_str().unwrap());
-        let text = cluster.find("ConfigMap", "rendered-file")["data"]["pipeline.yaml"].clone();
-        assert_eq!(text, TEXT);
-        cluster.write("file/pipeline.yaml", text.as_str().unwrap());
+        let kept = cluster.find("ConfigMap", "rendered-file")["data"]["pipeline.yaml"].clone();
+        assert_eq!(kept, text);
+        cluster.write("file/pipeline.yaml", text);
         cluster
     }
 
@@ -166,6 +170,66 @@ fn components_with_rendered_assignments_run_against_the_rendered_control_plane()
     let start = ["start", "file/pipeline.yaml", "--server", &address, "--data-dir", "data"];
     let refused = notes(&sheafctl_in(cluster.folder.path(), &start));
     assert!(refused.contains("this process runs one pipeline"), "{refused}");
+}
+
+/// A store and coordinator that ask for a token, and their address.
+fn store(folder: &Path) -> Option<(Process, String, PathBuf)> {
+    let program = Path::new(env!("CARGO_BIN_EXE_sheafctl")).with_file_name("sheaf");
+    if !super::durable::are_built() {
+        return None;
+    }
+    let token = folder.join("store-token");
+    std::fs::write(&token, "a-token-of-the-store\n").unwrap();
+    std::fs::set_permissions(&token, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let mut process = Process::command(program)
+        .args(["serve", "--mode", "all", "--workers", "0", "--coordinator", "embedded"])
+        .args(["--flight-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0"])
+        .args(["--durability", "disk", "--data-dir", "store", "--token-file"])
+        .arg(&token)
+        .current_dir(folder)
+        .spawn()
+        .unwrap();
+    let address = process.wait_ready(TIME).unwrap().addr("flight").unwrap().to_string();
+    Some((process, address, token))
+}
+
+#[test]
+fn durable_edges_are_rendered_with_their_store_and_run() {
+    const STORE: &str = "grpc://store.shop.svc:50051";
+    let folder = TempDir::new().unwrap();
+    let Some((_store, at, token)) = store(folder.path()) else { return };
+    let text =
+        TEXT.replace("metadata: {name: rendered}", "metadata: {name: rendered}\ndurable: true");
+    let given = ["--durable-store", STORE, "--durable-token-file", token.to_str().unwrap()];
+    let file = super::written("rendered-open.yaml", &text);
+    let refused = sheafctl(&[&["render", &*file][..], &given].concat());
+    assert_eq!(code(&refused), 2);
+    assert!(notes(&refused).contains("--durable-insecure"), "{}", notes(&refused));
+    let cluster = Cluster::of(&text, &[&given[..], &["--durable-insecure"]].concat());
+    let (_control, address) = cluster.control("127.0.0.1:0");
+    let places = [
+        ("rendered--keep", 0),
+        ("rendered--pass", 0),
+        ("rendered--pass", 1),
+        ("rendered--make", 0),
+    ];
+    let mut components = places.map(|(secret, index)| {
+        let mut told = cluster.assignment(secret, index, &address);
+        assert_eq!(
+            (&told["durable"]["store"], &told["durable"]["coordinator"]),
+            (&STORE.into(), &STORE.into())
+        );
+        told["durable"]["store"] = format!("grpc://{at}").into();
+        told["durable"]["coordinator"] = format!("grpc://{at}").into();
+        cluster.component(&told)
+    });
+    for component in &mut components {
+        let status = component.wait_exit(TIME).unwrap();
+        assert!(status.success(), "{}", component.stderr());
+    }
+    wait_until(TIME, "the end", || cluster.pipeline(&address)["state"] == "stopped").unwrap();
+    let rows = rows(cluster.folder.path(), "out", "csv");
+    assert_eq!(rows.len(), 6000);
 }
 
 #[test]

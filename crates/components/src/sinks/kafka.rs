@@ -24,6 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(super) struct Topic {
     producer: Producer,
     topic: String,
+    /// For people.
+    brokers: String,
     key: Option<String>,
     format: SinkMessageFormat,
     done: u64,
@@ -49,11 +51,12 @@ impl Topic {
             librdkafka.push(("compression.type".to_owned(), name.to_owned()));
         }
         let brokers = config.brokers.join(",");
-        let options = ProducerOptions { brokers, librdkafka, patience: PATIENCE };
+        let options = ProducerOptions { brokers: brokers.clone(), librdkafka, patience: PATIENCE };
         let producer = Producer::open(&options, Arc::clone(&host.clock));
         Ok(Topic {
             producer: producer.map_err(failed("the topic cannot be written to"))?,
             topic: config.topic.clone(),
+            brokers,
             key: config.key.clone(),
             format: config.format,
             done: 0,
@@ -65,7 +68,10 @@ impl Topic {
         let encode = move || messages(&batch, key.as_deref(), format);
         let messages = tokio::task::spawn_blocking(encode).await.map_err(lost)??;
         let sent = self.producer.send(&self.topic, &messages).await;
-        sent.map_err(failed(format!("the topic {} does not take a batch", self.topic)))
+        sent.map_err(|error| {
+            let (topic, brokers) = (&self.topic, &self.brokers);
+            failed(format!("the topic {topic} at {brokers} does not take a batch"))(error)
+        })
     }
 }
 

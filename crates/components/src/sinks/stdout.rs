@@ -62,8 +62,13 @@ impl Print {
 
     async fn print(&self, bytes: Vec<u8>) -> Result<(), ComponentError> {
         let written = self.output.write(bytes).await;
-        // To print half of it again would be worse than to end.
-        written.map_err(failed_as(Code::FailedPrecondition, "standard output takes no more"))
+        written.map_err(|error| match error.kind() {
+            std::io::ErrorKind::BrokenPipe => {
+                ComponentError::closed("nobody reads standard output any more")
+            }
+            // To print half of it again would be worse than to end.
+            _ => failed_as(Code::InvalidArgument, "standard output takes no more")(error),
+        })
     }
 }
 

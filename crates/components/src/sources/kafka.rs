@@ -85,7 +85,8 @@ impl Topics {
         let metrics = Metrics::new(2 * BUFFER);
         let clock = Arc::clone(&host.clock);
         let gateway = Gateway::start(options, Budget::new(2 * BUFFER), metrics, clock).await;
-        let gateway = gateway.map_err(failed("Kafka cannot be read"))?;
+        let gateway = gateway
+            .map_err(failed(format!("Kafka at {} cannot be read", config.brokers.join(", "))))?;
         let process = host.clock.now().as_micros() ^ (u64::from(std::process::id()) << 44);
         Ok(Topics { gateway: Some(gateway), handed, process })
     }

@@ -4,7 +4,6 @@ use std::path::Path;
 
 use arrow_ipc::reader::StreamReader;
 use serde_json::json;
-use sheaf_retry::{Code, Retryable as _};
 
 use crate::common::{Printed, batch, received, sink_of};
 
@@ -53,5 +52,5 @@ async fn nothing_goes_on_where_nobody_reads() {
     let host = sheaf_components::Host { output, ..sheaf_components::Host::plain() };
     let mut sink = sink_of("stdout", json!({}), Path::new("/"), &host).await.unwrap();
     let error = sink.write(&received(1, 0, 1)).await.unwrap_err();
-    assert_eq!(error.code(), Code::FailedPrecondition);
+    assert!(error.is_closed(), "{error}");
 }

@@ -27,7 +27,7 @@ impl Rows {
             .collect();
         let elapsed = before.map_or(Duration::ZERO, |before| now.at.saturating_sub(before.at));
         let mut rows = Rows::default();
-        let mut edges = BTreeMap::new();
+        let mut sent = BTreeMap::new();
         let all = now.instances.iter().map(|instance| {
             let component = &instance.component;
             let before = earlier.get(&(&*component.id, component.fence)).copied();
@@ -36,8 +36,10 @@ impl Rows {
         let all: Vec<Told<'_>> = all.collect();
         for told in &all {
             rows.components.push(told.component());
-            told.add_edges(&mut edges);
+            told.add_edges(&mut sent);
         }
+        let sent = sent.into_iter().map(|(key, (row, _))| (key, row));
+        let mut edges: BTreeMap<_, EdgeRow> = sent.collect();
         // Of somebody's own component nothing may be known but what its readers have.
         let mut unsent = BTreeMap::new();
         all.iter().for_each(|told| told.add_unsent(&mut unsent));

@@ -96,3 +96,23 @@ fn who_tells_nothing_is_shown_with_the_reason() {
     let rows = Rows::of(None, &reading(0, 0, None));
     assert_eq!((rows.components[0].status, &*rows.components[0].reason), ("expected", ""));
 }
+
+#[test]
+fn what_waits_in_a_queue_counts_once_however_many_senders_fill_it() {
+    let told = |lag: u64| {
+        let stream = |to: u32, lag: u64| {
+            format!(
+                r#"{{"to": {to}, "durable": true, "rows": 5, "bytes": 40, "unacknowledged": {lag},
+                    "waiting": {lag}}}"#
+            )
+        };
+        let streams = [stream(0, lag), stream(1, 7)].join(", ");
+        format!(r#"{{"outputs": [{{"edge": "a:b", "streams": [{streams}]}}]}}"#)
+    };
+    let (first, second) = (told(40), told(41));
+    let mut all = reading(1_000, 1, Some(Ok(&first)));
+    all.instances.extend(reading(1_000, 1, Some(Ok(&second))).instances);
+    let edge = &Rows::of(None, &all).edges[0];
+    assert_eq!((edge.lag, edge.waiting), (48, 48));
+    assert_eq!((edge.rows, edge.bytes), (20, 160), "of all streams");
+}

@@ -1,5 +1,7 @@
 //! What is shown of a component, and of an edge.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::stats::Stream;
@@ -28,11 +30,15 @@ pub struct ComponentRow {
     pub rows_out_per_second: Option<u64>,
     /// In or out, what is more.
     pub bytes_per_second: Option<u64>,
+    /// That came in since its process began.
+    pub rows_in: Option<u64>,
+    /// That went out since its process began.
+    pub rows_out: Option<u64>,
     /// Batches that its readers have not acknowledged.
     pub lag: Option<u64>,
     /// Of its process.
     pub memory_bytes: Option<u64>,
-    /// New incarnations after the first.
+    /// New incarnations in this run after one that had failed.
     pub restarts: u32,
     /// Why it is not healthy, or tells nothing.
     pub reason: String,
@@ -53,6 +59,8 @@ pub struct EdgeRow {
     pub bytes_per_second: Option<u64>,
     /// Since its senders began.
     pub rows: u64,
+    /// Since its senders began.
+    pub bytes: u64,
     /// Batches that the readers have not acknowledged.
     pub lag: u64,
     /// Batches that wait for credits.
@@ -71,9 +79,18 @@ pub struct EdgeRow {
     pub taps: u64,
 }
 
+/// What every stream into the queue of a reader tells alike, by the number of the reader.
+pub(super) type Queues = BTreeMap<u32, Queue>;
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Queue {
+    lag: u64,
+    waiting: u64,
+}
+
 impl EdgeRow {
     /// Adds one of its streams; the worst of them is the state of all.
-    pub(super) fn add(&mut self, stream: &Stream) {
+    pub(super) fn add(&mut self, stream: &Stream, queues: &mut Queues) {
         let state = match stream {
             Stream { finished: true, .. } => ENDED,
             Stream { connected: false, .. } => BROKEN,
@@ -86,12 +103,26 @@ impl EdgeRow {
             self.state = state;
         }
         self.rows += stream.rows;
-        self.lag += stream.unacknowledged;
-        self.waiting += stream.waiting;
+        self.bytes += stream.bytes;
+        match stream.durable {
+            true => self.add_queue(stream, queues),
+            false => {
+                self.lag += stream.unacknowledged;
+                self.waiting += stream.waiting;
+            }
+        }
         self.credits += stream.credits;
         self.dropped += stream.dropped;
         self.memory_bytes += stream.memory_bytes;
         self.disk_bytes += stream.disk_bytes;
         self.spilled_bytes += stream.spilled_bytes;
+    }
+
+    /// Each sender tells of the whole queue of a reader, at slightly different times.
+    fn add_queue(&mut self, stream: &Stream, queues: &mut Queues) {
+        let Queue { lag, waiting } = queues.entry(stream.to).or_default();
+        self.lag += stream.unacknowledged.saturating_sub(*lag);
+        self.waiting += stream.waiting.saturating_sub(*waiting);
+        (*lag, *waiting) = ((*lag).max(stream.unacknowledged), (*waiting).max(stream.waiting));
     }
 }

@@ -48,6 +48,10 @@ pub struct Output {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Stream {
+    /// Which instance reads it.
+    pub to: u32,
+    /// Whether it goes through a queue: what waits there is told by every sender of it.
+    pub durable: bool,
     /// Whether its reader is there.
     pub connected: bool,
     /// Whether it has come to its end.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::reading::Instance;
-use super::row::{ComponentRow, ENDED, EdgeRow, FLOWS};
+use super::row::{ComponentRow, ENDED, EdgeRow, FLOWS, Queues};
 use super::stats::{Input, Output, Stats, Stream};
 
 /// What one process has told twice.
@@ -37,6 +37,8 @@ impl Told<'_> {
             rows_in_per_second: self.rate(|stats| stats.taken().0),
             rows_out_per_second: self.rate(|stats| stats.sent().0),
             bytes_per_second: self.rate(bytes),
+            rows_in: self.now.map(|stats| stats.taken().0),
+            rows_out: self.now.map(|stats| stats.sent().0),
             lag: self.now.map(Stats::lag),
             memory_bytes: self.now.and_then(|stats| stats.resident_bytes),
             restarts: component.restarts,
@@ -44,12 +46,14 @@ impl Told<'_> {
         }
     }
 
-    pub(super) fn add_edges(&self, edges: &mut BTreeMap<(String, String), EdgeRow>) {
+    pub(super) fn add_edges(&self, edges: &mut BTreeMap<(String, String), (EdgeRow, Queues)>) {
         for output in self.now.into_iter().flat_map(|stats| &stats.outputs) {
             let pipeline = &self.instance.component.pipeline;
-            let row = edges.entry((pipeline.clone(), output.edge.clone())).or_insert_with(|| {
+            let key = (pipeline.clone(), output.edge.clone());
+            let (row, queues) = edges.entry(key).or_insert_with(|| {
                 let (pipeline, edge) = (pipeline.clone(), output.edge.clone());
-                EdgeRow { pipeline, edge, state: ENDED, ..EdgeRow::default() }
+                let row = EdgeRow { pipeline, edge, state: ENDED, ..EdgeRow::default() };
+                (row, Queues::new())
             });
             let sum = |stats: &Stats, of: fn(&Stream) -> u64| {
                 let same = |one: &&Output| one.edge == output.edge;
@@ -58,7 +62,7 @@ impl Told<'_> {
             add(&mut row.rows_per_second, self.rate(|stats| sum(stats, |one| one.rows)));
             add(&mut row.bytes_per_second, self.rate(|stats| sum(stats, |one| one.bytes)));
             row.taps += output.taps;
-            output.streams.iter().for_each(|stream| row.add(stream));
+            output.streams.iter().for_each(|stream| row.add(stream, queues));
         }
     }
 }
@@ -78,6 +82,7 @@ impl Told<'_> {
             add(&mut row.rows_per_second, self.rate(|stats| sum(stats, |one| one.rows)));
             add(&mut row.bytes_per_second, self.rate(|stats| sum(stats, |one| one.bytes)));
             row.rows += input.rows;
+            row.bytes += input.bytes;
         }
     }
 }

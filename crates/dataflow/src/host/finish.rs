@@ -26,6 +26,10 @@ pub fn done_reason(pass: u64) -> String {
 /// the time that they had: another process in its place gives the rest of it again.
 pub const UNDRAINED: &str = "stopped before all was acknowledged";
 
+/// How the reason begins for which a component deregisters that writes what nobody takes any
+/// more. Why follows.
+pub const CLOSED: &str = "closed: ";
+
 /// How often readers that are not connected are looked up.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 

@@ -100,14 +100,14 @@ impl Loop {
     }
 
     /// The component cannot take a batch, and ends: says so of the batch, unless the component
-    /// was told to stop.
+    /// was told to stop, or nobody is left to take what it writes.
     pub(super) async fn failed(
         &self,
         inlets: &Inlets,
         received: &Received,
         error: ComponentError,
     ) -> ComponentError {
-        match self.stop.is_cancelled() {
+        match self.stop.is_cancelled() || error.is_closed() {
             true => error,
             false => inlets.failed(received, error).await,
         }

@@ -179,7 +179,7 @@ impl Control<'_> {
             name: "control-plane".to_owned(),
             image: Some(self.settings.control_image.clone()),
             command: Some(vec!["sheafctl".to_owned()]),
-            args: Some(arguments()),
+            args: Some(arguments(self.settings)),
             ports: Some(vec![ContainerPort {
                 name: Some("grpc".to_owned()),
                 container_port: CONTROL_PORT.into(),
@@ -208,8 +208,9 @@ impl Control<'_> {
 }
 
 /// What the control plane is started with.
-fn arguments() -> Vec<String> {
-    [
+fn arguments(settings: &Settings) -> Vec<String> {
+    let store = settings.durable.as_ref().map(|own| format!("--durable-store={}", own.store));
+    let always = [
         "server".to_owned(),
         format!("--control-addr=0.0.0.0:{CONTROL_PORT}"),
         // The policies of the network let in the components of the pipeline and nobody else.
@@ -218,6 +219,6 @@ fn arguments() -> Vec<String> {
         format!("--state={DATA}/control.redb"),
         format!("--pipeline={FILE}/pipeline.yaml"),
         format!("--tokens={TOKENS}/tokens.json"),
-    ]
-    .into()
+    ];
+    always.into_iter().chain(store).collect()
 }

@@ -6,7 +6,7 @@ use k8s_openapi::api::networking::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use sheaf_dataflow::Assignment;
+use sheaf_dataflow::{Assignment, DurableAssignment};
 use sheaf_pipeline::plan::{Plan, PlannedComponent};
 
 use super::settings::CONTROL_PORT;
@@ -22,8 +22,13 @@ pub(crate) fn policy(metadata: ObjectMeta, spec: NetworkPolicySpec) -> NetworkPo
 
 /// A component is connected to by those that read it and by the control plane, which looks at
 /// its health. It connects to those that it reads, to the control plane and to servers of
-/// names; and anywhere, where its kind speaks to other systems: who lets it in is theirs.
-pub(crate) fn of_component(plan: &Plan, component: &PlannedComponent) -> NetworkPolicySpec {
+/// names; to the port of the store where an edge of it is durable; and anywhere, where its kind
+/// speaks to other systems: who lets it in is theirs.
+pub(crate) fn of_component(
+    plan: &Plan,
+    component: &PlannedComponent,
+    store: Option<&DurableAssignment>,
+) -> NetworkPolicySpec {
     let pipeline = &plan.pipeline;
     let own = Ports::of(&component.definition);
     let control = || peer(names::control_selector(pipeline));
@@ -45,6 +50,7 @@ pub(crate) fn of_component(plan: &Plan, component: &PlannedComponent) -> Network
         .collect();
     egress.push(to(vec![control()], CONTROL_PORT));
     egress.push(name_servers());
+    egress.extend(store.into_iter().flat_map(to_store));
     if state::speaks_to_others(component.role, &component.definition) {
         egress.push(anywhere());
     }
@@ -70,11 +76,8 @@ pub(crate) fn of_launch(assignment: &Assignment, pods: Labels) -> NetworkPolicyS
     if !senders.is_empty() {
         egress.insert(0, NetworkPolicyEgressRule { to: Some(senders), ports: None });
     }
-    let control = assignment.control.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
-    if let Some(number) = control {
-        let ports = Some(vec![port("TCP", number)]);
-        egress.push(NetworkPolicyEgressRule { to: None, ports });
-    }
+    egress.extend(to_port_of(&assignment.control));
+    egress.extend(assignment.durable.iter().flat_map(to_store));
     if state::speaks_to_others(assignment.role, definition) {
         egress.push(anywhere());
     }
@@ -134,6 +137,19 @@ fn from(peers: Vec<NetworkPolicyPeer>, number: u16) -> NetworkPolicyIngressRule 
 
 fn to(peers: Vec<NetworkPolicyPeer>, number: u16) -> NetworkPolicyEgressRule {
     NetworkPolicyEgressRule { to: Some(peers), ports: Some(vec![port("TCP", number)]) }
+}
+
+/// Where the store runs, the plan does not say.
+fn to_store(store: &DurableAssignment) -> Vec<NetworkPolicyEgressRule> {
+    let mut addresses = vec![&store.store, &store.coordinator];
+    addresses.dedup();
+    addresses.into_iter().filter_map(|address| to_port_of(address)).collect()
+}
+
+/// Anywhere, but to this port alone.
+fn to_port_of(address: &str) -> Option<NetworkPolicyEgressRule> {
+    let number = address.rsplit_once(':').and_then(|(_, port)| port.parse().ok())?;
+    Some(NetworkPolicyEgressRule { to: None, ports: Some(vec![port("TCP", number)]) })
 }
 
 fn name_servers() -> NetworkPolicyEgressRule {

@@ -2,7 +2,6 @@
 
 use k8s_openapi::Resource;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
-use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{
     ConfigMap, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount,
 };
@@ -56,7 +55,6 @@ objects!(
     Deployment,
     StatefulSet,
     Pod,
-    HorizontalPodAutoscaler,
     NetworkPolicy
 );
 

@@ -43,7 +43,6 @@ impl Rendered {
 /// | control plane | deployment, service, volume, the file as a config map, the tokens as a secret, network policy |
 /// | component with one instance that keeps nothing | deployment, headless service, secret with its assignment, network policy |
 /// | any other component | the same with a stateful set, with a volume for each instance where it keeps something |
-/// | component whose replicas may grow | an autoscaler more, where `settings.max_replicas` asks for it |
 ///
 /// A component keeps something if it is a source, has a spilling edge, or writes local files.
 /// Values that the file only refers to are in no object: see [`Rendered::wanted`].
@@ -58,7 +57,7 @@ impl Rendered {
 /// #   {id: b, kind: stdout, inputs: [a]}]}";
 /// let pipeline = sheaf_pipeline::check::check("p.yaml", text)?.pipeline;
 /// let plan = Plan::new(&pipeline);
-/// let tokens = Tokens::generate(&plan, None, 0);
+/// let tokens = Tokens::generate(&plan, 0);
 /// let rendered = render(&pipeline, &plan, text, &Settings::default(), &tokens)?;
 /// let kinds = rendered.objects.iter().map(|object| (object.kind(), object.name()));
 /// let kinds: Vec<_> = kinds.collect();
@@ -68,7 +67,8 @@ impl Rendered {
 /// ```
 ///
 /// # Errors
-/// [`RenderError`], for settings that no cluster takes and for components without an image.
+/// [`RenderError`], for settings that no cluster takes, for components without an image, and for
+/// durable edges without a store.
 pub fn render(
     pipeline: &Pipeline,
     plan: &Plan,
@@ -77,6 +77,10 @@ pub fn render(
     tokens: &Tokens,
 ) -> Result<Rendered, RenderError> {
     settings.check()?;
+    let durable = plan.edges.iter().find(|edge| edge.durable);
+    if let (Some(edge), None) = (durable, &settings.durable) {
+        return Err(RenderError::NoStore { edge: edge.id.clone() });
+    }
     let labels = labels(pipeline);
     let control = Control { settings, plan, labels: &labels, tokens, text };
     let mut objects = control.objects();

@@ -1,5 +1,7 @@
 //! What a cluster has to be told beside the pipeline.
 
+use sheaf_dataflow::DurableAssignment;
+
 use super::names::is_dns_label;
 use crate::IMAGE;
 
@@ -19,12 +21,13 @@ pub struct Settings {
     pub state_size_bytes: u64,
     /// The class of volumes; that of the cluster by default.
     pub storage_class: Option<String>,
-    /// Up to how many instances the cluster may add, where a component's replicas may grow.
-    pub max_replicas: Option<u32>,
+    /// Where batches of durable edges wait: a store that pods reach. A pipeline with such edges
+    /// needs one.
+    pub durable: Option<DurableAssignment>,
 }
 
 impl Default for Settings {
-    /// Namespace `default`, the image of this version, volumes of 1 GB, and replicas that stay.
+    /// Namespace `default`, the image of this version, volumes of 1 GB, and no store.
     fn default() -> Self {
         Settings {
             namespace: "default".to_owned(),
@@ -32,7 +35,7 @@ impl Default for Settings {
             control_image: IMAGE.to_owned(),
             state_size_bytes: 1_000_000_000,
             storage_class: None,
-            max_replicas: None,
+            durable: None,
         }
     }
 }
@@ -65,13 +68,14 @@ pub enum RenderError {
         /// The component.
         component: String,
     },
-    /// More replicas than a component may have.
-    #[error("{actual} replicas are more than the {limit} that a component may have")]
-    Replicas {
-        /// What was given.
-        actual: u32,
-        /// The most.
-        limit: u32,
+    /// An edge is durable, and nothing says where its batches are to wait.
+    #[error(
+        "edge {edge} is durable, and a cluster is given no store for it: name one that its pods \
+         reach with --durable-store grpc://HOST:PORT, or write `durable: false`"
+    )]
+    NoStore {
+        /// The edge.
+        edge: String,
     },
     /// An object cannot be written.
     #[error("{what} cannot be written: {why}")]
@@ -83,24 +87,18 @@ pub enum RenderError {
     },
 }
 
-/// The most instances of a component, as the file has it.
-const MAX_REPLICAS: u32 = 1_000;
-
 impl Settings {
     /// Whether a cluster takes them.
     ///
     /// # Errors
-    /// [`RenderError::Namespace`], [`RenderError::Image`] and [`RenderError::Replicas`].
+    /// [`RenderError::Namespace`] and [`RenderError::Image`].
     pub fn check(&self) -> Result<(), RenderError> {
         if !is_dns_label(&self.namespace) {
             return Err(RenderError::Namespace { namespace: self.namespace.clone() });
         }
         let images = [("components", &self.component_image), ("sheafctl", &self.control_image)];
-        if let Some((what, _)) = images.into_iter().find(|(_, image)| image.trim().is_empty()) {
-            return Err(RenderError::Image { what });
-        }
-        match self.max_replicas.filter(|most| *most > MAX_REPLICAS) {
-            Some(actual) => Err(RenderError::Replicas { actual, limit: MAX_REPLICAS }),
+        match images.into_iter().find(|(_, image)| image.trim().is_empty()) {
+            Some((what, _)) => Err(RenderError::Image { what }),
             None => Ok(()),
         }
     }

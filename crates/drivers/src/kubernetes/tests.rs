@@ -5,8 +5,9 @@ use std::path::Path;
 
 use k8s_openapi::api::core::v1::PodSpec;
 use k8s_openapi::api::networking::v1::NetworkPolicySpec;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde::de::DeserializeOwned;
-use sheaf_dataflow::Assignment;
+use sheaf_dataflow::{Assignment, DurableAssignment};
 use sheaf_pipeline::check::check;
 use sheaf_pipeline::plan::Plan;
 
@@ -21,7 +22,7 @@ struct Case {
 fn case(text: &str, settings: &Settings) -> Result<Case, RenderError> {
     let pipeline = check("case.yaml", text).unwrap().pipeline;
     let plan = Plan::new(&pipeline);
-    let tokens = Tokens::generate(&plan, settings.max_replicas, 7);
+    let tokens = Tokens::generate(&plan, 7);
     let rendered = render(&pipeline, &plan, text, settings, &tokens)?;
     let again = render(&pipeline, &plan, text, settings, &tokens)?;
     assert_eq!(rendered.to_yaml()?, again.to_yaml()?, "the order is the same each time");
@@ -40,7 +41,18 @@ fn own_components() -> Case {
 fn of_file(folder: &str, name: &str) -> Case {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder).join(name);
     let text = std::fs::read_to_string(path).unwrap();
-    case(&text, &Settings::default()).unwrap()
+    case(&text, &Settings { durable: Some(store()), ..Settings::default() }).unwrap()
+}
+
+fn store() -> DurableAssignment {
+    let address = "grpc://store.shop.svc:50999".to_owned();
+    DurableAssignment {
+        store: address.clone(),
+        coordinator: address,
+        token: Some("hunter2".to_owned()),
+        insecure: true,
+        retention_ms: 60_000,
+    }
 }
 
 fn examples() -> Vec<Case> {
@@ -55,10 +67,6 @@ impl Case {
         let mut objects = self.rendered.objects.iter();
         let found = objects.find(|object| (object.kind(), object.name()) == (kind, name));
         found.unwrap_or_else(|| panic!("no {kind} {name}"))
-    }
-
-    fn has(&self, kind: &str) -> bool {
-        self.rendered.objects.iter().any(|object| object.kind() == kind)
     }
 
     fn policy(&self, name: &str) -> &NetworkPolicySpec {
@@ -101,9 +109,6 @@ fn read_back(object: &Object, yaml: &str) -> Object {
         Object::Deployment(_) => typed::<k8s_openapi::api::apps::v1::Deployment>(yaml),
         Object::StatefulSet(_) => typed::<k8s_openapi::api::apps::v1::StatefulSet>(yaml),
         Object::Pod(_) => typed::<k8s_openapi::api::core::v1::Pod>(yaml),
-        Object::HorizontalPodAutoscaler(_) => {
-            typed::<k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler>(yaml)
-        }
         Object::NetworkPolicy(_) => typed::<k8s_openapi::api::networking::v1::NetworkPolicy>(yaml),
     }
 }
@@ -277,31 +282,32 @@ fn only_edges_and_the_control_plane_get_through() {
 }
 
 #[test]
-fn replicas_grow_only_where_no_stream_is_planned() {
-    let text = |durable: bool| {
+fn durable_edges_are_told_of_their_store_and_refused_without_one() {
+    let text = |of_sink: bool| {
         format!(
             "{{apiVersion: sheaf.dev/v1, kind: Pipeline, metadata: {{name: p}}, \
-             durable: {durable}, \
              sources: [{{id: a, kind: generate, config: {{columns: [{{name: n, values: sequence}}]}}}}], \
-             processors: [{{id: f, kind: filter, inputs: [{{from: a, partitioning: round-robin}}], \
-             config: {{where: n > 0}}, resources: {{cpu: 500m}}}}], \
-             sinks: [{{id: b, kind: file, inputs: [f], config: {{path: out, format: csv}}}}]}}"
+             processors: [{{id: f, kind: filter, inputs: [{{from: a, durable: true}}], \
+             config: {{where: n > 0}}}}], \
+             sinks: [{{id: b, kind: file, inputs: [{{from: f, durable: {of_sink}}}], \
+             config: {{path: out, format: csv}}}}]}}"
         )
     };
-    let settings = Settings { max_replicas: Some(4), ..Settings::default() };
-    let durable = case(&text(true), &settings).unwrap();
-    let Object::HorizontalPodAutoscaler(scaler) = durable.object("HorizontalPodAutoscaler", "p--f")
-    else {
-        panic!()
-    };
-    let spec = scaler.spec.as_ref().unwrap();
-    assert_eq!((spec.min_replicas, spec.max_replicas), (Some(1), 4));
-    assert_eq!(spec.scale_target_ref.kind, "StatefulSet");
-    durable.object("StatefulSet", "p--f");
-    assert_eq!(durable.secret("p--f").len(), 4, "there is a place for each that may come");
-    assert!(!durable.assignment("p--f", 3).token.is_empty());
-    assert!(!case(&text(false), &settings).unwrap().has("HorizontalPodAutoscaler"));
-    assert!(!case(&text(true), &Settings::default()).unwrap().has("HorizontalPodAutoscaler"));
+    let error = case(&text(true), &Settings::default()).err().unwrap().to_string();
+    assert!(error.contains("edge a:f is durable") && error.contains("--durable-store"), "{error}");
+    let settings = Settings { durable: Some(store()), ..Settings::default() };
+    let one = case(&text(false), &settings).unwrap();
+    for (name, expected) in [("p--a", true), ("p--f", true), ("p--b", false)] {
+        let told = one.assignment(name, 0).durable;
+        assert_eq!(told, expected.then(store), "{name}");
+        let egress = one.policy(name).egress.as_ref().unwrap();
+        let ports = egress.iter().flat_map(|rule| rule.ports.iter().flatten());
+        let leads = ports.filter(|one| one.port == Some(IntOrString::Int(50_999))).count();
+        assert_eq!(leads, usize::from(expected), "{name}");
+    }
+    let control = one.object("Deployment", "p-control").to_yaml().unwrap();
+    assert!(control.contains("--durable-store=grpc://store.shop.svc:50999"), "{control}");
+    assert!(!control.contains("hunter2"), "it starts nothing, and needs no token");
 }
 
 #[test]
@@ -332,8 +338,6 @@ fn what_no_cluster_takes_is_told() {
     assert!(error.starts_with("\"No Such\" cannot be a namespace: "), "{error}");
     let settings = Settings { component_image: " ".to_owned(), ..Settings::default() };
     assert!(matches!(case(SPILL, &settings).err(), Some(RenderError::Image { .. })));
-    let settings = Settings { max_replicas: Some(9_999), ..Settings::default() };
-    assert!(matches!(case(SPILL, &settings).err(), Some(RenderError::Replicas { .. })));
 }
 
 #[test]

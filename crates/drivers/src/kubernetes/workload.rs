@@ -14,7 +14,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use sheaf_dataflow::Assignment;
+use sheaf_dataflow::{Assignment, DurableAssignment};
 use sheaf_pipeline::plan::{Plan, PlannedComponent};
 use sheaf_pipeline::spec::Component;
 
@@ -22,7 +22,7 @@ use super::object::Object;
 use super::pod::{ASSIGNMENTS, Of, STATE};
 use super::secrets::{self, Secrets, Wanted};
 use super::settings::{CONTROL_PORT, RenderError, Settings};
-use super::{names, network, scale, state};
+use super::{names, network, state};
 use crate::ports::Ports;
 use crate::{Tokens, planned};
 
@@ -49,8 +49,7 @@ impl Workload<'_> {
         let of = (self.component.role, &self.component.definition);
         let out = self.plan.readers_of(&self.component.id);
         let bytes = state::volume_bytes(self.settings, of, out);
-        let most = scale::max_replicas(self.settings.max_replicas, self.plan, self.component);
-        let numbered = bytes.is_some() || most.is_some() || self.component.instances.len() > 1;
+        let numbered = bytes.is_some() || self.component.instances.len() > 1;
         let pod = Of {
             settings: self.settings,
             pipeline: &self.plan.pipeline,
@@ -63,23 +62,27 @@ impl Workload<'_> {
         }
         .spec()?;
         let mut objects = vec![
-            self.assignments(&definition, most, numbered)?.into(),
+            self.assignments(&definition, numbered)?.into(),
             service(self.metadata(&self.name()), &self.component.definition, self.pods()).into(),
         ];
         objects.push(match numbered {
             false => self.deployment(pod).into(),
             true => self.stateful_set(pod, bytes).into(),
         });
-        if let Some(most) = most {
-            objects.push(scale::autoscaler(self.metadata(&self.name()), self.count(), most).into());
-        }
-        let policy = network::of_component(self.plan, self.component);
+        let policy = network::of_component(self.plan, self.component, self.store());
         objects.push(network::policy(self.metadata(&self.name()), policy).into());
         Ok((objects, secrets.wanted))
     }
 
     fn name(&self) -> String {
         names::of_component(&self.plan.pipeline, &self.component.id)
+    }
+
+    /// Where batches wait that it sends or reads.
+    fn store(&self) -> Option<&DurableAssignment> {
+        let id = &self.component.id;
+        let mut edges = self.plan.senders_of(id).chain(self.plan.readers_of(id));
+        self.settings.durable.as_ref().filter(|_| edges.any(|edge| edge.durable))
     }
 
     fn count(&self) -> i32 {
@@ -98,15 +101,9 @@ impl Workload<'_> {
     }
 
     /// One secret with the assignment of each instance: the tokens are in them.
-    fn assignments(
-        &self,
-        definition: &Component,
-        most: Option<u32>,
-        numbered: bool,
-    ) -> Result<Secret, RenderError> {
-        let planned = u32::try_from(self.component.instances.len()).unwrap_or(u32::MAX);
+    fn assignments(&self, definition: &Component, numbered: bool) -> Result<Secret, RenderError> {
         let mut data = BTreeMap::new();
-        for index in 0..most.unwrap_or(planned) {
+        for index in self.component.instances.iter().map(|instance| instance.index) {
             let (name, namespace) = (self.name(), &self.settings.namespace);
             let host = match numbered {
                 true => format!("{name}-{index}.{name}.{namespace}.svc"),
@@ -142,6 +139,7 @@ impl Workload<'_> {
             token: self.tokens.place(&told.place).to_owned(),
             data_token: self.tokens.data().to_owned(),
             state_dir: PathBuf::from(STATE),
+            durable: self.store().cloned(),
             ..told
         }
     }

@@ -55,6 +55,10 @@ pub(super) struct LogWriter {
 
 /// How our programs begin the line under an error that says what to do.
 const ADVICE: &str = "help: ";
+/// And those that say what it came of.
+const CAUSE: &str = "cause: ";
+/// Bytes of an error with its causes, after which no more of them are taken.
+const MAX_ERROR: usize = 1_000;
 
 impl LogWriter {
     pub(super) fn open(
@@ -89,7 +93,15 @@ impl LogWriter {
         // The advice under an error is not what went wrong.
         let is_advice = text.starts_with(ADVICE) && !self.last_error.is_empty();
         if is_error && !is_advice && !text.trim().is_empty() {
-            self.last_error = text.trim().to_owned();
+            match text.strip_prefix(CAUSE) {
+                // What it came of says little without what went wrong.
+                Some(cause) if !self.last_error.is_empty() => {
+                    if self.last_error.len() < MAX_ERROR {
+                        self.last_error = format!("{}: {}", self.last_error, cause.trim());
+                    }
+                }
+                _ => self.last_error = text.trim().to_owned(),
+            }
         }
     }
 
@@ -309,6 +321,21 @@ mod tests {
         assert_eq!(texts(&lines), ["a b  c", "\u{fffd} went wrong ", "", "help: try again"]);
         assert_eq!((&*lines[0].instance, lines[0].is_error), ("numbers.1", false));
         assert!(lines[1].is_error && lines[0].at > Timestamp::EPOCH);
+    }
+
+    #[test]
+    fn an_error_is_said_with_what_it_came_of() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = writer(&folder.path().join("log"), LogLimits::default());
+        log.line(true, b"error: the database cannot be opened");
+        log.line(true, b"cause: load: no such library");
+        log.line(true, b"help: install it");
+        let expected = "error: the database cannot be opened: load: no such library";
+        assert_eq!(log.last_error(), expected);
+        for _ in 0..1_000 {
+            log.line(true, b"cause: and that of something else");
+        }
+        assert!(log.last_error().len() < 2 * MAX_ERROR);
     }
 
     #[test]

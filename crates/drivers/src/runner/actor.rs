@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sheaf_dataflow::Assignment;
+use sheaf_dataflow::{Assignment, CLOSED};
 use sheaf_flight::Secret;
 use sheaf_pipeline::control::{ControlPlane, Events};
 use sheaf_pipeline::plan::Plan;
@@ -250,7 +250,10 @@ impl Actor {
         let event = match component.status {
             Status::Healthy => Event::Registered(place),
             Status::Unhealthy => Event::Unhealthy(place, component.reason.clone()),
-            Status::Stopped => Event::Left(place),
+            Status::Stopped => match component.reason.strip_prefix(CLOSED) {
+                Some(why) => Event::Closed(place, why.to_owned()),
+                None => Event::Left(place),
+            },
             Status::Expected | Status::Exited => return,
         };
         self.happened(event).await;

@@ -182,7 +182,10 @@ pub(super) fn instance(place: &str) -> &str {
 pub(super) fn planned(plan: &Plan, secrets: &RunSecrets) -> Vec<Planned> {
     let all = instances(plan).map(|(component, instance)| {
         let place = place(&plan.pipeline, &instance.id);
+        let direct = plan.senders_of(&component.id).filter(|edge| !edge.durable);
+        let direct = direct.flat_map(|edge| senders(plan, edge, instance.index));
         Planned {
+            direct: direct.map(|peer| peer.place).collect(),
             attempt: secrets.attempts.get(&place).copied().unwrap_or(0),
             place,
             component: component.id.clone(),

@@ -108,7 +108,7 @@ apiVersion: sheaf.dev/v1
 kind: Pipeline
 metadata: {name: p}
 sources:
-  - {id: a, command: [x]}
+  - {id: a, command: [x], durableEdges: true}
 processors:
   - {id: f, kind: filter, config: {where: 'n > 1'}, inputs: [a]}
 sinks:

@@ -19,6 +19,8 @@ pub(super) struct Planned {
     pub(super) depth: usize,
     /// The places of those that send to it.
     pub(super) senders: Vec<String>,
+    /// Those of them that get rid of nothing without it: over edges that are not durable.
+    pub(super) direct: Vec<String>,
 }
 
 /// What happened.
@@ -36,6 +38,8 @@ pub(super) enum Event {
     Registered(String),
     /// It has deregistered.
     Left(String),
+    /// It has deregistered, since nobody takes any more what it writes, and why.
+    Closed(String, String),
     /// It is silent, or says that it is not well.
     Unhealthy(String, String),
     /// The run is to end.

@@ -8,7 +8,9 @@
 //! 4. Groups are stopped one after another, in the order of the plan: the next when nothing of
 //!    the one before runs any more.
 //! 5. The run is over when nothing of it runs, and not before.
-//! 6. For another plan, those that are to leave do so in the order of their groups, senders
+//! 6. Once the run is being stopped, who sends to nobody but those that are gone for good is ended
+//!    at once: nothing of what it holds can be taken any more.
+//! 7. For another plan, those that are to leave do so in the order of their groups, senders
 //!    first, and nobody takes their places before that plan does.
 
 mod reload;
@@ -76,6 +78,24 @@ struct Instance {
     attempt: u64,
     restarts: Restarts,
     has_registered: bool,
+    /// It failed for good, or nobody takes what it writes.
+    is_gone: bool,
+    /// It was ended since it sends to nobody but those that are gone.
+    is_cut_off: bool,
+}
+
+impl Instance {
+    fn new(planned: Planned, seed: u64) -> Self {
+        Instance {
+            standing: Standing::Waiting,
+            attempt: planned.attempt,
+            restarts: Restarts::new(planned.policy.clone(), seed),
+            has_registered: false,
+            is_gone: false,
+            is_cut_off: false,
+            planned,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,12 +121,10 @@ pub(super) struct Model {
 impl Model {
     /// A run that has not begun.
     pub(super) fn new(planned: Vec<Planned>, seed: u64) -> Self {
-        let instances = planned.into_iter().zip(seed..).map(|(planned, seed)| {
-            let restarts = Restarts::new(planned.policy.clone(), seed);
-            let (standing, attempt) = (Standing::Waiting, planned.attempt);
-            let place = planned.place.clone();
-            (place, Instance { planned, standing, attempt, restarts, has_registered: false })
-        });
+        let instances = planned
+            .into_iter()
+            .zip(seed..)
+            .map(|(planned, seed)| (planned.place.clone(), Instance::new(planned, seed)));
         Model {
             instances: instances.collect(),
             phase: Phase::Starting,
@@ -217,6 +235,7 @@ impl Model {
             }
             Event::Registered(place) => self.registered(&place),
             Event::Left(place) => self.left(&place, now),
+            Event::Closed(place, why) => self.closed(&place, &why, now),
             Event::Unhealthy(place, why) => self.unhealthy(&place, why),
             Event::Stop { at_once, reason } => self.stop(at_once, false, reason),
             Event::Fail(reason) => self.stop(false, true, reason),
@@ -363,14 +382,29 @@ impl Model {
         if let Some(instance) = self.instances.get_mut(place) {
             instance.standing = Standing::Over { success };
         }
-        let text = if success { "done".to_owned() } else { format!("ended: {why}") };
+        let is_cut_off = self.instances.get(place).is_some_and(|one| one.is_cut_off);
+        let text = match success {
+            true => "done".to_owned(),
+            false if is_cut_off => "ended: nobody is left to take what it sends".to_owned(),
+            false => format!("ended: {why}"),
+        };
         self.note(place, text);
+    }
+
+    /// It writes what nobody takes any more: the end of the run.
+    fn closed(&mut self, place: &str, why: &str, now: Duration) {
+        let Some(instance) = self.instances.get_mut(place) else { return };
+        instance.is_gone = true;
+        self.left(place, now);
+        let name = place.split_once(':').map_or(place, |(_, instance)| instance);
+        self.stop(false, false, format!("{name}: {why}"));
     }
 
     fn give_up(&mut self, place: &str, why: String) {
         self.reload = None;
         if let Some(instance) = self.instances.get_mut(place) {
             instance.standing = Standing::Over { success: false };
+            instance.is_gone = true;
         }
         self.note(place, format!("failed: {why}"));
         let name = place.split_once(':').map_or(place, |(_, instance)| instance);

@@ -20,6 +20,7 @@ fn planned(component: &str, depth: usize) -> Planned {
         attempt: 0,
         depth,
         senders: Vec::new(),
+        direct: Vec::new(),
     }
 }
 
@@ -188,6 +189,71 @@ fn a_stop_goes_from_the_sources_to_the_sinks_and_starts_nothing_any_more() {
     assert_eq!(run.ended("p:a", 1, false), [stop("p:c", 1, 30)]);
     assert_eq!(run.ended("p:c", 1, true), [state(PipelineState::Stopped, "asked")]);
     assert!(run.model.is_over() && !run.model.is_complete());
+}
+
+/// With everything up: a -> b -> c, and a -> d, where `durable` says which are in a queue.
+fn branched(durable: &[&str]) -> Run {
+    let reads = |component: &str, depth, sender: &str| {
+        let senders = vec![format!("p:{sender}")];
+        let is_direct = !durable.contains(&component);
+        let direct = if is_direct { senders.clone() } else { Vec::new() };
+        Planned { senders, direct, ..planned(component, depth) }
+    };
+    let all = vec![planned("a", 0), reads("b", 1, "a"), reads("c", 2, "b"), reads("d", 2, "a")];
+    let mut run = Run { model: Model::new(all, 1), now: SECOND };
+    run.on(Event::Begin);
+    for place in ["p:c", "p:d", "p:b", "p:a"] {
+        run.on(Event::Started(place.to_owned(), 1));
+    }
+    for place in ["p:a", "p:b", "p:c", "p:d"] {
+        run.on(Event::Registered(place.to_owned()));
+    }
+    assert_eq!(run.model.phase, Phase::Running);
+    run
+}
+
+fn fails_for_good(run: &mut Run, place: &str) -> Vec<Effect> {
+    let why = "no such column".to_owned();
+    let place = place.to_owned();
+    let effects = run.on(Event::Ended { place, attempt: 1, success: false, final_: true, why });
+    effects.into_iter().filter(|one| matches!(one, Effect::Stop { .. })).collect()
+}
+
+#[test]
+fn what_leads_only_to_what_failed_for_good_is_ended_at_once() {
+    let mut run = branched(&[]);
+    assert_eq!(fails_for_good(&mut run, "p:c"), [stop("p:b", 1, 1), stop("p:a", 1, 30)]);
+    assert_eq!(run.ended("p:b", 1, false), [], "a has another reader, and drains into it");
+    assert_eq!(run.ended("p:a", 1, true), [stop("p:d", 1, 30)]);
+    // Where the other one fails too, nothing is left to wait for.
+    let mut run = branched(&[]);
+    fails_for_good(&mut run, "p:c");
+    assert_eq!(run.ended("p:d", 1, false), [stop("p:a", 1, 1)]);
+    run.ended("p:b", 1, false);
+    let over = run.ended("p:a", 1, false);
+    assert_eq!(over, [state(PipelineState::Failed, "c: no such column")]);
+}
+
+#[test]
+fn what_leads_to_a_queue_drains_into_it() {
+    let mut run = branched(&["c"]);
+    assert_eq!(fails_for_good(&mut run, "p:c"), [stop("p:a", 1, 30)]);
+    assert_eq!(run.ended("p:a", 1, true), [stop("p:b", 1, 30)]);
+}
+
+#[test]
+fn a_sink_that_nobody_reads_ends_the_run_without_a_failure() {
+    let mut run = branched(&[]);
+    let why = "nobody reads standard output any more".to_owned();
+    let stopping = state(PipelineState::Stopping, "c: nobody reads standard output any more");
+    let effects = run.on(Event::Closed("p:c".to_owned(), why));
+    assert_eq!(effects, [stopping, stop("p:b", 1, 1), stop("p:a", 1, 30)]);
+    run.ended("p:c", 1, true);
+    run.ended("p:b", 1, false);
+    run.ended("p:a", 1, true);
+    let over = state(PipelineState::Stopped, "c: nobody reads standard output any more");
+    assert_eq!(run.ended("p:d", 1, true), [over]);
+    assert!(!run.model.is_complete(), "sources go on where they were");
 }
 
 #[test]

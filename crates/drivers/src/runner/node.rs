@@ -284,6 +284,7 @@ fn program(command: Vec<String>) -> Component {
         port: 0,
         drain: spec::Duration(DRAIN),
         transactional: false,
+        durable_edges: false,
     }
 }
 

@@ -32,9 +32,10 @@ impl Runner {
         let checked = check(file, text).map_err(Error::Spec)?;
         let plan = Plan::new(&checked.pipeline);
         let name = plan.pipeline.clone();
-        if let Some(edge) = plan.edges.iter().find(|edge| edge.durable) {
-            let why = "components that others start are told of none: write `durable: false`, or \
-                       let this program start them";
+        let durable = plan.edges.iter().find(|edge| edge.durable);
+        if let (Some(edge), None) = (durable, &self.inner.options.durable.address) {
+            let why = "components that others start are told of it when they are rendered: name \
+                       it with --durable-store there and here, or write `durable: false`";
             return Err(Error::Durable { edge: edge.id.clone(), why: why.to_owned() });
         }
         agree(&plan, tokens)?;
@@ -184,6 +185,10 @@ sinks: [{id: b, kind: stdout, inputs: [a]}]
     }
 
     fn runner() -> Runner {
+        runner_with(crate::runner::DurableOptions::default())
+    }
+
+    fn runner_with(durable: crate::runner::DurableOptions) -> Runner {
         let plane = ControlPlane::open(Options::default(), SystemClock::shared()).unwrap();
         let options = crate::runner::Options {
             folder: std::path::PathBuf::new(),
@@ -191,7 +196,7 @@ sinks: [{id: b, kind: stdout, inputs: [a]}]
             control: String::new(),
             environment: BTreeMap::new(),
             authority: None,
-            durable: crate::runner::DurableOptions::default(),
+            durable,
             variables: Vec::new(),
         };
         Runner::new(plane, Arc::new(Elsewhere), options, SystemClock::shared())
@@ -213,6 +218,22 @@ sinks: [{id: b, kind: stdout, inputs: [a]}]
         assert_eq!(runner.plane().pipeline("p".to_owned()).await.unwrap().last_run, 1);
         let error = runner.stop("p", false, "x").await.unwrap_err().to_string();
         assert!(error.contains("started by others"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn durable_edges_need_a_store_that_their_components_were_told_of() {
+        let text = TEXT.replace("inputs: [a]", "inputs: [{from: a, durable: true}]");
+        let text = text.replace(
+            "command: [x]",
+            "kind: generate, config: {columns: [{name: n, values: sequence}]}",
+        );
+        let of_all = tokens(r#"{"dataToken": "d", "places": {"p:a": "1", "p:b": "2"}}"#);
+        let error = runner().oversee("p.yaml", &text, &of_all).await.unwrap_err().to_string();
+        assert!(error.contains("edge a:b") && error.contains("--durable-store"), "{error}");
+        let store = Some("grpc://store:1".to_owned());
+        let durable = crate::runner::DurableOptions { address: store, ..Default::default() };
+        let told = runner_with(durable).oversee("p.yaml", &text, &of_all).await;
+        assert_eq!(told.unwrap(), "p");
     }
 
     #[test]

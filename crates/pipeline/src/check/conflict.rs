@@ -16,7 +16,55 @@ pub(super) fn check(outline: &Outline<'_>, found: &mut Vec<Diagnostic>) {
         reserved(part, found);
         names(part, found);
         built_in(part, found);
+        unordered(part, found);
+        calls(part, found);
     }
+}
+
+/// A query that is gone on with by a count of rows: only an order makes that the same rows.
+fn unordered(part: &Part<'_>, found: &mut Vec<Diagnostic>) {
+    let Some(config) = part.config().filter(|_| part.is(Role::Source, "adbc")) else { return };
+    let Some(query) = config.get("query") else { return };
+    let words = query.text().unwrap_or_default().to_ascii_lowercase();
+    let words: Vec<&str> = words.split_whitespace().collect();
+    if config.get("cursor").is_some() || words.windows(2).any(|pair| pair == ["order", "by"]) {
+        return;
+    }
+    let message = format!("the rows of `{}` are in no order", part.id);
+    let problem = Diagnostic::warning(Rule::Conflict, query.span, message);
+    let problem = problem.note(
+        "started again, it leaves out as many rows as were read: in another order those are others",
+    );
+    found.push(
+        problem.help("give it a `cursor`, or end the query with ORDER BY and a unique column"),
+    );
+}
+
+/// Calls that may take longer than the component may be silent.
+fn calls(part: &Part<'_>, found: &mut Vec<Diagnostic>) {
+    if !matches!(part.kind, Some("exec" | "http")) {
+        return;
+    }
+    let call = part.node.at(&["config", "timeout"]);
+    let health = part.node.at(&["health", "timeout"]);
+    let Some(span) = call.or(health).map(|node| node.span) else { return };
+    let usual: Option<HumanDuration> = "30s".parse().ok();
+    let (Some(may_take), Some(silent)) = (duration(call).or(usual), duration(health).or(usual))
+    else {
+        return;
+    };
+    if may_take <= silent {
+        return;
+    }
+    let message = format!(
+        "one call of `{}` may take {may_take}, and it counts as hung after {silent}",
+        part.id
+    );
+    let problem = Diagnostic::warning(Rule::Conflict, span, message);
+    found.push(problem.help(format!(
+        "set `timeout` of `config` to {silent} or less, or `timeout` of `health` to more than \
+         {may_take}"
+    )));
 }
 
 fn duration(node: Option<&Node>) -> Option<HumanDuration> {

@@ -66,7 +66,6 @@ impl<'a> Outline<'a> {
         }
         let delivery = root.get("delivery").and_then(Node::text);
         let delivery = delivery.and_then(|word| match word {
-            "at-most-once" => Some(Delivery::AtMostOnce),
             "at-least-once" => Some(Delivery::AtLeastOnce),
             "exactly-once" => Some(Delivery::ExactlyOnce),
             _ => None,

@@ -6,6 +6,7 @@ use crate::spec::{Delivery, Node, Role, SinkConfig};
 
 /// Checks every edge, and what the guarantee asks of sinks.
 pub(super) fn check(outline: &Outline<'_>, found: &mut Vec<Diagnostic>) {
+    at_most_once(outline, found);
     let durable = outline.root.get("durable").and_then(Node::bool).unwrap_or(false);
     for part in &outline.parts {
         for link in &part.links {
@@ -21,7 +22,63 @@ pub(super) fn check(outline: &Outline<'_>, found: &mut Vec<Diagnostic>) {
         groups(outline, part, found);
         transaction(outline, part, found);
         batch_by_batch(outline, part, found);
+        knows_queues(outline, part, durable, found);
     }
+}
+
+/// The third guarantee that people know: there is none for a whole pipeline here.
+fn at_most_once(outline: &Outline<'_>, found: &mut [Diagnostic]) {
+    let delivery = outline.root.get("delivery");
+    let Some(node) = delivery.filter(|node| node.text() == Some("at-most-once")) else { return };
+    for problem in found.iter_mut().filter(|one| one.span == node.span) {
+        problem.notes.push("what was not acknowledged is always sent once more".to_owned());
+        problem.help = Some(
+            "write `at-least-once`, or leave `delivery` out and give edges that may lose rows \
+             `policy: drop-oldest`"
+                .to_owned(),
+        );
+    }
+}
+
+/// What goes over a durable edge is put into a queue by its sender, and taken out of it by its
+/// reader: a program that knows nothing of that sends and reads nothing.
+fn knows_queues(
+    outline: &Outline<'_>,
+    part: &Part<'_>,
+    durable: bool,
+    found: &mut Vec<Diagnostic>,
+) {
+    let says = part.node.entry("durableEdges");
+    if let (Some(kind), Some(says)) = (part.kind, says) {
+        let message = "`durableEdges` is for components of one's own";
+        let problem = Diagnostic::error(Rule::Conflict, says.key_span, message);
+        found.push(problem.note(format!("what `{kind}` can do is known")).help("remove it"));
+    }
+    let is_own = part.kind.is_none()
+        && (part.node.get("command").is_some() || part.node.get("image").is_some());
+    let knows = ["durableEdges", "transactional"];
+    let knows = knows.iter().any(|name| part.node.get(name).and_then(Node::bool) == Some(true));
+    if !is_own || knows {
+        return;
+    }
+    let readers = outline.parts.iter().flat_map(|reader| &reader.links);
+    let readers = readers.filter(|link| {
+        let sender = link.source.and_then(|index| outline.parts.get(index));
+        sender.is_some_and(|sender| std::ptr::eq(sender, part))
+    });
+    let is_durable =
+        |link: &&Link<'_>| link.node.get("durable").and_then(Node::bool).unwrap_or(durable);
+    let Some(link) = part.links.iter().chain(readers).find(is_durable) else { return };
+    let entry = link.node.entry("durable").or_else(|| outline.root.entry("durable"));
+    let message = format!("`{}` does not say that it knows durable edges", part.id);
+    let mut problem = Diagnostic::error(Rule::Conflict, part.id_span, message);
+    if let Some(entry) = entry {
+        problem = problem.relate(entry.key_span, "durable by this");
+    }
+    let note = "its batches would reach no queue, and it would read none";
+    found.push(problem.note(note).help(
+        "set `durableEdges: true` if it is made with the Rust SDK, or `durable: false` for its edges",
+    ));
 }
 
 struct Edge<'a> {
@@ -56,7 +113,7 @@ impl Edge<'_> {
         let promise = match outline.delivery {
             Some(Delivery::AtLeastOnce) => "at-least-once",
             Some(Delivery::ExactlyOnce) => "exactly-once",
-            Some(Delivery::AtMostOnce) | None => return,
+            None => return,
         };
         if word == Some("drop-oldest") {
             let message = format!("`drop-oldest` loses rows, which `{promise}` forbids");

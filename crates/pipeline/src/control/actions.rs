@@ -28,7 +28,7 @@ const ACTIONS: [(&str, &str); 4] = [
         r#"{"id", "type", "token", "incarnation", "address", "healthEndpoint"?, "name"?, "version"?}: take a place"#,
     ),
     (HEARTBEAT, r#"{"id", "incarnation", "sequence", "progress"}: live"#),
-    (DEREGISTER, r#"{"id", "incarnation", "reason"?}: leave in good order"#),
+    (DEREGISTER, r#"{"id", "incarnation", "reason"?, "totals"?}: leave in good order"#),
     (STATUS, r#"{"id"}: where a component is, and how"#),
 ];
 
@@ -84,8 +84,15 @@ impl ControlActions {
     }
 
     async fn leave(&self, body: Leaving) -> Result<serde_json::Value, Error> {
-        let Leaving { id, incarnation, reason } = body;
-        let request = proto::DeregisterRequest { id, incarnation, reason };
+        let Leaving { id, incarnation, reason, totals } = body;
+        let totals = totals.map(|own| proto::Totals {
+            rows_in: own.rows_in,
+            batches_in: own.batches_in,
+            rows_out: own.rows_out,
+            batches_out: own.batches_out,
+            failed_batches: 0,
+        });
+        let request = proto::DeregisterRequest { id, incarnation, reason, totals };
         self.service.leave(request).await.map_err(failed)?;
         Ok(json!({}))
     }
@@ -136,6 +143,17 @@ struct Leaving {
     incarnation: String,
     #[serde(default)]
     reason: String,
+    #[serde(default)]
+    totals: Option<Counted>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct Counted {
+    rows_in: Option<u64>,
+    batches_in: Option<u64>,
+    rows_out: Option<u64>,
+    batches_out: Option<u64>,
 }
 
 #[derive(Deserialize)]

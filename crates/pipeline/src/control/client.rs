@@ -16,7 +16,8 @@ use super::member::Member;
 use super::service::MAX_MESSAGE;
 use super::watch;
 use crate::registry::{
-    Beat, Component, Counted, Event, Filter, Pipeline, Registered, Registration, Status, wire,
+    Beat, Component, Counted, Event, Filter, Pipeline, Registered, Registration, Status, Totals,
+    wire,
 };
 
 /// Calls the control plane at one address. Cheap to clone.
@@ -130,7 +131,7 @@ impl ControlClient {
         Ok(Beaten { counted: answer.counted, status, run: answer.run })
     }
 
-    /// Leaves in good order.
+    /// Leaves in good order, and says what went through it.
     ///
     /// # Errors
     /// As [`ControlClient::beat`].
@@ -139,9 +140,11 @@ impl ControlClient {
         id: &str,
         incarnation: &sheaf_flight::Secret,
         reason: &str,
+        totals: Option<Totals>,
     ) -> Result<(), Error> {
         let (id, incarnation) = (id.to_owned(), incarnation.expose().to_owned());
-        let message = proto::DeregisterRequest { id, incarnation, reason: reason.to_owned() };
+        let reason = reason.to_owned();
+        let message = proto::DeregisterRequest { id, incarnation, reason, totals };
         let answer = self.call("Deregister", &message, async |mut client, request| {
             client.deregister(request).await
         });

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::client::{ControlClient, Joined};
-use crate::registry::{Beat, Connections, Load, Registration};
+use crate::registry::{Beat, Connections, Load, Registration, Totals};
 
 /// The step counter of a component's own loop. Cheap to clone.
 ///
@@ -129,11 +129,19 @@ impl Member {
     ///
     /// # Errors
     /// Those of the connection; a place that was lost meanwhile is none.
-    pub async fn leave(mut self, reason: &str) -> Result<(), Error> {
+    pub async fn leave(self, reason: &str) -> Result<(), Error> {
+        self.leave_with(reason, None).await
+    }
+
+    /// As [`Member::leave`], and says what went through it.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn leave_with(mut self, reason: &str, totals: Option<Totals>) -> Result<(), Error> {
         if let Some(task) = self.task.take() {
             task.abort();
         }
-        deregister(&self.client, &self.state, reason).await
+        deregister(&self.client, &self.state, reason, totals).await
     }
 }
 
@@ -145,7 +153,7 @@ impl Drop for Member {
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let (client, state) = (self.client.clone(), Arc::clone(&self.state));
             runtime.spawn(async move {
-                if let Err(error) = deregister(&client, &state, "it was dropped").await {
+                if let Err(error) = deregister(&client, &state, "it was dropped", None).await {
                     tracing::warn!(component = state.asked.id, %error, "component not deregistered");
                 }
             });
@@ -153,12 +161,17 @@ impl Drop for Member {
     }
 }
 
-async fn deregister(client: &ControlClient, state: &State, reason: &str) -> Result<(), Error> {
+async fn deregister(
+    client: &ControlClient,
+    state: &State,
+    reason: &str,
+    totals: Option<Totals>,
+) -> Result<(), Error> {
     if matches!(*state.standing.borrow(), Standing::Lost { .. }) {
         return Ok(());
     }
     let asked = &state.asked;
-    let left = client.deregister(&asked.id, &asked.incarnation, reason).await;
+    let left = client.deregister(&asked.id, &asked.incarnation, reason, totals).await;
     match left {
         // Somebody else has the place, or there is none: it is left either way.
         Err(error) if !matches!(error.code(), Code::StaleFence | Code::NotFound) => Err(error),

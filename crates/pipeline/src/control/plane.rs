@@ -15,8 +15,8 @@ use super::writer::{self, Core, Durability, Job};
 use crate::health::Timing;
 use crate::registry::{
     Beat, Component, Counted, Error, Event, Filter, Limits, Now, Pace, Page, Pipeline,
-    PipelineState, Plan, Polled, Registered, Registration, Registry, Status, Token, Watched,
-    Watchers,
+    PipelineState, Plan, Polled, Registered, Registration, Registry, Status, Token, Totals,
+    Watched, Watchers,
 };
 use crate::state::{Damaged, Disk, Found, Opener, State};
 
@@ -199,9 +199,11 @@ impl ControlPlane {
         id: String,
         incarnation: Secret,
         reason: String,
+        totals: Option<Totals>,
     ) -> Result<(), Error> {
-        let call =
-            move |core: &mut Core, now| core.registry.deregister(&id, &incarnation, &reason, now);
+        let call = move |core: &mut Core, now| {
+            core.registry.deregister(&id, &incarnation, &reason, totals, now)
+        };
         self.call(Durability::Hard, call).await
     }
 

@@ -108,9 +108,9 @@ impl ControlService {
     }
 
     pub(super) async fn leave(&self, request: proto::DeregisterRequest) -> Result<(), Error> {
-        let proto::DeregisterRequest { id, incarnation, reason } = request;
+        let proto::DeregisterRequest { id, incarnation, reason, totals } = request;
         let incarnation = Secret::new(incarnation);
-        self.plane.deregister(id.clone(), incarnation, reason.clone()).await?;
+        self.plane.deregister(id.clone(), incarnation, reason.clone(), totals).await?;
         tracing::info!(component = id, reason, "component deregistered");
         Ok(())
     }

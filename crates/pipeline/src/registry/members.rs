@@ -9,9 +9,13 @@ use sheaf_retry::HumanDuration;
 use super::error::{Error, invalid};
 use super::model::{
     Beat, Component, Connections, Counted, Held, Kind, Now, Registered, Registration, Status,
+    Totals,
 };
 use super::{Registry, limits, schema, token};
 use crate::health::Endpoint;
+
+/// How the reason begins for which a component deregisters that could not go on.
+const FAILED: &str = "failed";
 
 /// What a look at a health endpoint has shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +70,7 @@ impl Registry {
             progress: 0,
             load: asked.load,
             restarts: 0,
+            totals: None,
             held: Held { incarnation: asked.incarnation, ..Held::nobody(now) },
         };
         self.has_room_for(component.kind, component.weight(), there.as_deref())?;
@@ -148,6 +153,13 @@ impl Registry {
         Ok(())
     }
 
+    /// Whether its last incarnation came in the run that its pipeline had last, or it has none.
+    fn is_of_run(&self, component: &Component) -> bool {
+        let pipeline = self.pipelines.get(&component.pipeline);
+        let began = pipeline.and_then(|pipeline| pipeline.started_at);
+        began.is_none_or(|began| component.registered_at >= began)
+    }
+
     fn take_place(
         &mut self,
         id: &str,
@@ -160,7 +172,10 @@ impl Registry {
             new.connections = there.connections.clone();
             new.pipeline.clone_from(&there.pipeline);
             new.component.clone_from(&there.component);
-            (new.replica, new.restarts) = (there.replica, there.restarts);
+            new.replica = there.replica;
+            if self.is_of_run(there) {
+                (new.restarts, new.totals) = (there.restarts, there.totals);
+            }
         }
         match &there {
             Some(there) if is_same => {
@@ -173,7 +188,8 @@ impl Registry {
                 new.held.said = now.elapsed;
             }
             Some(there) => {
-                new.restarts = there.restarts.saturating_add(u32::from(there.fence > 0));
+                let is_restart = self.is_of_run(there) && has_failed(there);
+                new.restarts = new.restarts.saturating_add(u32::from(is_restart));
                 new.fence = self.next_fence();
             }
             None => new.fence = self.next_fence(),
@@ -230,6 +246,7 @@ impl Registry {
         id: &str,
         incarnation: &Secret,
         reason: &str,
+        totals: Option<Totals>,
         now: Now,
     ) -> Result<(), Error> {
         limits::text("reason", reason)?;
@@ -238,7 +255,11 @@ impl Registry {
             return Ok(());
         }
         let there = Arc::clone(self.holder(id, incarnation)?);
-        self.leave(&there, Status::Stopped, reason, now);
+        let counted = totals.map(|totals| {
+            let totals = there.totals.map_or(totals, |before| sum(&before, &totals));
+            Arc::new(Component { totals: Some(totals), ..Component::clone(&there) })
+        });
+        self.leave(&counted.unwrap_or(there), Status::Stopped, reason, now);
         Ok(())
     }
 
@@ -373,6 +394,30 @@ impl Registry {
             }
         }
         status
+    }
+}
+
+/// Whether whoever takes its place is a restart: it was not told to go, and has not come to its end.
+fn has_failed(there: &Component) -> bool {
+    match there.status {
+        Status::Expected => false,
+        Status::Stopped => there.reason.starts_with(FAILED),
+        Status::Healthy | Status::Unhealthy | Status::Exited => there.fence > 0,
+    }
+}
+
+fn sum(before: &Totals, more: &Totals) -> Totals {
+    let add = |before: Option<u64>, more: Option<u64>| match (before, more) {
+        (Some(before), Some(more)) => Some(before.saturating_add(more)),
+        (before, more) => before.or(more),
+    };
+    Totals {
+        rows_in: add(before.rows_in, more.rows_in),
+        batches_in: add(before.batches_in, more.batches_in),
+        rows_out: add(before.rows_out, more.rows_out),
+        batches_out: add(before.batches_out, more.batches_out),
+        // Those of a queue, which whoever comes next finds there still.
+        failed_batches: before.failed_batches.max(more.failed_batches),
     }
 }
 

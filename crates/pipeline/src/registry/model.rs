@@ -5,7 +5,7 @@ use std::time::Duration;
 use sheaf_flight::Secret;
 use sheaf_retry::Timestamp;
 
-pub use sheaf_proto::control::v1::{Connections, Load, Metadata, PortSchema};
+pub use sheaf_proto::control::v1::{Connections, Load, Metadata, PortSchema, RunTotals, Totals};
 
 /// What a component does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -136,8 +136,10 @@ pub struct Component {
     pub progress: u64,
     /// What a worker has to do.
     pub load: Option<Load>,
-    /// New incarnations after the first.
+    /// New incarnations in this run after one that had failed.
     pub restarts: u32,
+    /// What went through those that have left the place in this run.
+    pub totals: Option<Totals>,
     pub(crate) held: Held,
 }
 

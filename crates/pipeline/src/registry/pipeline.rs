@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sheaf_retry::Timestamp;
 
-use super::model::{Connections, Kind};
+use super::model::{Connections, Kind, RunTotals};
 use super::token::TokenDigest;
 
 /// Where a pipeline stands.
@@ -132,6 +132,8 @@ pub struct Run {
     /// Plans that took the place of the first one while it ran, newest last, as many as
     /// [`MAX_GENERATIONS`].
     pub generations: Vec<Generation>,
+    /// What went through it, once it has ended.
+    pub totals: Option<RunTotals>,
 }
 
 /// A plan that took the place of another one in a run.

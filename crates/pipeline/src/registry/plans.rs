@@ -7,7 +7,7 @@ use sheaf_retry::Timestamp;
 
 use super::error::Error;
 use super::limits;
-use super::model::{Component, Held, Metadata, Now, Status};
+use super::model::{Component, Held, Kind, Metadata, Now, RunTotals, Status};
 use super::pipeline::{Generation, MAX_GENERATIONS, Pipeline, PipelineState, Place, Plan, Run};
 use super::{Change, Registry};
 
@@ -32,6 +32,7 @@ pub(super) fn expected(pipeline: &str, place: &Place, now: Now) -> Component {
         progress: 0,
         load: None,
         restarts: 0,
+        totals: None,
         held: Held::nobody(now),
     }
 }
@@ -180,11 +181,49 @@ impl Registry {
             end: None,
             reason,
             generations: Vec::new(),
+            totals: None,
         });
         let excess = pipeline.runs.len().saturating_sub(self.limits.runs.max(1));
         pipeline.runs.drain(..excess);
-        self.put_pipeline(id, Some(Arc::new(pipeline)));
+        let pipeline = Arc::new(pipeline);
+        self.put_pipeline(id, Some(Arc::clone(&pipeline)));
+        for place in &pipeline.plan.places {
+            self.count_anew(&place.id);
+        }
         Ok(number)
+    }
+
+    /// Forgets what was counted in the run before.
+    fn count_anew(&mut self, id: &str) {
+        let Some(there) = self.components.get(id) else { return };
+        if there.restarts > 0 || there.totals.is_some() {
+            let new = Component { restarts: 0, totals: None, ..Component::clone(there) };
+            self.put_component(id, Some(Arc::new(new)));
+        }
+    }
+
+    /// What has gone through a pipeline in its run, as far as it was said.
+    fn totals(&self, plan: &Plan) -> RunTotals {
+        let mut all = RunTotals::default();
+        let places = plan.places.iter().filter_map(|place| self.components.get(&place.id));
+        for there in places {
+            all.restarts = all.restarts.saturating_add(there.restarts);
+            let Some(own) = there.totals else { continue };
+            let add = |sum: &mut u64, more: u64| *sum = sum.saturating_add(more);
+            add(&mut all.failed_batches, own.failed_batches);
+            match there.kind {
+                Kind::Source => {
+                    add(&mut all.rows_read, own.rows_out.unwrap_or(0));
+                    add(&mut all.batches_read, own.batches_out.unwrap_or(0));
+                }
+                Kind::Sink => {
+                    add(&mut all.rows_written, own.rows_in.unwrap_or(0));
+                    add(&mut all.batches_written, own.batches_in.unwrap_or(0));
+                }
+                Kind::Processor | Kind::Worker => {}
+            }
+        }
+        all
     }
 
     /// Says where the run of a pipeline stands; said twice it is as said once.
@@ -212,7 +251,9 @@ impl Registry {
         (pipeline.state, pipeline.reason) = (state, reason.to_owned());
         if state.is_over() {
             pipeline.stopped_at = Some(now.wall);
+            let totals = self.totals(&pipeline.plan);
             if let Some(run) = pipeline.runs.last_mut() {
+                run.totals = Some(totals);
                 (run.end, run.reason) = (Some((now.wall, state)), reason.to_owned());
             }
         }

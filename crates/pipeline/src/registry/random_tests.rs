@@ -170,7 +170,7 @@ fn apply(registry: &mut Registry, model: &mut Model, op: &Op, now: Now) {
             }
         }
         Op::Leave { id, incarnation } => {
-            if registry.deregister(IDS[id], &secret(incarnation), "", now).is_ok() {
+            if registry.deregister(IDS[id], &secret(incarnation), "", None, now).is_ok() {
                 assert_eq!(model.holders.get(IDS[id]), Some(&incarnation), "not its to leave");
             }
         }

@@ -147,7 +147,7 @@ fn another_incarnation_waits_until_the_holder_is_silent() {
     let error = registry.beat(beat(OLD, 1, 1), free).unwrap_err();
     assert_eq!(error.code(), Code::StaleFence);
     let old = Secret::new(OLD);
-    assert!(registry.deregister("orders:read", &old, "", free).is_err());
+    assert!(registry.deregister("orders:read", &old, "", None, free).is_err());
     assert!(!registry.exited("orders:read", &old, "", free).unwrap());
     assert_eq!(status(&registry), Status::Healthy);
 }
@@ -157,8 +157,8 @@ fn who_left_or_ended_makes_room_at_once_and_does_not_come_back() {
     let mut registry = planned();
     registry.register(reader(OLD), now()).unwrap();
     let old = Secret::new(OLD);
-    registry.deregister("orders:read", &old, "drained", now()).unwrap();
-    registry.deregister("orders:read", &old, "drained", now()).unwrap();
+    registry.deregister("orders:read", &old, "drained", None, now()).unwrap();
+    registry.deregister("orders:read", &old, "drained", None, now()).unwrap();
     assert_eq!(status(&registry), Status::Stopped);
     assert_eq!(registry.register(reader(OLD), now()).unwrap_err().code(), Code::StaleFence);
     assert_eq!(registry.beat(beat(OLD, 9, 9), now()).unwrap_err().code(), Code::StaleFence);
@@ -167,7 +167,7 @@ fn who_left_or_ended_makes_room_at_once_and_does_not_come_back() {
     assert_eq!(status(&registry), Status::Exited);
     assert_eq!(registry.component("orders:read").unwrap().reason, "signal 9");
     registry.register(reader("incarnation-the-third"), now()).unwrap();
-    assert_eq!(registry.component("orders:read").unwrap().restarts, 2);
+    assert_eq!(registry.component("orders:read").unwrap().restarts, 1, "it drained");
 }
 
 #[test]
@@ -252,7 +252,7 @@ fn workers_join_with_their_token_and_are_forgotten() {
     assert!(registry.component("worker-1").is_err(), "forgotten after ten minutes");
     registry.register(worker, now().plus(SECOND * 602)).unwrap();
     registry.take_changes();
-    registry.deregister("worker-1", &Secret::new(OLD), "", now().plus(SECOND * 602)).unwrap();
+    registry.deregister("worker-1", &Secret::new(OLD), "", None, now().plus(SECOND * 602)).unwrap();
     let changes = registry.take_changes();
     assert_eq!(changes.iter().map(|change| change.removed).collect::<Vec<_>>(), [false, true]);
     assert_eq!(registry.bytes(), 0);
@@ -380,7 +380,7 @@ fn what_was_touched_can_be_taken_back_whole() {
     next.places[0].connections.downstream.clear();
     registry.plan(next, now()).unwrap();
     registry.begin_run("orders", now()).unwrap();
-    registry.deregister("orders:read", &Secret::new(OLD), "", now()).unwrap();
+    registry.deregister("orders:read", &Secret::new(OLD), "", None, now()).unwrap();
     let fence = registry.register(reader(NEW), now()).unwrap().fence;
     registry.register(asked("w1", Kind::Worker, OLD), now()).unwrap();
     assert_ne!(state(&registry), before);
@@ -491,6 +491,70 @@ fn a_place_that_is_vacated_may_be_taken_at_once() {
     assert!(registry.beat(beat(OLD, 1, 1), now()).is_err(), "it was said to have ended");
     registry.register(reader(NEW), now()).unwrap();
     assert_eq!(registry.component("orders:read").unwrap().restarts, 1);
+}
+
+/// A source that says so much when it leaves.
+fn totals(rows: u64) -> Totals {
+    Totals { rows_out: Some(rows), batches_out: Some(1), ..Totals::default() }
+}
+
+fn leave(registry: &mut Registry, incarnation: &str, reason: &str, rows: u64, at: Now) {
+    let incarnation = Secret::new(incarnation);
+    registry.deregister("orders:read", &incarnation, reason, Some(totals(rows)), at).unwrap();
+}
+
+#[test]
+fn what_went_through_a_run_is_summed_and_remembered() {
+    let mut registry = planned();
+    let at = |seconds| now().plus(SECOND * seconds);
+    registry.begin_run("orders", now()).unwrap();
+    registry.register(reader(OLD), at(1)).unwrap();
+    leave(&mut registry, OLD, "stopped", 40, at(2));
+    leave(&mut registry, OLD, "stopped", 40, at(2));
+    registry.register(reader(NEW), at(3)).unwrap();
+    leave(&mut registry, NEW, "done with run 1", 2, at(4));
+    let written = Totals { rows_in: Some(42), batches_in: Some(2), ..Totals::default() };
+    let sink = asked("orders:write", Kind::Sink, OLD);
+    registry.register(sink.clone(), at(4)).unwrap();
+    let done = registry.deregister(&sink.id, &sink.incarnation, "done", Some(written), at(5));
+    done.unwrap();
+    assert_eq!(registry.component("orders:read").unwrap().totals.unwrap().rows_out, Some(42));
+    registry.set_pipeline_state("orders", PipelineState::Stopped, "", at(6)).unwrap();
+    let of_run = registry.pipeline("orders").unwrap().runs[0].totals.unwrap();
+    assert_eq!((of_run.rows_read, of_run.rows_written, of_run.batches_written), (42, 42, 2));
+    registry.begin_run("orders", at(7)).unwrap();
+    assert_eq!(registry.component("orders:read").unwrap().totals, None, "another run");
+    assert!(registry.pipeline("orders").unwrap().runs[0].totals.is_some());
+}
+
+#[test]
+fn only_failures_within_a_run_are_restarts() {
+    let mut registry = planned();
+    let at = |seconds| now().plus(SECOND * seconds);
+    let restarts = |registry: &Registry| registry.component("orders:read").unwrap().restarts;
+    let mut second = 0;
+    for run in 1..4 {
+        registry.begin_run("orders", at(second)).unwrap();
+        assert_eq!(restarts(&registry), 0, "run {run}");
+        // As after a reload, or by hand.
+        for (incarnation, reason) in [(OLD, "stopped"), (NEW, "failed: no such host")] {
+            registry.register(reader(incarnation), at(second + 1)).unwrap();
+            leave(&mut registry, incarnation, reason, 1, at(second + 2));
+        }
+        assert_eq!(restarts(&registry), 0, "run {run}");
+        let third = Secret::new("incarnation-number-3");
+        registry.register(reader(third.expose()), at(second + 3)).unwrap();
+        assert_eq!(restarts(&registry), 1, "after what failed");
+        registry.exited("orders:read", &third, "exit status 1", at(second + 4)).unwrap();
+        registry.register(reader("incarnation-number-4"), at(second + 5)).unwrap();
+        assert_eq!(restarts(&registry), 2, "after what was killed");
+        registry
+            .exited("orders:read", &Secret::new("incarnation-number-4"), "", at(second + 6))
+            .unwrap();
+        registry.set_pipeline_state("orders", PipelineState::Stopped, "", at(second + 7)).unwrap();
+        assert_eq!(registry.pipeline("orders").unwrap().runs[run - 1].totals.unwrap().restarts, 2);
+        second += 10;
+    }
 }
 
 #[test]

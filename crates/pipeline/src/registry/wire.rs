@@ -103,6 +103,7 @@ pub(crate) fn component(component: &Component) -> proto::Component {
         progress: component.progress,
         load: component.load,
         restarts: component.restarts,
+        totals: component.totals,
     }
 }
 
@@ -127,6 +128,7 @@ pub(crate) fn component_from(message: proto::Component) -> Result<Component, Err
         progress: message.progress,
         load: message.load,
         restarts: message.restarts,
+        totals: message.totals,
         held: Held::nobody(Now::start(Timestamp::EPOCH)),
     })
 }
@@ -243,6 +245,7 @@ pub(crate) fn pipeline(pipeline: &Pipeline, with_spec: bool) -> proto::Pipeline 
         outcome: run.end.map_or(0, |(_, outcome)| outcome.to_wire().into()),
         reason: run.reason.clone(),
         generations: run.generations.iter().map(generation).collect(),
+        totals: run.totals,
     });
     proto::Pipeline {
         id: plan.id.clone(),
@@ -340,6 +343,7 @@ fn run_from(run: proto::Run) -> Result<Run, Error> {
         end,
         reason: run.reason,
         generations: run.generations.into_iter().map(generation_from).collect(),
+        totals: run.totals,
     })
 }
 

@@ -97,8 +97,6 @@ pub struct Metadata {
 #[serde(rename_all = "kebab-case")]
 #[schemars(inline)]
 pub enum Delivery {
-    /// Once or never.
-    AtMostOnce,
     /// Once, or more often after a crash.
     AtLeastOnce,
     /// Once: all edges are durable, and the sinks commit in transactions.
@@ -211,6 +209,10 @@ pub struct Component {
     /// identifier and fencing token that come with it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub transactional: bool,
+    /// Says of a component of one's own that it knows durable edges, as those do that are made
+    /// with the Rust SDK.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub durable_edges: bool,
 }
 
 fn one() -> u32 {

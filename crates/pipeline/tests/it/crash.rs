@@ -57,13 +57,16 @@ async fn work(plane: ControlPlane, caller: String) {
         let reason = "it was enough".to_owned();
         plane.set_pipeline_state(id.clone(), PipelineState::Stopped, reason).await.unwrap();
         say(&format!("stopped {id}"));
-        plane.deregister(source.id.clone(), source.incarnation, String::new()).await.unwrap();
+        plane.deregister(source.id.clone(), source.incarnation, String::new(), None).await.unwrap();
         say(&format!("left {}", source.id));
         // The registry stays within its limits however long this goes on.
         if n % 3 != 0 {
             say(&format!("removing {id}"));
             plane.remove_pipeline(id).await.unwrap();
-            plane.deregister(asked.id.clone(), asked.incarnation, String::new()).await.unwrap();
+            plane
+                .deregister(asked.id.clone(), asked.incarnation, String::new(), None)
+                .await
+                .unwrap();
         }
     }
 }

@@ -140,7 +140,7 @@ async fn nobody_beats_for_another_one_and_nobody_is_shown_how() {
     let mut loaded = beat(&asked, 1);
     loaded.load = Some(Load::default());
     assert_eq!(client.beat(&loaded).await.unwrap_err().code(), Code::InvalidArgument);
-    let left = client.deregister("orders:read", &forged.incarnation, "").await;
+    let left = client.deregister("orders:read", &forged.incarnation, "", None).await;
     assert_eq!(left.unwrap_err().code(), Code::StaleFence);
     // Neither incarnation nor token is in anything that is answered.
     let found = world.plane.component("orders:read".to_owned()).await.unwrap();

@@ -64,7 +64,7 @@ async fn pipelines_and_components_are_there_after_a_restart() {
     let again = plane.register(asked.clone()).await.unwrap();
     assert_eq!((again.created, again.fence), (false, first.fence));
     plane
-        .deregister(asked.id.clone(), asked.incarnation.clone(), "drained".to_owned())
+        .deregister(asked.id.clone(), asked.incarnation.clone(), "drained".to_owned(), None)
         .await
         .unwrap();
     let next = plane.register(registration("orders:read", Kind::Source)).await.unwrap();

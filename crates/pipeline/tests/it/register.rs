@@ -96,7 +96,7 @@ async fn another_incarnation_is_told_when_to_come_again() {
     assert!(after.registered.fence > before.registered.fence);
     // What the first one says now is refused, and undoes nothing.
     assert_eq!(client.beat(&beat(&first, 1)).await.unwrap_err().code(), Code::StaleFence);
-    let left = client.deregister(&first.id, &first.incarnation, "late").await;
+    let left = client.deregister(&first.id, &first.incarnation, "late", None).await;
     assert_eq!(left.unwrap_err().code(), Code::StaleFence);
     assert_eq!(client.register(&first).await.unwrap_err().code(), Code::AlreadyExists);
     assert!(client.beat(&beat(&second, 1)).await.unwrap().counted);
@@ -122,8 +122,8 @@ async fn workers_are_found_with_their_load() {
     let found = client.components(&workers).await.unwrap();
     let found: Vec<_> = found.iter().map(|found| (&*found.id, found.load)).collect();
     assert_eq!(found, [("worker-1", Some(busy)), ("worker-2", None)]);
-    client.deregister("worker-2", &worker("worker-2").incarnation, "").await.unwrap_err();
-    client.deregister("worker-1", &one.incarnation, "done").await.unwrap();
+    client.deregister("worker-2", &worker("worker-2").incarnation, "", None).await.unwrap_err();
+    client.deregister("worker-1", &one.incarnation, "done", None).await.unwrap();
     assert_eq!(client.components(&workers).await.unwrap().len(), 1);
 }
 

@@ -46,7 +46,7 @@ async fn a_reader_sees_what_is_there_and_then_every_change_in_order() {
     world.clock.advance(Duration::from_secs(31));
     world.plane.check().await.unwrap();
     client.beat(&beat(&read, 1)).await.unwrap();
-    client.deregister(&read.id, &read.incarnation, "drained").await.unwrap();
+    client.deregister(&read.id, &read.incarnation, "drained", None).await.unwrap();
     world.plane.remove_pipeline("orders".to_owned()).await.unwrap();
     let seen = [
         ("write", Some(Expected), Healthy, false),

@@ -99,9 +99,31 @@ pub struct Component {
     pub progress: u64,
     #[prost(message, optional, tag = "17")]
     pub load: ::core::option::Option<Load>,
-    /// How often the place was taken by a new incarnation after the first.
+    /// How often the place was taken in this run by a new incarnation after one that
+    /// had failed.
     #[prost(uint32, tag = "18")]
     pub restarts: u32,
+    /// What went through those that have left the place in this run; not set before
+    /// one has, and where none has said it.
+    #[prost(message, optional, tag = "19")]
+    pub totals: ::core::option::Option<Totals>,
+}
+/// What went through a component, as it has counted it itself.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Totals {
+    /// Not set for a source.
+    #[prost(uint64, optional, tag = "1")]
+    pub rows_in: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "2")]
+    pub batches_in: ::core::option::Option<u64>,
+    /// What each reader was sent; not set for a sink.
+    #[prost(uint64, optional, tag = "3")]
+    pub rows_out: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "4")]
+    pub batches_out: ::core::option::Option<u64>,
+    /// Batches of durable edges that it could not take, and that have failed for good.
+    #[prost(uint64, tag = "5")]
+    pub failed_batches: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RegisterComponentRequest {
@@ -228,9 +250,13 @@ pub struct DeregisterRequest {
     pub id: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub incarnation: ::prost::alloc::string::String,
-    /// Why, for people.
+    /// Why, for people. Where it begins with `failed`, whoever takes the place next
+    /// counts as a restart.
     #[prost(string, tag = "3")]
     pub reason: ::prost::alloc::string::String,
+    /// What went through it.
+    #[prost(message, optional, tag = "4")]
+    pub totals: ::core::option::Option<Totals>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DeregisterResponse {}
@@ -349,6 +375,30 @@ pub struct Run {
     /// Plans that it was brought to while it ran, newest last; the oldest are forgotten.
     #[prost(message, repeated, tag = "7")]
     pub generations: ::prost::alloc::vec::Vec<Generation>,
+    /// What went through it; not set while it runs.
+    #[prost(message, optional, tag = "8")]
+    pub totals: ::core::option::Option<RunTotals>,
+}
+/// What went through a run, as its components have said it when they left. What one
+/// counted that was killed is not in it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RunTotals {
+    /// Out of sources.
+    #[prost(uint64, tag = "1")]
+    pub rows_read: u64,
+    #[prost(uint64, tag = "2")]
+    pub batches_read: u64,
+    /// Into sinks.
+    #[prost(uint64, tag = "3")]
+    pub rows_written: u64,
+    #[prost(uint64, tag = "4")]
+    pub batches_written: u64,
+    /// Batches of durable edges that have failed for good.
+    #[prost(uint64, tag = "5")]
+    pub failed_batches: u64,
+    /// After failures, of all components.
+    #[prost(uint32, tag = "6")]
+    pub restarts: u32,
 }
 /// A plan that took the place of another one in a run.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -34,7 +34,7 @@ pub(super) async fn run(
     let name = remote.only(args.pipeline.as_deref()).await?;
     let (edge, readers) = edge(remote, &name, &args.edge).await?;
     let from = from(&args.from, remote.clock.now());
-    let folder = args.ask.data.pipelines();
+    let folder = args.ask.at.data.pipelines();
     let store = store_of(&folder, &name).map_err(|error| {
         let text = format!("the run.json of {name} in {} cannot be read", folder.display());
         Failure::new(error.code(), text).because(error)

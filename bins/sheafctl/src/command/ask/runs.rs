@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::{Value, json};
-use sheaf_pipeline::registry::{Generation, Run};
-use sheaf_terminal::{Console, Failure, Table, compact, relative, rfc3339};
+use sheaf_pipeline::registry::{Generation, Run, RunTotals};
+use sheaf_terminal::{Console, Failure, Table, compact, count, relative, rfc3339};
 
 use crate::args::AskArgs;
 use crate::remote::Remote;
@@ -48,7 +48,8 @@ pub(super) async fn run(
     }
     let mut table =
         Table::new(["pipeline"]).right("run").right("generation").left("outcome").left("started");
-    table = table.right("took").left("reason");
+    table = table.right("took").right("rows read").right("rows written").right("restarts");
+    table = table.left("reason");
     for (pipeline, run) in runs {
         let now = remote.clock.now();
         let end = run.end.map_or(now, |(at, _)| at);
@@ -60,10 +61,18 @@ pub(super) async fn run(
             outcome(run).to_owned(),
             relative(run.started_at, now),
             compact(std::time::Duration::from_micros(took)),
+            total(run, |totals| totals.rows_read),
+            total(run, |totals| totals.rows_written),
+            total(run, |totals| totals.restarts.into()),
             run.reason.clone(),
         ]);
     }
     console.table(&table)
+}
+
+/// One figure of a run; none while it runs.
+fn total(run: &Run, of: fn(&RunTotals) -> u64) -> String {
+    run.totals.as_ref().map_or_else(|| "-".to_owned(), |totals| count(of(totals)))
 }
 
 fn generation(one: &Generation) -> Value {
@@ -87,6 +96,12 @@ fn entry(pipeline: &str, run: &Run) -> Value {
         "reason": run.reason,
         "startedAt": rfc3339(run.started_at),
         "stoppedAt": run.end.map(|(at, _)| rfc3339(at)),
+        "rowsRead": run.totals.map(|totals| totals.rows_read),
+        "batchesRead": run.totals.map(|totals| totals.batches_read),
+        "rowsWritten": run.totals.map(|totals| totals.rows_written),
+        "batchesWritten": run.totals.map(|totals| totals.batches_written),
+        "failedBatches": run.totals.map(|totals| totals.failed_batches),
+        "restarts": run.totals.map(|totals| totals.restarts),
         "planHash": run.plan_hash,
         "generation": run.generation(),
         "generations": run.generations.iter().map(generation).collect::<Vec<_>>(),

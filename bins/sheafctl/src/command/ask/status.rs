@@ -24,10 +24,7 @@ pub(super) async fn run(
         let components = remote.registry.components(&filter).await;
         let components = components.map_err(|error| remote.failed(&error))?;
         let look = Look::new(remote.health.clone(), &remote.clock);
-        let rows = components.iter().map(async |component| match component.status.is_held() {
-            true => look.at(component).await,
-            false => None,
-        });
+        let rows = components.iter().map(|component| look.at(component));
         let rows = join_all(rows).await;
         all.push((pipeline, components.into_iter().zip(rows).collect::<Vec<_>>()));
     }

@@ -4,7 +4,7 @@ use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
 use sheaf_drivers::LogLine;
 use sheaf_drivers::runner::{Outcome, Started};
-use sheaf_retry::{Retryable as _, SharedClock};
+use sheaf_retry::Retryable as _;
 use sheaf_terminal::Console;
 
 use super::watch::{self, Watch};
@@ -40,7 +40,6 @@ pub(super) async fn attend(
     signals: &mut Signals,
     progress: &mut Progress,
     console: &mut Console,
-    clock: &SharedClock,
 ) -> Option<Outcome> {
     let Shown { mut started, mut lines, mut watched } = shown;
     let (runner, pipeline) = (plane.runner.clone(), started.pipeline.clone());
@@ -76,7 +75,7 @@ pub(super) async fn attend(
             }
             Some(told) = watched.next() => watch::tell(told, &pipeline, progress, console),
             Some(line) = lines.next() => console.note(&format!("{} | {}", line.instance, line.text)),
-            () = progress.tick(clock, console) => {}
+            () = progress.wait() => progress.look(console).await,
         }
     }
 }

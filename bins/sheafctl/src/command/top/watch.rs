@@ -33,8 +33,8 @@ pub(super) fn run(args: &Args, client: Client, runtime: &Runtime) -> Result<(), 
     let interval = args.interval();
     news.mark_changed();
     let title = match &pipeline {
-        Some(name) => format!("sheafctl top  {name} at {}", args.server),
-        None => format!("sheafctl top  {}", args.server),
+        Some(name) => format!("sheafctl top  {name} at {}", args.at.server),
+        None => format!("sheafctl top  {}", args.at.server),
     };
     runtime.spawn(async move {
         let mut before = first;

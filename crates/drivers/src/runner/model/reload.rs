@@ -256,10 +256,7 @@ impl Model {
 /// An instance of the other plan, after the one that had its place, if any.
 fn replaced(there: Option<Instance>, planned: Planned, seed: u64, is_done: bool) -> Instance {
     let restarts = Restarts::new(planned.policy.clone(), seed);
-    let Some(mut there) = there else {
-        let (standing, attempt) = (Standing::Waiting, planned.attempt);
-        return Instance { planned, standing, attempt, restarts, has_registered: false };
-    };
+    let Some(mut there) = there else { return Instance::new(planned, seed) };
     let is_held = matches!(there.standing, Standing::Held { .. });
     if is_held || planned.policy != there.planned.policy {
         there.restarts = restarts;

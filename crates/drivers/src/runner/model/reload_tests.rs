@@ -19,6 +19,7 @@ fn planned(component: &str, depth: usize, senders: &[&str]) -> Planned {
         attempt: 0,
         depth,
         senders: senders.iter().map(|one| format!("p:{one}")).collect(),
+        direct: senders.iter().map(|one| format!("p:{one}")).collect(),
     }
 }
 
@@ -256,7 +257,9 @@ fn what_cannot_be_had_at_all_brings_the_plan_before_back_and_once_only() {
     run.on(Event::Started("p:b".to_owned(), 3));
     let reason = "b: exit status 2".to_owned();
     let stopping = Effect::State(PipelineState::Stopping, reason);
-    assert_eq!(run.on(end(3)), [stopping, stop("p:a")]);
+    let drain = SECOND;
+    let cut_off = Effect::Stop { place: "p:a".to_owned(), attempt: 1, drain };
+    assert_eq!(run.on(end(3)), [stopping, cut_off], "nobody takes what it sends");
 }
 
 #[test]

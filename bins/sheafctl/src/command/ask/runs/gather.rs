@@ -30,9 +30,9 @@ pub(super) async fn gather(remote: &Remote, args: &AskArgs) -> Result<Vec<Pipeli
 }
 
 fn states(args: &AskArgs) -> Vec<PathBuf> {
-    let folders = std::fs::read_dir(args.data.pipelines()).into_iter().flatten().flatten();
-    let files = folders.map(|folder| args.data.run_state(&folder.file_name().to_string_lossy()));
-    let mut all: Vec<PathBuf> = files.chain([args.data.server_state()]).collect();
+    let folders = std::fs::read_dir(args.at.data.pipelines()).into_iter().flatten().flatten();
+    let files = folders.map(|folder| args.at.data.run_state(&folder.file_name().to_string_lossy()));
+    let mut all: Vec<PathBuf> = files.chain([args.at.data.server_state()]).collect();
     all.retain(|path| path.is_file());
     all.sort();
     all
