@@ -18,6 +18,7 @@ mod outlet;
 mod pace;
 mod resident;
 mod secure;
+mod spans;
 mod stats;
 mod wire;
 

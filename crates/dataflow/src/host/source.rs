@@ -14,6 +14,7 @@ use crate::error::ComponentError;
 use crate::ledger::Ledger;
 use crate::offset::{MAX_OFFSET, OffsetFile};
 use crate::outlet::Outlets;
+use crate::spans;
 
 /// A source that runs.
 pub(super) struct SourceLoop {
@@ -105,10 +106,12 @@ impl SourceLoop {
     pub(super) async fn run(mut self) -> Result<Ending, ComponentError> {
         let mut failures = Failures::default();
         let mut rounds = rounds();
+        let mut asked = None;
         let ending = loop {
             self.base.pace.round();
             self.offsets.collect(&self.outlets);
             self.offsets.write(self.base.clock.elapsed());
+            asked = asked.or_else(|| self.base.begun());
             let made = tokio::select! {
                 biased;
                 () = self.base.stop.cancelled() => break Ending::Stopped,
@@ -123,7 +126,7 @@ impl SourceLoop {
             match made {
                 Ok(Some(made)) => {
                     failures.clear();
-                    self.send(made).await?;
+                    self.send(made, asked.take()).await?;
                 }
                 Ok(None) => break Ending::Ended,
                 Err(error) => self.base.after(error, &mut failures).await?,
@@ -132,7 +135,7 @@ impl SourceLoop {
         self.end(ending, &mut failures).await
     }
 
-    async fn send(&mut self, made: Made) -> Result<(), ComponentError> {
+    async fn send(&mut self, made: Made, asked: Option<Duration>) -> Result<(), ComponentError> {
         let Made { batch, offset } = made;
         if offset.len() > MAX_OFFSET {
             let size = offset.len();
@@ -140,13 +143,19 @@ impl SourceLoop {
                 format!("the source gave an offset of {size} bytes, at most {MAX_OFFSET} are kept");
             return Err(ComponentError::new(Code::LimitExceeded, text));
         }
+        let ago = self.base.ago(asked);
+        let mut span = self.base.spans.make(&batch, self.offsets.made + 1, ago);
+        let (trace, pace) = (span.context(), &self.base.pace);
         // Where it waits for one reader, others may have it already: told to stop, it still
         // goes to all of them, or they would get it again after the next start.
         tokio::select! {
             biased;
-            pushed = self.finish.push(&mut self.outlets, &batch, &self.base.pace) => pushed?,
+            pushed = self.finish.push(&mut self.outlets, &batch, trace, pace) => pushed?,
             // What is not sent is made again after the next start.
-            () = self.base.overdue() => return Ok(()),
+            () = self.base.overdue() => {
+                spans::fail(&mut span, "stopped before all readers took it");
+                return Ok(());
+            }
         }
         if self.outlets.is_transactional() {
             tokio::select! {

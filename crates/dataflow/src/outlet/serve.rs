@@ -152,7 +152,7 @@ impl Handler for Serving {
         let greeting = SenderHello { version: VERSION, epoch: stream.options.epoch };
         let ready = VecDeque::from([wire::say(&greeting)?]);
         let attached = Attachment { stream, number };
-        let call = Call { attached, encoder: None, ready, over: false };
+        let call = Call { attached, traces: hello.traces, encoder: None, ready, over: false };
         Ok(stream::unfold(call, Call::next).boxed())
     }
 }
@@ -187,6 +187,8 @@ impl Drop for Attachment {
 /// The answer of one call.
 struct Call {
     attached: Attachment,
+    /// The reader takes the traces of batches.
+    traces: bool,
     /// Dictionaries are known to one call only, so that each has an encoder of its own.
     encoder: Option<Encoder>,
     ready: VecDeque<Message>,
@@ -231,7 +233,7 @@ impl Call {
     }
 
     async fn encode(&mut self, entry: Entry) -> Result<(), Error> {
-        let Entry { sequence, rows, place, .. } = entry;
+        let Entry { sequence, rows, place, trace, .. } = entry;
         let edge = &*self.attached.stream.options.edge;
         let batch = match place {
             Place::Memory(batch) => batch,
@@ -248,7 +250,7 @@ impl Call {
         };
         self.ready.extend(encoder.encode(&batch)?);
         if let Some(last) = self.ready.back_mut() {
-            last.app_metadata = wire::sequence_bytes(sequence);
+            last.app_metadata = wire::of_batch(sequence, trace.filter(|_| self.traces));
         }
         Ok(())
     }
