@@ -34,3 +34,4 @@ pub use error::ComponentError;
 pub use host::{DONE, Host, UNDRAINED, done_reason, run};
 pub use look::{Glimpse, Look};
 pub use options::Options;
+pub use sheaf_proto::SharedTracer;
