@@ -1,6 +1,7 @@
 //! The log of this process.
 
-use sheaf_telemetry::{LogOptions, init_logs};
+use sheaf_retry::SharedClock;
+use sheaf_telemetry::{LogOptions, TraceOptions, Traces, init_logs, init_traces};
 use sheaf_terminal::Failure;
 
 /// Logs at a level, or by a filter; `default` where nothing is said.
@@ -16,6 +17,12 @@ pub(crate) fn start(level: Option<&str>, default: &str) -> Result<(), Failure> {
             "write error, warn, info, debug or trace, or a filter such as sheaf_drivers=debug,warn";
         Failure::from_error(&error).of("--log-level").help(help)
     })
+}
+
+/// Sends traces of this process, where the environment asks for them.
+pub(crate) fn traces(clock: &SharedClock) -> Result<Traces, Failure> {
+    init_traces(&TraceOptions::from_environment("sheafctl"), clock)
+        .map_err(|error| Failure::from_error(&error))
 }
 
 /// What has components log as this process does; nothing where they decide themselves.

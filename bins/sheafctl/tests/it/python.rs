@@ -8,7 +8,7 @@ use sheaf_testkit::{Process, TempDir};
 use super::flows::{LONG, component_program};
 
 /// Copies what the example needs into a folder of its own.
-fn folder() -> TempDir {
+pub(crate) fn folder() -> TempDir {
     let folder = TempDir::new().unwrap();
     for name in ["python.yaml", "ticker.py", "clean.py", "sheaf_source.py"] {
         std::fs::copy(super::example(name), folder.path().join(name)).unwrap();
@@ -17,7 +17,7 @@ fn folder() -> TempDir {
 }
 
 /// `sheafctl run` of the example, with a `python3` that has pyarrow.
-fn run(folder: &TempDir) -> Option<Process> {
+pub(crate) fn run(folder: &TempDir, variables: &[(&str, &str)]) -> Option<Process> {
     component_program();
     let python = sheaf_testkit::python()?;
     let own = folder.path().join("bin");
@@ -33,12 +33,14 @@ fn run(folder: &TempDir) -> Option<Process> {
     #[allow(clippy::disallowed_methods, reason = "the shell's programs are found there")]
     let path = std::env::var("PATH").unwrap_or_default();
     let path = format!("{}:{path}", own.display());
-    let started = Process::command(env!("CARGO_BIN_EXE_sheafctl"))
+    let mut command = Process::command(env!("CARGO_BIN_EXE_sheafctl"))
         .args(["run", "python.yaml", "--control-addr", "127.0.0.1:0"])
         .env("PATH", path)
-        .current_dir(folder.path())
-        .spawn();
-    Some(started.unwrap())
+        .current_dir(folder.path());
+    for (name, value) in variables {
+        command = command.env(name, value);
+    }
+    Some(command.spawn().unwrap())
 }
 
 /// The rows of the sink's files.
@@ -65,7 +67,7 @@ fn ticker(folder: &TempDir) -> Option<String> {
 #[test]
 fn a_source_and_a_processor_in_python_lose_nothing_and_come_to_their_end() {
     let folder = folder();
-    let Some(mut process) = run(&folder) else { return };
+    let Some(mut process) = run(&folder, &[]) else { return };
     let status = process.wait_exit(LONG).unwrap();
     assert!(status.success(), "{}\n{}", process.stdout(), process.stderr());
     let rows = rows(&folder);
@@ -79,7 +81,7 @@ fn a_source_and_a_processor_in_python_lose_nothing_and_come_to_their_end() {
 #[test]
 fn a_source_in_python_that_is_killed_goes_on_where_its_readers_are() {
     let folder = folder();
-    let Some(mut process) = run(&folder) else { return };
+    let Some(mut process) = run(&folder, &[]) else { return };
     let some = || rows(&folder).len() > 300;
     sheaf_testkit::wait_until(LONG, "some rows", some).unwrap();
     let pid = ticker(&folder).expect("it runs");

@@ -255,3 +255,58 @@ impl Call {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::RecordBatch;
+    use arrow_schema::Schema;
+    use sheaf_pipeline::spec::Policy;
+    use sheaf_proto::TraceContext;
+    use tokio::sync::Notify;
+
+    use super::super::stream::{Outgoing, StreamOptions};
+    use super::*;
+    use crate::wire::Feedback;
+
+    /// What stands beside the only batch of a stream, for a reader that says this.
+    async fn metadata(traces: bool, trace: Option<TraceContext>) -> Bytes {
+        let folder = tempfile::tempdir().unwrap();
+        let options = StreamOptions {
+            edge: "a:b".into(),
+            from: 0,
+            to: 0,
+            reader: "p:b".to_owned(),
+            policy: Policy::Block,
+            waiting: 4,
+            memory_bytes: 1 << 20,
+            disk_bytes: 0,
+            folder: folder.path().join("stream"),
+            epoch: 1,
+            number: 0,
+            queue: None,
+        };
+        let stream = Arc::new(Stream::new(options, Arc::new(Notify::new())).unwrap());
+        let batch = RecordBatch::new_empty(Arc::new(Schema::empty()));
+        stream.try_push(Outgoing { batch: &batch, bytes: 1, trace }).unwrap();
+        let feedback = Feedback { credits: 1, acknowledged: 0 };
+        let (version, fence, epoch, last) = (VERSION, 0, 0, 0);
+        let hello = ReaderHello { version, fence, epoch, last, traces, feedback };
+        let number = stream.attach(&hello).unwrap();
+        let attached = Attachment { stream, number };
+        let call = Call { attached, traces, encoder: None, ready: VecDeque::new(), over: false };
+        let (schema, call) = call.next().await.unwrap();
+        assert!(schema.unwrap().app_metadata.is_empty());
+        call.next().await.unwrap().0.unwrap().app_metadata
+    }
+
+    #[tokio::test]
+    async fn a_trace_goes_only_to_readers_that_take_it() {
+        let trace = TraceContext::new([1; 16], [2; 8], true);
+        let told = metadata(true, trace).await;
+        assert_eq!(wire::read_batch(&told).unwrap(), (1, trace));
+        // As it was before there were traces.
+        let alone = 1_u64.to_le_bytes();
+        assert_eq!(metadata(false, trace).await.as_ref(), alone);
+        assert_eq!(metadata(true, None).await.as_ref(), alone);
+    }
+}

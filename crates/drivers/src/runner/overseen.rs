@@ -193,6 +193,7 @@ sinks: [{id: b, kind: stdout, inputs: [a]}]
             authority: None,
             durable: crate::runner::DurableOptions::default(),
             variables: Vec::new(),
+            tracer: None,
         };
         Runner::new(plane, Arc::new(Elsewhere), options, SystemClock::shared())
     }

@@ -9,7 +9,9 @@ use opentelemetry::trace::{
     TraceFlags, TraceId, TraceState, Tracer as _, TracerProvider as _,
 };
 use opentelemetry::{Context, Key, KeyValue};
-use opentelemetry_otlp::{SpanExporter as Exporter, WithExportConfig as _};
+use opentelemetry_otlp::{
+    RetryPolicy, SpanExporter as Exporter, WithExportConfig as _, WithTonicConfig as _,
+};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider, Span, SpanData, SpanExporter};
@@ -23,6 +25,11 @@ use crate::Error;
 
 /// How long the last spans may take at the end of the process.
 const FLUSH: Duration = Duration::from_secs(3);
+
+/// Once more, and at once: the end of the process waits for it.
+fn retries() -> RetryPolicy {
+    RetryPolicy::recommended().with_max_retries(1)
+}
 
 /// What sends spans. The calls are made on a thread of its own: whoever ends the process blocks
 /// the threads that it has.
@@ -60,9 +67,11 @@ impl Sending {
             .map_err(Error::TraceThread)?;
         let entered = runtime.enter();
         let exporter =
-            Exporter::builder().with_tonic().with_endpoint(endpoint).build().map_err(|error| {
-                Error::Collector { endpoint: endpoint.to_owned(), why: error.to_string() }
-            })?;
+            Exporter::builder().with_tonic().with_endpoint(endpoint).with_retry_policy(retries());
+        let exporter = exporter.build().map_err(|error| Error::Collector {
+            endpoint: endpoint.to_owned(),
+            why: error.to_string(),
+        })?;
         let counts = Arc::new(Counts::default());
         let exporter = Telling {
             exporter,
