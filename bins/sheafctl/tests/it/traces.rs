@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
 
 use sheaf_testkit::{CollectedSpan, Collector, Process, TempDir, program_beside};
 
@@ -166,7 +165,9 @@ fn a_trace_goes_through_durable_edges() {
         pipeline(FILTER, "durable: true\n").replace("rowsPerSecond: 100000", "rowsPerSecond: 5000");
     run(&folder, &slow, &[("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint())]);
     let spans = collector.spans();
-    assert_eq!(named(&spans, "make numbers").len(), BATCHES);
+    let made = named(&spans, "make numbers");
+    let made = made.iter().map(|span| span.attributes["sheaf.rows"].parse::<usize>().unwrap());
+    assert_eq!(made.sum::<usize>(), BATCHES * 1_000);
     let writes = named(&spans, "write files");
     assert!(!writes.is_empty(), "{spans:?}");
     for write in writes {
