@@ -179,7 +179,9 @@ impl Causes {
 
     /// All that comes of batches up to this number has come.
     pub(crate) fn done(&mut self, number: u64) {
-        while self.sampled.pop_front_if(|(cause, _)| *cause <= number).is_some() {}
+        while self.sampled.front().is_some_and(|(cause, _)| *cause <= number) {
+            self.sampled.pop_front();
+        }
         self.other = self.other.filter(|(cause, _)| *cause > number);
     }
 
