@@ -48,6 +48,8 @@ type Kept = Arc<Mutex<Vec<CollectedSpan>>>;
 pub struct CollectedSpan {
     /// `service.name` of who sent it.
     pub service: String,
+    /// What else is said of who sent it.
+    pub resource: BTreeMap<String, String>,
     /// The trace that it is of.
     pub trace: String,
     /// Its own identifier.
@@ -132,21 +134,22 @@ impl TraceService for Keeper {
         let mut kept = lock(&self.0);
         for resource in request.into_inner().resource_spans {
             let about = resource.resource.map(|about| attributes(about.attributes));
-            let service = about.and_then(|mut about| about.remove("service.name"));
-            let service = service.unwrap_or_default();
+            let mut about = about.unwrap_or_default();
+            let service = about.remove("service.name").unwrap_or_default();
             let spans = resource.scope_spans.into_iter().flat_map(|scope| scope.spans);
             let room = MAX_SPANS.saturating_sub(kept.len());
-            kept.extend(spans.take(room).map(|span| collected(&service, span)));
+            kept.extend(spans.take(room).map(|span| collected(&service, &about, span)));
         }
         Ok(Response::new(ExportTraceServiceResponse::default()))
     }
 }
 
-fn collected(service: &str, span: Span) -> CollectedSpan {
+fn collected(service: &str, resource: &BTreeMap<String, String>, span: Span) -> CollectedSpan {
     let nanos = span.end_time_unix_nano.saturating_sub(span.start_time_unix_nano);
     let status = span.status.filter(|status| status.code == StatusCode::Error as i32);
     CollectedSpan {
         service: service.to_owned(),
+        resource: resource.clone(),
         trace: hex(&span.trace_id),
         id: hex(&span.span_id),
         parent: hex(&span.parent_span_id),

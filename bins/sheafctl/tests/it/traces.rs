@@ -86,6 +86,7 @@ fn one_trace_shows_a_batch_from_its_source_to_the_sink() {
         );
         for span in [write, process, make] {
             assert_eq!((span.service.as_str(), &span.failure), ("sheaf-component", &None));
+            assert_eq!(span.resource["deployment.environment"], "test");
             let bytes: u64 = span.attributes["sheaf.bytes"].parse().unwrap();
             assert!(bytes >= 8_000, "{bytes} of a thousand numbers");
         }
@@ -125,13 +126,24 @@ fn one_trace_shows_a_batch_from_its_source_to_the_sink() {
     }
     sequences.sort_unstable();
     assert_eq!(sequences, ["1", "2", "3", "4", "5"]);
-    let launches: Vec<&str> = spans
-        .iter()
-        .filter(|span| span.service == "sheafctl")
-        .map(|span| span.name.as_str())
-        .collect();
-    assert_eq!(launches.len(), 3, "{launches:?}");
-    assert!(launches.contains(&"launch middle"), "{launches:?}");
+}
+
+#[test]
+fn the_control_plane_records_each_start() {
+    let (collector, folder) = (Collector::start().unwrap(), TempDir::new().unwrap());
+    let name = ("OTEL_SERVICE_NAME", "mine");
+    run(
+        &folder,
+        &pipeline(FILTER, ""),
+        &[("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint()), name],
+    );
+    let spans = collector.spans();
+    assert!(spans.iter().all(|span| span.service == "mine"), "{spans:?}");
+    let launch = named(&spans, "launch middle");
+    let [launch] = launch[..] else { panic!("{spans:?}") };
+    assert_eq!(launch.attributes["sheaf.driver"], "process");
+    assert_eq!(launch.attributes["sheaf.attempt"], "1");
+    assert_eq!(launch.failure, None);
 }
 
 #[test]
@@ -178,6 +190,36 @@ fn a_trace_goes_through_durable_edges() {
         assert!(id.starts_with("p:middle:files:"), "{id}");
     }
     assert_eq!(rows(folder.path()), BATCHES * 1_000);
+}
+
+#[test]
+fn a_worker_records_its_attempts() {
+    let own = Path::new(env!("CARGO_BIN_EXE_sheafctl"));
+    let Some(sheaf) = program_beside(own, "sheaf", "sheaf-cli") else { return };
+    let (collector, folder) = (Collector::start().unwrap(), TempDir::new().unwrap());
+    std::fs::write(folder.path().join("rows.csv"), "n\n1\n2\n3\n").unwrap();
+    let mut server = Process::command(&sheaf)
+        .args(["serve", "--flight-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0"])
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint())
+        .current_dir(folder.path())
+        .spawn()
+        .unwrap();
+    let address = server.wait_ready(LONG).unwrap().url("flight").unwrap().to_owned();
+    let put = Process::command(&sheaf)
+        .args(["put", "rows.csv", "--register", "--id", "three", "--server", &address])
+        .current_dir(folder.path())
+        .spawn();
+    assert!(put.unwrap().wait_exit(LONG).unwrap().success());
+    // Sent while it runs.
+    let spans = collector.wait_spans(LONG, "a span", |spans| !spans.is_empty()).unwrap();
+    let [work] = &spans[..] else { panic!("{spans:?}") };
+    assert_eq!((work.service.as_str(), work.name.as_str()), ("sheaf", "work default"));
+    assert_eq!(
+        (&*work.attributes["sheaf.batch_id"], &*work.attributes["sheaf.rows"]),
+        ("three", "3")
+    );
+    assert_eq!((&*work.attributes["sheaf.attempt"], &work.failure), ("1", &None));
+    assert!(server.terminate(LONG).unwrap().success());
 }
 
 #[test]
