@@ -99,18 +99,26 @@ pub fn init_traces(options: &TraceOptions, clock: &SharedClock) -> Result<Traces
     #[cfg(not(feature = "otlp"))]
     {
         let _ = clock;
-        tracing::warn!(
-            endpoint,
-            "{ENDPOINT} is set, and this program sends no traces: it was built without the \
-             feature `otlp`"
-        );
+        say_none(endpoint);
         Ok(Traces::default())
     }
+}
+
+/// What a program says of a collector that it was built without.
+#[cfg(any(test, not(feature = "otlp")))]
+fn say_none(endpoint: &str) {
+    tracing::warn!(
+        endpoint,
+        "{ENDPOINT} names a collector, and this program sends no traces: it was built without the \
+         feature `otlp`"
+    );
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::LogOptions;
+    use crate::logs::tests::logged;
 
     fn options(variables: &[(&str, &str)]) -> TraceOptions {
         let get = |name: &str| {
@@ -128,6 +136,14 @@ mod tests {
         assert_eq!(both.endpoint.as_deref(), Some("http://b:2"));
         for off in [("OTEL_SDK_DISABLED", "TRUE"), ("OTEL_TRACES_EXPORTER", "none")] {
             assert_eq!(options(&[(ENDPOINT, "http://a:1"), off]).endpoint, None, "{off:?}");
+        }
+    }
+
+    #[test]
+    fn a_program_without_the_feature_says_so() {
+        let line = logged(&LogOptions::default(), || say_none("http://a:1"));
+        for part in ["WARN", "OTEL_EXPORTER_OTLP_ENDPOINT", "http://a:1", "feature `otlp`"] {
+            assert!(line.contains(part), "{line}");
         }
     }
 
