@@ -13,6 +13,8 @@ use crate::{
 
 const RETRY: &str = "sheaf-retry";
 const EXAMPLES: &str = "sheaf-examples";
+/// Its tests are those of traces; the feature of one program is that of all.
+const CONTROL: &str = "sheafctl";
 const BACKOFF_EXAMPLE: &str = "retry_backoff";
 
 /// How many tests passed and failed, over all suites.
@@ -74,9 +76,10 @@ fn commands(workspace: &Workspace, arguments: &[String]) -> Vec<Command> {
         return vec![suite];
     }
     // Backoff interop is off by default, because the crate it adapts is
-    // unmaintained; it only adds, so that one build with it serves all suites.
+    // unmaintained, and traces are, because of what they bring; both only add,
+    // so that one build with them serves all suites.
     suite.args(["--workspace", "--features"]);
-    suite.arg(format!("{RETRY}/backoff,{EXAMPLES}/backoff"));
+    suite.arg(format!("{RETRY}/backoff,{EXAMPLES}/backoff,{CONTROL}/otlp"));
 
     // Built by the suite. It is run here because no default feature has it.
     let mut example = Command::new(workspace.target.join("debug/examples").join(BACKOFF_EXAMPLE));

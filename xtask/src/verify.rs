@@ -46,6 +46,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
         ("default", |workspace| {
             let mut command = workspace.cargo();
             command.args(["check", "--locked", "--quiet", "-p", "sheaf-retry"]);
+            command.args(["-p", "sheaf-telemetry"]);
             process::capture(&mut command).map(drop)
         }),
         ("test", readme_test_command),

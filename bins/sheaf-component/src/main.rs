@@ -17,8 +17,8 @@ use cli::{Cli, Command};
 use mimalloc::MiMalloc;
 use sheaf_dataflow::exit_code;
 use sheaf_pipeline::spec::Role;
-use sheaf_retry::Code;
-use sheaf_telemetry::{LogOptions, init_logs};
+use sheaf_retry::{Code, SystemClock};
+use sheaf_telemetry::{LogOptions, TraceOptions, init_logs, init_traces};
 use sheaf_terminal::{Console, Failure};
 
 /// Columns are built and dropped all the time, by threads that did not make them.
@@ -46,7 +46,12 @@ fn run(cli: Cli) -> Result<(), Failure> {
         })
     };
     match cli.command {
-        Command::Run { assignment } => runtime()?.block_on(place::run(&assignment)),
+        Command::Run { assignment } => {
+            let options = TraceOptions::from_environment("sheaf-component");
+            let traces = init_traces(&options, &SystemClock::shared())
+                .map_err(|error| Failure::from_error(&error))?;
+            runtime()?.block_on(place::run(&assignment, traces.tracer()))
+        }
         Command::List { json } => list::run(json, &mut Console::stdio()),
         Command::Source(alone) => runtime()?.block_on(alone::run(Role::Source, alone)),
         Command::Processor(alone) => runtime()?.block_on(alone::run(Role::Processor, alone)),

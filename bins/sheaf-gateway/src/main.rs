@@ -11,7 +11,7 @@ use clap::Parser as _;
 use cli::{Cli, Command};
 use mimalloc::MiMalloc;
 use sheaf_retry::{Code, SystemClock};
-use sheaf_telemetry::Sampled;
+use sheaf_telemetry::{Sampled, TraceOptions, init_logs, init_traces};
 use sheaf_terminal::{Console, Failure};
 
 /// Columns are built and dropped all the time, by threads that did not make them.
@@ -35,10 +35,11 @@ fn run(cli: Cli) -> Result<(), Failure> {
     let clock = SystemClock::shared();
     match cli.command {
         Command::Serve(args) => {
-            sheaf_telemetry::init_logs(&args.logs())
+            init_logs(&args.logs()).map_err(|error| Failure::from_error(&error))?;
+            let traces = init_traces(&TraceOptions::from_environment("sheaf-gateway"), &clock)
                 .map_err(|error| Failure::from_error(&error))?;
             refuse_huge_pages();
-            on_runtime(serve::serve(*args, clock, Console::stdio()))
+            on_runtime(serve::serve(*args, clock, traces.tracer(), Console::stdio()))
         }
         Command::Client(args) => on_runtime(client::run(*args, clock, Console::stdio())),
     }

@@ -20,7 +20,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use sheaf_flight::{Budget, Security, Server};
-use sheaf_kafka::Metrics;
+use sheaf_kafka::{Metrics, SharedTracer};
 use sheaf_retry::SharedClock;
 use sheaf_telemetry::{Health, SharedRegistry, Status};
 use sheaf_terminal::{Console, Failure};
@@ -39,6 +39,7 @@ const GRACE: Duration = Duration::from_secs(10);
 pub(crate) async fn serve(
     args: ServeArgs,
     clock: SharedClock,
+    tracer: Option<SharedTracer>,
     mut console: Console,
 ) -> Result<(), Failure> {
     let settings = args.resolve()?;
@@ -57,7 +58,7 @@ pub(crate) async fn serve(
         metrics.register(&mut registry, &settings.metrics_namespace);
     }
     let gateway = tokio::select! {
-        gateway = start(&settings, &memory, metrics, &clock) => gateway?,
+        gateway = start(&settings, &memory, metrics, (&clock, tracer)) => gateway?,
         signal = signals.next() => return Err(interrupted(signal)),
     };
     let router = router(&gateway, &settings, &memory, &registry, &clock)?;

@@ -9,12 +9,12 @@ use sheaf_node::config::Machine;
 use sheaf_node::demo::DemoArgs;
 use sheaf_node::doctor::DoctorArgs;
 use sheaf_retry::{Code, SystemClock};
+use sheaf_telemetry::{TraceOptions, init_logs, init_traces};
 use sheaf_terminal::{Console, Failure};
 
 pub(crate) fn serve(args: &ServeArgs) -> Result<(), Failure> {
     let resolved = args.resolve(&environment(), &Machine::this())?;
-    sheaf_telemetry::init_logs(resolved.config.logs())
-        .map_err(|error| Failure::from_error(&error))?;
+    init_logs(resolved.config.logs()).map_err(|error| Failure::from_error(&error))?;
     for name in &resolved.ignored {
         tracing::debug!(name, "environment variable is no setting and is ignored");
     }
@@ -22,7 +22,10 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<(), Failure> {
         sheaf_node::serve::die_with_parent();
     }
     let clock = SystemClock::shared();
-    on_runtime(sheaf_node::serve::serve(resolved.config, clock, Console::stdio())).map_err(
+    let traces = init_traces(&TraceOptions::from_environment("sheaf"), &clock)
+        .map_err(|error| Failure::from_error(&error))?;
+    let serve = sheaf_node::serve::serve;
+    on_runtime(serve(resolved.config, clock, traces.tracer(), Console::stdio())).map_err(
         // A start does not ask for batches: what is missing or in the way is a path.
         |failure| match failure.code() {
             Code::NotFound => failure.help("check the path: its parent directory must exist"),

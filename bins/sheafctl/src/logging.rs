@@ -1,7 +1,7 @@
 //! The log of this process.
 
-use sheaf_retry::Code;
-use sheaf_telemetry::{LogOptions, init_logs};
+use sheaf_retry::{Code, SharedClock};
+use sheaf_telemetry::{LogOptions, TraceOptions, Traces, init_logs, init_traces};
 use sheaf_terminal::Failure;
 
 const LEVELS: &str =
@@ -31,6 +31,12 @@ fn check(filter: &str) -> Result<(), Failure> {
     };
     let text = format!("--log-level: {wrong:?} is no level");
     Err(Failure::new(Code::InvalidArgument, text).help(LEVELS))
+}
+
+/// Sends traces of this process, where the environment asks for them.
+pub(crate) fn traces(clock: &SharedClock) -> Result<Traces, Failure> {
+    init_traces(&TraceOptions::from_environment("sheafctl"), clock)
+        .map_err(|error| Failure::from_error(&error))
 }
 
 /// What has components log as this process does; nothing where they decide themselves.

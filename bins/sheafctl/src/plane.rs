@@ -82,6 +82,7 @@ impl Plane {
             authority: secure.as_ref().map(|own| Arc::clone(&own.authority)),
             variables: logging::variables(args.log_level.as_deref()),
             durable: durable(args)?,
+            tracer: mode.tracer,
         };
         let runner = Runner::new(plane.clone(), driver, options, clock.clone());
         let pipelines = PipelineService::new(runner.clone(), token.clone(), mode.starts);

@@ -58,6 +58,7 @@
 //!         retention: runner::DEFAULT_RETENTION,
 //!         programs,
 //!     },
+//!     tracer: None,
 //! };
 //! let runner = Runner::new(plane, driver, options, clock.clone());
 //! let token = ServerToken::open(&folder.path().join("control-token"), clock.now())?;

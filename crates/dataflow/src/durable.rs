@@ -36,7 +36,7 @@ mod reader;
 mod replay;
 mod settler;
 
-pub(crate) use commits::{Commits, Output, Step};
+pub(crate) use commits::{Commits, Output, Staged, Step};
 pub(crate) use forward::forward;
 pub(crate) use journal::{Journal, is_done};
 pub(crate) use leases::beat;

@@ -18,6 +18,7 @@ use sheaf_pipeline::control::{ControlClient, Member, Standing};
 use sheaf_pipeline::health::{HealthServer, Page, Pages};
 use sheaf_pipeline::registry::{CONTROL_NAME, Kind, Metadata, Registration, incarnation};
 use sheaf_pipeline::spec::Role;
+use sheaf_proto::SharedTracer;
 use sheaf_retry::{Code, Jitter, Retryable as _, SharedClock, SystemClock};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -40,6 +41,7 @@ use crate::offset::OffsetFile;
 use crate::options::Options;
 use crate::outlet::{Outlets, Serving};
 use crate::pace::Pace;
+use crate::spans::{Causes, Spans};
 use crate::stats::{Phase, Stats};
 use crate::wire::{EDGES, TAPS};
 
@@ -84,6 +86,7 @@ pub struct Host {
     assignment: Assignment,
     options: Options,
     stop: Option<CancellationToken>,
+    tracer: Option<SharedTracer>,
     clock: SharedClock,
 }
 
@@ -91,7 +94,7 @@ impl Host {
     /// A host with the default options, which signals of the process stop.
     pub fn new(assignment: Assignment) -> Self {
         let (options, clock) = (Options::default(), SystemClock::shared());
-        Host { assignment, options, stop: None, clock }
+        Host { assignment, options, stop: None, tracer: None, clock }
     }
 
     /// With other options.
@@ -108,6 +111,14 @@ impl Host {
         self
     }
 
+    /// With a span for each batch at its stage. Without a tracer, what a batch came with goes on
+    /// with what comes of it, and nothing is recorded.
+    #[must_use]
+    pub fn traced_by(mut self, tracer: Option<SharedTracer>) -> Self {
+        self.tracer = tracer;
+        self
+    }
+
     /// As [`run`].
     ///
     /// # Errors
@@ -117,14 +128,15 @@ impl Host {
         M: FnOnce(Start) -> F,
         F: Future<Output = Result<AnyComponent, ComponentError>>,
     {
-        let Host { assignment, options, stop, clock } = self;
+        let Host { assignment, options, stop, tracer, clock } = self;
         assignment.check()?;
         let signals = match stop {
             Some(token) => Signals::of(token),
             None => Signals::listen()?,
         };
         make_folder(&assignment.state_dir)?;
-        let hosted = Hosted::start(assignment, options, signals, clock).await?;
+        let spans = Arc::new(Spans::new(&assignment, tracer));
+        let hosted = Hosted::start(assignment, options, signals, spans, clock).await?;
         hosted.run(make).await
     }
 }
@@ -135,6 +147,7 @@ struct Hosted {
     options: Options,
     clock: SharedClock,
     signals: Signals,
+    spans: Arc<Spans>,
     server: ServerHandle,
     _health: HealthServer,
     member: Member,
@@ -153,6 +166,7 @@ impl Hosted {
         assignment: Assignment,
         options: Options,
         signals: Signals,
+        spans: Arc<Spans>,
         clock: SharedClock,
     ) -> Result<Self, ComponentError> {
         let incarnation = incarnation(clock.now().as_millis());
@@ -196,6 +210,7 @@ impl Hosted {
             options,
             clock,
             signals,
+            spans,
             server,
             _health: health,
             member,
@@ -219,6 +234,7 @@ impl Hosted {
             options,
             clock,
             signals,
+            spans,
             server,
             _health,
             member,
@@ -234,6 +250,7 @@ impl Hosted {
             options,
             clock,
             stop: signals.stop.clone(),
+            spans,
             control,
             pool,
             pace,
@@ -311,6 +328,7 @@ struct Parts {
     options: Options,
     clock: SharedClock,
     stop: CancellationToken,
+    spans: Arc<Spans>,
     control: ControlClient,
     pool: ChannelPool,
     pace: Pace,
@@ -350,15 +368,7 @@ impl Parts {
         };
         let component = make(start).await?;
         self.stats.set_phase(Phase::Running);
-        let base = Loop {
-            pace: self.pace.clone(),
-            clock: self.clock.clone(),
-            stop: self.stop.clone(),
-            stopped_at: std::sync::OnceLock::new(),
-            drain: assignment.definition.drain.0,
-            instance: assignment.place.clone(),
-            stats: Arc::clone(&self.stats),
-        };
+        let base = self.base(assignment);
         let (control, streams) = (self.control.clone(), self.outlets.streams.clone());
         let finish = Finish::new(control, self.clock.clone(), assignment.pass, streams);
         match (assignment.role, component) {
@@ -372,7 +382,8 @@ impl Parts {
                 let stats = Arc::clone(&self.stats);
                 let (inlets, outlets) = self.inlets(assignment, settler);
                 let ledger = Ledger::default();
-                ProcessorLoop { base, processor, inlets, outlets, ledger, finish, stats }
+                let causes = Causes::default();
+                ProcessorLoop { base, processor, inlets, outlets, ledger, causes, finish, stats }
                     .run()
                     .await
             }
@@ -385,6 +396,20 @@ impl Parts {
                 let text = format!("{place} is to be a {role}, and a {made} was made");
                 Err(ComponentError::new(Code::InvalidArgument, text))
             }
+        }
+    }
+
+    /// What the loops of all roles are given.
+    fn base(&self, assignment: &Assignment) -> Loop {
+        Loop {
+            pace: self.pace.clone(),
+            clock: self.clock.clone(),
+            stop: self.stop.clone(),
+            stopped_at: std::sync::OnceLock::new(),
+            drain: assignment.definition.drain.0,
+            instance: assignment.place.clone(),
+            spans: Arc::clone(&self.spans),
+            stats: Arc::clone(&self.stats),
         }
     }
 

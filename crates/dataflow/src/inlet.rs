@@ -14,6 +14,7 @@ pub(crate) use place::Place;
 use reader::Reader;
 pub(crate) use reader::{Arrived, Common, Held, Item, ROOM_UNIT};
 use sheaf_coordinator::LeaseRef;
+use sheaf_proto::TraceContext;
 use sheaf_retry::{Code, SharedClock};
 
 use crate::assignment::Assignment;
@@ -67,9 +68,18 @@ pub(crate) struct Inlets {
     ends: Vec<LeaseRef>,
 }
 
+/// A batch for the component.
+pub(crate) struct Handed {
+    pub(crate) received: Received,
+    /// Which of the places it came over.
+    pub(crate) place: usize,
+    /// What it goes on with.
+    pub(crate) trace: Option<TraceContext>,
+}
+
 /// What comes next.
 pub(crate) enum Next {
-    Batch(Received),
+    Batch(Handed),
     /// This stream has ended, and everything that came of it was given; others go on.
     StreamEnded {
         from: Arc<str>,
@@ -201,13 +211,18 @@ impl Inlets {
         self.ended.iter().all(|ended| *ended)
     }
 
-    fn give(&mut self, arrived: Arrived) -> Received {
-        let Arrived { place, epoch, received, held, .. } = arrived;
+    fn give(&mut self, arrived: Arrived) -> Handed {
+        let Arrived { place, epoch, received, trace, held, .. } = arrived;
         self.places[place].handed();
         let lease = held.map(|held| held.lease);
         self.given.push_back(Given { place, epoch, sequence: received.sequence, lease });
         self.count += 1;
-        received
+        Handed { received, place, trace }
+    }
+
+    /// The edge that a batch came over.
+    pub(crate) fn edge(&self, handed: &Handed) -> &str {
+        &self.places[handed.place].edge
     }
 
     /// How many batches were given.

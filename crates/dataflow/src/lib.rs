@@ -18,6 +18,7 @@ mod outlet;
 mod pace;
 mod resident;
 mod secure;
+mod spans;
 mod stats;
 mod wire;
 
@@ -33,3 +34,4 @@ pub use error::{ComponentError, exit_code};
 pub use host::{CLOSED, DONE, Host, UNDRAINED, done_reason, run};
 pub use look::{Glimpse, Look};
 pub use options::Options;
+pub use sheaf_proto::SharedTracer;

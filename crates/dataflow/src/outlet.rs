@@ -17,21 +17,23 @@ use sheaf_coordinator::LeaseRef;
 use sheaf_exchange::{Column, hash_partition_data};
 use sheaf_pipeline::plan;
 use sheaf_pipeline::spec::{Partitioning, Policy};
+use sheaf_proto::TraceContext;
 use sheaf_retry::{Code, Retryable as _, SharedClock};
 use tokio::sync::Notify;
 
 pub(crate) use queue::Entry;
 pub(crate) use serve::Serving;
-use stream::StreamOptions;
 pub(crate) use stream::{Next, Stream};
+use stream::{Outgoing, StreamOptions};
 use tap::Tap;
 
 use crate::assignment::{Assignment, OutputAssignment};
-use crate::durable::{self, Commits, Output, Queue, Step};
+use crate::durable::{self, Commits, Output, Queue, Staged, Step};
 use crate::error::ComponentError;
 use crate::ledger::Ledger;
 use crate::options::Options;
 use crate::pace::Pace;
+use crate::spans::either;
 
 /// How long a full stream is waited for before the loop says that it lives.
 const ROUND: Duration = Duration::from_millis(200);
@@ -60,7 +62,7 @@ pub(crate) struct Outlets {
     /// Where all is registered in the step that completes what it came of.
     pub(crate) commits: Option<Commits>,
     /// What is to be in the next step.
-    staged: Vec<(usize, Vec<RecordBatch>)>,
+    staged: Vec<Staged>,
     staged_bytes: u64,
 }
 
@@ -187,10 +189,11 @@ impl Outlets {
         }
     }
 
-    /// Sends a batch over every edge; waits where one is full.
+    /// Sends a batch over every edge, with what it goes on with; waits where one is full.
     pub(crate) async fn push(
         &mut self,
         batch: &RecordBatch,
+        trace: Option<TraceContext>,
         pace: &Pace,
     ) -> Result<(), ComponentError> {
         for index in 0..self.edges.len() {
@@ -201,20 +204,20 @@ impl Outlets {
                 Partitioning::Hash(columns) => {
                     for (stream, part) in edge.streams.iter().zip(edge.parts(columns, batch)?) {
                         if part.num_rows() > 0 {
-                            self.put(stream, &part, pace).await?;
+                            self.put(stream, &part, trace, pace).await?;
                         }
                     }
                 }
                 Partitioning::RoundRobin => {
                     let turn = self.turns[index].0;
                     if let Some(stream) = edge.streams.get(turn) {
-                        self.put(stream, batch, pace).await?;
+                        self.put(stream, batch, trace, pace).await?;
                         self.turns[index].0 = (turn + 1) % edge.streams.len();
                     }
                 }
                 Partitioning::Forward | Partitioning::Broadcast => {
                     for stream in &edge.streams {
-                        self.put(stream, batch, pace).await?;
+                        self.put(stream, batch, trace, pace).await?;
                     }
                 }
             }
@@ -226,17 +229,18 @@ impl Outlets {
         &mut self,
         stream: &Stream,
         batch: &RecordBatch,
+        trace: Option<TraceContext>,
         pace: &Pace,
     ) -> Result<(), ComponentError> {
-        let bytes = size_bytes(batch);
+        let outgoing = Outgoing { batch, bytes: size_bytes(batch), trace };
         if self.commits.is_some() {
-            self.stage(stream, batch, bytes);
+            self.stage(stream, outgoing);
             return Ok(());
         }
-        if stream.try_push(batch, bytes).is_some() {
+        if stream.try_push(outgoing).is_some() {
             return Ok(());
         }
-        let mut push = std::pin::pin!(stream.push(batch, bytes));
+        let mut push = std::pin::pin!(stream.push(outgoing));
         loop {
             tokio::select! {
                 biased;
@@ -247,11 +251,18 @@ impl Outlets {
     }
 
     /// Keeps it for the next step.
-    fn stage(&mut self, stream: &Stream, batch: &RecordBatch, bytes: u64) {
+    fn stage(&mut self, stream: &Stream, outgoing: Outgoing<'_>) {
+        let Outgoing { batch, bytes, trace } = outgoing;
         let number = stream.options.number;
-        match self.staged.iter_mut().find(|(other, _)| *other == number) {
-            Some((_, batches)) => batches.push(batch.clone()),
-            None => self.staged.push((number, vec![batch.clone()])),
+        match self.staged.iter_mut().find(|staged| staged.stream == number) {
+            Some(staged) => {
+                staged.batches.push(batch.clone());
+                staged.trace = either(staged.trace, trace);
+            }
+            None => {
+                let batches = vec![batch.clone()];
+                self.staged.push(Staged { stream: number, batches, trace });
+            }
         }
         self.staged_bytes += bytes;
         stream.count(batch.num_rows() as u64, bytes);

@@ -9,9 +9,12 @@
 //! | reader, first | nothing but the descriptor |
 //! | reader | [`ReaderHello`] as JSON |
 //! | sender, first | [`SenderHello`] as JSON |
-//! | sender | the schema, then dictionaries and record batches; the metadata of each record batch is its sequence, 8 bytes, little endian |
+//! | sender | the schema, then dictionaries and record batches; the metadata of each record batch is its sequence, 8 bytes, little endian, and after it its `traceparent` |
 //! | reader, again and again | [`Feedback`] as JSON |
 //! | sender, at the end of the data | [`End`] as JSON; its sequence is acknowledged as that of a batch |
+//!
+//! A batch has a `traceparent` (W3C) where its sender knows one, and the reader has said `traces`
+//! in its hello: to others the sequence is all. What is no `traceparent` is overlooked.
 //!
 //! Sequences begin with 1 and ascend; those of dropped batches are missing. Credits count the
 //! batches of this call that the reader takes in all. A reader that has no more to say ends its
@@ -25,6 +28,7 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sheaf_flight::{Error, Message};
+use sheaf_proto::TraceContext;
 use sheaf_retry::Code;
 
 /// Of what is said here.
@@ -38,6 +42,10 @@ pub(crate) const TAPS: &str = "taps";
 
 /// Longest text of metadata.
 const MAX_TEXT: usize = 4 << 10;
+/// Bytes of a sequence.
+const SEQUENCE: usize = 8;
+/// Longest `traceparent`, of versions that are to come too.
+const MAX_TRACE: usize = 256;
 
 /// Who reads, and how far it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +62,9 @@ pub(crate) struct ReaderHello {
     /// The last sequence of that epoch that it has.
     #[serde(default)]
     pub(crate) last: u64,
+    /// It reads what stands after the sequence of a batch.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) traces: bool,
     /// As in [`Feedback`].
     #[serde(flatten)]
     pub(crate) feedback: Feedback,
@@ -114,18 +125,27 @@ pub(crate) fn read<T: DeserializeOwned>(what: &str, metadata: &[u8]) -> Result<T
     serde_json::from_slice(metadata).map_err(|error| malformed(error.to_string()))
 }
 
-/// The sequence of a batch, as its metadata.
-pub(crate) fn sequence_bytes(sequence: u64) -> Bytes {
-    Bytes::copy_from_slice(&sequence.to_le_bytes())
+/// The sequence of a batch and its trace, as its metadata.
+pub(crate) fn of_batch(sequence: u64, trace: Option<TraceContext>) -> Bytes {
+    let sequence = sequence.to_le_bytes();
+    let Some(trace) = trace else { return Bytes::copy_from_slice(&sequence) };
+    let mut both = [0; SEQUENCE + TraceContext::LENGTH];
+    both[..SEQUENCE].copy_from_slice(&sequence);
+    both[SEQUENCE..].copy_from_slice(&trace.to_bytes());
+    Bytes::copy_from_slice(&both)
 }
 
-/// The sequence that stands in the metadata of a batch.
-pub(crate) fn sequence(metadata: &[u8]) -> Result<u64, Error> {
-    let bytes = metadata.try_into().map_err(|_| {
-        let text = format!("a batch with metadata of {} bytes: no sequence", metadata.len());
-        Error::new(Code::MalformedData, text)
-    })?;
-    Ok(u64::from_le_bytes(bytes))
+/// The sequence that stands in the metadata of a batch, and its trace.
+pub(crate) fn read_batch(metadata: &[u8]) -> Result<(u64, Option<TraceContext>), Error> {
+    match metadata.split_first_chunk::<SEQUENCE>() {
+        Some((sequence, trace)) if trace.len() <= MAX_TRACE => {
+            Ok((u64::from_le_bytes(*sequence), TraceContext::from_bytes(trace)))
+        }
+        _ => {
+            let text = format!("a batch with metadata of {} bytes: no sequence", metadata.len());
+            Err(Error::new(Code::MalformedData, text))
+        }
+    }
 }
 
 /// Refuses a peer that speaks another version.
@@ -145,24 +165,36 @@ mod tests {
     #[test]
     fn what_was_said_reads_back() {
         let feedback = Feedback { credits: u64::MAX, acknowledged: 7 };
-        let hello = ReaderHello { version: 1, fence: 2, epoch: u64::MAX, last: 9, feedback };
+        let (epoch, traces) = (u64::MAX, true);
+        let hello = ReaderHello { version: 1, fence: 2, epoch, last: 9, traces, feedback };
         let message = say(&hello).unwrap();
         assert_eq!(read::<ReaderHello>("hello", &message.app_metadata).unwrap(), hello);
         assert!(message.header.is_empty());
-        assert_eq!(sequence(&sequence_bytes(u64::MAX - 1)).unwrap(), u64::MAX - 1);
+    }
+
+    #[test]
+    fn a_batch_has_its_sequence_and_where_there_is_one_its_trace() {
+        let alone = of_batch(u64::MAX - 1, None);
+        assert_eq!((alone.len(), read_batch(&alone).unwrap()), (8, (u64::MAX - 1, None)));
+        let trace = TraceContext::new([7; 16], [8; 8], true);
+        assert_eq!(read_batch(&of_batch(3, trace)).unwrap(), (3, trace));
+        let odd = [&3_u64.to_le_bytes()[..], b"no trace"].concat();
+        assert_eq!(read_batch(&odd).unwrap(), (3, None), "what is no trace is overlooked");
     }
 
     #[test]
     fn a_short_hello_is_enough() {
         let hello: ReaderHello = read("hello", br#"{"version":1,"credits":4}"#).unwrap();
         assert_eq!((hello.feedback.credits, hello.last, hello.fence), (4, 0, 0));
+        assert!(!hello.traces, "a reader that does not know of traces gets none");
     }
 
     #[test]
     fn what_is_no_word_of_it_is_refused() {
         assert!(read::<End>("end", b"{}").unwrap_err().message().contains("end"));
         assert!(read::<End>("end", &[b' '; 5_000]).unwrap_err().message().contains("5000"));
-        assert!(sequence(b"1234567").is_err() && sequence(b"").is_err());
+        assert!(read_batch(b"1234567").is_err() && read_batch(b"").is_err());
+        assert!(read_batch(&[b'x'; 265]).is_err());
         assert!(check_version(2).is_err() && check_version(1).is_ok());
     }
 }

@@ -28,6 +28,7 @@ mod model;
 mod node;
 mod overseen;
 mod secrets;
+mod spans;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -40,6 +41,7 @@ use sheaf_pipeline::control::ControlPlane;
 use sheaf_pipeline::diagnostics::Report;
 use sheaf_pipeline::plan::Plan;
 use sheaf_pipeline::registry::PipelineState;
+use sheaf_proto::SharedTracer;
 use sheaf_retry::{HumanDuration, SharedClock};
 use tokio::sync::{mpsc, watch};
 
@@ -78,6 +80,8 @@ pub struct Options {
     pub variables: Vec<(String, String)>,
     /// Where batches of durable edges wait.
     pub durable: DurableOptions,
+    /// Who records a span for each start of an instance.
+    pub tracer: Option<SharedTracer>,
 }
 
 /// The store and the coordinator of durable edges. Without an address each run has a process

@@ -88,6 +88,7 @@ pub use registry::{Error as RegistryError, Registry, RegistryOptions};
 pub use schema::conform;
 pub use schema_file::SchemaFile;
 pub use serve::{TopicActions, TopicHandler};
+pub use sheaf_proto::SharedTracer;
 pub use sink::{BatchSink, BatchSinkOptions, FileSink, Portion, TableSink, TopicRows, TopicSink};
 pub use stream::{
     Part, PartitionState, Reader, Refused, Selection, Start, StreamOptions, TopicStream, WhenFull,

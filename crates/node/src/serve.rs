@@ -28,6 +28,7 @@ mod signals;
 mod valkey;
 mod workers;
 
+use sheaf_proto::SharedTracer;
 use sheaf_retry::{Code, SharedClock};
 use sheaf_terminal::{Console, Failure};
 
@@ -54,8 +55,8 @@ pub(crate) const NAMESPACES: [&str; 5] = [
 
 /// Serves until a signal ends it, then drains.
 ///
-/// Prints one line on standard output when it is up; logs go wherever the
-/// binary sends them.
+/// Prints one line on standard output when it is up; logs and spans go wherever
+/// the binary sends them.
 ///
 /// # Errors
 /// What kept it from starting: a port in use, a data directory that cannot be
@@ -63,6 +64,7 @@ pub(crate) const NAMESPACES: [&str; 5] = [
 pub async fn serve(
     config: Config,
     clock: SharedClock,
+    tracer: Option<SharedTracer>,
     mut console: Console,
 ) -> Result<(), Failure> {
     let mut signals = Signals::listen().map_err(|error| {
@@ -71,7 +73,7 @@ pub async fn serve(
     let grace = config.grace();
     // Opening a large state takes seconds: a signal ends that too.
     let running = tokio::select! {
-        running = Running::start(config, clock) => running.map_err(|error| explained(&error))?,
+        running = Running::start(config, clock, tracer) => running.map_err(|error| explained(&error))?,
         signal = signals.next() => return Err(interrupted(signal)),
     };
     let line = running.ready_line();
@@ -121,11 +123,17 @@ enum Running {
 }
 
 impl Running {
-    async fn start(config: Config, clock: SharedClock) -> Result<Self, Error> {
+    async fn start(
+        config: Config,
+        clock: SharedClock,
+        tracer: Option<SharedTracer>,
+    ) -> Result<Self, Error> {
         Ok(match config.mode() {
-            Mode::Worker => Running::Workers(Box::new(RemoteWorkers::start(config, clock).await?)),
+            Mode::Worker => Running::Workers(Box::new(
+                RemoteWorkers::start_traced(config, clock, tracer).await?,
+            )),
             Mode::All | Mode::Flight | Mode::Coordinator => {
-                Running::Server(Box::new(Server::start(config, clock).await?))
+                Running::Server(Box::new(Server::start_traced(config, clock, tracer).await?))
             }
         })
     }

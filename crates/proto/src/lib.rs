@@ -1,4 +1,5 @@
-//! What crosses process borders: generated Protocol Buffers code and identifiers.
+//! What crosses process borders: generated Protocol Buffers code, identifiers, and the traces
+//! of what is done.
 //!
 //! The modules below are generated from `proto/sheaf/**/v1/*.proto` by `cargo
 //! xtask codegen` and committed, so that nobody needs `protoc`.
@@ -14,6 +15,10 @@
 
 mod generated;
 mod id;
+mod trace;
 
 pub use generated::{FILE_DESCRIPTOR_SET, control, coordinator, exchange, raft, storage};
 pub use id::{BatchId, InvalidId, MAX_ID_LENGTH};
+pub use trace::{
+    Begin, InvalidTraceContext, Recording, SharedTracer, Span, TraceContext, Tracer, Value,
+};

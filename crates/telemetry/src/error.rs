@@ -1,4 +1,4 @@
-//! Why logs or the admin port could not be set up.
+//! Why logs, traces or the admin port could not be set up.
 
 use sheaf_retry::{Code, Retryable};
 
@@ -44,6 +44,27 @@ pub enum Error {
         "the memory of this process is not sampled; start it with --pprof, if it has that flag"
     )]
     HeapNotSampled,
+    /// A variable of OpenTelemetry that cannot be used.
+    #[error("{variable}={value} cannot be used: {help}")]
+    TraceVariable {
+        /// Its name.
+        variable: &'static str,
+        /// What it is set to.
+        value: String,
+        /// What to write.
+        help: &'static str,
+    },
+    /// What is named as the collector of traces is none.
+    #[error("traces cannot be sent to {endpoint:?}: {why}")]
+    Collector {
+        /// What was named.
+        endpoint: String,
+        /// What the exporter says.
+        why: String,
+    },
+    /// There is no thread to be had.
+    #[error("the thread that sends traces cannot be started")]
+    TraceThread(#[source] std::io::Error),
     /// The profiler refused.
     #[error("the CPU profiler failed")]
     Profiler(#[source] pprof::Error),
@@ -52,9 +73,12 @@ pub enum Error {
 impl Retryable for Error {
     fn code(&self) -> Code {
         match self {
-            Error::Filter { .. } | Error::ProfileSeconds { .. } => Code::InvalidArgument,
+            Error::Filter { .. }
+            | Error::ProfileSeconds { .. }
+            | Error::TraceVariable { .. }
+            | Error::Collector { .. } => Code::InvalidArgument,
             Error::LogsTwice | Error::HeapNotSampled => Code::FailedPrecondition,
-            Error::Listener(source) => source.code(),
+            Error::Listener(source) | Error::TraceThread(source) => source.code(),
             Error::Exposition(_) => Code::Internal,
             Error::ProfileBusy => Code::Overloaded,
             Error::ProfileCut => Code::Draining,

@@ -1,5 +1,5 @@
-//! What an operator sees of a Sheaf process: its logs, and the admin HTTP port
-//! with metrics, health and CPU profiles.
+//! What an operator sees of a Sheaf process: its logs, its traces (feature `otlp`), and
+//! the admin HTTP port with metrics, health and CPU profiles.
 //!
 //! ```
 //! use std::sync::{Arc, Mutex};
@@ -34,6 +34,11 @@
 //!
 //! Who may reach it, and whether it is encrypted, is up to the [`Protection`]
 //! that it is given; `/health`, `/healthz` and `/readyz` are open in any case.
+//!
+//! # Traces
+//!
+//! With the feature `otlp`, [`init_traces`] sends the spans of this process to the collector that
+//! `OTEL_EXPORTER_OTLP_ENDPOINT` names, by gRPC. Without it, nothing of that is built.
 
 mod admin;
 mod error;
@@ -46,6 +51,7 @@ mod profile;
 mod profile_encoder;
 mod profile_proto;
 mod protection;
+mod traces;
 
 pub use admin::{AdminServer, MAX_CONNECTIONS, Pages};
 pub use error::Error;
@@ -57,3 +63,4 @@ pub use process::ProcessMetrics;
 pub use profile::{DEFAULT_PROFILE_SECONDS, MAX_PROFILE_SECONDS};
 pub use prometheus_client::registry::Registry;
 pub use protection::{Accepting, Protection, Refusal, Stream, scheme};
+pub use traces::{TraceOptions, Traces, init_traces};

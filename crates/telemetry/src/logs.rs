@@ -90,7 +90,7 @@ fn subscriber(
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use std::io::Write;
     use std::sync::{Arc, Mutex};
@@ -109,31 +109,37 @@ mod tests {
         }
     }
 
-    fn logged(options: &LogOptions) -> String {
+    /// What is logged meanwhile.
+    pub(crate) fn logged(options: &LogOptions, work: impl FnOnce()) -> String {
         let lines = Lines::default();
         let made = lines.clone();
         let writer = BoxMakeWriter::new(move || made.clone());
-        tracing::dispatcher::with_default(&subscriber(options, writer, false).unwrap(), || {
-            tracing::debug!("fine detail");
-            tracing::info!(batch = "b1", "stored");
-        });
+        let subscriber = subscriber(options, writer, false).unwrap();
+        tracing::dispatcher::with_default(&subscriber, work);
         let bytes = lines.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
     }
 
+    fn some(options: &LogOptions) -> String {
+        logged(options, || {
+            tracing::debug!("fine detail");
+            tracing::info!(batch = "b1", "stored");
+        })
+    }
+
     #[test]
     fn levels_follow_verbose_and_filter() {
-        let quiet = logged(&LogOptions::default());
+        let quiet = some(&LogOptions::default());
         assert!(quiet.contains("stored") && !quiet.contains("fine detail"), "{quiet}");
-        let verbose = logged(&LogOptions { verbose: true, ..Default::default() });
+        let verbose = some(&LogOptions { verbose: true, ..Default::default() });
         assert!(verbose.contains("fine detail"), "{verbose}");
         let filter = Some("error".to_owned());
-        assert_eq!(logged(&LogOptions { verbose: true, filter, ..Default::default() }), "");
+        assert_eq!(some(&LogOptions { verbose: true, filter, ..Default::default() }), "");
     }
 
     #[test]
     fn json_lines_are_objects() {
-        let line = logged(&LogOptions { format: LogFormat::Json, ..Default::default() });
+        let line = some(&LogOptions { format: LogFormat::Json, ..Default::default() });
         let event: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!((&event["message"], &event["batch"]), (&"stored".into(), &"b1".into()));
     }

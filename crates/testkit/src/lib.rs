@@ -26,6 +26,8 @@
 //! it is until the test has done what it wants to do just then. Of a Valkey's
 //! replies, [`FaultProxy::lose_replies`] loses those of the requests named.
 //!
+//! With the feature `otlp` there is a collector of traces.
+//!
 //! [`netns`] gives processes a network of their own and cuts it.
 //! [`linearizability`] checks what clients saw of a replicated system.
 //!
@@ -38,6 +40,8 @@
 
 mod background;
 mod browser;
+#[cfg(feature = "otlp")]
+mod collector;
 mod command;
 mod error;
 mod etcd;
@@ -56,6 +60,8 @@ mod valkey;
 mod wait;
 
 pub use browser::{Browser, Scheme, Tab};
+#[cfg(feature = "otlp")]
+pub use collector::{CollectedSpan, Collector};
 pub use command::ProcessCommand;
 pub use error::Error;
 pub use etcd::EtcdCluster;

@@ -9,6 +9,7 @@ use sheaf_coordinator::{
     BatchSpec, Coordinator, Extension, Failure, Lease, LeaseRef, Outcome, Resolution, Verdict,
 };
 use sheaf_flight::MessageStream;
+use sheaf_proto::SharedTracer;
 use sheaf_retry::{Code, Retry, RetryPolicy, Retryable, SharedClock, Timestamp};
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +18,7 @@ use crate::error::ProcessError;
 use crate::payloads::Payloads;
 use crate::processor::{Job, Output, Processor, ProgressHandle};
 use crate::rest::Rests;
+use crate::spans;
 
 /// What every attempt of a pool needs.
 pub(crate) struct Tools {
@@ -26,6 +28,7 @@ pub(crate) struct Tools {
     pub(crate) processor: Arc<dyn Processor>,
     pub(crate) sink: Option<Arc<dyn Sink>>,
     pub(crate) rests: Rests,
+    pub(crate) tracer: Option<SharedTracer>,
 }
 
 /// How an attempt ended.
@@ -57,14 +60,18 @@ pub(crate) async fn run(
     cancelled: CancellationToken,
     progress: ProgressHandle,
 ) -> Ended {
+    let span = spans::begin(tools.tracer.as_ref(), &lease);
     let stop = cancelled.clone();
     let source = Source::of(&lease.spec);
-    tokio::select! {
+    let ended = tokio::select! {
         biased;
         () = stop.cancelled() => Ended::Lost,
         result = attempt(tools, &lease, &source, cancelled, progress) => {
             match result.map_err(|fault| source.blame(fault, &tools.rests)) {
-                Ok((rows, batches)) => Ended::Settle(completed(&lease, batches), rows),
+                Ok((rows, mut batches)) => {
+                    spans::carry_on(&span, &mut batches);
+                    Ended::Settle(completed(&lease, batches), rows)
+                }
                 Err(Fault::Lost) => Ended::Lost,
                 Err(Fault::Failed(error)) => Ended::Settle(failed(&reference(&lease), error), 0),
                 Err(Fault::Away(outage, rest)) => {
@@ -73,7 +80,12 @@ pub(crate) async fn run(
                 }
             }
         }
+    };
+    match &ended {
+        Ended::Settle(outcome, _) => spans::end(span, outcome),
+        Ended::Lost => spans::lost(span),
     }
+    ended
 }
 
 /// Why a payload cannot be had now.

@@ -71,6 +71,7 @@ mod payloads;
 mod processor;
 mod rest;
 pub mod shuffle;
+mod spans;
 mod spec;
 mod verify;
 mod worker;

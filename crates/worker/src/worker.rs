@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use sheaf_connectors::Sink;
 use sheaf_coordinator::Coordinator;
+use sheaf_proto::SharedTracer;
 use sheaf_retry::SharedClock;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -72,6 +73,8 @@ pub struct Parts {
     pub clock: SharedClock,
     /// Counters; see [`Metrics::register`].
     pub metrics: Metrics,
+    /// Who records a span for each attempt; `None` records nothing.
+    pub tracer: Option<SharedTracer>,
 }
 
 impl Parts {
@@ -83,7 +86,8 @@ impl Parts {
         processor: Arc<dyn Processor>,
         clock: SharedClock,
     ) -> Self {
-        Parts { coordinator, payloads, processor, sink: None, clock, metrics: Metrics::default() }
+        let (sink, metrics, tracer) = (None, Metrics::default(), None);
+        Parts { coordinator, payloads, processor, sink, clock, metrics, tracer }
     }
 
     /// The rows go there, each batch once.
@@ -96,6 +100,13 @@ impl Parts {
     #[must_use]
     pub fn with_metrics(self, metrics: Metrics) -> Self {
         Parts { metrics, ..self }
+    }
+
+    /// A span for each attempt, which goes on with the trace of its batch. Without a tracer,
+    /// batches that are made carry the trace on that their batch came with.
+    #[must_use]
+    pub fn traced_by(self, tracer: Option<SharedTracer>) -> Self {
+        Parts { tracer, ..self }
     }
 }
 
@@ -124,6 +135,7 @@ impl Worker {
             processor: parts.processor,
             sink: parts.sink,
             rests: Rests::new(parts.clock.clone()),
+            tracer: parts.tracer,
         };
         let driver = Driver::new(config, tools, parts.clock, parts.metrics, stop.clone());
         Ok(Worker { state: Mutex::new(State::Made(Box::new(driver))), stop, metrics })

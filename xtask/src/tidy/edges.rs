@@ -69,7 +69,7 @@ const ROOMS: [Room; 22] = [
 const GROUND: [&str; 2] = ["retry", "proto"];
 
 /// Dependencies that are kept in one room: the reason why the room exists.
-const HEAVY: [(&str, &[&str]); 9] = [
+const HEAVY: [(&str, &[&str]); 10] = [
     ("redb", &["coordinator", "pipeline", "raft"]),
     ("fred", &["valkey"]),
     ("openraft", &["raft"]),
@@ -78,6 +78,7 @@ const HEAVY: [(&str, &[&str]); 9] = [
     ("adbc_driver_manager", &["connectors"]),
     ("bollard", &["drivers"]),
     ("kube", &["drivers"]),
+    ("opentelemetry_sdk", &["telemetry"]),
     ("axum", &["console", "telemetry", "testkit"]),
 ];
 

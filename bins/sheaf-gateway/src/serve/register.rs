@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use sheaf_flight::{ChannelPool, ClientConfig, ClientSecurity, Target, TokenSource};
-use sheaf_kafka::{BatchSink, BatchSinkOptions};
+use sheaf_kafka::{BatchSink, BatchSinkOptions, SharedTracer};
 use sheaf_retry::{RetryPolicy, SharedClock};
 use sheaf_rpc::{RpcCoordinator, RpcOptions};
 use sheaf_store::FlightClient;
@@ -39,7 +39,7 @@ impl RegisterArgs {
         &self,
         group: &str,
         insecure: bool,
-        clock: &SharedClock,
+        (clock, tracer): (&SharedClock, Option<SharedTracer>),
     ) -> Result<Option<Arc<BatchSink>>, Failure> {
         let (true, Some(store)) = (self.register, &self.store) else { return Ok(None) };
         let token = self.store_token_file.clone().map_or(TokenSource::None, TokenSource::File);
@@ -53,6 +53,7 @@ impl RegisterArgs {
         let payloads = payloads.map_err(|error| Failure::from_error(&error).of("--store"))?;
         let mut options = BatchSinkOptions::new(group);
         options.queue.clone_from(&self.queue);
+        options.tracer = tracer;
         let at = match &self.coordinator {
             Some(other) if other != store => {
                 // Whoever works has to find the store.

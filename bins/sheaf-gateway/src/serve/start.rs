@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sheaf_flight::Budget;
-use sheaf_kafka::{Error, Gateway, Metrics, Registry};
+use sheaf_kafka::{Error, Gateway, Metrics, Registry, SharedTracer};
 use sheaf_retry::{Code, SharedClock};
 use sheaf_terminal::Failure;
 
@@ -20,14 +20,15 @@ pub(super) async fn start(
     settings: &Settings,
     memory: &Arc<Budget>,
     metrics: Metrics,
-    clock: &SharedClock,
+    (clock, tracer): (&SharedClock, Option<SharedTracer>),
 ) -> Result<Gateway, Failure> {
     let mut options = settings.gateway.clone();
     let group = options.consumer.group.clone();
     if let Some(persist) = &settings.persist {
         options.sink = Some(persist.open(&group, clock).await?);
     }
-    if let Some(batches) = settings.register.open(&group, settings.security.insecure, clock)? {
+    let insecure = settings.security.insecure;
+    if let Some(batches) = settings.register.open(&group, insecure, (clock, tracer))? {
         options.sink = Some(batches);
     }
     if let Some(registry) = &settings.registry {

@@ -54,11 +54,13 @@ pub(super) async fn run(args: RunArgs, console: &mut Console) -> Result<ExitCode
     }
     logging::start(args.plane.log_level.as_deref(), "warn")?;
     let (clock, mut signals) = (SystemClock::shared(), Signals::listen()?);
+    let traces = logging::traces(&clock)?;
     let pipeline = checked.pipeline.metadata.name;
     let state = args.plane.data.run_state(&pipeline);
     let run_of = Some(pipeline.clone());
-    let mode =
-        Mode { state, outlive: false, prints: true, starts: false, elsewhere: false, run_of };
+    let tracer = traces.tracer();
+    let (outlive, prints, starts, elsewhere) = (false, true, false, false);
+    let mode = Mode { state, outlive, prints, starts, elsewhere, run_of, tracer };
     let plane = Plane::start(&args.plane, mode, &clock).await?;
     let started = plane.runner.start(&name, &text, args.fresh).await;
     let started = started.map_err(|error| Failure::from_error(&error).help(help(&error)))?;

@@ -31,12 +31,13 @@ pub(super) async fn run(args: ServeArgs, console: &mut Console) -> Result<(), Fa
     let own = Own::read(&args, console)?;
     logging::start(args.plane.log_level.as_deref(), "info")?;
     let clock = SystemClock::shared();
+    let traces = logging::traces(&clock)?;
     let mut signals = Signals::listen()?;
     let state = args.plane.data.server_state();
     let forgets = args.plane.state.as_deref() == Some("memory");
     let elsewhere = args.tokens.is_some();
-    let mode =
-        Mode { state, outlive: true, prints: false, starts: !elsewhere, elsewhere, run_of: None };
+    let (outlive, prints, starts, tracer) = (true, false, !elsewhere, traces.tracer());
+    let mode = Mode { state, outlive, prints, starts, elsewhere, run_of: None, tracer };
     let plane = Plane::start(&args.plane, mode, &clock).await?;
     let pipeline = match own {
         Some(own) => format!(" pipeline={}", own.begin(&plane).await?),

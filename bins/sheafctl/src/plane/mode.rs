@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use sheaf_dataflow::SharedTracer;
+
 /// See the module.
 pub(crate) struct Mode {
     /// Where it remembers runs, where nothing is said.
@@ -16,4 +18,6 @@ pub(crate) struct Mode {
     pub(crate) elsewhere: bool,
     /// The only pipeline, where it is for one run.
     pub(crate) run_of: Option<String>,
+    /// Who records starts of components.
+    pub(crate) tracer: Option<SharedTracer>,
 }

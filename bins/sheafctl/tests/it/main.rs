@@ -25,6 +25,8 @@ mod servers;
 mod soak;
 mod tap;
 mod top;
+#[cfg(feature = "otlp")]
+mod traces;
 mod unit_tests;
 
 use std::path::{Path, PathBuf};

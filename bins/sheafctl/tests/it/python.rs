@@ -9,7 +9,7 @@ use sheaf_testkit::{Process, TempDir};
 use super::flows::{LONG, component_program};
 
 /// Copies what the example needs into a folder of its own.
-fn folder() -> TempDir {
+pub(crate) fn folder() -> TempDir {
     let folder = TempDir::new().unwrap();
     for name in ["python.yaml", "ticker.py", "clean.py", "sheaf_source.py"] {
         std::fs::copy(super::example(name), folder.path().join(name)).unwrap();
@@ -35,15 +35,17 @@ pub(crate) fn path_with_python(own: &Path) -> Option<String> {
 }
 
 /// `sheafctl run` of the example.
-fn run(folder: &TempDir) -> Option<Process> {
+pub(crate) fn run(folder: &TempDir, variables: &[(&str, &str)]) -> Option<Process> {
     component_program();
     let path = path_with_python(&folder.path().join("bin"))?;
-    let started = Process::command(env!("CARGO_BIN_EXE_sheafctl"))
+    let mut command = Process::command(env!("CARGO_BIN_EXE_sheafctl"))
         .args(["run", "python.yaml", "--control-addr", "127.0.0.1:0"])
         .env("PATH", path)
-        .current_dir(folder.path())
-        .spawn();
-    Some(started.unwrap())
+        .current_dir(folder.path());
+    for (name, value) in variables {
+        command = command.env(name, value);
+    }
+    Some(command.spawn().unwrap())
 }
 
 /// The rows of the sink's files.
@@ -70,7 +72,7 @@ fn ticker(folder: &TempDir) -> Option<String> {
 #[test]
 fn a_source_and_a_processor_in_python_lose_nothing_and_come_to_their_end() {
     let folder = folder();
-    let Some(mut process) = run(&folder) else { return };
+    let Some(mut process) = run(&folder, &[]) else { return };
     let status = process.wait_exit(LONG).unwrap();
     assert!(status.success(), "{}\n{}", process.stdout(), process.stderr());
     let rows = rows(&folder);
@@ -84,7 +86,7 @@ fn a_source_and_a_processor_in_python_lose_nothing_and_come_to_their_end() {
 #[test]
 fn a_source_in_python_that_is_killed_goes_on_where_its_readers_are() {
     let folder = folder();
-    let Some(mut process) = run(&folder) else { return };
+    let Some(mut process) = run(&folder, &[]) else { return };
     let some = || rows(&folder).len() > 300;
     sheaf_testkit::wait_until(LONG, "some rows", some).unwrap();
     let pid = ticker(&folder).expect("it runs");

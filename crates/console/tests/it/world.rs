@@ -82,6 +82,7 @@ impl World {
             variables: Vec::new(),
             authority: None,
             durable: runner::DurableOptions::default(),
+            tracer: None,
         };
         let runner = Runner::new(plane.clone(), driver, options, clock.clone());
         let token = ServerToken::open(&folder.path().join("control-token"), clock.now()).unwrap();

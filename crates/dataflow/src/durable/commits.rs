@@ -7,7 +7,7 @@ use std::time::Duration;
 use arrow_array::RecordBatch;
 use bytes::Bytes;
 use sheaf_coordinator::{BatchSpec, Control, LeaseRef, PurgeFilter, SettleRequest, State};
-use sheaf_proto::BatchId;
+use sheaf_proto::{BatchId, TraceContext};
 use sheaf_retry::Code;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 
@@ -16,6 +16,7 @@ use super::link::{Link, Payload, completed};
 use super::names::StreamName;
 use super::queue::Queue;
 use crate::error::ComponentError;
+use crate::spans::either;
 
 /// Steps that wait for the one under way.
 const WAITING: usize = 64;
@@ -33,13 +34,22 @@ pub(crate) struct Output {
     pub(crate) name: Arc<StreamName>,
 }
 
+/// Batches of one payload.
+pub(crate) struct Staged {
+    /// The place of the stream.
+    pub(crate) stream: usize,
+    pub(crate) batches: Vec<RecordBatch>,
+    /// What they go on with.
+    pub(crate) trace: Option<TraceContext>,
+}
+
 /// What belongs together.
 #[derive(Default)]
 pub(crate) struct Step {
     /// What is done with.
     pub(crate) inputs: Vec<LeaseRef>,
-    /// What came of it, by the place of the stream.
-    pub(crate) outputs: Vec<(usize, Vec<RecordBatch>)>,
+    /// What came of it, each for another stream.
+    pub(crate) outputs: Vec<Staged>,
     /// Of a source: where to go on after it.
     pub(crate) offset: Option<Bytes>,
     /// Nothing comes after it.
@@ -150,25 +160,28 @@ impl Committer {
         mut journal: Journal,
         steps: Vec<Step>,
     ) -> Result<(), ComponentError> {
-        let mut gathered: Vec<Vec<RecordBatch>> = vec![Vec::new(); self.streams.len()];
+        let mut gathered: Vec<Staged> = (0..self.streams.len())
+            .map(|stream| Staged { stream, batches: Vec::new(), trace: None })
+            .collect();
         let mut ended = false;
         for step in steps {
-            for (stream, batches) in step.outputs {
-                gathered[stream].extend(batches);
+            for Staged { stream, batches, trace } in step.outputs {
+                let all = &mut gathered[stream];
+                all.batches.extend(batches);
+                all.trace = either(all.trace, trace);
             }
             self.offset = step.offset.or(self.offset.take());
             ended |= step.is_end;
         }
-        let outputs = gathered.into_iter().enumerate().filter(|(_, batches)| !batches.is_empty());
-        let outputs = outputs.collect();
-        let mut payloads = self.payloads(outputs).await?;
+        gathered.retain(|staged| !staged.batches.is_empty());
+        let mut payloads = self.payloads(gathered).await?;
         if ended {
             payloads.extend(self.ends()?);
         }
         let position = Position { offset: self.offset.clone(), ended };
         let (next, batch) = journal.next(&self.link, &position)?;
         let queue = journal.queue().to_owned();
-        payloads.push(Payload { id: next.clone(), queue, batches: vec![batch] });
+        payloads.push(Payload { id: next.clone(), queue, batches: vec![batch], trace: None });
         let step = |specs: &[BatchSpec]| journal.step(&self.link, specs.to_vec(), &next);
         let reply = self.link.settle_with(&payloads, step).await?;
         journal.stepped(reply)?;
@@ -225,18 +238,15 @@ impl Committer {
     }
 
     /// Gives batches for streams their names, once there is room in the queues.
-    async fn payloads(
-        &mut self,
-        outputs: Vec<(usize, Vec<RecordBatch>)>,
-    ) -> Result<Vec<Payload>, ComponentError> {
+    async fn payloads(&mut self, outputs: Vec<Staged>) -> Result<Vec<Payload>, ComponentError> {
         let mut payloads = Vec::with_capacity(outputs.len());
-        for (stream, batches) in outputs {
+        for Staged { stream, batches, trace } in outputs {
             self.number += 1;
             let Output { queue, name } = &self.streams[stream];
             queue.room(&self.link).await?;
             queue.added(batches.iter().map(crate::outlet::size_bytes).sum());
             let id = named(name.batch(self.link.epoch, self.number), queue)?;
-            payloads.push(Payload { id, queue: queue.name.clone(), batches });
+            payloads.push(Payload { id, queue: queue.name.clone(), batches, trace });
         }
         Ok(payloads)
     }
@@ -245,7 +255,7 @@ impl Committer {
         let ends = self.streams.iter().map(|Output { queue, name }| {
             let id = named(name.end(self.link.pass), queue)?;
             let batches = vec![journal::end(self.link.pass)?];
-            Ok(Payload { id, queue: queue.name.clone(), batches })
+            Ok(Payload { id, queue: queue.name.clone(), batches, trace: None })
         });
         ends.collect()
     }

@@ -28,7 +28,8 @@ async fn run(link: &Link, stream: &Stream, output: &Output) -> Result<(), Compon
         ComponentError::new(Code::Internal, text).because(error)
     };
     let feedback = Feedback { credits: u64::MAX, acknowledged: 0 };
-    let hello = ReaderHello { version: VERSION, fence: 0, epoch: 0, last: 0, feedback };
+    let (epoch, last, traces) = (0, 0, true);
+    let hello = ReaderHello { version: VERSION, fence: 0, epoch, last, traces, feedback };
     let number = stream.attach(&hello).map_err(refused)?;
     loop {
         output.queue.room(link).await?;
@@ -52,16 +53,16 @@ async fn run(link: &Link, stream: &Stream, output: &Output) -> Result<(), Compon
         };
         let mut acknowledged = entries.last().map(|entry| entry.sequence);
         let mut payloads = Vec::with_capacity(entries.len() + 1);
-        for Entry { sequence, bytes, place, .. } in entries {
+        for Entry { sequence, bytes, place, trace, .. } in entries {
             let id = named(output.name.batch(link.epoch, sequence), &output.queue)?;
             output.queue.added(bytes);
             let (queue, batches) = (output.queue.name.clone(), vec![place.read().await?]);
-            payloads.push(Payload { id, queue, batches });
+            payloads.push(Payload { id, queue, batches, trace });
         }
         if let Some(end) = end {
             let id = named(output.name.end(link.pass), &output.queue)?;
             let (queue, batches) = (output.queue.name.clone(), vec![journal::end(link.pass)?]);
-            payloads.push(Payload { id, queue, batches });
+            payloads.push(Payload { id, queue, batches, trace: None });
             acknowledged = Some(end);
         }
         if let Some(acknowledged) = acknowledged {

@@ -52,7 +52,7 @@ impl Journal {
                 let position = Position { offset: initial, ended: false };
                 let id = named(names::offset(&link.place, link.epoch, 0), link)?;
                 let (queue, batches) = (queue.clone(), vec![encode(0, &position)?]);
-                link.register(&[Payload { id: id.clone(), queue, batches }]).await?;
+                link.register(&[Payload { id: id.clone(), queue, batches, trace: None }]).await?;
                 id
             }
         };
@@ -181,7 +181,7 @@ pub(super) fn end(run: u64) -> Result<RecordBatch, ComponentError> {
 fn note(link: &Link) -> Result<Payload, ComponentError> {
     let queue = names::journal(&link.place);
     let id = named(names::done(&link.place, link.pass), link)?;
-    Ok(Payload { id, queue, batches: vec![end(link.pass)?] })
+    Ok(Payload { id, queue, batches: vec![end(link.pass)?], trace: None })
 }
 
 /// Completes these, registers what came of them and the note that this run needs nothing more

@@ -13,7 +13,7 @@ use sheaf_coordinator::{
     SettleRequest, State, Verdict,
 };
 use sheaf_flight::{ChannelPool, ClientConfig, ClientSecurity, Secret, TokenSource};
-use sheaf_proto::BatchId;
+use sheaf_proto::{BatchId, TraceContext};
 use sheaf_retry::{Code, Disposition, Jitter, RetryPolicy, Retryable, SharedClock};
 use sheaf_rpc::{RpcCoordinator, RpcOptions};
 use sheaf_store::{ClientPut, Durability, FlightClient};
@@ -59,6 +59,8 @@ pub(super) struct Payload {
     pub(super) id: BatchId,
     pub(super) queue: String,
     pub(super) batches: Vec<RecordBatch>,
+    /// What it goes on with.
+    pub(super) trace: Option<TraceContext>,
 }
 
 impl Link {
@@ -164,7 +166,7 @@ impl Link {
 
     /// Puts a payload into the store, and says how it is to be registered.
     async fn put(&self, payload: &Payload) -> Result<BatchSpec, ComponentError> {
-        let Payload { id, queue, batches } = payload;
+        let Payload { id, queue, batches, trace } = payload;
         let Some(first) = batches.first() else {
             return Err(ComponentError::new(Code::Internal, format!("{id} is nothing")));
         };
@@ -180,6 +182,7 @@ impl Link {
             rows: receipt.rows,
             bytes: receipt.bytes,
             checksum: receipt.checksum,
+            trace_context: trace.map(|trace| trace.to_string()).unwrap_or_default(),
             ..BatchSpec::new(id.clone())
         })
     }

@@ -231,8 +231,10 @@ impl QueueReader {
                     sequence,
                     lease: Some(BatchLease { id: held.id.as_str().into(), fence }),
                 };
+                let trace = lease.spec.trace_context.parse().ok();
                 let held = Some(Held { lease: held, _credit: credit });
-                let arrived = Arrived { place: *number, epoch: EPOCH, received, _room: room, held };
+                let (place, epoch) = (*number, EPOCH);
+                let arrived = Arrived { place, epoch, received, trace, _room: room, held };
                 self.send(Item::Batch(arrived)).await
             }
         }

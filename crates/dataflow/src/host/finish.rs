@@ -7,6 +7,7 @@ use arrow_array::RecordBatch;
 use futures::FutureExt as _;
 use sheaf_pipeline::control::ControlClient;
 use sheaf_pipeline::registry::Status;
+use sheaf_proto::TraceContext;
 use sheaf_retry::SharedClock;
 
 use crate::error::ComponentError;
@@ -59,9 +60,10 @@ impl Finish {
         &mut self,
         outlets: &mut Outlets,
         batch: &RecordBatch,
+        trace: Option<TraceContext>,
         pace: &Pace,
     ) -> Result<(), ComponentError> {
-        let mut push = std::pin::pin!(outlets.push(batch, pace));
+        let mut push = std::pin::pin!(outlets.push(batch, trace, pace));
         if let Some(pushed) = push.as_mut().now_or_never() {
             return pushed;
         }

@@ -11,6 +11,7 @@ use crate::component::Received;
 use crate::error::ComponentError;
 use crate::inlet::Inlets;
 use crate::pace::Pace;
+use crate::spans::Spans;
 use crate::stats::Stats;
 
 /// How often a loop comes round where nothing else happens.
@@ -31,6 +32,7 @@ pub(super) struct Loop {
     /// How long that may take.
     pub(super) drain: Duration,
     pub(super) instance: String,
+    pub(super) spans: Arc<Spans>,
     pub(super) stats: Arc<Stats>,
 }
 
@@ -111,6 +113,16 @@ impl Loop {
             true => error,
             false => inlets.failed(received, error).await,
         }
+    }
+
+    /// Now, where that is asked for the span of what begins.
+    pub(super) fn begun(&self) -> Option<Duration> {
+        self.spans.are_recorded().then(|| self.clock.elapsed())
+    }
+
+    /// How long ago something begun; nothing where nobody asks.
+    pub(super) fn ago(&self, begun: Option<Duration>) -> Duration {
+        begun.map_or(Duration::ZERO, |begun| self.clock.elapsed().saturating_sub(begun))
     }
 
     /// Until when it may take, now that it is to come to an end.

@@ -1,16 +1,19 @@
 //! The loop of a processor.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use sheaf_proto::{Span, TraceContext};
 use sheaf_retry::Code;
 
 use super::finish::Finish;
 use super::loops::{Ending, Failures, Loop, rounds};
-use crate::component::{Outcome, Processor, Received};
+use crate::component::{Outcome, Processor};
 use crate::error::ComponentError;
-use crate::inlet::{Inlets, Next};
+use crate::inlet::{Handed, Inlets, Next};
 use crate::ledger::Ledger;
 use crate::outlet::Outlets;
+use crate::spans::{self, Causes};
 use crate::stats::Stats;
 
 /// A processor that runs.
@@ -20,6 +23,8 @@ pub(super) struct ProcessorLoop {
     pub(super) inlets: Inlets,
     pub(super) outlets: Outlets,
     pub(super) ledger: Ledger,
+    /// What may come of later.
+    pub(super) causes: Causes,
     pub(super) finish: Finish,
     pub(super) stats: Arc<Stats>,
 }
@@ -32,8 +37,8 @@ impl ProcessorLoop {
             self.base.pace.round();
             self.settle();
             match self.inlets.next()? {
-                Next::Batch(received) => {
-                    self.process(&received).await?;
+                Next::Batch(handed) => {
+                    self.process(&handed).await?;
                     if self.base.stop.is_cancelled() {
                         break Ending::Stopped;
                     }
@@ -68,18 +73,35 @@ impl ProcessorLoop {
         }
     }
 
-    async fn process(&mut self, received: &Received) -> Result<(), ComponentError> {
+    async fn process(&mut self, handed: &Handed) -> Result<(), ComponentError> {
+        let received = &handed.received;
+        let mut span = self.base.spans.take("process", handed, self.inlets.edge(handed));
         let mut failures = Failures::default();
-        loop {
+        let outcome = loop {
             match self.processor.process(received).await {
-                Ok(outcome) => return self.send(outcome).await,
+                Ok(outcome) => break outcome,
                 Err(error) => {
+                    spans::failed(&mut span, &error);
                     if let Err(error) = self.base.after(error, &mut failures).await {
+                        spans::fail(&mut span, &error.chain());
                         return Err(self.base.failed(&self.inlets, received, error).await);
                     }
                 }
             }
-        }
+        };
+        spans::gave(&mut span, &outcome, &self.causes);
+        self.causes.add(self.inlets.count(), span.context());
+        self.send(outcome, span).await
+    }
+
+    /// Sends what came of no batch that came just now, but perhaps of some before.
+    async fn emit(
+        &mut self,
+        outcome: Outcome,
+        begun: Option<Duration>,
+    ) -> Result<(), ComponentError> {
+        let span = self.base.spans.emit(&outcome, &self.causes, self.base.ago(begun));
+        self.send(outcome, span).await
     }
 
     async fn begin(&mut self) -> Result<(), ComponentError> {
@@ -92,10 +114,10 @@ impl ProcessorLoop {
     }
 
     async fn stream_ended(&mut self, from: &Arc<str>, of: u32) -> Result<(), ComponentError> {
-        let mut failures = Failures::default();
+        let (mut failures, begun) = (Failures::default(), self.base.begun());
         loop {
             match self.processor.stream_ended(from, of).await {
-                Ok(Some(outcome)) => return self.send(outcome).await,
+                Ok(Some(outcome)) => return self.emit(outcome, begun).await,
                 Ok(None) => return Ok(()),
                 Err(error) => self.base.after(error, &mut failures).await?,
             }
@@ -104,14 +126,28 @@ impl ProcessorLoop {
 
     async fn tick(&mut self) -> Result<(), ComponentError> {
         self.stats.set_counters(self.processor.counters());
+        let begun = self.base.begun();
         match self.processor.tick().await {
-            Ok(Some(outcome)) => self.send(outcome).await,
+            Ok(Some(outcome)) => self.emit(outcome, begun).await,
             Ok(None) => Ok(()),
             Err(error) => self.base.after(error, &mut Failures::default()).await,
         }
     }
 
-    async fn send(&mut self, outcome: Outcome) -> Result<(), ComponentError> {
+    /// Sends what goes on with this span.
+    async fn send(&mut self, outcome: Outcome, mut span: Span) -> Result<(), ComponentError> {
+        let sent = self.send_all(outcome, span.context()).await;
+        if let Err(error) = &sent {
+            spans::fail(&mut span, &error.chain());
+        }
+        sent
+    }
+
+    async fn send_all(
+        &mut self,
+        outcome: Outcome,
+        trace: Option<TraceContext>,
+    ) -> Result<(), ComponentError> {
         let given = self.inlets.count();
         if outcome.done > given {
             let done = outcome.done;
@@ -121,7 +157,7 @@ impl ProcessorLoop {
             return Err(ComponentError::new(Code::Internal, text));
         }
         for batch in &outcome.batches {
-            let push = self.finish.push(&mut self.outlets, batch, &self.base.pace);
+            let push = self.finish.push(&mut self.outlets, batch, trace, &self.base.pace);
             let mut push = std::pin::pin!(push);
             tokio::select! {
                 biased;
@@ -134,6 +170,7 @@ impl ProcessorLoop {
                 )),
             }
         }
+        self.causes.done(outcome.done);
         if self.outlets.is_transactional() {
             return self.commit(outcome.done, false).await;
         }
@@ -174,7 +211,7 @@ impl ProcessorLoop {
 
     /// All inputs have ended: nothing is acknowledged as a whole before all readers are done.
     async fn end(mut self) -> Result<Ending, ComponentError> {
-        let mut failures = Failures::default();
+        let (mut failures, begun) = (Failures::default(), self.base.begun());
         let rest = loop {
             match self.processor.end().await {
                 Ok(rest) => break rest,
@@ -183,13 +220,14 @@ impl ProcessorLoop {
         };
         match self.outlets.is_transactional() {
             true => {
+                let span = self.base.spans.emit(&rest, &self.causes, self.base.ago(begun));
                 for batch in &rest.batches {
-                    self.outlets.push(batch, &self.base.pace).await?;
+                    self.outlets.push(batch, span.context(), &self.base.pace).await?;
                 }
                 self.commit(rest.done, true).await?;
             }
             false => {
-                self.send(rest).await?;
+                self.emit(rest, begun).await?;
                 self.check_done()?;
             }
         }
@@ -215,9 +253,9 @@ impl ProcessorLoop {
         self.inlets.quit();
         loop {
             match self.inlets.next()? {
-                Next::Batch(received) => {
+                Next::Batch(handed) => {
                     self.base.pace.round();
-                    self.process(&received).await?;
+                    self.process(&handed).await?;
                 }
                 Next::StreamEnded { from, from_instance } => {
                     self.stream_ended(&from, from_instance).await?;

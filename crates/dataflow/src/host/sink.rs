@@ -3,9 +3,10 @@
 use sheaf_retry::Code;
 
 use super::loops::{Ending, Failures, Loop, ROUND, rounds};
-use crate::component::{Received, Sink};
+use crate::component::Sink;
 use crate::error::ComponentError;
-use crate::inlet::{Inlets, Next};
+use crate::inlet::{Handed, Inlets, Next};
+use crate::spans;
 
 /// A sink that runs.
 pub(super) struct SinkLoop {
@@ -23,9 +24,9 @@ impl SinkLoop {
         let ending = loop {
             self.base.pace.round();
             match self.inlets.next()? {
-                Next::Batch(received) => {
+                Next::Batch(handed) => {
                     has_rested = false;
-                    self.write(&received).await?;
+                    self.write(&handed).await?;
                     if self.base.stop.is_cancelled() {
                         break Ending::Stopped;
                     }
@@ -50,9 +51,9 @@ impl SinkLoop {
             self.inlets.quit();
             loop {
                 match self.inlets.next()? {
-                    Next::Batch(received) => {
+                    Next::Batch(handed) => {
                         self.base.pace.round();
-                        self.write(&received).await?;
+                        self.write(&handed).await?;
                     }
                     Next::StreamEnded { .. } => {}
                     Next::Ended | Next::Nothing => break,
@@ -67,16 +68,21 @@ impl SinkLoop {
         Ok(ending)
     }
 
-    async fn write(&mut self, received: &Received) -> Result<(), ComponentError> {
+    async fn write(&mut self, handed: &Handed) -> Result<(), ComponentError> {
+        let received = &handed.received;
+        let mut span = self.base.spans.take("write", handed, self.inlets.edge(handed));
         let mut failures = Failures::default();
         loop {
             match self.sink.write(received).await {
                 Ok(written) => {
                     self.acknowledge(written)?;
+                    drop(span);
                     return self.room().await;
                 }
                 Err(error) => {
+                    spans::failed(&mut span, &error);
                     if let Err(error) = self.base.after(error, &mut failures).await {
+                        spans::fail(&mut span, &error.chain());
                         return Err(self.base.failed(&self.inlets, received, error).await);
                     }
                 }

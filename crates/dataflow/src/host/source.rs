@@ -15,6 +15,7 @@ use crate::error::ComponentError;
 use crate::ledger::Ledger;
 use crate::offset::{MAX_OFFSET, OffsetFile};
 use crate::outlet::Outlets;
+use crate::spans;
 
 /// What a source waits for.
 enum Happened {
@@ -115,13 +116,15 @@ impl SourceLoop {
     pub(super) async fn run(mut self) -> Result<Ending, ComponentError> {
         let mut failures = Failures::default();
         let mut rounds = rounds();
+        let mut asked = None;
         let ending = loop {
+            asked = asked.or_else(|| self.base.begun());
             match self.happened(&mut rounds).await? {
                 Happened::Stopped => break Ending::Stopped,
                 Happened::Written(offset) => self.acknowledge(offset, &mut failures).await?,
                 Happened::Made(Ok(Some(made))) => {
                     failures.clear();
-                    self.send(made).await?;
+                    self.send(made, asked.take()).await?;
                 }
                 Happened::Made(Ok(None)) => break Ending::Ended,
                 Happened::Made(Err(error)) => self.base.after(error, &mut failures).await?,
@@ -150,7 +153,7 @@ impl SourceLoop {
         }
     }
 
-    async fn send(&mut self, made: Made) -> Result<(), ComponentError> {
+    async fn send(&mut self, made: Made, asked: Option<Duration>) -> Result<(), ComponentError> {
         let Made { batch, offset } = made;
         if offset.len() > MAX_OFFSET {
             let size = offset.len();
@@ -158,13 +161,19 @@ impl SourceLoop {
                 format!("the source gave an offset of {size} bytes, at most {MAX_OFFSET} are kept");
             return Err(ComponentError::new(Code::LimitExceeded, text));
         }
+        let ago = self.base.ago(asked);
+        let mut span = self.base.spans.make(&batch, self.offsets.made + 1, ago);
+        let (trace, pace) = (span.context(), &self.base.pace);
         // Where it waits for one reader, others may have it already: told to stop, it still
         // goes to all of them, or they would get it again after the next start.
         tokio::select! {
             biased;
-            pushed = self.finish.push(&mut self.outlets, &batch, &self.base.pace) => pushed?,
+            pushed = self.finish.push(&mut self.outlets, &batch, trace, pace) => pushed?,
             // What is not sent is made again after the next start.
-            () = self.base.overdue() => return Ok(()),
+            () = self.base.overdue() => {
+                spans::fail(&mut span, "stopped before all readers took it");
+                return Ok(());
+            }
         }
         if self.outlets.is_transactional() {
             tokio::select! {

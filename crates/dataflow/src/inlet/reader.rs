@@ -9,6 +9,7 @@ use sheaf_flight::ipc::{Bounds, Decoded, Decoder};
 use sheaf_flight::{CallOptions, ChannelPool, Error, Message, MessageStream, Secret};
 use sheaf_pipeline::control::ControlClient;
 use sheaf_pipeline::registry::{Status, certificate_name};
+use sheaf_proto::TraceContext;
 use sheaf_retry::{Code, Jitter, Retry, RetryPolicy, Retryable as _, SharedClock};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -44,6 +45,8 @@ pub(crate) struct Arrived {
     pub(crate) place: usize,
     pub(crate) epoch: u64,
     pub(crate) received: Received,
+    /// What it goes on with.
+    pub(crate) trace: Option<TraceContext>,
     /// Its part of the room for what came in.
     pub(crate) _room: OwnedSemaphorePermit,
     /// Over a durable edge: how it is held.
@@ -201,6 +204,7 @@ impl Reader {
             fence: (self.common.fence)(),
             epoch: begun.epoch,
             last: begun.last,
+            traces: true,
             feedback: begun.feedback,
         })?;
         let (place, clock) = (Arc::clone(&self.place), Arc::clone(&self.common.clock));
@@ -298,7 +302,8 @@ impl Reader {
         match decoder.push(message).map_err(Over::Broken)? {
             Decoded::Schema(_) | Decoded::Dictionary => Ok(()),
             Decoded::Batch(batch) => {
-                let sequence = wire::sequence(&message.app_metadata).map_err(Over::Broken)?;
+                let (sequence, trace) =
+                    wire::read_batch(&message.app_metadata).map_err(Over::Broken)?;
                 let (rows, bytes) = (batch.num_rows() as u64, size_bytes(&batch));
                 let room = self.room(bytes).await?;
                 let edge = &*self.place.edge;
@@ -312,7 +317,7 @@ impl Reader {
                 let received =
                     Received { batch, from, from_instance, epoch, sequence, lease: None };
                 let place = self.index;
-                let arrived = Arrived { place, epoch, received, _room: room, held: None };
+                let arrived = Arrived { place, epoch, received, trace, _room: room, held: None };
                 self.send(Item::Batch(arrived)).await
             }
             Decoded::Metadata => {

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use arrow_array::RecordBatch;
+use sheaf_proto::TraceContext;
 use sheaf_retry::Code;
 
 use super::disk::Record;
@@ -15,6 +16,8 @@ pub(crate) struct Entry {
     pub(crate) rows: u64,
     pub(crate) bytes: u64,
     pub(crate) place: Place,
+    /// What it goes on with.
+    pub(crate) trace: Option<TraceContext>,
 }
 
 /// Where it is.
@@ -67,9 +70,15 @@ pub(crate) struct Queue {
 
 impl Queue {
     /// Adds a batch, and gives its sequence.
-    pub(crate) fn push(&mut self, rows: u64, bytes: u64, place: Place) -> u64 {
+    pub(crate) fn push(
+        &mut self,
+        rows: u64,
+        bytes: u64,
+        place: Place,
+        trace: Option<TraceContext>,
+    ) -> u64 {
         self.last += 1;
-        let entry = Entry { sequence: self.last, rows, bytes, place };
+        let entry = Entry { sequence: self.last, rows, bytes, place, trace };
         self.count(&entry, true);
         self.entries.push_back(entry);
         self.last
@@ -198,7 +207,7 @@ mod tests {
     fn queue(batches: u64) -> Queue {
         let mut queue = Queue::default();
         for _ in 0..batches {
-            queue.push(1, 10, batch());
+            queue.push(1, 10, batch(), None);
         }
         queue
     }

@@ -152,7 +152,7 @@ impl Handler for Serving {
         let greeting = SenderHello { version: VERSION, epoch: stream.options.epoch };
         let ready = VecDeque::from([wire::say(&greeting)?]);
         let attached = Attachment { stream, number };
-        let call = Call { attached, encoder: None, ready, over: false };
+        let call = Call { attached, traces: hello.traces, encoder: None, ready, over: false };
         Ok(stream::unfold(call, Call::next).boxed())
     }
 }
@@ -187,6 +187,8 @@ impl Drop for Attachment {
 /// The answer of one call.
 struct Call {
     attached: Attachment,
+    /// The reader takes the traces of batches.
+    traces: bool,
     /// Dictionaries are known to one call only, so that each has an encoder of its own.
     encoder: Option<Encoder>,
     ready: VecDeque<Message>,
@@ -231,7 +233,7 @@ impl Call {
     }
 
     async fn encode(&mut self, entry: Entry) -> Result<(), Error> {
-        let Entry { sequence, rows, place, .. } = entry;
+        let Entry { sequence, rows, place, trace, .. } = entry;
         let edge = &*self.attached.stream.options.edge;
         let batch = match place {
             Place::Memory(batch) => batch,
@@ -248,8 +250,63 @@ impl Call {
         };
         self.ready.extend(encoder.encode(&batch)?);
         if let Some(last) = self.ready.back_mut() {
-            last.app_metadata = wire::sequence_bytes(sequence);
+            last.app_metadata = wire::of_batch(sequence, trace.filter(|_| self.traces));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::RecordBatch;
+    use arrow_schema::Schema;
+    use sheaf_pipeline::spec::Policy;
+    use sheaf_proto::TraceContext;
+    use tokio::sync::Notify;
+
+    use super::super::stream::{Outgoing, StreamOptions};
+    use super::*;
+    use crate::wire::Feedback;
+
+    /// What stands beside the only batch of a stream, for a reader that says this.
+    async fn metadata(traces: bool, trace: Option<TraceContext>) -> Bytes {
+        let folder = tempfile::tempdir().unwrap();
+        let options = StreamOptions {
+            edge: "a:b".into(),
+            from: 0,
+            to: 0,
+            reader: "p:b".to_owned(),
+            policy: Policy::Block,
+            waiting: 4,
+            memory_bytes: 1 << 20,
+            disk_bytes: 0,
+            folder: folder.path().join("stream"),
+            epoch: 1,
+            number: 0,
+            queue: None,
+        };
+        let stream = Arc::new(Stream::new(options, Arc::new(Notify::new())).unwrap());
+        let batch = RecordBatch::new_empty(Arc::new(Schema::empty()));
+        stream.try_push(Outgoing { batch: &batch, bytes: 1, trace }).unwrap();
+        let feedback = Feedback { credits: 1, acknowledged: 0 };
+        let (version, fence, epoch, last) = (VERSION, 0, 0, 0);
+        let hello = ReaderHello { version, fence, epoch, last, traces, feedback };
+        let number = stream.attach(&hello).unwrap();
+        let attached = Attachment { stream, number };
+        let call = Call { attached, traces, encoder: None, ready: VecDeque::new(), over: false };
+        let (schema, call) = call.next().await.unwrap();
+        assert!(schema.unwrap().app_metadata.is_empty());
+        call.next().await.unwrap().0.unwrap().app_metadata
+    }
+
+    #[tokio::test]
+    async fn a_trace_goes_only_to_readers_that_take_it() {
+        let trace = TraceContext::new([1; 16], [2; 8], true);
+        let told = metadata(true, trace).await;
+        assert_eq!(wire::read_batch(&told).unwrap(), (1, trace));
+        // As it was before there were traces.
+        let alone = 1_u64.to_le_bytes();
+        assert_eq!(metadata(false, trace).await.as_ref(), alone);
+        assert_eq!(metadata(true, None).await.as_ref(), alone);
     }
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arrow_array::RecordBatch;
 use sheaf_flight::Error;
 use sheaf_pipeline::spec::Policy;
+use sheaf_proto::TraceContext;
 use sheaf_retry::Code;
 use tokio::sync::Notify;
 
@@ -112,6 +113,16 @@ pub(crate) enum Next {
     Replaced,
 }
 
+/// A batch that wants in.
+#[derive(Clone, Copy)]
+pub(crate) struct Outgoing<'a> {
+    pub(crate) batch: &'a RecordBatch,
+    /// So much it takes.
+    pub(crate) bytes: u64,
+    /// What it goes on with.
+    pub(crate) trace: Option<TraceContext>,
+}
+
 /// What became of a batch that wants in.
 enum Admission {
     In(u64),
@@ -161,34 +172,31 @@ impl Stream {
     }
 
     /// Puts a batch in where there is room at once; its sequence.
-    pub(crate) fn try_push(&self, batch: &RecordBatch, bytes: u64) -> Option<u64> {
-        match self.admit(batch, bytes) {
+    pub(crate) fn try_push(&self, outgoing: Outgoing<'_>) -> Option<u64> {
+        match self.admit(outgoing) {
             Admission::In(sequence) => Some(sequence),
             Admission::ToDisk | Admission::Full => None,
         }
     }
 
     /// Puts a batch in, and waits for room. Cancel-safe: it is in, or not.
-    pub(crate) async fn push(
-        &self,
-        batch: &RecordBatch,
-        bytes: u64,
-    ) -> Result<u64, ComponentError> {
+    pub(crate) async fn push(&self, outgoing: Outgoing<'_>) -> Result<u64, ComponentError> {
         loop {
             let mut room = std::pin::pin!(self.room.notified());
             room.as_mut().enable();
-            match self.admit(batch, bytes) {
+            match self.admit(outgoing) {
                 Admission::In(sequence) => return Ok(sequence),
                 Admission::ToDisk => {
-                    let record = self.write(batch).await?;
-                    return Ok(self.put(batch, bytes, Place::Disk(record)));
+                    let record = self.write(outgoing.batch).await?;
+                    return Ok(self.put(outgoing, Place::Disk(record)));
                 }
                 Admission::Full => room.await,
             }
         }
     }
 
-    fn admit(&self, batch: &RecordBatch, bytes: u64) -> Admission {
+    fn admit(&self, outgoing: Outgoing<'_>) -> Admission {
+        let bytes = outgoing.bytes;
         let StreamOptions { policy, waiting, memory_bytes, disk_bytes, .. } = &self.options;
         let mut state = self.state();
         let queue = &mut state.queue;
@@ -225,7 +233,7 @@ impl Stream {
         // What is behind batches on disk may lie in memory: order is that of the queue.
         if has_memory(queue) {
             drop(state);
-            return Admission::In(self.put(batch, bytes, Place::Memory(batch.clone())));
+            return Admission::In(self.put(outgoing, Place::Memory(outgoing.batch.clone())));
         }
         if has_disk(queue) {
             return Admission::ToDisk;
@@ -250,10 +258,11 @@ impl Stream {
         }
     }
 
-    fn put(&self, batch: &RecordBatch, bytes: u64, place: Place) -> u64 {
+    fn put(&self, outgoing: Outgoing<'_>, place: Place) -> u64 {
+        let Outgoing { batch, bytes, trace } = outgoing;
         let rows = batch.num_rows() as u64;
         let mut state = self.state();
-        let sequence = state.queue.push(rows, bytes, place);
+        let sequence = state.queue.push(rows, bytes, place, trace);
         // A dropped batch may have been all that was not acknowledged.
         self.store(&state.queue);
         drop(state);

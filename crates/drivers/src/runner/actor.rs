@@ -18,7 +18,9 @@ use super::event::{Effect, Event};
 use super::model::Model;
 use super::node::{self, After, Node};
 use super::secrets::{Folder, RunSecrets};
-use super::{Components, Error, Inner, Note, Options, Outcome, Prepared, assign, cut, environment};
+use super::{
+    Components, Error, Inner, Note, Options, Outcome, Prepared, assign, cut, environment, spans,
+};
 use crate::driver::{Driver, DriverError, Ended, Launch, LaunchId};
 use crate::lookup::LookUp;
 
@@ -402,8 +404,11 @@ impl Actor {
         self.starts.insert(id.clone(), is_answered);
         let driver = Arc::clone(&self.driver);
         let (variables, mailbox) = (Arc::clone(&self.variables), self.mailbox.clone());
+        let tracer = self.options.tracer.as_ref();
+        let span = spans::launch(tracer, driver.name(), &id, &assignment);
         tokio::spawn(async move {
             let started = launch(&*driver, id, assignment, &variables).await;
+            spans::end(span, &started);
             let event = match started {
                 Ok(()) => Event::Started(place, attempt),
                 Err(why) => Event::NotStarted(place, attempt, why),

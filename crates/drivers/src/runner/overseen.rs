@@ -198,6 +198,7 @@ sinks: [{id: b, kind: stdout, inputs: [a]}]
             authority: None,
             durable,
             variables: Vec::new(),
+            tracer: None,
         };
         Runner::new(plane, Arc::new(Elsewhere), options, SystemClock::shared())
     }

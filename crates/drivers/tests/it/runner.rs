@@ -63,6 +63,7 @@ impl World {
             environment: std::collections::BTreeMap::new(),
             authority: None,
             variables: Vec::new(),
+            tracer: None,
         };
         let runner = Runner::new(plane.clone(), driver, options, clock.clone());
         let monitor = Monitor::start(&plane, &clock);

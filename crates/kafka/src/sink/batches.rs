@@ -26,7 +26,7 @@ use futures::FutureExt as _;
 use futures::stream::{self, StreamExt as _};
 use sheaf_coordinator::{BatchSpec, Coordinator, DEFAULT_QUEUE};
 use sheaf_flight::ipc::{Compression, encode_stream};
-use sheaf_proto::BatchId;
+use sheaf_proto::{BatchId, Begin, SharedTracer, Span, Value};
 use sheaf_retry::{Code, Retryable as _};
 use sheaf_store::{ClientPut, FlightClient, PutReceipt};
 
@@ -54,13 +54,15 @@ pub struct BatchSinkOptions {
     /// Flight addresses of the store for those who work; none where it is beside
     /// the coordinator.
     pub locations: Vec<String>,
+    /// Who records a span for each batch, with which its trace begins.
+    pub tracer: Option<SharedTracer>,
 }
 
 impl BatchSinkOptions {
     /// Of a group, in the default queue, with the store beside the coordinator.
     pub fn new(group: impl Into<String>) -> Self {
         let queue = DEFAULT_QUEUE.to_owned();
-        BatchSinkOptions { group: group.into(), queue, locations: Vec::new() }
+        BatchSinkOptions { group: group.into(), queue, locations: Vec::new(), tracer: None }
     }
 }
 
@@ -78,6 +80,7 @@ pub struct BatchSink {
     coordinator: Calls,
     names: Names,
     locations: Vec<String>,
+    tracer: Option<SharedTracer>,
     state: Mutex<HashMap<TopicPartition, Place>>,
 }
 
@@ -113,9 +116,9 @@ impl BatchSink {
         coordinator: Arc<dyn Coordinator>,
         options: BatchSinkOptions,
     ) -> Self {
-        let BatchSinkOptions { group, queue, locations } = options;
+        let BatchSinkOptions { group, queue, locations, tracer } = options;
         let (names, state) = (Names { group, queue }, Mutex::default());
-        BatchSink { store, coordinator: Calls(coordinator), names, locations, state }
+        BatchSink { store, coordinator: Calls(coordinator), names, locations, tracer, state }
     }
 
     fn state(&self) -> MutexGuard<'_, HashMap<TopicPartition, Place>> {
@@ -197,16 +200,41 @@ impl BatchSink {
     /// Puts a batch of the chain; how it is to be registered, and whether it is new.
     async fn put_link(&self, link: Link) -> Result<(BatchSpec, bool), Error> {
         let Link { id, extent, batch } = link;
+        let mut span = self.begin(&id, &extent, &batch);
         match self.put(&id, &extent, batch).await {
             Ok(receipt) => {
                 let is_new = receipt.created;
-                Ok((self.spec_of(id, &extent, &Facts::from(receipt)), is_new))
+                let mut spec = self.spec_of(id, &extent, &Facts::from(receipt));
+                let trace = span.context().filter(|_| is_new);
+                spec.trace_context = trace.map(|trace| trace.to_string()).unwrap_or_default();
+                Ok((spec, is_new))
             }
             Err(error) if error.code() == Code::AlreadyExists => {
                 Err(fenced(&extent.of, extent.start))
             }
-            Err(error) => Err(error),
+            Err(error) => {
+                if let Some(recording) = span.recorded() {
+                    recording.fail(&error.to_string());
+                }
+                Err(error)
+            }
         }
+    }
+
+    /// The span of what is put, with which the trace of the batch begins.
+    fn begin(&self, id: &BatchId, extent: &Extent, batch: &RecordBatch) -> Span {
+        let of = &extent.of.topic;
+        let begin = Begin { name: "ingest", of, parent: None, ago: Duration::ZERO };
+        let mut span = Span::start(self.tracer.as_ref(), begin);
+        if let Some(recording) = span.recorded() {
+            let number = |number: i64| Value::Number(u64::try_from(number).unwrap_or(0));
+            recording.set("sheaf.batch_id", Value::Text(id.as_str()));
+            recording.set("sheaf.queue", Value::Text(&self.names.queue(extent)));
+            recording.set("sheaf.rows", Value::Number(batch.num_rows() as u64));
+            recording.set("messaging.kafka.partition", number(extent.of.partition.into()));
+            recording.set("messaging.kafka.offset", number(extent.start));
+        }
+        span
     }
 
     async fn put(

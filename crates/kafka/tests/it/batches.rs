@@ -18,6 +18,7 @@ use sheaf_coordinator::{
 };
 use sheaf_flight::{Exposure, FlightRouter, Listener, Server, ServerHandle};
 use sheaf_kafka::{BatchSink, BatchSinkOptions, TopicPartition, TopicRows, TopicSink as _};
+use sheaf_proto::{Begin, Recording, TraceContext, Tracer};
 use sheaf_retry::{Code, Retryable as _, SystemClock};
 use sheaf_store::{ClientPut, Durability, FlightClient, NAMESPACE, Options, Store, StoreHandler};
 
@@ -235,6 +236,31 @@ async fn dead_letters_whose_rows_never_came_are_there_once() {
         again.append(&[chunk(offsets)]).await.unwrap();
     }
     assert_once(&site, 0..41).await;
+}
+
+/// Records nothing, and gives each span an identifier.
+#[derive(Debug)]
+struct Unsampled;
+
+impl Tracer for Unsampled {
+    fn start(&self, begin: Begin<'_>) -> (Option<TraceContext>, Option<Box<dyn Recording>>) {
+        assert_eq!((begin.name, begin.of, begin.parent), ("ingest", "orders", None));
+        (TraceContext::new([7; 16], [8; 8], false), None)
+    }
+}
+
+#[tokio::test]
+async fn the_trace_of_a_batch_begins_where_it_is_put() {
+    let site = Site::start().await;
+    let mut options = BatchSinkOptions::new("g");
+    options.tracer = Some(Arc::new(Unsampled));
+    let sink = BatchSink::new(site.store.clone(), site.coordinator.clone(), options);
+    sink.claim(&[of()], &BTreeMap::from([(of(), 0)])).await.unwrap();
+    sink.append(&[chunk(0..4)]).await.unwrap();
+    let page = site.coordinator.list(ListFilter::default()).await.unwrap();
+    let rows = page.batches.iter().find(|batch| batch.spec.id.as_str() == "g:orders:3:0").unwrap();
+    let expected = TraceContext::new([7; 16], [8; 8], false).unwrap();
+    assert_eq!(rows.spec.trace_context, expected.to_string());
 }
 
 #[tokio::test]

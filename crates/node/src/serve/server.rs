@@ -7,6 +7,7 @@ use std::time::Duration;
 use sheaf_coordinator::Coordinator;
 use sheaf_exchange::service::DataExchangeService;
 use sheaf_flight::{LocalListener, Security, SegmentServer, ServerHandle};
+use sheaf_proto::SharedTracer;
 use sheaf_retry::{RetryPolicy, SharedClock};
 use sheaf_rpc::{CoordinatorService, Waits};
 use sheaf_store::{FlightClient, PayloadOwner, SharedMemory, Store, Unowned, check_data_format};
@@ -101,6 +102,18 @@ impl Server {
     /// its name; [`Error::OtherMode`] for mode `worker`, which is
     /// [`RemoteWorkers`](super::RemoteWorkers).
     pub async fn start(config: Config, clock: SharedClock) -> Result<Self, Error> {
+        Server::start_traced(config, clock, None).await
+    }
+
+    /// As [`Server::start`], with a span for each attempt at a batch of the workers inside.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn start_traced(
+        config: Config,
+        clock: SharedClock,
+        tracer: Option<SharedTracer>,
+    ) -> Result<Self, Error> {
         if config.mode() == Mode::Worker {
             return Err(Error::OtherMode { configured: "worker", instead: "RemoteWorkers" });
         }
@@ -142,7 +155,10 @@ impl Server {
         watch_health(&health, &parts, &clock, &stop, census).await;
         let workers = match config.workers() {
             0 => None,
-            _ => Some(Arc::new(pool(&config, &clock, &parts, &flight.uri(), &registry).await?)),
+            _ => {
+                let timed = (clock.clone(), tracer);
+                Some(Arc::new(pool(&config, timed, &parts, &flight.uri(), &registry).await?))
+            }
         };
         if let Some(pool) = &workers {
             let pool = Arc::clone(pool);
@@ -406,7 +422,7 @@ async fn watch_health(
 /// The workers inside.
 async fn pool(
     config: &Config,
-    clock: &SharedClock,
+    (clock, tracer): (SharedClock, Option<SharedTracer>),
     parts: &Parts,
     uri: &str,
     registry: &SharedRegistry,
@@ -415,21 +431,21 @@ async fn pool(
         return Err(Error::OtherMode { configured: "flight", instead: "RemoteWorkers" });
     };
     // A batch may be registered with the address of another server.
-    let channels = clients::payload_pool(config, clock);
+    let channels = clients::payload_pool(config, &clock);
     let elsewhere = FlightClient::with_pool(channels, uri, RetryPolicy::TRANSFER, clock.clone())?;
     let payloads = LocalPayloads::new(store.clone())
         .with_own(parts.locations.clone())
         .with_shared(parts.is_shared())
         .with_elsewhere(elsewhere);
     let locations = parts.locations.clone();
-    let mut exchange = clients::exchange(config, clock, registry);
+    let mut exchange = clients::exchange(config, &clock, registry);
     if let Some(here) = &parts.exchange {
         let names = locations.iter().map(String::as_str).chain([uri]);
         exchange = exchange.with_local_names(names, here.clone());
     }
     let (coordinator, payloads) = (coordinator.clone(), Arc::new(payloads));
-    workers::start(config, coordinator, payloads, exchange, locations, registry, clock.clone())
-        .await
+    let timed = (clock, tracer);
+    workers::start(config, coordinator, payloads, exchange, locations, registry, timed).await
 }
 
 fn describe(store: &Store) -> Status {

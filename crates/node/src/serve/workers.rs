@@ -8,7 +8,7 @@ use sheaf_connectors::ExecCommand;
 use sheaf_coordinator::Coordinator;
 use sheaf_exchange::shuffle::ExchangeClient;
 use sheaf_flight::Security;
-use sheaf_proto::BatchId;
+use sheaf_proto::{BatchId, SharedTracer};
 use sheaf_retry::{RetryPolicy, SharedClock};
 use sheaf_store::FlightClient;
 use sheaf_telemetry::{AdminServer, Health, SharedRegistry, Status};
@@ -36,7 +36,7 @@ pub(super) async fn start(
     exchange: ExchangeClient,
     locations: Vec<String>,
     registry: &SharedRegistry,
-    clock: SharedClock,
+    (clock, tracer): (SharedClock, Option<SharedTracer>),
 ) -> Result<Worker, Error> {
     let spec = config.sink();
     let sink = spec
@@ -63,8 +63,9 @@ pub(super) async fn start(
         let mut registry = registry.lock().unwrap_or_else(PoisonError::into_inner);
         Metrics::register(&mut registry)
     };
-    let mut parts =
-        Parts::new(coordinator, payloads, processor, clock.clone()).with_metrics(metrics);
+    let mut parts = Parts::new(coordinator, payloads, processor, clock.clone())
+        .with_metrics(metrics)
+        .traced_by(tracer);
     parts.sink = sink;
     let mut pool = sheaf_worker::Config::new(name(&clock))
         .with_worker_count(config.workers())
@@ -118,6 +119,18 @@ impl RemoteWorkers {
     /// Where an address, the sink or the admin port cannot be used;
     /// [`Error::OtherMode`] for mode `all`, which is [`Server`](super::Server).
     pub async fn start(config: Config, clock: SharedClock) -> Result<Self, Error> {
+        RemoteWorkers::start_traced(config, clock, None).await
+    }
+
+    /// As [`RemoteWorkers::start`], with a span for each attempt at a batch.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn start_traced(
+        config: Config,
+        clock: SharedClock,
+        tracer: Option<SharedTracer>,
+    ) -> Result<Self, Error> {
         if config.mode() != Mode::Worker {
             return Err(Error::OtherMode { configured: config.mode().as_str(), instead: "Server" });
         }
@@ -130,9 +143,9 @@ impl RemoteWorkers {
         let dialled = config.flight_addr().clone();
         let near = tokio::task::spawn_blocking(move || locations::near(&dialled)).await;
         let near = near.map_err(|_| Error::Lost("the look-up of the Flight server"))?;
+        let timed = (clock.clone(), tracer);
         let worker =
-            start(&config, coordinator.clone(), payloads, exchange, near, &registry, clock.clone())
-                .await?;
+            start(&config, coordinator.clone(), payloads, exchange, near, &registry, timed).await?;
         let worker = Arc::new(worker);
         let stop = CancellationToken::new();
         let guard = stop.clone().drop_guard();

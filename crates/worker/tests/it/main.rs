@@ -9,3 +9,4 @@ mod programs;
 mod shuffle;
 mod shutdown;
 mod support;
+mod traces;

@@ -136,6 +136,7 @@ impl Scene {
             sink,
             clock: SystemClock::shared(),
             metrics: Metrics::default(),
+            tracer: None,
         };
         let worker = Worker::new(config, parts).unwrap();
         worker.start().unwrap();
