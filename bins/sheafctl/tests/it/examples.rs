@@ -142,7 +142,7 @@ impl<'a> Running<'a> {
 
     fn ask(&self, arguments: &[&str]) -> std::process::Output {
         let mut all = arguments.to_vec();
-        all.extend(["--server", &self.address]);
+        all.extend(["-s", &self.address]);
         sheafctl_in(self.trial.folder.path(), &all)
     }
 
@@ -184,7 +184,10 @@ fn look_at(trial: &Trial) {
         if !edge.starts_with(source) {
             continue;
         }
-        let output = running.ask(&["tap", edge, "--rows", "3", "--format", "json"]);
+        // From anywhere: its folder is named.
+        let folder = trial.path(".sheaf").display().to_string();
+        let tap = ["tap", edge, "--rows", "3", "--format", "json", "--data-dir", &folder];
+        let output = sheafctl(&[&tap[..], &["-s", &running.address]].concat());
         assert_eq!(code(&output), 0, "{edge}: {}", notes(&output));
         let rows = data(&output);
         assert_eq!(rows.lines().count(), 3, "{edge}: {rows}");

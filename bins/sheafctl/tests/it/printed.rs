@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use sheaf_testkit::{TempDir, wait_until};
+use sheaf_testkit::{Process, TempDir, wait_until};
 
+use super::pipelines::TIME;
 use super::rendered::component_program;
-use super::{code, data, notes, sheafctl_in};
+use super::{code, data, notes, sheafctl, sheafctl_in};
 
 const PRINTS: &str = "
 apiVersion: sheaf.dev/v1
@@ -92,4 +93,73 @@ fn what_went_through_a_run_is_shown_to_the_last_row() {
         assert_eq!((&run["batchesWritten"], &run["restarts"]), (&400.into(), &0.into()));
     }
     assert_eq!(runs["runs"].as_array().unwrap().len(), 3);
+}
+
+fn get(address: &str, path: &str) -> String {
+    use std::io::{Read as _, Write as _};
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    let asked = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    stream.write_all(asked.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn the_control_plane_has_figures_of_every_component_and_edge() {
+    component_program();
+    let folder = TempDir::new().unwrap();
+    let text = PRINTS.replace("ROWS", "rows: 100_000_000, rowsPerSecond: 2_000,");
+    let text = text.replace("stdout", "file").replace("{format: json}", "{path: out, format: csv}");
+    std::fs::write(folder.path().join("p.yaml"), text).unwrap();
+    let mut run = Process::command(env!("CARGO_BIN_EXE_sheafctl"))
+        .args(["run", "p.yaml", "--control-addr", "127.0.0.1:0"])
+        .current_dir(folder.path())
+        .spawn()
+        .unwrap();
+    let address = run.wait_ready(TIME).unwrap().addr("console").unwrap().to_string();
+    let value = |metrics: &str, name: &str| {
+        let line = metrics.lines().find(|line| line.starts_with(name));
+        line.and_then(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok())
+    };
+    let rows = "sheaf_pipeline_edge_rows_total{pipeline=\"prints\",edge=\"make:pass\"}";
+    let flows = || value(&get(&address, "/metrics"), rows).is_some_and(|rows| rows > 0);
+    wait_until(TIME, "figures of an edge", flows).unwrap();
+    let metrics = get(&address, "/metrics");
+    let edge = "{pipeline=\"prints\",edge=\"pass:show\"}";
+    for name in ["bytes_total", "dropped_events_total", "lag_events", "waiting_events", "credits"] {
+        let name = format!("sheaf_pipeline_edge_{name}{edge}");
+        assert!(value(&metrics, &name).is_some(), "{name}: {metrics}");
+    }
+    let of = |name: &str| {
+        let name =
+            format!("sheaf_pipeline_component_{name}{{pipeline=\"prints\",instance=\"pass\"}}");
+        value(&metrics, &name).unwrap_or_else(|| panic!("no {name}: {metrics}"))
+    };
+    assert_eq!((of("restarts"), of("healthy")), (0, 1));
+    assert!(of("rows_in_total") > 0 && of("memory_bytes") > 0);
+}
+
+#[test]
+fn advice_is_about_pipelines_and_what_cannot_be_meant_is_refused() {
+    let ended = |arguments: &[&str]| {
+        let output = sheafctl(arguments);
+        assert_eq!(data(&output), "");
+        (code(&output), notes(&output))
+    };
+    let (exit, said) = ended(&["validate", "no-such.yaml"]);
+    assert!(exit == 3 && said.contains("help: check the name or the path"), "{exit} {said}");
+    let folder = TempDir::new().unwrap();
+    let data_dir = folder.path().display().to_string();
+    let server = ["server", "--control-addr", "127.0.0.1:0", "--data-dir", &data_dir];
+    let (exit, said) = ended(&[&server[..], &["--log-level", "loud"]].concat());
+    assert!(exit == 2 && said.contains("\"loud\" is no level"), "{exit} {said}");
+    let (exit, said) = ended(&[&server[..], &["--admin-addr", "0.0.0.0:0"]].concat());
+    assert!(exit == 5 && said.contains("--admin-addr") && said.contains("--insecure"), "{said}");
+    // And where that is meant.
+    let mut open = Process::command(env!("CARGO_BIN_EXE_sheafctl"))
+        .args([&server[..], &["--admin-addr", "0.0.0.0:0", "--insecure"]].concat())
+        .spawn()
+        .unwrap();
+    open.wait_ready(TIME).unwrap();
 }

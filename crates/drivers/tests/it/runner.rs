@@ -138,8 +138,11 @@ async fn who_is_killed_or_hangs_is_started_again_and_a_stop_ends_everything() {
     world.wait_for("a", back(1)).await;
     send(pid(&folder, "a"), Signal::STOP);
     world.wait_for("a", back(2)).await;
+    let before = world.component("a").await.fence;
     assert_eq!(world.runner.restart("pair", "a").await.unwrap(), 1);
-    world.wait_for("a", back(3)).await;
+    let is_other = move |found: &Component| found.fence > before;
+    world.wait_for("a", move |found| is_other(found) && found.status == Status::Healthy).await;
+    assert_eq!(world.component("a").await.restarts, 2, "one by hand is none");
     let outcome = world.runner.stop("pair", false, "enough").await.unwrap();
     assert_eq!(outcome, Outcome { state: PipelineState::Stopped, reason: "enough".to_owned() });
     assert_eq!(over(started).await, outcome);

@@ -255,11 +255,13 @@ impl Registry {
             return Ok(());
         }
         let there = Arc::clone(self.holder(id, incarnation)?);
-        let counted = totals.map(|totals| {
-            let totals = there.totals.map_or(totals, |before| sum(&before, &totals));
-            Arc::new(Component { totals: Some(totals), ..Component::clone(&there) })
-        });
-        self.leave(&counted.unwrap_or(there), Status::Stopped, reason, now);
+        let mut last = Component::clone(&there);
+        last.held.left_ill = there.status == Status::Unhealthy;
+        last.totals = match (there.totals, totals) {
+            (Some(before), Some(more)) => Some(sum(&before, &more)),
+            (before, more) => more.or(before),
+        };
+        self.leave(&Arc::new(last), Status::Stopped, reason, now);
         Ok(())
     }
 
@@ -401,7 +403,7 @@ impl Registry {
 fn has_failed(there: &Component) -> bool {
     match there.status {
         Status::Expected => false,
-        Status::Stopped => there.reason.starts_with(FAILED),
+        Status::Stopped => there.held.left_ill || there.reason.starts_with(FAILED),
         Status::Healthy | Status::Unhealthy | Status::Exited => there.fence > 0,
     }
 }

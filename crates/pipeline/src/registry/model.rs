@@ -155,6 +155,8 @@ pub(crate) struct Held {
     pub(crate) said: Duration,
     /// Looks at its health endpoint that failed, one after another.
     pub(crate) polls_failed: u32,
+    /// It was ill when it left.
+    pub(crate) left_ill: bool,
 }
 
 impl Held {
@@ -166,6 +168,7 @@ impl Held {
             heard: now.elapsed,
             said: now.elapsed,
             polls_failed: 0,
+            left_ill: false,
         }
     }
 }

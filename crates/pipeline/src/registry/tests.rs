@@ -528,6 +528,18 @@ fn what_went_through_a_run_is_summed_and_remembered() {
 }
 
 #[test]
+fn who_was_ill_and_left_in_good_order_is_restarted_all_the_same() {
+    let mut registry = planned();
+    registry.begin_run("orders", now()).unwrap();
+    registry.register(reader(OLD), now()).unwrap();
+    registry.check(now().plus(SECOND * 31));
+    assert_eq!(status(&registry), Status::Unhealthy);
+    leave(&mut registry, OLD, "stopped", 1, now().plus(SECOND * 32));
+    registry.register(reader(NEW), now().plus(SECOND * 33)).unwrap();
+    assert_eq!(registry.component("orders:read").unwrap().restarts, 1);
+}
+
+#[test]
 fn only_failures_within_a_run_are_restarts() {
     let mut registry = planned();
     let at = |seconds| now().plus(SECOND * seconds);

@@ -122,6 +122,18 @@ impl Shop {
         data(&output).trim().to_owned()
     }
 
+    /// Where an instance serves, once it is healthy.
+    pub(super) fn address(&self, instance: &str) -> String {
+        let status = ["status", "--json", "--server", &self.control];
+        let output = sheafctl_in(self.folder.path(), &status);
+        let told: serde_json::Value = serde_json::from_str(&data(&output)).unwrap();
+        let all = told["pipelines"][0]["components"].as_array().unwrap();
+        let is_it =
+            |one: &&serde_json::Value| one["instance"] == instance && one["status"] == "healthy";
+        let address = all.iter().find(is_it).and_then(|one| one["address"].as_str());
+        address.unwrap_or_default().to_owned()
+    }
+
     pub(super) fn token(&self) -> String {
         let path = self.folder.path().join(".sheaf/control-token");
         std::fs::read_to_string(path).unwrap().trim().to_owned()
