@@ -10,7 +10,8 @@ use sheaf_raft::admin::RaftActions;
 use sheaf_raft::config::RaftClusterConfig;
 use sheaf_raft::coordinator::{self, EngineMachine, MigrationActions, RaftCoordinator, RpcForward};
 use sheaf_raft::network::flight;
-use sheaf_raft::node::{ChangeError, RaftNode, StartError};
+use sheaf_raft::node::{ChangeError, MemberStatus, RaftNode, StartError};
+use sheaf_raft::replica::Replica as _;
 use sheaf_raft_transport::FlightTransport;
 use sheaf_retry::{RetryPolicy, SharedClock};
 use sheaf_telemetry::Status;
@@ -134,6 +135,11 @@ impl Replicated {
         }
     }
 
+    /// Whether this node leads: what all nodes hear of, one of them tells.
+    pub(super) fn leads(&self) -> bool {
+        self.node.leadership().borrow().is_ready
+    }
+
     /// For the health page: a node that has no leader takes no work.
     pub(super) fn standing(&self) -> Status {
         let status = self.node.status();
@@ -160,15 +166,17 @@ impl Replicated {
     /// an election; its port still answers the others.
     pub(super) async fn hand_over(&self, clock: &SharedClock) {
         let status = self.node.status();
-        if let Some(heir) = status.heir().filter(|_| status.leader == Some(status.id)) {
-            let patience = self.node.config().election_timeout() * LEADERLESS;
-            tokio::select! {
-                handed = self.node.transfer_leader(heir) => match handed {
-                    Ok(()) => tracing::info!(heir, "handed the lead over"),
-                    Err(error) => tracing::warn!(heir, %error, "the lead is not handed over"),
-                },
-                () = clock.sleep(patience) => tracing::warn!(heir, "does not take the lead"),
-            }
+        let is_other = |member: &MemberStatus| member.is_voter && member.id != status.id;
+        if status.leader != Some(status.id) || !status.members.iter().any(is_other) {
+            return;
+        }
+        let patience = self.node.config().election_timeout() * LEADERLESS;
+        tokio::select! {
+            handed = self.node.hand_over() => match handed {
+                Ok(heir) => tracing::info!(heir, "handed the lead over"),
+                Err(error) => tracing::warn!(%error, "the lead is not handed over"),
+            },
+            () = clock.sleep(patience) => tracing::warn!("nobody takes the lead"),
         }
     }
 

@@ -280,7 +280,8 @@ pub async fn open<M: StateMachine>(
         let snapshots = snapshots.map_err(|error| stopped(&error, error.code()))?;
         let driver = Machine::new(machine, snapshots, &log);
         let driver = driver.map_err(|error| stopped(&error, error.code()))?;
-        Ok(Parts { log, driver })
+        let incarnation = log.incarnation();
+        Ok(Parts { log, driver, incarnation })
     });
     opening.await.map_err(|error| stopped(&error, Code::Internal))?
 }

@@ -191,7 +191,7 @@ async fn a_new_node_is_brought_up_by_a_snapshot_and_gets_a_vote() {
     let node = server.join().await.unwrap();
     assert_eq!(node.status().last_log, None, "it founded a cluster of its own");
 
-    let member = Member { endpoints: vec![new] };
+    let member = Member::new(vec![new]);
     leader.add_learner(4, member).await.unwrap();
     until("it has everything", || value(&node, 2_999) == 3_000).await;
     assert!(node.status().purged.is_some(), "it came by entries, and by no snapshot");
@@ -265,7 +265,7 @@ async fn a_node_of_another_cluster_is_refused() {
     server.initialize(config).unwrap();
     let node = server.start().await.unwrap();
     node.wait_for_leader().await.unwrap();
-    let member = Member { endpoints: vec![foreign.clone()] };
+    let member = Member::new(vec![foreign.clone()]);
     let refused = leader.add_learner(4, member).await.unwrap_err().to_string();
     let wanted = format!("node 4 at {foreign} does not answer; start it first");
     assert_eq!(refused, wanted);
@@ -334,7 +334,7 @@ async fn a_removed_node_is_known_to_every_leader_and_its_connections_are_closed(
     let peers = |cluster: &Cluster, id: NodeId| {
         cluster.servers[&id].transport_of().map(|transport| transport.peers()).unwrap()
     };
-    let silent = Member { endpoints: vec![address()] };
+    let silent = Member::new(vec![address()]);
     assert!(leader.add_learner(8, silent).await.is_err());
     assert!(!peers(&cluster, leader.id()).contains(&8));
 
@@ -345,7 +345,7 @@ async fn a_removed_node_is_known_to_every_leader_and_its_connections_are_closed(
     let mut server = RaftServer::new(Registers::default(), directory.path());
     server.initialize(config.node(4, &new)).unwrap();
     server.join().await.unwrap();
-    let member = Member { endpoints: vec![new] };
+    let member = Member::new(vec![new]);
     leader.add_learner(4, member.clone()).await.unwrap();
     leader.remove(4).await.unwrap();
     until("the leader forgot it", || !peers(&cluster, leader.id()).contains(&4)).await;
