@@ -154,7 +154,7 @@ async fn raft_node_with_a_damaged_log_does_not_start_and_is_replaced() {
 }
 
 /// As the message says: the node is taken out, and one under another id comes.
-async fn replace(cluster: &mut Cluster, lost: usize) {
+pub(super) async fn replace(cluster: &mut Cluster, lost: usize) {
     let at = cluster.uri(cluster.leader().await);
     sheaf(&["raft", "remove", &(lost + 1).to_string(), "--server", &at]).ok();
     let new = cluster.launch(plainly());
