@@ -1,7 +1,8 @@
 //! The coordinator that this process replicates with others.
 
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sheaf_coordinator::engine;
@@ -10,11 +11,12 @@ use sheaf_raft::admin::RaftActions;
 use sheaf_raft::config::RaftClusterConfig;
 use sheaf_raft::coordinator::{self, EngineMachine, MigrationActions, RaftCoordinator, RpcForward};
 use sheaf_raft::network::flight;
-use sheaf_raft::node::{ChangeError, MemberStatus, RaftNode, StartError};
+use sheaf_raft::node::{ChangeError, LOG_BYTES, MemberStatus, RaftNode, StartError};
 use sheaf_raft::replica::Replica as _;
 use sheaf_raft_transport::FlightTransport;
 use sheaf_retry::{RetryPolicy, SharedClock};
 use sheaf_telemetry::Status;
+use tokio::task::JoinHandle;
 
 use super::error::Error;
 use super::protect;
@@ -45,6 +47,10 @@ pub(super) struct Replicated {
     pub(super) coordinator: RaftCoordinator<Node>,
     transport: FlightTransport,
     pool: ChannelPool,
+    /// Of the log, when it last grew.
+    log_bytes: Arc<AtomicU64>,
+    /// Has the log until the node has stopped.
+    keeping: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
 /// Opens log and snapshots, and starts the node; it talks to the others once its
@@ -66,7 +72,16 @@ pub(super) async fn open(
     let transport = FlightTransport::try_new(transport_config(config, &cluster), clock.clone());
     let transport = transport.map_err(|error| Error::Flight(error.into()))?;
     let links = flight::links(transport.clone());
+    let (log, log_bytes) = (parts.log.clone(), Arc::new(AtomicU64::new(0)));
     let node: Node = RaftNode::start(cluster, parts, links).await.map_err(failed)?;
+    let shown = Arc::clone(&log_bytes);
+    let size = move || {
+        let bytes = log.status().disk_bytes;
+        shown.store(bytes, Ordering::Relaxed);
+        bytes
+    };
+    let keeping = tokio::spawn(node.clone().keep_log_small(size, LOG_BYTES));
+    let keeping = Arc::new(Mutex::new(Some(keeping)));
     let forward = Arc::new(RpcForward::new(protect::client(config), clock.clone()));
     let settings = coordinator::Config {
         engine: engine_config(config),
@@ -76,7 +91,7 @@ pub(super) async fn open(
         RaftCoordinator::start(Arc::new(node.clone()), settings, forward, clock.clone());
     let client = ClientConfig { is_forwarding: true, ..protect::client(config) };
     let pool = ChannelPool::new(client, clock.clone());
-    Ok(Replicated { node, coordinator, transport, pool })
+    Ok(Replicated { node, coordinator, transport, pool, log_bytes, keeping })
 }
 
 fn transport_config(config: &Config, cluster: &RaftClusterConfig) -> sheaf_raft_transport::Config {
@@ -106,6 +121,8 @@ impl Replicated {
         use sheaf_raft_transport::RaftTransport as _;
         self.coordinator.register_metrics(registry);
         self.transport.metrics().register(registry);
+        let log_bytes = Arc::clone(&self.log_bytes);
+        self.node.register_metrics(registry, move || log_bytes.load(Ordering::Relaxed));
         let router = self.transport.serve(router, flight::engine(self.node.service()));
         let router = router.map_err(|error| Error::Flight(error.into()))?;
         let name = format!("the Raft cluster {}", self.node.config().cluster_id);
@@ -180,6 +197,17 @@ impl Replicated {
         }
     }
 
+    /// The node's end, and that of what has its log.
+    async fn ended(&self) {
+        self.node.shutdown().await;
+        let keeping = self.keeping.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(keeping) = keeping
+            && let Err(error) = keeping.await
+        {
+            tracing::error!(%error, "what keeps the log small failed");
+        }
+    }
+
     /// Ends the node. What is under way has a moment to be answered: without a majority
     /// it is answered only as the node ends. What was acknowledged is on disk: where a
     /// part of the node does not come to its end, nothing is lost without it.
@@ -191,7 +219,7 @@ impl Replicated {
         };
         let patience = self.node.config().election_timeout() * LEADERLESS;
         tokio::select! {
-            () = self.node.shutdown() => {}
+            () = self.ended() => {}
             () = clock.sleep(patience) => {
                 tracing::warn!(?patience, "the node does not end; it is cut");
             }

@@ -11,7 +11,7 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::storage::RaftStateMachine;
 use openraft::{AsyncRuntime, Raft, Snapshot};
 use sheaf_retry::Code;
-use tokio::sync::{Notify, Semaphore, SemaphorePermit, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::owner::Owner;
@@ -39,7 +39,7 @@ where
 /// One snapshot is received at a time, that of the latest leader: a sender that is gone without
 /// a word is not waited for.
 pub(super) struct Slot {
-    place: Semaphore,
+    place: Arc<Semaphore>,
     /// Whose snapshot is received, or was last.
     vote: Mutex<Option<Vote>>,
     /// Somebody else sends one.
@@ -48,7 +48,7 @@ pub(super) struct Slot {
 
 impl Default for Slot {
     fn default() -> Self {
-        Slot { place: Semaphore::new(1), vote: Mutex::default(), displaced: Notify::new() }
+        Slot { place: Arc::new(Semaphore::new(1)), vote: Mutex::default(), displaced: Notify::new() }
     }
 }
 
@@ -59,7 +59,7 @@ impl Slot {
         &self,
         vote: &Vote,
         within: Duration,
-    ) -> Result<SemaphorePermit<'_>, Refusal> {
+    ) -> Result<OwnedSemaphorePermit, Refusal> {
         let busy = || {
             let problem = "another snapshot is being received".to_owned();
             Refusal { code: Code::Overloaded, problem }
@@ -72,7 +72,7 @@ impl Slot {
             *known = Some(*vote);
         }
         self.displaced.notify_waiters();
-        match R::timeout(within, self.place.acquire()).await {
+        match R::timeout(within, Arc::clone(&self.place).acquire_owned()).await {
             Ok(Ok(place)) => Ok(place),
             Ok(Err(_)) | Err(_) => Err(busy()),
         }
