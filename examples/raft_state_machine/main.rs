@@ -86,7 +86,7 @@ async fn main() -> Result<(), Failure> {
     let mut server = RaftServer::new(Registers::default(), folder.path().join("4"));
     server.initialize(config)?;
     let joined = server.join().await?;
-    leader.add_learner(4, Member { endpoints: vec![new] }).await?;
+    leader.add_learner(4, Member::new(vec![new])).await?;
     let known = leader.status().applied.unwrap_or(0);
     joined.applied().wait_for(|applied| *applied >= known).await?;
     println!("read on a new node: {:?}", read(&joined, "orders").await?);

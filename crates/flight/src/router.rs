@@ -51,8 +51,9 @@ pub(crate) struct Core {
     /// Serves what no namespace claims.
     fallback: Option<Arc<dyn Fallback>>,
     actions: BTreeMap<&'static str, Action>,
-    /// Calls with the header [`PEER_HEADER`](crate::PEER_HEADER) count apart.
-    pub(crate) has_peers: bool,
+    /// Calls with the header [`PEER_HEADER`](crate::PEER_HEADER) count apart, of those
+    /// who may write in this namespace.
+    pub(crate) peers: Option<&'static str>,
     pub(crate) limits: Limits,
     pub(crate) clock: SharedClock,
     pub(crate) metrics: Metrics,

@@ -35,6 +35,7 @@ use sheaf_terminal::{Console, Failure};
 use crate::config::{Config, Mode};
 pub use directory::StoreDirectory;
 pub use error::Error;
+use error::RAFT_ADVICE;
 pub(crate) use error::{COORDINATOR_ADVICE, FORMAT_ADVICE, VALKEY_ADVICE, VALKEY_USER_ADVICE};
 pub(crate) use info::SERVER_INFO;
 pub use info::ServerInfo;
@@ -100,6 +101,7 @@ fn explained(error: &Error) -> Failure {
         Error::Coordinator { .. } if failure.code() == Code::Corrupt => {
             failure.help(COORDINATOR_ADVICE)
         }
+        Error::Raft { .. } if failure.code() == Code::Corrupt => failure.help(RAFT_ADVICE),
         Error::Valkey { .. } => match failure.code() {
             Code::Unavailable => failure.help(VALKEY_ADVICE),
             Code::Unauthenticated | Code::PermissionDenied => failure.help(VALKEY_USER_ADVICE),

@@ -76,7 +76,7 @@ pub(crate) fn mount(
     let limit = context.config.max_flight_bytes();
     let service = Arc::new(Service { context, inbox, engine });
     let handler: Arc<dyn Handler> = service.clone();
-    Ok(router.handler_with_limit(NAMESPACE, handler, limit).actions(service).peers())
+    Ok(router.handler_with_limit(NAMESPACE, handler, limit).actions(service).peers(NAMESPACE))
 }
 
 impl Service {

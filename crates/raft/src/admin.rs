@@ -29,6 +29,9 @@ const MAX_ENDPOINTS: usize = 8;
 /// Longest of them.
 const MAX_ENDPOINT: usize = 300;
 
+/// How often a hash of the state is begun anew, as the state changes.
+const MAX_RESTARTS: u32 = 1_000;
+
 /// Where a token needs rights for them.
 pub(crate) const NAMESPACE: &str = "raft";
 
@@ -73,7 +76,7 @@ impl<M: StateMachine> RaftActions<M> {
                 let input: AddLearnerInput = parse(action, body)?;
                 check(&input)?;
                 let AddLearnerInput { node_id, endpoints } = input;
-                self.node.add_learner(node_id, Member { endpoints }).await?;
+                self.node.add_learner(node_id, Member::new(endpoints)).await?;
                 self.done(action, format!("node {node_id} follows, without a vote"))
             }
             PROMOTE => {
@@ -88,8 +91,13 @@ impl<M: StateMachine> RaftActions<M> {
             }
             TRANSFER_LEADER => {
                 let TransferInput { node_id } = parse(action, body)?;
-                let to = node_id.map_or_else(|| self.successor(), Ok)?;
-                self.node.transfer_leader(to).await?;
+                let to = match node_id {
+                    Some(to) => {
+                        self.node.transfer_leader(to).await?;
+                        to
+                    }
+                    None => self.node.hand_over().await?,
+                };
                 self.done(action, format!("node {to} leads"))
             }
             SNAPSHOT => {
@@ -109,27 +117,19 @@ impl<M: StateMachine> RaftActions<M> {
             return Ok(record);
         }
         let node = self.node.clone();
-        let hashed = tokio::task::spawn_blocking(move || node.digest()).await;
+        let hashing = move || node.digest_within(MAX_RESTARTS);
+        let hashed = tokio::task::spawn_blocking(hashing).await;
         let hashed = hashed
             .map_err(|error| Error::new(Code::Internal, format!("no digest was made: {error}")))?;
+        let Some(hashed) = hashed else {
+            let text = format!(
+                "{STATUS}: the state changed {MAX_RESTARTS} times while it was hashed, and commands \
+                 do not wait for that; ask again when there is less to do"
+            );
+            return Err(Error::new(Code::Unavailable, text));
+        };
         record.digest = Some(format!("{hashed:016x}"));
         Ok(record)
-    }
-
-    /// The other voter that has most of the log.
-    fn successor(&self) -> Result<NodeId, Failed> {
-        let status = self.node.status();
-        if status.leader != Some(status.id) {
-            let leader = status.leader.and_then(|id| {
-                let member = status.members.iter().find(|member| member.id == id)?;
-                Some((id, member.member.clone()))
-            });
-            return Err(Failed::Elsewhere(leader));
-        }
-        status.heir().ok_or_else(|| {
-            let text = "no other node has a vote; add one and promote it first";
-            Error::new(Code::FailedPrecondition, text).into()
-        })
     }
 
     fn done(&self, action: &str, done: String) -> Result<Vec<Bytes>, Failed> {
@@ -206,6 +206,8 @@ impl From<Status> for StatusRecord {
             voter: one.is_voter,
             matched: one.matched,
             lag: one.lag,
+            answered_ms: one.since_answer.map(millis),
+            problem: one.problem,
         });
         StatusRecord {
             cluster_id: status.cluster_id,
@@ -223,6 +225,10 @@ impl From<Status> for StatusRecord {
             stopped: status.stopped,
         }
     }
+}
+
+fn millis(since: std::time::Duration) -> u64 {
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn check(input: &AddLearnerInput) -> Result<(), Error> {

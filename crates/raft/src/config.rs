@@ -141,7 +141,7 @@ impl RaftClusterConfig {
 
     /// The nodes as members.
     pub fn members(&self) -> BTreeMap<NodeId, Member> {
-        let member = |endpoints: &Vec<String>| Member { endpoints: endpoints.clone() };
+        let member = |endpoints: &Vec<String>| Member::new(endpoints.clone());
         self.node_endpoints.iter().map(|(id, endpoints)| (*id, member(endpoints))).collect()
     }
 

@@ -14,6 +14,7 @@ pub mod flight;
 mod service;
 mod snapshot;
 mod transit;
+mod trouble;
 pub(crate) mod wire;
 
 use async_trait::async_trait;
@@ -24,6 +25,7 @@ use sheaf_retry::Code;
 pub(crate) use self::client::Peers;
 pub(crate) use self::service::{Incoming, Local};
 pub use self::transit::{Manifest, Transit};
+pub(crate) use self::trouble::Troubles;
 use crate::types::{Member, NodeId};
 
 /// Of which kind a message is.

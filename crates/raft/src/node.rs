@@ -5,10 +5,12 @@ mod change;
 mod disk;
 mod forward;
 mod founding;
+mod metrics;
 mod observed;
 mod proposals;
 mod reads;
 mod server;
+mod size;
 mod status;
 mod waiting;
 
@@ -26,14 +28,16 @@ use tokio::sync::watch;
 pub use self::builder::{Parts, StartError};
 pub use self::change::ChangeError;
 use self::forward::Forward;
+use self::founding::Intent;
 use self::observed::Observed;
 use self::proposals::Proposals;
 use self::reads::Reads;
 pub use self::server::{RaftServer, open};
+pub use self::size::LOG_BYTES;
 pub use self::status::{MemberStatus, Role, Status};
 use crate::apply::Machine;
 use crate::config::RaftClusterConfig;
-use crate::network::{Links, Service, Transit};
+use crate::network::{Links, Service, Transit, Troubles};
 use crate::replica::{Error, Leadership, Replica};
 use crate::types::{NodeId, Types};
 
@@ -84,10 +88,18 @@ where
     S: RaftStateMachine<Types<R>>,
 {
     config: RaftClusterConfig,
+    /// Of this node's log.
+    incarnation: u64,
+    /// The last entry that its log had at the start.
+    restored: Option<u64>,
+    /// The cluster that it is about to found.
+    intent: Arc<Intent>,
     raft: Raft<Types<R>, S>,
     machine: Arc<dyn Shared<M>>,
     service: Arc<dyn Service>,
     observed: Arc<Observed>,
+    /// Who takes nothing from this node, and why.
+    troubles: Arc<Troubles>,
     proposals: Proposals,
     reads: Reads,
     forward: Arc<Forward<R>>,
@@ -212,6 +224,10 @@ where
 
     fn leadership(&self) -> watch::Receiver<Leadership> {
         self.inner.observed.leadership()
+    }
+
+    fn restored(&self) -> Option<u64> {
+        self.inner.restored
     }
 
     fn applied(&self) -> watch::Receiver<u64> {

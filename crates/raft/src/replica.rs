@@ -19,6 +19,8 @@ pub struct Leadership {
     /// It is this node, and it has applied all that was committed before its term:
     /// what it reads and proposes builds on the whole state.
     pub is_ready: bool,
+    /// Why this node has stopped, where it has: it learns of no leader any more.
+    pub stopped: Option<String>,
 }
 
 /// Why a node did not do what it was asked.
@@ -106,6 +108,12 @@ pub trait Replica<M>: Send + Sync + 'static {
 
     /// Who leads, now and whenever that changes.
     fn leadership(&self) -> watch::Receiver<Leadership>;
+
+    /// The index of the last entry that the log had when the node was started: what is applied
+    /// behind it came from a leader since.
+    fn restored(&self) -> Option<u64> {
+        None
+    }
 
     /// The index of the last applied entry, now and whenever it grows.
     fn applied(&self) -> watch::Receiver<u64>;

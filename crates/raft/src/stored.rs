@@ -45,6 +45,14 @@ pub(crate) fn from_vote(vote: proto::Vote) -> Vote {
     }
 }
 
+pub(crate) fn to_member(member: &Member) -> proto::Member {
+    proto::Member { endpoints: member.endpoints.clone(), incarnation: member.incarnation }
+}
+
+pub(crate) fn from_member(member: proto::Member) -> Member {
+    Member { endpoints: member.endpoints, incarnation: member.incarnation }
+}
+
 pub(crate) fn to_membership(membership: &Membership) -> proto::Membership {
     let configs = membership.get_joint_config().iter();
     let nodes = membership.nodes();
@@ -52,18 +60,13 @@ pub(crate) fn to_membership(membership: &Membership) -> proto::Membership {
         configs: configs
             .map(|voters| proto::Voters { nodes: voters.iter().copied().collect() })
             .collect(),
-        nodes: nodes
-            .map(|(id, member)| (*id, proto::Member { endpoints: member.endpoints.clone() }))
-            .collect(),
+        nodes: nodes.map(|(id, member)| (*id, to_member(member))).collect(),
     }
 }
 
 pub(crate) fn from_membership(membership: proto::Membership) -> Result<Membership, Wrong> {
-    let nodes: BTreeMap<NodeId, Member> = membership
-        .nodes
-        .into_iter()
-        .map(|(id, member)| (id, Member { endpoints: member.endpoints }))
-        .collect();
+    let nodes: BTreeMap<NodeId, Member> =
+        membership.nodes.into_iter().map(|(id, member)| (id, from_member(member))).collect();
     let configs: Vec<BTreeSet<NodeId>> =
         membership.configs.into_iter().map(|voters| voters.nodes.into_iter().collect()).collect();
     if configs.is_empty() && nodes.is_empty() {

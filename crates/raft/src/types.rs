@@ -32,11 +32,21 @@ impl fmt::Display for Command {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answer(pub Bytes);
 
-/// Where a node is reached.
+/// Where a node is reached, and which log it has to have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Member {
     /// Addresses, the preferred one first: several where there are several paths.
     pub endpoints: Vec<String>,
+    /// Tells the log that this member has from any that it might have instead; 0 where it is
+    /// not known. The node fills it in as it takes somebody in.
+    pub incarnation: u64,
+}
+
+impl Member {
+    /// A member that is reached there, whichever log it has.
+    pub fn new(endpoints: Vec<String>) -> Self {
+        Member { endpoints, incarnation: 0 }
+    }
 }
 
 impl fmt::Display for Member {

@@ -4,8 +4,10 @@ mod churn;
 mod cluster;
 mod crashes;
 mod damage;
+mod everything;
 mod full;
 mod load;
+mod lost_disk;
 mod migrate;
 mod partitions;
 mod strangers;
@@ -13,7 +15,10 @@ mod wrong_clocks;
 
 use std::time::Duration;
 
-use sheaf_coordinator::{BatchSpec, Coordinator as _};
+use sheaf_coordinator::{
+    BatchSpec, ClaimRequest, Coordinator as _, Failure, LeaseRef, Outcome, Resolution,
+    SettleRequest,
+};
 use sheaf_retry::SystemClock;
 
 use crate::harness::{PATIENCE, get, sheaf};
@@ -107,6 +112,42 @@ async fn raft_a_leader_without_a_majority_is_down_and_can_be_ended() {
     let status = cluster.nodes[leader].process.terminate(PATIENCE).unwrap();
     assert!(status.success(), "{status}");
     call.abort();
+}
+
+/// Every node hears of a batch that failed; the leader tells, once.
+#[tokio::test(flavor = "multi_thread")]
+async fn raft_a_batch_that_failed_is_in_the_log_of_the_leader() {
+    let cluster = Cluster::start(3, &[]).await;
+    let (leader, client) = (cluster.leader().await, cluster.client());
+    let retry = sheaf_retry::RetryPolicy { max_retries: 0, ..sheaf_retry::RetryPolicy::QUEUE };
+    let spec = BatchSpec { retry: Some(retry), ..specs(0, 1).remove(0) };
+    client.register(vec![spec]).await.unwrap();
+    let lease = Duration::from_secs(60);
+    let claim = ClaimRequest { start: true, ..ClaimRequest::new("w", "one", 1, lease) };
+    let lease = client.claim(claim).await.unwrap().leases.remove(0);
+    let failure = Failure {
+        code: sheaf_retry::Code::Internal,
+        message: "the seam burst".to_owned(),
+        permanent: true,
+        at: sheaf_retry::Timestamp::EPOCH,
+    };
+    let failed = Outcome {
+        lease: LeaseRef { id: lease.spec.id, fence: lease.fence },
+        resolution: Resolution::Failed,
+        error: Some(failure),
+        outputs: Vec::new(),
+        delay: Duration::ZERO,
+    };
+    let settle = SettleRequest { outcomes: vec![failed], ..SettleRequest::default() };
+    client.settle(settle).await.unwrap();
+    let lines = |index: usize| {
+        let log = cluster.nodes[index].process.stderr();
+        log.lines().filter(|line| line.contains("the seam burst")).count()
+    };
+    sheaf_testkit::wait_until(PATIENCE, "the leader to tell", || lines(leader) > 0).unwrap();
+    cluster.agree().await;
+    let others: usize = (0..3).filter(|index| *index != leader).map(lines).sum();
+    assert_eq!((lines(leader), others), (1, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -28,7 +28,7 @@ pub struct RouterBuilder {
     handlers: Vec<(String, Arc<dyn Handler>, Option<usize>)>,
     fallback: Option<Arc<dyn Fallback>>,
     actions: Vec<Arc<dyn ActionHandler>>,
-    has_peers: bool,
+    peers: Option<&'static str>,
     standard: Option<Vec<&'static str>>,
     session_check: Option<SessionCheck>,
     limits: Limits,
@@ -91,10 +91,11 @@ impl RouterBuilder {
 
     /// Counts calls with the header [`PEER_HEADER`](crate::PEER_HEADER) apart from
     /// those of clients, up to 256 of them: they are taken while the server drains,
-    /// and a drain does not wait for them. For servers that work for each other.
+    /// and a drain does not wait for them. For servers that work for each other: where
+    /// there are tokens, one needs [`Right::Write`](crate::Right) in this namespace.
     #[must_use]
-    pub fn peers(mut self) -> Self {
-        self.has_peers = true;
+    pub fn peers(mut self, namespace: &'static str) -> Self {
+        self.peers = Some(namespace);
         self
     }
 
@@ -161,7 +162,7 @@ impl RouterBuilder {
             namespaces,
             fallback: self.fallback,
             actions,
-            has_peers: self.has_peers,
+            peers: self.peers,
             limits: self.limits,
             clock,
             metrics: self.metrics,

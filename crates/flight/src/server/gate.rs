@@ -23,7 +23,7 @@ use crate::error::Error;
 use crate::middleware::{AnswerHeaders, Middleware};
 use crate::plain::Handshake;
 use crate::router::{Core, FlightRouter};
-use crate::security::{CallSlot, Grant, Security, TOKEN_HEADER};
+use crate::security::{CallSlot, Grant, Right, Security, TOKEN_HEADER};
 use crate::wire::context;
 
 /// Flight's Handshake, by its path.
@@ -230,7 +230,7 @@ impl Gate {
         peer: Option<SocketAddr>,
         grant: &Grant,
     ) -> Result<(CallGuard, Caller), Error> {
-        let mut guard = self.place(path, self.class(path, headers), peer, grant)?;
+        let mut guard = self.place(path, self.class(path, headers, grant), peer, grant)?;
         let method = guard.method.clone();
         let caller = Caller::new(method, peer, grant.clone(), Arc::clone(&self.audit));
         let refused = caller.require(self.services.need(path)).err();
@@ -243,10 +243,14 @@ impl Gate {
         }
     }
 
-    fn class(&self, path: &str, headers: &HeaderMap) -> Class {
+    fn class(&self, path: &str, headers: &HeaderMap, grant: &Grant) -> Class {
+        let is_peer = || {
+            let may = |namespace| grant.check(namespace, Right::Write).is_ok();
+            headers.contains_key(PEER_HEADER) && self.core.peers.is_some_and(may)
+        };
         match path.trim_start_matches('/') {
             path if is_background(path) => Class::Background,
-            _ if self.core.has_peers && headers.contains_key(PEER_HEADER) => Class::Peer,
+            _ if is_peer() => Class::Peer,
             _ => Class::Client,
         }
     }

@@ -262,16 +262,23 @@ fn forwarded(headers: &HeaderMap) -> HeaderMap {
 
 /// The messages of an answer, or the error that it ended with.
 async fn collected(response: Response<Body>) -> Result<Vec<Bytes>, Error> {
-    let (parts, body) = response.into_parts();
-    let body = body.collect().await.map_err(Error::from)?;
-    let ended = body.trailers().and_then(Status::from_header_map);
+    let (parts, mut body) = response.into_parts();
+    let (mut read, mut trailers) = (BytesMut::new(), None);
+    while let Some(frame) = body.frame().await {
+        // Each piece is copied and let go of: the answer ends when none is left.
+        match frame.map_err(Error::from)?.into_data() {
+            Ok(piece) => read.extend_from_slice(&piece),
+            Err(end) => trailers = end.into_trailers().ok(),
+        }
+    }
+    let ended = trailers.as_ref().and_then(Status::from_header_map);
     let ended = ended.or_else(|| Status::from_header_map(&parts.headers));
     match ended {
         Some(status) if status.code() != tonic::Code::Ok => return Err(Error::from(status)),
         Some(_) => {}
         None => return Err(Error::new(Code::Internal, "the answer has no end")),
     }
-    let mut bytes = body.to_bytes();
+    let mut bytes = read.freeze();
     let mut messages = Vec::new();
     while !bytes.is_empty() {
         let torn = || Error::new(Code::Internal, "the answer is no sequence of gRPC messages");

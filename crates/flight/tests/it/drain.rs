@@ -10,6 +10,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
+use crate::guarded::Guarded;
 use crate::support::{World, connect, messages, stream_of, until};
 
 fn once() -> CallOptions {
@@ -139,7 +140,7 @@ async fn calls_of_other_servers_are_taken_while_it_drains_and_not_waited_for() {
         let clock = SystemClock::shared();
         let limits = Limits { max_calls: 1, ..Limits::default() };
         let more = |router: sheaf_flight::RouterBuilder| match has_peers {
-            true => router.peers(),
+            true => router.peers("raft"),
             false => router,
         };
         let world = World::build(clock, limits, more, |server| server).await;
@@ -173,5 +174,26 @@ async fn calls_of_other_servers_are_taken_while_it_drains_and_not_waited_for() {
         memory.gate.add_permits(1);
         put.await.unwrap().unwrap();
         assert!(drain.await.unwrap().cut.is_empty(), "the stream was not waited for");
+    }
+}
+
+#[tokio::test]
+async fn who_only_says_to_be_another_server_counts_as_a_client() {
+    let limits = Limits { max_calls: 1, ..Limits::default() };
+    let lines = [("node", "allow=raft:w,batches:r"), ("reader", "allow=batches:r")];
+    let server = Guarded::with(&lines, false, limits).await;
+    let peer = || once().header(PEER_HEADER, "a");
+    for (name, is_apart) in [("node", true), ("reader", false)] {
+        let mut stream = server.ours(name).get("batches/endless", &peer()).await.unwrap();
+        stream.next().await.unwrap().unwrap();
+        let listed = server.ours("reader").actions(&once()).await;
+        assert_eq!(listed.is_ok(), is_apart, "{name}: {listed:?}");
+        drop(stream);
+        let over = async || {
+            while server.metric("sheaf_flight_active_calls") > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(LONG, over()).await.unwrap();
     }
 }

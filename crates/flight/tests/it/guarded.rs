@@ -60,6 +60,7 @@ impl Guarded {
             .handler("other", Memory::new("other"))
             .actions(Arc::new(Echo::default()))
             .actions(Arc::new(Tools))
+            .peers("raft")
             .limits(limits)
             .clock(clock.clone())
             .metrics(&mut registry)

@@ -13,6 +13,9 @@ use tokio::net::TcpStream;
 use crate::guarded::{Guarded, token};
 use crate::support::World;
 
+/// Who waits longer waits for ever.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+
 const JSON: &str = "Content-Type: application/json\r\n";
 
 /// One connection of a client that knows no HTTP/2.
@@ -82,6 +85,19 @@ async fn actions_are_listed_and_run_on_one_connection_as_on_grpc() {
     assert_eq!(answer["results"][0], "passed");
     let counted = r#"sheaf_flight_requests_total{method="DoAction",code="ok"}"#;
     assert_eq!(world.metric(counted), 4, "counted like calls of gRPC");
+}
+
+#[tokio::test]
+async fn an_answer_of_a_megabyte_arrives() {
+    let world = World::with(Limits { max_action_bytes: 4 << 20, ..Limits::default() }).await;
+    let mut client = Client::connect(world.handle.local_addr()).await;
+    for length in [16 << 10, 17 << 10, 1 << 20] {
+        let body = "x".repeat(length);
+        let asked = json!({ "type": "Echo", "body": body });
+        let answered = tokio::time::timeout(PATIENCE, client.ask(&asked)).await;
+        let (status, answer) = answered.unwrap_or_else(|_| panic!("{length} bytes never came"));
+        assert_eq!((status, answer["results"][0].as_str()), (200, Some(body.as_str())));
+    }
 }
 
 #[tokio::test]

@@ -165,21 +165,33 @@ fn show(session: &mut Session, status: &StatusRecord) -> Result<(), Failure> {
 
 fn members(status: &StatusRecord) -> Table {
     let mut table = Table::new(["node", "role", "endpoints"]).right("matched").right("lag");
+    let is_troubled = status.members.iter().any(|member| member.problem.is_some());
+    table = table.right("answered");
+    if is_troubled {
+        table = table.left("problem");
+    }
     let leader = status.leader.as_ref().map(|leader| leader.node_id);
     let number = |number: Option<u64>| number.map(count).unwrap_or_default();
-    for MemberRecord { node_id, endpoints, voter, matched, lag } in &status.members {
+    for member in &status.members {
+        let MemberRecord { node_id, endpoints, voter, matched, lag, answered_ms, problem } = member;
         let role = match (voter, leader == Some(*node_id)) {
             (false, _) => "learner",
             (true, true) => "leader",
             (true, false) => "follower",
         };
-        table.row([
+        let answered = answered_ms.map(|ms| format!("{} ms ago", count(ms)));
+        let mut cells = vec![
             node_id.to_string(),
             role.to_owned(),
             endpoints.join(", "),
             number(*matched),
             number(*lag),
-        ]);
+            answered.unwrap_or_default(),
+        ];
+        if is_troubled {
+            cells.push(problem.clone().unwrap_or_default());
+        }
+        table.row(cells);
     }
     table
 }

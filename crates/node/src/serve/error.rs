@@ -6,6 +6,10 @@ use sheaf_retry::{Code, Retryable};
 pub(crate) const FORMAT_ADVICE: &str = "find out what changed FORMAT and what else it changed; \
     where the rest is sound, write the number into it again, else put a backup in its place";
 
+/// What to do where a node's log or snapshots are damaged.
+pub(super) const RAFT_ADVICE: &str = "the other nodes have what this one had: `sheaf raft remove` \
+    it at one of them, and add a new node under another --node-id";
+
 /// What to do about a damaged file of a coordinator.
 pub(crate) const COORDINATOR_ADVICE: &str = "put a backup of coordinator.redb in its place; or \
     move it away, to start with no batch registered";

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use sheaf_coordinator::{Change, Coordinator, Event, State, WatchFilter};
-use sheaf_retry::{SharedClock, Throttle};
+use sheaf_retry::{RetryPolicy, SharedClock, Throttle};
 
 /// Lines in a second; what is more is counted.
 const LINES: u32 = 20;
@@ -13,13 +13,30 @@ const LINES: u32 = 20;
 /// How long after the last line those that were left out are counted.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// How often it is tried to hear of events.
+const WATCHING: RetryPolicy = RetryPolicy {
+    max_retries: u32::MAX,
+    base_ms: 100,
+    factor: 2.0,
+    cap_ms: 5_000,
+    jitter: 0.2,
+    deadline_ms: None,
+};
+
 /// Longest part of a reason in a line, characters.
 const REASON: usize = 300;
 
-/// Logs one warning for each batch that ends in `failed`, until the
-/// coordinator closes.
-pub(super) async fn report(coordinator: Arc<dyn Coordinator>, clock: SharedClock) {
-    let mut events = match coordinator.watch(WatchFilter::default()).await {
+/// Logs one warning for each batch that ends in `failed` while this node
+/// `speaks`, until the coordinator closes.
+pub(super) async fn report(
+    coordinator: Arc<dyn Coordinator>,
+    clock: SharedClock,
+    speaks: impl Fn() -> bool + Send,
+) {
+    // A replicated coordinator has to have a leader first.
+    let attempt = async |_| coordinator.watch(WatchFilter::default()).await;
+    let watched = sheaf_retry::retry(&WATCHING, 0, clock.clone(), attempt).await;
+    let mut events = match watched {
         Ok(events) => events,
         Err(error) => {
             tracing::warn!(%error, "failed batches will not be in this log: no events");
@@ -43,7 +60,7 @@ pub(super) async fn report(coordinator: Arc<dyn Coordinator>, clock: SharedClock
             Event::Changed(change) => change.to == Some(State::Failed),
             Event::Missed(_) => true,
         };
-        if !failed {
+        if !failed || !speaks() {
             continue;
         }
         let Some(left_out) = throttle.admit(clock.elapsed()) else { continue };

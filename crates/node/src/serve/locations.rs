@@ -8,13 +8,13 @@ use crate::config::{Backend, Config, HostPort, Mode};
 ///
 /// In mode `all` there are none unless one is advertised: the store is the one
 /// beside the coordinator, and whoever has reached that one reaches it. A
-/// server that is one of several, in mode `flight` or on a Valkey that they
-/// share, must be told apart: without an advertised address it is the one it is
+/// server that is one of several, in mode `flight`, on a Valkey that they share
+/// or with a coordinator that they replicate, must be told apart: without an advertised address it is the one it is
 /// bound to.
 pub(super) fn own(config: &Config, bound: SocketAddr) -> Vec<String> {
     let is_one_of_several = match config.mode() {
         Mode::Flight => true,
-        Mode::All => matches!(config.backend(), Backend::Valkey(_)),
+        Mode::All => matches!(config.backend(), Backend::Valkey(_) | Backend::Raft(_)),
         Mode::Coordinator | Mode::Worker => false,
     };
     match config.advertise_addr() {
@@ -67,6 +67,8 @@ mod tests {
         assert_eq!(own(&config(&[("advertise-addr", "h:9")]), bound), ["grpc://h:9"]);
         assert_eq!(own(&config(&[("mode", "flight")]), bound), ["grpc://127.0.0.1:7"]);
         assert_eq!(own(&config(&[("coordinator", "valkey")]), bound), ["grpc://127.0.0.1:7"]);
+        let raft = [("coordinator", "raft"), ("node-id", "1"), ("peers", "1=127.0.0.1:7")];
+        assert_eq!(own(&config(&raft), bound), ["grpc://127.0.0.1:7"]);
         let open: SocketAddr = "0.0.0.0:7".parse().unwrap();
         assert!(own(&config(&[("mode", "flight")]), open).is_empty());
     }

@@ -1,7 +1,8 @@
 //! The coordinator that this process replicates with others.
 
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sheaf_coordinator::engine;
@@ -10,10 +11,12 @@ use sheaf_raft::admin::RaftActions;
 use sheaf_raft::config::RaftClusterConfig;
 use sheaf_raft::coordinator::{self, EngineMachine, MigrationActions, RaftCoordinator, RpcForward};
 use sheaf_raft::network::flight;
-use sheaf_raft::node::{ChangeError, RaftNode, StartError};
+use sheaf_raft::node::{ChangeError, LOG_BYTES, MemberStatus, RaftNode, StartError};
+use sheaf_raft::replica::Replica as _;
 use sheaf_raft_transport::FlightTransport;
 use sheaf_retry::{RetryPolicy, SharedClock};
 use sheaf_telemetry::Status;
+use tokio::task::JoinHandle;
 
 use super::error::Error;
 use super::protect;
@@ -44,6 +47,10 @@ pub(super) struct Replicated {
     pub(super) coordinator: RaftCoordinator<Node>,
     transport: FlightTransport,
     pool: ChannelPool,
+    /// Of the log, when it last grew.
+    log_bytes: Arc<AtomicU64>,
+    /// Has the log until the node has stopped.
+    keeping: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
 /// Opens log and snapshots, and starts the node; it talks to the others once its
@@ -65,7 +72,16 @@ pub(super) async fn open(
     let transport = FlightTransport::try_new(transport_config(config, &cluster), clock.clone());
     let transport = transport.map_err(|error| Error::Flight(error.into()))?;
     let links = flight::links(transport.clone());
+    let (log, log_bytes) = (parts.log.clone(), Arc::new(AtomicU64::new(0)));
     let node: Node = RaftNode::start(cluster, parts, links).await.map_err(failed)?;
+    let shown = Arc::clone(&log_bytes);
+    let size = move || {
+        let bytes = log.status().disk_bytes;
+        shown.store(bytes, Ordering::Relaxed);
+        bytes
+    };
+    let keeping = tokio::spawn(node.clone().keep_log_small(size, LOG_BYTES));
+    let keeping = Arc::new(Mutex::new(Some(keeping)));
     let forward = Arc::new(RpcForward::new(protect::client(config), clock.clone()));
     let settings = coordinator::Config {
         engine: engine_config(config),
@@ -75,7 +91,7 @@ pub(super) async fn open(
         RaftCoordinator::start(Arc::new(node.clone()), settings, forward, clock.clone());
     let client = ClientConfig { is_forwarding: true, ..protect::client(config) };
     let pool = ChannelPool::new(client, clock.clone());
-    Ok(Replicated { node, coordinator, transport, pool })
+    Ok(Replicated { node, coordinator, transport, pool, log_bytes, keeping })
 }
 
 fn transport_config(config: &Config, cluster: &RaftClusterConfig) -> sheaf_raft_transport::Config {
@@ -105,6 +121,8 @@ impl Replicated {
         use sheaf_raft_transport::RaftTransport as _;
         self.coordinator.register_metrics(registry);
         self.transport.metrics().register(registry);
+        let log_bytes = Arc::clone(&self.log_bytes);
+        self.node.register_metrics(registry, move || log_bytes.load(Ordering::Relaxed));
         let router = self.transport.serve(router, flight::engine(self.node.service()));
         let router = router.map_err(|error| Error::Flight(error.into()))?;
         let name = format!("the Raft cluster {}", self.node.config().cluster_id);
@@ -134,6 +152,11 @@ impl Replicated {
         }
     }
 
+    /// Whether this node leads: what all nodes hear of, one of them tells.
+    pub(super) fn leads(&self) -> bool {
+        self.node.leadership().borrow().is_ready
+    }
+
     /// For the health page: a node that has no leader takes no work.
     pub(super) fn standing(&self) -> Status {
         let status = self.node.status();
@@ -160,15 +183,28 @@ impl Replicated {
     /// an election; its port still answers the others.
     pub(super) async fn hand_over(&self, clock: &SharedClock) {
         let status = self.node.status();
-        if let Some(heir) = status.heir().filter(|_| status.leader == Some(status.id)) {
-            let patience = self.node.config().election_timeout() * LEADERLESS;
-            tokio::select! {
-                handed = self.node.transfer_leader(heir) => match handed {
-                    Ok(()) => tracing::info!(heir, "handed the lead over"),
-                    Err(error) => tracing::warn!(heir, %error, "the lead is not handed over"),
-                },
-                () = clock.sleep(patience) => tracing::warn!(heir, "does not take the lead"),
-            }
+        let is_other = |member: &MemberStatus| member.is_voter && member.id != status.id;
+        if status.leader != Some(status.id) || !status.members.iter().any(is_other) {
+            return;
+        }
+        let patience = self.node.config().election_timeout() * LEADERLESS;
+        tokio::select! {
+            handed = self.node.hand_over() => match handed {
+                Ok(heir) => tracing::info!(heir, "handed the lead over"),
+                Err(error) => tracing::warn!(%error, "the lead is not handed over"),
+            },
+            () = clock.sleep(patience) => tracing::warn!("nobody takes the lead"),
+        }
+    }
+
+    /// The node's end, and that of what has its log.
+    async fn ended(&self) {
+        self.node.shutdown().await;
+        let keeping = self.keeping.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(keeping) = keeping
+            && let Err(error) = keeping.await
+        {
+            tracing::error!(%error, "what keeps the log small failed");
         }
     }
 
@@ -183,7 +219,7 @@ impl Replicated {
         };
         let patience = self.node.config().election_timeout() * LEADERLESS;
         tokio::select! {
-            () = self.node.shutdown() => {}
+            () = self.ended() => {}
             () = clock.sleep(patience) => {
                 tracing::warn!(?patience, "the node does not end; it is cut");
             }

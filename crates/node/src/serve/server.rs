@@ -389,8 +389,11 @@ fn in_background(stop: &CancellationToken, clock: &SharedClock, parts: &Parts, c
         tokio::spawn(stop.clone().run_until_cancelled_owned(reconciler.run()));
     }
     // Elsewhere it is the coordinator's own log that tells.
-    if parts.embedded.is_some() || (parts.valkey.is_some() && config.mode() != Mode::Flight) {
-        let reported = report(coordinator.clone(), clock.clone());
+    let is_own = parts.embedded.is_some() || parts.raft.is_some();
+    if is_own || (parts.valkey.is_some() && config.mode() != Mode::Flight) {
+        let leads = parts.raft.clone();
+        let speaks = move || leads.as_ref().is_none_or(raft::Replicated::leads);
+        let reported = report(coordinator.clone(), clock.clone(), speaks);
         tokio::spawn(stop.clone().run_until_cancelled_owned(reported));
     }
 }

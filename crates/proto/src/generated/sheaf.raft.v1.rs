@@ -332,6 +332,9 @@ pub struct Voters {
 pub struct Member {
     #[prost(string, repeated, tag = "1")]
     pub endpoints: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The incarnation of its log; 0: it is not known.
+    #[prost(fixed64, tag = "2")]
+    pub incarnation: u64,
 }
 /// One entry of the log.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -416,6 +419,9 @@ pub struct LogIdentity {
     pub cluster: ::prost::alloc::string::String,
     #[prost(uint64, tag = "3")]
     pub node: u64,
+    /// Tells this log from every other that the node has or had; from version 2 on.
+    #[prost(fixed64, tag = "4")]
+    pub incarnation: u64,
     /// Of all bytes before this field, which is written last.
     #[prost(fixed32, tag = "15")]
     pub crc32c: u32,
@@ -478,6 +484,9 @@ pub struct AppendRequest {
     /// The first stands right after `previous`, at 0 where there is none; the others follow.
     #[prost(message, repeated, tag = "5")]
     pub entries: ::prost::alloc::vec::Vec<EntryHead>,
+    /// The incarnation of the log that this is for; 0: it is not known.
+    #[prost(fixed64, tag = "6")]
+    pub incarnation: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct EntryHead {
@@ -536,6 +545,9 @@ pub struct VoteRequest {
     /// The leader asked for it: its lease does not count.
     #[prost(bool, tag = "3")]
     pub is_transfer: bool,
+    /// As in an append.
+    #[prost(fixed64, tag = "4")]
+    pub incarnation: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct VoteReply {
@@ -555,6 +567,9 @@ pub struct TransferRequest {
     pub to: u64,
     #[prost(message, optional, tag = "3")]
     pub last: ::core::option::Option<LogPosition>,
+    /// As in an append.
+    #[prost(fixed64, tag = "4")]
+    pub incarnation: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TransferReply {
@@ -677,6 +692,13 @@ pub struct HelloReply {
     /// A leader was elected, as far as it knows: the cluster runs.
     #[prost(bool, tag = "5")]
     pub is_led: bool,
+    /// Of its log.
+    #[prost(fixed64, tag = "6")]
+    pub incarnation: u64,
+    /// A hash of the members, with the incarnations of their logs, of which it founds the
+    /// cluster or has founded it.
+    #[prost(fixed64, optional, tag = "7")]
+    pub founding: ::core::option::Option<u64>,
 }
 /// The sender's part of a snapshot: an offer, then pieces, then the question whether it is
 /// installed, again and again. Each has one answer.
@@ -715,6 +737,9 @@ pub struct SnapshotOffer {
     /// Of all its bytes.
     #[prost(fixed64, tag = "6")]
     pub checksum: u64,
+    /// As in an append.
+    #[prost(fixed64, tag = "7")]
+    pub incarnation: u64,
 }
 /// The receiver's part.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

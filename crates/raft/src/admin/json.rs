@@ -71,6 +71,12 @@ pub struct MemberRecord {
     /// How many entries it is behind the leader; known to the leader only.
     #[serde(default)]
     pub lag: Option<u64>,
+    /// How long ago it last answered; known to the leader only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered_ms: Option<u64>,
+    /// Why it takes nothing from the leader, where that is so; then `matched` is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 /// The request of `RaftAddLearner`.
@@ -95,7 +101,7 @@ pub struct NodeInput {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TransferInput {
-    /// To whom; by default to the voter that has most of the log.
+    /// To whom; by default to another voter that has the whole log.
     #[serde(default)]
     pub node_id: Option<u64>,
 }

@@ -159,7 +159,7 @@ async fn a_snapshot_of_a_large_state_has_the_digest_of_its_rows() {
 
 fn membership(index: u64, ids: &[u64]) -> Entry {
     let voters = ids.iter().copied().collect();
-    let member = crate::types::Member { endpoints: vec!["a:1".to_owned()] };
+    let member = crate::types::Member::new(vec!["a:1".to_owned()]);
     let nodes: std::collections::BTreeMap<_, _> =
         ids.iter().map(|id| (*id, member.clone())).collect();
     let membership = crate::stored::Membership::new(vec![voters], nodes).unwrap();

@@ -30,6 +30,9 @@ const GROUP: usize = 4_096;
 /// Longest sleep: the clock may not be the machine's.
 const IDLE: Duration = Duration::from_secs(1);
 
+/// While something waits for its time, the others hear of the time this often.
+const TELL: Duration = Duration::from_secs(20);
+
 /// Pause before a leader tries again to begin.
 const AGAIN: Duration = Duration::from_millis(50);
 
@@ -114,6 +117,8 @@ pub(super) struct Driver<Rp> {
 struct View {
     next_timer: Option<Timestamp>,
     now: Timestamp,
+    /// A leader brought that time since this node was started.
+    is_live: bool,
     is_ready: bool,
 }
 
@@ -190,11 +195,14 @@ impl<Rp: Replica<EngineMachine>> Driver<Rp> {
     }
 
     fn view(&self) -> View {
-        let mut view = View { next_timer: None, now: Timestamp::EPOCH, is_ready: false };
+        let mut view =
+            View { next_timer: None, now: Timestamp::EPOCH, is_live: false, is_ready: false };
+        let restored = self.replica.restored();
         let elapsed = self.clock.elapsed();
         self.replica.with_machine(&mut |machine| {
             view.next_timer = machine.next_timer();
             view.now = machine.engine().now();
+            view.is_live = is_live(machine, restored);
             view.is_ready = machine.engine().take_ready();
             self.metrics.count(elapsed, || machine.engine().totals());
         });
@@ -213,8 +221,12 @@ impl<Rp: Replica<EngineMachine>> Driver<Rp> {
         match (is_ready, own) {
             (true, Some(own)) if own == term => {}
             (true, _) => {
-                let now = self.now();
-                let time = self.pace.lead(&self.clock, now);
+                let (mut now, mut came) = (Timestamp::EPOCH, false);
+                let restored = self.replica.restored();
+                self.replica.with_machine(&mut |machine| {
+                    (now, came) = (machine.engine().now(), is_live(machine, restored));
+                });
+                let time = self.pace.lead(&self.clock, now, came);
                 self.role = self.arriving(term, time, Duration::ZERO);
             }
             (false, Some(_)) => self.step_down("the lead went to another node"),
@@ -313,7 +325,7 @@ impl<Rp: Replica<EngineMachine>> Driver<Rp> {
     /// Proposes what there is to propose; how long there will be nothing.
     fn advance(&mut self) -> Duration {
         let view = self.view();
-        self.pace.see(&self.clock, view.now);
+        self.pace.see(&self.clock, view.now, view.is_live);
         self.again |= view.is_ready;
         self.parking.expire(self.clock.elapsed(), view.now);
         let Role::Leading { time, .. } = &mut self.role else { return IDLE };
@@ -326,7 +338,9 @@ impl<Rp: Replica<EngineMachine>> Driver<Rp> {
             self.propose(now);
         }
         let is_due = view.next_timer.is_some_and(|at| at <= now);
-        if is_due && self.flights.is_empty() {
+        // The others are to know the time when they have to go on with it.
+        let is_old = view.next_timer.is_some() && now.since(view.now) >= TELL;
+        if (is_due || is_old) && self.flights.is_empty() {
             self.fly(Vec::new(), now);
         }
         self.gauge();
@@ -451,6 +465,13 @@ impl<Rp: Replica<EngineMachine>> Driver<Rp> {
             _ => item.answer(result.map_err(Failed::Error)),
         }
     }
+}
+
+/// Whether a leader brought the time of the state since this node was started: what the log had
+/// by then may have lain there for long.
+fn is_live(machine: &EngineMachine, restored: Option<u64>) -> bool {
+    let came = |index: u64| restored.is_none_or(|restored| index > restored);
+    machine.timed_at().is_some_and(came)
 }
 
 /// One answer for each item; those without a call have none of their own.

@@ -21,8 +21,6 @@ use crate::machine::{Applied, DigestSoFar, MachineError, StateMachine};
 
 /// Batches of a part of the digest: about a millisecond of work.
 const DIGEST_PART: usize = 1_000;
-/// How often a digest begins anew before commands have to wait for it.
-const MAX_RESTARTS: u32 = 8;
 
 /// The pure engine, fed by the log.
 ///
@@ -48,6 +46,8 @@ pub struct EngineMachine {
     copied_digest: u64,
     /// Another one after each change of the state.
     version: u64,
+    /// The entry that brought its time; none where a snapshot did.
+    timed_at: Option<u64>,
     watchers: Watchers,
     metrics: Metrics,
     /// Names in errors that were answered: texts of this build, so there are few.
@@ -80,6 +80,7 @@ impl EngineMachine {
             taking: None,
             copied_digest: 0,
             version: 1,
+            timed_at: None,
             watchers: Watchers::new(0, 1),
             metrics: Metrics::new(),
             names: BTreeSet::new(),
@@ -99,6 +100,11 @@ impl EngineMachine {
 
     pub(super) fn watchers(&mut self) -> &mut Watchers {
         &mut self.watchers
+    }
+
+    /// Which entry brought the time of the state, where one did.
+    pub(super) fn timed_at(&self) -> Option<u64> {
+        self.timed_at
     }
 
     pub(super) fn phase(&self) -> &Phase {
@@ -362,7 +368,11 @@ impl EngineMachine {
 impl StateMachine for EngineMachine {
     fn apply(&mut self, entry: Applied<'_>) -> Bytes {
         self.version += 1;
+        let before = self.engine.now();
         let result = self.command(entry.command);
+        if self.engine.now() > before {
+            self.timed_at = Some(entry.index);
+        }
         self.publish();
         if let Err(error) = &result {
             self.names.extend(failure::name(error));
@@ -445,6 +455,7 @@ impl StateMachine for EngineMachine {
         self.engine = restored.engine;
         self.phase = restored.phase;
         self.is_led = restored.is_led;
+        self.timed_at = None;
         self.refused = None;
         self.taking = None;
         // What happened on the way here is not known one by one.
@@ -458,9 +469,6 @@ impl StateMachine for EngineMachine {
     }
 
     fn digest_part(&mut self, so_far: &mut DigestSoFar) -> Option<u64> {
-        if so_far.restarts > MAX_RESTARTS {
-            return Some(self.digest());
-        }
         if so_far.version != self.version {
             let restarts = so_far.restarts + u32::from(so_far.after > 0);
             *so_far = DigestSoFar { version: self.version, restarts, ..DigestSoFar::default() };

@@ -71,9 +71,17 @@ impl Route {
         let attempt = |attempt| {
             let call = &call;
             async move {
-                let place = self.place(attempt).await?;
+                let (place, led) = self.place(attempt).await?;
                 let passed = self.clock.elapsed().saturating_sub(begun);
-                call(place, wait.saturating_sub(passed)).await
+                let called = call(place, wait.saturating_sub(passed));
+                tokio::select! {
+                    biased;
+                    result = called => result,
+                    // Every call may be sent again: what the one before did, it does not repeat.
+                    () = self.overtaken(led) => {
+                        Err(Failed::Elsewhere("another node leads since the call".to_owned()))
+                    }
+                }
             }
         };
         self.repeat(wait, attempt).await
@@ -85,7 +93,15 @@ impl Route {
         F: Fn() -> Fut,
         Fut: Future<Output = Result<(), Failed>>,
     {
-        self.repeat(Duration::ZERO, |_| call()).await
+        let attempt = |_| {
+            let running = running(&self.leadership.borrow());
+            let call = &call;
+            async move {
+                running?;
+                call().await
+            }
+        };
+        self.repeat(Duration::ZERO, attempt).await
     }
 
     async fn repeat<T, F, Fut>(&self, wait: Duration, attempt: F) -> Result<T, Error>
@@ -111,20 +127,34 @@ impl Route {
         })
     }
 
-    /// Where calls are done now. Waits for a moment where nobody leads.
-    async fn place(&self, attempt: u32) -> Result<Place, Failed> {
+    /// Returns when somebody leads in a later term than a call was passed on in: whoever it was
+    /// passed on to may be silent for long.
+    async fn overtaken(&self, led: Option<u64>) {
         let mut leadership = self.leadership.clone();
-        let settled = |seen: &Leadership| self.known(seen).is_some();
+        let Some(term) = led else { return std::future::pending().await };
+        let later = |seen: &Leadership| seen.term > term && self.known(seen).is_some();
+        if leadership.wait_for(later).await.is_err() {
+            std::future::pending().await
+        }
+    }
+
+    /// Where calls are done now, and in which term another node leads, where one does. Waits
+    /// for a moment where nobody leads.
+    async fn place(&self, attempt: u32) -> Result<(Place, Option<u64>), Failed> {
+        let mut leadership = self.leadership.clone();
+        let settled = |seen: &Leadership| seen.stopped.is_some() || self.known(seen).is_some();
         if self.forward.is_some() {
             let heard = leadership.wait_for(settled);
             // An error or the end of the time: the next attempt says more.
             drop(tokio::time::timeout(LISTEN, heard).await);
         }
         let seen = leadership.borrow().clone();
+        running(&seen)?;
         match (self.known(&seen), &self.forward) {
-            (Some(None), _) => Ok(Place::Here),
+            (Some(None), _) => Ok((Place::Here, None)),
             (Some(Some((id, member))), Some(forward)) => {
-                forward.to(id, &member, attempt).map(Place::There).map_err(Failed::Error)
+                let there = forward.to(id, &member, attempt).map_err(Failed::Error)?;
+                Ok((Place::There(there), Some(seen.term)))
             }
             (Some(Some((id, member))), None) => Err(Failed::Elsewhere(format!(
                 "this is node {}, node {id} at {member} leads",
@@ -147,6 +177,13 @@ impl Route {
             _ => None,
         }
     }
+}
+
+/// Who waits for a leader at a node that has stopped waits in vain.
+fn running(seen: &Leadership) -> Result<(), Failed> {
+    let Some(problem) = &seen.stopped else { return Ok(()) };
+    let problem = format!("the node has stopped: {problem}");
+    Err(Failed::Error(Error::Unavailable { problem, code: Code::Unavailable }))
 }
 
 fn micros(duration: Duration) -> u64 {

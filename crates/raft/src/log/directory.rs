@@ -8,8 +8,10 @@ use prost::Message as _;
 use sheaf_proto::raft::v1 as proto;
 
 use super::Error;
-use super::frame::VERSION;
 use crate::types::NodeId;
+
+/// The version of the file that this build writes: since 2 it has the incarnation.
+const VERSION: u32 = 2;
 
 const LOCK: &str = "lock";
 const IDENTITY: &str = "identity";
@@ -83,12 +85,13 @@ impl Directory {
         Ok(starts)
     }
 
-    /// Whether the directory is of this node already; an error where it is of another.
-    pub(super) fn is_of(&self, identity: &Identity) -> Result<bool, Error> {
+    /// The incarnation of the log, where the directory is of this node already, 0 where it is of
+    /// an earlier version and has none; an error where it is of another node.
+    pub(super) fn incarnation(&self, identity: &Identity) -> Result<Option<u64>, Error> {
         let path = self.path.join(IDENTITY);
         let bytes = match std::fs::read(&path) {
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Error::io("read", &path)(error)),
         };
         let damaged = |problem: String| Error::Damaged { path: path.clone(), at: 0, problem };
@@ -109,15 +112,16 @@ impl Directory {
                 node: identity.node,
             });
         }
-        Ok(true)
+        Ok(Some(stored.incarnation))
     }
 
     /// Says whose the directory is, once its first segment is on disk.
-    pub(super) fn claim(&self, identity: &Identity) -> Result<(), Error> {
+    pub(super) fn claim(&self, identity: &Identity, incarnation: u64) -> Result<(), Error> {
         let mut stored = proto::LogIdentity {
             version: VERSION,
             cluster: identity.cluster.clone(),
             node: identity.node,
+            incarnation,
             crc32c: 0,
         };
         stored.crc32c = checksum(&stored);

@@ -14,13 +14,14 @@ use crate::stored;
 
 /// What the files hold.
 pub(super) fn recover(directory: &Directory, identity: &Identity) -> Result<State, Error> {
-    let is_of = directory.is_of(identity)?;
+    let incarnation = directory.incarnation(identity)?;
     let starts = directory.segments()?;
     let mut state = State::default();
-    if !is_of {
+    let Some(incarnation) = incarnation else {
         refuse_strangers(directory, &starts)?;
         return Ok(state);
-    }
+    };
+    state.incarnation = incarnation;
     let (leftover, chain) = last_chain(directory, &starts)?;
     let Some(&last) = chain.last() else {
         return Err(missing(directory, 0, "its segments are missing".to_owned()));
@@ -54,12 +55,12 @@ fn missing(directory: &Directory, at: u64, problem: String) -> Error {
     Error::Damaged { path: directory.segment(at), at: 0, problem }
 }
 
-/// A directory becomes someone's after its first segment is on disk; until then
-/// there is nothing but that one.
+/// A directory becomes someone's after its first segment is on disk; until then there is
+/// nothing but that one, with what is written into it at once.
 fn refuse_strangers(directory: &Directory, starts: &[u64]) -> Result<(), Error> {
     match starts {
         [] => Ok(()),
-        [0] if records(directory, 0)? <= 1 => {
+        [0] if is_unclaimed(directory)? => {
             let path = directory.segment(0);
             std::fs::remove_file(&path).map_err(Error::io("remove", &path))
         }
@@ -71,15 +72,28 @@ fn refuse_strangers(directory: &Directory, starts: &[u64]) -> Result<(), Error> 
     }
 }
 
-fn records(directory: &Directory, start: u64) -> Result<u64, Error> {
-    let path = directory.segment(start);
+/// Whether the first segment is the first write to it, or a part of that: a head and an empty
+/// truncation, which is all there is before anybody is told that the log exists.
+fn is_unclaimed(directory: &Directory) -> Result<bool, Error> {
+    let path = directory.segment(0);
     let run = || {
-        let mut frames = Frames::new(File::open(&path)?, start)?;
-        let mut count = 0;
-        while let Next::Frame(_) = frames.next()? {
-            count += 1;
+        let mut frames = Frames::new(File::open(&path)?, 0)?;
+        for place in 0.. {
+            let record = match frames.next()? {
+                Next::Frame(frame) => frame.record.record,
+                Next::End => return Ok(true),
+                Next::Broken(_) => return Ok(place < 2),
+            };
+            let is_first_write = match record {
+                Some(Record::Head(_)) => place == 0,
+                Some(Record::Truncation(cut)) => place == 1 && cut.last.is_none(),
+                _ => false,
+            };
+            if !is_first_write {
+                return Ok(false);
+            }
         }
-        Ok(count)
+        Ok(false)
     };
     run().map_err(Error::io("read", &path))
 }

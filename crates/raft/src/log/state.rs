@@ -61,6 +61,8 @@ impl Pending {
 /// See the module.
 #[derive(Default)]
 pub(super) struct State {
+    /// 0 where the directory has none yet.
+    pub(super) incarnation: u64,
     pub(super) vote: Option<Vote>,
     pub(super) committed: Option<LogId>,
     pub(super) purged: Option<LogId>,

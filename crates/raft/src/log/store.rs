@@ -1,6 +1,7 @@
 //! The log as the engine uses it.
 
 use std::fmt::Debug;
+use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::marker::PhantomData;
 use std::ops::{Bound, RangeBounds};
@@ -101,7 +102,11 @@ impl<R> LogStore<R> {
             }
             shared.write_pending();
             drop(shared.writable()?);
-            shared.directory.claim(identity)?;
+        }
+        if shared.state().incarnation == 0 {
+            let incarnation = new_incarnation();
+            shared.directory.claim(identity, incarnation)?;
+            shared.state().incarnation = incarnation;
         }
         let thread = match shared.options.has_thread() {
             false => None,
@@ -115,6 +120,11 @@ impl<R> LogStore<R> {
         let queue = Arc::new(Semaphore::new(shared.options.queue_bytes as usize));
         let log = Log { shared, queue, thread: Mutex::new(thread) };
         Ok(LogStore { log: Arc::new(log), runtime: PhantomData })
+    }
+
+    /// Tells this log from every other: made with it, or by the first version that had it.
+    pub fn incarnation(&self) -> u64 {
+        self.state().incarnation
     }
 
     /// Why nothing is written any more, where that is so.
@@ -215,6 +225,12 @@ impl<R> LogStore<R> {
         }
         Ok(plan.read()?)
     }
+}
+
+/// No two logs have the same.
+fn new_incarnation() -> u64 {
+    // The keys of the hasher are random.
+    RandomState::new().hash_one("a log").max(1)
 }
 
 fn check(state: &State, entries: &[Entry]) -> Result<(), Error> {

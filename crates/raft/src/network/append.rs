@@ -94,14 +94,15 @@ impl<T: Transit> Peer<T> {
         let input = stream::iter([first]).chain(input);
         let limit = self.in_flight;
         let window = Arc::new(Window { limit, sent: Mutex::default(), changed: Notify::new() });
-        let requests = Requests::new(requests::<R, _>(input, Arc::clone(&window)));
+        let requests =
+            Requests::new(requests::<R, _>(input, Arc::clone(&window), self.member.incarnation));
         let guard = Guard(requests.clone());
         let requests = requests.boxed();
         let opening =
             self.links.stream(self.target, &self.member, Lane::Data, Topic::Append, requests);
         // Setting up is given less than a heartbeat; a stream lives as long as it gets on.
         let answers = match R::timeout(option.soft_ttl(), opening).await {
-            Ok(answers) => answers.map_err(|broken| rpc_error(&broken))?,
+            Ok(answers) => answers.map_err(|broken| self.broken(&broken))?,
             Err(_) => return Err(self.late(RPCTypes::AppendEntries, option.soft_ttl())),
         };
         // An answer may take a follower's flush of all that is on its way.
@@ -118,14 +119,18 @@ impl<T: Transit> Peer<T> {
 }
 
 /// The requests as they go on the wire, as fast as the window lets them.
-fn requests<R, S>(input: S, window: Arc<Window>) -> stream::BoxStream<'static, Message>
+fn requests<R, S>(
+    input: S,
+    window: Arc<Window>,
+    incarnation: u64,
+) -> stream::BoxStream<'static, Message>
 where
     R: AsyncRuntime,
     S: Stream<Item = AppendEntriesRequest<Types<R>>> + Send + Unpin + 'static,
 {
-    let next = |(mut input, window, sequence): (S, Arc<Window>, u64)| async move {
+    let next = move |(mut input, window, sequence): (S, Arc<Window>, u64)| async move {
         window.room().await;
-        let request = of_engine(input.next().await?, sequence);
+        let request = of_engine(input.next().await?, sequence, incarnation);
         let (vote, previous, last) = (request.vote, request.previous, request.last());
         let message = wire::append_request(request);
         let bytes = message.size_bytes();
@@ -251,7 +256,7 @@ impl<T: Transit> Session<'_, T> {
         };
         let answer = match answer {
             Some(Ok(answer)) => answer,
-            Some(Err(broken)) => return Some(Err(rpc_error(&broken))),
+            Some(Err(broken)) => return Some(Err(self.peer.broken(&broken))),
             None if self.window.is_empty() => return None,
             None => {
                 let problem = "the stream ended before its answers".to_owned();

@@ -18,7 +18,7 @@ use openraft::raft::{
 use openraft::{AsyncRuntime, RaftNetworkFactory, RaftNetworkV2, Snapshot};
 
 use super::wire::{self, AppendRequest, Appended, Transferred};
-use super::{Broken, Lane, Links, Message, Refusal, Topic, Transit};
+use super::{Broken, Lane, Links, Message, Refusal, Topic, Transit, Troubles};
 use crate::config::RaftClusterConfig;
 use crate::types::{EntryLeader, LogId, Member, NodeId, Types, Vote};
 
@@ -81,10 +81,16 @@ pub(crate) struct Peers<T> {
     in_flight: InFlight,
     election_timeout: Duration,
     progress: Arc<Progress>,
+    troubles: Arc<Troubles>,
 }
 
 impl<T> Peers<T> {
-    pub(crate) fn new(config: &RaftClusterConfig, links: Arc<dyn Links>, transit: Arc<T>) -> Self {
+    pub(crate) fn new(
+        config: &RaftClusterConfig,
+        links: Arc<dyn Links>,
+        transit: Arc<T>,
+        troubles: Arc<Troubles>,
+    ) -> Self {
         let (requests, bytes) = (config.requests_in_flight, config.bytes_in_flight);
         Peers {
             id: config.node_id,
@@ -93,6 +99,7 @@ impl<T> Peers<T> {
             in_flight: InFlight { requests, bytes },
             election_timeout: config.election_timeout(),
             progress: Arc::default(),
+            troubles,
         }
     }
 
@@ -107,6 +114,7 @@ impl<T> Peers<T> {
             in_flight: self.in_flight,
             election_timeout: self.election_timeout,
             progress: Arc::clone(&self.progress),
+            troubles: Arc::clone(&self.troubles),
         }
     }
 }
@@ -138,6 +146,7 @@ pub(crate) struct Peer<T> {
     pub(super) in_flight: InFlight,
     pub(super) election_timeout: Duration,
     progress: Arc<Progress>,
+    troubles: Arc<Troubles>,
 }
 
 impl<T: Transit> Peer<T> {
@@ -150,9 +159,17 @@ impl<T: Transit> Peer<T> {
     ) -> Result<Message, RPCError<Types<R>>> {
         let answer = self.links.call(self.target, &self.member, Lane::Control, topic, message);
         match R::timeout(within, answer).await {
-            Ok(answer) => answer.map_err(|broken| rpc_error(&broken)),
+            Ok(answer) => answer.map_err(|broken| self.broken(&broken)),
             Err(_) => Err(self.late(action, within)),
         }
+    }
+
+    /// What the engine is told of a link that failed; what a node refused is kept, to show.
+    pub(super) fn broken<R: AsyncRuntime>(&self, broken: &Broken) -> RPCError<Types<R>> {
+        if let Broken::Refused { .. } = broken {
+            self.troubles.refused(self.target, broken.to_string());
+        }
+        rpc_error(broken)
     }
 
     pub(super) fn late<R: AsyncRuntime>(
@@ -171,11 +188,14 @@ impl<T: Transit> Peer<T> {
     ) -> Result<StreamAppendResult<Types<R>>, RPCError<Types<R>>> {
         use openraft::raft::StreamAppendError;
         if let Err(lost) = self.progress.note(self.target, vote, &appended) {
-            tracing::error!(target: "raft", node = lost.node, "{lost}");
+            self.troubles.refused(self.target, lost.to_string());
             return Err(RPCError::Unreachable(Unreachable::new(&lost)));
         }
         Ok(match appended {
-            Appended::Matched(last) => Ok(last),
+            Appended::Matched(last) => {
+                self.troubles.took(self.target);
+                Ok(last)
+            }
             Appended::Conflict(id) => Err(StreamAppendError::Conflict(id)),
             Appended::Higher(vote) => Err(StreamAppendError::HigherVote(vote)),
         })
@@ -187,7 +207,7 @@ impl<T: Transit> Peer<T> {
         request: AppendEntriesRequest<Types<R>>,
         option: &RPCOption,
     ) -> Result<StreamAppendResult<Types<R>>, RPCError<Types<R>>> {
-        let request = of_engine(request, 0);
+        let request = of_engine(request, 0, self.member.incarnation);
         let (vote, previous, last) = (request.vote, request.previous, request.last());
         let limits = (RPCTypes::AppendEntries, option.soft_ttl());
         let reply = self.call(Topic::Append, wire::append_request(request), limits).await?;
@@ -206,6 +226,7 @@ impl<T: Transit> Peer<T> {
             vote: request.vote,
             last: request.last_log_id,
             is_transfer: request.leadership_transfer,
+            incarnation: self.member.incarnation,
         });
         let reply = self.call(topic, message, (RPCTypes::Vote, option.soft_ttl())).await?;
         let reply = wire::read_vote_reply(&reply).map_err(|refusal| odd(&refusal))?;
@@ -221,6 +242,7 @@ impl<T: Transit> Peer<T> {
 pub(super) fn of_engine<R: AsyncRuntime>(
     request: AppendEntriesRequest<Types<R>>,
     sequence: u64,
+    incarnation: u64,
 ) -> AppendRequest {
     AppendRequest {
         sequence,
@@ -228,6 +250,7 @@ pub(super) fn of_engine<R: AsyncRuntime>(
         previous: request.prev_log_id,
         committed: request.leader_commit,
         entries: request.entries,
+        incarnation,
     }
 }
 
@@ -314,7 +337,12 @@ impl<R: AsyncRuntime, T: Transit> RaftNetworkV2<Types<R>> for Peer<T> {
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<Types<R>>, RPCError<Types<R>>> {
         let (leader, to) = (request.from_leader(), *request.to_node_id());
-        let message = wire::transfer(leader, to, request.last_log_id());
+        let message = wire::transfer(&wire::Transfer {
+            leader: *leader,
+            to,
+            last: request.last_log_id().copied(),
+            incarnation: self.member.incarnation,
+        });
         let limits = (RPCTypes::TransferLeader, option.soft_ttl());
         let reply = self.call(Topic::Transfer, message, limits).await?;
         Ok(match wire::read_transfer_reply(&reply).map_err(|refusal| odd(&refusal))? {

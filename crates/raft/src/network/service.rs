@@ -1,13 +1,13 @@
 //! What a node does for the others: every message is checked, then the engine has it.
 
 mod append;
+mod owner;
 mod snapshot;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::stream::{self, BoxStream, StreamExt};
-use openraft::async_runtime::WatchReceiver as _;
 use openraft::error::{Fatal, RaftError};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, TransferLeaderError, TransferLeaderRequest,
@@ -16,9 +16,9 @@ use openraft::raft::{
 use openraft::storage::RaftStateMachine;
 use openraft::{AsyncRuntime, Raft};
 use sheaf_retry::Code;
-use tokio::sync::Semaphore;
 
-use super::wire::{self, AppendRequest, Appended, Hello, Transferred};
+use self::owner::Owner;
+use super::wire::{self, AppendRequest, Appended, Hello, Transfer, Transferred};
 use super::{Broken, Message, Refusal, Service, Topic, Transit};
 use crate::replica::Error;
 use crate::types::{NodeId, Types};
@@ -35,6 +35,9 @@ pub(crate) trait Local: Send + Sync + 'static {
     /// Whether other nodes may propose here.
     fn takes_proposals(&self) -> bool;
 
+    /// Why this node has stopped, where it has.
+    fn stopped(&self) -> Option<Error>;
+
     /// What this node has.
     fn hello(&self) -> Hello;
 }
@@ -47,10 +50,10 @@ where
 {
     id: NodeId,
     raft: Raft<Types<R>, S>,
+    owner: Owner<R, S>,
     transit: Arc<T>,
     local: Arc<dyn Local>,
-    /// One snapshot is received at a time.
-    receiving: Arc<Semaphore>,
+    slot: Arc<snapshot::Slot>,
     /// How often the sender of a snapshot hears that it is being read in.
     alive: std::time::Duration,
 }
@@ -62,17 +65,19 @@ where
     T: Transit,
 {
     pub(crate) fn new(
-        id: NodeId,
+        (id, incarnation): (NodeId, u64),
         raft: Raft<Types<R>, S>,
         transit: Arc<T>,
         local: Arc<dyn Local>,
         alive: std::time::Duration,
     ) -> Self {
-        Incoming { id, raft, transit, local, receiving: Arc::new(Semaphore::new(1)), alive }
+        let owner = Owner::new(id, incarnation, raft.clone());
+        Incoming { id, raft, owner, transit, local, slot: Arc::default(), alive }
     }
 
     async fn append(&self, from: NodeId, message: Message) -> Result<Message, Refusal> {
         let request = wire::read_append_request(from, message)?;
+        self.owner.check(from, request.incarnation)?;
         let (sequence, previous, last) = (request.sequence, request.previous, request.last());
         let appended = match self.raft.append_entries(to_engine(request)).await {
             Ok(AppendEntriesResponse::Success) => Appended::Matched(last),
@@ -87,9 +92,11 @@ where
         Ok(wire::append_reply(sequence, &appended))
     }
 
-    /// It has no entry: it is new, or its disk was emptied and what it acknowledged is not known.
-    fn is_empty(&self) -> bool {
-        self.raft.metrics().borrow_watched().last_log_index.is_none()
+    /// An engine that has ended is not asked: it would log every question.
+    fn running(&self) -> Result<(), Refusal> {
+        let stopped =
+            |error: Error| Refusal { code: Code::Unavailable, problem: error.to_string() };
+        self.local.stopped().map(stopped).map_or(Ok(()), Err)
     }
 
     async fn vote(
@@ -99,7 +106,8 @@ where
         message: &Message,
     ) -> Result<Message, Refusal> {
         let asked = wire::read_vote(from, message)?;
-        if self.is_empty() {
+        self.owner.check(from, asked.incarnation)?;
+        if self.owner.is_empty() {
             return Err(Refusal {
                 code: Code::FailedPrecondition,
                 problem: format!(
@@ -127,7 +135,8 @@ where
     }
 
     async fn transfer(&self, from: NodeId, message: &Message) -> Result<Message, Refusal> {
-        let (leader, to, last) = wire::read_transfer(from, message)?;
+        let Transfer { leader, to, last, incarnation } = wire::read_transfer(from, message)?;
+        self.owner.check(from, incarnation)?;
         let request = TransferLeaderRequest::new(leader, to, last);
         let transferred = match self.raft.handle_transfer_leader(request).await {
             Ok(Ok(())) => Transferred::Taken,
@@ -186,6 +195,7 @@ where
         if from == self.id {
             return Err(Refusal::malformed(format!("node {from} calls itself")));
         }
+        self.running()?;
         match topic {
             Topic::Append => self.append(from, message).await,
             Topic::Vote | Topic::PreVote => self.vote(from, topic, &message).await,
@@ -203,14 +213,18 @@ where
         topic: Topic,
         requests: BoxStream<'static, Result<Message, Broken>>,
     ) -> BoxStream<'static, Result<Message, Refusal>> {
+        if let Err(refusal) = self.running() {
+            return refuse(refusal);
+        }
         match topic {
             _ if from == self.id => refuse(Refusal::malformed(format!("node {from} calls itself"))),
-            Topic::Append => append::answer(self.raft.clone(), from, requests),
+            Topic::Append => append::answer(self.owner.clone(), from, requests),
             Topic::Snapshot => {
                 let receiver = snapshot::Receiver {
+                    owner: self.owner.clone(),
                     raft: self.raft.clone(),
                     transit: Arc::clone(&self.transit),
-                    receiving: Arc::clone(&self.receiving),
+                    slot: Arc::clone(&self.slot),
                     alive: self.alive,
                 };
                 receiver.answer(from, requests)

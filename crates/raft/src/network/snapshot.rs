@@ -66,7 +66,7 @@ impl<T: Transit> Peer<T> {
         from: oneshot::Receiver<u64>,
     ) -> Result<(), StreamingError<Types<R>>> {
         // Where nobody takes the pieces any more, the answers say why.
-        if pieces.send(wire::offer(&vote, manifest)).await.is_err() {
+        if pieces.send(wire::offer(&vote, manifest, self.member.incarnation)).await.is_err() {
             return Ok(());
         }
         let Ok(mut offset) = from.await else { return Ok(()) };
@@ -97,13 +97,13 @@ impl<T: Transit> Peer<T> {
         let opening =
             self.links.stream(self.target, &self.member, Lane::Bulk, Topic::Snapshot, requests);
         let mut answers = match R::timeout(idle, opening).await {
-            Ok(answers) => answers.map_err(|broken| rpc_error::<R>(&broken))?,
+            Ok(answers) => answers.map_err(|broken| self.broken::<R>(&broken))?,
             Err(_) => return Err(self.late::<R>(RPCTypes::InstallSnapshot, idle).into()),
         };
         loop {
             let answer = next::<R>(&mut answers, idle).await;
             let answer = match answer {
-                Ok(Some(answer)) => answer.map_err(|broken| rpc_error::<R>(&broken))?,
+                Ok(Some(answer)) => answer.map_err(|broken| self.broken::<R>(&broken))?,
                 Ok(None) => {
                     let problem = "the stream ended before the snapshot".to_owned();
                     let cut = Broken::Cut { node: self.target, problem };

@@ -21,7 +21,7 @@ pub(crate) use self::snapshot::{
     snapshot_reply,
 };
 pub(crate) use self::votes::{
-    Transferred, VoteReply, VoteRequest, read_transfer, read_transfer_reply, read_vote,
+    Transfer, Transferred, VoteReply, VoteRequest, read_transfer, read_transfer_reply, read_vote,
     read_vote_reply, transfer, transfer_reply, vote, vote_reply,
 };
 use super::{Message, Refusal};

@@ -12,14 +12,14 @@ use openraft::{AsyncRuntime, Raft};
 use sheaf_retry::{Code, Retryable};
 
 use super::forward::Forward;
-use super::founding;
+use super::founding::{self, Intent};
 use super::observed::{self, Observed};
 use super::proposals::Proposals;
 use super::reads::{self, Reads};
 use super::{Driver, Inner, RaftNode};
-use crate::config::{Problems, RaftClusterConfig};
+use crate::config::{Problem, Problems, RaftClusterConfig};
 use crate::network::wire::Hello;
-use crate::network::{Incoming, Links, Peers};
+use crate::network::{Incoming, Links, Peers, Troubles};
 use crate::replica::Error;
 use crate::types::Types;
 
@@ -50,6 +50,8 @@ pub struct Parts<L, S> {
     pub log: L,
     /// What drives the state machine.
     pub driver: S,
+    /// Tells the log from every other log that this node had or will have; not 0.
+    pub incarnation: u64,
 }
 
 impl<M, R, S> RaftNode<M, R, S>
@@ -73,36 +75,52 @@ where
     {
         let config = config.validate().map_err(StartError::Config)?;
         let engine = config.engine().map_err(StartError::Config)?;
-        let Parts { log, driver } = parts;
+        let Parts { log, driver, incarnation } = parts;
+        if incarnation == 0 {
+            let message = "it is 0; a log has one of its own".to_owned();
+            let problem = Problem { field: "incarnation", message };
+            return Err(StartError::Config(Problems(vec![problem])));
+        }
         let (machine, transit) = (driver.shared(), driver.transit());
-        let peers = Peers::new(&config, Arc::clone(&links), Arc::clone(&transit));
+        let troubles = Arc::<Troubles>::default();
+        let peers =
+            Peers::new(&config, Arc::clone(&links), Arc::clone(&transit), Arc::clone(&troubles));
         let stopped = |error| StartError::Stopped(observed::fatal(&error));
         let raft =
             Raft::build(config.node_id, engine, peers, log, driver).await.map_err(stopped)?;
+        let restored = raft.metrics().borrow_watched().last_log_index;
         let observed = Observed::new(config.node_id);
         observed::watch(&raft, Arc::clone(&observed));
         let forward = Arc::new(Forward::new(Arc::clone(&links), config.patience()));
         let proposals = Proposals::start(raft.clone(), &config);
         let within = config.patience();
         let reads = Reads::start(raft.clone(), config.node_id, Arc::clone(&forward), within);
+        let intent = Arc::default();
         let local = Arc::new(Here {
             raft: raft.clone(),
             observed: Arc::clone(&observed),
             proposals: proposals.clone(),
             is_forwarded_to: config.forward_proposals,
             founders: founding::founders(&config.members()),
+            incarnation,
+            intent: Arc::clone(&intent),
             runtime: PhantomData,
         });
         let alive = std::time::Duration::from_millis(config.heartbeat_interval_ms);
-        let service = Incoming::new(config.node_id, raft.clone(), transit, local, alive);
+        let service =
+            Incoming::new((config.node_id, incarnation), raft.clone(), transit, local, alive);
         // Only now may it campaign: everything that it would need is there.
         raft.run();
         let inner = Inner {
             config,
+            incarnation,
+            restored,
+            intent,
             raft,
             machine,
             service: Arc::new(service),
             observed,
+            troubles,
             proposals,
             reads,
             forward,
@@ -126,6 +144,8 @@ where
     is_forwarded_to: bool,
     /// A hash of the members that it would found the cluster of.
     founders: u64,
+    incarnation: u64,
+    intent: Arc<Intent>,
     runtime: PhantomData<fn() -> R>,
 }
 
@@ -147,6 +167,10 @@ where
         self.is_forwarded_to
     }
 
+    fn stopped(&self) -> Option<Error> {
+        self.observed.stopped()
+    }
+
     fn hello(&self) -> Hello {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
@@ -156,6 +180,11 @@ where
             leader: metrics.current_leader,
             founders: Some(self.founders),
             is_led: metrics.vote.committed,
+            incarnation: self.incarnation,
+            founding: match metrics.last_log_index {
+                None => self.intent.get(),
+                Some(_) => Some(founding::founding(metrics.membership_config.nodes())),
+            },
         }
     }
 }

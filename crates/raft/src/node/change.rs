@@ -109,7 +109,8 @@ where
     }
 
     async fn add_new(&self, id: NodeId, member: Member) -> Result<(), ChangeError> {
-        self.refuse_foreign(id, &member).await?;
+        let incarnation = self.refuse_foreign(id, &member).await?;
+        let member = Member { incarnation, ..member };
         let added = self.inner.raft.add_learner(id, member, false).await;
         added.map(drop).map_err(change_error)
     }
@@ -133,6 +134,7 @@ where
         if lag > MAX_LAG || known.matched.is_none() {
             return Err(ChangeError::Behind { id, lag, limit: MAX_LAG });
         }
+        self.refuse_lost(id, &known.member).await?;
         self.change(ChangeMembers::AddVoterIds(BTreeSet::from([id]))).await
     }
 
@@ -185,16 +187,73 @@ where
         if !status.members.iter().any(|member| member.id == to && member.is_voter) {
             return Err(refused(format!("node {to} has no vote")));
         }
+        self.write_blank().await?;
+        self.give(to).await
+    }
+
+    /// Hands the lead to another voter that is there, and waits until that one has it; which.
+    /// An empty entry is written first: whoever has it answers, and lacks nothing.
+    ///
+    /// # Errors
+    /// As [`transfer_leader`](Self::transfer_leader); `Refused` where no other node has a vote.
+    pub async fn hand_over(&self) -> Result<NodeId, ChangeError> {
+        let status = self.status();
+        if status.leader != Some(self.id()) {
+            return Err(self.other_leads());
+        }
+        if !status.members.iter().any(|member| member.id != self.id() && member.is_voter) {
+            return Err(refused("no other node has a vote; add one and promote it first"));
+        }
+        let written = self.write_blank().await?;
+        let to = self.heir(written).await?;
+        self.give(to).await?;
+        Ok(to)
+    }
+
+    /// The first other voter that has this entry.
+    async fn heir(&self, written: u64) -> Result<NodeId, ChangeError> {
+        let mut metrics = self.inner.raft.metrics();
+        let has = async {
+            loop {
+                let heir = {
+                    let metrics = metrics.borrow_and_update();
+                    let voters: BTreeSet<_> = metrics.membership_config.voter_ids().collect();
+                    let known = metrics.replication.iter().flatten();
+                    let mut heirs = known.filter(|(id, matched)| {
+                        let has = matched.as_ref().is_some_and(|id| id.index >= written);
+                        **id != self.id() && has && voters.contains(*id)
+                    });
+                    heirs.next().map(|(id, _)| *id)
+                };
+                if let Some(heir) = heir {
+                    return Ok(heir);
+                }
+                if metrics.changed().await.is_err() {
+                    return Err(self.inner.observed.gone());
+                }
+            }
+        };
         let within = self.inner.config.election_timeout() * 2;
-        match R::timeout(within, self.inner.raft.write_blank()).await {
-            Ok(written) => drop(written.map_err(change_error)?),
+        match R::timeout(within, has).await {
+            Ok(heir) => Ok(heir?),
             Err(_) => {
-                return Err(ChangeError::Late {
-                    what: "an entry before the change".into(),
-                    within,
-                });
+                Err(ChangeError::Late { what: "another voter with all entries".into(), within })
             }
         }
+    }
+
+    /// Writes an empty entry on a majority; its index.
+    async fn write_blank(&self) -> Result<u64, ChangeError> {
+        let within = self.inner.config.election_timeout() * 2;
+        match R::timeout(within, self.inner.raft.write_blank()).await {
+            Ok(written) => Ok(written.map_err(change_error)?.log_id.index),
+            Err(_) => Err(ChangeError::Late { what: "an entry before the change".into(), within }),
+        }
+    }
+
+    /// Gives the lead away, and waits until the other has it.
+    async fn give(&self, to: NodeId) -> Result<(), ChangeError> {
+        let within = self.inner.config.election_timeout() * 2;
         let asked = self.inner.raft.trigger().transfer_leader(to).await;
         asked.map_err(|error| observed::fatal(&error))?;
         let mut metrics = self.inner.raft.metrics();
@@ -267,13 +326,27 @@ where
         Error::NotLeader { leader }.into()
     }
 
-    /// Refuses a node that has a log of its own: it would be overwritten.
-    async fn refuse_foreign(&self, id: NodeId, member: &Member) -> Result<(), ChangeError> {
+    /// Refuses a learner that lost its log since it was added: it would never vote.
+    async fn refuse_lost(&self, id: NodeId, member: &Member) -> Result<(), ChangeError> {
+        match self.inner.forward.hello(id, member).await {
+            Some(told) if member.incarnation != 0 && told.incarnation != member.incarnation => {
+                Err(refused(format!(
+                    "node {id} has another log than when it was added: its log was lost; \
+                     remove it and add it under a new id"
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses a node that has a log of its own: it would be overwritten. The incarnation of
+    /// the log that it has.
+    async fn refuse_foreign(&self, id: NodeId, member: &Member) -> Result<u64, ChangeError> {
         let Some(told) = self.inner.forward.hello(id, member).await else {
             return Err(refused(format!("node {id} at {member} does not answer; start it first")));
         };
         match told.last {
-            None => Ok(()),
+            None => Ok(told.incarnation),
             Some(last) => {
                 let problem = format!(
                     "node {id} at {member} has a log up to entry {last}; a new node has none"

@@ -89,12 +89,16 @@ impl Observed {
     /// The node ended; the first reason stays.
     pub(super) fn stop(&self, error: Error) {
         let mut state = self.state();
-        state.stopped.get_or_insert(error);
+        let problem = match state.stopped.get_or_insert(error) {
+            Error::Stopped { problem, .. } => problem.clone(),
+            other => other.to_string(),
+        };
         state.waiting.clear();
         drop(state);
         self.leadership.send_modify(|leadership| {
             leadership.leader = None;
             leadership.is_ready = false;
+            leadership.stopped = Some(problem);
         });
     }
 
@@ -118,6 +122,9 @@ impl Observed {
         if let Err(error) = &metrics.running_state {
             return self.stop(fatal(error));
         }
+        if self.stopped().is_some() {
+            return;
+        }
         let term = metrics.current_term;
         let leader = metrics.current_leader.and_then(|id| {
             let member = metrics.membership_config.get_node(&id).cloned();
@@ -137,7 +144,7 @@ impl Observed {
             let mut state = self.state();
             (state.term, state.last) = (term, metrics.last_log_index);
         }
-        let now = Leadership { term, leader, is_ready };
+        let now = Leadership { term, leader, is_ready, stopped: None };
         self.leadership.send_if_modified(|known| {
             let changed = *known != now;
             *known = now;
@@ -168,6 +175,7 @@ where
                 break;
             }
         }
-        observed.stop(closed());
+        // An engine that ends in order says so: this one did not come to that.
+        observed.stop(fatal::<R>(&Fatal::Panicked));
     }));
 }

@@ -9,8 +9,9 @@ use openraft_rt_tokio::TokioRuntime;
 use sheaf_flight::{ClientSecurity, Exposure, Security};
 use sheaf_raft_transport::FlightTransport;
 use sheaf_retry::{Code, Retryable, SharedClock, SystemClock};
+use tokio::task::JoinHandle;
 
-use super::{ChangeError, Parts, RaftNode, StartError};
+use super::{ChangeError, LOG_BYTES, Parts, RaftNode, StartError};
 use crate::apply::Machine;
 use crate::config::{Problem, Problems, RaftClusterConfig};
 use crate::log::{self, Identity, LogStore};
@@ -86,6 +87,8 @@ pub struct RaftServer<M: StateMachine> {
 struct Running<M: StateMachine> {
     node: RaftNode<M>,
     transport: FlightTransport,
+    /// Has the log until the node has stopped.
+    keeping: JoinHandle<()>,
 }
 
 impl<M: StateMachine> fmt::Debug for RaftServer<M> {
@@ -193,8 +196,11 @@ impl<M: StateMachine> RaftServer<M> {
         };
         let parts = open(&self.directory, &config, machine).await?;
         let links = flight::links(transport.clone());
+        let log = parts.log.clone();
         let node = RaftNode::start(config.clone(), parts, links).await?;
-        let running = Running { node: node.clone(), transport: transport.clone() };
+        let bytes = move || log.status().disk_bytes;
+        let keeping = tokio::spawn(node.clone().keep_log_small(bytes, LOG_BYTES));
+        let running = Running { node: node.clone(), transport: transport.clone(), keeping };
         self.running = Some(running);
         let address = config.node_endpoints.get(&config.node_id).and_then(|known| known.first());
         let address = address.map(|address| host_and_port(address).to_owned()).unwrap_or_default();
@@ -232,6 +238,9 @@ impl<M: StateMachine> RaftServer<M> {
     pub async fn shutdown(&mut self) {
         if let Some(running) = self.running.take() {
             running.node.shutdown().await;
+            if let Err(error) = running.keeping.await {
+                tracing::error!(target: "raft", %error, "what keeps the log small failed");
+            }
             running.transport.shutdown(GRACE).await;
         }
     }
@@ -280,7 +289,8 @@ pub async fn open<M: StateMachine>(
         let snapshots = snapshots.map_err(|error| stopped(&error, error.code()))?;
         let driver = Machine::new(machine, snapshots, &log);
         let driver = driver.map_err(|error| stopped(&error, error.code()))?;
-        Ok(Parts { log, driver })
+        let incarnation = log.incarnation();
+        Ok(Parts { log, driver, incarnation })
     });
     opening.await.map_err(|error| stopped(&error, Code::Internal))?
 }

@@ -51,6 +51,11 @@ pub struct MemberStatus {
     pub matched: Option<u64>,
     /// How many entries of the leader's it is known to lack; only the leader knows.
     pub lag: Option<u64>,
+    /// How long ago it last answered; only the leader knows.
+    pub since_answer: Option<Duration>,
+    /// Why it takes nothing from this node, where it leads: its log was lost, for example. What
+    /// it has is not known then.
+    pub problem: Option<String>,
 }
 
 /// A node and its cluster at one moment.
@@ -84,14 +89,6 @@ pub struct Status {
     pub stopped: Option<String>,
 }
 
-impl Status {
-    /// The other voter that has most of the log, as far as this node knows.
-    pub fn heir(&self) -> Option<NodeId> {
-        let others = self.members.iter().filter(|one| one.is_voter && one.id != self.id);
-        others.max_by_key(|one| one.matched).map(|one| one.id)
-    }
-}
-
 impl<M, R, S> RaftNode<M, R, S>
 where
     M: Send + 'static,
@@ -114,8 +111,13 @@ where
         };
         let membership = &metrics.membership_config;
         let voters: Vec<NodeId> = membership.voter_ids().collect();
+        let problems = self.inner.troubles.all();
         let member = |(id, member): (&NodeId, &Member)| {
+            let problem = problems.get(id).filter(|_| role == Role::Leader).cloned();
+            let answered = metrics.heartbeat.as_ref().and_then(|known| known.get(id).copied());
+            let since_answer = answered.flatten().map(|at| at.into_inner().elapsed());
             let known = metrics.replication.as_ref().and_then(|known| known.get(id));
+            let known = known.filter(|_| problem.is_none());
             let matched = known.and_then(|matched| matched.as_ref().map(|id| id.index));
             let lag = |last: u64| last.saturating_sub(matched.map_or(0, |index| index));
             MemberStatus {
@@ -124,6 +126,8 @@ where
                 is_voter: voters.contains(id),
                 matched,
                 lag: known.and(metrics.last_log_index).map(lag),
+                since_answer: since_answer.filter(|_| *id != self.id()),
+                problem,
             }
         };
         let acknowledged = metrics.last_quorum_acked.filter(|_| role == Role::Leader);
@@ -154,13 +158,23 @@ where
     S: Driver<M, R>,
 {
     /// A hash of the node's state: nodes that applied the same have the same. Takes long where
-    /// the state is large, and blocks its thread; commands go on meanwhile.
+    /// the state is large, and blocks its thread; commands go on meanwhile, and where they do
+    /// not rest it is begun anew each time.
     pub fn digest(&self) -> u64 {
+        loop {
+            if let Some(digest) = self.digest_within(u32::MAX) {
+                return digest;
+            }
+        }
+    }
+
+    /// The same, where it is begun anew so many times at most; `None` where it would be oftener.
+    pub fn digest_within(&self, restarts: u32) -> Option<u64> {
         let mut so_far = DigestSoFar::default();
         loop {
             let mut digest = None;
             self.with_machine(&mut |machine| digest = machine.digest_part(&mut so_far));
-            if let Some(digest) = digest {
+            if digest.is_some() || so_far.restarts > restarts {
                 return digest;
             }
             // Who waits for the state comes first.

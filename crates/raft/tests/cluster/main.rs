@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -191,7 +192,7 @@ async fn a_new_node_is_brought_up_by_a_snapshot_and_gets_a_vote() {
     let node = server.join().await.unwrap();
     assert_eq!(node.status().last_log, None, "it founded a cluster of its own");
 
-    let member = Member { endpoints: vec![new] };
+    let member = Member::new(vec![new]);
     leader.add_learner(4, member).await.unwrap();
     until("it has everything", || value(&node, 2_999) == 3_000).await;
     assert!(node.status().purged.is_some(), "it came by entries, and by no snapshot");
@@ -265,7 +266,7 @@ async fn a_node_of_another_cluster_is_refused() {
     server.initialize(config).unwrap();
     let node = server.start().await.unwrap();
     node.wait_for_leader().await.unwrap();
-    let member = Member { endpoints: vec![foreign.clone()] };
+    let member = Member::new(vec![foreign.clone()]);
     let refused = leader.add_learner(4, member).await.unwrap_err().to_string();
     let wanted = format!("node 4 at {foreign} does not answer; start it first");
     assert_eq!(refused, wanted);
@@ -334,7 +335,7 @@ async fn a_removed_node_is_known_to_every_leader_and_its_connections_are_closed(
     let peers = |cluster: &Cluster, id: NodeId| {
         cluster.servers[&id].transport_of().map(|transport| transport.peers()).unwrap()
     };
-    let silent = Member { endpoints: vec![address()] };
+    let silent = Member::new(vec![address()]);
     assert!(leader.add_learner(8, silent).await.is_err());
     assert!(!peers(&cluster, leader.id()).contains(&8));
 
@@ -345,7 +346,7 @@ async fn a_removed_node_is_known_to_every_leader_and_its_connections_are_closed(
     let mut server = RaftServer::new(Registers::default(), directory.path());
     server.initialize(config.node(4, &new)).unwrap();
     server.join().await.unwrap();
-    let member = Member { endpoints: vec![new] };
+    let member = Member::new(vec![new]);
     leader.add_learner(4, member.clone()).await.unwrap();
     leader.remove(4).await.unwrap();
     until("the leader forgot it", || !peers(&cluster, leader.id()).contains(&4)).await;
@@ -393,4 +394,39 @@ async fn a_snapshot_is_there_when_it_is_said_to_be_and_the_one_before_takes_its_
     until("it leads", || node.leadership().borrow().is_ready).await;
     assert!((0..32_000).all(|key| value(&node, key) == key + 1));
     again.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_of_large_entries_is_kept_small_and_shown() {
+    let config = RaftClusterConfig::new("a", 1).node(1, address());
+    let directory = tempfile::tempdir().unwrap();
+    let (mut server, node) = started(config, directory.path()).await;
+    until("it leads", || node.leadership().borrow().is_ready).await;
+    let bytes = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let size = {
+        let bytes = Arc::clone(&bytes);
+        move || bytes.load(std::sync::atomic::Ordering::Relaxed)
+    };
+    let keeping = tokio::spawn(node.clone().keep_log_small(size, 100));
+    write_many(&node, 0..10).await;
+    assert_eq!(node.status().snapshot, None, "it is small");
+    let mut purged = Vec::new();
+    for round in 1..4 {
+        bytes.store(round * 100, std::sync::atomic::Ordering::Relaxed);
+        let before = node.status().snapshot;
+        write_many(&node, round * 10..round * 10 + 10).await;
+        until("a snapshot", || node.status().snapshot > before).await;
+        until("the entries before the last one to go", || node.status().purged == before).await;
+        purged.push(before);
+    }
+    assert!(purged[2] > purged[1] && purged[1] > purged[0], "{purged:?}");
+    let mut registry = prometheus_client::registry::Registry::default();
+    node.register_metrics(&mut registry, || 77);
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    for line in ["sheaf_raft_is_leader 1", "sheaf_raft_log_bytes 77", "sheaf_raft_term 1"] {
+        assert!(text.lines().any(|found| found == line), "{line}: {text}");
+    }
+    server.shutdown().await;
+    keeping.await.unwrap();
 }

@@ -51,6 +51,7 @@ pub(crate) struct Stored {
 
 /// What a node has, and keeps when it crashes.
 pub(crate) struct Disk {
+    incarnation: u64,
     bug: Option<Bug>,
     state: Mutex<State>,
 }
@@ -69,7 +70,7 @@ pub(crate) struct State {
 }
 
 impl Disk {
-    pub(crate) fn new(seed: u64, bug: Option<Bug>) -> Self {
+    pub(crate) fn new(seed: u64, incarnation: u64, bug: Option<Bug>) -> Self {
         let state = State {
             written: LogData::default(),
             flushed: LogData::default(),
@@ -78,7 +79,12 @@ impl Disk {
             epoch: 0,
             random: StdRng::seed_from_u64(seed),
         };
-        Disk { bug, state: Mutex::new(state) }
+        Disk { incarnation: incarnation.max(1), bug, state: Mutex::new(state) }
+    }
+
+    /// Tells its log from that of every other disk.
+    pub(crate) fn incarnation(&self) -> u64 {
+        self.incarnation
     }
 
     pub(crate) fn bug(&self) -> Option<Bug> {

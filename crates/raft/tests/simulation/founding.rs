@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use openraft::AsyncRuntime as _;
+use openraft_rt_sim::SimRuntime;
 use sheaf_raft::node::ChangeError;
 use sheaf_raft::replica::Replica as _;
 use sheaf_raft::types::NodeId;
@@ -28,8 +30,11 @@ fn nodes_that_start_one_after_the_other_found_one_cluster() {
             pass(config(1).election_timeout()).await;
         }
         world.start(2).await;
+        let two = bootstrap(&world, 2).await.unwrap_err();
+        assert!(matches!(two, ChangeError::Waiting { .. }), "{two}");
+        world.start(3).await;
         bootstrap(&world, 2).await.unwrap();
-        // Without the first node nobody is elected, whatever the second one has.
+        // Without another that has the first entry nobody is elected.
         pass(config(1).election_timeout() * 8).await;
         assert_eq!(world.leader(), None);
         bootstrap(&world, 1).await.unwrap();
@@ -37,7 +42,7 @@ fn nodes_that_start_one_after_the_other_found_one_cluster() {
         assert!(world.until(Duration::from_secs(10), leads).await, "nobody leads");
         assert_eq!(write(&world, world.leader().unwrap(), 1).await, Said::Done);
 
-        world.start(3).await;
+        // The third one wrote nothing: the others know its log all the same.
         bootstrap(&world, 3).await.unwrap();
         let same = || world.is_equal();
         assert!(world.until(Duration::from_secs(20), same).await, "the third one lacks something");
@@ -45,33 +50,135 @@ fn nodes_that_start_one_after_the_other_found_one_cluster() {
     });
 }
 
-#[test]
-fn a_node_whose_disk_was_emptied_elects_nobody_who_lacks_what_it_acknowledged() {
-    tell(None, async |world: Arc<World>| {
-        let leader = founded(&world).await;
-        let others: Vec<_> = VOTERS.into_iter().filter(|id| *id != leader).collect();
-        let (acknowledged, behind) = (others[0], others[1]);
-        let same = || world.is_equal();
-        assert!(world.until(Duration::from_secs(5), same).await);
-        world.crash(behind);
-        assert_eq!(write(&world, leader, 7).await, Said::Done);
-        world.crash(leader);
-        world.crash(acknowledged);
-        world.wipe(acknowledged);
-        for id in [behind, acknowledged] {
-            world.start(id).await;
-        }
-        // It founds nothing either: the other one has entries.
-        bootstrap(&world, acknowledged).await.unwrap();
-        pass(config(1).election_timeout() * 10).await;
-        assert_eq!(world.leader(), None, "somebody leads without the command");
+/// A cluster in which one node lost its disk, with what it alone had acknowledged beside the
+/// leader: all run, and the leader of before leads again.
+async fn one_disk_lost(world: &World) -> (NodeId, NodeId, NodeId) {
+    let leader = founded(world).await;
+    let others: Vec<_> = VOTERS.into_iter().filter(|id| *id != leader).collect();
+    let (lost, behind) = (others[0], others[1]);
+    let same = || world.is_equal();
+    assert!(world.until(Duration::from_secs(5), same).await);
+    world.crash(behind);
+    assert_eq!(write(world, leader, 7).await, Said::Done);
+    world.crash(leader);
+    world.crash(lost);
+    world.wipe(lost);
+    for id in [behind, lost] {
+        world.start(id).await;
+    }
+    // It founds nothing either: the other one has entries.
+    let founds = bootstrap(world, lost).await;
+    assert!(matches!(founds, Ok(()) | Err(ChangeError::Waiting { .. })), "{founds:?}");
+    pass(config(1).election_timeout() * 10).await;
+    assert_eq!(world.leader(), None, "somebody leads without the command");
+    world.start(leader).await;
+    // By the vote of the one that was behind.
+    let leads = || world.is_ready(leader);
+    assert!(world.until(config(1).election_timeout() * 12, leads).await, "nobody leads");
+    (leader, behind, lost)
+}
 
+fn value(world: &World, id: NodeId) -> u64 {
+    let mut value = 0;
+    world.node(id).unwrap().with_machine(&mut |registers| value = registers.value(1));
+    value
+}
+
+fn is_empty(world: &World, id: NodeId) -> bool {
+    world.node(id).unwrap().status().last_log.is_none()
+}
+
+#[test]
+fn a_node_whose_disk_was_emptied_elects_nobody_and_acknowledges_nothing_under_any_leader() {
+    tell(None, async |world: Arc<World>| {
+        let (leader, behind, lost) = one_disk_lost(&world).await;
+        let has = || value(&world, behind) == 7;
+        assert!(world.until(Duration::from_secs(5), has).await);
+        let named = || {
+            let status = world.node(leader).unwrap().status();
+            let known = status.members.into_iter().find(|member| member.id == lost).unwrap();
+            let says = known.problem.is_some_and(|problem| problem.contains("its log was lost"));
+            says && known.matched.is_none() && known.lag.is_none()
+        };
+        assert!(world.until(Duration::from_secs(5), named).await, "the status does not say so");
+        // The lead goes to and fro: no leader takes it back.
+        for (to, next) in [(behind, 8), (leader, 9), (behind, 10)] {
+            let from = world.leader().unwrap();
+            world.node(from).unwrap().transfer_leader(to).await.unwrap();
+            assert!(world.until(Duration::from_secs(5), || world.is_ready(to)).await);
+            assert_eq!(write(&world, to, next).await, Said::Done);
+            pass(config(1).election_timeout() * 4).await;
+            assert!(is_empty(&world, lost), "node {to} took it back");
+        }
+        // With it alone nobody leads, and so nothing of what was acknowledged is missed.
+        world.crash(behind);
+        pass(config(1).election_timeout() * 10).await;
+        let waits = world.node(leader).unwrap();
+        let late = SimRuntime::timeout(Duration::from_secs(3), waits.read_barrier()).await;
+        assert!(!matches!(late, Ok(Ok(()))), "it counted as an answer");
+        // Nor when all are started again.
+        for id in [leader, lost] {
+            world.crash(id);
+        }
+        world.restart(VOTERS).await;
+        let leads = || world.leader().is_some_and(|id| world.is_ready(id));
+        assert!(world.until(config(1).election_timeout() * 12, leads).await);
+        assert!(is_empty(&world, lost));
+        world.end().await;
+    });
+}
+
+#[test]
+fn a_leader_that_dies_while_an_emptied_node_catches_up_takes_nothing_with_it() {
+    tell(None, async |world: Arc<World>| {
+        let (leader, behind, lost) = one_disk_lost(&world).await;
+        // The one that was behind stays behind: the emptied one would be the only other copy.
+        for (from, to) in [(leader, behind), (behind, leader)] {
+            world.network.cut(from, to);
+        }
+        let caught = || !is_empty(&world, lost);
+        world.until(config(1).election_timeout() * 4, caught).await;
+        world.crash(leader);
+        world.network.heal();
+        let leads = || world.leader().is_some_and(|id| world.is_ready(id));
+        if world.until(config(1).election_timeout() * 10, leads).await {
+            assert_eq!(value(&world, world.leader().unwrap()), 7, "what was acknowledged is lost");
+        }
         world.start(leader).await;
-        world.settle().await;
-        let mut value = 0;
-        let node = world.node(acknowledged).unwrap();
-        node.with_machine(&mut |registers| value = registers.value(1));
-        assert_eq!(value, 7);
+        assert!(world.until(config(1).election_timeout() * 12, leads).await);
+        assert_eq!(value(&world, world.leader().unwrap()), 7);
+        world.end().await;
+    });
+}
+
+#[test]
+fn a_node_whose_disk_was_emptied_is_replaced_under_another_number() {
+    tell(None, async |world: Arc<World>| {
+        let (leader, _, lost) = one_disk_lost(&world).await;
+        let node = world.node(leader).unwrap();
+        node.remove(lost).await.unwrap();
+        let again = node.add_learner(lost, member(lost)).await.unwrap_err().to_string();
+        assert!(again.contains("an id is never given twice"), "{again}");
+        world.crash(lost);
+        world.start(9).await;
+        node.add_learner(9, member(9)).await.unwrap();
+        assert!(world.until(Duration::from_secs(20), || world.is_equal()).await);
+        // A learner that lost its log gets no vote.
+        world.crash(9);
+        world.wipe(9);
+        world.start(9).await;
+        let refused = node.promote(9).await.unwrap_err().to_string();
+        assert!(refused.contains("its log was lost"), "{refused}");
+        node.remove(9).await.unwrap();
+        world.crash(9);
+        world.start(10).await;
+        node.add_learner(10, member(10)).await.unwrap();
+        assert!(world.until(Duration::from_secs(20), || world.is_equal()).await);
+        node.promote(10).await.unwrap();
+        world.crash(leader);
+        let leads = || world.leader().is_some_and(|id| world.is_ready(id));
+        assert!(world.until(config(1).election_timeout() * 12, leads).await, "nobody leads");
+        assert_eq!(value(&world, world.leader().unwrap()), 7);
         world.end().await;
     });
 }

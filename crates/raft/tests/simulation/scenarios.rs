@@ -161,6 +161,43 @@ fn what_waits_without_a_majority_is_limited_and_said_so() {
 }
 
 #[test]
+fn a_leader_that_goes_gives_the_lead_to_a_node_that_is_there() {
+    tell(None, async |world: Arc<World>| {
+        let leader = founded(&world).await;
+        assert!(world.until(Duration::from_secs(5), || world.is_equal()).await);
+        let others: Vec<_> = VOTERS.into_iter().filter(|id| *id != leader).collect();
+        let (there, gone) = (others[0], others[1]);
+        // It has as much of the log, and the greater number.
+        world.crash(gone);
+        assert_eq!(world.node(leader).unwrap().hand_over().await.unwrap(), there);
+        assert_eq!(world.leader(), Some(there));
+        world.restart(VOTERS).await;
+        world.settle().await;
+        world.end().await;
+    });
+}
+
+#[test]
+fn a_leader_knows_who_has_not_answered_for_long() {
+    tell(None, async |world: Arc<World>| {
+        let leader = founded(&world).await;
+        let away = VOTERS.into_iter().find(|id| *id != leader).unwrap();
+        world.crash(away);
+        pass(Duration::from_secs(30)).await;
+        let status = world.node(leader).unwrap().status();
+        for member in status.members {
+            let silent = member.since_answer;
+            match member.id {
+                id if id == leader => assert_eq!(silent, None),
+                id if id == away => assert!(silent > Some(Duration::from_secs(28)), "{silent:?}"),
+                _ => assert!(silent < Some(Duration::from_secs(2)), "{silent:?}"),
+            }
+        }
+        world.end().await;
+    });
+}
+
+#[test]
 fn a_read_that_nobody_can_answer_ends_in_time() {
     tell(None, async |world: Arc<World>| {
         let leader = founded(&world).await;

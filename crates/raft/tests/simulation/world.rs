@@ -1,6 +1,7 @@
 //! Nodes, their disks, and the network between them.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -33,11 +34,13 @@ pub(crate) struct World {
     pub(crate) network: Arc<Network>,
     disks: Mutex<BTreeMap<NodeId, Arc<Disk>>>,
     nodes: Mutex<BTreeMap<NodeId, Node>>,
+    /// How many disks were emptied.
+    wiped: AtomicU64,
 }
 
 /// Where a node would be reached, if there were addresses here.
 pub(crate) fn member(id: NodeId) -> Member {
-    Member { endpoints: vec![format!("node-{id}:5001")] }
+    Member::new(vec![format!("node-{id}:5001")])
 }
 
 /// What the nodes are told.
@@ -58,7 +61,7 @@ impl World {
         let observer = Arc::new(Observer::default());
         let network = Network::new(hash([seed, 1]), bug, &observer);
         let (disks, nodes) = (Mutex::default(), Mutex::default());
-        Arc::new(World { seed, bug, observer, network, disks, nodes })
+        Arc::new(World { seed, bug, observer, network, disks, nodes, wiped: AtomicU64::new(0) })
     }
 
     fn nodes(&self) -> MutexGuard<'_, BTreeMap<NodeId, Node>> {
@@ -67,7 +70,11 @@ impl World {
 
     pub(crate) fn disk(&self, id: NodeId) -> Arc<Disk> {
         let mut disks = self.disks.lock().unwrap_or_else(PoisonError::into_inner);
-        let disk = || Arc::new(Disk::new(hash([self.seed, 2, id]), self.bug));
+        let wiped = self.wiped.load(Ordering::Relaxed);
+        let disk = || {
+            let incarnation = hash([self.seed, 6, id, wiped]);
+            Arc::new(Disk::new(hash([self.seed, 2, id]), incarnation, self.bug))
+        };
         Arc::clone(disks.entry(id).or_insert_with(disk))
     }
 
@@ -92,7 +99,8 @@ impl World {
         let disk = self.disk(id);
         let links = self.network.links(id);
         let driver = SimMachine::new(id, &disk, &self.observer);
-        let parts = Parts { log: SimLog::open(&disk), driver };
+        let incarnation = disk.incarnation();
+        let parts = Parts { log: SimLog::open(&disk), driver, incarnation };
         match Node::start(config(id), parts, links).await {
             Ok(node) => {
                 self.network.register(id, node.service());
@@ -138,6 +146,7 @@ impl World {
 
     /// The disk of a node that crashed is replaced by an empty one.
     pub(crate) fn wipe(&self, id: NodeId) {
+        self.wiped.fetch_add(1, Ordering::Relaxed);
         self.disks.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
         self.disk(id);
     }

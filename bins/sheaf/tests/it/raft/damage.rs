@@ -141,7 +141,7 @@ async fn raft_node_with_a_damaged_log_does_not_start_and_is_replaced() {
     assert_eq!(status.code(), Some(9), "{text}");
     assert!(text.contains("is damaged at byte") && !text.contains("panicked"), "{text}");
     assert!(text.contains(path.to_str().unwrap()) && text.contains("another id"), "{text}");
-    assert!(text.contains("error: ") && text.contains("help: "), "{text}");
+    assert!(text.contains("error: ") && text.contains("help: the other nodes have"), "{text}");
     assert_eq!(fs::read(&path).unwrap(), damaged, "left as it was");
     cluster.leave_out(follower);
     let before = load.completed();
@@ -154,7 +154,7 @@ async fn raft_node_with_a_damaged_log_does_not_start_and_is_replaced() {
 }
 
 /// As the message says: the node is taken out, and one under another id comes.
-async fn replace(cluster: &mut Cluster, lost: usize) {
+pub(super) async fn replace(cluster: &mut Cluster, lost: usize) {
     let at = cluster.uri(cluster.leader().await);
     sheaf(&["raft", "remove", &(lost + 1).to_string(), "--server", &at]).ok();
     let new = cluster.launch(plainly());

@@ -115,7 +115,7 @@ async fn peer() -> (mpsc::Receiver<Message>, mpsc::Sender<Result<Message, Broken
     let (say, answers) = mpsc::channel(8);
     let follower = Follower { answers: Mutex::new(Some(answers)), sent };
     let config = RaftClusterConfig::new("test", 1);
-    let mut peers = Peers::new(&config, Arc::new(follower), Arc::new(Nothing));
+    let mut peers = Peers::new(&config, Arc::new(follower), Arc::new(Nothing), Arc::default());
     let member = Member::default();
     let peer = RaftNetworkFactory::<Types<TokioRuntime>>::new_client(&mut peers, 2, &member).await;
     (requests, say, peer)

@@ -4,10 +4,11 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::stream::{self, BoxStream, StreamExt};
+use openraft::AsyncRuntime;
 use openraft::raft::StreamAppendError;
 use openraft::storage::RaftStateMachine;
-use openraft::{AsyncRuntime, Raft};
 
+use super::owner::Owner;
 use super::{stopped_for, to_engine};
 use crate::network::wire::{self, AppendRequest, Appended};
 use crate::network::{Broken, Message, Refusal};
@@ -28,7 +29,7 @@ struct Session {
 ///
 /// A request that cannot be, or one that is missing, ends the session: none is passed over.
 pub(super) fn answer<R, S>(
-    raft: Raft<Types<R>, S>,
+    owner: Owner<R, S>,
     from: NodeId,
     requests: BoxStream<'static, Result<Message, Broken>>,
 ) -> BoxStream<'static, Result<Message, Refusal>>
@@ -36,11 +37,12 @@ where
     R: AsyncRuntime,
     S: RaftStateMachine<Types<R>>,
 {
+    let raft = owner.raft.clone();
     let session = Arc::new(Mutex::new(Session::default()));
     let taking = Arc::clone(&session);
     let input = requests.scan((), move |(), request| {
         let mut session = taking.lock().unwrap_or_else(PoisonError::into_inner);
-        futures::future::ready(match read(from, request, &mut session) {
+        futures::future::ready(match read(&owner, from, request, &mut session) {
             Ok(request) => Some(to_engine(request)),
             Err(refusal) => {
                 session.refusal = refusal;
@@ -67,14 +69,20 @@ where
 }
 
 /// Reads a request; the error is what the leader is told, where it is still there.
-fn read(
+fn read<R, S>(
+    owner: &Owner<R, S>,
     from: NodeId,
     request: Result<Message, Broken>,
     session: &mut Session,
-) -> Result<AppendRequest, Option<Refusal>> {
+) -> Result<AppendRequest, Option<Refusal>>
+where
+    R: AsyncRuntime,
+    S: RaftStateMachine<Types<R>>,
+{
     // The link is gone: there is nobody to tell.
     let message = request.map_err(|_| None)?;
     let request = wire::read_append_request(from, message).map_err(Some)?;
+    owner.check(from, request.incarnation).map_err(Some)?;
     session.count += 1;
     if request.sequence != session.count {
         let problem = format!("request {} where {} is due", request.sequence, session.count);

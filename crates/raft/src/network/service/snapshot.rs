@@ -1,6 +1,7 @@
 //! A snapshot from the leader.
 
-use std::sync::Arc;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::{self, Either};
@@ -10,9 +11,10 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::storage::RaftStateMachine;
 use openraft::{AsyncRuntime, Raft, Snapshot};
 use sheaf_retry::Code;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 
+use super::owner::Owner;
 use super::stopped_for;
 use crate::network::wire::{self, Received, SnapshotStep};
 use crate::network::{Broken, Manifest, Message, Refusal, Transit};
@@ -27,10 +29,54 @@ where
     R: AsyncRuntime,
     S: RaftStateMachine<Types<R>>,
 {
+    pub(super) owner: Owner<R, S>,
     pub(super) raft: Raft<Types<R>, S>,
     pub(super) transit: Arc<T>,
-    pub(super) receiving: Arc<Semaphore>,
+    pub(super) slot: Arc<Slot>,
     pub(super) alive: Duration,
+}
+
+/// One snapshot is received at a time, that of the latest leader: a sender that is gone without
+/// a word is not waited for.
+pub(super) struct Slot {
+    place: Arc<Semaphore>,
+    /// Whose snapshot is received, or was last.
+    vote: Mutex<Option<Vote>>,
+    /// Somebody else sends one.
+    displaced: Notify,
+}
+
+impl Default for Slot {
+    fn default() -> Self {
+        Slot { place: Arc::new(Semaphore::new(1)), vote: Mutex::default(), displaced: Notify::new() }
+    }
+}
+
+impl Slot {
+    /// A place for the snapshot of this leader, where no later one sends, and none is being
+    /// read in.
+    async fn take<R: AsyncRuntime>(
+        &self,
+        vote: &Vote,
+        within: Duration,
+    ) -> Result<OwnedSemaphorePermit, Refusal> {
+        let busy = || {
+            let problem = "another snapshot is being received".to_owned();
+            Refusal { code: Code::Overloaded, problem }
+        };
+        {
+            let mut known = self.vote.lock().unwrap_or_else(PoisonError::into_inner);
+            if known.as_ref().is_some_and(|known| known > vote) {
+                return Err(busy());
+            }
+            *known = Some(*vote);
+        }
+        self.displaced.notify_waiters();
+        match R::timeout(within, Arc::clone(&self.place).acquire_owned()).await {
+            Ok(Ok(place)) => Ok(place),
+            Ok(Err(_)) | Err(_) => Err(busy()),
+        }
+    }
 }
 
 type Answers = mpsc::Sender<Result<Message, Refusal>>;
@@ -63,21 +109,26 @@ where
         mut requests: BoxStream<'static, Result<Message, Broken>>,
         answers: &Answers,
     ) -> Result<(), Refusal> {
-        let Ok(_only) = self.receiving.try_acquire() else {
-            let problem = "another snapshot is being received".to_owned();
-            return Err(Refusal { code: Code::Overloaded, problem });
-        };
         let (vote, manifest) = match next(from, &mut requests).await? {
-            Some(SnapshotStep::Offer(vote, manifest)) => (vote, manifest),
+            Some(SnapshotStep::Offer(vote, manifest, incarnation)) => {
+                self.owner.check(from, incarnation)?;
+                (vote, manifest)
+            }
             Some(_) => return Err(Refusal::malformed("no offer")),
             None => return Ok(()),
         };
         self.check(&manifest)?;
+        let _only = self.slot.take::<R>(&vote, self.alive).await?;
         let receiving = self.transit.receive(&manifest).await;
         let (mut incoming, mut offset) = receiving.map_err(|error| disk(&error))?;
         tell(answers, Received::Offset(offset)).await?;
         while offset < manifest.size_bytes {
-            let Some(step) = next(from, &mut requests).await? else { return Ok(()) };
+            let displaced = pin!(self.slot.displaced.notified());
+            let step = match future::select(pin!(next(from, &mut requests)), displaced).await {
+                Either::Left((step, _)) => step?,
+                Either::Right(_) => None,
+            };
+            let Some(step) = step else { return Ok(()) };
             let SnapshotStep::Piece { offset: at, bytes } = step else {
                 return Err(Refusal::malformed("no piece where one is missing"));
             };
@@ -190,6 +241,31 @@ fn disk(error: &std::io::Error) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_sender_that_fell_silent_gives_its_place_to_the_next_one_of_its_term_or_later() {
+        use openraft_rt_tokio::TokioRuntime as Runtime;
+        let (slot, soon) = (Arc::new(Slot::default()), Duration::from_millis(20));
+        let (first, second) = (Vote::new_committed(3, 1), Vote::new_committed(4, 2));
+        let silent = tokio::spawn({
+            let slot = Arc::clone(&slot);
+            async move {
+                let _place = slot.take::<Runtime>(&first, soon).await.unwrap();
+                slot.displaced.notified().await;
+            }
+        });
+        while slot.place.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        let long = Duration::from_secs(60);
+        let place = slot.take::<Runtime>(&second, long).await.unwrap();
+        silent.await.unwrap();
+        // One that is being read in, and one of an earlier term, are not given way to.
+        assert!(slot.take::<Runtime>(&second, soon).await.is_err());
+        drop(place);
+        assert!(slot.take::<Runtime>(&first, soon).await.is_err());
+        drop(slot.take::<Runtime>(&second, soon).await.unwrap());
+    }
 
     #[test]
     fn a_snapshot_beside_what_is_committed_is_refused() {

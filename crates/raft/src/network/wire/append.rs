@@ -19,6 +19,8 @@ pub(crate) struct AppendRequest {
     pub(crate) previous: Option<LogId>,
     pub(crate) committed: Option<LogId>,
     pub(crate) entries: Vec<Entry>,
+    /// Of the log that it is for; 0 where that is not known.
+    pub(crate) incarnation: u64,
 }
 
 impl AppendRequest {
@@ -60,6 +62,7 @@ pub(crate) fn append_request(request: AppendRequest) -> Message {
         previous: request.previous.as_ref().map(position),
         committed: request.committed.as_ref().map(position),
         entries,
+        incarnation: request.incarnation,
     });
     message.payloads = payloads;
     message
@@ -100,7 +103,8 @@ pub(crate) fn read_append_request(
     if left > 0 {
         return Err(Refusal::malformed(format!("{left} payloads without an entry")));
     }
-    Ok(AppendRequest { sequence: request.sequence, vote, previous, committed, entries })
+    let proto::AppendRequest { sequence, incarnation, .. } = request;
+    Ok(AppendRequest { sequence, vote, previous, committed, entries, incarnation })
 }
 
 fn payload(
@@ -182,6 +186,7 @@ mod tests {
                 entry(5, 43, EntryPayload::Blank),
                 entry(5, 44, EntryPayload::Normal(Command(Bytes::from_static(b"")))),
             ],
+            incarnation: 12,
         }
     }
 

@@ -7,7 +7,8 @@ use sheaf_retry::Code;
 use super::{decode, head, one_payload, present, with_payload};
 use crate::network::{Message, Refusal};
 use crate::replica::Error;
-use crate::types::{Member, NodeId};
+use crate::stored::{from_member, to_member};
+use crate::types::NodeId;
 
 /// What a node has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,6 +20,10 @@ pub(crate) struct Hello {
     pub(crate) founders: Option<u64>,
     /// Somebody was elected, as far as it knows.
     pub(crate) is_led: bool,
+    /// Of its log; 0 where it is of an earlier version.
+    pub(crate) incarnation: u64,
+    /// A hash of the members and their logs that it founds the cluster of, or founded it of.
+    pub(crate) founding: Option<u64>,
 }
 
 pub(crate) fn hello_request() -> Message {
@@ -32,14 +37,16 @@ pub(crate) fn hello(hello: &Hello) -> Message {
         leader: hello.leader.unwrap_or(0),
         founders: hello.founders,
         is_led: hello.is_led,
+        incarnation: hello.incarnation,
+        founding: hello.founding,
     })
 }
 
 pub(crate) fn read_hello(message: &Message) -> Result<Hello, Refusal> {
     let reply: proto::HelloReply = decode(message)?;
     let leader = Some(reply.leader).filter(|id| *id > 0);
-    let proto::HelloReply { term, last, founders, is_led, .. } = reply;
-    Ok(Hello { term, last, leader, founders, is_led })
+    let proto::HelloReply { term, last, founders, is_led, incarnation, founding, .. } = reply;
+    Ok(Hello { term, last, leader, founders, is_led, incarnation, founding })
 }
 
 pub(crate) fn read_index_request() -> Message {
@@ -88,7 +95,7 @@ fn to_error(error: &Error) -> proto::ReplicaError {
     let reason = match error.clone() {
         Error::NotLeader { leader } => {
             let (leader, member) = leader.unzip();
-            let member = member.map(|Member { endpoints }| proto::Member { endpoints });
+            let member = member.as_ref().map(to_member);
             Reason::NotLeader(proto::NotLeader { leader: leader.unwrap_or(0), member })
         }
         Error::Unknown { problem } => Reason::Unknown(problem),
@@ -111,7 +118,7 @@ fn from_error(error: proto::ReplicaError) -> Result<Error, Refusal> {
     use proto::replica_error::Reason;
     Ok(match present(error.reason, "the reason")? {
         Reason::NotLeader(proto::NotLeader { leader, member }) => {
-            let member = member.map(|member| Member { endpoints: member.endpoints });
+            let member = member.map(from_member);
             let leader = member.filter(|_| leader > 0).map(|member| (leader, member));
             Error::NotLeader { leader }
         }
@@ -128,10 +135,11 @@ fn from_error(error: proto::ReplicaError) -> Result<Error, Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::Member;
 
     #[test]
     fn every_error_crosses_the_wire() {
-        let member = Member { endpoints: vec!["a:1".to_owned()] };
+        let member = Member { endpoints: vec!["a:1".to_owned()], incarnation: 9 };
         let errors = [
             Error::NotLeader { leader: Some((3, member)) },
             Error::NotLeader { leader: None },
@@ -155,7 +163,15 @@ mod tests {
         let read = read_propose_reply(propose_reply(Ok(answer.clone()))).unwrap().unwrap();
         assert_eq!(read, answer);
         assert_eq!(read_read_index(&read_index(&Ok(7))).unwrap().unwrap(), 7);
-        let told = Hello { term: 3, last: Some(5), leader: None, founders: Some(9), is_led: true };
+        let told = Hello {
+            term: 3,
+            last: Some(5),
+            leader: None,
+            founders: Some(9),
+            is_led: true,
+            incarnation: 11,
+            founding: Some(12),
+        };
         assert_eq!(read_hello(&hello(&told)).unwrap(), told);
     }
 }

@@ -11,7 +11,8 @@ use crate::types::{NodeId, SnapshotMeta, StoredMembership, Vote};
 /// What the sender of a snapshot does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum SnapshotStep {
-    Offer(Vote, Manifest),
+    /// Also the incarnation of the log that it is for; 0 where that is not known.
+    Offer(Vote, Manifest, u64),
     Piece {
         offset: u64,
         bytes: Bytes,
@@ -31,7 +32,7 @@ pub(crate) enum Received {
     Done(Vote),
 }
 
-pub(crate) fn offer(vote: &Vote, manifest: &Manifest) -> Message {
+pub(crate) fn offer(vote: &Vote, manifest: &Manifest, incarnation: u64) -> Message {
     use proto::snapshot_request::Step;
     let Manifest { meta, size_bytes, checksum } = manifest;
     let step = Step::Offer(proto::SnapshotOffer {
@@ -41,6 +42,7 @@ pub(crate) fn offer(vote: &Vote, manifest: &Manifest) -> Message {
         membership: Some(to_membership(meta.last_membership.membership())),
         size_bytes: *size_bytes,
         checksum: *checksum,
+        incarnation,
     });
     head(&proto::SnapshotRequest { step: Some(step) })
 }
@@ -82,7 +84,7 @@ pub(crate) fn read_snapshot_step(from: NodeId, message: Message) -> Result<Snaps
         last_membership: StoredMembership::new(set, members),
     };
     let manifest = Manifest { meta, size_bytes: offer.size_bytes, checksum: offer.checksum };
-    Ok(SnapshotStep::Offer(vote, manifest))
+    Ok(SnapshotStep::Offer(vote, manifest, offer.incarnation))
 }
 
 pub(crate) fn snapshot_reply(received: &Received) -> Message {
@@ -113,7 +115,7 @@ mod tests {
     use crate::types::{LogId, Member, Membership};
 
     fn manifest(set: u64) -> Manifest {
-        let member = Member { endpoints: vec!["a:1".to_owned()] };
+        let member = Member::new(vec!["a:1".to_owned()]);
         let members =
             Membership::new(vec![BTreeSet::from([1])], BTreeMap::from([(1, member)])).unwrap();
         let set = LogId::new_term_index(2, set);
@@ -127,8 +129,8 @@ mod tests {
     #[test]
     fn an_offer_and_a_piece_read_as_they_were_written() {
         let vote = Vote::new_committed(3, 1);
-        let step = read_snapshot_step(1, offer(&vote, &manifest(9))).unwrap();
-        assert_eq!(step, SnapshotStep::Offer(vote, manifest(9)));
+        let step = read_snapshot_step(1, offer(&vote, &manifest(9), 6)).unwrap();
+        assert_eq!(step, SnapshotStep::Offer(vote, manifest(9), 6));
         let bytes = Bytes::from_static(b"abc");
         let step = read_snapshot_step(1, piece(2, bytes.clone())).unwrap();
         assert_eq!(step, SnapshotStep::Piece { offset: 2, bytes });
@@ -138,10 +140,10 @@ mod tests {
     #[test]
     fn an_offer_that_its_leader_cannot_have_is_refused() {
         let early = Vote::new_committed(1, 1);
-        let refusal = read_snapshot_step(1, offer(&early, &manifest(9))).unwrap_err();
+        let refusal = read_snapshot_step(1, offer(&early, &manifest(9), 6)).unwrap_err();
         assert_eq!(refusal.problem, "an entry of term 2 in term 1");
         let vote = Vote::new_committed(3, 1);
-        let refusal = read_snapshot_step(1, offer(&vote, &manifest(10))).unwrap_err();
+        let refusal = read_snapshot_step(1, offer(&vote, &manifest(10), 6)).unwrap_err();
         assert_eq!(refusal.problem, "its members were set after its last entry");
     }
 

@@ -13,6 +13,8 @@ pub(crate) struct VoteRequest {
     pub(crate) vote: Vote,
     pub(crate) last: Option<LogId>,
     pub(crate) is_transfer: bool,
+    /// Of the log that it is for; 0 where that is not known.
+    pub(crate) incarnation: u64,
 }
 
 /// What was said to it.
@@ -21,6 +23,15 @@ pub(crate) struct VoteReply {
     pub(crate) vote: Vote,
     pub(crate) is_granted: bool,
     pub(crate) last: Option<LogId>,
+}
+
+/// The lead, handed over to the log of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Transfer {
+    pub(crate) leader: Vote,
+    pub(crate) to: NodeId,
+    pub(crate) last: Option<LogId>,
+    pub(crate) incarnation: u64,
 }
 
 /// What became of the lead that was handed over.
@@ -36,6 +47,7 @@ pub(crate) fn vote(request: &VoteRequest) -> Message {
         vote: Some(to_vote(&request.vote)),
         last: request.last.as_ref().map(position),
         is_transfer: request.is_transfer,
+        incarnation: request.incarnation,
     })
 }
 
@@ -44,7 +56,8 @@ pub(crate) fn read_vote(from: NodeId, message: &Message) -> Result<VoteRequest, 
     let request: proto::VoteRequest = decode(message)?;
     let vote = own_vote(from, request.vote, false)?;
     let last = known(request.last, &vote)?;
-    Ok(VoteRequest { vote, last, is_transfer: request.is_transfer })
+    let proto::VoteRequest { is_transfer, incarnation, .. } = request;
+    Ok(VoteRequest { vote, last, is_transfer, incarnation })
 }
 
 pub(crate) fn vote_reply(reply: &VoteReply) -> Message {
@@ -61,20 +74,22 @@ pub(crate) fn read_vote_reply(message: &Message) -> Result<VoteReply, Refusal> {
     Ok(VoteReply { vote, is_granted: reply.is_granted, last: reply.last.map(log_id) })
 }
 
-pub(crate) fn transfer(leader: &Vote, to: NodeId, last: Option<&LogId>) -> Message {
-    let (leader, last) = (Some(to_vote(leader)), last.map(position));
-    head(&proto::TransferRequest { leader, to, last })
+pub(crate) fn transfer(request: &Transfer) -> Message {
+    head(&proto::TransferRequest {
+        leader: Some(to_vote(&request.leader)),
+        to: request.to,
+        last: request.last.as_ref().map(position),
+        incarnation: request.incarnation,
+    })
 }
 
 /// Reads who hands the lead over, to whom, and what that one must have.
-pub(crate) fn read_transfer(
-    from: NodeId,
-    message: &Message,
-) -> Result<(Vote, NodeId, Option<LogId>), Refusal> {
+pub(crate) fn read_transfer(from: NodeId, message: &Message) -> Result<Transfer, Refusal> {
     let request: proto::TransferRequest = decode(message)?;
-    let vote = own_vote(from, request.leader, true)?;
-    let last = known(request.last, &vote)?;
-    Ok((vote, request.to, last))
+    let leader = own_vote(from, request.leader, true)?;
+    let last = known(request.last, &leader)?;
+    let proto::TransferRequest { to, incarnation, .. } = request;
+    Ok(Transfer { leader, to, last, incarnation })
 }
 
 pub(crate) fn transfer_reply(transferred: &Transferred) -> Message {
@@ -109,7 +124,8 @@ mod tests {
     #[test]
     fn a_vote_reads_as_it_was_written() {
         let last = Some(LogId::new_term_index(3, 8));
-        let request = VoteRequest { vote: Vote::new(4, 2), last, is_transfer: true };
+        let request =
+            VoteRequest { vote: Vote::new(4, 2), last, is_transfer: true, incarnation: 8 };
         assert_eq!(read_vote(2, &vote(&request)).unwrap(), request);
         let reply = VoteReply { vote: Vote::new_committed(9, 3), is_granted: false, last };
         assert_eq!(read_vote_reply(&vote_reply(&reply)).unwrap(), reply);
@@ -118,7 +134,8 @@ mod tests {
     #[test]
     fn a_candidate_cannot_have_entries_of_a_later_term() {
         let last = Some(LogId::new_term_index(5, 8));
-        let request = VoteRequest { vote: Vote::new(4, 2), last, is_transfer: false };
+        let vote_4 = Vote::new(4, 2);
+        let request = VoteRequest { vote: vote_4, last, is_transfer: false, incarnation: 0 };
         let refusal = read_vote(2, &vote(&request)).unwrap_err();
         assert_eq!(refusal.problem, "an entry of term 5 in term 4");
     }
@@ -126,8 +143,9 @@ mod tests {
     #[test]
     fn a_transfer_reads_as_it_was_written() {
         let (leader, last) = (Vote::new_committed(4, 2), LogId::new_term_index(4, 8));
-        let message = transfer(&leader, 3, Some(&last));
-        assert_eq!(read_transfer(2, &message).unwrap(), (leader, 3, Some(last)));
+        let request = Transfer { leader, to: 3, last: Some(last), incarnation: 5 };
+        let message = transfer(&request);
+        assert_eq!(read_transfer(2, &message).unwrap(), request);
         assert!(read_transfer(3, &message).is_err());
         for outcome in [
             Transferred::Taken,

@@ -11,8 +11,9 @@ use sheaf_coordinator::{
     Answer, BatchSpec, ClaimRequest, Control, Coordinator, Event, LeaseRef, Outcome, Query,
     Resolution, SettleRequest, State, Verdict, WatchFilter, engine,
 };
-use sheaf_raft::coordinator::{Config, EngineMachine, RaftCoordinator};
+use sheaf_raft::coordinator::{Config, EngineMachine, Forward, RaftCoordinator};
 use sheaf_raft::replica::Leadership;
+use sheaf_raft::types::{Member, NodeId};
 use sheaf_retry::{Code, Retryable as _, SystemClock};
 
 use super::local::{Beside, LocalReplica, Nobody, here};
@@ -181,7 +182,7 @@ async fn a_call_that_is_too_large_fails_alone() {
 #[tokio::test]
 async fn a_call_without_a_leader_is_refused_in_its_time_and_done_when_there_is_one() {
     let replica = LocalReplica::new(EngineMachine::new(), 1);
-    replica.lead(Leadership { term: 2, leader: None, is_ready: false });
+    replica.lead(Leadership { term: 2, leader: None, is_ready: false, stopped: None });
     let config = Config { patience: Duration::from_millis(300), ..Config::new(1) };
     let coordinator = start(&replica, config);
     let error = coordinator.register(vec![spec("a")]).await.unwrap_err();
@@ -193,7 +194,7 @@ async fn a_call_without_a_leader_is_refused_in_its_time_and_done_when_there_is_o
         let coordinator = coordinator.clone();
         async move { coordinator.register(vec![spec("a")]).await }
     });
-    replica.lead(Leadership { term: 3, leader: Some((1, here())), is_ready: true });
+    replica.lead(Leadership { term: 3, leader: Some((1, here())), is_ready: true, stopped: None });
     assert!(call.await.unwrap().unwrap()[0].created);
 }
 
@@ -201,7 +202,12 @@ async fn a_call_without_a_leader_is_refused_in_its_time_and_done_when_there_is_o
 async fn calls_are_passed_on_to_the_leader_and_not_round() {
     let (_, leader) = alone();
     let follower = LocalReplica::new(EngineMachine::new(), 1);
-    follower.lead(Leadership { term: 1, leader: Some((1, here())), is_ready: false });
+    follower.lead(Leadership {
+        term: 1,
+        leader: Some((1, here())),
+        is_ready: false,
+        stopped: None,
+    });
     let config = Config { patience: Duration::from_millis(500), ..Config::new(2) };
     let forward = Arc::new(Beside(Arc::new(leader.last_hop())));
     let clock = SystemClock::shared();
@@ -223,12 +229,77 @@ async fn calls_are_passed_on_to_the_leader_and_not_round() {
     assert_eq!(error.code(), Code::Unavailable, "{error}");
     assert!(error.to_string().contains("node 1 at"), "{error}");
     let other = LocalReplica::new(EngineMachine::new(), 1);
-    other.lead(Leadership { term: 1, leader: Some((2, here())), is_ready: false });
+    other.lead(Leadership { term: 1, leader: Some((2, here())), is_ready: false, stopped: None });
     let forward = Arc::new(Beside(Arc::new(node.last_hop())));
     let config = Config { node: 1, ..config };
     let other = RaftCoordinator::start(other, config, forward, SystemClock::shared());
     let error = other.register(vec![spec("b")]).await.unwrap_err();
     assert_eq!(error.code(), Code::Unavailable, "{error}");
+}
+
+/// A leader that is silent.
+struct Silent;
+
+impl Forward for Silent {
+    fn to(
+        &self,
+        node: NodeId,
+        _: &Member,
+        _: u32,
+    ) -> Result<Arc<dyn Coordinator>, sheaf_coordinator::Error> {
+        if node == 3 {
+            let (_, other) = alone();
+            return Ok(Arc::new(other));
+        }
+        // It follows a third node, which nobody hears of: no call ends.
+        let away = LocalReplica::new(EngineMachine::new(), 1);
+        away.lead(Leadership::default());
+        let config = Config { patience: Duration::from_secs(3_600), ..Config::new(node) };
+        Ok(Arc::new(start(&away, config)))
+    }
+}
+
+#[tokio::test]
+async fn a_call_to_a_leader_that_fell_silent_goes_on_at_the_next_one() {
+    let replica = LocalReplica::new(EngineMachine::new(), 1);
+    let led = |term, node| Leadership {
+        term,
+        leader: Some((node, here())),
+        is_ready: false,
+        stopped: None,
+    };
+    replica.lead(led(1, 2));
+    let clock = SystemClock::shared();
+    let config = Config { patience: Duration::from_secs(600), ..Config::new(1) };
+    let node = RaftCoordinator::start(Arc::clone(&replica), config, Arc::new(Silent), clock);
+    let mut call = Box::pin(node.register(vec![spec("a")]));
+    let early = tokio::time::timeout(Duration::from_millis(200), &mut call).await;
+    assert!(early.is_err(), "{early:?}");
+    // Nobody leads, then another node does.
+    replica.lead(Leadership { term: 2, ..Leadership::default() });
+    replica.lead(led(2, 3));
+    let done = tokio::time::timeout(Duration::from_secs(60), call).await;
+    assert!(done.expect("it waits for the silent one").unwrap()[0].created);
+}
+
+#[tokio::test]
+async fn a_node_that_has_stopped_says_so_at_once() {
+    let replica = LocalReplica::new(EngineMachine::new(), 1);
+    let config = Config { patience: Duration::from_secs(600), ..Config::new(1) };
+    let coordinator = start(&replica, config);
+    let stopped = Some("the disk is full".to_owned());
+    replica.lead(Leadership { term: 1, leader: None, is_ready: false, stopped });
+    let last_hop = coordinator.last_hop();
+    for node in [&coordinator, &last_hop] {
+        let call = node.register(vec![spec("a")]);
+        let error = tokio::time::timeout(Duration::from_secs(60), call).await;
+        let error = error.expect("it waits").unwrap_err();
+        assert_eq!(error.code(), Code::Unavailable);
+        assert!(error.to_string().contains("has stopped: the disk is full"), "{error}");
+    }
+    let asked = coordinator.query(Query::History);
+    let asked = tokio::time::timeout(Duration::from_secs(60), asked).await.expect("it waits");
+    assert!(asked.unwrap_err().to_string().contains("has stopped: the disk is full"));
 }
 
 #[tokio::test]
@@ -248,7 +319,7 @@ async fn claims_that_wait_follow_the_leader() {
         async move { node.claim(request).await }
     });
     node.wake().await.unwrap();
-    replica.lead(Leadership { term: 2, leader: Some((2, here())), is_ready: false });
+    replica.lead(Leadership { term: 2, leader: Some((2, here())), is_ready: false, stopped: None });
     other.register(vec![spec("there")]).await.unwrap();
     let leases = waiting.await.unwrap().unwrap().leases;
     assert_eq!(leases[0].spec.id.as_str(), "there");

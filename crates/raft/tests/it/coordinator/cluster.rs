@@ -46,7 +46,7 @@ struct ToPorts {
 
 impl Forward for ToPorts {
     fn to(&self, node: NodeId, _: &Member, attempt: u32) -> Result<Arc<dyn Coordinator>, Error> {
-        let member = Member { endpoints: vec![self.ports[&node].clone()] };
+        let member = Member::new(vec![self.ports[&node].clone()]);
         self.rpc.to(node, &member, attempt)
     }
 }

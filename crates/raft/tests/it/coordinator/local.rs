@@ -37,7 +37,7 @@ pub(crate) struct LocalReplica {
 }
 
 pub(crate) fn here() -> Member {
-    Member { endpoints: vec!["grpc://localhost:1".to_owned()] }
+    Member::new(vec!["grpc://localhost:1".to_owned()])
 }
 
 impl LocalReplica {
@@ -46,7 +46,7 @@ impl LocalReplica {
     }
 
     pub(crate) fn with(machine: EngineMachine, term: u64, largest: u64) -> Arc<Self> {
-        let leader = Leadership { term, leader: Some((1, here())), is_ready: true };
+        let leader = Leadership { term, leader: Some((1, here())), is_ready: true, stopped: None };
         Arc::new(LocalReplica {
             machine: Mutex::new(machine),
             leadership: watch::Sender::new(leader),
