@@ -279,13 +279,7 @@ impl Hosted {
             error = doomed => Err(error),
             result = work => result,
         };
-        let reason = match &result {
-            Ok(Ending::Ended) => done_reason(assignment.pass),
-            Ok(Ending::Stopped) => "stopped".to_owned(),
-            Ok(Ending::Undrained) => UNDRAINED.to_owned(),
-            Err(error) if error.is_closed() => format!("{CLOSED}{}", error.chain()),
-            Err(error) => format!("failed: {}", error.chain()),
-        };
+        let reason = reason(&result, assignment.pass);
         stats.set_phase(Phase::Leaving);
         let place = &assignment.place;
         tracing::info!(place, reason, "deregistering");
@@ -302,6 +296,17 @@ impl Hosted {
             Err(error) if !error.is_closed() => Err(error),
             _ => Ok(()),
         }
+    }
+}
+
+/// Why it leaves.
+fn reason(result: &Result<Ending, ComponentError>, pass: u64) -> String {
+    match result {
+        Ok(Ending::Ended) => done_reason(pass),
+        Ok(Ending::Stopped) => "stopped".to_owned(),
+        Ok(Ending::Undrained) => UNDRAINED.to_owned(),
+        Err(error) if error.is_closed() => format!("{CLOSED}{}", error.chain()),
+        Err(error) => format!("failed: {}", error.chain()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! `sheafctl render`
 
 mod args;
+mod store;
 
 use sheaf_drivers::kubernetes::{Object, Rendered, Wanted, render};
 use sheaf_drivers::{Tokens, docker};

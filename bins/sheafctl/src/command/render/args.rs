@@ -3,14 +3,13 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use sheaf_dataflow::DurableAssignment;
 use sheaf_drivers::IMAGE;
 use sheaf_drivers::kubernetes::Settings;
-use sheaf_flight::Target;
 use sheaf_pipeline::spec::Size;
-use sheaf_retry::{Code, HumanBytes};
+use sheaf_retry::HumanBytes;
 use sheaf_terminal::Failure;
 
+use super::store::assigned;
 use crate::args::StoreArgs;
 
 /// What to render, and for which platform.
@@ -74,39 +73,7 @@ impl Render {
             component_image: image,
             state_size_bytes: Size(self.state_size.0).0,
             storage_class: self.storage_class.clone(),
-            durable: self.durable()?,
+            durable: assigned(&self.store)?,
         })
-    }
-
-    /// The store, where one is given, and pods can call it.
-    fn durable(&self) -> Result<Option<DurableAssignment>, Failure> {
-        let given = &self.store;
-        let Some(address) = &given.durable_store else { return Ok(None) };
-        let refused =
-            |text: String| Failure::new(Code::InvalidArgument, text).of("--durable-store");
-        let target: Target = address.parse().map_err(|error: sheaf_flight::Error| {
-            Failure::from_error(&error).of("--durable-store").help("write it as grpc://HOST:PORT")
-        })?;
-        let host = target.host().trim_matches(['[', ']']);
-        let is_here = host.parse().is_ok_and(|host: std::net::IpAddr| host.is_loopback());
-        if is_here || host.eq_ignore_ascii_case("localhost") || target.path().is_some() {
-            let text = format!("{address} would be the pod itself, and not the store");
-            return Err(refused(text).help("write the name that pods call it by"));
-        }
-        if target.is_tls() {
-            let text = format!("{address}: components call their store without TLS");
-            return Err(refused(text).help("write it as grpc://HOST:PORT"));
-        }
-        let token = given.token()?;
-        if token.is_some() && !given.durable_insecure {
-            let text = "the token would go from pods to the store unencrypted";
-            return Err(refused(text.to_owned()).help(
-                "--durable-insecure allows it, where the network of the cluster is trusted",
-            ));
-        }
-        let retention_ms = u64::try_from(given.durable_retention.as_millis()).unwrap_or(u64::MAX);
-        let (store, coordinator) = (address.clone(), address.clone());
-        let insecure = given.durable_insecure;
-        Ok(Some(DurableAssignment { store, coordinator, token, insecure, retention_ms }))
     }
 }

@@ -15,7 +15,7 @@ use super::super::client::{Client, failed};
 /// When a sender that is not there is looked up again.
 const AGAIN: Duration = Duration::from_millis(500);
 
-/// A batch that went by, and what was left out before it.
+/// A batch that went by, and what was left out before.
 pub(super) struct News {
     pub(super) batch: RecordBatch,
     pub(super) missed_batches: u64,
@@ -40,11 +40,8 @@ impl Follow {
             match self.look().await {
                 Ok(true) => self.client.sleep(AGAIN).await,
                 Ok(false) => return,
-                Err(failure) => {
-                    // A command that ends does not listen.
-                    drop(self.news.send(Err(failure)).await);
-                    return;
-                }
+                // A command that ends does not listen.
+                Err(failure) => return drop(self.news.send(Err(failure)).await),
             }
         }
     }
@@ -76,9 +73,8 @@ impl Follow {
                 let help = "look at an edge behind it, or have it answer DoGet of taps/EDGE";
                 Err(Failure::new(Code::Unimplemented, text).help(help))
             }
-            // Its process is gone, or goes.
+            // Its process is gone, or goes: transient, as is that it was cancelled.
             Err(error) if error.code().class() == Class::Transient => Ok(true),
-            Err(error) if error.code() == Code::Cancelled => Ok(true),
             Err(error) => Err(failed(&error).of(&self.place)),
         }
     }
