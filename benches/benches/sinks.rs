@@ -69,8 +69,8 @@ async fn sink(folder: &Path, kind: &str, config: &Value) -> Box<dyn Sink> {
 }
 
 fn batches(c: &mut Criterion) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all();
-    let runtime = { runtime }.build().expect("a runtime");
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(1).enable_all().build().expect("a runtime");
     let folder = tempfile::tempdir().expect("a folder");
     let mut group = c.benchmark_group("sinks");
     group.throughput(Throughput::Elements(ROWS.into())).sample_size(30);
