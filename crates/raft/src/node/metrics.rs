@@ -77,8 +77,7 @@ where
         log_bytes: impl Fn() -> u64 + Send + Sync + 'static,
     ) {
         let node = self.clone();
-        registry.register_collector(Box::new(View {
-            status: move || (node.status(), log_bytes()),
-        }));
+        registry
+            .register_collector(Box::new(View { status: move || (node.status(), log_bytes()) }));
     }
 }

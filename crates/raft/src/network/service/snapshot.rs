@@ -48,7 +48,11 @@ pub(super) struct Slot {
 
 impl Default for Slot {
     fn default() -> Self {
-        Slot { place: Arc::new(Semaphore::new(1)), vote: Mutex::default(), displaced: Notify::new() }
+        Slot {
+            place: Arc::new(Semaphore::new(1)),
+            vote: Mutex::default(),
+            displaced: Notify::new(),
+        }
     }
 }
 
