@@ -74,7 +74,8 @@ pub(super) async fn serve(options: &ClusterNode) -> Result<()> {
     let transport =
         FlightTransport::try_new(flight::transport_config(&config), SystemClock::shared())?;
     let links = flight::links(transport.clone());
-    let node: Node = RaftNode::start(config, Parts { log, driver }, links)
+    let incarnation = log.incarnation();
+    let node: Node = RaftNode::start(config, Parts { log, driver, incarnation }, links)
         .await
         .map_err(|error| failed(&error))?;
     transport.listen(own, Arc::new(service::Answers::new(node.clone()))).await?;
@@ -86,7 +87,7 @@ pub(super) async fn serve(options: &ClusterNode) -> Result<()> {
     std::future::pending().await
 }
 
-/// Founds the cluster once a majority of it is there.
+/// Founds the cluster once all of it is there.
 async fn found(node: Node, members: BTreeMap<NodeId, Member>) {
     while let Err(error) = node.bootstrap(members.clone()).await {
         if !matches!(error, ChangeError::Waiting { .. }) {

@@ -80,7 +80,7 @@ fn problem(id: NodeId, own: u64, meant: u64, is_empty: impl FnOnce() -> bool) ->
         0 if !is_empty() => None,
         0 => Some(format!(
             "node {id} has no entries, and the cluster does not say which log it should have: \
-             its log was lost, or it was never started; {advice}"
+             its log was lost, or its leader is of an earlier version; {advice}"
         )),
         _ => Some(format!(
             "node {id} has another log than the one that the cluster knows: its log was lost; \
