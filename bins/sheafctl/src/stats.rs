@@ -2,9 +2,10 @@
 
 mod rows;
 
+use serde_json::Value;
 use sheaf_console::figures::Reader;
 use sheaf_flight::TlsFiles;
-use sheaf_pipeline::registry::Component;
+use sheaf_pipeline::registry::{Component, PortSchema};
 use sheaf_retry::SharedClock;
 use sheaf_terminal::Console;
 
@@ -48,4 +49,10 @@ impl Look {
 /// An instance, as the plan calls it.
 pub(crate) fn instance(component: &Component) -> &str {
     component.id.split_once(':').map_or(&component.id, |(_, instance)| instance)
+}
+
+/// What batches look like, by edge.
+pub(crate) fn ports(ports: &[PortSchema]) -> Value {
+    let ports = ports.iter().map(|one| (one.port.clone(), Value::from(one.text.as_str())));
+    Value::Object(ports.collect())
 }

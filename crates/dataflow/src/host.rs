@@ -1,6 +1,7 @@
 //! A component from its start to its end.
 
 mod begin;
+mod describe;
 mod finish;
 mod loops;
 mod processor;
@@ -24,6 +25,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::begin::Begun;
+use self::describe::describe;
 use self::finish::Finish;
 pub use self::finish::{CLOSED, DONE, UNDRAINED, done_reason};
 use self::loops::{Ending, Loop};
@@ -246,6 +248,7 @@ impl Hosted {
             stats,
             link,
         } = self;
+        let own_clock = clock.clone();
         let parts = Parts {
             options,
             clock,
@@ -270,6 +273,9 @@ impl Hosted {
         // Boxed: it is large, and everything that waits for it would be.
         let work = Box::pin(parts.work(&assignment, make));
         // Whatever the component is doing is dropped where it is when its place is lost.
+        let described = metadata(&assignment);
+        let described = describe(member.describer(), described, Arc::clone(&stats), own_clock);
+        let described = Box::pin(described);
         let result = tokio::select! {
             biased;
             why = lost => Err(ComponentError::new(
@@ -278,6 +284,7 @@ impl Hosted {
             )),
             error = doomed => Err(error),
             result = work => result,
+            () = described => Err(ComponentError::new(Code::Internal, "it looks without end")),
         };
         let reason = reason(&result, assignment.pass);
         stats.set_phase(Phase::Leaving);
@@ -558,11 +565,13 @@ fn registration(
         },
         health_endpoint: format!(":{}", health.local_addr().port()),
         endpoints: Vec::new(),
-        metadata: Metadata {
-            name: assignment.instance.clone(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            ..Metadata::default()
-        },
+        metadata: metadata(assignment),
         load: None,
     })
+}
+
+/// What it says of itself before anything has gone through it.
+fn metadata(assignment: &Assignment) -> Metadata {
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    Metadata { name: assignment.instance.clone(), version, ..Metadata::default() }
 }

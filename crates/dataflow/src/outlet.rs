@@ -7,7 +7,7 @@ mod stream;
 mod tap;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arrow_array::{Array as _, RecordBatch};
@@ -47,6 +47,8 @@ pub(crate) struct Edge {
     /// Those that begin at this instance, by the reader's index.
     pub(crate) streams: Vec<Arc<Stream>>,
     pub(crate) tap: Tap,
+    /// Of its batches, once one was sent.
+    pub(crate) schema: OnceLock<SchemaRef>,
 }
 
 /// All of them. Only the component's loop has it.
@@ -108,7 +110,8 @@ impl Outlets {
                 streams.push(Arc::new(Stream::new(stream, Arc::clone(&progress))?));
             }
             let partitioning = facts.partitioning.clone();
-            edges.push(Arc::new(Edge { id, partitioning, streams, tap: Tap::default() }));
+            let (tap, schema) = (Tap::default(), OnceLock::new());
+            edges.push(Arc::new(Edge { id, partitioning, streams, tap, schema }));
         }
         let streams = edges.iter().flat_map(|edge| &edge.streams).cloned().collect();
         let turns = edges.iter().map(|_| (0, None)).collect();
@@ -285,7 +288,10 @@ impl Outlets {
                     ),
                 ));
             }
-            None => self.turns[index].1 = Some(Arc::clone(schema)),
+            None => {
+                self.edges[index].schema.get_or_init(|| Arc::clone(schema));
+                self.turns[index].1 = Some(Arc::clone(schema));
+            }
         }
         Ok(())
     }

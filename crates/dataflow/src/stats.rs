@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value, json};
-use sheaf_pipeline::registry::Totals;
+use sheaf_pipeline::registry::{PortSchema, Totals, port_schema};
 
 use crate::assignment::Assignment;
 use crate::inlet::Place;
@@ -89,6 +89,20 @@ impl Stats {
             1 => "running",
             _ => "leaving",
         }
+    }
+
+    /// What batches of its edges look like, as far as any have come by: in, and out.
+    pub(crate) fn ports(&self) -> (Vec<PortSchema>, Vec<PortSchema>) {
+        let mut inputs: Vec<PortSchema> = Vec::new();
+        for place in &self.places {
+            let is_there = inputs.iter().any(|one| *one.port == *place.edge);
+            if let Some(schema) = place.schema.get().filter(|_| !is_there) {
+                inputs.push(port_schema(&place.edge, schema));
+            }
+        }
+        let outputs = self.edges.iter();
+        let outputs = outputs.filter_map(|edge| Some(port_schema(&edge.id, edge.schema.get()?)));
+        (inputs, outputs.collect())
     }
 
     /// What went through it.

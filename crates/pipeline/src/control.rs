@@ -66,6 +66,6 @@ mod writer;
 pub use actions::ControlActions;
 pub use call::ClientOptions;
 pub use client::{Beaten, ControlClient, Joined};
-pub use member::{Member, Pulse, Standing};
+pub use member::{Describer, Member, Pulse, Standing};
 pub use plane::{ControlPlane, Events, Options};
 pub use service::ControlService;

@@ -117,7 +117,9 @@ fn the_control_plane_has_figures_of_every_component_and_edge() {
         .current_dir(folder.path())
         .spawn()
         .unwrap();
-    let address = run.wait_ready(TIME).unwrap().addr("console").unwrap().to_string();
+    let ready = run.wait_ready(TIME).unwrap();
+    let address = ready.addr("console").unwrap().to_string();
+    let control = ready.addr("control").unwrap().to_string();
     let value = |metrics: &str, name: &str| {
         let line = metrics.lines().find(|line| line.starts_with(name));
         line.and_then(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok())
@@ -138,6 +140,19 @@ fn the_control_plane_has_figures_of_every_component_and_edge() {
     };
     assert_eq!((of("restarts"), of("healthy")), (0, 1));
     assert!(of("rows_in_total") > 0 && of("memory_bytes") > 0);
+
+    // And what the rows look like.
+    let told = || {
+        let status = ["status", "--json", "-s", &control];
+        let output = sheafctl_in(folder.path(), &status);
+        let told: Value = serde_json::from_str(&data(&output)).unwrap();
+        let all = told["pipelines"][0]["components"].as_array().unwrap().clone();
+        let is_it = |one: &&Value| one["instance"] == "pass";
+        let pass = all.iter().find(is_it).unwrap();
+        pass["inputs"]["make:pass"] == "n: Int64 not null"
+            && pass["outputs"]["pass:show"] == "n: Int64 not null"
+    };
+    wait_until(TIME, "the schemas", told).unwrap();
 }
 
 #[test]

@@ -222,6 +222,7 @@ impl QueueReader {
                 let rows = batch.num_rows() as u64;
                 tracing::debug!(edge = self.queue.name, id = %held.id, rows, "received event");
                 place.received(sequence, rows, lease.spec.bytes);
+                place.schema.get_or_init(|| batch.schema());
                 let fence = lease.fence.0;
                 let received = Received {
                     batch,

@@ -1,9 +1,10 @@
 //! How far the reader of one stream is: between its calls and the component's loop.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use arrow_schema::SchemaRef;
 use sheaf_retry::SharedClock;
 use tokio::sync::Notify;
 
@@ -28,6 +29,8 @@ pub(crate) struct Place {
     state: Mutex<State>,
     changed: Notify,
     pub(crate) counts: Counts,
+    /// Of its batches, once one has come.
+    pub(crate) schema: OnceLock<SchemaRef>,
 }
 
 /// What was counted since the process began.
@@ -114,6 +117,7 @@ impl Place {
             state: Mutex::default(),
             changed: Notify::new(),
             counts: Counts::default(),
+            schema: OnceLock::new(),
         }
     }
 

@@ -307,6 +307,7 @@ impl Reader {
                 let (rows, bytes) = (batch.num_rows() as u64, size_bytes(&batch));
                 let room = self.room(bytes).await?;
                 let edge = &*self.place.edge;
+                self.place.schema.get_or_init(|| batch.schema());
                 tracing::debug!(edge, sequence, rows, "received event");
                 if !self.place.received(sequence, rows, bytes) {
                     let text = format!("batch {sequence} comes again in the same call");

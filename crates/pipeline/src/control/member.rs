@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::client::{ControlClient, Joined};
-use crate::registry::{Beat, Connections, Load, Registration, Totals};
+use crate::registry::{Beat, Connections, Load, Metadata, Registration, Totals};
 
 /// The step counter of a component's own loop. Cheap to clone.
 ///
@@ -66,13 +66,44 @@ pub struct Member {
     task: Option<JoinHandle<()>>,
 }
 
+/// Says more of a member than it knew when it joined. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Describer {
+    client: ControlClient,
+    state: Arc<State>,
+}
+
+impl Describer {
+    /// Says this of the member, now and whenever it has to register again.
+    ///
+    /// # Errors
+    /// As [`ControlClient::register`]; what was said before stays then.
+    pub async fn describe(&self, metadata: Metadata) -> Result<(), Error> {
+        let asked = Registration { metadata: metadata.clone(), ..self.state.now() };
+        self.client.register(&asked).await?;
+        *self.state.metadata.lock().unwrap_or_else(PoisonError::into_inner) = metadata;
+        Ok(())
+    }
+}
+
 #[derive(Debug)]
 struct State {
     asked: Registration,
     pulse: Pulse,
     load: Mutex<Option<Load>>,
+    /// What it says of itself by now.
+    metadata: Mutex<Metadata>,
     fence: AtomicU64,
     standing: watch::Sender<Standing>,
+}
+
+impl State {
+    /// What it registers with by now.
+    fn now(&self) -> Registration {
+        let load = *self.load.lock().unwrap_or_else(PoisonError::into_inner);
+        let metadata = self.metadata.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Registration { load, metadata, ..self.asked.clone() }
+    }
 }
 
 impl Member {
@@ -81,7 +112,8 @@ impl Member {
         let (standing, seen) = watch::channel(Standing::Member);
         let load = Mutex::new(asked.load);
         let fence = AtomicU64::new(joined.registered.fence);
-        let state = Arc::new(State { asked, pulse: Pulse::default(), load, fence, standing });
+        let (metadata, pulse) = (Mutex::new(asked.metadata.clone()), Pulse::default());
+        let state = Arc::new(State { asked, pulse, load, metadata, fence, standing });
         let beats = Beats {
             client: client.clone(),
             state: Arc::clone(&state),
@@ -112,6 +144,11 @@ impl Member {
     /// What its loop ticks.
     pub fn pulse(&self) -> Pulse {
         self.state.pulse.clone()
+    }
+
+    /// What it can say more of itself with.
+    pub fn describer(&self) -> Describer {
+        Describer { client: self.client.clone(), state: Arc::clone(&self.state) }
     }
 
     /// What goes with the next beat of a worker.
@@ -285,9 +322,7 @@ impl Beats {
     }
 
     async fn again(&mut self) -> Standing {
-        let asked = &self.state.asked;
-        let load = *self.state.load.lock().unwrap_or_else(PoisonError::into_inner);
-        let asked = Registration { load, ..asked.clone() };
+        let asked = self.state.now();
         match self.client.register(&asked).await {
             Ok(joined) => {
                 tracing::info!(component = asked.id, "registered again");

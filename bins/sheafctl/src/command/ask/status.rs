@@ -8,7 +8,7 @@ use sheaf_terminal::{Console, Failure, Table, count, relative, rfc3339};
 
 use super::StatusArgs;
 use crate::remote::{Remote, runs};
-use crate::stats::{Look, Rows, instance, put_aside};
+use crate::stats::{Look, Rows, instance, ports, put_aside};
 
 pub(super) async fn run(
     remote: &Remote,
@@ -84,6 +84,8 @@ fn entry(pipeline: &Pipeline, components: &[(Component, Option<Rows>)]) -> Value
             "rowsIn": rows.and_then(|rows| rows.input),
             "rowsOut": rows.and_then(|rows| rows.output),
             "failedBatches": rows.map(|rows| rows.failed),
+            "inputs": ports(&component.metadata.inputs),
+            "outputs": ports(&component.metadata.outputs),
         })
     });
     json!({
