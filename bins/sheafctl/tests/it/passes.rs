@@ -132,6 +132,7 @@ fn a_source_that_takes_its_time_for_a_batch_is_not_asked_again_before() {
             if stream.read(&mut request).is_err() {
                 continue;
             }
+            // sleep: the server takes this long.
             std::thread::sleep(Duration::from_millis(700));
             let body = r#"[{"id": 7}]"#;
             let answer = format!(
