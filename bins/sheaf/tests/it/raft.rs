@@ -119,6 +119,8 @@ async fn raft_a_leader_without_a_majority_is_down_and_can_be_ended() {
 async fn raft_a_batch_that_failed_is_in_the_log_of_the_leader() {
     let cluster = Cluster::start(3, &[]).await;
     let (leader, client) = (cluster.leader().await, cluster.client());
+    // sleep: a node hears of events a moment after there is a leader, and of none before.
+    SystemClock::shared().sleep(Duration::from_secs(3)).await;
     let retry = sheaf_retry::RetryPolicy { max_retries: 0, ..sheaf_retry::RetryPolicy::QUEUE };
     let spec = BatchSpec { retry: Some(retry), ..specs(0, 1).remove(0) };
     client.register(vec![spec]).await.unwrap();

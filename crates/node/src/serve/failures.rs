@@ -18,7 +18,7 @@ const WATCHING: RetryPolicy = RetryPolicy {
     max_retries: u32::MAX,
     base_ms: 100,
     factor: 2.0,
-    cap_ms: 5_000,
+    cap_ms: 250,
     jitter: 0.2,
     deadline_ms: None,
 };
