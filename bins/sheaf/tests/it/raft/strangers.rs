@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use sheaf_coordinator::Coordinator as _;
+use sheaf_coordinator::{BatchSpec, Coordinator as _};
 use sheaf_flight::{ClientSecurity, TokenSource};
 use sheaf_testkit::{TempDir, wait_for_async, wait_until};
 
@@ -34,10 +34,25 @@ fn says(cluster: &Cluster, index: usize, texts: &[&str]) {
         .unwrap_or_else(|error| panic!("{error}: {texts:?}: {}", cluster.last_words()));
 }
 
+/// Who founds is alone with that for a moment: the others give no vote before they have it.
+async fn all_have_founded(cluster: &Cluster) {
+    let founded = wait_for_async(PATIENCE, "all to have the first entry", || async {
+        for index in 0..3 {
+            let status = cluster.status(index, false).await?;
+            status["applied"].as_u64().filter(|applied| *applied > 0)?;
+        }
+        Some(())
+    });
+    founded.await.unwrap_or_else(|error| panic!("{error}: {}", cluster.last_words()));
+}
+
 /// The third node gets nothing of the log, which the two others have a majority for.
 async fn is_left_out(cluster: &Cluster, batch: usize) {
     let two = [cluster.uri(0), cluster.uri(1)];
-    cluster.client_of(&two).register(super::specs(batch, 1)).await.unwrap();
+    // In a queue of its own, beside that of a load.
+    let specs = super::specs(batch, 1).into_iter();
+    let specs = specs.map(|spec| BatchSpec { queue: "beside".to_owned(), ..spec });
+    cluster.client_of(&two).register(specs.collect()).await.unwrap();
     let (leader, _) = cluster.leads(&[0, 1]).await.unwrap();
     let status = cluster.status(leader, false).await.unwrap();
     let third = &status["members"][2];
@@ -48,7 +63,7 @@ async fn is_left_out(cluster: &Cluster, batch: usize) {
 #[tokio::test(flavor = "multi_thread")]
 async fn raft_node_of_another_cluster_is_refused_by_name() {
     let mut cluster = Cluster::start(3, &[]).await;
-    cluster.leader().await;
+    all_have_founded(&cluster).await;
     let (stranger, elsewhere) = (2, TempDir::new().unwrap());
     cluster.kill(stranger);
     let words = cluster.nodes[stranger].words.clone();
@@ -187,7 +202,7 @@ async fn raft_node_without_its_own_certificate_is_refused() {
         let own = authority.write_as(folder, &format!("node-{node}"), Some(&name(node)), false);
         cluster.launch(launch(&words_of(&ca, &own)));
     }
-    cluster.leader().await;
+    all_have_founded(&cluster).await;
     let third = 2;
     cluster.kill(third);
     cluster.leader_among(&[0, 1]).await;
