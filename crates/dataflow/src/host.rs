@@ -278,10 +278,7 @@ impl Hosted {
         let described = Box::pin(described);
         let result = tokio::select! {
             biased;
-            why = lost => Err(ComponentError::new(
-                Code::StaleFence,
-                format!("{} has lost its place, and ends: {why}", assignment.place),
-            )),
+            why = lost => Err(has_lost(&assignment.place, &why)),
             error = doomed => Err(error),
             result = work => result,
             () = described => Err(ComponentError::new(Code::Internal, "it looks without end")),
@@ -304,6 +301,10 @@ impl Hosted {
             _ => Ok(()),
         }
     }
+}
+
+fn has_lost(place: &str, why: &str) -> ComponentError {
+    ComponentError::new(Code::StaleFence, format!("{place} has lost its place, and ends: {why}"))
 }
 
 /// Why it leaves.
