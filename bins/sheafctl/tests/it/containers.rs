@@ -351,8 +351,11 @@ fn logs_of_containers_are_shown_while_they_run() {
     let mut process = world.run(&["--log-level", "info"]);
     let ready = process.wait_ready(TIME).unwrap().addr("control").unwrap().to_string();
     wait_running(&mut process);
-    let output = sheafctl_in(world.folder.path(), &["logs", "make", "--server", &ready]);
-    let said = data(&output);
-    assert!(said.contains("make | ") && said.contains("registered"), "{said} {}", notes(&output));
+    let are_shown = || {
+        let output = sheafctl_in(world.folder.path(), &["logs", "make", "--server", &ready]);
+        let said = data(&output);
+        said.contains("make | ") && said.contains("registered")
+    };
+    wait_until(TIME, "the log of a container", are_shown).unwrap();
     assert_eq!(process.terminate(TIME).unwrap().code(), Some(0), "{}", process.stderr());
 }
