@@ -20,8 +20,8 @@ pub type Environment = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 /// the time or standard output by itself.
 #[derive(Clone)]
 pub struct Host {
-    /// The run of the pipeline. A batch that is sent again in the same run is known again;
-    /// equal batches of two runs are two batches.
+    /// The run of the pipeline: the fence of what a file sink writes over edges that are not
+    /// durable. What tells batches apart is [`Received::epoch`](sheaf_dataflow::Received::epoch).
     pub run: u64,
     /// Variables that references name.
     pub environment: Environment,
