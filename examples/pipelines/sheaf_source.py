@@ -84,14 +84,18 @@ class Taps:
                     tap["missed"]["batches"] += 1
                     tap["missed"]["rows"] += batch.num_rows
 
-    def batches(self):
+    def batches(self, context):
         tap = {"batches": queue.Queue(SHOWN), "missed": {"batches": 0, "rows": 0}}
         with self.lock:
             self.open.append(tap)
         try:
             while True:
-                batch, missed = tap["batches"].get()
-                yield batch, json.dumps(missed).encode()
+                try:
+                    batch, missed = tap["batches"].get(timeout=1)
+                    yield batch, json.dumps(missed).encode()
+                except queue.Empty:
+                    if context.is_cancelled():
+                        return
         finally:
             with self.lock:
                 self.open.remove(tap)
@@ -109,7 +113,7 @@ class Server(flight.FlightServerBase):
         kind, _, edge = ticket.ticket.decode().partition("/")
         if kind != "taps" or edge not in self.taps:
             raise flight.FlightServerError(f"there is no {ticket.ticket.decode()} here")
-        return flight.GeneratorStream(self.schema, self.taps[edge].batches())
+        return flight.GeneratorStream(self.schema, self.taps[edge].batches(context))
 
     def do_exchange(self, context, descriptor, reader, writer):
         _, edge, _, to = [part.decode() for part in descriptor.path]
@@ -326,7 +330,10 @@ class Source:
                 break
             self.round()
         self.round()
-        reason = "stopped" if self.stopped.is_set() else f"done with pass {self.assignment['pass']}"
+        reason = f"done with pass {self.assignment['pass']}"
+        if self.stopped.is_set():
+            # Another process in this place gives again what was not acknowledged.
+            reason = "stopped before all was acknowledged" if self.waiting else "stopped"
         self.control.call("Deregister", self.control.me | {"reason": reason})
         sys.stdout.flush()
         os._exit(0)

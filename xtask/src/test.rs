@@ -1,9 +1,15 @@
 //! The test suite: everything that can be run without a human.
 
+mod alone;
+
 use std::{
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, Read, Write},
+    path::PathBuf,
     process::{Command, Stdio},
+    thread,
 };
+
+use alone::Failures;
 
 use crate::{
     error::{Error, Result},
@@ -45,19 +51,46 @@ impl Tally {
 /// # Errors
 ///
 /// Fails when a service cannot be provisioned, the tests do not compile or one
-/// of them fails; all suites run nevertheless.
+/// of them fails; all suites run nevertheless. A few that fail among all others
+/// are run once more, alone, and told as flaky where they pass.
 pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     services::run(workspace, &[])?;
     let mut tally = Tally::default();
-    let mut first_error = None;
+    let (mut first_error, mut flaky) = (None, Vec::new());
     for mut command in commands(workspace, arguments) {
         with_services(workspace, &mut command);
-        if let Err(error) = stream(&mut command, &mut tally) {
-            first_error.get_or_insert(error);
+        let mut failures = Failures::default();
+        if let Err(error) = stream(&mut command, &mut tally, &mut failures) {
+            match pass_alone(workspace, &failures)? {
+                true => flaky.extend_from_slice(failures.names()),
+                false => drop(first_error.get_or_insert(error)),
+            }
         }
     }
-    println!("{} passed, {} failed", tally.passed, tally.failed);
+    println!("{} passed, {} failed, {} of them flaky", tally.passed, tally.failed, flaky.len());
+    flaky.iter().for_each(|name| println!("FLAKY {name}: it failed, and passed alone; mend it"));
     first_error.map_or(Ok(()), Err)
+}
+
+/// Whether all that failed, which are few, pass where nothing runs beside them.
+fn pass_alone(workspace: &Workspace, failures: &Failures) -> Result<bool> {
+    let folder = |package: &str| {
+        let named = |one: &&serde_json::Value| one["name"] == package;
+        let found = workspace.packages().iter().find(named);
+        let manifest = found.and_then(|one| one["manifest_path"].as_str()).map(PathBuf::from);
+        manifest.map_or_else(|| workspace.root.clone(), |path| path.with_file_name(""))
+    };
+    let (mut tally, mut of_these) = (Tally::default(), Failures::default());
+    let alone = failures.alone(&workspace.root, folder);
+    for mut command in alone {
+        with_services(workspace, &mut command);
+        let before = tally.passed;
+        let passes = stream(&mut command, &mut tally, &mut of_these).is_ok();
+        if !passes || tally.passed == before {
+            return Ok(false);
+        }
+    }
+    Ok(tally.passed > 0 && tally.passed >= failures.names().len() as u64)
 }
 
 /// Tells tests where the real servers are and that they must not do without.
@@ -87,28 +120,49 @@ fn commands(workspace: &Workspace, arguments: &[String]) -> Vec<Command> {
     vec![suite, example]
 }
 
-/// Runs a command, passes its output through and counts results in it.
-fn stream(command: &mut Command, tally: &mut Tally) -> Result<()> {
+/// Runs a command, passes its output through, counts results in it and hears what fails.
+fn stream(command: &mut Command, tally: &mut Tally, failures: &mut Failures) -> Result<()> {
     eprintln!("$ {}", process::line(command));
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .spawn()
         .map_err(|source| process::start_error(command, source))?;
+    let stderr = child.stderr.take();
+    let told = thread::spawn(move || {
+        let mut failures = Failures::default();
+        let read = stderr.map_or(Ok(()), |stderr| {
+            lines(stderr, |line| {
+                eprintln!("{line}");
+                failures.told(line);
+            })
+        });
+        read.map(|()| failures)
+    });
     if let Some(stdout) = child.stdout.take() {
-        for line in BufReader::new(stdout).split(b'\n') {
-            let line = line.map_err(Error::io("read the output of", "cargo"))?;
-            let text = String::from_utf8_lossy(&line);
-            println!("{text}");
-            tally.count(&text);
-        }
+        lines(stdout, |line| {
+            println!("{line}");
+            tally.count(line);
+            failures.said(line);
+        })?;
     }
+    let told = told.join().map_err(|_| Error::Message("the reader of errors panicked".into()))?;
+    failures.and(told?);
     std::io::stdout().flush().map_err(Error::io("write to", "standard output"))?;
     let status = child.wait().map_err(Error::io("wait for", "cargo"))?;
     if status.success() {
         return Ok(());
     }
     Err(Error::Failed { command: process::line(command), status, output: String::new() })
+}
+
+fn lines(from: impl Read, mut take: impl FnMut(&str)) -> Result<()> {
+    for line in BufReader::new(from).split(b'\n') {
+        let line = line.map_err(Error::io("read the output of", "cargo"))?;
+        take(&String::from_utf8_lossy(&line));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

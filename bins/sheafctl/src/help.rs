@@ -35,7 +35,8 @@ pub(crate) const RENDER: &str = "Examples:
 
 Each time the tokens of the components are made anew: they are in the secrets, which
 `--secrets omit` leaves out and `--secrets only` prints alone. A file with durable edges needs a
-store that pods reach, with --durable-store; its token goes into the secrets too.";
+store that pods reach, with --durable-store; its token goes into the secrets too. Sources that
+have come to their end stay there when manifests are applied again; with --pass 2 they begin anew.";
 
 pub(crate) const SCHEMA: &str = "Examples:
   sheafctl schema > pipeline.schema.json

@@ -7,12 +7,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use sheaf_flight::TlsFiles;
 use sheaf_pipeline::control::ControlPlane;
 use sheaf_pipeline::registry::Component;
 use sheaf_retry::SharedClock;
 use sheaf_terminal::{Console, compact};
 
+use self::asked::Answers;
 use crate::stats::{Look, Rows};
 
 /// How often components are asked.
@@ -22,7 +24,9 @@ const EVERY: Duration = Duration::from_millis(250);
 pub(crate) struct Progress {
     pipeline: String,
     plane: ControlPlane,
-    look: Look,
+    look: Arc<Look>,
+    /// What is being asked.
+    asking: Option<BoxFuture<'static, Option<Answers>>>,
     clock: SharedClock,
     began: Duration,
     quiet: bool,
@@ -46,7 +50,8 @@ impl Progress {
         Progress {
             pipeline: pipeline.to_owned(),
             plane,
-            look: Look::new(health, clock),
+            look: Arc::new(Look::new(health, clock)),
+            asking: None,
             clock: clock.clone(),
             began: clock.elapsed(),
             quiet,

@@ -3,7 +3,7 @@
 use sheaf_connectors::{AdbcDatabase, AdbcSpec, DriverPaths};
 use sheaf_dataflow::ComponentError;
 use sheaf_pipeline::spec::Database;
-use sheaf_retry::{Code, Retryable as _};
+use sheaf_retry::Code;
 
 use crate::failure::{failed, refused};
 use crate::host::{DUCKDB, FOLDERS, Host};
@@ -21,16 +21,16 @@ pub(crate) async fn open(database: &Database, host: &Host) -> Result<AdbcDatabas
         spec = spec.with_option(name, secrets::text(host, &field, value).await?.expose());
     }
     let opened = AdbcDatabase::open(&spec, &host.drivers).await;
-    opened.map_err(|error| match error.code() {
-        // A library or a file that is not there is not there at the next start either.
-        Code::NotFound => {
+    opened.map_err(|error| match error.is_missing_library() {
+        // It is not there at the next start either.
+        true => {
             let text = format!(
                 "the database cannot be opened: {DUCKDB} names the library of DuckDB, and {FOLDERS} \
                  the folders with those of other databases"
             );
             ComponentError::new(Code::InvalidArgument, text).because(error)
         }
-        _ => failed("the database cannot be opened")(error),
+        false => failed("the database cannot be opened")(error),
     })
 }
 

@@ -5,6 +5,9 @@ use std::path::Path;
 
 use sheaf_retry::{Code, Retryable};
 
+/// What was to be done where the library of a database cannot be had.
+pub(crate) const LOAD: &str = "load the driver";
+
 /// An error of a source, sink or external program.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -128,6 +131,11 @@ impl Error {
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
         Error::Io { operation, place: place.into(), code, source: source.into() }
+    }
+
+    /// Whether the library of a database is missing, and not one of its files.
+    pub fn is_missing_library(&self) -> bool {
+        matches!(self, Error::Io { operation, code: Code::NotFound, .. } if *operation == LOAD)
     }
 
     /// Content that its format refuses; no further attempt is made.

@@ -29,6 +29,10 @@ pub struct Assignment {
     /// on where the one before was broken off has the number of that, so that what has come to
     /// its end stays there.
     pub pass: u64,
+    /// Which components, instances and streams the pipeline has: another number where they are
+    /// others. What was done among other ones need not be done among these.
+    #[serde(default)]
+    pub graph: u64,
     /// The place in the registry: `PIPELINE:INSTANCE`.
     pub place: String,
     /// What it is to the pipeline.

@@ -91,13 +91,20 @@ pub trait Source: Send {
     /// Every batch up to this offset has been taken by all that read this source.
     ///
     /// The offset is kept for the next [`Start`] by whoever runs the source; this is for
-    /// sources that tell somebody else, such as a broker.
+    /// sources that tell somebody else, such as a broker. It is told when the next batch is
+    /// there, or at once where [`Source::wants_acknowledgements`] says so.
     ///
     /// # Errors
     /// As of [`Source::next`].
     async fn acknowledged(&mut self, offset: &Bytes) -> Result<(), ComponentError> {
         let _ = offset;
         Ok(())
+    }
+
+    /// Whether [`Source::next`] is dropped for each offset that can be told, and asked for
+    /// again: for sources that take their time until there is something, and nothing to begin.
+    fn wants_acknowledgements(&self) -> bool {
+        false
     }
 }
 

@@ -4,6 +4,7 @@ mod begin;
 mod describe;
 mod finish;
 mod loops;
+mod parts;
 mod processor;
 mod signals;
 mod sink;
@@ -21,29 +22,23 @@ use sheaf_pipeline::registry::{CONTROL_NAME, Kind, Metadata, Registration, incar
 use sheaf_pipeline::spec::Role;
 use sheaf_proto::SharedTracer;
 use sheaf_retry::{Code, Jitter, Retryable as _, SharedClock, SystemClock};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use self::begin::Begun;
 use self::describe::describe;
-use self::finish::Finish;
 pub use self::finish::{CLOSED, DONE, UNDRAINED, done_reason};
-use self::loops::{Ending, Loop};
-use self::processor::ProcessorLoop;
+use self::loops::Ending;
+use self::parts::Parts;
 use self::signals::Signals;
-use self::sink::SinkLoop;
-use self::source::{Offsets, SourceLoop};
 use crate::assignment::{Assignment, TlsAssignment};
 use crate::component::{AnyComponent, Start};
-use crate::durable::{Link, Settler};
+use crate::durable::Link;
 use crate::error::ComponentError;
-use crate::inlet::{self, Common, Durable, Inlets, Place};
-use crate::ledger::Ledger;
-use crate::offset::OffsetFile;
+use crate::inlet::{self, Place};
 use crate::options::Options;
 use crate::outlet::{Outlets, Serving};
 use crate::pace::Pace;
-use crate::spans::{Causes, Spans};
+use crate::spans::Spans;
 use crate::stats::{Phase, Stats};
 use crate::wire::{EDGES, TAPS};
 
@@ -334,121 +329,6 @@ async fn lost(mut standing: watch::Receiver<Standing>) -> String {
 fn fence_of(member: &Member) -> Arc<dyn Fn() -> u64 + Send + Sync> {
     let fence = member.fence();
     Arc::new(move || fence)
-}
-
-/// What a loop is made of.
-struct Parts {
-    options: Options,
-    clock: SharedClock,
-    stop: CancellationToken,
-    spans: Arc<Spans>,
-    control: ControlClient,
-    pool: ChannelPool,
-    pace: Pace,
-    outlets: Outlets,
-    places: Vec<Arc<Place>>,
-    stats: Arc<Stats>,
-    fence: Arc<dyn Fn() -> u64 + Send + Sync>,
-    link: Option<Arc<Link>>,
-}
-
-impl Parts {
-    async fn work<M, F>(
-        mut self,
-        assignment: &Assignment,
-        make: M,
-    ) -> Result<Ending, ComponentError>
-    where
-        M: FnOnce(Start) -> F,
-        F: Future<Output = Result<AnyComponent, ComponentError>>,
-    {
-        let file = OffsetFile::new(&assignment.state_dir);
-        let offset = match assignment.role {
-            Role::Source => file.read()?.start(assignment.pass),
-            Role::Processor | Role::Sink => None,
-        };
-        let begun = Box::pin(self.begin(assignment, offset)).await?;
-        let Some(Begun { offset, settler, _tasks }) = begun else {
-            return Ok(Ending::Ended);
-        };
-        let start = Start {
-            pipeline: assignment.pipeline.clone(),
-            component: assignment.definition.id.clone(),
-            instance: assignment.index,
-            replicas: assignment.replicas,
-            state_dir: assignment.state_dir.clone(),
-            offset: offset.clone(),
-        };
-        let component = make(start).await?;
-        self.stats.set_phase(Phase::Running);
-        let base = self.base(assignment);
-        let (control, streams) = (self.control.clone(), self.outlets.streams.clone());
-        let finish = Finish::new(control, self.clock.clone(), assignment.pass, streams);
-        match (assignment.role, component) {
-            (Role::Source, AnyComponent::Source(source)) => {
-                let every = self.options.offset_every;
-                let offsets = Offsets::new(file, assignment.pass, every, offset);
-                let outlets = self.outlets;
-                SourceLoop { base, source, outlets, offsets, finish }.run().await
-            }
-            (Role::Processor, AnyComponent::Processor(processor)) => {
-                let stats = Arc::clone(&self.stats);
-                let (inlets, outlets) = self.inlets(assignment, settler);
-                let ledger = Ledger::default();
-                let causes = Causes::default();
-                ProcessorLoop { base, processor, inlets, outlets, ledger, causes, finish, stats }
-                    .run()
-                    .await
-            }
-            (Role::Sink, AnyComponent::Sink(sink)) => {
-                let (inlets, _) = self.inlets(assignment, settler);
-                SinkLoop { base, sink, inlets, written: 0 }.run().await
-            }
-            (role, made) => {
-                let (place, made) = (&assignment.place, made.role());
-                let text = format!("{place} is to be a {role}, and a {made} was made");
-                Err(ComponentError::new(Code::InvalidArgument, text))
-            }
-        }
-    }
-
-    /// What the loops of all roles are given.
-    fn base(&self, assignment: &Assignment) -> Loop {
-        Loop {
-            pace: self.pace.clone(),
-            clock: self.clock.clone(),
-            stop: self.stop.clone(),
-            stopped_at: std::sync::OnceLock::new(),
-            drain: assignment.definition.drain.0,
-            instance: assignment.place.clone(),
-            spans: Arc::clone(&self.spans),
-            stats: Arc::clone(&self.stats),
-        }
-    }
-
-    /// Begins to read.
-    fn inlets(self, assignment: &Assignment, settler: Option<Arc<Settler>>) -> (Inlets, Outlets) {
-        let room_units = inlet::room_units(self.options.received_bytes);
-        let common = Common {
-            control: self.control,
-            pool: self.pool,
-            token: Secret::new(assignment.data_token.as_str()),
-            names: assignment.tls.as_ref().map(|_| assignment.run),
-            fence: self.fence,
-            done: done_reason(assignment.pass),
-            clock: self.clock,
-            room: Arc::new(Semaphore::new(room_units as usize)),
-            room_units,
-            quit: CancellationToken::new(),
-        };
-        let credits = assignment
-            .inputs
-            .iter()
-            .map(|input| u64::from(input.edge.credits).saturating_mul(input.from.len() as u64));
-        let replicas = assignment.replicas;
-        let durable = self.link.map(|link| Durable { link, settler, replicas });
-        (Inlets::start(self.places, credits.sum(), common, durable), self.outlets)
-    }
 }
 
 fn make_folder(path: &Path) -> Result<(), ComponentError> {

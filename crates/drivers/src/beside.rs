@@ -68,7 +68,15 @@ impl Driver for StoreBeside {
 
     async fn running(&self, pipeline: &str) -> Result<Vec<LaunchId>, DriverError> {
         let mut running = self.components.running(pipeline).await?;
-        running.extend(self.store.running(pipeline).await?);
+        for id in self.store.running(pipeline).await? {
+            if is_store(&id.place) {
+                running.push(id);
+                continue;
+            }
+            // An earlier control plane had another driver, over the same folder.
+            tracing::warn!(component = id.place, "it runs beside containers: it is ended");
+            self.store.stop(&id, Duration::ZERO).await?;
+        }
         Ok(running)
     }
 

@@ -6,6 +6,7 @@
 mod authority;
 mod beside;
 pub mod control;
+mod disturbed;
 #[cfg(feature = "docker")]
 pub mod docker;
 mod driver;

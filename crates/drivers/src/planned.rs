@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use sheaf_dataflow::{Assignment, InputAssignment, OutputAssignment, Peer};
 use sheaf_pipeline::plan::{Edge, Plan, PlannedComponent};
-use twox_hash::XxHash3_64;
 
 /// What the store of durable edges is called beside the instances of a plan, none of which can
 /// be called so.
@@ -15,7 +14,8 @@ pub(crate) fn is_store(place: &str) -> bool {
     place.split_once(':').is_some_and(|(_, instance)| instance == STORE)
 }
 
-/// The assignment of an instance, without addresses and tokens.
+/// The assignment of an instance in the first run and pass, without addresses, tokens and
+/// [`Plan::graph`], which is the same for all.
 pub(crate) fn assignment(plan: &Plan, component: &PlannedComponent, index: u32) -> Assignment {
     let instance = instance(&component.id, index);
     let inputs = plan
@@ -27,7 +27,8 @@ pub(crate) fn assignment(plan: &Plan, component: &PlannedComponent, index: u32) 
     Assignment {
         pipeline: plan.pipeline.clone(),
         run: 1,
-        pass: pass(plan),
+        pass: 1,
+        graph: 0,
         place: place(&plan.pipeline, &instance),
         role: component.role,
         index,
@@ -46,12 +47,6 @@ pub(crate) fn assignment(plan: &Plan, component: &PlannedComponent, index: u32) 
         durable: None,
         instance,
     }
-}
-
-/// The same for the same plan: what is kept of another one is of no use to it.
-fn pass(plan: &Plan) -> u64 {
-    let text = serde_json::to_string(plan).unwrap_or_default();
-    (XxHash3_64::oneshot(text.as_bytes()) >> 12) | 1
 }
 
 /// The place of an instance in the registry.

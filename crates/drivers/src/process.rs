@@ -44,6 +44,7 @@ pub use program::Programs;
 use files::{Files, LaunchRecord};
 pub(crate) use files::{create_private, read, write_private};
 
+use crate::disturbed::Disturbed;
 use crate::driver::{Disturbance, Driver, DriverError, Ended, Launch, LaunchId, LogLine};
 
 /// Ends of instances that nobody has asked for yet; more wait.
@@ -79,7 +80,7 @@ struct Inner {
     options: ProcessOptions,
     clock: SharedClock,
     live: Mutex<HashMap<LaunchId, Live>>,
-    disturbed: disturb::Disturbed,
+    disturbed: Disturbed,
     ended: mpsc::Sender<Ended>,
 }
 
@@ -95,7 +96,7 @@ impl ProcessDriver {
     /// A driver that runs nothing yet.
     pub fn new(options: ProcessOptions, clock: SharedClock) -> Self {
         let (sender, receiver) = mpsc::channel(MAX_ENDED);
-        let (live, disturbed) = (Mutex::default(), disturb::Disturbed::default());
+        let (live, disturbed) = (Mutex::default(), Disturbed::default());
         let inner = Arc::new(Inner { options, clock, live, disturbed, ended: sender });
         ProcessDriver { inner, ended: tokio::sync::Mutex::new(receiver) }
     }

@@ -40,7 +40,7 @@ use sheaf_pipeline::check::check;
 use sheaf_pipeline::control::ControlPlane;
 use sheaf_pipeline::diagnostics::Report;
 use sheaf_pipeline::plan::Plan;
-use sheaf_pipeline::registry::PipelineState;
+use sheaf_pipeline::registry::{self, PipelineState};
 use sheaf_proto::SharedTracer;
 use sheaf_retry::{HumanDuration, SharedClock};
 use tokio::sync::{mpsc, watch};
@@ -311,7 +311,7 @@ impl Runner {
                 Ok(()) => adopted.push(name),
                 Err(error) => {
                     tracing::error!(pipeline = name, %error, "a run cannot be taken up");
-                    let reason = cut(&format!("it cannot be taken up: {error}"));
+                    let reason = registry::reason(&format!("it cannot be taken up: {error}"));
                     let failed = PipelineState::Failed;
                     self.inner.plane.set_pipeline_state(name, failed, reason).await?;
                 }
@@ -332,7 +332,7 @@ impl Runner {
         reason: &str,
     ) -> Result<Outcome, Error> {
         let run = self.inner.running(pipeline)?;
-        let event = Event::Stop { at_once, reason: cut(reason) };
+        let event = Event::Stop { at_once, reason: registry::reason(reason) };
         // A run that has ended meanwhile has an outcome too.
         drop(run.mailbox.send(Message::Happened(event)).await);
         run.ended().await.ok_or_else(|| Error::NotRunning { pipeline: pipeline.to_owned() })
@@ -473,16 +473,4 @@ fn named(pipeline: &str, all: &[(String, String)], component: &str) -> Result<Ve
 /// Spreads the delays of restarts: another one for each run.
 fn seed(run: u64, pipeline: &str) -> u64 {
     twox_hash::XxHash3_64::oneshot_with_seed(run, pipeline.as_bytes())
-}
-
-/// A reason that the registry takes: no control characters, and not long.
-fn cut(text: &str) -> String {
-    const MOST: usize = 900;
-    let mut text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if text.len() > MOST {
-        let end = (0..=MOST).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-        text.truncate(end);
-        text.push('…');
-    }
-    text
 }

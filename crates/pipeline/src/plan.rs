@@ -8,6 +8,7 @@ mod order;
 use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
+use twox_hash::XxHash3_64;
 
 use crate::spec::{Component, DEFAULT_SPILL_LIMIT, Input, Partitioning, Pipeline, Policy, Role};
 
@@ -144,6 +145,16 @@ impl Plan {
     /// The edges that lead into a component.
     pub fn senders_of<'a>(&'a self, id: &'a str) -> impl Iterator<Item = &'a Edge> {
         self.edges.iter().filter(move |edge| edge.to == id)
+    }
+
+    /// Another number where components, their instances or the streams between them are others.
+    /// Below 2^53, so that any language reads it.
+    pub fn graph(&self) -> u64 {
+        let components = self.components.iter().map(|one| (&one.id, one.instances.len()));
+        let edges = self.edges.iter().map(|edge| (&edge.id, edge.durable, &edge.streams));
+        let both: (Vec<_>, Vec<_>) = (components.collect(), edges.collect());
+        let text = serde_json::to_string(&both).unwrap_or_default();
+        XxHash3_64::oneshot(text.as_bytes()) >> 11
     }
 
     /// How many instances there are.

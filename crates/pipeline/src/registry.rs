@@ -49,7 +49,7 @@ pub use error::Error;
 pub(crate) use error::invalid;
 pub use events::Event;
 pub(crate) use events::Watchers;
-pub use limits::Limits;
+pub use limits::{Limits, reason};
 pub use members::Polled;
 pub use model::{
     Beat, Change, Component, Connections, Counted, Filter, Kind, Load, Metadata, Now, PortSchema,

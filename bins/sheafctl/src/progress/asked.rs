@@ -2,27 +2,43 @@
 
 use std::sync::Arc;
 
-use futures::future::join_all;
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, join_all};
+use sheaf_pipeline::control::ControlPlane;
 use sheaf_pipeline::registry::{Component, Filter};
 use sheaf_terminal::Console;
 
 use super::{EVERY, Progress};
-use crate::stats::instance;
+use crate::stats::{Look, Rows, instance};
 
 /// After how many times a line is shown.
 const SHOWN: u32 = 8;
 
+/// What all components said.
+pub(crate) struct Answers {
+    rows: Vec<(String, Rows)>,
+    seen: Vec<Arc<Component>>,
+}
+
 impl Progress {
-    /// Waits until it is time to ask. Dropped and called again, it goes on to wait for the same
-    /// time.
-    pub(crate) async fn wait(&self) {
-        self.clock.sleep(self.next.saturating_sub(self.clock.elapsed())).await;
+    /// What all components say, once it is time to ask again. Dropped and called again, it goes
+    /// on with what it was at: one that does not answer holds up nothing else.
+    pub(crate) async fn asked(&mut self) -> Option<Answers> {
+        let rest = self.next.saturating_sub(self.clock.elapsed());
+        self.clock.sleep(rest).await;
+        let asking = match &mut self.asking {
+            Some(asking) => asking,
+            none => none.insert(ask(&self.pipeline, &self.plane, &self.look)),
+        };
+        let answers = asking.await;
+        self.asking = None;
+        self.next = self.clock.elapsed() + EVERY;
+        answers
     }
 
-    /// Asks all components how far they are.
-    pub(crate) async fn look(&mut self, console: &mut Console) {
-        self.next = self.clock.elapsed() + EVERY;
-        self.ask().await;
+    /// Shows now and then how far they are.
+    pub(crate) fn look(&mut self, answers: Option<Answers>, console: &mut Console) {
+        self.take(answers);
         self.ticks += 1;
         if self.ticks.is_multiple_of(SHOWN) {
             let line = self.line();
@@ -35,22 +51,33 @@ impl Progress {
 
     /// Asks how far they came, once all of them have left.
     pub(crate) async fn end(&mut self) {
-        self.ask().await;
+        let answers = ask(&self.pipeline, &self.plane, &self.look).await;
+        self.take(answers);
     }
 
-    async fn ask(&mut self) {
-        let filter = Filter { pipeline: self.pipeline.clone(), ..Filter::default() };
-        let Ok(all) = self.plane.select(filter).await else { return };
-        let look = &self.look;
-        let asked = all.iter().map(|component| async move {
-            (instance(component).to_owned(), look.at(component).await)
-        });
-        for (instance, rows) in join_all(asked).await {
-            if let Some(rows) = rows {
-                self.rows.insert(instance, rows);
-            }
-        }
+    fn take(&mut self, answers: Option<Answers>) {
+        let Some(Answers { rows, seen }) = answers else { return };
+        self.rows.extend(rows);
         let named = |component: Arc<Component>| (instance(&component).to_owned(), component);
-        self.seen = all.into_iter().map(named).collect();
+        self.seen = seen.into_iter().map(named).collect();
     }
+}
+
+/// Asks all components of a pipeline at the same time; `None` where the registry does not answer.
+fn ask(
+    pipeline: &str,
+    plane: &ControlPlane,
+    look: &Arc<Look>,
+) -> BoxFuture<'static, Option<Answers>> {
+    let filter = Filter { pipeline: pipeline.to_owned(), ..Filter::default() };
+    let (plane, look) = (plane.clone(), Arc::clone(look));
+    let ask = async move {
+        let seen = plane.select(filter).await.ok()?;
+        let asked = seen.iter().map(|component| async {
+            Some((instance(component).to_owned(), look.at(component).await?))
+        });
+        let rows = join_all(asked).await.into_iter().flatten().collect();
+        Some(Answers { rows, seen })
+    };
+    ask.boxed()
 }

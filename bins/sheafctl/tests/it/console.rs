@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use sheaf_coordinator::State;
-use sheaf_testkit::{Browser, Scheme, Tab, wait_until};
+use sheaf_testkit::{Browser, Scheme, Tab, wait_for, wait_until};
 
 use batches::Batches;
 use shop::Shop;
@@ -160,7 +160,8 @@ fn a_page_without_the_token_shows_figures_and_changes_nothing() {
             "!document.querySelector('[data-key=\"shop:large\"] .needs-token').disabled",
         )
         .unwrap();
-    let before = shop.address("large");
+    let is_there = || Some(shop.address("large")).filter(|address| !address.is_empty());
+    let before = wait_for(TIME, "the component", is_there).unwrap();
     browser.click(&tab, "[data-key='shop:large'] .needs-token").unwrap();
     browser.wait(&tab, "the question", "document.getElementById('ask').open").unwrap();
     browser.press(&tab, "Enter").unwrap();

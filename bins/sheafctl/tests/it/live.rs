@@ -225,6 +225,7 @@ fn assignment(plan: &plan::Plan, id: &str, control: &str, folder: &TempDir) -> A
     Assignment {
         pipeline: plan.pipeline.clone(),
         run: 1,
+        graph: 0,
         pass: 1,
         place: place(id),
         role: component.role,

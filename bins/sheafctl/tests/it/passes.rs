@@ -30,6 +30,15 @@ fn lines(flows: &Flows) -> usize {
     files.map(|file| std::fs::read_to_string(file.path()).unwrap().lines().count()).sum()
 }
 
+/// Whether so many processes of an instance have come to their end, and not only to that of the
+/// run.
+fn is_done(flows: &Flows, instance: &str, times: usize) -> bool {
+    let log = flows.path(".sheaf/pipelines/p/instances").join(instance).join("log");
+    let log = std::fs::read_to_string(log).unwrap_or_default();
+    let is_its = |line: &&str| line.contains("deregistering") && line.contains("done with pass");
+    log.lines().filter(is_its).count() >= times
+}
+
 fn run(flows: &Flows, more: &[&str]) -> Process {
     component_program();
     flows.process(&[&["run", "p.yaml", "--control-addr", "127.0.0.1:0"], more].concat())
@@ -38,7 +47,7 @@ fn run(flows: &Flows, more: &[&str]) -> Process {
 #[test]
 fn equal_rows_of_a_source_that_was_killed_are_not_taken_for_those_before() {
     let flows = Flows::new();
-    flows.start(&equal_rows(4_000, 1_000));
+    flows.start(&equal_rows(10_000, 1_000));
     for _ in 0..2 {
         let before = lines(&flows);
         wait_until(LONG, "more rows", || lines(&flows) > before + 500).unwrap();
@@ -47,7 +56,7 @@ fn equal_rows_of_a_source_that_was_killed_are_not_taken_for_those_before() {
     flows.wait_end();
     // What was on its way comes again.
     let rows = lines(&flows);
-    assert!((4_000..6_000).contains(&rows), "{rows}");
+    assert!((10_000..14_000).contains(&rows), "{rows}");
 }
 
 #[test]
@@ -73,8 +82,8 @@ fn a_source_that_has_ended_stays_there_until_all_have() {
     for round in [1, 2] {
         let before = flows.written("s").len();
         let mut process = run(&flows, &[]);
-        let go_on = || flows.written("s").len() > before + 2_000 && flows.written("n").len() == 100;
-        wait_until(LONG, "rows of both", go_on).unwrap();
+        let go_on = || flows.written("s").len() > before + 2_000 && is_done(&flows, "north", 1);
+        wait_until(LONG, "rows of one, and the end of the other", go_on).unwrap();
         match round {
             1 => drop(process.kill9().unwrap()),
             _ => assert!(process.terminate(LONG).unwrap().success(), "{}", process.stderr()),
@@ -91,16 +100,14 @@ fn a_source_that_has_ended_stays_there_until_all_have() {
 #[test]
 fn what_waits_on_a_durable_edge_behind_a_source_that_has_ended_is_there_once() {
     let flows = Flows::new();
-    let text = source(30_000, 1_000_000)
+    // It is at it for three seconds.
+    let text = source(30_000, 10_000)
         .replace("sources:", "delivery: exactly-once\ndurable: true\nsources:");
-    let text = text.replace("batchRows: 1_000", "batchRows: 100");
-    flows.write(&format!("{text}sinks:\n{}", sink("out", "numbers")));
+    flows.write(&format!("{text}sinks:\n{}", sink("out", "{from: numbers, credits: 1000}")));
     let mut process = run(&flows, &[]);
     flows.wait_files("out", 1);
     signal(flows.pid("out"), Signal::STOP);
-    let log = flows.path(".sheaf/pipelines/p/instances/numbers/log");
-    let has_ended = || std::fs::read_to_string(&log).is_ok_and(|log| log.contains("deregistering"));
-    wait_until(LONG, "the end of the source", has_ended).unwrap();
+    wait_until(LONG, "the end of the source", || is_done(&flows, "numbers", 1)).unwrap();
     process.kill9().unwrap();
     assert!(flows.written("out").len() < 30_000, "some wait");
     let run = ["run", "p.yaml", "--control-addr", "127.0.0.1:0", "--quiet"];
@@ -112,6 +119,38 @@ fn what_waits_on_a_durable_edge_behind_a_source_that_has_ended_is_there_once() {
     assert_eq!(code(&output), 0, "{}", notes(&output));
     let written = flows.written("out");
     assert!(written.len() == 30_000 && written.values().all(|count| *count == 2));
+}
+
+#[test]
+fn what_is_new_in_a_pass_reads_what_is_new_and_waits_for_nobody_who_is_done() {
+    let flows = Flows::new();
+    let named = |name: &str, rows: u64, per_second: u64| {
+        let text = source(rows, per_second).replace("numbers", name);
+        text.split_once("sources:\n").unwrap().1.to_owned()
+    };
+    let head = source(1, 1).split_once("sources:\n").unwrap().0.to_owned();
+    let old = named("north", 100, 1_000_000) + &named("south", 1_000_000, 100);
+    let file = |sources: &str, sinks: &str| {
+        format!("{head}delivery: exactly-once\ndurable: true\nsources:\n{sources}sinks:\n{sinks}")
+    };
+    let south = sink("s", "south");
+    flows.write(&file(&old, &(sink("n", "north") + &south)));
+    let mut process = run(&flows, &[]);
+    let done = || is_done(&flows, "north", 1) && is_done(&flows, "n", 1);
+    wait_until(LONG, "the end of one branch", done).unwrap();
+    assert!(process.terminate(LONG).unwrap().success(), "{}", process.stderr());
+    // A reader more of who is done, and a sender more to who is done.
+    let new = old + &named("west", 100, 1_000_000);
+    let sinks = sink("n", "north, west") + &sink("m", "north") + &south;
+    flows.write(&file(&new, &sinks));
+    let mut process = run(&flows, &[]);
+    let done = || is_done(&flows, "m", 1) && is_done(&flows, "n", 2);
+    let waited = wait_until(LONG, "the ends of what is new", done);
+    assert!(process.terminate(LONG).unwrap().success(), "{}", process.stderr());
+    waited.unwrap();
+    let (n, m) = (flows.written("n"), flows.written("m"));
+    assert!(n.len() == 100 && n.values().all(|count| *count == 2), "{n:?}");
+    assert!(m.is_empty(), "it came after them: {m:?}");
 }
 
 #[test]

@@ -133,6 +133,10 @@ impl Source for Topics {
         Ok(Some(Made { batch, offset: offset::write(KIND, &at)? }))
     }
 
+    fn wants_acknowledgements(&self) -> bool {
+        true
+    }
+
     async fn acknowledged(&mut self, offset: &Bytes) -> Result<(), ComponentError> {
         let at = offset::read::<Offset>(KIND, Some(offset))?;
         if let Some(at) = at.filter(|at| at.process == self.process) {

@@ -11,7 +11,7 @@ use sheaf_retry::Code;
 
 use super::failure::Failure;
 use super::spec::{AdbcSpec, Target};
-use crate::error::Error;
+use crate::error::{Error, LOAD};
 
 /// DuckDB's library is its driver, with an entry point of its own.
 const DUCKDB_ENTRY: &[u8] = b"duckdb_adbc_init";
@@ -63,7 +63,7 @@ fn load_named(name: &str, paths: &DriverPaths) -> Result<ManagedDriver, Error> {
              such as adbc-driver-postgresql and adbc-driver-sqlite have the library in them)",
             error.message
         );
-        Error::external("load the driver", name, Code::NotFound, advice)
+        Error::external(LOAD, name, Code::NotFound, advice)
     })
 }
 
@@ -107,7 +107,7 @@ fn missing(tried: &[(PathBuf, String)]) -> Error {
         tried.join(", "),
         USUAL_FOLDERS[0],
     );
-    Error::external("load", library, Code::NotFound, advice)
+    Error::external(LOAD, library, Code::NotFound, advice)
 }
 
 #[cfg(test)]

@@ -156,11 +156,11 @@ fn decode(batch: &RecordBatch) -> Option<Kept> {
     Some(Kept { pass: run.value(0), ended: ended.value(0), offset })
 }
 
-/// Whether this instance has noted that it is done with this run. What it noted of earlier
-/// runs is removed.
+/// Whether this instance has noted that it is done with this pass. What it noted of earlier
+/// passes, and in a pipeline of another graph, is removed: there it may read more.
 pub(crate) async fn is_done(link: &Link) -> Result<bool, ComponentError> {
     let queue = names::journal(&link.place);
-    let now = named(names::done(&link.place, link.pass), link)?;
+    let now = named(names::done(&link.place, link.pass, link.graph), link)?;
     let found = link.live(&queue, &LIVE).await?;
     let is_done = found.iter().any(|batch| batch.spec.id == now);
     let old = found.into_iter().map(|batch| batch.spec.id);
@@ -180,7 +180,7 @@ pub(super) fn end(run: u64) -> Result<RecordBatch, ComponentError> {
 /// The note that this instance is done with this run.
 fn note(link: &Link) -> Result<Payload, ComponentError> {
     let queue = names::journal(&link.place);
-    let id = named(names::done(&link.place, link.pass), link)?;
+    let id = named(names::done(&link.place, link.pass, link.graph), link)?;
     Ok(Payload { id, queue, batches: vec![end(link.pass)?], trace: None })
 }
 

@@ -42,6 +42,7 @@ pub(crate) struct Link {
     pub(super) clock: SharedClock,
     pub(super) place: String,
     pub(super) pass: u64,
+    pub(super) graph: u64,
     pub(super) epoch: u64,
     /// How long what is done with is kept.
     pub(super) retention: Duration,
@@ -71,7 +72,8 @@ impl Link {
         epoch: u64,
         clock: SharedClock,
     ) -> Result<Self, ComponentError> {
-        Link::to(durable, &assignment.place, assignment.pass, epoch, clock)
+        let link = Link::to(durable, &assignment.place, assignment.pass, epoch, clock)?;
+        Ok(Link { graph: assignment.graph, ..link })
     }
 
     /// For whoever is in this place.
@@ -110,6 +112,7 @@ impl Link {
             clock,
             place: place.to_owned(),
             pass,
+            graph: 0,
             epoch,
             retention: Duration::from_millis(durable.retention_ms),
             worker: format!("{place}/{epoch:016x}"),

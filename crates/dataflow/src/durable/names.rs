@@ -85,9 +85,9 @@ pub(crate) fn is_offset(id: &BatchId) -> bool {
     id.as_str().rsplit(':').nth(2) == Some("at")
 }
 
-/// That an instance is done with a run.
-pub(crate) fn done(place: &str, run: u64) -> Option<BatchId> {
-    BatchId::try_new(&format!("{place}:done:{run}")).ok()
+/// That an instance is done with a pass, of a pipeline of this graph.
+pub(crate) fn done(place: &str, pass: u64, graph: u64) -> Option<BatchId> {
+    BatchId::try_new(&format!("{place}:done:{pass}.{graph:x}")).ok()
 }
 
 #[cfg(test)]
@@ -104,7 +104,7 @@ mod tests {
             assert_eq!(read(&name.end(3).unwrap()), Some((7, Kind::End { run: 3 })));
             let place = format!("{part}:{part}.999");
             assert!(is_offset(&offset(&place, u64::MAX, u64::MAX).unwrap()));
-            assert!(!is_offset(&done(&place, u64::MAX).unwrap()));
+            assert!(!is_offset(&done(&place, u64::MAX, u64::MAX).unwrap()));
         }
     }
 

@@ -7,6 +7,7 @@ use arrow_array::RecordBatch;
 use futures::{StreamExt as _, stream};
 use sheaf_coordinator::limits::MAX_CLAIM_QUEUES;
 use sheaf_coordinator::{CoordinatorExt as _, Lease, LeaseRef, State};
+use sheaf_pipeline::registry::Status;
 use sheaf_retry::{Code, Retryable as _};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
@@ -28,6 +29,10 @@ const FETCHES: usize = 4;
 const WAIT: Duration = Duration::from_secs(20);
 /// And where ends are known already, with something before them that is not there yet.
 const WAIT_FOR_REST: Duration = Duration::from_millis(200);
+/// And where it was begun just now: senders may have been done for long.
+const WAIT_AT_FIRST: Duration = Duration::from_secs(1);
+/// How long it counts as begun just now.
+const FIRST: Duration = Duration::from_secs(30);
 /// How often what is completed is forgotten, once its time is over.
 const PURGE_EVERY: Duration = Duration::from_secs(30);
 /// The only process of a sender that a place knows: queues outlive processes.
@@ -65,8 +70,8 @@ impl From<ComponentError> for Over {
 enum End {
     /// More may come.
     Open,
-    /// Its end is here, and something before it perhaps not.
-    Seen(LeaseRef),
+    /// Its end is here, or need not come, and something before it perhaps is not.
+    Seen(Option<LeaseRef>),
     /// The component knows.
     Told,
 }
@@ -90,9 +95,15 @@ impl QueueReader {
         let credits = Arc::new(Semaphore::new(self.credits.clamp(1, MOST) as usize));
         let mut ends = vec![End::Open; self.places.len()];
         let mut numbers = vec![0; self.places.len()];
-        let mut purge_at = self.link.clock.elapsed() + PURGE_EVERY;
+        let begun = self.link.clock.elapsed();
+        let mut purge_at = begun + PURGE_EVERY;
         while !ends.iter().all(|end| matches!(end, End::Told)) {
-            let leases = self.claim(&queues, &credits, &ends).await?;
+            let is_first = self.link.clock.elapsed() < begun + FIRST;
+            let wait = if is_first { WAIT_AT_FIRST } else { WAIT };
+            let leases = self.claim(&queues, &credits, wait, &ends).await?;
+            if leases.is_empty() {
+                self.look_for_senders(&queues, &mut ends).await?;
+            }
             let fetched = leases.into_iter().map(|(lease, credit)| self.fetch(lease, credit));
             let mut fetched = stream::iter(fetched).buffered(FETCHES);
             while let Some(one) = fetched.next().await {
@@ -142,6 +153,7 @@ impl QueueReader {
         &self,
         queues: &[String],
         credits: &Arc<Semaphore>,
+        wait: Duration,
         ends: &[End],
     ) -> Result<Vec<(Lease, OwnedSemaphorePermit)>, Over> {
         let first = self.unless_quit(Arc::clone(credits).acquire_owned()).await?;
@@ -155,7 +167,7 @@ impl QueueReader {
         let mut request = self.link.request(&self.queue.name, max);
         let has_seen = ends.iter().any(|end| matches!(end, End::Seen(_)));
         request.queues = queues.to_vec();
-        request.wait = if has_seen { WAIT_FOR_REST } else { WAIT };
+        request.wait = if has_seen { WAIT_FOR_REST } else { wait };
         request.max_bytes = u64::from(self.common.room_units) * ROOM_UNIT / 2;
         let leases = self.unless_quit(self.link.claim(request)).await??;
         Ok(leases.into_iter().zip(permits).collect())
@@ -208,7 +220,7 @@ impl QueueReader {
             What::Nothing => Ok(()),
             What::End { run } if run == self.link.pass && matches!(ends[index], End::Open) => {
                 tracing::debug!(edge = self.queue.name, from, "received end");
-                ends[index] = End::Seen(held);
+                ends[index] = End::Seen(Some(held));
                 Ok(())
             }
             // Of an earlier run, or of a sender that said it twice.
@@ -270,7 +282,45 @@ impl QueueReader {
             let lease = lease.clone();
             *end = End::Told;
             place.ended(place.snapshot().last + 1);
-            self.send(Item::End { place: *number, lease: Some(lease) }).await?;
+            self.send(Item::End { place: *number, lease }).await?;
+        }
+        Ok(())
+    }
+
+    /// Where nothing comes: senders that were done with this pass before this stream was there,
+    /// or told its end to who read it then, do not tell it again.
+    async fn look_for_senders(&self, queues: &[String], ends: &mut [End]) -> Result<(), Over> {
+        let mut done = Vec::new();
+        for (at, (_, place)) in self.places.iter().enumerate() {
+            let asked = match ends[at] {
+                End::Open => self.common.control.component(&place.sender),
+                End::Seen(_) | End::Told => continue,
+            };
+            // What the control plane cannot tell now, it tells in the next round.
+            if let Ok(found) = self.unless_quit(asked).await?
+                && found.status == Status::Stopped
+                && found.reason == self.common.done
+            {
+                done.push(at);
+            }
+        }
+        if done.is_empty() {
+            return Ok(());
+        }
+        // Whoever says that it is done has registered its end before.
+        let mut on_their_way = Vec::new();
+        for queue in queues {
+            let states = [State::Pending, State::Scheduled, State::Waiting];
+            on_their_way.extend(self.unless_quit(self.link.live(queue, &states)).await??);
+        }
+        let end = Kind::End { run: self.link.pass };
+        for at in done {
+            let place = &self.places[at].1;
+            let its_end = Some((place.from_instance, end));
+            if !on_their_way.iter().any(|batch| names::read(&batch.spec.id) == its_end) {
+                tracing::info!(stream = place.name(), "its sender is done and has left");
+                ends[at] = End::Seen(None);
+            }
         }
         Ok(())
     }

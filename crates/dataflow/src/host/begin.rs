@@ -6,7 +6,8 @@ use bytes::Bytes;
 use sheaf_pipeline::spec::Role;
 use tokio::task::JoinSet;
 
-use super::{Parts, loops};
+use super::loops;
+use super::parts::Parts;
 use crate::assignment::Assignment;
 use crate::durable::{self, Commits, Journal, Output, Settler};
 use crate::error::ComponentError;

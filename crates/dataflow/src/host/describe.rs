@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sheaf_pipeline::control::Describer;
 use sheaf_pipeline::registry::Metadata;
-use sheaf_retry::SharedClock;
+use sheaf_retry::{Disposition, Retryable as _, SharedClock};
 
 use crate::stats::Stats;
 
@@ -34,6 +34,10 @@ pub(super) async fn describe(
         let metadata = Metadata { inputs, outputs, ..metadata.clone() };
         match describer.describe(metadata).await {
             Ok(()) => said = known,
+            Err(error) if error.disposition() == Disposition::Permanent => {
+                tracing::warn!(%error, "what its batches look like is not shown");
+                said = known;
+            }
             // The control plane may be away: it is said later.
             Err(error) => tracing::debug!(%error, "what its batches look like was not said"),
         }

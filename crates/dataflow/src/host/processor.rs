@@ -27,6 +27,8 @@ pub(super) struct ProcessorLoop {
     pub(super) causes: Causes,
     pub(super) finish: Finish,
     pub(super) stats: Arc<Stats>,
+    /// How often a tick failed, one after another.
+    pub(super) ticks: Failures,
 }
 
 impl ProcessorLoop {
@@ -128,9 +130,14 @@ impl ProcessorLoop {
         self.stats.set_counters(self.processor.counters());
         let begun = self.base.begun();
         match self.processor.tick().await {
-            Ok(Some(outcome)) => self.emit(outcome, begun).await,
-            Ok(None) => Ok(()),
-            Err(error) => self.base.after(error, &mut Failures::default()).await,
+            Ok(outcome) => {
+                self.ticks.clear();
+                match outcome {
+                    Some(outcome) => self.emit(outcome, begun).await,
+                    None => Ok(()),
+                }
+            }
+            Err(error) => self.base.after(error, &mut self.ticks).await,
         }
     }
 

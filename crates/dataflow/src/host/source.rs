@@ -50,6 +50,8 @@ pub(super) struct Offsets {
     last: Bytes,
     written_at: Duration,
     writing: Option<JoinHandle<Result<Bytes, ComponentError>>>,
+    /// Written down, and not told to the source yet.
+    untold: Option<Bytes>,
 }
 
 impl Offsets {
@@ -65,6 +67,7 @@ impl Offsets {
             last: start.unwrap_or_default(),
             written_at: Duration::ZERO,
             writing: None,
+            untold: None,
         }
     }
 
@@ -121,7 +124,7 @@ impl SourceLoop {
             asked = asked.or_else(|| self.base.begun());
             match self.happened(&mut rounds).await? {
                 Happened::Stopped => break Ending::Stopped,
-                Happened::Written(offset) => self.acknowledge(offset, &mut failures).await?,
+                Happened::Written(offset) => self.acknowledge(offset).await?,
                 Happened::Made(Ok(Some(made))) => {
                     failures.clear();
                     self.send(made, asked.take()).await?;
@@ -130,13 +133,19 @@ impl SourceLoop {
                 Happened::Made(Err(error)) => self.base.after(error, &mut failures).await?,
             }
         };
-        self.end(ending, &mut failures).await
+        drop(failures);
+        self.end(ending).await
     }
 
     /// What is next. A source may take its time for a batch: what it has begun is not dropped
-    /// because a moment has passed, or it would begin again and never have one.
+    /// because a moment has passed or readers have acknowledged others, or it would begin again
+    /// and never have one.
     async fn happened(&mut self, rounds: &mut Interval) -> Result<Happened, ComponentError> {
         let SourceLoop { base, source, outlets, offsets, .. } = self;
+        let tells_at_once = source.wants_acknowledgements();
+        if let Some(offset) = offsets.untold.take() {
+            return Ok(Happened::Written(offset));
+        }
         let mut next = source.next();
         loop {
             base.pace.round();
@@ -145,7 +154,10 @@ impl SourceLoop {
             tokio::select! {
                 biased;
                 () = base.stop.cancelled() => return Ok(Happened::Stopped),
-                offset = offsets.written() => return Ok(Happened::Written(offset?)),
+                offset = offsets.written() => match tells_at_once {
+                    true => return Ok(Happened::Written(offset?)),
+                    false => offsets.untold = Some(offset?),
+                },
                 made = &mut next => return Ok(Happened::Made(made)),
                 _ = rounds.tick() => {}
                 () = outlets.progress.notified() => {}
@@ -187,15 +199,12 @@ impl SourceLoop {
         Ok(())
     }
 
-    async fn acknowledge(
-        &mut self,
-        offset: Bytes,
-        failures: &mut Failures,
-    ) -> Result<(), ComponentError> {
+    async fn acknowledge(&mut self, offset: Bytes) -> Result<(), ComponentError> {
+        let mut failures = Failures::default();
         loop {
             match self.source.acknowledged(&offset).await {
                 Ok(()) => return Ok(()),
-                Err(error) => self.base.after(error, failures).await?,
+                Err(error) => self.base.after(error, &mut failures).await?,
             }
             if self.base.stop.is_cancelled() {
                 return Ok(());
@@ -204,16 +213,12 @@ impl SourceLoop {
     }
 
     /// Waits for the readers, and writes down what they have acknowledged.
-    async fn end(
-        &mut self,
-        ending: Ending,
-        failures: &mut Failures,
-    ) -> Result<Ending, ComponentError> {
+    async fn end(&mut self, ending: Ending) -> Result<Ending, ComponentError> {
         let mut finished = false;
         if ending == Ending::Ended {
             self.outlets.commit(Vec::new(), None, true, &self.base.pace).await;
             self.outlets.end();
-            finished = self.settle_until_finished(failures).await?;
+            finished = self.settle_until_finished().await?;
         }
         let is_drained = finished || self.drain().await;
         self.offsets.collect(&self.outlets);
@@ -232,8 +237,8 @@ impl SourceLoop {
                     .because(error)
             })??;
         }
-        if due.is_some() {
-            self.acknowledge(last, failures).await?;
+        if due.is_some() || self.offsets.untold.take().is_some() {
+            self.acknowledge(last).await?;
         }
         Ok(if finished { Ending::Ended } else { Ending::stopped(is_drained) })
     }
@@ -249,10 +254,7 @@ impl SourceLoop {
     }
 
     /// Whether all readers are done with everything; `false` where it was told to stop before.
-    async fn settle_until_finished(
-        &mut self,
-        failures: &mut Failures,
-    ) -> Result<bool, ComponentError> {
+    async fn settle_until_finished(&mut self) -> Result<bool, ComponentError> {
         let mut rounds = rounds();
         loop {
             self.base.pace.round();
@@ -264,7 +266,7 @@ impl SourceLoop {
             tokio::select! {
                 biased;
                 () = self.base.stop.cancelled() => return Ok(false),
-                offset = self.offsets.written() => self.acknowledge(offset?, failures).await?,
+                offset = self.offsets.written() => self.acknowledge(offset?).await?,
                 _ = rounds.tick() => self.finish.look().await,
                 () = self.outlets.progress.notified() => {}
             }

@@ -124,6 +124,7 @@ impl World {
             pipeline: self.plan.pipeline.clone(),
             run: self.run,
             pass: self.run,
+            graph: 0,
             place: self.place(instance),
             role: component.role,
             instance: instance.to_owned(),

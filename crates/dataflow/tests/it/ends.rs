@@ -1,16 +1,25 @@
 //! How components end where something is wrong with them.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
 use sheaf_dataflow::{AnyComponent, ComponentError, Host};
 use sheaf_pipeline::registry::Status;
 use sheaf_retry::{Code, Retryable as _};
 
 use crate::cases::{World, eventually, get};
-use crate::parts::{Collect, Moody, Numbers, Told, Written};
+use crate::parts::{Collect, Moody, Numbers, Slow, Told, Written};
 use crate::shapes::pipeline;
 
 const OUT: &str = "id: out, kind: stdout, inputs: [numbers]";
 
 fn moody(written: &Written, failures: u32, code: Code) -> AnyComponent {
+    moody_until(written, &Arc::new(AtomicU32::new(failures)), code)
+}
+
+fn moody_until(written: &Written, failures: &Arc<AtomicU32>, code: Code) -> AnyComponent {
+    let failures = Arc::clone(failures);
     AnyComponent::Sink(Box::new(Moody { inner: Collect::into(written), failures, code }))
 }
 
@@ -55,6 +64,23 @@ async fn a_source_that_makes_again_what_its_readers_had_before_they_left_comes_t
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_that_takes_its_time_does_not_begin_again_where_readers_acknowledge() {
+    let world = World::new(&pipeline(&["numbers"], &[], &[OUT])).await;
+    let written = Written::default();
+    let all = written.clone();
+    let delay = Duration::from_millis(50);
+    let sink = world.host("out", move |_| Collect { delay, ..Collect::into(&all) }.boxed());
+    let begun = Arc::new(AtomicU32::new(0));
+    let its = Arc::clone(&begun);
+    let source = world.host("numbers", move |_| {
+        AnyComponent::Source(Box::new(Slow { made: 0, begun: Arc::clone(&its) }))
+    });
+    source.done().await;
+    sink.done().await;
+    assert_eq!((written.numbers().len(), begun.load(Ordering::SeqCst)), (20, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_fails_for_a_while_is_tried_again_with_the_same_batch() {
     let world = World::new(&pipeline(&["numbers"], &[], &[OUT])).await;
     let written = Written::default();
@@ -73,7 +99,9 @@ async fn what_is_tried_again_is_told_with_its_reason_until_it_works() {
     let world = World::new(&pipeline(&["numbers"], &[], &[OUT])).await;
     let written = Written::default();
     let all = written.clone();
-    let sink = world.host("out", move |_| moody(&all, 3, Code::Unavailable));
+    let failures = Arc::new(AtomicU32::new(u32::MAX));
+    let left = Arc::clone(&failures);
+    let sink = world.host("out", move |_| moody_until(&all, &left, Code::Unavailable));
     let source = world.host("numbers", |start| {
         Numbers { is_endless: true, ..Numbers::up_to(&start, 50, 10) }.boxed()
     });
@@ -82,14 +110,16 @@ async fn what_is_tried_again_is_told_with_its_reason_until_it_works() {
         told.starts_with("failed ") && told.contains(" times, tries again: ")
     })
     .await;
+    let failed = u32::MAX - failures.swap(0, Ordering::SeqCst);
     eventually("it works", || async {
         let told = sink.stats().await;
-        told["trouble"].is_null() && told["retries"] == 3
+        told["trouble"].is_null() && told["retries"] == failed
     })
     .await;
     let (_, metrics) = get(&sink.health, "/metrics").await;
-    let line = r#"sheaf_component_retries_total{pipeline="test",instance="out"} 3"#;
-    assert!(metrics.contains(line), "{metrics}");
+    let line =
+        format!("sheaf_component_retries_total{{pipeline=\"test\",instance=\"out\"}} {failed}\n");
+    assert!(metrics.contains(&line), "{metrics}");
     source.stop().await;
     sink.stop().await;
 }

@@ -1,6 +1,6 @@
 //! Components for tests: they count, and do as they are told.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -64,9 +64,35 @@ impl Source for Numbers {
         Ok(Some(Made { batch, offset: Bytes::copy_from_slice(&to.to_le_bytes()) }))
     }
 
+    fn wants_acknowledgements(&self) -> bool {
+        true
+    }
+
     async fn acknowledged(&mut self, at: &Bytes) -> Result<(), ComponentError> {
         self.acknowledged.store(u64::try_from(offset(at)).unwrap(), Ordering::SeqCst);
         Ok(())
+    }
+}
+
+/// Twenty batches at once, and then its end, for which it takes its time.
+pub(crate) struct Slow {
+    pub(crate) made: i64,
+    /// How often it began with that.
+    pub(crate) begun: Arc<AtomicU32>,
+}
+
+#[async_trait]
+impl Source for Slow {
+    async fn next(&mut self) -> Result<Option<Made>, ComponentError> {
+        if self.made == 20 {
+            self.begun.fetch_add(1, Ordering::SeqCst);
+            // sleep: it is what makes the source slow.
+            tokio::time::sleep(Duration::from_millis(1_500)).await;
+            return Ok(None);
+        }
+        self.made += 1;
+        let offset = Bytes::copy_from_slice(&self.made.to_le_bytes());
+        Ok(Some(Made { batch: batch(self.made..self.made + 1), offset }))
     }
 }
 
@@ -270,16 +296,18 @@ impl Sink for Silent {
 /// Fails so many times before it does what it is to do.
 pub(crate) struct Moody {
     pub(crate) inner: Collect,
-    pub(crate) failures: u32,
+    /// How often it still fails.
+    pub(crate) failures: Arc<AtomicU32>,
     pub(crate) code: Code,
 }
 
 #[async_trait]
 impl Sink for Moody {
     async fn write(&mut self, received: &Received) -> Result<u64, ComponentError> {
-        if self.failures > 0 {
-            self.failures -= 1;
-            return Err(ComponentError::new(self.code, "the database is not there"));
+        let less = |failures: u32| failures.checked_sub(1);
+        let (set, fetch) = (Ordering::SeqCst, Ordering::SeqCst);
+        if self.failures.fetch_update(set, fetch, less).is_ok() {
+            return Err(ComponentError::new(self.code, "the database\nis not there"));
         }
         self.inner.write(received).await
     }

@@ -1,79 +1,63 @@
 //! Harm that is done to a container on purpose.
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
-
 use bollard::Docker;
 use bollard::errors::Error;
+use bollard::query_parameters::KillContainerOptionsBuilder;
 use sheaf_retry::SharedClock;
 
+use super::error::{has_status, is_missing, refused};
 use super::names;
-use crate::driver::{Disturbance, LaunchId};
+use crate::disturbed::{Disturbed, Halts};
+use crate::driver::{Disturbance, DriverError, LaunchId};
 
-/// How long a container that is slowed runs each time.
-const RUNS: Duration = Duration::from_millis(10);
-
-/// Who stands still, or is slow.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Disturbed(Arc<Mutex<HashSet<LaunchId>>>);
-
-impl Disturbed {
-    fn all(&self) -> std::sync::MutexGuard<'_, HashSet<LaunchId>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether it stands still, or did a moment ago.
-    pub(super) fn has(&self, id: &LaunchId) -> bool {
-        self.all().contains(id)
-    }
-
-    /// `None` where it is disturbed already.
-    pub(super) fn begin(&self, id: &LaunchId, engine: &Docker) -> Option<Still> {
-        let is_first = self.all().insert(id.clone());
-        // Made only where it is the first: when it is dropped, another one may begin.
-        is_first.then(|| Still { id: id.clone(), engine: engine.clone(), disturbed: self.clone() })
-    }
-}
-
-/// A container that is stopped now and then.
-pub(super) struct Still {
-    id: LaunchId,
+/// A container, as the engine knows it.
+struct Container {
+    name: String,
     engine: Docker,
-    disturbed: Disturbed,
 }
 
-impl Still {
-    pub(super) async fn pause(&self) -> Result<(), Error> {
-        self.engine.pause_container(&names::container(&self.id)).await
+impl Halts for Container {
+    async fn halt(&self) -> bool {
+        let paused = self.engine.pause_container(&self.name).await;
+        // It has ended.
+        paused
+            .inspect_err(|error| tracing::debug!(%error, self.name, "it cannot be stopped"))
+            .is_ok()
     }
 
-    /// Until the time is over, or the container. It runs then.
-    pub(super) async fn stand(self, how: Disturbance, clock: SharedClock) {
-        let Some((time, delay)) = how.times() else { return };
-        let name = names::container(&self.id);
-        let until = clock.elapsed().saturating_add(time);
-        loop {
-            clock.sleep(delay).await;
-            if let Err(error) = self.engine.unpause_container(&name).await {
-                // It has ended, or somebody else has let it go on.
-                tracing::debug!(%error, container = name, "it goes on already");
-                return;
-            }
-            if clock.elapsed() >= until {
-                return;
-            }
-            clock.sleep(RUNS).await;
-            if let Err(error) = self.pause().await {
-                tracing::debug!(%error, container = name, "it cannot be stopped again");
-                return;
-            }
-        }
+    async fn go_on(&self) -> bool {
+        let gone_on = self.engine.unpause_container(&self.name).await;
+        // It has ended, or somebody else has let it go on.
+        gone_on
+            .inspect_err(|error| tracing::debug!(%error, self.name, "it goes on already"))
+            .is_ok()
     }
 }
 
-impl Drop for Still {
-    fn drop(&mut self) {
-        self.disturbed.all().remove(&self.id);
+/// See [`Driver::disturb`](crate::Driver::disturb).
+pub(super) async fn disturb(
+    engine: &Docker,
+    (disturbed, clock): (&Disturbed, &SharedClock),
+    id: &LaunchId,
+    how: Disturbance,
+) -> Result<(), DriverError> {
+    let what = || format!("cannot disturb {}", id.place);
+    let why = |why: &str| DriverError { what: what(), why: why.to_owned() };
+    how.check().map_err(|error| why(&error))?;
+    let failed = |error: Error| match is_missing(&error) || has_status(&error, 409) {
+        true => why("it does not run at the moment"),
+        false => refused(what(), &error),
+    };
+    let (name, engine) = (names::container(id), engine.clone());
+    if how == Disturbance::Kill {
+        let options = KillContainerOptionsBuilder::new().signal("SIGKILL").build();
+        return engine.kill_container(&name, Some(options)).await.map_err(failed);
     }
+    let turn = disturbed
+        .begin(id)
+        .ok_or_else(|| why("it stands still or is slowed already; wait until that is over"))?;
+    engine.pause_container(&name).await.map_err(failed)?;
+    let (container, clock) = (Container { name, engine }, SharedClock::clone(clock));
+    tokio::spawn(async move { turn.stand(&container, how, &clock).await });
+    Ok(())
 }

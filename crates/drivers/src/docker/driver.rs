@@ -11,9 +11,9 @@ use async_trait::async_trait;
 use bollard::errors::Error;
 use bollard::models::{ContainerSummary, ContainerSummaryStateEnum, VolumeCreateRequest};
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, KillContainerOptionsBuilder, ListNetworksOptionsBuilder,
-    ListVolumesOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder,
-    RemoveVolumeOptions, StopContainerOptionsBuilder, UploadToContainerOptionsBuilder,
+    CreateContainerOptionsBuilder, ListNetworksOptionsBuilder, ListVolumesOptionsBuilder,
+    LogsOptionsBuilder, RemoveContainerOptionsBuilder, RemoveVolumeOptions,
+    StopContainerOptionsBuilder, UploadToContainerOptionsBuilder,
 };
 use bollard::{API_DEFAULT_VERSION, Docker};
 use futures::TryStreamExt as _;
@@ -24,7 +24,7 @@ use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
 use super::archive::{self, Owner};
-use super::disturb::Disturbed;
+use super::disturb::disturb;
 use super::error::{has_status, is_missing, refused};
 use super::gate::{Gate, on_loopback};
 use super::network::Network;
@@ -33,6 +33,7 @@ use super::request::{Around, Request, User, request};
 use super::settings::Settings;
 use super::watch::{Watch, list};
 use super::{logs, names};
+use crate::disturbed::Disturbed;
 use crate::ends::Ends;
 use crate::lookup::LookUp;
 use crate::{Disturbance, Driver, DriverError, Ended, Launch, LaunchId, LogLine, references};
@@ -376,7 +377,7 @@ impl Driver for DockerDriver {
     async fn stop(&self, id: &LaunchId, drain: Duration) -> Result<(), DriverError> {
         let failed = |error| refused(format!("cannot stop {}", id.place), &error);
         let name = names::container(id);
-        if self.disturbed.has(id)
+        if self.disturbed.end(id).await
             && let Err(error) = self.engine.unpause_container(&name).await
         {
             tracing::debug!(%error, container = name, "it does not stand still");
@@ -407,25 +408,8 @@ impl Driver for DockerDriver {
     }
 
     async fn disturb(&self, id: &LaunchId, how: Disturbance) -> Result<(), DriverError> {
-        let what = || format!("cannot disturb {}", id.place);
-        let why = |why: &str| DriverError { what: what(), why: why.to_owned() };
-        how.check().map_err(|error| why(&error))?;
-        let failed = |error: Error| match is_missing(&error) || has_status(&error, 409) {
-            true => why("it does not run at the moment"),
-            false => refused(what(), &error),
-        };
-        if how == Disturbance::Kill {
-            let options = KillContainerOptionsBuilder::new().signal("SIGKILL").build();
-            let name = names::container(id);
-            return self.engine.kill_container(&name, Some(options)).await.map_err(failed);
-        }
-        let still = self
-            .disturbed
-            .begin(id, &self.engine)
-            .ok_or_else(|| why("it stands still or is slowed already; wait until that is over"))?;
-        still.pause().await.map_err(failed)?;
-        tokio::spawn(still.stand(how, Arc::clone(&self.settings.clock)));
-        Ok(())
+        let by = (&self.disturbed, &self.settings.clock);
+        disturb(&self.engine, by, id, how).await
     }
 
     /// Its containers, also those that still run, its network, and with `state` its volumes.

@@ -85,8 +85,9 @@ pub fn render(
     let control = Control { settings, plan, labels: &labels, tokens, text };
     let mut objects = control.objects();
     let mut wanted: Vec<Wanted> = Vec::new();
+    let graph = plan.graph();
     for component in &plan.components {
-        let workload = Workload { settings, plan, component, labels: &labels, tokens };
+        let workload = Workload { settings, plan, component, labels: &labels, tokens, graph };
         let (more, wants) = workload.objects()?;
         objects.extend(more);
         wanted.extend(wants);

@@ -21,13 +21,17 @@ pub struct Settings {
     pub state_size_bytes: u64,
     /// The class of volumes; that of the cluster by default.
     pub storage_class: Option<String>,
+    /// Which pass over the data, from 1: what has come to its end in it stays there, also where
+    /// the pipeline is another one now.
+    pub pass: u64,
     /// Where batches of durable edges wait: a store that pods reach. A pipeline with such edges
     /// needs one.
     pub durable: Option<DurableAssignment>,
 }
 
 impl Default for Settings {
-    /// Namespace `default`, the image of this version, volumes of 1 GB, and no store.
+    /// Namespace `default`, the image of this version, volumes of 1 GB, the first pass and no
+    /// store.
     fn default() -> Self {
         Settings {
             namespace: "default".to_owned(),
@@ -35,6 +39,7 @@ impl Default for Settings {
             control_image: IMAGE.to_owned(),
             state_size_bytes: 1_000_000_000,
             storage_class: None,
+            pass: 1,
             durable: None,
         }
     }

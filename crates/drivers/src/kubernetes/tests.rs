@@ -311,6 +311,28 @@ fn durable_edges_are_told_of_their_store_and_refused_without_one() {
 }
 
 #[test]
+fn what_has_come_to_its_end_stays_there_until_another_pass_is_asked_for() {
+    let text = |drain: &str| {
+        format!(
+            "{{apiVersion: sheaf.dev/v1, kind: Pipeline, metadata: {{name: p}}, \
+             sources: [{{id: a, kind: generate, config: {{columns: [{{name: n, values: sequence}}]}}}}], \
+             sinks: [{{id: b, kind: file, inputs: [a], drain: {drain}, \
+             config: {{path: out, format: csv}}}}]}}"
+        )
+    };
+    let told = |drain: &str, pass: u64| {
+        let case = case(&text(drain), &Settings { pass, ..Settings::default() }).unwrap();
+        let pods = case.object("StatefulSet", "p--a").to_yaml().unwrap();
+        (case.assignment("p--a", 0).pass, pods)
+    };
+    let first = told("5s", 1);
+    assert_eq!(first, told("6s", 1), "another drain of another component");
+    let second = told("5s", 2);
+    assert_eq!((first.0, second.0), (1, 2));
+    assert_ne!(first.1, second.1, "its pods are started anew");
+}
+
+#[test]
 fn pods_have_probes_resources_and_time_to_drain() {
     let kafka = example("kafka-to-duckdb.yaml");
     let pod = pod(kafka.object("Deployment", "kafka-to-duckdb--paid")).unwrap();

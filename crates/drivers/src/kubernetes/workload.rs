@@ -36,6 +36,8 @@ pub(crate) struct Workload<'a> {
     pub(crate) component: &'a PlannedComponent,
     pub(crate) labels: &'a BTreeMap<String, String>,
     pub(crate) tokens: &'a Tokens,
+    /// [`Plan::graph`]
+    pub(crate) graph: u64,
 }
 
 impl Workload<'_> {
@@ -131,6 +133,8 @@ impl Workload<'_> {
         let namespace = &self.settings.namespace;
         let told = planned::assignment(self.plan, self.component, index);
         Assignment {
+            pass: self.settings.pass,
+            graph: self.graph,
             definition: definition.clone(),
             listen: format!("0.0.0.0:{}", ports.flight),
             advertise_host: Some(host),
@@ -147,10 +151,12 @@ impl Workload<'_> {
     fn template(&self, pod: PodSpec) -> PodTemplateSpec {
         let ObjectMeta { labels, .. } = self.metadata("");
         let hash = ("sheaf.dev/definition".to_owned(), self.component.hash.to_string());
+        let pass = ("sheaf.dev/pass".to_owned(), self.settings.pass.to_string());
         let metadata = ObjectMeta {
             labels,
-            // Another definition starts its pods anew; nothing else in the template may change.
-            annotations: Some(BTreeMap::from([hash])),
+            // Another definition or pass starts its pods anew; nothing else in the template may
+            // change.
+            annotations: Some(BTreeMap::from([hash, pass])),
             ..ObjectMeta::default()
         };
         PodTemplateSpec { metadata: Some(metadata), spec: Some(pod) }

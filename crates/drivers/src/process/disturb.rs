@@ -1,70 +1,39 @@
 //! Harm that is done to a process on purpose.
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use rustix::process::Signal;
-use sheaf_retry::SharedClock;
-use tokio::sync::watch;
 
 use super::identity::Identity;
 use super::{Inner, failed};
+use crate::disturbed::{Halts, Turn};
 use crate::driver::{Disturbance, DriverError, LaunchId};
-
-/// How long a process that is slowed runs each time.
-const RUNS: Duration = Duration::from_millis(10);
-
-/// Who stands still, or is slow.
-pub(super) type Disturbed = Arc<Mutex<HashSet<LaunchId>>>;
 
 /// A process that is stopped now and then. It goes on when this is dropped.
 struct Still {
-    id: LaunchId,
     process: Identity,
-    disturbed: Disturbed,
+    turn: Turn,
 }
 
-impl Still {
-    fn begin(id: LaunchId, process: Identity, disturbed: &Disturbed) -> Option<Self> {
-        let is_first = disturbed.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone());
-        // Made only where it is the first: when it is dropped, the process goes on.
-        is_first.then(|| Still { id, process, disturbed: Arc::clone(disturbed) })
+impl Halts for Identity {
+    async fn halt(&self) -> bool {
+        say(self, Signal::STOP)
     }
 
-    /// Sends a signal; where the process has ended there is nothing to be done.
-    fn signal(&self, signal: Signal) {
-        if let Err(error) = self.process.signal(signal) {
-            tracing::warn!(component = self.id.place, %error, "a signal cannot be sent");
-        }
+    async fn go_on(&self) -> bool {
+        say(self, Signal::CONT)
     }
+}
 
-    async fn stand(self, how: Disturbance, mut over: watch::Receiver<bool>, clock: SharedClock) {
-        let Some((time, delay)) = how.times() else { return };
-        let until = clock.elapsed().saturating_add(time);
-        let stands = async {
-            loop {
-                clock.sleep(delay).await;
-                self.signal(Signal::CONT);
-                if clock.elapsed() >= until {
-                    return;
-                }
-                clock.sleep(RUNS).await;
-                self.signal(Signal::STOP);
-            }
-        };
-        tokio::select! {
-            biased;
-            _ = over.wait_for(|over| *over) => {}
-            () = stands => {}
-        }
-    }
+/// Sends a signal; where the process has ended there is nothing to be done.
+fn say(process: &Identity, signal: Signal) -> bool {
+    let said = process.signal(signal);
+    said.inspect_err(|error| tracing::warn!(%error, "a signal cannot be sent")).is_ok()
 }
 
 impl Drop for Still {
     fn drop(&mut self) {
-        self.signal(Signal::CONT);
-        self.disturbed.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+        say(&self.process, Signal::CONT);
     }
 }
 
@@ -79,11 +48,18 @@ pub(super) fn disturb(inner: &Inner, id: &LaunchId, how: Disturbance) -> Result<
     if how == Disturbance::Kill {
         return process.signal(Signal::KILL).map_err(refused);
     }
-    let still = Still::begin(id.clone(), process.clone(), &inner.disturbed);
-    let still = still.ok_or_else(|| {
+    let turn = inner.disturbed.begin(id).ok_or_else(|| {
         failed(what(), "it stands still or is slowed already; wait until that is over")
     })?;
+    let still = Still { process: process.clone(), turn };
     process.signal(Signal::STOP).map_err(refused)?;
-    tokio::spawn(still.stand(how, live.over, Arc::clone(&inner.clock)));
+    let (mut over, clock) = (live.over, Arc::clone(&inner.clock));
+    tokio::spawn(async move {
+        tokio::select! {
+            biased;
+            _ = over.wait_for(|over| *over) => {}
+            () = still.turn.stand(&still.process, how, &clock) => {}
+        }
+    });
     Ok(())
 }

@@ -19,7 +19,7 @@ use super::model::Model;
 use super::node::{self, After, Node};
 use super::secrets::{Folder, RunSecrets};
 use super::{
-    Components, Error, Inner, Note, Options, Outcome, Prepared, assign, cut, environment, spans,
+    Components, Error, Inner, Note, Options, Outcome, Prepared, assign, environment, spans,
 };
 use crate::driver::{Driver, DriverError, Ended, Launch, LaunchId};
 use crate::lookup::LookUp;
@@ -319,7 +319,9 @@ impl Actor {
             Effect::Start { place, attempt } => self.start(place, attempt),
             Effect::Stop { place, attempt, drain } => self.stop(LaunchId { place, attempt }, drain),
             Effect::Vacate { place, reason } => {
-                if let Err(error) = self.plane.vacate(place.clone(), cut(&reason)).await {
+                if let Err(error) =
+                    self.plane.vacate(place.clone(), registry::reason(&reason)).await
+                {
                     tracing::warn!(component = place, %error, "a place cannot be vacated");
                 }
             }
@@ -332,7 +334,7 @@ impl Actor {
                         tracing::error!(pipeline, %error, "its end is not kept: run it once more");
                     }
                 }
-                self.state(state, cut(&reason)).await;
+                self.state(state, registry::reason(&reason)).await;
             }
             Effect::Note { place, text } => self.note(&place, text),
         }

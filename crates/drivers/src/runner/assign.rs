@@ -119,12 +119,14 @@ pub(super) fn assignments(
     folder: &Folder,
     addresses: &Addresses,
 ) -> BTreeMap<String, Assignment> {
+    let graph = plan.graph();
     let all = instances(plan).map(|(component, instance)| {
         let id = place(&plan.pipeline, &instance.id);
         let host = &addresses.host;
         let assignment = Assignment {
             run: secrets.run,
             pass: secrets.pass,
+            graph,
             listen: format!("{host}:{}", instance.port),
             health_listen: format!("{host}:{}", instance.health_port),
             control: addresses.control.clone(),

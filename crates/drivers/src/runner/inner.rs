@@ -16,7 +16,7 @@ use super::event::Event;
 use super::model::Model;
 use super::node::{self, Node, StoreRecord};
 use super::secrets::{Folder, RunSecrets};
-use super::{Error, Inner, MAILBOX, NOTES, Note, Outcome, Run, cut, seed};
+use super::{Error, Inner, MAILBOX, NOTES, Note, Outcome, Run, seed};
 use crate::driver::{Ended, LaunchId};
 use crate::planned;
 
@@ -123,7 +123,7 @@ impl Inner {
         let prepared = self.assign(plan, text, folder, secrets);
         let prepared = prepared.map(|prepared| Prepared { goes_on, ..prepared });
         if let Err(error) = &prepared {
-            let (failed, reason) = (PipelineState::Failed, cut(&error.to_string()));
+            let (failed, reason) = (PipelineState::Failed, registry::reason(&error.to_string()));
             self.plane.set_pipeline_state(name.clone(), failed, reason).await?;
         }
         prepared

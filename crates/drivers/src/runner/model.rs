@@ -394,6 +394,15 @@ impl Model {
     /// It writes what nobody takes any more: the end of the run.
     fn closed(&mut self, place: &str, why: &str, now: Duration) {
         let Some(instance) = self.instances.get_mut(place) else { return };
+        // Else somebody else said it, before this run.
+        let is_its_word = match instance.standing {
+            Standing::Starting { registered, .. } | Standing::Up { registered, .. } => registered,
+            Standing::Ending { .. } => true,
+            _ => false,
+        };
+        if !is_its_word {
+            return;
+        }
         instance.is_gone = true;
         self.left(place, now);
         let name = place.split_once(':').map_or(place, |(_, instance)| instance);

@@ -248,6 +248,7 @@ fn assignment(pipeline: &str, command: Vec<String>, state_dir: PathBuf) -> Assig
         pipeline: pipeline.to_owned(),
         run: 1,
         pass: 1,
+        graph: 0,
         place: planned::place(pipeline, INSTANCE),
         role: Role::Processor,
         instance: INSTANCE.to_owned(),

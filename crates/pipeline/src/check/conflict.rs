@@ -42,7 +42,8 @@ fn unordered(part: &Part<'_>, found: &mut Vec<Diagnostic>) {
 
 /// Calls that may take longer than the component may be silent.
 fn calls(part: &Part<'_>, found: &mut Vec<Diagnostic>) {
-    if !matches!(part.kind, Some("exec" | "http")) {
+    // A source that waits for an answer is not silent.
+    if part.role == Role::Source || !matches!(part.kind, Some("exec" | "http")) {
         return;
     }
     let call = part.node.at(&["config", "timeout"]);

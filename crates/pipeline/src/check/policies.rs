@@ -4,6 +4,9 @@ use super::outline::{Link, Outline, Part};
 use crate::diagnostics::{Diagnostic, Rule, Span};
 use crate::spec::{Delivery, Node, Role, SinkConfig};
 
+/// What may be under way to a table: it knows the last 256 batches of each sender.
+const MOST_TO_A_TABLE: i128 = 250;
+
 /// Checks every edge, and what the guarantee asks of sinks.
 pub(super) fn check(outline: &Outline<'_>, found: &mut Vec<Diagnostic>) {
     at_most_once(outline, found);
@@ -18,6 +21,7 @@ pub(super) fn check(outline: &Outline<'_>, found: &mut Vec<Diagnostic>) {
             edge.policy(outline, found);
             edge.guarantee(outline, found);
             edge.partitioning(outline, found);
+            edge.remembered(found);
         }
         groups(outline, part, found);
         transaction(outline, part, found);
@@ -143,6 +147,22 @@ impl Edge<'_> {
         );
         let problem = promised(outline, Diagnostic::error(Rule::Conflict, span, message));
         found.push(problem.help("set `durable: true` for this edge, or at the top for all"));
+    }
+
+    /// A table knows a batch again that is among the last of its sender.
+    fn remembered(&self, found: &mut Vec<Diagnostic>) {
+        let Some(node) = self.link.node.get("credits") else { return };
+        let many = node.integer().filter(|credits| *credits > MOST_TO_A_TABLE);
+        let Some(credits) = many.filter(|_| !self.durable && self.reader.is(Role::Sink, "adbc"))
+        else {
+            return;
+        };
+        let message = format!("`{}` does not know {credits} batches again", self.reader.id);
+        let problem = Diagnostic::warning(Rule::Conflict, node.span, message);
+        let problem = problem.note("those that are sent again after a crash would be there twice");
+        found.push(problem.help(format!(
+            "set `credits` to {MOST_TO_A_TABLE} or less, or `durable: true` for this edge"
+        )));
     }
 
     fn partitioning(&self, outline: &Outline<'_>, found: &mut Vec<Diagnostic>) {

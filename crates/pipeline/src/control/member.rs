@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::client::{ControlClient, Joined};
-use crate::registry::{Beat, Connections, Load, Metadata, Registration, Totals};
+use crate::registry::{self, Beat, Connections, Load, Metadata, Registration, Totals};
 
 /// The step counter of a component's own loop. Cheap to clone.
 ///
@@ -208,7 +208,9 @@ async fn deregister(
         return Ok(());
     }
     let asked = &state.asked;
-    let left = client.deregister(&asked.id, &asked.incarnation, reason, totals).await;
+    // Errors of foreign libraries may be of several lines.
+    let reason = registry::reason(reason);
+    let left = client.deregister(&asked.id, &asked.incarnation, &reason, totals).await;
     match left {
         // Somebody else has the place, or there is none: it is left either way.
         Err(error) if !matches!(error.code(), Code::StaleFence | Code::NotFound) => Err(error),

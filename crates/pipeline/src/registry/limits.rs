@@ -95,6 +95,19 @@ pub(crate) fn text(field: &'static str, text: &str) -> Result<(), Error> {
     }
 }
 
+/// What a reason has to be to be taken: a text that may be long, or of several lines, is one
+/// line of at most 900 bytes and perhaps an ellipsis.
+pub fn reason(text: &str) -> String {
+    const MOST: usize = 900;
+    let mut line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if line.len() > MOST {
+        let end = (0..=MOST).rev().find(|at| line.is_char_boundary(*at)).unwrap_or(0);
+        line.truncate(end);
+        line.push('…');
+    }
+    line
+}
+
 /// Checks the form of an incarnation; what is wrong with it is not shown.
 pub(super) fn incarnation(text: &str) -> Result<(), Error> {
     const FIELD: &str = "incarnation";

@@ -332,7 +332,7 @@ impl Registry {
                     let (times, at) = (new.held.polls_failed, &new.health_endpoint);
                     let path = self.path_of(id);
                     let reason = format!("GET http://{at}{path} failed {times} times: {why}");
-                    (new.status, new.reason) = (Status::Unhealthy, cut(reason));
+                    (new.status, new.reason) = (Status::Unhealthy, limits::reason(&reason));
                 }
             }
         }
@@ -425,15 +425,4 @@ fn sum(before: &Totals, more: &Totals) -> Totals {
 
 fn is_holder(component: &Component, incarnation: &Secret) -> bool {
     component.fence > 0 && token::same(&component.held.incarnation, incarnation)
-}
-
-/// What a foreign server has said may be long, and anything.
-fn cut(reason: String) -> String {
-    const MOST: usize = 300;
-    let mut reason: String = reason.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if reason.len() > MOST {
-        let end = (0..=MOST).rev().find(|at| reason.is_char_boundary(*at)).unwrap_or(0);
-        reason.truncate(end);
-    }
-    reason
 }

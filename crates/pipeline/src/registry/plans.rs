@@ -188,17 +188,25 @@ impl Registry {
         let pipeline = Arc::new(pipeline);
         self.put_pipeline(id, Some(Arc::clone(&pipeline)));
         for place in &pipeline.plan.places {
-            self.count_anew(&place.id);
+            self.begin_anew(&place.id, now);
         }
         Ok(number)
     }
 
-    /// Forgets what was counted in the run before.
-    fn count_anew(&mut self, id: &str) {
-        let Some(there) = self.components.get(id) else { return };
-        if there.restarts > 0 || there.totals.is_some() {
-            let new = Component { restarts: 0, totals: None, ..Component::clone(there) };
-            self.put_component(id, Some(Arc::new(new)));
+    /// Forgets what was counted in the run before, and how who is gone has left it.
+    fn begin_anew(&mut self, id: &str, now: Now) {
+        let Some(there) = self.components.get(id).cloned() else { return };
+        let mut new = Component { restarts: 0, totals: None, ..Component::clone(&there) };
+        if !there.status.is_held() {
+            (new.status, new.reason) = (Status::Expected, String::new());
+        }
+        if new == *there {
+            return;
+        }
+        let new = Arc::new(new);
+        self.put_component(id, Some(Arc::clone(&new)));
+        if new.status != there.status {
+            self.change(&new, Some(there.status), now);
         }
     }
 

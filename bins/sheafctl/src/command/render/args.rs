@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, value_parser};
 use sheaf_drivers::IMAGE;
 use sheaf_drivers::kubernetes::Settings;
 use sheaf_pipeline::spec::Size;
@@ -35,6 +35,9 @@ pub(crate) struct Render {
     /// The class of volumes; that of the cluster by default
     #[arg(long, value_name = "CLASS")]
     storage_class: Option<String>,
+    /// Which pass over the data: sources that have come to their end begin anew in another one
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u64).range(1..1 << 53))]
+    pass: u64,
     #[command(flatten)]
     store: StoreArgs,
     /// What becomes of secrets
@@ -73,6 +76,7 @@ impl Render {
             component_image: image,
             state_size_bytes: Size(self.state_size.0).0,
             storage_class: self.storage_class.clone(),
+            pass: self.pass,
             durable: assigned(&self.store)?,
         })
     }

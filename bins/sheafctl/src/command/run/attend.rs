@@ -75,7 +75,7 @@ pub(super) async fn attend(
             }
             Some(told) = watched.next() => watch::tell(told, &pipeline, progress, console),
             Some(line) = lines.next() => console.note(&format!("{} | {}", line.instance, line.text)),
-            () = progress.wait() => progress.look(console).await,
+            answers = progress.asked() => progress.look(answers, console),
         }
     }
 }

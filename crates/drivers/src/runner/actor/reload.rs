@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use sheaf_dataflow::{UNDRAINED, done_reason};
 use sheaf_pipeline::plan::Plan;
-use sheaf_pipeline::registry::Status;
+use sheaf_pipeline::registry::{self, Status};
 use tokio::sync::oneshot;
 
 use super::super::change::{Change, refusal};
 use super::super::event::Event;
 use super::super::secrets::RunSecrets;
-use super::super::{Error, Reloaded, assign, cut};
+use super::super::{Error, Reloaded, assign};
 use super::Actor;
 
 /// Changes of one run that may wait for the one before.
@@ -129,7 +129,7 @@ impl Actor {
                 Event::Replanned { next, done }
             }
             Err(error) => {
-                let text = cut(&format!("the other plan cannot be had: {error}"));
+                let text = registry::reason(&format!("the other plan cannot be had: {error}"));
                 self.note("", text);
                 if let Some(reply) = reloading.reply {
                     drop(reply.send(Err(error)));
@@ -185,7 +185,7 @@ impl Actor {
         let to_tell = self.assignments_of(plan, secrets)?;
         self.write(secrets)?;
         let registered = assign::registry_plan(plan, text, secrets);
-        let replanned = self.plane.replan(registered, cut(&change.text())).await;
+        let replanned = self.plane.replan(registered, registry::reason(&change.text())).await;
         *generation = match replanned {
             Ok(generation) => generation,
             Err(error) => {
@@ -265,14 +265,15 @@ impl Actor {
         let Reloading { reply, back, .. } = self.reloading.take()?;
         let (plan, file, text) = *back?;
         let failed = format!("the new plan was taken back, since {why}");
-        self.note("", cut(&failed));
+        self.note("", registry::reason(&failed));
         match self.prepare_reload(plan, file, text) {
             Ok(reloading) => {
                 let failed = Some(failed);
                 Some(self.set_out(Reloading { reply, failed, ..reloading }))
             }
             Err(error) => {
-                let reason = cut(&format!("the plan before cannot come back: {error}"));
+                let reason =
+                    registry::reason(&format!("the plan before cannot come back: {error}"));
                 if let Some(reply) = reply {
                     drop(reply.send(Err(error)));
                 }
