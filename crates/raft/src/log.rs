@@ -21,6 +21,8 @@
 //! The record of each entry is `sheaf.raft.v1.LogRecord`; see `raft.proto`.
 
 mod directory;
+#[cfg(feature = "planted-bugs")]
+mod driven;
 mod error;
 mod frame;
 mod options;

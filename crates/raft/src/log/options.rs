@@ -9,6 +9,10 @@ pub enum Flush {
     Thread,
     /// Who appends, before the call returns: for runtimes without threads.
     Inline,
+    /// Whoever has the disk's part, in steps: a simulated disk takes its time for each, and the
+    /// power can be lost between them.
+    #[cfg(feature = "planted-bugs")]
+    Driven,
 }
 
 /// Mistakes that tests must find.
@@ -38,6 +42,9 @@ pub struct Options {
     /// Which mistake to make.
     #[cfg(feature = "planted-bugs")]
     pub planted_bug: Option<PlantedBug>,
+    /// The incarnation of a log that is made, where it is not to be one of chance.
+    #[cfg(feature = "planted-bugs")]
+    pub incarnation: Option<u64>,
 }
 
 impl Default for Options {
@@ -50,6 +57,8 @@ impl Default for Options {
             flush: Flush::Thread,
             #[cfg(feature = "planted-bugs")]
             planted_bug: None,
+            #[cfg(feature = "planted-bugs")]
+            incarnation: None,
         }
     }
 }
@@ -57,6 +66,18 @@ impl Default for Options {
 impl Options {
     pub(super) fn has_thread(&self) -> bool {
         self.flush == Flush::Thread
+    }
+
+    /// The incarnation of a log that is made, where it is fixed.
+    #[cfg(feature = "planted-bugs")]
+    pub(super) fn incarnation(&self) -> Option<u64> {
+        self.incarnation
+    }
+
+    #[cfg(not(feature = "planted-bugs"))]
+    #[allow(clippy::unused_self, reason = "tests fix it")]
+    pub(super) fn incarnation(&self) -> Option<u64> {
+        None
     }
 
     /// Up to where what was written may be acknowledged.

@@ -104,7 +104,7 @@ impl<R> LogStore<R> {
             drop(shared.writable()?);
         }
         if shared.state().incarnation == 0 {
-            let incarnation = new_incarnation();
+            let incarnation = shared.options.incarnation().unwrap_or_else(new_incarnation);
             shared.directory.claim(identity, incarnation)?;
             shared.state().incarnation = incarnation;
         }
@@ -154,14 +154,10 @@ impl<R> LogStore<R> {
         state.vote.is_none() && state.last.is_none() && state.purged.is_none()
     }
 
-    /// Leaves in the files what a loss of power at this moment would, and closes
-    /// the log for writing.
-    ///
-    /// # Errors
-    /// Those of the system.
-    #[cfg(any(test, feature = "planted-bugs"))]
-    pub fn cut_power(&self) -> io::Result<()> {
-        self.log.shared.cut_power()
+    /// The log, to all who write and read it.
+    #[cfg(feature = "planted-bugs")]
+    pub(super) fn shared(&self) -> &Shared {
+        &self.log.shared
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {

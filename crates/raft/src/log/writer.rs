@@ -11,7 +11,7 @@ use sheaf_proto::raft::v1::log_record::Record;
 
 use super::Error;
 use super::directory::{Directory, sync_directory};
-use super::options::Options;
+use super::options::{Flush, Options};
 use super::state::{Done, Part, Pending, Segment, State};
 
 /// A log, to all who write and read it.
@@ -21,17 +21,21 @@ pub(super) struct Shared {
     state: Mutex<State>,
     /// Something waits to be written.
     wake: Condvar,
+    /// The same, for who drives the log.
+    #[cfg(feature = "planted-bugs")]
+    pub(super) wanted: tokio::sync::Notify,
     writer: Mutex<Writer>,
 }
 
 /// The file that is written.
 #[derive(Default)]
-struct Writer {
-    current: Option<(u64, PathBuf, Arc<File>)>,
+pub(super) struct Writer {
+    /// Where it begins, and what it is: all in those before is on disk.
+    pub(super) current: Option<(u64, PathBuf, Arc<File>)>,
     /// Up to where the files have it.
     written: u64,
     /// Up to where the files were synced.
-    synced: u64,
+    pub(super) synced: u64,
 }
 
 impl Shared {
@@ -47,6 +51,8 @@ impl Shared {
             options,
             state: Mutex::new(state),
             wake: Condvar::new(),
+            #[cfg(feature = "planted-bugs")]
+            wanted: tokio::sync::Notify::new(),
             writer: Mutex::new(writer),
         }
     }
@@ -64,9 +70,18 @@ impl Shared {
         }
     }
 
+    pub(super) fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Has what waits written: by the thread, or here where there is none.
     pub(super) fn flush(&self) {
-        if self.options.has_thread() { self.wake.notify_one() } else { self.write_pending() }
+        match self.options.flush {
+            Flush::Thread => self.wake.notify_one(),
+            Flush::Inline => self.write_pending(),
+            #[cfg(feature = "planted-bugs")]
+            Flush::Driven => self.wanted.notify_one(),
+        }
     }
 
     /// Runs in the thread until the log is closed.
@@ -120,7 +135,7 @@ impl Shared {
     }
 
     pub(super) fn write_pending(&self) {
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut writer = self.writer();
         let pending = std::mem::take(&mut self.state().pending);
         if pending.is_empty() {
             return;
@@ -135,7 +150,7 @@ impl Shared {
     }
 
     /// Takes over what was written; after a failure nothing more is.
-    fn settle(
+    pub(super) fn settle(
         &self,
         writer: &Writer,
         written: Result<Vec<(u64, Segment)>, Error>,
@@ -162,41 +177,16 @@ impl Shared {
     }
 
     /// Nothing more is written; who waits is to be told.
-    fn fail(&self, state: &mut State, error: Error) -> Vec<Done> {
+    pub(super) fn fail(&self, state: &mut State, error: Error) -> Vec<Done> {
         let first = state.failed.get_or_insert(error);
         tracing::debug!(error = %first, path = %self.directory.path.display(), "closed for writing");
+        #[cfg(feature = "planted-bugs")]
+        self.wanted.notify_one();
         std::mem::take(&mut state.pending).done
-    }
-
-    /// What a loss of power at this moment leaves: everything that is not on
-    /// disk is gone, and nothing more is written.
-    #[cfg(any(test, feature = "planted-bugs"))]
-    pub(super) fn cut_power(&self) -> std::io::Result<()> {
-        let late = {
-            let error = Error::Closed { path: self.directory.path.clone() };
-            let mut state = self.state();
-            self.fail(&mut state, error)
-        };
-        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let synced = writer.synced;
-        for start in self.directory.segments().map_err(std::io::Error::from)? {
-            let path = self.directory.segment(start);
-            if start >= synced {
-                std::fs::remove_file(&path)?;
-            } else {
-                let file = OpenOptions::new().write(true).open(&path)?;
-                let length = file.metadata()?.len();
-                file.set_len(length.min(synced - start))?;
-            }
-        }
-        drop(writer);
-        let error = Error::Closed { path: self.directory.path.clone() };
-        drop_all(Err(error), late);
-        Ok(())
     }
 }
 
-fn drop_all(result: Result<(), Error>, done: Vec<Done>) {
+pub(super) fn drop_all(result: Result<(), Error>, done: Vec<Done>) {
     for done in done {
         done(result.clone());
     }
@@ -204,7 +194,7 @@ fn drop_all(result: Result<(), Error>, done: Vec<Done>) {
 
 impl Writer {
     /// Writes the parts in order; the segments that it made.
-    fn write(
+    pub(super) fn write(
         &mut self,
         directory: &Directory,
         options: &Options,

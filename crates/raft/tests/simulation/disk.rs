@@ -1,24 +1,32 @@
-//! A disk that forgets what was not flushed.
+//! The disk of a node: real files, in a time of this world, of which a crash leaves what was
+//! synced, and of the rest what it likes.
 
-use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
+use openraft::AsyncRuntime as _;
+use openraft_rt_sim::SimRuntime;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
-use sheaf_raft::types::{Entry, LogId, SnapshotMeta, Vote};
+use sheaf_raft::log::{self, Flush, Identity, LogStore, PlantedBug};
+use sheaf_raft::snapshot::{self, Snapshots};
+use sheaf_raft::types::NodeId;
+use tempfile::TempDir;
 
+use crate::observer::Observer;
 use crate::time::pass;
+use crate::world::CLUSTER;
+
+/// The log of a node.
+pub(crate) type Log = LogStore<SimRuntime>;
 
 /// The bugs that can be planted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Bug {
-    /// Entries are said to be flushed and are not.
-    SkipFsync,
-    /// Entries are said to be flushed before they are.
-    AcknowledgeBeforeFlush,
+    /// One of the log.
+    Log(PlantedBug),
     /// Whoever asks whether it could be elected is told that it could.
     GrantPreVote,
     /// A frame of a stream is lost, and the next ones arrive.
@@ -27,122 +35,136 @@ pub(crate) enum Bug {
     LeaseReadAfterPause,
 }
 
-/// A log, as it is in memory or on disk.
-#[derive(Clone, Default)]
-pub(crate) struct LogData {
-    pub(crate) vote: Option<Vote>,
-    pub(crate) entries: BTreeMap<u64, Entry>,
-    pub(crate) committed: Option<LogId>,
-    pub(crate) purged: Option<LogId>,
-}
-
-impl LogData {
-    pub(crate) fn last(&self) -> Option<LogId> {
-        self.entries.last_key_value().map(|(_, entry)| entry.log_id).or(self.purged)
-    }
-}
-
-/// A snapshot on a disk.
-#[derive(Clone, Debug)]
-pub(crate) struct Stored {
-    pub(crate) meta: SnapshotMeta,
-    pub(crate) bytes: Bytes,
-}
-
 /// What a node has, and keeps when it crashes.
 pub(crate) struct Disk {
+    node: NodeId,
+    /// In it, a folder by the count of crashes has all there is.
+    path: PathBuf,
     incarnation: u64,
-    bug: Option<Bug>,
+    bug: Option<PlantedBug>,
+    observer: Arc<Observer>,
     state: Mutex<State>,
 }
 
-pub(crate) struct State {
-    /// What the node reads.
-    pub(crate) written: LogData,
-    /// What is left of it after a crash.
-    pub(crate) flushed: LogData,
-    pub(crate) snapshot: Option<Stored>,
-    /// What was received of a snapshot.
-    pub(crate) partial: Option<(u64, Vec<u8>)>,
+struct State {
     /// Counts crashes: whoever is of another count is dead.
     epoch: u64,
+    /// Of the node that runs.
+    log: Option<Log>,
     random: StdRng,
 }
 
+/// A folder for all disks of a world: in memory, where the machine has such a place.
+pub(crate) fn folder() -> TempDir {
+    let mut named = tempfile::Builder::new();
+    named.prefix("simulation-");
+    named.tempdir_in("/dev/shm").or_else(|_| named.tempdir()).unwrap()
+}
+
 impl Disk {
-    pub(crate) fn new(seed: u64, incarnation: u64, bug: Option<Bug>) -> Self {
-        let state = State {
-            written: LogData::default(),
-            flushed: LogData::default(),
-            snapshot: None,
-            partial: None,
-            epoch: 0,
-            random: StdRng::seed_from_u64(seed),
+    pub(crate) fn new(
+        (node, path): (NodeId, PathBuf),
+        (seed, incarnation): (u64, u64),
+        bug: Option<Bug>,
+        observer: &Arc<Observer>,
+    ) -> Self {
+        let state = State { epoch: 0, log: None, random: StdRng::seed_from_u64(seed) };
+        let bug = match bug {
+            Some(Bug::Log(bug)) => Some(bug),
+            _ => None,
         };
-        Disk { incarnation: incarnation.max(1), bug, state: Mutex::new(state) }
-    }
-
-    /// Tells its log from that of every other disk.
-    pub(crate) fn incarnation(&self) -> u64 {
-        self.incarnation
-    }
-
-    pub(crate) fn bug(&self) -> Option<Bug> {
-        self.bug
+        let (incarnation, state) = (incarnation.max(1), Mutex::new(state));
+        let disk = Disk { node, path, incarnation, bug, observer: Arc::clone(observer), state };
+        std::fs::create_dir_all(disk.home(0)).unwrap();
+        disk
     }
 
     fn locked(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn home(&self, epoch: u64) -> PathBuf {
+        self.path.join(epoch.to_string())
+    }
+
     pub(crate) fn epoch(&self) -> u64 {
         self.locked().epoch
     }
 
-    /// The disk, to whoever has not crashed.
-    pub(crate) fn open(&self, epoch: u64) -> io::Result<MutexGuard<'_, State>> {
-        let state = self.locked();
-        if state.epoch == epoch {
-            return Ok(state);
+    /// Whether who opened the disk then has not crashed since.
+    pub(crate) fn lives(&self, epoch: u64) -> io::Result<()> {
+        if self.epoch() == epoch {
+            return Ok(());
         }
         Err(io::Error::other("the node has crashed"))
     }
 
-    /// Waits as long as a write takes.
+    /// Opens what is there, for a node that starts.
+    pub(crate) fn open(self: &Arc<Self>) -> io::Result<(Log, Snapshots)> {
+        let home = self.home(self.epoch());
+        let identity = Identity { cluster: CLUSTER.to_owned(), node: self.node };
+        // Small, so that there are several files, old entries are read from them, and appends
+        // wait for each other.
+        let options = log::Options {
+            segment_bytes: 3_000,
+            cache_bytes: 4_000,
+            queue_bytes: 8_000,
+            read_bytes: 2_000,
+            flush: Flush::Driven,
+            planted_bug: self.bug,
+            incarnation: Some(self.incarnation),
+        };
+        let log = Log::open(&home.join("log"), &identity, options)?;
+        let options = snapshot::Options::default();
+        let snapshots = Snapshots::open(&home.join("snapshots"), CLUSTER, options)?;
+        self.locked().log = Some(log.clone());
+        drop(SimRuntime::spawn(work(Arc::clone(self), log.clone())));
+        Ok((log, snapshots))
+    }
+
+    /// Waits as long as a step of the disk takes.
     pub(crate) async fn takes_time(&self) {
-        let micros = self.locked().random.random_range(50..3_000);
+        let micros = self.locked().random.random_range(25..1_500);
         pass(Duration::from_micros(micros)).await;
     }
 
-    /// Everything that was written is on disk; `vote_only` with a disk that skips it.
-    pub(crate) async fn flush(&self, epoch: u64) -> io::Result<()> {
-        self.takes_time().await;
-        let mut state = self.open(epoch)?;
-        if self.bug != Some(Bug::SkipFsync) {
-            state.flushed = state.written.clone();
-        }
-        Ok(())
-    }
-
-    /// The node crashes: what was not flushed is gone, or some of it is, from the end.
+    /// The node crashes, and finds what is left in another folder: what it was may go on for a
+    /// moment, and reaches nothing of it.
     pub(crate) fn crash(&self) {
         let mut state = self.locked();
+        let mut loss = (0, 0);
+        if let Some(log) = state.log.take() {
+            let random = &mut state.random;
+            log.cut_power(|bytes| loss = lose(bytes, random)).unwrap();
+        }
+        let before = self.home(state.epoch);
         state.epoch += 1;
-        let mut left = state.flushed.clone();
-        let next = left.last().map_or(0, |last| last.index + 1);
-        let unflushed: Vec<Entry> =
-            state.written.entries.range(next..).map(|(_, e)| e.clone()).collect();
-        let same =
-            |at: &LogId| state.written.entries.get(&at.index).is_some_and(|e| e.log_id == *at);
-        let follows = left.last().as_ref().is_none_or(same);
-        let kept = if unflushed.is_empty() || !follows || state.random.random_bool(0.6) {
-            0
-        } else {
-            state.random.random_range(0..=unflushed.len())
-        };
-        left.entries.extend(unflushed.into_iter().take(kept).map(|e| (e.log_id.index, e)));
-        state.flushed = left.clone();
-        state.written = left;
-        state.partial = None;
+        std::fs::rename(before, self.home(state.epoch)).unwrap();
+        self.observer.crashed(self.node, loss);
     }
+}
+
+/// The disk's part of the log of a node that runs.
+async fn work(disk: Arc<Disk>, log: Log) {
+    while log.wanted().await {
+        disk.takes_time().await;
+        log.step_write();
+        disk.takes_time().await;
+        log.step_sync();
+    }
+}
+
+/// What a loss of power makes of bytes that were written and not synced: all, none, those before
+/// some place, or pages of zeros. How many there were, and are left as they were.
+fn lose(bytes: &mut Vec<u8>, random: &mut StdRng) -> (usize, usize) {
+    let there = bytes.len();
+    let (from, to) = (random.random_range(0..=there), random.random_range(0..=there));
+    match random.random_range(0..10) {
+        0..4 => bytes.clear(),
+        4..7 => bytes.truncate(from),
+        7 => bytes[from..].fill(0),
+        8 => bytes[from.min(to)..from.max(to)].fill(0),
+        _ => {}
+    }
+    (there, bytes.len())
 }

@@ -1,27 +1,30 @@
-//! The registers as the engine drives them, with snapshots on a disk of this world.
+//! The state machine of a node as the engine drives it, with an observer, and a disk that takes
+//! its time.
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
-use arrow_ipc::reader::StreamReader;
-use arrow_ipc::writer::StreamWriter;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::type_config::alias::{LogIdOf, SnapshotMetaOf, SnapshotOf, StoredMembershipOf};
-use openraft::{EntryPayload, OptionalSend, Snapshot};
+use openraft::{EntryPayload, OptionalSend};
 use openraft_rt_sim::SimRuntime;
-use sheaf_raft::machine::{Applied, MachineError, StateMachine as _};
+use sheaf_raft::apply::{Builder, Machine};
 use sheaf_raft::network::{Manifest, Transit};
 use sheaf_raft::node::{Driver, Shared};
-use sheaf_raft::types::{Answer, Entry, LogId, NodeId, SnapshotMeta, StoredMembership, Types};
+use sheaf_raft::snapshot::{IncomingSnapshot, SnapshotFile, Snapshots};
+use sheaf_raft::types::{Entry, NodeId, SnapshotMeta, Types};
 
-use crate::disk::{Disk, Stored};
+use crate::disk::{Disk, Log};
 use crate::observer::Observer;
-use crate::registers::{Registers, hash, hash_bytes};
+use crate::registers::{Registers, hash_bytes};
 
 type Config = Types<SimRuntime>;
+
+/// Bytes of a piece of a snapshot: few, so that there are several.
+const PIECE_BYTES: usize = 400;
 
 /// The state of a node that runs.
 #[derive(Clone)]
@@ -30,212 +33,148 @@ pub(crate) struct SimMachine {
     epoch: u64,
     disk: Arc<Disk>,
     observer: Arc<Observer>,
-    core: Arc<Mutex<Core>>,
-}
-
-#[derive(Default)]
-struct Core {
-    registers: Registers,
-    last: Option<LogId>,
-    membership: StoredMembership,
+    machine: Machine<Registers, SimRuntime>,
 }
 
 impl SimMachine {
-    pub(crate) fn new(node: NodeId, disk: &Arc<Disk>, observer: &Arc<Observer>) -> Self {
+    /// Opens the disk of a node that starts.
+    pub(crate) fn open(
+        node: NodeId,
+        disk: &Arc<Disk>,
+        observer: &Arc<Observer>,
+    ) -> io::Result<(Log, Self)> {
         observer.restored(node, None);
-        SimMachine {
-            node,
-            epoch: disk.epoch(),
-            disk: Arc::clone(disk),
-            observer: Arc::clone(observer),
-            core: Arc::default(),
-        }
+        let (log, snapshots) = disk.open()?;
+        let machine = Machine::new(Registers::default(), snapshots, &log)?;
+        let (epoch, disk, observer) = (disk.epoch(), Arc::clone(disk), Arc::clone(observer));
+        Ok((log, SimMachine { node, epoch, disk, observer, machine }))
     }
 
-    fn core(&self) -> MutexGuard<'_, Core> {
-        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    /// After a step of the disk, unless the node crashed meanwhile.
+    async fn takes_time(&self) -> io::Result<()> {
+        self.disk.takes_time().await;
+        self.disk.lives(self.epoch)
     }
 
-    fn apply_one(&self, entry: &Entry) -> Answer {
-        let mut core = self.core();
-        core.last = Some(entry.log_id);
-        let (index, term) = (entry.log_id.index, *entry.log_id.leader_id);
-        let (seen, command, answer) = match &entry.payload {
-            EntryPayload::Blank => (0, None, Answer::default()),
-            EntryPayload::Membership(members) => {
-                core.membership = StoredMembership::new(Some(entry.log_id), members.clone());
-                (hash_bytes(members.to_string().as_bytes()), None, Answer::default())
-            }
+    fn snapshots(&self) -> &Snapshots {
+        self.machine.snapshots()
+    }
+
+    /// An entry that is applied at once.
+    fn saw(&self, entry: &Entry) {
+        let (seen, command) = match &entry.payload {
+            EntryPayload::Blank => (0, None),
+            EntryPayload::Membership(members) => (hash_bytes(members.to_string().as_bytes()), None),
             EntryPayload::Normal(command) => {
-                let answer = core.registers.apply(Applied { index, term, command: &command.0 });
                 let seen = hash_bytes(&command.0);
-                (seen, Some(seen), Answer(answer))
+                (seen, Some(seen))
             }
         };
-        drop(core);
         // A node that crashed applies nothing that counts.
-        if self.disk.epoch() == self.epoch {
+        if self.disk.lives(self.epoch).is_ok() {
             self.observer.applied(self.node, entry.log_id, seen, command);
         }
-        answer
-    }
-
-    /// The state now, as a snapshot.
-    fn take(&self) -> Result<Stored, MachineError> {
-        let mut core = self.core();
-        core.registers.begin_snapshot()?;
-        let mut writer = StreamWriter::try_new(Vec::new(), &core.registers.schema())?;
-        while let Some(batch) = core.registers.snapshot_part()? {
-            writer.write(&batch)?;
-        }
-        let meta =
-            SnapshotMeta { last_log_id: core.last, last_membership: core.membership.clone() };
-        Ok(Stored { meta, bytes: writer.into_inner()?.into() })
-    }
-
-    fn restore(&self, stored: &Stored) -> Result<(), MachineError> {
-        let reader = StreamReader::try_new(stored.bytes.as_ref(), None)?;
-        let mut core = self.core();
-        core.registers.restore(&mut reader.map(|batch| batch.map_err(Into::into)))?;
-        core.last = stored.meta.last_log_id;
-        core.membership = stored.meta.last_membership.clone();
-        Ok(())
     }
 }
 
 impl RaftStateMachine<Config> for SimMachine {
-    type SnapshotData = Stored;
-    type SnapshotBuilder = Taken;
+    type SnapshotData = SnapshotFile;
+    type SnapshotBuilder = SimBuilder;
 
     async fn applied_state(
         &mut self,
     ) -> Result<(Option<LogIdOf<Config>>, StoredMembershipOf<Config>), io::Error> {
-        let core = self.core();
-        Ok((core.last, core.membership.clone()))
+        self.machine.applied_state().await
     }
 
-    async fn apply<S>(&mut self, mut entries: S) -> Result<(), io::Error>
+    async fn apply<S>(&mut self, entries: S) -> Result<(), io::Error>
     where
         S: Stream<Item = Result<EntryResponder<Config>, io::Error>> + Unpin + OptionalSend,
     {
-        while let Some(entry) = entries.next().await {
-            let (entry, responder) = entry?;
-            let answer = self.apply_one(&entry);
-            if let Some(responder) = responder {
-                responder.send(answer);
+        let here = self.clone();
+        let seen = entries.inspect(move |entry| {
+            if let Ok((entry, _)) = entry {
+                here.saw(entry);
             }
-        }
-        Ok(())
+        });
+        self.machine.apply(seen).await
     }
 
-    async fn get_snapshot_builder(&mut self) -> Taken {
-        Taken { machine: self.clone(), taken: Some(self.take().map_err(io::Error::other)) }
+    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<SimBuilder> {
+        let builder = self.machine.try_create_snapshot_builder(force).await?;
+        Some(SimBuilder { machine: self.clone(), builder })
+    }
+
+    async fn get_snapshot_builder(&mut self) -> SimBuilder {
+        let builder = self.machine.get_snapshot_builder().await;
+        SimBuilder { machine: self.clone(), builder }
     }
 
     async fn install_snapshot(
         &mut self,
         meta: &SnapshotMetaOf<Config>,
-        snapshot: Stored,
+        snapshot: SnapshotFile,
     ) -> Result<(), io::Error> {
-        self.disk.takes_time().await;
-        let stored = Stored { meta: meta.clone(), ..snapshot };
-        self.restore(&stored).map_err(io::Error::other)?;
-        self.disk.open(self.epoch)?.snapshot = Some(stored);
+        self.takes_time().await?;
+        self.machine.install_snapshot(meta, snapshot).await?;
         self.observer.restored(self.node, meta.last_log_id);
         Ok(())
     }
 
     async fn get_current_snapshot(
         &mut self,
-    ) -> Result<Option<SnapshotOf<Config, Stored>>, io::Error> {
-        let stored = self.disk.open(self.epoch)?.snapshot.clone();
-        Ok(stored.map(|stored| Snapshot { meta: stored.meta.clone(), snapshot: stored }))
+    ) -> Result<Option<SnapshotOf<Config, SnapshotFile>>, io::Error> {
+        self.machine.get_current_snapshot().await
     }
 }
 
-/// A snapshot that was taken and is being written.
-pub(crate) struct Taken {
+/// A snapshot that was begun, and is written after a while.
+pub(crate) struct SimBuilder {
     machine: SimMachine,
-    taken: Option<io::Result<Stored>>,
+    builder: Builder<Registers>,
 }
 
-impl RaftSnapshotBuilder<Config> for Taken {
-    type SnapshotData = Stored;
+impl RaftSnapshotBuilder<Config> for SimBuilder {
+    type SnapshotData = SnapshotFile;
 
-    async fn build_snapshot(&mut self) -> Result<SnapshotOf<Config, Stored>, io::Error> {
-        let missing = || Err(io::Error::other("a snapshot is built once"));
-        let stored = self.taken.take().unwrap_or_else(missing)?;
-        self.machine.disk.takes_time().await;
-        let mut disk = self.machine.disk.open(self.machine.epoch)?;
-        let newer = disk.snapshot.as_ref().map(|known| known.meta.last_log_id);
-        if newer <= Some(stored.meta.last_log_id) {
-            disk.snapshot = Some(stored.clone());
-        }
-        Ok(Snapshot { meta: stored.meta.clone(), snapshot: stored })
+    async fn build_snapshot(&mut self) -> Result<SnapshotOf<Config, SnapshotFile>, io::Error> {
+        self.machine.takes_time().await?;
+        RaftSnapshotBuilder::<Config>::build_snapshot(&mut self.builder).await
     }
-}
-
-/// A snapshot that is received.
-pub(crate) struct Receiving {
-    manifest: Manifest,
-    bytes: Vec<u8>,
 }
 
 #[async_trait]
 impl Transit for SimMachine {
-    type Data = Stored;
-    type Incoming = Receiving;
+    type Data = SnapshotFile;
+    type Incoming = IncomingSnapshot;
 
-    fn manifest(&self, meta: &SnapshotMeta, data: &Stored) -> Manifest {
-        let checksum = hash_bytes(&data.bytes);
-        Manifest { meta: meta.clone(), size_bytes: data.bytes.len() as u64, checksum }
+    fn manifest(&self, meta: &SnapshotMeta, data: &SnapshotFile) -> Manifest {
+        self.snapshots().manifest(meta, data)
     }
 
-    async fn read(&self, data: &Stored, offset: u64, _: usize) -> io::Result<Bytes> {
-        self.disk.takes_time().await;
-        // Small pieces, so that there are several.
-        let from = usize::try_from(offset).unwrap_or(usize::MAX).min(data.bytes.len());
-        Ok(data.bytes.slice(from..data.bytes.len().min(from + 200)))
+    async fn read(&self, data: &SnapshotFile, offset: u64, limit: usize) -> io::Result<Bytes> {
+        self.takes_time().await?;
+        Transit::read(self.snapshots(), data, offset, limit.min(PIECE_BYTES)).await
     }
 
-    async fn receive(&self, manifest: &Manifest) -> io::Result<(Receiving, u64)> {
-        let mut disk = self.disk.open(self.epoch)?;
-        let name = hash([manifest.checksum, manifest.size_bytes]);
-        let bytes = disk.partial.take().filter(|(known, _)| *known == name);
-        let bytes = bytes.map(|(_, bytes)| bytes).unwrap_or_default();
-        let received = bytes.len() as u64;
-        Ok((Receiving { manifest: manifest.clone(), bytes }, received))
+    async fn receive(&self, manifest: &Manifest) -> io::Result<(IncomingSnapshot, u64)> {
+        self.takes_time().await?;
+        Transit::receive(self.snapshots(), manifest).await
     }
 
     async fn write(
         &self,
-        mut incoming: Receiving,
+        incoming: IncomingSnapshot,
         offset: u64,
         piece: Bytes,
-    ) -> io::Result<Receiving> {
-        self.disk.takes_time().await;
-        if incoming.bytes.len() as u64 != offset {
-            return Err(io::Error::other("pieces that do not follow each other"));
-        }
-        incoming.bytes.extend_from_slice(&piece);
-        let name = hash([incoming.manifest.checksum, incoming.manifest.size_bytes]);
-        self.disk.open(self.epoch)?.partial = Some((name, incoming.bytes.clone()));
-        Ok(incoming)
+    ) -> io::Result<IncomingSnapshot> {
+        self.takes_time().await?;
+        Transit::write(self.snapshots(), incoming, offset, piece).await
     }
 
-    async fn finish(&self, incoming: Receiving) -> io::Result<Stored> {
-        let Receiving { manifest, bytes } = incoming;
-        self.disk.open(self.epoch)?.partial = None;
-        if hash_bytes(&bytes) != manifest.checksum {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "other bytes than announced"));
-        }
-        Ok(Stored { meta: manifest.meta, bytes: bytes.into() })
-    }
-}
-
-impl Shared<Registers> for SimMachine {
-    fn with(&self, look: &mut dyn FnMut(&mut Registers)) {
-        look(&mut self.core().registers);
+    async fn finish(&self, incoming: IncomingSnapshot) -> io::Result<SnapshotFile> {
+        self.takes_time().await?;
+        Transit::finish(self.snapshots(), incoming).await
     }
 }
 
@@ -243,7 +182,7 @@ impl Driver<Registers, SimRuntime> for SimMachine {
     type Transit = SimMachine;
 
     fn shared(&self) -> Arc<dyn Shared<Registers>> {
-        Arc::new(self.clone())
+        self.machine.shared()
     }
 
     fn transit(&self) -> Arc<SimMachine> {

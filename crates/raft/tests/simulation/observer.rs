@@ -12,6 +12,15 @@ use crate::registers::hash;
 /// One thing that must not happen, and did.
 pub(crate) type Violation = String;
 
+/// Crashes by what they made of bytes that were not synced.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Losses {
+    /// There were some.
+    pub(crate) some: usize,
+    /// Some were kept, or others in their place.
+    pub(crate) torn: usize,
+}
+
 /// What was seen so far.
 #[derive(Default)]
 struct Seen {
@@ -27,6 +36,7 @@ struct Seen {
     /// The index of each command.
     commands: BTreeMap<u64, u64>,
     acknowledged: BTreeSet<u64>,
+    losses: Losses,
     violations: Vec<Violation>,
 }
 
@@ -93,6 +103,19 @@ impl Observer {
             Some(last) => seen.reached.insert(node, last.index),
             None => seen.reached.remove(&node),
         };
+    }
+
+    /// A node crashed: so many bytes were not synced, and so many are there.
+    pub(crate) fn crashed(&self, node: NodeId, (there, left): (usize, usize)) {
+        self.note([6, node, there as u64, left as u64]);
+        let mut seen = self.seen();
+        seen.losses.some += usize::from(there > 0);
+        seen.losses.torn += usize::from(there > 0 && left > 0);
+    }
+
+    /// What crashes lost.
+    pub(crate) fn losses(&self) -> Losses {
+        self.seen().losses
     }
 
     /// A client was told that its command is done.

@@ -181,6 +181,8 @@ fn a_leader_that_goes_gives_the_lead_to_a_node_that_is_there() {
 fn a_leader_knows_who_has_not_answered_for_long() {
     tell(None, async |world: Arc<World>| {
         let leader = founded(&world).await;
+        // By then each has answered once.
+        assert!(world.until(Duration::from_secs(5), || world.is_equal()).await);
         let away = VOTERS.into_iter().find(|id| *id != leader).unwrap();
         world.crash(away);
         pass(Duration::from_secs(30)).await;

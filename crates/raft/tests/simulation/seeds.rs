@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use openraft::AsyncRuntime as _;
 use openraft_rt_sim::SimRuntime;
+use sheaf_raft::log::PlantedBug;
 
 use crate::clients::{Client, History};
 use crate::disk::Bug;
 use crate::faults::Faults;
-use crate::observer::Violation;
+use crate::observer::{Losses, Violation};
 use crate::time::pass;
 use crate::world::World;
 
@@ -29,6 +30,7 @@ pub(crate) struct Report {
     pub(crate) trace: u64,
     pub(crate) acknowledged: usize,
     pub(crate) operations: usize,
+    pub(crate) losses: Losses,
     pub(crate) undecided: bool,
 }
 
@@ -48,6 +50,7 @@ pub(crate) fn run(seed: u64, bug: Option<Bug>) -> Report {
         trace: world.observer.trace(),
         acknowledged: world.observer.acknowledged_count(),
         operations: history.len(),
+        losses: world.observer.losses(),
         undecided: !verdict.is_linearizable() && !verdict.is_violation(),
     }
 }
@@ -108,22 +111,24 @@ fn no_seed_breaks_a_promise() {
     let sum = |what: fn(&Report) -> usize| reports.iter().map(|(_, r)| what(r)).sum::<usize>();
     let (operations, acknowledged) = (sum(|r| r.operations), sum(|r| r.acknowledged));
     let undecided = sum(|report| usize::from(report.undecided));
+    let (lost, torn) = (sum(|r| r.losses.some), sum(|r| r.losses.torn));
     println!(
         "{SEEDS} seeds: {operations} operations, {acknowledged} commands acknowledged, \
-         {undecided} undecided"
+         {undecided} undecided; {lost} crashes with bytes that were not synced, {torn} left some"
     );
     assert!(acknowledged > 10_000, "only {acknowledged} commands were acknowledged");
+    assert!(torn >= 20, "only {torn} of {lost} crashes tore what was written");
     assert!(undecided <= 2, "{undecided} histories were too hard to check");
 }
 
 #[test]
 fn a_disk_that_skips_fsync_is_caught() {
-    caught(Bug::SkipFsync, 20);
+    caught(Bug::Log(PlantedBug::SkipSync), 20);
 }
 
 #[test]
 fn an_acknowledgement_before_the_flush_is_caught() {
-    caught(Bug::AcknowledgeBeforeFlush, 60);
+    caught(Bug::Log(PlantedBug::AcknowledgeBeforeFlush), 60);
 }
 
 #[test]

@@ -12,16 +12,19 @@ use sheaf_raft::config::RaftClusterConfig;
 use sheaf_raft::node::{Parts, RaftNode, Role};
 use sheaf_raft::replica::Replica as _;
 use sheaf_raft::types::{Member, NodeId};
+use tempfile::TempDir;
 
-use crate::disk::{Bug, Disk};
+use crate::disk::{self, Bug, Disk};
 use crate::driver::SimMachine;
 use crate::links::Network;
-use crate::log::SimLog;
 use crate::observer::Observer;
 use crate::registers::{Registers, hash};
 use crate::time::pass;
 
 pub(crate) type Node = RaftNode<Registers, SimRuntime, SimMachine>;
+
+/// What the cluster is called.
+pub(crate) const CLUSTER: &str = "simulation";
 
 /// The nodes that found the cluster.
 pub(crate) const VOTERS: [NodeId; 3] = [1, 2, 3];
@@ -36,6 +39,8 @@ pub(crate) struct World {
     nodes: Mutex<BTreeMap<NodeId, Node>>,
     /// How many disks were emptied.
     wiped: AtomicU64,
+    /// Where the disks are.
+    folder: TempDir,
 }
 
 /// Where a node would be reached, if there were addresses here.
@@ -45,7 +50,7 @@ pub(crate) fn member(id: NodeId) -> Member {
 
 /// What the nodes are told.
 pub(crate) fn config(id: NodeId) -> RaftClusterConfig {
-    let mut config = RaftClusterConfig::new("simulation", id);
+    let mut config = RaftClusterConfig::new(CLUSTER, id);
     for other in VOTERS.into_iter().chain([id].into_iter().filter(|id| !VOTERS.contains(id))) {
         config = config.node(other, format!("node-{other}:5001"));
     }
@@ -60,8 +65,9 @@ impl World {
     pub(crate) fn new(seed: u64, bug: Option<Bug>) -> Arc<Self> {
         let observer = Arc::new(Observer::default());
         let network = Network::new(hash([seed, 1]), bug, &observer);
-        let (disks, nodes) = (Mutex::default(), Mutex::default());
-        Arc::new(World { seed, bug, observer, network, disks, nodes, wiped: AtomicU64::new(0) })
+        let (folder, disks, nodes) = (disk::folder(), Mutex::default(), Mutex::default());
+        let wiped = AtomicU64::new(0);
+        Arc::new(World { seed, bug, observer, network, disks, nodes, wiped, folder })
     }
 
     fn nodes(&self) -> MutexGuard<'_, BTreeMap<NodeId, Node>> {
@@ -73,7 +79,9 @@ impl World {
         let wiped = self.wiped.load(Ordering::Relaxed);
         let disk = || {
             let incarnation = hash([self.seed, 6, id, wiped]);
-            Arc::new(Disk::new(hash([self.seed, 2, id]), incarnation, self.bug))
+            let path = self.folder.path().join(format!("{id}-{wiped}"));
+            let seeds = (hash([self.seed, 2, id]), incarnation);
+            Arc::new(Disk::new((id, path), seeds, self.bug, &self.observer))
         };
         Arc::clone(disks.entry(id).or_insert_with(disk))
     }
@@ -98,10 +106,13 @@ impl World {
     pub(crate) async fn start(&self, id: NodeId) {
         let disk = self.disk(id);
         let links = self.network.links(id);
-        let driver = SimMachine::new(id, &disk, &self.observer);
-        let incarnation = disk.incarnation();
-        let parts = Parts { log: SimLog::open(&disk), driver, incarnation };
-        match Node::start(config(id), parts, links).await {
+        let starts = async {
+            let (log, driver) =
+                SimMachine::open(id, &disk, &self.observer).map_err(|e| e.to_string())?;
+            let parts = Parts { incarnation: log.incarnation(), log, driver };
+            Node::start(config(id), parts, links).await.map_err(|e| e.to_string())
+        };
+        match starts.await {
             Ok(node) => {
                 self.network.register(id, node.service());
                 self.nodes().insert(id, node);
@@ -130,9 +141,11 @@ impl World {
     pub(crate) fn crash(&self, id: NodeId) {
         self.network.unregister(id);
         let node = self.nodes().remove(&id);
+        if let Some(node) = &node {
+            self.check_running(node);
+        }
         self.disk(id).crash();
         if let Some(node) = node {
-            self.check_running(&node);
             drop(SimRuntime::spawn(async move { node.shutdown().await }));
         }
     }

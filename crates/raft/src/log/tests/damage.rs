@@ -36,7 +36,7 @@ async fn check(home: &Path, least: u64, what: &str) -> u64 {
     let last = log.get_log_state().await.unwrap().last_log_id.unwrap().index;
     assert!(last + 1 >= least, "{what}: {} of {least} are left", last + 1);
     assert_eq!(log.try_get_log_entries(..).await.unwrap(), entries(0..last + 1), "{what}");
-    log.cut_power().unwrap();
+    log.cut_power(Vec::clear).unwrap();
     last + 1
 }
 
@@ -50,7 +50,7 @@ async fn a_torn_end_is_cut_at_every_offset_and_what_was_acknowledged_stays() {
     let path = segments(home.path()).remove(0);
     let acknowledged = fs::metadata(&path).unwrap().len();
     append(&mut log, entries(5..8)).await;
-    log.cut_power().unwrap();
+    log.cut_power(Vec::clear).unwrap();
     drop(log);
     let whole = fs::read(&path).unwrap();
     let acknowledged = usize::try_from(acknowledged).unwrap();

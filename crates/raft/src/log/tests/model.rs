@@ -5,10 +5,22 @@ use std::path::Path;
 
 use openraft::storage::{RaftLogReader as _, RaftLogStorage as _, RaftLogStorageExt as _};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use tokio::task::JoinHandle;
 
-use crate::log::{Flush, LogStore, Options};
+use crate::log::{Flush, LogStore, Options, PlantedBug};
 use crate::stored::{Entry, LeaderId, LogId, Vote};
 use crate::testing::{entry, open, small};
+
+/// What a disk leaves of bytes that it was not told to keep: none, those before the last ones,
+/// zeros for some.
+fn lose(bytes: &mut Vec<u8>, random: &mut StdRng) {
+    let at = random.random_range(0..=bytes.len());
+    match random.random_range(0..3) {
+        0 => bytes.clear(),
+        1 => bytes.truncate(at),
+        _ => bytes[at..].fill(0),
+    }
+}
 
 /// What was acknowledged.
 #[derive(Default)]
@@ -101,7 +113,7 @@ async fn run(home: &Path, seed: u64, options: &Options, steps: u64) {
                 compare(&mut log, &model, true, &what).await;
             }
             1 => {
-                log.cut_power().unwrap();
+                log.cut_power(|bytes| lose(bytes, &mut random)).unwrap();
                 drop(log);
                 log = open(home, options.clone());
                 // What is committed need not be on disk.
@@ -142,7 +154,7 @@ async fn append_until_power_is_lost(home: &Path, options: Options, random: &mut 
     // Ends early where the appender ended.
     let reached = acknowledged.wait_for(|&last| last >= first + after).await.is_ok();
     assert!(reached, "nothing but the loss of power ends it");
-    log.cut_power().unwrap();
+    log.cut_power(|bytes| lose(bytes, random)).unwrap();
     appending.await.unwrap();
     *acknowledged.borrow()
 }
@@ -163,18 +175,78 @@ async fn what_was_acknowledged_is_there_after_power_is_lost_in_the_middle_of_app
     }
 }
 
-#[cfg(feature = "planted-bugs")]
 #[tokio::test]
 async fn a_loss_of_power_finds_each_planted_bug() {
-    use crate::log::PlantedBug;
     for bug in [PlantedBug::SkipSync, PlantedBug::AcknowledgeBeforeFlush] {
         let home = tempfile::tempdir().unwrap();
         let options = Options { planted_bug: Some(bug), ..small(Flush::Inline) };
         let mut log = open(home.path(), options);
         log.blocking_append([entry(1, 0, "acknowledged")]).await.unwrap();
-        log.cut_power().unwrap();
+        log.cut_power(Vec::clear).unwrap();
         drop(log);
         let mut log = open(home.path(), small(Flush::Inline));
         assert_eq!(log.get_log_state().await.unwrap().last_log_id, None, "{bug:?}");
     }
+}
+
+/// A driven log with one entry on disk, and the next one being appended; whether that is
+/// acknowledged.
+async fn driven(home: &Path) -> (LogStore, JoinHandle<bool>) {
+    let mut log = open(home, small(Flush::Inline));
+    log.blocking_append([entry(1, 0, "on disk")]).await.unwrap();
+    drop(log);
+    let log = open(home, small(Flush::Driven));
+    let mut appender = log.clone();
+    let next = entry(1, 1, vec![1; 90]);
+    let appending = tokio::spawn(async move { appender.blocking_append([next]).await.is_ok() });
+    assert!(log.wanted().await);
+    (log, appending)
+}
+
+#[tokio::test]
+async fn what_is_driven_is_acknowledged_after_the_second_step() {
+    let home = tempfile::tempdir().unwrap();
+    let (mut log, appending) = driven(home.path()).await;
+    // It is read as soon as it is appended.
+    assert_eq!(log.try_get_log_entries(1..).await.unwrap().len(), 1);
+    let length = |log: &LogStore| log.status().disk_bytes;
+    let before = length(&log);
+    log.step_write();
+    assert!(length(&log) > before, "it is in the file");
+    tokio::task::yield_now().await;
+    assert!(!appending.is_finished(), "it was acknowledged before it was on disk");
+    log.step_sync();
+    assert!(appending.await.unwrap());
+    log.cut_power(|bytes| assert!(bytes.is_empty())).unwrap();
+    assert!(!log.wanted().await);
+}
+
+#[tokio::test]
+async fn every_byte_of_what_was_not_synced_can_be_lost() {
+    let mut lengths = Vec::new();
+    for cut in 0_usize.. {
+        let home = tempfile::tempdir().unwrap();
+        let (log, appending) = driven(home.path()).await;
+        // Without the first step there is nothing in the file.
+        if cut > 0 {
+            log.step_write();
+        }
+        let mut written = 0;
+        let loss = |bytes: &mut Vec<u8>| {
+            written = bytes.len();
+            bytes.truncate(cut.saturating_sub(1));
+        };
+        log.cut_power(loss).unwrap();
+        assert!(!appending.await.unwrap());
+        // The lock is free, whoever has the log still.
+        let mut again = open(home.path(), small(Flush::Inline));
+        let last = again.get_log_state().await.unwrap().last_log_id.unwrap().index;
+        let is_whole = cut > written && cut > 0;
+        assert_eq!(last, u64::from(is_whole), "{cut} of {written}");
+        lengths.push(written);
+        if is_whole {
+            break;
+        }
+    }
+    assert!(lengths.len() > 90, "{lengths:?}");
 }
