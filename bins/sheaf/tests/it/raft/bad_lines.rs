@@ -38,9 +38,16 @@ async fn soak_raft_packets_that_are_lost_lose_no_work() {
                 });
             }
             let done = scene.load.completed() - before;
+            let (healed, before) = (scene.clock.elapsed(), scene.load.completed());
             let after = scene.whole(&what).await;
+            // A connection that was silent for long is so a while longer: the leader of before
+            // may be lost only now.
+            let goes_on = || scene.load.completed() > before;
+            wait_until(PATIENCE, "the work to go on", goes_on)
+                .unwrap_or_else(|error| panic!("{what}: {error}: {}", scene.cluster.last_words()));
+            let works = scene.clock.elapsed() - healed;
             let led = scene.one_leader(&what).await;
-            eprintln!("{done} completed, a leader after {after:?}, then {led:?}");
+            eprintln!("{done} completed, a leader after {after:?}, work after {works:?}: {led:?}");
             scene.calm(&what).await;
             assert_eq!(scene.one_leader(&what).await, led, "{what}: it stays when none is");
         }

@@ -16,8 +16,8 @@ use crate::remote::{patience_for_all, sized};
 /// Of a batch, so that a state becomes large in little time.
 const LOCATIONS: u64 = 20;
 const LOCATION_BYTES: u64 = 1_000;
-/// Batches of a call.
-const GROUP: usize = 16;
+/// Batches of a call: it is to be answered soon on a machine that is busy, too.
+const GROUP: usize = 2;
 /// Calls at once.
 const CALLS: usize = 4;
 const MIB: u64 = 1 << 20;
