@@ -28,7 +28,8 @@
 //!
 //! With the feature `otlp` there is a collector of traces.
 //!
-//! [`netns`] gives processes a network of their own and cuts it.
+//! [`netns`] gives processes a network of their own and cuts it, loses packets, or delays
+//! and repeats them.
 //! [`linearizability`] checks what clients saw of a replicated system.
 //!
 //! Servers that the machine may lack ([`Valkey`], [`KafkaBroker`], [`S3Server`],
@@ -52,6 +53,7 @@ mod output;
 mod port;
 mod process;
 mod proxy;
+mod random;
 mod ready;
 mod s3;
 mod schema_registry;

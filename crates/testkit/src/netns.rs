@@ -6,22 +6,33 @@
 //! told, as in a network that is broken. Open connections stay open and go on when
 //! the cut heals. ARP always passes, as it would be cached.
 //!
+//! [`Network::lose`] has other rules lose some of all packets between nodes.
+//!
+//! Of a network [with lines](Network::start_with_lines) this process itself carries the
+//! packets between the nodes and the bridge, over TAP interfaces instead of veth: the
+//! [`Line`] of a node says how late, how often and how fast. Cuts and loss are as before.
+//!
 //! What single connections suffer (delay, loss, flipped bits) is a matter of
 //! [`FaultProxy`](crate::FaultProxy); what processes do, of [`Process`]:
 //! `pause`, `resume`, `kill9`.
 
 mod cuts;
+mod lines;
 mod place;
+mod tap;
 mod tools;
 
 use std::ffi::OsStr;
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
 use crate::{Error, Process, ProcessCommand};
 
 pub use cuts::Cuts;
+pub use lines::Line;
+use lines::Lines;
 use place::Place;
 use tools::Tools;
 
@@ -37,6 +48,7 @@ pub struct Network {
     size: usize,
     tools: Tools,
     place: Place,
+    lines: Option<Lines>,
 }
 
 impl Network {
@@ -50,13 +62,33 @@ impl Network {
     /// Where a program is missing and `SHEAF_REQUIRE_SERVERS` is `1`, and for more than
     /// 16 nodes or none.
     pub fn start(size: usize) -> Result<Option<Network>, Error> {
+        Self::start_as(size, false)
+    }
+
+    /// The same, with a line to each node that [`Network::set_line`] makes bad. The kernel
+    /// needs `tun` too.
+    ///
+    /// # Errors
+    /// As [`Network::start`].
+    ///
+    /// # Panics
+    /// As [`Network::start`].
+    pub fn start_with_lines(size: usize) -> Result<Option<Network>, Error> {
+        if !Path::new(tap::DEVICE).exists() {
+            crate::services::say(&format!("SKIP lines of networks: there is no {}", tap::DEVICE));
+            return Ok(None);
+        }
+        Self::start_as(size, true)
+    }
+
+    fn start_as(size: usize, has_lines: bool) -> Result<Option<Network>, Error> {
         assert!((1..=MAX_NODES).contains(&size), "{size} nodes, of 1 to {MAX_NODES}");
         let Some(tools) = Tools::find() else { return Ok(None) };
         let place = Place::take()?;
         // From here on what was made is undone.
-        let network = Network { size, tools, place };
+        let mut network = Network { size, tools, place, lines: None };
         network.remove();
-        match network.make() {
+        match network.make(has_lines) {
             Ok(()) => Ok(Some(network)),
             Err(error) if tools::is_forbidden(&error) => {
                 let why = std::error::Error::source(&error).map(ToString::to_string);
@@ -132,17 +164,52 @@ impl Network {
         Ok(())
     }
 
-    fn make(&self) -> Result<(), Error> {
+    /// From now on each packet between two nodes is lost with this probability; what the
+    /// test sends and is sent arrives. It needs `CONFIG_NFT_NUMGEN`.
+    ///
+    /// # Errors
+    /// As [`Network::set`].
+    ///
+    /// # Panics
+    /// For 100 and more: those that lose all are cut.
+    pub fn lose(&self, percent: u8) -> Result<(), Error> {
+        assert!(percent < 100, "{percent} of 100 packets");
+        self.tools.rules(&self.place.hub(), &cuts::loss(percent, self.size))
+    }
+
+    /// What happens on the line of a node from now on; what is under way arrives as was
+    /// said when it was sent.
+    ///
+    /// # Panics
+    /// Where the network has no lines.
+    pub fn set_line(&self, node: usize, line: Line) {
+        assert!(node < self.size, "node {node} of {}", self.size);
+        let Some(lines) = &self.lines else { panic!("this network was started without lines") };
+        lines.set(node, line);
+    }
+
+    fn make(&mut self, has_lines: bool) -> Result<(), Error> {
         let (hub, link) = (self.place.hub(), self.place.link());
         let host = cuts::port(self.size, self.size);
         let mut outside = vec![format!("netns add {hub}")];
         let mut inside = vec!["link add bridge type bridge".to_owned()];
+        let mut ends = Vec::new();
         for node in 0..self.size {
             let (space, port) = (self.place.namespace(node), cuts::port(node, self.size));
             outside.push(format!("netns add {space}"));
-            outside.push(format!(
-                "link add {port} netns {hub} type veth peer name eth0 netns {space}"
-            ));
+            if has_lines {
+                let [one, other] = self.place.ends(node);
+                ends.push((end(&one)?, end(&other)?));
+                outside.push(format!("link set {one} netns {space} name eth0"));
+                outside.push(format!("link set {other} netns {hub} name {port}"));
+            } else {
+                outside.push(format!(
+                    "link add {port} netns {hub} type veth peer name eth0 netns {space}"
+                ));
+            }
+        }
+        if has_lines {
+            self.lines = Some(Lines::start(ends)?);
         }
         outside.push(format!("link add {host} netns {hub} type veth peer name {link}"));
         outside.push(format!("addr add {}/24 dev {link}", self.place.addr(self.size)));
@@ -179,8 +246,14 @@ impl Network {
 
 impl Drop for Network {
     fn drop(&mut self) {
+        self.lines = None;
         self.remove();
     }
+}
+
+/// One end of a line.
+fn end(name: &str) -> Result<OwnedFd, Error> {
+    tap::open(name).map_err(Error::io(format!("make the interface {name}")))
 }
 
 /// One address of the range that is set apart for tests of networks.

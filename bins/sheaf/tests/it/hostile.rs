@@ -1,7 +1,7 @@
 //! Whatever clients do, a server stays within its memory and serves the others.
 
 mod crowd;
-mod gauge;
+pub(crate) mod gauge;
 mod peer;
 
 use std::net::SocketAddr;

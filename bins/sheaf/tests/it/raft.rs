@@ -1,15 +1,19 @@
 //! The coordinator that three processes replicate among themselves.
 
+mod bad_lines;
 mod churn;
 mod cluster;
 mod crashes;
 mod damage;
 mod everything;
+mod five;
 mod full;
 mod load;
 mod lost_disk;
 mod migrate;
 mod partitions;
+mod scene;
+mod slow_link;
 mod strangers;
 mod wrong_clocks;
 

@@ -115,6 +115,20 @@ impl Cuts {
     }
 }
 
+/// For `nft -f`: of so many nodes each loses so many of 100 packets to another; what
+/// the test sends and is sent arrives.
+pub(super) fn loss(percent: u8, size: usize) -> String {
+    let host = port(size, size);
+    // Behind the cuts: what they drop needs not be lost.
+    format!(
+        "table bridge sheaf_loss\ndelete table bridge sheaf_loss\n\
+         table bridge sheaf_loss {{\nchain loss {{\n\
+         type filter hook forward priority 1; policy accept;\n\
+         ether type arp accept\niifname \"{host}\" accept\noifname \"{host}\" accept\n\
+         numgen random mod 100 < {percent} drop\n}}\n}}\n"
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

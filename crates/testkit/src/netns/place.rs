@@ -51,6 +51,11 @@ impl Place {
         format!("sheaf{}", self.number)
     }
 
+    /// What both ends of the line of a node are called before they are in their places.
+    pub(super) fn ends(&self, node: usize) -> [String; 2] {
+        ["a", "b"].map(|end| format!("sheaf{}-{end}{node}", self.number))
+    }
+
     /// Of a node, or of the test behind the last one.
     pub(super) fn addr(&self, node: usize) -> Ipv4Addr {
         let last = u8::try_from(node + 1).unwrap_or(HOST);

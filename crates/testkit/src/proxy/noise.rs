@@ -1,6 +1,7 @@
 //! Where something happens to the bytes of a direction.
 
 use super::link::{Fault, Noise};
+use crate::random::Random;
 
 /// Counts the bytes to the next place.
 #[derive(Debug)]
@@ -24,11 +25,11 @@ impl Places {
         if self.of != fault {
             self.of = fault;
             self.random = Random(seed ^ self.number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-            self.left = self.random.gap(one_in);
+            self.left = gap(&mut self.random, one_in);
         }
         match usize::try_from(self.left) {
             Ok(left) if left < bytes => {
-                self.left = self.random.gap(one_in);
+                self.left = gap(&mut self.random, one_in);
                 (left, Some(noise))
             }
             _ => {
@@ -40,27 +41,13 @@ impl Places {
 
     /// Any bit of a byte.
     pub(super) fn bit(&mut self) -> u8 {
-        1 << (self.random.next() % 8)
+        1 << (self.random.below(8))
     }
 }
 
-/// Splitmix64.
-#[derive(Debug)]
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// At least 1, `one_in` on average.
-    fn gap(&mut self, one_in: u64) -> u64 {
-        1 + self.next() % one_in.saturating_mul(2).saturating_sub(1).max(1)
-    }
+/// At least 1, `one_in` on average.
+fn gap(random: &mut Random, one_in: u64) -> u64 {
+    1 + random.below(one_in.saturating_mul(2).saturating_sub(1))
 }
 
 #[cfg(test)]

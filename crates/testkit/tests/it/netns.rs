@@ -1,11 +1,11 @@
-//! Every cut of a network cuts what it says, and heals.
+//! Every cut of a network cuts what it says, and heals; packets are lost, late or doubled as said.
 
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use sheaf_testkit::netns::{Cuts, Network};
+use sheaf_testkit::netns::{Cuts, Line, Network};
 use sheaf_testkit::{Process, python};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -36,6 +36,27 @@ for address in sys.argv[2:]:
     datagrams.sendto(sys.argv[1].encode(), (address, 7000))
 "#;
 
+/// Sends so many numbers to an address, one a millisecond.
+const COUNT: &str = r#"
+import socket, sys, time
+datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for number in range(int(sys.argv[2])):
+    datagrams.sendto(b"%d" % number, (sys.argv[1], 7000))
+    time.sleep(0.001)
+"#;
+
+/// Sends so many bytes over a connection and says when all of them have come back.
+const ECHO: &str = r#"
+import socket, sys, threading, time
+connection = socket.create_connection((sys.argv[1], 7000))
+left = int(sys.argv[2])
+began = time.monotonic()
+threading.Thread(target=connection.sendall, args=(b"x" * left,), daemon=True).start()
+while left:
+    left -= len(connection.recv(65536))
+print("millis", int((time.monotonic() - began) * 1000), flush=True)
+"#;
+
 /// Keeps one connection and says what a word on it does whenever it is asked to.
 const TALK: &str = r#"
 import socket, sys
@@ -59,8 +80,11 @@ struct Lab {
 
 impl Lab {
     fn start(size: usize) -> Option<Lab> {
-        let python = python()?;
-        let network = Network::start(size).unwrap()?;
+        Self::start_on(Network::start(size).unwrap()?)
+    }
+
+    fn start_on(network: Network) -> Option<Lab> {
+        let (python, size) = (python()?, network.size());
         let start = |node| network.command(node, &python).args(["-c", NODE]).spawn().unwrap();
         let mut nodes: Vec<Process> = (0..size).map(start).collect();
         for node in &mut nodes {
@@ -80,6 +104,34 @@ impl Lab {
             .spawn()
             .unwrap();
         assert!(send.wait_exit(PATIENCE).unwrap().success(), "{}", send.stderr());
+    }
+
+    /// What the second node has received of so many numbers that the first one sends, once the
+    /// network is whole again.
+    fn count(&mut self, numbers: usize) -> Vec<usize> {
+        let (to, numbers) = (self.network.addr(1).to_string(), numbers.to_string());
+        let words = ["-c", COUNT, &to, &numbers];
+        let mut send = self.network.command(0, &self.python).args(words).spawn().unwrap();
+        assert!(send.wait_exit(PATIENCE).unwrap().success(), "{}", send.stderr());
+        self.network.lose(0).unwrap();
+        self.network.heal().unwrap();
+        self.round += 1;
+        let whole = format!("{} whole", self.round);
+        self.send(0, &whole);
+        self.nodes[1].wait_for_line(PATIENCE, |line| (line == whole).then_some(())).unwrap();
+        let heard = self.nodes[1].stdout();
+        let before = format!("{} whole", self.round - 1);
+        let heard = heard.lines().skip_while(|line| self.round > 1 && *line != before);
+        heard.filter_map(|line| line.parse().ok()).collect()
+    }
+
+    /// How long so many bytes take from the first node to the second and back.
+    fn echo(&self, bytes: usize) -> Duration {
+        let (to, bytes) = (self.network.addr(1).to_string(), bytes.to_string());
+        let words = ["-c", ECHO, &to, &bytes];
+        let mut echo = self.network.command(0, &self.python).args(words).spawn().unwrap();
+        let millis = |line: &str| line.strip_prefix("millis ").and_then(|text| text.parse().ok());
+        Duration::from_millis(echo.wait_for_line(PATIENCE, millis).unwrap())
     }
 
     /// Whom each node's datagrams reach under these cuts, as `01 1 2`.
@@ -163,6 +215,58 @@ fn the_test_itself_reaches_nodes_until_it_is_cut_off() {
     TcpStream::connect_timeout(&addr, Duration::from_millis(300)).unwrap_err();
     lab.network.heal().unwrap();
     TcpStream::connect_timeout(&addr, PATIENCE).unwrap();
+}
+
+#[test]
+fn as_many_packets_between_nodes_are_lost_as_was_said() {
+    use std::net::TcpStream;
+
+    let Some(mut lab) = Lab::start(2) else { return };
+    assert_eq!(lab.count(200), (0..200).collect::<Vec<_>>());
+    lab.network.lose(30).unwrap();
+    let some = lab.count(1_000).len();
+    // Ten deviations to either side.
+    assert!((555..845).contains(&some), "{some} of 1000 at a loss of 30%");
+    lab.network.lose(95).unwrap();
+    // To the test and back nothing is.
+    let addr = (lab.network.addr(0), 7000).into();
+    for _ in 0..20 {
+        TcpStream::connect_timeout(&addr, PATIENCE).unwrap();
+    }
+    // Cuts and loss do not end each other.
+    lab.network.heal().unwrap();
+    let few = lab.count(200).len();
+    assert!(few < 60, "{few} of 200 at a loss of 95%");
+    assert_eq!(lab.count(50), (0..50).collect::<Vec<_>>());
+}
+
+#[test]
+fn lines_delay_repeat_and_reorder_what_they_carry_and_are_as_slow_as_was_said() {
+    let Some(network) = Network::start_with_lines(2).unwrap() else { return };
+    let Some(mut lab) = Lab::start_on(network) else { return };
+    let set = |lab: &Lab, line| (0..2).for_each(|node| lab.network.set_line(node, line));
+    assert_eq!(lab.count(100), (0..100).collect::<Vec<_>>());
+    assert!(lab.echo(4_000_000) > Duration::ZERO);
+
+    let (delay, jitter) = (Duration::from_millis(50), Duration::from_millis(20));
+    set(&lab, Line { delay, ..Line::default() });
+    let took = lab.echo(1);
+    assert!(took >= 4 * delay, "{took:?} there and back, over two lines each");
+    set(&lab, Line { jitter, repeated_percent: 100, ..Line::default() });
+    let found = lab.count(100);
+    // What is still under way when the last word is heard is not counted.
+    assert!(found.len() > 200, "{} of 100, each sent four times", found.len());
+    assert!(found.windows(2).any(|two| two[0] > two[1]), "{found:?}");
+
+    // Out over the slow line of the one and back over that of the other: the same bytes.
+    set(&lab, Line { bytes_per_second: Some(200_000), ..Line::default() });
+    let took = lab.echo(300_000);
+    assert!(took >= Duration::from_secs(1), "{took:?} for 300 kB at 200 kB a second");
+    set(&lab, Line::default());
+    assert!(!lab.count(20).is_empty(), "and what was late before");
+    lab.network.set(&Cuts::between(0, 1)).unwrap();
+    let held = lab.count(20);
+    assert_eq!(held, Vec::<usize>::new(), "lines are cut as others are");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Work without end on a coordinator, and an account of what it acknowledged.
 
 use std::collections::{BTreeSet, HashMap};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -42,6 +43,24 @@ struct Account {
     greatest: Option<Fence>,
     /// When something succeeded, in slots since the start.
     slots: BTreeSet<u128>,
+    /// Times in which it need not, in slots.
+    faults: Vec<Range<u128>>,
+}
+
+impl Account {
+    /// The share of so many slots in which something succeeded, faults apart.
+    #[allow(clippy::cast_precision_loss, reason = "a share")]
+    fn available(&self, slots: u128) -> f64 {
+        let is_faulty = |slot: &u128| self.faults.iter().any(|fault| fault.contains(slot));
+        let sound: Vec<u128> = (0..slots).filter(|slot| !is_faulty(slot)).collect();
+        let available = sound.iter().filter(|slot| self.slots.contains(slot)).count();
+        available as f64 / sound.len().max(1) as f64
+    }
+}
+
+/// The slot of now, from when the load began.
+fn slot(clock: &SharedClock, began: Duration) -> u128 {
+    (clock.elapsed() - began).as_millis() / SLOT.as_millis()
 }
 
 /// How many batches of loads are completed; there are no others.
@@ -101,24 +120,38 @@ impl Load {
         self.account.lock().unwrap().completed.len()
     }
 
+    /// From now on calls may fail, until [`Load::fault_ends`]; there may be a fault in a fault.
+    pub(crate) fn fault_begins(&self) {
+        let now = slot(&self.clock, self.began);
+        self.account.lock().unwrap().faults.push(now..u128::MAX);
+    }
+
+    /// From the next slot on calls are to succeed again, unless there is another fault.
+    pub(crate) fn fault_ends(&self) {
+        let now = slot(&self.clock, self.began);
+        let mut account = self.account.lock().unwrap();
+        let open = account.faults.iter_mut().rfind(|fault| fault.end == u128::MAX);
+        open.expect("a fault that began").end = now + 1;
+    }
+
     /// Ends the load, works off what is left, and holds the coordinator to all that
     /// it acknowledged. Returns how many batches there were, and the share of the
-    /// time in which calls succeeded.
+    /// time in which calls succeeded, without that of faults.
     pub(crate) async fn settle(mut self, client: &RpcCoordinator) -> (u64, f64) {
-        let slots = (self.clock.elapsed() - self.began).as_millis() / SLOT.as_millis();
-        let available = self.account.lock().unwrap().slots.range(..slots).count();
-        #[allow(clippy::cast_precision_loss, reason = "a share")]
-        let available = available as f64 / slots as f64;
+        let slots = slot(&self.clock, self.began);
+        let available = self.account.lock().unwrap().available(slots);
         self.is_over.store(true, Ordering::SeqCst);
         while let Some(ended) = self.producers.join_next().await {
             ended.unwrap();
         }
         let all = self.account.lock().unwrap().registered.clone();
-        sheaf_testkit::wait_until_async(patience_for_all(), "all to be completed", || async {
+        let done = sheaf_testkit::wait_until_async(patience_for_all(), "the rest", || async {
             self.completed() >= all.len()
-        })
-        .await
-        .unwrap();
+        });
+        if let Err(error) = done.await {
+            let stats = client.stats(None).await;
+            panic!("{error}: {} of {} are completed: {stats:?}", self.completed(), all.len());
+        }
         self.workers.shutdown().await;
         self.check(client, &all).await;
         (all.len() as u64, available)
@@ -159,7 +192,7 @@ struct Hand {
 
 impl Hand {
     fn tell(&self, change: impl FnOnce(&mut Account)) {
-        let slot = (self.clock.elapsed() - self.began).as_millis() / SLOT.as_millis();
+        let slot = slot(&self.clock, self.began);
         let mut account = self.account.lock().unwrap();
         account.slots.insert(slot);
         change(&mut account);
