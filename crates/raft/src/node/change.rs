@@ -34,12 +34,15 @@ pub enum ChangeError {
         problem: String,
     },
     /// A learner lacks too much to have a vote yet.
-    #[error("node {id} lacks {lag} entries, the limit is {limit}")]
+    #[error("{}", match lag {
+        Some(lag) => format!("node {id} lacks {lag} entries, the limit is {limit}"),
+        None => format!("what node {id} has is not known yet; {limit} entries may be missing"),
+    })]
     Behind {
         /// Which node.
         id: NodeId,
-        /// How many entries it lacks.
-        lag: u64,
+        /// How many entries it lacks, where that is known.
+        lag: Option<u64>,
         /// How many it may lack.
         limit: u64,
     },
@@ -118,8 +121,8 @@ where
     /// Gives a learner a vote, once it has nearly all of the log.
     ///
     /// # Errors
-    /// `Behind` where it lacks too much; `Refused` where it is no member; `Replica` where this
-    /// node does not lead.
+    /// `Behind` where it lacks too much; `Refused` where it is no member, lost its log, or takes
+    /// nothing for another reason; `Replica` where this node does not lead.
     pub async fn promote(&self, id: NodeId) -> Result<(), ChangeError> {
         let status = self.status();
         if status.leader != Some(self.id()) {
@@ -130,11 +133,15 @@ where
         if known.is_voter {
             return Ok(());
         }
-        let lag = known.lag.unwrap_or(u64::MAX);
-        if lag > MAX_LAG || known.matched.is_none() {
-            return Err(ChangeError::Behind { id, lag, limit: MAX_LAG });
+        // What keeps it from catching up comes first: that is no matter of time.
+        if let Some(problem) = &known.problem {
+            return Err(refused(problem));
         }
         self.refuse_lost(id, &known.member).await?;
+        let lag = known.matched.and(known.lag);
+        if lag.is_none_or(|lag| lag > MAX_LAG) {
+            return Err(ChangeError::Behind { id, lag, limit: MAX_LAG });
+        }
         self.change(ChangeMembers::AddVoterIds(BTreeSet::from([id]))).await
     }
 

@@ -171,12 +171,18 @@ fn a_node_whose_disk_was_emptied_is_replaced_under_another_number() {
         world.start(9).await;
         node.add_learner(9, member(9)).await.unwrap();
         assert!(world.until(Duration::from_secs(20), || world.is_equal()).await);
-        // A learner that lost its log gets no vote.
+        // A learner that lost its log gets no vote, and that is what is said of it.
         world.crash(9);
         world.wipe(9);
         world.start(9).await;
+        let known = || {
+            let members = node.status().members;
+            members.iter().any(|member| member.id == 9 && member.problem.is_some())
+        };
+        assert!(world.until(Duration::from_secs(5), known).await, "the status does not say so");
         let refused = node.promote(9).await.unwrap_err().to_string();
         assert!(refused.contains("its log was lost"), "{refused}");
+        assert!(matches!(node.promote(9).await, Err(ChangeError::Refused { .. })));
         node.remove(9).await.unwrap();
         world.crash(9);
         world.start(10).await;
