@@ -11,7 +11,7 @@ use sheaf_raft::types::NodeId;
 
 use crate::registers::Said;
 use crate::scenarios::{founded, tell, write};
-use crate::time::pass;
+use crate::time::{SimClock, pass};
 use crate::world::{VOTERS, World, config, member};
 
 /// What a start does: tries to found the cluster.
@@ -46,6 +46,35 @@ fn nodes_that_start_one_after_the_other_found_one_cluster() {
         bootstrap(&world, 3).await.unwrap();
         let same = || world.is_equal();
         assert!(world.until(Duration::from_secs(20), same).await, "the third one lacks something");
+        world.end().await;
+    });
+}
+
+#[test]
+fn nodes_go_on_where_another_one_that_was_told_other_members_is_started_again() {
+    tell(None, async |world: Arc<World>| {
+        let wrong = config(3).node(3, "elsewhere:5001");
+        world.start(1).await;
+        world.start(2).await;
+        world.start_as(3, wrong).await;
+        let clock = SimClock::shared();
+        let founding = [1, 2].map(|id| {
+            let (node, clock) = (world.node(id).unwrap(), Arc::clone(&clock));
+            SimRuntime::spawn(async move { node.found(clock).await })
+        });
+        pass(config(1).election_timeout() * 10).await;
+        assert!(VOTERS.into_iter().all(|id| is_empty(&world, id)), "they have founded");
+        // Only the one that had others, as its message says.
+        world.crash(3);
+        world.start(3).await;
+        let third = world.node(3).unwrap();
+        let founds = SimRuntime::timeout(Duration::from_secs(60), third.found(clock));
+        founds.await.expect("it waits").unwrap();
+        for founds in founding {
+            founds.await.unwrap().unwrap();
+        }
+        let leads = || world.leader().is_some_and(|id| world.is_ready(id));
+        assert!(world.until(config(1).election_timeout() * 12, leads).await, "nobody leads");
         world.end().await;
     });
 }

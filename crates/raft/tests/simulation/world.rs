@@ -96,12 +96,17 @@ impl World {
 
     /// Starts a node on what its disk has; the links first, so that it is of this start.
     pub(crate) async fn start(&self, id: NodeId) {
+        self.start_as(id, config(id)).await;
+    }
+
+    /// The same, with other settings than it should have.
+    pub(crate) async fn start_as(&self, id: NodeId, config: RaftClusterConfig) {
         let disk = self.disk(id);
         let links = self.network.links(id);
         let driver = SimMachine::new(id, &disk, &self.observer);
         let incarnation = disk.incarnation();
         let parts = Parts { log: SimLog::open(&disk), driver, incarnation };
-        match Node::start(config(id), parts, links).await {
+        match Node::start(config, parts, links).await {
             Ok(node) => {
                 self.network.register(id, node.service());
                 self.nodes().insert(id, node);
