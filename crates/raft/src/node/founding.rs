@@ -39,6 +39,8 @@ const FOUNDING: RetryPolicy = RetryPolicy {
 #[derive(Debug, Default)]
 pub(super) struct Intent {
     hash: Mutex<Option<u64>>,
+    /// Who asks: one after the other, as there is one intent.
+    turn: tokio::sync::Mutex<()>,
 }
 
 impl Intent {
@@ -48,6 +50,10 @@ impl Intent {
 
     fn set(&self, hash: u64) {
         *self.hash.lock().unwrap_or_else(PoisonError::into_inner) = Some(hash);
+    }
+
+    fn clear(&self) {
+        *self.hash.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
@@ -203,11 +209,19 @@ where
             let known: Vec<_> = members.keys().map(u64::to_string).collect();
             return Err(refused(format!("node {id} is none of {}", known.join(", "))));
         }
+        let _turn = self.inner.intent.turn.lock().await;
         let founded = self.inner.raft.is_initialized().await;
         if founded.map_err(|error| observed::fatal(&error))? {
             return Ok(());
         }
-        let Some(members) = self.decide(&members).await? else { return Ok(()) };
+        let members = match self.decide(&members).await {
+            Ok(Some(members)) => members,
+            // Nothing is written: nobody has to agree with it any more.
+            undecided => {
+                self.inner.intent.clear();
+                return undecided.map(drop);
+            }
+        };
         match self.inner.raft.initialize(members).await {
             Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
             Err(RaftError::APIError(error)) => Err(refused(error.to_string())),

@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use openraft::AsyncRuntime as _;
 use openraft_rt_sim::SimRuntime;
+use prost::Message as _;
+use sheaf_proto::raft::v1 as proto;
+use sheaf_raft::network::{Message, Topic};
 use sheaf_raft::node::ChangeError;
 use sheaf_raft::replica::Replica as _;
 use sheaf_raft::types::NodeId;
@@ -46,6 +49,61 @@ fn nodes_that_start_one_after_the_other_found_one_cluster() {
         bootstrap(&world, 3).await.unwrap();
         let same = || world.is_equal();
         assert!(world.until(Duration::from_secs(20), same).await, "the third one lacks something");
+        world.end().await;
+    });
+}
+
+/// Whether a node says that it is about to found a cluster.
+async fn intends(world: &World, id: NodeId) -> bool {
+    let service = world.node(id).unwrap().service();
+    let told = service.call(9, Topic::Hello, Message::default()).await.unwrap();
+    let told = proto::HelloReply::decode(told.head).unwrap();
+    assert_eq!(told.last, None, "it has founded");
+    told.founding.is_some()
+}
+
+/// Both that are left had asked everybody once, and the third one has another log by then.
+#[test]
+fn a_disk_that_is_emptied_between_the_questions_keeps_nobody_from_founding() {
+    tell(None, async |world: Arc<World>| {
+        for id in VOTERS {
+            world.start(id).await;
+        }
+        let founding = [1, 2].map(|id| {
+            let world = Arc::clone(&world);
+            SimRuntime::spawn(async move { bootstrap(&world, id).await })
+        });
+        // What the third one answers to the second question does not arrive.
+        let mut intent = [1, 2].map(|id| (id, false));
+        while !intent.iter().all(|(_, intends)| *intends) {
+            pass(Duration::from_micros(20)).await;
+            for (id, seen) in &mut intent {
+                if !*seen && intends(&world, *id).await {
+                    *seen = true;
+                    world.network.cut(3, *id);
+                }
+            }
+        }
+        for founds in founding {
+            let waits = founds.await.unwrap().unwrap_err();
+            assert!(matches!(waits, ChangeError::Waiting { .. }), "{waits}");
+        }
+        world.crash(3);
+        world.wipe(3);
+        world.network.heal();
+        world.start(3).await;
+        let founding = VOTERS.map(|id| {
+            let world = Arc::clone(&world);
+            SimRuntime::spawn(async move {
+                let clock = SimClock::shared();
+                SimRuntime::timeout(Duration::from_secs(60), world.node(id).unwrap().found(clock))
+                    .await
+            })
+        });
+        for founds in founding {
+            founds.await.unwrap().expect("it waits for ever").unwrap();
+        }
+        world.settle().await;
         world.end().await;
     });
 }
