@@ -135,9 +135,12 @@ impl Replicated {
         }
     }
 
-    /// Whether this node leads: what all nodes hear of, one of them tells.
+    /// Whether this node leads: what all nodes hear of, one of them tells. It does so also while
+    /// it applies what the leader before it may not have come to tell.
     pub(super) fn leads(&self) -> bool {
-        self.node.leadership().borrow().is_ready
+        let leadership = self.node.leadership();
+        let leader = leadership.borrow().leader.as_ref().map(|(id, _)| *id);
+        leader == Some(self.node.id())
     }
 
     /// For the health page: a node that has no leader takes no work.
