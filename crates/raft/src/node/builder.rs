@@ -19,7 +19,7 @@ use super::reads::{self, Reads};
 use super::{Driver, Inner, RaftNode};
 use crate::config::{Problem, Problems, RaftClusterConfig};
 use crate::network::wire::Hello;
-use crate::network::{Incoming, Links, Peers, Troubles};
+use crate::network::{Incoming, Links, Own, Peers, Troubles};
 use crate::replica::Error;
 use crate::types::Types;
 
@@ -107,8 +107,8 @@ where
             runtime: PhantomData,
         });
         let alive = std::time::Duration::from_millis(config.heartbeat_interval_ms);
-        let service =
-            Incoming::new((config.node_id, incarnation), raft.clone(), transit, local, alive);
+        let own = Own { id: config.node_id, incarnation, is_new: restored.is_none() };
+        let service = Incoming::new(own, raft.clone(), transit, local, alive);
         // Only now may it campaign: everything that it would need is there.
         raft.run();
         let inner = Inner {
@@ -189,7 +189,10 @@ where
         self.observed.stopped()
     }
 
-    fn hello(&self) -> Hello {
+    async fn hello(&self) -> Hello {
+        // What the engine tells is empty before it runs, whatever is on disk; one that has ended
+        // is not asked.
+        drop(self.raft.with_raft_state(|_| ()).await);
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         Hello {

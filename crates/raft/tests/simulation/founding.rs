@@ -108,6 +108,24 @@ fn a_disk_that_is_emptied_between_the_questions_keeps_nobody_from_founding() {
     });
 }
 
+/// The engine tells of its log only when it runs, and is asked as soon as the node is there.
+#[test]
+fn a_node_that_has_just_been_started_tells_what_is_on_its_disk() {
+    tell(None, async |world: Arc<World>| {
+        let leader = founded(&world).await;
+        let other = VOTERS.into_iter().find(|id| *id != leader).unwrap();
+        assert_eq!(write(&world, leader, 7).await, Said::Done);
+        assert!(world.until(Duration::from_secs(5), || world.is_equal()).await);
+        world.crash(other);
+        world.start(other).await;
+        let service = world.node(other).unwrap().service();
+        let told = service.call(9, Topic::Hello, Message::default()).await.unwrap();
+        let told = proto::HelloReply::decode(told.head).unwrap();
+        assert!(told.last > Some(0) && told.founding.is_some(), "{told:?}");
+        world.end().await;
+    });
+}
+
 #[test]
 fn nodes_go_on_where_another_one_that_was_told_other_members_is_started_again() {
     tell(None, async |world: Arc<World>| {
