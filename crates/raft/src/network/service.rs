@@ -110,7 +110,7 @@ where
         self.owner.check(from, asked.incarnation)?;
         if self.owner.is_empty() {
             return Err(Refusal {
-                code: Code::FailedPrecondition,
+                code: Code::Unavailable,
                 problem: format!(
                     "node {} has no log, and gives no vote before it founds the cluster or has \
                      heard of a leader",
