@@ -5,6 +5,9 @@
 
 mod json;
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::Serialize;
@@ -13,6 +16,7 @@ use sheaf_flight::{
     ActionHandler, CallContext, CallOptions, ChannelPool, Error, FORWARDED, Need, Right, invalid,
 };
 use sheaf_retry::Code;
+use tokio::sync::{Mutex, oneshot};
 
 pub use json::{
     AddLearnerInput, DigestInput, DoneRecord, LeaderRecord, MemberRecord, NodeInput, StatusRecord,
@@ -29,8 +33,8 @@ const MAX_ENDPOINTS: usize = 8;
 /// Longest of them.
 const MAX_ENDPOINT: usize = 300;
 
-/// How often a hash of the state is begun anew, as the state changes.
-const MAX_RESTARTS: u32 = 1_000;
+/// How long a hash of the state may take, with the wait for those that are being made.
+const DIGEST: Duration = Duration::from_secs(10);
 
 /// Where a token needs rights for them.
 pub(crate) const NAMESPACE: &str = "raft";
@@ -49,6 +53,8 @@ where
 {
     node: RaftNode<M>,
     pool: ChannelPool,
+    /// Whoever hashes the state: it takes a thread, and the state from commands.
+    hashing: Arc<Mutex<()>>,
 }
 
 impl<M: StateMachine> std::fmt::Debug for RaftActions<M> {
@@ -63,7 +69,7 @@ impl<M: StateMachine> RaftActions<M> {
 
     /// Answers for `node`; leaders elsewhere are called over `pool`.
     pub fn new(node: RaftNode<M>, pool: ChannelPool) -> Self {
-        RaftActions { node, pool }
+        RaftActions { node, pool, hashing: Arc::default() }
     }
 
     async fn run(&self, action: &str, body: &Bytes) -> Result<Vec<Bytes>, Failed> {
@@ -116,20 +122,30 @@ impl<M: StateMachine> RaftActions<M> {
         if !digest {
             return Ok(record);
         }
-        let node = self.node.clone();
-        let hashing = move || node.digest_within(MAX_RESTARTS);
-        let hashed = tokio::task::spawn_blocking(hashing).await;
-        let hashed = hashed
-            .map_err(|error| Error::new(Code::Internal, format!("no digest was made: {error}")))?;
-        let Some(hashed) = hashed else {
+        let hashed = tokio::time::timeout(DIGEST, self.digest()).await;
+        let Ok(hashed) = hashed else {
             let text = format!(
-                "{STATUS}: the state changed {MAX_RESTARTS} times while it was hashed, and commands \
-                 do not wait for that; ask again when there is less to do"
+                "{STATUS}: no hash of the state within {DIGEST:?}: it is large, or changes all the \
+                 time, and commands do not wait for that; ask again when there is less to do"
             );
             return Err(Error::new(Code::Unavailable, text));
         };
+        let hashed = hashed.ok_or_else(|| Error::new(Code::Internal, "no digest was made"))?;
         record.digest = Some(format!("{hashed:016x}"));
         Ok(record)
+    }
+
+    /// A hash of the state, made after the call; it is given up with the call.
+    async fn digest(&self) -> Option<u64> {
+        let turn = Arc::clone(&self.hashing).lock_owned().await;
+        let (answer, hashed) = oneshot::channel();
+        let node = self.node.clone();
+        drop(tokio::task::spawn_blocking(move || {
+            let digest = node.digest_while(|| !answer.is_closed());
+            drop(turn);
+            answer.send(digest)
+        }));
+        hashed.await.ok().flatten()
     }
 
     fn done(&self, action: &str, done: String) -> Result<Vec<Bytes>, Failed> {

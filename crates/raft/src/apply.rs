@@ -160,6 +160,9 @@ impl<M: StateMachine> Core<M> {
             return Err(Error::Digest { path: file.path().to_path_buf(), expected, actual });
         }
         self.last = file.meta().last_log_id;
+        if let Some(last) = self.last {
+            self.machine.restored(last.index);
+        }
         self.membership = file.meta().last_membership.clone();
         // Files of before have only the members.
         let members = self.membership.nodes().map(|(id, _)| *id);

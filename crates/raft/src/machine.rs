@@ -72,6 +72,11 @@ pub trait StateMachine: Send + 'static {
         batches: &mut dyn Iterator<Item = Result<RecordBatch, MachineError>>,
     ) -> Result<(), MachineError>;
 
+    /// Told after `restore`: the last entry that the snapshot has.
+    fn restored(&mut self, index: u64) {
+        let _ = index;
+    }
+
     /// A hash of the whole state, to compare nodes.
     fn digest(&mut self) -> u64;
 

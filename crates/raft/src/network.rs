@@ -23,7 +23,7 @@ use futures::stream::BoxStream;
 use sheaf_retry::Code;
 
 pub(crate) use self::client::Peers;
-pub(crate) use self::service::{Incoming, Local};
+pub(crate) use self::service::{Incoming, Local, Own};
 pub use self::transit::{Manifest, Transit};
 pub(crate) use self::trouble::Troubles;
 use crate::types::{Member, NodeId};

@@ -90,7 +90,7 @@ where
     config: RaftClusterConfig,
     /// Of this node's log.
     incarnation: u64,
-    /// The last entry that its log had at the start.
+    /// The last entry that its disk had at the start.
     restored: Option<u64>,
     /// The cluster that it is about to found.
     intent: Arc<Intent>,

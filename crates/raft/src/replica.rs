@@ -109,8 +109,8 @@ pub trait Replica<M>: Send + Sync + 'static {
     /// Who leads, now and whenever that changes.
     fn leadership(&self) -> watch::Receiver<Leadership>;
 
-    /// The index of the last entry that the log had when the node was started: what is applied
-    /// behind it came from a leader since.
+    /// The index of the last entry that was on disk when the node was started, `None` where there
+    /// was none: what is applied behind it came from a leader since.
     fn restored(&self) -> Option<u64> {
         None
     }

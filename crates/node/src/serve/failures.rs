@@ -43,6 +43,7 @@ pub(super) async fn report(
             return;
         }
     };
+    tracing::info!("hears of batches that fail");
     let mut throttle = Throttle::new(LINES);
     loop {
         let event = tokio::select! {

@@ -8,21 +8,20 @@ use crate::config::{Backend, Config, HostPort, Mode};
 ///
 /// In mode `all` there are none unless one is advertised: the store is the one
 /// beside the coordinator, and whoever has reached that one reaches it. A
-/// server that is one of several, in mode `flight`, on a Valkey that they share
-/// or with a coordinator that they replicate, must be told apart: without an advertised address it is the one it is
-/// bound to.
+/// server that is one of several must be told apart. Without an advertised
+/// address it is the one it is bound to in mode `flight` and on a Valkey that
+/// they share, and with a coordinator that they replicate the one where its
+/// peers reach it: as it is written, since certificates are for names.
 pub(super) fn own(config: &Config, bound: SocketAddr) -> Vec<String> {
-    let is_one_of_several = match config.mode() {
-        Mode::Flight => true,
-        Mode::All => matches!(config.backend(), Backend::Valkey(_) | Backend::Raft(_)),
-        Mode::Coordinator | Mode::Worker => false,
-    };
-    match config.advertise_addr() {
-        Some(address) => vec![address.uri()],
-        None if is_one_of_several && !bound.ip().is_unspecified() => {
+    if let Some(address) = config.advertise_addr() {
+        return vec![address.uri()];
+    }
+    match (config.mode(), config.backend()) {
+        (Mode::All, Backend::Raft(raft)) => vec![raft.own().uri()],
+        (Mode::Flight, _) | (Mode::All, Backend::Valkey(_)) if !bound.ip().is_unspecified() => {
             vec![at(bound, config.security().has_tls())]
         }
-        None => Vec::new(),
+        _ => Vec::new(),
     }
 }
 
@@ -67,10 +66,29 @@ mod tests {
         assert_eq!(own(&config(&[("advertise-addr", "h:9")]), bound), ["grpc://h:9"]);
         assert_eq!(own(&config(&[("mode", "flight")]), bound), ["grpc://127.0.0.1:7"]);
         assert_eq!(own(&config(&[("coordinator", "valkey")]), bound), ["grpc://127.0.0.1:7"]);
-        let raft = [("coordinator", "raft"), ("node-id", "1"), ("peers", "1=127.0.0.1:7")];
-        assert_eq!(own(&config(&raft), bound), ["grpc://127.0.0.1:7"]);
         let open: SocketAddr = "0.0.0.0:7".parse().unwrap();
         assert!(own(&config(&[("mode", "flight")]), open).is_empty());
+    }
+
+    #[test]
+    fn a_node_is_found_where_its_peers_reach_it() {
+        let (bound, open) = ("127.0.0.1:7".parse().unwrap(), "0.0.0.0:7".parse().unwrap());
+        let raft = |peers| [("coordinator", "raft"), ("node-id", "1"), ("peers", peers)];
+        let loopback = raft("1=127.0.0.1:7,2=127.0.0.1:8");
+        assert_eq!(own(&config(&loopback), bound), ["grpc://127.0.0.1:7"]);
+        let named = raft("1=a.example.org:7,2=b.example.org:7");
+        let more = [("flight-addr", "0.0.0.0:7"), ("insecure", "true")];
+        let settings = [&named[..], &more].concat();
+        assert_eq!(own(&config(&settings), open), ["grpc://a.example.org:7"]);
+        let advertised = [&settings[..], &[("advertise-addr", "h:9")]].concat();
+        assert_eq!(own(&config(&advertised), open), ["grpc://h:9"]);
+        let alone = [&settings[..], &[("mode", "coordinator")]].concat();
+        assert!(own(&config(&alone), open).is_empty());
+        // Under TLS it is a name that its certificate has.
+        let own_tls = [("tls-cert", "c"), ("tls-key", "k")];
+        let tls = [("tls-ca", "ca"), ("tls-client-ca", "ca"), ("token-file", "t")];
+        let secured = [&named[..], &more[..1], &own_tls, &tls].concat();
+        assert_eq!(own(&config(&secured), open), ["grpc+tls://a.example.org:7"]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use sheaf_raft::admin::RaftActions;
 use sheaf_raft::config::RaftClusterConfig;
 use sheaf_raft::coordinator::{self, EngineMachine, MigrationActions, RaftCoordinator, RpcForward};
 use sheaf_raft::network::flight;
-use sheaf_raft::node::{ChangeError, LOG_BYTES, MemberStatus, RaftNode, StartError};
+use sheaf_raft::node::{LOG_BYTES, MemberStatus, RaftNode, StartError};
 use sheaf_raft::replica::Replica as _;
 use sheaf_raft_transport::FlightTransport;
 use sheaf_retry::{RetryPolicy, SharedClock};
@@ -24,15 +24,6 @@ use crate::config::{Config, RaftConfig};
 
 /// Folder of a node in its data directory.
 const FOLDER: &str = "raft";
-/// How long the others may take to say whether there is a cluster already.
-const FOUNDING: RetryPolicy = RetryPolicy {
-    max_retries: 1_000_000,
-    base_ms: 200,
-    factor: 1.5,
-    cap_ms: 5_000,
-    jitter: 0.2,
-    deadline_ms: None,
-};
 /// A node without a leader is down after so many election timeouts.
 const LEADERLESS: u32 = 4;
 /// How long the coordinator waits for what was proposed when the node ends.
@@ -138,23 +129,18 @@ impl Replicated {
             tracing::info!(%raft, "waits to be added: `sheaf raft add-learner` at another node");
             return;
         }
-        let members = self.node.config().members();
-        let attempt = async |_| match self.node.bootstrap(members.clone()).await {
-            Err(error) if !matches!(error, ChangeError::Refused { .. }) => Err(error),
-            // Not by trying again.
-            other => Ok(other),
-        };
-        let founded = sheaf_retry::retry(&FOUNDING, raft.node(), clock, attempt).await;
-        match founded {
-            Ok(Ok(())) => tracing::info!(%raft, "belongs to its cluster"),
-            Ok(Err(error)) => tracing::error!(%raft, %error, "founds no cluster"),
+        match self.node.found(clock).await {
+            Ok(()) => tracing::info!(%raft, "belongs to its cluster"),
             Err(error) => tracing::error!(%raft, %error, "founds no cluster"),
         }
     }
 
-    /// Whether this node leads: what all nodes hear of, one of them tells.
+    /// Whether this node leads: what all nodes hear of, one of them tells. It does so also while
+    /// it applies what the leader before it may not have come to tell.
     pub(super) fn leads(&self) -> bool {
-        self.node.leadership().borrow().is_ready
+        let leadership = self.node.leadership();
+        let leader = leadership.borrow().leader.as_ref().map(|(id, _)| *id);
+        leader == Some(self.node.id())
     }
 
     /// For the health page: a node that has no leader takes no work.

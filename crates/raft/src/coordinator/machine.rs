@@ -46,7 +46,7 @@ pub struct EngineMachine {
     copied_digest: u64,
     /// Another one after each change of the state.
     version: u64,
-    /// The entry that brought its time; none where a snapshot did.
+    /// The entry that brought its time, or the last one of the snapshot that did.
     timed_at: Option<u64>,
     watchers: Watchers,
     metrics: Metrics,
@@ -102,7 +102,7 @@ impl EngineMachine {
         &mut self.watchers
     }
 
-    /// Which entry brought the time of the state, where one did.
+    /// Which entry brought the time of the state, or a snapshot up to which one, where any did.
     pub(super) fn timed_at(&self) -> Option<u64> {
         self.timed_at
     }
@@ -461,6 +461,10 @@ impl StateMachine for EngineMachine {
         // What happened on the way here is not known one by one.
         self.watchers.miss();
         Ok(())
+    }
+
+    fn restored(&mut self, index: u64) {
+        self.timed_at = Some(index).filter(|_| self.engine.now() > Timestamp::EPOCH);
     }
 
     /// Encodes every batch: about a second for a million of them.

@@ -513,7 +513,7 @@ fn a_snapshot_does_not_see_the_leases_of_a_later_leader() {
 }
 
 #[test]
-fn a_state_knows_which_entry_brought_its_time_but_not_after_a_snapshot() {
+fn a_state_knows_which_entry_brought_its_time_or_up_to_which_one_a_snapshot_is() {
     let mut machine = EngineMachine::new();
     let apply = |machine: &mut EngineMachine, index, now| {
         let command = &commands(now, &[]);
@@ -529,4 +529,9 @@ fn a_state_knows_which_entry_brought_its_time_but_not_after_a_snapshot() {
     let parts: Vec<_> = std::iter::from_fn(|| machine.snapshot_part().transpose()).collect();
     machine.restore(&mut parts.into_iter()).unwrap();
     assert_eq!(machine.timed_at(), None);
+    machine.restored(40);
+    assert_eq!(machine.timed_at(), Some(40));
+    let mut empty = EngineMachine::new();
+    empty.restored(40);
+    assert_eq!(empty.timed_at(), None, "it has no time");
 }

@@ -12,6 +12,9 @@ use super::state::{Place, Segment, State};
 use super::{Error, Identity};
 use crate::stored;
 
+/// More than the first write to a log has: a head and an empty truncation.
+const FIRST_WRITE_BYTES: u64 = 512;
+
 /// What the files hold.
 pub(super) fn recover(directory: &Directory, identity: &Identity) -> Result<State, Error> {
     let incarnation = directory.incarnation(identity)?;
@@ -77,12 +80,14 @@ fn refuse_strangers(directory: &Directory, starts: &[u64]) -> Result<(), Error> 
 fn is_unclaimed(directory: &Directory) -> Result<bool, Error> {
     let path = directory.segment(0);
     let run = || {
-        let mut frames = Frames::new(File::open(&path)?, 0)?;
+        let file = File::open(&path)?;
+        let is_short = file.metadata()?.len() <= FIRST_WRITE_BYTES;
+        let mut frames = Frames::new(file, 0)?;
         for place in 0.. {
             let record = match frames.next()? {
                 Next::Frame(frame) => frame.record.record,
                 Next::End => return Ok(true),
-                Next::Broken(_) => return Ok(place < 2),
+                Next::Broken(_) => return Ok(place < 2 && is_short),
             };
             let is_first_write = match record {
                 Some(Record::Head(_)) => place == 0,
@@ -219,4 +224,33 @@ fn settle(directory: &Directory, state: &mut State) -> Result<(), Error> {
     state.written = state.end;
     state.durable = state.end;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use openraft_rt_tokio::TokioRuntime;
+
+    use crate::log::{Error, Flush, LogStore, Options};
+    use crate::testing::{append, entry, identity};
+
+    #[tokio::test]
+    async fn a_log_that_is_longer_than_the_first_write_is_not_removed_for_want_of_its_identity() {
+        let home = tempfile::tempdir().unwrap();
+        let options = || Options { flush: Flush::Thread, ..Options::default() };
+        let mut log = LogStore::open(home.path(), &identity(), options()).unwrap();
+        append(&mut log, (0..30).map(|index| entry(1, index, vec![7; 100]))).await;
+        drop(log);
+        let segment = home.path().join(format!("{:020}.log", 0));
+        let whole = std::fs::read(&segment).unwrap();
+        std::fs::remove_file(home.path().join("identity")).unwrap();
+        // In its head, and in the record behind it.
+        for at in [40, 80] {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1;
+            std::fs::write(&segment, &bytes).unwrap();
+            let opened = LogStore::<TokioRuntime>::open(home.path(), &identity(), options());
+            assert!(matches!(opened, Err(Error::Damaged { .. })), "{at}: {opened:?}");
+            assert_eq!(std::fs::read(&segment).unwrap(), bytes);
+        }
+    }
 }

@@ -16,6 +16,7 @@ use openraft::raft::{
     TransferLeaderError, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{AsyncRuntime, RaftNetworkFactory, RaftNetworkV2, Snapshot};
+use sheaf_retry::Code;
 
 use super::wire::{self, AppendRequest, Appended, Transferred};
 use super::{Broken, Lane, Links, Message, Refusal, Topic, Transit, Troubles};
@@ -159,6 +160,7 @@ impl<T: Transit> Peer<T> {
     ) -> Result<Message, RPCError<Types<R>>> {
         let answer = self.links.call(self.target, &self.member, Lane::Control, topic, message);
         match R::timeout(within, answer).await {
+            Ok(Err(broken)) if is_early(topic, &broken) => Err(rpc_error(&broken)),
             Ok(answer) => answer.map_err(|broken| self.broken(&broken)),
             Err(_) => Err(self.late(action, within)),
         }
@@ -167,9 +169,14 @@ impl<T: Transit> Peer<T> {
     /// What the engine is told of a link that failed; what a node refused is kept, to show.
     pub(super) fn broken<R: AsyncRuntime>(&self, broken: &Broken) -> RPCError<Types<R>> {
         if let Broken::Refused { .. } = broken {
-            self.troubles.refused(self.target, broken.to_string());
+            self.troubles.refused(self.target, self.lane, broken.to_string());
         }
         rpc_error(broken)
+    }
+
+    /// The node took what came this way.
+    pub(super) fn took(&self) {
+        self.troubles.took(self.target, self.lane);
     }
 
     pub(super) fn late<R: AsyncRuntime>(
@@ -188,12 +195,12 @@ impl<T: Transit> Peer<T> {
     ) -> Result<StreamAppendResult<Types<R>>, RPCError<Types<R>>> {
         use openraft::raft::StreamAppendError;
         if let Err(lost) = self.progress.note(self.target, vote, &appended) {
-            self.troubles.refused(self.target, lost.to_string());
+            self.troubles.refused(self.target, self.lane, lost.to_string());
             return Err(RPCError::Unreachable(Unreachable::new(&lost)));
         }
         Ok(match appended {
             Appended::Matched(last) => {
-                self.troubles.took(self.target);
+                self.took();
                 Ok(last)
             }
             Appended::Conflict(id) => Err(StreamAppendError::Conflict(id)),
@@ -236,6 +243,13 @@ impl<T: Transit> Peer<T> {
             last_log_id: reply.last,
         })
     }
+}
+
+/// A node that has not founded the cluster yet gives no vote, and one that ends gives none any
+/// more: that is no trouble with it.
+fn is_early(topic: Topic, broken: &Broken) -> bool {
+    let is_for_now = matches!(broken, Broken::Refused { code: Code::Unavailable, .. });
+    is_for_now && matches!(topic, Topic::Vote | Topic::PreVote)
 }
 
 /// The engine's request as ours.

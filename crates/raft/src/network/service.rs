@@ -17,6 +17,7 @@ use openraft::storage::RaftStateMachine;
 use openraft::{AsyncRuntime, Raft};
 use sheaf_retry::Code;
 
+pub(crate) use self::owner::Own;
 use self::owner::Owner;
 use super::wire::{self, AppendRequest, Appended, Hello, Transfer, Transferred};
 use super::{Broken, Message, Refusal, Service, Topic, Transit};
@@ -39,7 +40,7 @@ pub(crate) trait Local: Send + Sync + 'static {
     fn stopped(&self) -> Option<Error>;
 
     /// What this node has.
-    fn hello(&self) -> Hello;
+    async fn hello(&self) -> Hello;
 }
 
 /// Everything that comes in for one node.
@@ -65,13 +66,13 @@ where
     T: Transit,
 {
     pub(crate) fn new(
-        (id, incarnation): (NodeId, u64),
+        own: Own,
         raft: Raft<Types<R>, S>,
         transit: Arc<T>,
         local: Arc<dyn Local>,
         alive: std::time::Duration,
     ) -> Self {
-        let owner = Owner::new(id, incarnation, raft.clone());
+        let (id, owner) = (own.id, Owner::new(own, raft.clone()));
         Incoming { id, raft, owner, transit, local, slot: Arc::default(), alive }
     }
 
@@ -109,7 +110,7 @@ where
         self.owner.check(from, asked.incarnation)?;
         if self.owner.is_empty() {
             return Err(Refusal {
-                code: Code::FailedPrecondition,
+                code: Code::Unavailable,
                 problem: format!(
                     "node {} has no log, and gives no vote before it founds the cluster or has \
                      heard of a leader",
@@ -202,7 +203,7 @@ where
             Topic::Transfer => self.transfer(from, &message).await,
             Topic::ReadIndex => Ok(wire::read_index(&self.local.read_index().await)),
             Topic::Propose => self.propose(message).await,
-            Topic::Hello => Ok(wire::hello(&self.local.hello())),
+            Topic::Hello => Ok(wire::hello(&self.local.hello().await)),
             Topic::Snapshot => Err(Refusal::malformed("a snapshot comes as a stream")),
         }
     }

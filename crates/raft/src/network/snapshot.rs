@@ -52,7 +52,11 @@ impl<T: Transit> Peer<T> {
         pin_mut!(transfer, cancel);
         match future::select(cancel, transfer).await {
             Either::Left((closed, _)) => Err(StreamingError::Closed(closed)),
-            Either::Right((outcome, _)) => outcome.map(|vote| SnapshotResponse { vote }),
+            Either::Right((outcome, _)) => {
+                let vote = outcome?;
+                self.took();
+                Ok(SnapshotResponse { vote })
+            }
         }
     }
 

@@ -19,7 +19,7 @@ use super::reads::{self, Reads};
 use super::{Driver, Inner, RaftNode};
 use crate::config::{Problem, Problems, RaftClusterConfig};
 use crate::network::wire::Hello;
-use crate::network::{Incoming, Links, Peers, Troubles};
+use crate::network::{Incoming, Links, Own, Peers, Troubles};
 use crate::replica::Error;
 use crate::types::Types;
 
@@ -75,7 +75,7 @@ where
     {
         let config = config.validate().map_err(StartError::Config)?;
         let engine = config.engine().map_err(StartError::Config)?;
-        let Parts { log, driver, incarnation } = parts;
+        let Parts { mut log, mut driver, incarnation } = parts;
         if incarnation == 0 {
             let message = "it is 0; a log has one of its own".to_owned();
             let problem = Problem { field: "incarnation", message };
@@ -86,9 +86,9 @@ where
         let peers =
             Peers::new(&config, Arc::clone(&links), Arc::clone(&transit), Arc::clone(&troubles));
         let stopped = |error| StartError::Stopped(observed::fatal(&error));
+        let restored = last(&mut log, &mut driver).await.map_err(unreadable)?;
         let raft =
             Raft::build(config.node_id, engine, peers, log, driver).await.map_err(stopped)?;
-        let restored = raft.metrics().borrow_watched().last_log_index;
         let observed = Observed::new(config.node_id);
         observed::watch(&raft, Arc::clone(&observed));
         let forward = Arc::new(Forward::new(Arc::clone(&links), config.patience()));
@@ -107,8 +107,8 @@ where
             runtime: PhantomData,
         });
         let alive = std::time::Duration::from_millis(config.heartbeat_interval_ms);
-        let service =
-            Incoming::new((config.node_id, incarnation), raft.clone(), transit, local, alive);
+        let own = Own { id: config.node_id, incarnation, is_new: restored.is_none() };
+        let service = Incoming::new(own, raft.clone(), transit, local, alive);
         // Only now may it campaign: everything that it would need is there.
         raft.run();
         let inner = Inner {
@@ -129,6 +129,24 @@ where
         };
         Ok(RaftNode { inner: Arc::new(inner) })
     }
+}
+
+/// The last entry that a node has on disk; asked before the engine has log and state, which
+/// tells of it only when it runs.
+async fn last<L, S, R>(log: &mut L, driver: &mut S) -> Result<Option<u64>, std::io::Error>
+where
+    L: RaftLogStorage<Types<R>>,
+    S: RaftStateMachine<Types<R>>,
+    R: AsyncRuntime,
+{
+    let written = log.get_log_state().await?.last_log_id;
+    // Where a snapshot was installed and the process ended before its log was cut, it is ahead.
+    let snapshot = driver.get_current_snapshot().await?.and_then(|one| one.meta.last_log_id);
+    Ok([written, snapshot].into_iter().flatten().map(|last| last.index).max())
+}
+
+fn unreadable(error: std::io::Error) -> StartError {
+    StartError::Stopped(Error::Stopped { problem: error.to_string(), code: Code::Io })
 }
 
 /// What the node answers the others without asking anybody.
@@ -171,7 +189,10 @@ where
         self.observed.stopped()
     }
 
-    fn hello(&self) -> Hello {
+    async fn hello(&self) -> Hello {
+        // What the engine tells is empty before it runs, whatever is on disk; one that has ended
+        // is not asked.
+        drop(self.raft.with_raft_state(|_| ()).await);
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         Hello {

@@ -34,12 +34,15 @@ pub enum ChangeError {
         problem: String,
     },
     /// A learner lacks too much to have a vote yet.
-    #[error("node {id} lacks {lag} entries, the limit is {limit}")]
+    #[error("{}", match lag {
+        Some(lag) => format!("node {id} lacks {lag} entries, the limit is {limit}"),
+        None => format!("what node {id} has is not known yet; {limit} entries may be missing"),
+    })]
     Behind {
         /// Which node.
         id: NodeId,
-        /// How many entries it lacks.
-        lag: u64,
+        /// How many entries it lacks, where that is known.
+        lag: Option<u64>,
         /// How many it may lack.
         limit: u64,
     },
@@ -118,8 +121,8 @@ where
     /// Gives a learner a vote, once it has nearly all of the log.
     ///
     /// # Errors
-    /// `Behind` where it lacks too much; `Refused` where it is no member; `Replica` where this
-    /// node does not lead.
+    /// `Behind` where it lacks too much; `Refused` where it is no member, lost its log, or takes
+    /// nothing for another reason; `Replica` where this node does not lead.
     pub async fn promote(&self, id: NodeId) -> Result<(), ChangeError> {
         let status = self.status();
         if status.leader != Some(self.id()) {
@@ -130,11 +133,15 @@ where
         if known.is_voter {
             return Ok(());
         }
-        let lag = known.lag.unwrap_or(u64::MAX);
-        if lag > MAX_LAG || known.matched.is_none() {
-            return Err(ChangeError::Behind { id, lag, limit: MAX_LAG });
+        // What keeps it from catching up comes first: that is no matter of time.
+        if let Some(problem) = &known.problem {
+            return Err(refused(problem));
         }
         self.refuse_lost(id, &known.member).await?;
+        let lag = known.matched.and(known.lag);
+        if lag.is_none_or(|lag| lag > MAX_LAG) {
+            return Err(ChangeError::Behind { id, lag, limit: MAX_LAG });
+        }
         self.change(ChangeMembers::AddVoterIds(BTreeSet::from([id]))).await
     }
 
@@ -169,13 +176,15 @@ where
 
     /// Hands the lead to another voter, and waits until that one has it.
     ///
-    /// An empty entry is written first. A voter that has written nothing since it was started
-    /// cannot tell its engine that its log is whole, and would not take the lead; and a leader
-    /// without a majority is told so before it gives up the lead.
+    /// An empty entry is written first, and the voter has to have it. One that has written
+    /// nothing since it was started cannot tell its engine that its log is whole, and would not
+    /// take the lead; and a leader gives up the lead only to one that is there, and where it has
+    /// a majority.
     ///
     /// # Errors
-    /// `Late` where no majority writes the entry or the voter does not take the lead in time;
-    /// `Refused` where it is no voter; `Replica` where this node does not lead.
+    /// `Late` where no majority or not this voter writes the entry, or the voter does not take
+    /// the lead in time; `Refused` where it is no voter, or takes nothing; `Replica` where this
+    /// node does not lead.
     pub async fn transfer_leader(&self, to: NodeId) -> Result<(), ChangeError> {
         let status = self.status();
         if status.leader != Some(self.id()) {
@@ -187,7 +196,8 @@ where
         if !status.members.iter().any(|member| member.id == to && member.is_voter) {
             return Err(refused(format!("node {to} has no vote")));
         }
-        self.write_blank().await?;
+        let written = self.write_blank().await?;
+        self.heir(written, Some(to)).await?;
         self.give(to).await
     }
 
@@ -205,13 +215,13 @@ where
             return Err(refused("no other node has a vote; add one and promote it first"));
         }
         let written = self.write_blank().await?;
-        let to = self.heir(written).await?;
+        let to = self.heir(written, None).await?;
         self.give(to).await?;
         Ok(to)
     }
 
-    /// The first other voter that has this entry.
-    async fn heir(&self, written: u64) -> Result<NodeId, ChangeError> {
+    /// The first other voter that has this entry, or the one that is wanted, once it has it.
+    async fn heir(&self, written: u64, wanted: Option<NodeId>) -> Result<NodeId, ChangeError> {
         let mut metrics = self.inner.raft.metrics();
         let has = async {
             loop {
@@ -221,7 +231,8 @@ where
                     let known = metrics.replication.iter().flatten();
                     let mut heirs = known.filter(|(id, matched)| {
                         let has = matched.as_ref().is_some_and(|id| id.index >= written);
-                        **id != self.id() && has && voters.contains(*id)
+                        let is_it = wanted.is_none_or(|wanted| wanted == **id);
+                        **id != self.id() && has && is_it && voters.contains(*id)
                     });
                     heirs.next().map(|(id, _)| *id)
                 };
@@ -234,12 +245,20 @@ where
             }
         };
         let within = self.inner.config.election_timeout() * 2;
-        match R::timeout(within, has).await {
-            Ok(heir) => Ok(heir?),
-            Err(_) => {
-                Err(ChangeError::Late { what: "another voter with all entries".into(), within })
-            }
+        if let Ok(heir) = R::timeout(within, has).await {
+            return Ok(heir?);
         }
+        let Some(wanted) = wanted else {
+            return Err(ChangeError::Late {
+                what: "another voter with all entries".into(),
+                within,
+            });
+        };
+        let known = self.status().members.into_iter().find(|member| member.id == wanted);
+        Err(match known.and_then(|known| known.problem) {
+            Some(problem) => refused(problem),
+            None => ChangeError::Late { what: format!("all entries at node {wanted}"), within },
+        })
     }
 
     /// Writes an empty entry on a majority; its index.

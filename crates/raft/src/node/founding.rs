@@ -16,6 +16,7 @@ use std::sync::{Mutex, PoisonError};
 use futures::future::join_all;
 use openraft::AsyncRuntime;
 use openraft::error::{InitializeError, RaftError};
+use sheaf_retry::{RetryPolicy, SharedClock};
 use twox_hash::XxHash3_64;
 
 use super::change::{ChangeError, refused};
@@ -24,10 +25,22 @@ use super::{Driver, RaftNode};
 use crate::network::wire::Hello;
 use crate::types::{Member, NodeId};
 
+/// How often a node looks whether the others are there, and agree.
+const FOUNDING: RetryPolicy = RetryPolicy {
+    max_retries: u32::MAX,
+    base_ms: 200,
+    factor: 1.5,
+    cap_ms: 5_000,
+    jitter: 0.2,
+    deadline_ms: None,
+};
+
 /// The cluster that a node is about to found, for those who ask.
 #[derive(Debug, Default)]
 pub(super) struct Intent {
     hash: Mutex<Option<u64>>,
+    /// Who asks: one after the other, as there is one intent.
+    turn: tokio::sync::Mutex<()>,
 }
 
 impl Intent {
@@ -37,6 +50,10 @@ impl Intent {
 
     fn set(&self, hash: u64) {
         *self.hash.lock().unwrap_or_else(PoisonError::into_inner) = Some(hash);
+    }
+
+    fn clear(&self) {
+        *self.hash.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
@@ -93,7 +110,7 @@ fn next(
     if let Some((other, _)) = told.iter().find(|(_, told)| differs(told)) {
         return Err(refused(format!(
             "node {other} would found a cluster of other members than node {own}; give all nodes \
-             the same ids and addresses, written the same, and start both again"
+             the same ids and addresses, written the same, and start those that had others again"
         )));
     }
     let silent = members.keys().filter(|id| **id != own && !told.contains_key(id));
@@ -148,52 +165,93 @@ where
     R: AsyncRuntime,
     S: Driver<M, R>,
 {
+    /// Founds the cluster of the members that it was told, unless it exists; tries until it is
+    /// founded, also where another node has to be given other members or a later version first.
+    /// What stands in the way is logged whenever it changes.
+    ///
+    /// # Errors
+    /// `Replica` where this node has stopped.
+    pub async fn found(&self, clock: SharedClock) -> Result<(), ChangeError> {
+        let (id, members) = (self.id(), self.inner.config.members());
+        let attempt = async |_| self.bootstrap(members.clone()).await;
+        let mut said = String::new();
+        let again = |error: &ChangeError| {
+            let text = error.to_string();
+            match error {
+                ChangeError::Replica(_) => return false,
+                _ if text == said => {}
+                ChangeError::Refused { .. } => {
+                    tracing::error!(target: "raft", node = id, %error, "founds nothing yet");
+                }
+                _ => tracing::info!(target: "raft", node = id, %error, "founds nothing yet"),
+            }
+            said = text;
+            true
+        };
+        let founded = sheaf_retry::retry_if(&FOUNDING, id, clock, attempt, again).await;
+        founded.map_err(sheaf_retry::Error::into_last)
+    }
+
     /// Founds the cluster of these members, unless it exists.
     ///
     /// All of them do so, with the same members, and all have to be there: nobody is elected
-    /// before a majority has written them down. A node whose log is empty and that finds the cluster running founds nothing: it waits for the
-    /// leader, which knows whether it had a log and says so where it lost one.
+    /// before a majority has written them down. A node whose log is empty and that finds the
+    /// cluster running founds nothing: it waits for the leader, which knows whether it had a log
+    /// and says so where it lost one.
     ///
     /// # Errors
     /// `Waiting` until all members answer: try again. `Refused` where this node is no
     /// member, or another one would found a cluster of other members; `Replica` where this
-    /// node has stopped.
+    /// node has stopped. [`found`](Self::found) tries again.
     pub async fn bootstrap(&self, members: BTreeMap<NodeId, Member>) -> Result<(), ChangeError> {
         let id = self.id();
         if !members.contains_key(&id) {
             let known: Vec<_> = members.keys().map(u64::to_string).collect();
             return Err(refused(format!("node {id} is none of {}", known.join(", "))));
         }
+        let _turn = self.inner.intent.turn.lock().await;
         let founded = self.inner.raft.is_initialized().await;
         if founded.map_err(|error| observed::fatal(&error))? {
             return Ok(());
         }
-        let own = (id, self.inner.incarnation);
-        let note = |error: &ChangeError| {
-            tracing::info!(target: "raft", node = id, %error, "founds nothing");
-        };
-        let first = next(own, &members, &self.told(&members).await).inspect_err(note)?;
-        if let Next::Found(members) = &first {
-            self.inner.intent.set(founding(members.iter()));
-        }
-        let second = next(own, &members, &self.told(&members).await).inspect_err(note)?;
-        let members = match (first, second) {
-            (Next::Found(first), Next::Found(second)) if first == second => second,
-            (Next::Found(_), Next::Found(_)) => {
-                let problem = "a node has another log than a moment ago".to_owned();
-                return Err(ChangeError::Waiting { problem });
-            }
-            (Next::Wait, _) | (_, Next::Wait) => {
-                tracing::info!(
-                    target: "raft", node = id, "the cluster runs: waiting for its leader"
-                );
-                return Ok(());
+        let members = match self.decide(&members).await {
+            Ok(Some(members)) => members,
+            // Nothing is written: nobody has to agree with it any more.
+            undecided => {
+                self.inner.intent.clear();
+                return undecided.map(drop);
             }
         };
         match self.inner.raft.initialize(members).await {
             Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
             Err(RaftError::APIError(error)) => Err(refused(error.to_string())),
             Err(RaftError::Fatal(error)) => Err(observed::fatal(&error).into()),
+        }
+    }
+
+    /// Asks all others twice; the members to found the cluster of, and none where it runs.
+    async fn decide(
+        &self,
+        members: &BTreeMap<NodeId, Member>,
+    ) -> Result<Option<BTreeMap<NodeId, Member>>, ChangeError> {
+        let own = (self.id(), self.inner.incarnation);
+        let first = next(own, members, &self.told(members).await)?;
+        if let Next::Found(members) = &first {
+            self.inner.intent.set(founding(members.iter()));
+        }
+        let second = next(own, members, &self.told(members).await)?;
+        match (first, second) {
+            (Next::Found(first), Next::Found(second)) if first == second => Ok(Some(second)),
+            (Next::Found(_), Next::Found(_)) => {
+                let problem = "a node has another log than a moment ago".to_owned();
+                Err(ChangeError::Waiting { problem })
+            }
+            (Next::Wait, _) | (_, Next::Wait) => {
+                tracing::info!(
+                    target: "raft", node = self.id(), "the cluster runs: waiting for its leader"
+                );
+                Ok(None)
+            }
         }
     }
 

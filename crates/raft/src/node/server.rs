@@ -23,9 +23,6 @@ use crate::snapshot::{self, Snapshots};
 /// How long what is under way has when a server stops.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// How often a node looks whether the others are there to found the cluster.
-const FOUNDING: Duration = Duration::from_millis(300);
-
 /// A node of a cluster that keeps its log in a directory and listens on a port of its own.
 ///
 /// ```
@@ -158,7 +155,7 @@ impl<M: StateMachine> RaftServer<M> {
     }
 
     /// Opens the disk, listens, and founds the cluster unless it exists: all nodes of a new
-    /// cluster may do so, at once or one after the other. Where too few of them are there yet,
+    /// cluster may do so, at once or one after the other. Where not all of them are there yet,
     /// it goes on trying after it returned, until the node stops.
     ///
     /// # Errors
@@ -169,7 +166,13 @@ impl<M: StateMachine> RaftServer<M> {
         match node.bootstrap(node.config().members()).await {
             Ok(()) => Ok(node),
             Err(ChangeError::Waiting { .. }) => {
-                drop(tokio::spawn(found(node.clone(), Arc::clone(&self.clock))));
+                let (founding, clock) = (node.clone(), Arc::clone(&self.clock));
+                drop(tokio::spawn(async move {
+                    if let Err(error) = founding.found(clock).await {
+                        let node = founding.id();
+                        tracing::error!(target: "raft", node, %error, "founds no cluster");
+                    }
+                }));
                 Ok(node)
             }
             Err(ChangeError::Replica(error)) => Err(StartError::Stopped(error)),
@@ -242,21 +245,6 @@ impl<M: StateMachine> RaftServer<M> {
                 tracing::error!(target: "raft", %error, "what keeps the log small failed");
             }
             running.transport.shutdown(GRACE).await;
-        }
-    }
-}
-
-/// Founds the cluster once a majority of its members is there.
-async fn found<M: StateMachine>(node: RaftNode<M>, clock: SharedClock) {
-    while node.stopped().is_none() {
-        clock.sleep(FOUNDING).await;
-        match node.bootstrap(node.config().members()).await {
-            Ok(()) => return,
-            Err(error @ ChangeError::Refused { .. }) => {
-                tracing::error!(target: "raft", node = node.id(), %error, "founds no cluster");
-                return;
-            }
-            Err(error) => tracing::debug!(target: "raft", node = node.id(), %error, "waits"),
         }
     }
 }

@@ -162,23 +162,25 @@ where
     /// not rest it is begun anew each time.
     pub fn digest(&self) -> u64 {
         loop {
-            if let Some(digest) = self.digest_within(u32::MAX) {
+            if let Some(digest) = self.digest_while(|| true) {
                 return digest;
             }
         }
     }
 
-    /// The same, where it is begun anew so many times at most; `None` where it would be oftener.
-    pub fn digest_within(&self, restarts: u32) -> Option<u64> {
+    /// The same, as long as it goes on, which is asked about every millisecond; `None` where it
+    /// does not.
+    pub fn digest_while(&self, goes_on: impl Fn() -> bool) -> Option<u64> {
         let mut so_far = DigestSoFar::default();
-        loop {
+        while goes_on() {
             let mut digest = None;
             self.with_machine(&mut |machine| digest = machine.digest_part(&mut so_far));
-            if digest.is_some() || so_far.restarts > restarts {
+            if digest.is_some() {
                 return digest;
             }
             // Who waits for the state comes first.
             std::thread::yield_now();
         }
+        None
     }
 }

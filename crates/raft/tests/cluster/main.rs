@@ -7,9 +7,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
+use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use sheaf_raft::config::RaftClusterConfig;
-use sheaf_raft::node::{RaftNode, RaftServer};
+use sheaf_raft::machine::{Applied, MachineError, StateMachine};
+use sheaf_raft::node::{ChangeError, RaftNode, RaftServer};
 use sheaf_raft::replica::{Error, Replica as _};
 use sheaf_raft::types::{Member, NodeId};
 use tempfile::TempDir;
@@ -427,6 +431,76 @@ async fn a_log_of_large_entries_is_kept_small_and_shown() {
     for line in ["sheaf_raft_is_leader 1", "sheaf_raft_log_bytes 77", "sheaf_raft_term 1"] {
         assert!(text.lines().any(|found| found == line), "{line}: {text}");
     }
+    server.shutdown().await;
+    keeping.await.unwrap();
+}
+
+/// Its snapshots take longer than anybody waits for one.
+struct Slow(Registers);
+
+const SLOW: Duration = Duration::from_millis(1_500);
+
+impl StateMachine for Slow {
+    fn apply(&mut self, entry: Applied<'_>) -> Bytes {
+        self.0.apply(entry)
+    }
+
+    fn schema(&self) -> SchemaRef {
+        self.0.schema()
+    }
+
+    fn begin_snapshot(&mut self) -> Result<(), MachineError> {
+        self.0.begin_snapshot()
+    }
+
+    fn snapshot_part(&mut self) -> Result<Option<RecordBatch>, MachineError> {
+        let part = self.0.snapshot_part()?;
+        if part.is_some() {
+            // sleep: it is more than twenty election timeouts.
+            std::thread::sleep(SLOW);
+        }
+        Ok(part)
+    }
+
+    fn restore(
+        &mut self,
+        batches: &mut dyn Iterator<Item = Result<RecordBatch, MachineError>>,
+    ) -> Result<(), MachineError> {
+        self.0.restore(batches)
+    }
+
+    fn digest(&mut self) -> u64 {
+        self.0.digest()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_is_kept_small_also_where_snapshots_take_long() {
+    let mut config = RaftClusterConfig::new("a", 1).node(1, address());
+    (config.election_timeout_ms, config.heartbeat_interval_ms) = (60, 15);
+    let directory = tempfile::tempdir().unwrap();
+    let mut server = RaftServer::new(Slow(Registers::default()), directory.path());
+    server.initialize(config).unwrap();
+    let node = server.start().await.unwrap();
+    until("it leads", || node.leadership().borrow().is_ready).await;
+    assert!(matches!(node.snapshot().await, Err(ChangeError::Late { .. })));
+    until("it to be there all the same", || node.status().snapshot.is_some()).await;
+    let bytes = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let size = {
+        let bytes = Arc::clone(&bytes);
+        move || bytes.load(std::sync::atomic::Ordering::Relaxed)
+    };
+    let keeping = tokio::spawn(node.clone().keep_log_small(size, 100));
+    let mut snapshots = vec![node.status().snapshot];
+    for round in 1..4 {
+        bytes.store(round * 100, std::sync::atomic::Ordering::Relaxed);
+        node.propose(Ask::Write { key: 1, value: round }.command(round)).await.unwrap();
+        let before = node.status().snapshot;
+        until("a snapshot", || node.status().snapshot > before).await;
+        snapshots.push(node.status().snapshot);
+    }
+    until("the entries that two have to go", || node.status().purged >= snapshots[1]).await;
+    assert!(node.status().purged < snapshots[3], "the one before the newest has to do, too");
     server.shutdown().await;
     keeping.await.unwrap();
 }

@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use openraft::AsyncRuntime as _;
 use openraft_rt_sim::SimRuntime;
+use prost::Message as _;
+use sheaf_proto::raft::v1 as proto;
+use sheaf_raft::network::{Message, Topic};
 use sheaf_raft::node::ChangeError;
 use sheaf_raft::replica::Replica as _;
 use sheaf_raft::types::NodeId;
 
 use crate::registers::Said;
 use crate::scenarios::{founded, tell, write};
-use crate::time::pass;
+use crate::time::{SimClock, pass};
 use crate::world::{VOTERS, World, config, member};
 
 /// What a start does: tries to found the cluster.
@@ -46,6 +49,108 @@ fn nodes_that_start_one_after_the_other_found_one_cluster() {
         bootstrap(&world, 3).await.unwrap();
         let same = || world.is_equal();
         assert!(world.until(Duration::from_secs(20), same).await, "the third one lacks something");
+        world.end().await;
+    });
+}
+
+/// Whether a node says that it is about to found a cluster.
+async fn intends(world: &World, id: NodeId) -> bool {
+    let service = world.node(id).unwrap().service();
+    let told = service.call(9, Topic::Hello, Message::default()).await.unwrap();
+    let told = proto::HelloReply::decode(told.head).unwrap();
+    assert_eq!(told.last, None, "it has founded");
+    told.founding.is_some()
+}
+
+/// Both that are left had asked everybody once, and the third one has another log by then.
+#[test]
+fn a_disk_that_is_emptied_between_the_questions_keeps_nobody_from_founding() {
+    tell(None, async |world: Arc<World>| {
+        for id in VOTERS {
+            world.start(id).await;
+        }
+        let founding = [1, 2].map(|id| {
+            let world = Arc::clone(&world);
+            SimRuntime::spawn(async move { bootstrap(&world, id).await })
+        });
+        // What the third one answers to the second question does not arrive.
+        let mut intent = [1, 2].map(|id| (id, false));
+        while !intent.iter().all(|(_, intends)| *intends) {
+            pass(Duration::from_micros(20)).await;
+            for (id, seen) in &mut intent {
+                if !*seen && intends(&world, *id).await {
+                    *seen = true;
+                    world.network.cut(3, *id);
+                }
+            }
+        }
+        for founds in founding {
+            let waits = founds.await.unwrap().unwrap_err();
+            assert!(matches!(waits, ChangeError::Waiting { .. }), "{waits}");
+        }
+        world.crash(3);
+        world.wipe(3);
+        world.network.heal();
+        world.start(3).await;
+        let founding = VOTERS.map(|id| {
+            let world = Arc::clone(&world);
+            SimRuntime::spawn(async move {
+                let clock = SimClock::shared();
+                SimRuntime::timeout(Duration::from_secs(60), world.node(id).unwrap().found(clock))
+                    .await
+            })
+        });
+        for founds in founding {
+            founds.await.unwrap().expect("it waits for ever").unwrap();
+        }
+        world.settle().await;
+        world.end().await;
+    });
+}
+
+/// The engine tells of its log only when it runs, and is asked as soon as the node is there.
+#[test]
+fn a_node_that_has_just_been_started_tells_what_is_on_its_disk() {
+    tell(None, async |world: Arc<World>| {
+        let leader = founded(&world).await;
+        let other = VOTERS.into_iter().find(|id| *id != leader).unwrap();
+        assert_eq!(write(&world, leader, 7).await, Said::Done);
+        assert!(world.until(Duration::from_secs(5), || world.is_equal()).await);
+        world.crash(other);
+        world.start(other).await;
+        let service = world.node(other).unwrap().service();
+        let told = service.call(9, Topic::Hello, Message::default()).await.unwrap();
+        let told = proto::HelloReply::decode(told.head).unwrap();
+        assert!(told.last > Some(0) && told.founding.is_some(), "{told:?}");
+        world.end().await;
+    });
+}
+
+#[test]
+fn nodes_go_on_where_another_one_that_was_told_other_members_is_started_again() {
+    tell(None, async |world: Arc<World>| {
+        let wrong = config(3).node(3, "elsewhere:5001");
+        world.start(1).await;
+        world.start(2).await;
+        world.start_as(3, wrong).await;
+        let clock = SimClock::shared();
+        let founding = [1, 2].map(|id| {
+            let (node, clock) = (world.node(id).unwrap(), Arc::clone(&clock));
+            SimRuntime::spawn(async move { node.found(clock).await })
+        });
+        pass(config(1).election_timeout() * 10).await;
+        assert!(VOTERS.into_iter().all(|id| is_empty(&world, id)), "they have founded");
+        // Only the one that had others, as its message says.
+        world.crash(3);
+        world.start(3).await;
+        let third = world.node(3).unwrap();
+        let founds = SimRuntime::timeout(Duration::from_secs(60), third.found(clock));
+        founds.await.expect("it waits").unwrap();
+        for founds in founding {
+            founds.await.unwrap().unwrap();
+        }
+        let leads = || world.leader().is_some_and(|id| world.is_ready(id));
+        assert!(world.until(config(1).election_timeout() * 12, leads).await, "nobody leads");
         world.end().await;
     });
 }
@@ -171,12 +276,18 @@ fn a_node_whose_disk_was_emptied_is_replaced_under_another_number() {
         world.start(9).await;
         node.add_learner(9, member(9)).await.unwrap();
         assert!(world.until(Duration::from_secs(20), || world.is_equal()).await);
-        // A learner that lost its log gets no vote.
+        // A learner that lost its log gets no vote, and that is what is said of it.
         world.crash(9);
         world.wipe(9);
         world.start(9).await;
+        let known = || {
+            let members = node.status().members;
+            members.iter().any(|member| member.id == 9 && member.problem.is_some())
+        };
+        assert!(world.until(Duration::from_secs(5), known).await, "the status does not say so");
         let refused = node.promote(9).await.unwrap_err().to_string();
         assert!(refused.contains("its log was lost"), "{refused}");
+        assert!(matches!(node.promote(9).await, Err(ChangeError::Refused { .. })));
         node.remove(9).await.unwrap();
         world.crash(9);
         world.start(10).await;

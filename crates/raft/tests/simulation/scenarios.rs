@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use openraft::AsyncRuntime as _;
 use openraft_rt_sim::SimRuntime;
+use sheaf_raft::node::ChangeError;
 use sheaf_raft::replica::Replica as _;
 use sheaf_raft::types::NodeId;
 
@@ -173,6 +174,31 @@ fn a_leader_that_goes_gives_the_lead_to_a_node_that_is_there() {
         assert_eq!(world.leader(), Some(there));
         world.restart(VOTERS).await;
         world.settle().await;
+        world.end().await;
+    });
+}
+
+#[test]
+fn the_lead_is_not_given_to_a_node_that_cannot_take_it() {
+    tell(None, async |world: Arc<World>| {
+        let leader = founded(&world).await;
+        assert!(world.until(Duration::from_secs(5), || world.is_equal()).await);
+        let to = VOTERS.into_iter().find(|id| *id != leader).unwrap();
+        let node = world.node(leader).unwrap();
+        let term = node.status().term;
+        world.crash(to);
+        let late = node.transfer_leader(to).await.unwrap_err();
+        assert!(matches!(late, ChangeError::Late { .. }), "{late}");
+        assert_eq!(write(&world, leader, 1).await, Said::Done);
+        // Its disk was emptied: it has a vote, and does not use it.
+        world.wipe(to);
+        world.start(to).await;
+        let refused = node.transfer_leader(to).await.unwrap_err();
+        assert!(matches!(refused, ChangeError::Refused { .. }), "{refused}");
+        assert!(refused.to_string().contains("its log was lost"), "{refused}");
+        // Nobody had to be elected.
+        assert_eq!(write(&world, leader, 2).await, Said::Done);
+        assert_eq!((world.leader(), node.status().term), (Some(leader), term));
         world.end().await;
     });
 }

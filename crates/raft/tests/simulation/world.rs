@@ -104,13 +104,18 @@ impl World {
 
     /// Starts a node on what its disk has; the links first, so that it is of this start.
     pub(crate) async fn start(&self, id: NodeId) {
+        self.start_as(id, config(id)).await;
+    }
+
+    /// The same, with other settings than it should have.
+    pub(crate) async fn start_as(&self, id: NodeId, config: RaftClusterConfig) {
         let disk = self.disk(id);
         let links = self.network.links(id);
         let starts = async {
             let (log, driver) =
                 SimMachine::open(id, &disk, &self.observer).map_err(|e| e.to_string())?;
             let parts = Parts { incarnation: log.incarnation(), log, driver };
-            Node::start(config(id), parts, links).await.map_err(|e| e.to_string())
+            Node::start(config, parts, links).await.map_err(|e| e.to_string())
         };
         match starts.await {
             Ok(node) => {

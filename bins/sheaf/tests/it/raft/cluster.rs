@@ -46,6 +46,11 @@ pub(crate) struct Cluster {
 /// elections come that no fault has called for.
 static TURN: Mutex<()> = Mutex::new(());
 
+/// Waits until no other test has a cluster.
+pub(crate) fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn pool(security: &ClientSecurity) -> ChannelPool {
     let config = ClientConfig { security: security.clone(), ..ClientConfig::default() };
     ChannelPool::new(config, SystemClock::shared())
@@ -74,7 +79,7 @@ impl Cluster {
     /// A cluster that so many nodes found, and no process yet; the addresses beyond those
     /// are of nodes that join.
     pub(crate) fn plan(founders: usize, addresses: Vec<SocketAddr>, words: &[&str]) -> Self {
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = turn();
         let security = ClientSecurity::default();
         let pool = pool(&security);
         let (folder, nodes) = (TempDir::new().unwrap(), Vec::new());

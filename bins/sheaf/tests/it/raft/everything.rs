@@ -2,7 +2,7 @@
 
 use sheaf_testkit::TempDir;
 
-use super::cluster::free_addresses;
+use super::cluster::{free_addresses, turn};
 use crate::harness::{PATIENCE, Ran, command};
 use crate::parts::{Part, data, uri};
 
@@ -13,19 +13,21 @@ fn run(server: &str, words: &[&str]) -> Ran {
     Ran(command.output().unwrap())
 }
 
-/// Payloads are on one server each, and whoever works on a batch finds it there.
+/// Payloads are on one server each, and whoever works on a batch finds it there: by the name
+/// that its peers have of it, as in a container it is bound to no address of its own.
 #[test]
 fn raft_three_servers_of_mode_all_find_each_others_payloads() {
-    let folder = TempDir::new().unwrap();
+    let (_turn, folder) = (turn(), TempDir::new().unwrap());
     let addresses = free_addresses(3);
-    let peers = (1..).zip(&addresses).map(|(id, at)| format!("{id}={at}")).collect::<Vec<_>>();
+    let peers = (1..).zip(&addresses);
+    let peers = peers.map(|(id, at)| format!("{id}=localhost:{}", at.port())).collect::<Vec<_>>();
     let (peers, sink) = (peers.join(","), format!("parquet:{}", data(folder.path(), "out")));
     let start = |(index, at): (usize, &std::net::SocketAddr)| {
-        let (id, at) = ((index + 1).to_string(), at.to_string());
+        let (id, at) = ((index + 1).to_string(), format!("0.0.0.0:{}", at.port()));
         let home = data(folder.path(), &format!("node-{id}"));
         let words = ["--coordinator", "raft", "--node-id", &id, "--peers", &peers];
         let more = ["--data-dir", &home, "--flight-addr", &at, "--sink", &sink, "--workers", "1"];
-        Part::start(&[&["--mode", "all"], &words[..], &more[..]].concat())
+        Part::start(&[&["--mode", "all", "--insecure"], &words[..], &more[..]].concat())
     };
     let parts: Vec<Part> = addresses.iter().enumerate().map(start).collect();
     let mut ids = Vec::new();

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use serde_json::Value;
 use sheaf_coordinator::{BatchSpec, Coordinator as _};
 use sheaf_flight::{ClientSecurity, TokenSource};
 use sheaf_testkit::{TempDir, wait_for_async, wait_until};
@@ -46,6 +47,12 @@ async fn all_have_founded(cluster: &Cluster) {
     founded.await.unwrap_or_else(|error| panic!("{error}: {}", cluster.last_words()));
 }
 
+/// What a node says of itself, as soon as it answers.
+async fn answer(cluster: &Cluster, index: usize) -> Value {
+    let told = wait_for_async(PATIENCE, "an answer", || cluster.status(index, false)).await;
+    told.unwrap_or_else(|error| panic!("{error}: {}", cluster.last_words()))
+}
+
 /// The third node gets nothing of the log, which the two others have a majority for.
 async fn is_left_out(cluster: &Cluster, batch: usize) {
     let two = [cluster.uri(0), cluster.uri(1)];
@@ -53,8 +60,8 @@ async fn is_left_out(cluster: &Cluster, batch: usize) {
     let specs = super::specs(batch, 1).into_iter();
     let specs = specs.map(|spec| BatchSpec { queue: "beside".to_owned(), ..spec });
     cluster.client_of(&two).register(specs.collect()).await.unwrap();
-    let (leader, _) = cluster.leads(&[0, 1]).await.unwrap();
-    let status = cluster.status(leader, false).await.unwrap();
+    let leader = cluster.leader_among(&[0, 1]).await;
+    let status = answer(cluster, leader).await;
     let third = &status["members"][2];
     assert_eq!(third["node_id"], 3, "{status}");
     assert!(third["matched"].as_u64() < status["committed"].as_u64(), "{status}");
@@ -80,7 +87,7 @@ async fn raft_node_of_another_cluster_is_refused_by_name() {
     );
     is_left_out(&cluster, 0).await;
     cluster.assert_calm(cluster.leader_among(&[0, 1]).await).await;
-    let status = cluster.status(stranger, false).await.unwrap();
+    let status = answer(&cluster, stranger).await;
     assert!(status["leader"].is_null() && status["committed"] == 0, "{status}");
 
     cluster.leave_out(stranger);

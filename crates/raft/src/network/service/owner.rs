@@ -21,14 +21,23 @@ use sheaf_retry::Code;
 use crate::network::Refusal;
 use crate::types::{NodeId, Types};
 
+/// Which node it is, and what its log was when it was started.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Own {
+    pub(crate) id: NodeId,
+    /// Tells its log from every other.
+    pub(crate) incarnation: u64,
+    /// It had no entry.
+    pub(crate) is_new: bool,
+}
+
 /// The log of this node, to those who are asked to add to it.
 pub(super) struct Owner<R, S>
 where
     R: AsyncRuntime,
     S: RaftStateMachine<Types<R>>,
 {
-    id: NodeId,
-    incarnation: u64,
+    own: Own,
     pub(super) raft: Raft<Types<R>, S>,
     /// Who was refused last; 0 at first. Each is told of in the log once.
     refused: Arc<AtomicU64>,
@@ -41,7 +50,7 @@ where
 {
     fn clone(&self) -> Self {
         let (raft, refused) = (self.raft.clone(), Arc::clone(&self.refused));
-        Owner { id: self.id, incarnation: self.incarnation, raft, refused }
+        Owner { own: self.own, raft, refused }
     }
 }
 
@@ -50,23 +59,24 @@ where
     R: AsyncRuntime,
     S: RaftStateMachine<Types<R>>,
 {
-    pub(super) fn new(id: NodeId, incarnation: u64, raft: Raft<Types<R>, S>) -> Self {
-        Owner { id, incarnation, raft, refused: Arc::default() }
+    pub(super) fn new(own: Own, raft: Raft<Types<R>, S>) -> Self {
+        Owner { own, raft, refused: Arc::default() }
     }
 
-    /// It has no entry: it is new, or what it acknowledged is lost.
+    /// It has no entry: it is new, or what it acknowledged is lost. The engine tells of those that
+    /// are on disk only when it runs.
     pub(super) fn is_empty(&self) -> bool {
-        self.raft.metrics().borrow_watched().last_log_index.is_none()
+        self.own.is_new && self.raft.metrics().borrow_watched().last_log_index.is_none()
     }
 
     /// Refuses what is meant for another log than this one.
     pub(super) fn check(&self, from: NodeId, incarnation: u64) -> Result<(), Refusal> {
-        let Some(problem) = problem(self.id, self.incarnation, incarnation, || self.is_empty())
-        else {
+        let Own { id, incarnation: own, .. } = self.own;
+        let Some(problem) = problem(id, own, incarnation, || self.is_empty()) else {
             return Ok(());
         };
         if self.refused.swap(from, Ordering::Relaxed) != from {
-            tracing::error!(target: "raft", node = self.id, from, "{problem}");
+            tracing::error!(target: "raft", node = id, from, "{problem}");
         }
         Err(Refusal { code: Code::FailedPrecondition, problem })
     }

@@ -3,6 +3,7 @@
 mod alone;
 mod calls;
 mod cluster;
+mod down;
 pub(crate) mod local;
 mod migration;
 mod three;
