@@ -67,7 +67,8 @@ where
     M: FnOnce(Start) -> F,
     F: Future<Output = Result<AnyComponent, ComponentError>>,
 {
-    Host::new(assignment).run(make).await
+    // Boxed: it is large, and whoever waits for it would be.
+    Box::pin(Host::new(assignment).run(make)).await
 }
 
 /// [`run`] with more to say.

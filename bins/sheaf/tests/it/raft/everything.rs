@@ -1,9 +1,12 @@
 //! Servers that are everything at once, and replicate their coordinator.
 
+use std::collections::BTreeSet;
+
 use sheaf_testkit::TempDir;
 
 use super::cluster::{free_addresses, turn};
 use crate::harness::{PATIENCE, Ran, command};
+use crate::operations::{assert_there, live, metrics, read};
 use crate::parts::{Part, data, uri};
 
 /// A command against a server.
@@ -51,4 +54,10 @@ fn raft_three_servers_of_mode_all_find_each_others_payloads() {
         let rows = run(&uri(addresses[(number + 1) % 3]), &["get", id, "--format", "csv"]).ok();
         assert!(rows.contains("2,two"), "{rows}");
     }
+    // Of members only the leader knows.
+    let shown: BTreeSet<String> =
+        parts.iter().flat_map(|part| live(part.at.as_ref().unwrap())).collect();
+    let wanted = metrics(&read("alerts.yaml"));
+    assert!(wanted.iter().any(|name| name.starts_with("sheaf_raft_")));
+    assert_there(&wanted, &shown, "sheaf_raft_", "a cluster of three");
 }
