@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use sheaf_testkit::{soak, wait_until, wait_until_async};
+use sheaf_testkit::{soak, wait_until_async};
 
 use crate::database::{Commits, Sqlite};
 use crate::harness::{Gateway, Kafka, PATIENCE};
@@ -52,6 +52,11 @@ async fn watch(commits: Commits, database: Arc<Sqlite>, stop: Arc<AtomicBool>) -
     looked
 }
 
+/// How often a member got partitions.
+fn came(seat: &Gateway) -> usize {
+    seat.process.stderr().matches("partitions came").count()
+}
+
 /// Waits for so many rows.
 async fn is_read(database: &Sqlite, count: i64, seats: &[Gateway]) {
     let enough = async || database.rows("orders").await.0 >= count;
@@ -95,12 +100,12 @@ async fn soak_members_that_stop_die_and_freeze_store_every_message_once() {
                 tokio::time::sleep(SESSION + Duration::from_secs(2)).await;
                 let now = produce();
                 is_read(&database, now, &seats).await;
-                let came = || seats[seat].process.stderr().matches("partitions came").count();
-                let before = came();
+                let before = came(&seats[seat]);
                 seats[seat].process.resume().unwrap();
                 // Where the next one leaves while this one comes back, Tansu gives nobody
                 // partitions any more.
-                wait_until(2 * PATIENCE, "it to be back", || came() > before).unwrap();
+                let is_back = async || came(&seats[seat]) > before;
+                wait_until_async(2 * PATIENCE, "it to be back", is_back).await.unwrap();
             }
             _ => assert!(seats[seat].process.terminate(PATIENCE).unwrap().success()),
         }
