@@ -46,7 +46,12 @@ fn be_refused(uri: &str) {
     assert!(refused.is_err());
 }
 
-pub(crate) fn assert_there(wanted: &BTreeSet<String>, live: &BTreeSet<String>, prefix: &str, whose: &str) {
+pub(crate) fn assert_there(
+    wanted: &BTreeSet<String>,
+    live: &BTreeSet<String>,
+    prefix: &str,
+    whose: &str,
+) {
     let gone: Vec<_> = wanted.difference(live).filter(|name| name.starts_with(prefix)).collect();
     assert!(gone.is_empty(), "{whose} does not show {gone:?}; it shows {live:?}");
 }
