@@ -197,8 +197,8 @@ impl Registry {
     fn begin_anew(&mut self, id: &str, now: Now) {
         let Some(there) = self.components.get(id).cloned() else { return };
         let mut new = Component { restarts: 0, totals: None, ..Component::clone(&there) };
-        if !there.status.is_held() {
-            (new.status, new.reason) = (Status::Expected, String::new());
+        if there.status == Status::Stopped {
+            (new.status, new.reason) = (Status::Exited, "another run begins".to_owned());
         }
         if new == *there {
             return;
