@@ -153,7 +153,9 @@ fn commands_of_the_owner_are_answered_and_nobody_else_is() {
     world.wait_running();
     let output = world.ask(&["top", "--once", "--json"]);
     let seen: Value = serde_json::from_str(&data(&output)).expect("it answers");
-    assert_eq!(seen["edges"][0]["state"], "flows", "{seen} {}", notes(&output));
+    // On a busy machine the reader may be the slower one just then.
+    let state = seen["edges"][0]["state"].as_str();
+    assert!(matches!(state, Some("flows" | "waits")), "{seen} {}", notes(&output));
     let output = world.ask(&["tap", "make:keep", "-n", "1", "--format", "json"]);
     assert!(data(&output).contains("\"n\":"), "{}", notes(&output));
 
