@@ -33,6 +33,7 @@ fn processor(text: &str) -> Box<dyn Processor> {
     let start = Start {
         pipeline: "bench".into(),
         component: "part".into(),
+        config: serde_json::Map::new(),
         instance: 0,
         replicas: 1,
         state_dir: std::env::temp_dir(),

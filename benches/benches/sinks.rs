@@ -55,6 +55,7 @@ async fn sink(folder: &Path, kind: &str, config: &Value) -> Box<dyn Sink> {
     let start = Start {
         pipeline: "bench".into(),
         component: "out".into(),
+        config: serde_json::Map::new(),
         instance: 0,
         replicas: 1,
         state_dir: folder.to_owned(),

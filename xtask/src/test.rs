@@ -21,6 +21,10 @@ const RETRY: &str = "sheaf-retry";
 const EXAMPLES: &str = "sheaf-examples";
 /// Its tests are those of traces; the feature of one program is that of all.
 const CONTROL: &str = "sheafctl";
+/// How many tests of a program run at once.
+const THREADS: &str = "RUST_TEST_THREADS";
+/// So many more than there are cores: most of them wait, for a process or for a time to be over.
+const WAITING: usize = 2;
 const BACKOFF_EXAMPLE: &str = "retry_backoff";
 
 /// How many tests passed and failed, over all suites.
@@ -104,6 +108,10 @@ pub(crate) fn with_services(workspace: &Workspace, command: &mut Command) {
 fn commands(workspace: &Workspace, arguments: &[String]) -> Vec<Command> {
     let mut suite = workspace.cargo();
     suite.args(["test", "--locked", "--no-fail-fast"]);
+    if std::env::var_os(THREADS).is_none() {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        suite.env(THREADS, (cores + WAITING).to_string());
+    }
     if !arguments.is_empty() {
         suite.args(arguments);
         return vec![suite];

@@ -32,6 +32,7 @@ pub(crate) async fn run(role: Role, alone: Alone) -> Result<(), Failure> {
     let start = Start {
         pipeline: "alone".into(),
         component: definition.id.clone(),
+        config: definition.config.clone(),
         instance: 0,
         replicas: 1,
         state_dir: state.clone(),

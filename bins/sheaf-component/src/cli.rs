@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::help::{ALONE, EXAMPLES, EXIT_CODES, RUN};
+use crate::trial;
 
 /// One built-in component of a Sheaf pipeline.
 #[derive(Debug, Parser)]
@@ -40,6 +41,8 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Run the tests of a pipeline, which `sheafctl test` gives on standard input
+    Test(trial::Args),
     /// Run a source alone: what it makes is printed
     #[command(after_help = ALONE)]
     Source(Alone),

@@ -8,6 +8,7 @@ mod host;
 mod list;
 mod place;
 mod signals;
+mod trial;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -26,13 +27,23 @@ use sheaf_terminal::{Console, Failure};
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
-    match run(Cli::parse()) {
+    let cli = Cli::parse();
+    // A command as those of `sheafctl` are, and no component.
+    let of_tests = match &cli.command {
+        Command::Test(args) => Some(args.json()),
+        _ => None,
+    };
+    match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) if failure.is_quiet() => ExitCode::SUCCESS,
         Err(failure) => {
+            let text = if of_tests == Some(true) { failure.to_json() } else { failure.to_text() };
             // Nobody is left to be told where even that cannot be written.
-            drop(std::io::stderr().write_all(failure.to_text().as_bytes()));
-            ExitCode::from(exit_code(failure.code()))
+            drop(std::io::stderr().write_all(text.as_bytes()));
+            ExitCode::from(match of_tests {
+                Some(_) => failure.exit_code(),
+                None => exit_code(failure.code()),
+            })
         }
     }
 }
@@ -52,6 +63,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
                 .map_err(|error| Failure::from_error(&error))?;
             runtime()?.block_on(place::run(&assignment, traces.tracer()))
         }
+        Command::Test(args) => trial::run(&args, &runtime()?, &mut Console::stdio()),
         Command::List { json } => list::run(json, &mut Console::stdio()),
         Command::Source(alone) => runtime()?.block_on(alone::run(Role::Source, alone)),
         Command::Processor(alone) => runtime()?.block_on(alone::run(Role::Processor, alone)),

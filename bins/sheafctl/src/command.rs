@@ -36,7 +36,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Schema => schema(&mut console),
         Command::Init { file, name, json } => init::run(&file, name, json, &mut console),
         Command::Tap(args) => tap::run(&args, &mut console),
-        Command::Test(args) => test::run(&args, &mut console),
+        Command::Test(args) => return test::run(&args, &mut console),
         Command::Top(args) => top::run(&args, &mut console),
         Command::Run(args) => return on_runtime(run::run(*args, &mut console)),
         Command::Server(args) => on_runtime(serve::run(*args, &mut console)),

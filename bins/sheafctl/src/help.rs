@@ -79,7 +79,8 @@ pub(crate) const TEST: &str = "Examples:
   sheafctl test orders.yaml --filter refunds
   sheafctl test --json orders.yaml | jq '.tests[] | select(.passed | not)'
 
-No process is started, and nothing outside is read or written but by processors that do so.
+No component is started, and nothing outside is read or written but by processors that do so:
+one process, sheaf-component, has them all.
 The rows under `inputs` go through the processors, over edges as they are parted among
 replicas, and are compared with those under `outputs`: numbers by what they stand for.
 It ends with 1 where a test fails, and with 2 where the file cannot be used.";

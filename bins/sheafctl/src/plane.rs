@@ -32,6 +32,7 @@ use secure::secure;
 use serve::serve;
 use web::{Told, Web};
 
+pub(crate) use driver::programs;
 pub(crate) use folder::named;
 pub(crate) use mode::Mode;
 pub(crate) use place::console_file;

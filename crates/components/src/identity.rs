@@ -75,6 +75,7 @@ pub(crate) mod tests {
         Start {
             pipeline: "sales".into(),
             component: "out".into(),
+            config: Default::default(),
             instance: 0,
             replicas: 1,
             state_dir: dir.to_owned(),

@@ -18,6 +18,7 @@
 //! let start = Start {
 //!     pipeline: "demo".into(),
 //!     component: "numbers".into(),
+//!     config: definition.config.clone(),
 //!     instance: 0,
 //!     replicas: 1,
 //!     state_dir: dir.path().into(),

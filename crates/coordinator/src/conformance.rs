@@ -80,6 +80,7 @@ rules![
     leases::rule_04_old_tokens_change_nothing,
     calls::rule_05_settle_is_one_step,
     calls::rule_06_every_call_may_be_sent_again,
+    queues::rule_06_a_claim_that_waits_may_be_sent_again,
     leases::rule_07_retries_are_counted,
     leases::rule_07_a_permanent_failure_is_the_last,
     leases::rule_07_what_ended_is_known_while_it_is_tried_again,

@@ -6,6 +6,9 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use async_trait::async_trait;
 use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use sheaf_retry::Code;
 
 use crate::error::ComponentError;
 
@@ -16,6 +19,8 @@ pub struct Start {
     pub pipeline: String,
     /// The component, as the file calls it.
     pub component: String,
+    /// What the file says under `config`.
+    pub config: Map<String, Value>,
     /// Which of its instances this is, from 0.
     pub instance: u32,
     /// How many instances there are.
@@ -25,6 +30,20 @@ pub struct Start {
     /// Of a source: the last offset that was acknowledged, of this run of the pipeline or of
     /// an earlier one that was broken off.
     pub offset: Option<Bytes>,
+}
+
+impl Start {
+    /// What the file says under `config`, as the component's own type.
+    ///
+    /// # Errors
+    /// `invalid_argument` where it is not of that form: it is no use to start the component
+    /// again.
+    pub fn config<T: DeserializeOwned>(&self) -> Result<T, ComponentError> {
+        serde_json::from_value(Value::Object(self.config.clone())).map_err(|error| {
+            let text = format!("`config` of {} is not what it has to be", self.component);
+            ComponentError::new(Code::InvalidArgument, text).because(error)
+        })
+    }
 }
 
 /// A batch that a source made.

@@ -39,6 +39,7 @@ mod route;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod twice;
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};

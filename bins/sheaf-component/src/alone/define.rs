@@ -44,6 +44,7 @@ pub(super) async fn printer(format: Format, host: &Host) -> Result<Box<dyn Sink>
     let start = Start {
         pipeline: "alone".into(),
         component: "print".into(),
+        config: Map::new(),
         instance: 0,
         replicas: 1,
         state_dir: std::env::temp_dir(),

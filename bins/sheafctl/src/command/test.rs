@@ -1,27 +1,17 @@
-//! `sheafctl test`
+//! `sheafctl test`: reads and checks the file, and has `sheaf-component` run its tests.
 
-mod arrivals;
-mod compare;
-mod flow;
-mod host;
-mod maker;
-mod report;
-mod rows;
-mod schema;
-mod tested;
-
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
 
 use sheaf_pipeline::check::check;
-use sheaf_pipeline::plan::Plan;
-use sheaf_pipeline::spec::Test;
-use sheaf_retry::Code;
+use sheaf_pipeline::spec::{Pipeline, Test};
+use sheaf_retry::{Code, Retryable as _};
 use sheaf_terminal::{Console, Failure};
 
-use super::{client, file};
+use super::file;
 use crate::help::TEST;
-use report::Report;
-use tested::Tested;
+use crate::plane::programs;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = TEST)]
@@ -34,6 +24,10 @@ pub(crate) struct Args {
     /// One JSON document
     #[arg(long)]
     json: bool,
+    /// The program that runs built-in components; by default sheaf-component, beside this
+    /// program or in PATH
+    #[arg(long, env = "SHEAF_COMPONENT_PROGRAM", value_name = "PATH")]
+    component_program: Option<PathBuf>,
 }
 
 impl Args {
@@ -42,7 +36,8 @@ impl Args {
     }
 }
 
-pub(super) fn run(args: &Args, console: &mut Console) -> Result<(), Failure> {
+/// What it ends with is what that program ends with, which says all that there is to say.
+pub(super) fn run(args: &Args, console: &mut Console) -> Result<ExitCode, Failure> {
     let (name, text) = file::read(&args.file)?;
     let checked = check(&name, &text).map_err(|report| {
         if args.json {
@@ -51,33 +46,38 @@ pub(super) fn run(args: &Args, console: &mut Console) -> Result<(), Failure> {
         file::show(&report, console);
         file::refused(&report)
     })?;
-    let plan = Plan::new(&checked.pipeline);
     let tests = chosen(&checked.pipeline.tests, args.filter.as_deref(), &args.file)?;
-    let runtime = client::runtime()?;
-    let mut report = Report::new(&name);
-    for test in tests {
-        let outcome = runtime.block_on(flow::run(&plan, test, &host::build));
-        let tested = Tested::new(test, outcome);
-        if !args.json {
-            console.data(&tested.to_text())?;
-        }
-        report.add(tested);
-    }
-    if args.json {
-        console.json(&report)?;
-    } else {
-        console.data(&report.summary())?;
-    }
-    report.end()
+    let pipeline = Pipeline { tests, ..checked.pipeline };
+    let text = serde_json::to_vec(&pipeline).map_err(|error| {
+        Failure::new(Code::Internal, format!("{name} cannot be passed on")).because(error)
+    })?;
+    let program = programs(args.component_program.clone(), None).host_program();
+    let program = program.map_err(|why| Failure::new(Code::NotFound, why))?;
+    ask(&program, &name, args.json, &text)
 }
 
-fn chosen<'a>(
-    tests: &'a [Test],
-    filter: Option<&str>,
-    path: &Path,
-) -> Result<Vec<&'a Test>, Failure> {
+fn ask(program: &Path, name: &str, json: bool, pipeline: &[u8]) -> Result<ExitCode, Failure> {
+    let failed = |error: std::io::Error| {
+        let text = format!("{} cannot be run", program.display());
+        Failure::new(error.code(), text).because(error)
+    };
+    let mut command = Command::new(program);
+    command.args(["test", "--file", name]).args(json.then_some("--json"));
+    let mut child = command.stdin(Stdio::piped()).spawn().map_err(failed)?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // One that does not listen says why, and how it ends says it too.
+        drop(stdin.write_all(pipeline));
+    }
+    let status = child.wait().map_err(failed)?;
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    code.map(ExitCode::from).ok_or_else(|| {
+        Failure::new(Code::Internal, format!("{} was ended: {status}", program.display()))
+    })
+}
+
+fn chosen(tests: &[Test], filter: Option<&str>, path: &Path) -> Result<Vec<Test>, Failure> {
     let fits = |test: &&Test| filter.is_none_or(|part| test.name.contains(part));
-    let found: Vec<&Test> = tests.iter().filter(fits).collect();
+    let found: Vec<Test> = tests.iter().filter(fits).cloned().collect();
     let Some(part) = filter.filter(|_| found.is_empty()) else { return Ok(found) };
     let text = format!("{} has no test with {part:?} in its name", path.display());
     let names: Vec<&str> = tests.iter().map(|test| test.name.as_str()).collect();

@@ -25,7 +25,7 @@ pub(super) async fn driver(
     let own = std::env::current_exe().map_err(|error| {
         Failure::new(Code::Io, "the path of this program is not known").because(error)
     })?;
-    let programs = programs(args, &own);
+    let programs = programs_of(args);
     let folder = args.data.pipelines();
     let (keeper, log) = (own.clone(), LogLimits::default());
     let options = ProcessOptions { folder: folder.clone(), keeper, programs, outlive, prints, log };
@@ -46,25 +46,25 @@ pub(super) async fn driver(
     })
 }
 
-fn programs(args: &PlaneArgs, own: &Path) -> Programs {
-    Programs {
-        host: args.component_program.clone(),
-        store: args.durable.store_program.clone(),
-        beside: own.parent().map(Path::to_owned),
-        path: search_path(),
-    }
+/// Where programs of Sheaf are, those that are named too.
+pub(crate) fn programs(host: Option<PathBuf>, store: Option<PathBuf>) -> Programs {
+    let own = std::env::current_exe().unwrap_or_default();
+    Programs { host, store, beside: own.parent().map(Path::to_owned), path: search_path() }
+}
+
+fn programs_of(args: &PlaneArgs) -> Programs {
+    programs(args.component_program.clone(), args.durable.store_program.clone())
 }
 
 /// Where batches of durable edges wait.
 pub(super) fn durable(args: &PlaneArgs) -> Result<DurableOptions, Failure> {
-    let own = std::env::current_exe().unwrap_or_default();
     let given = &args.durable.store;
     Ok(DurableOptions {
         address: given.durable_store.clone(),
         token: given.token()?,
         insecure: given.durable_insecure,
         retention: given.durable_retention,
-        programs: programs(args, &own),
+        programs: programs_of(args),
     })
 }
 

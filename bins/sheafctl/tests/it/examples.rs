@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use sheaf_testkit::{KafkaBroker, Process, TempDir, wait_until};
 
 use super::flows::{LONG, component_program};
+use super::pipelines::program;
 use super::{code, data, notes, sheafctl, sheafctl_in};
 
 /// Those that need nothing but the programs of a build.
@@ -44,6 +45,18 @@ impl Trial {
             pipeline["sources"][0]["config"]["brokers"] = json!([broker.bootstrap()]);
         });
         Some(trial)
+    }
+
+    /// The example of components in Rust, with so many readings.
+    fn rust(rows: u64) -> Self {
+        let (trial, own) = (Trial::new("rust"), program("sheafctl-own-components"));
+        trial.change(|pipeline| {
+            for part in ["sources", "processors"] {
+                pipeline[part][0]["command"][0] = json!(own);
+            }
+            pipeline["sources"][0]["config"]["rows"] = json!(rows);
+        });
+        trial
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -234,7 +247,7 @@ fn every_example_is_checked_drawn_rendered_and_tested() {
         assert!(data(&tested).contains(", 0 failed\n"), "{file}: {}", data(&tested));
         count += 1;
     }
-    assert!(count >= 7, "{count}");
+    assert!(count >= 8, "{count}");
 }
 
 #[test]
@@ -357,4 +370,41 @@ fn the_example_in_python_is_looked_at_by_top_and_tap() {
     trial.variables = vec![("PATH".to_owned(), path)];
     trial.change(|pipeline| pipeline["sources"][0]["config"]["rows"] = json!(3_000_000));
     look_at(&trial);
+}
+
+#[test]
+fn the_example_in_rust_finds_what_is_unusual_over_edges_of_any_kind() {
+    let spikes = |trial: &Trial| {
+        let rows = trial.lines("outliers", "csv").into_iter().filter(|row| row != "n,value");
+        let rows = rows.map(|row| row.split(',').next().unwrap().parse::<u64>().unwrap());
+        let mut numbers: Vec<u64> = rows.collect();
+        numbers.sort_unstable();
+        numbers
+    };
+    let expected: Vec<u64> = (1..=40).map(|spike| spike * 1_000 - 1).collect();
+    let trial = Trial::rust(40_000);
+    trial.run_to_the_end("rust.yaml");
+    assert_eq!(spikes(&trial), expected);
+
+    let trial = Trial::rust(40_000);
+    trial.change(|pipeline| pipeline["durable"] = json!(true));
+    trial.run_to_the_end("rust.yaml");
+    assert_eq!(spikes(&trial), expected);
+}
+
+#[test]
+fn what_an_own_component_does_not_know_in_its_config_ends_it() {
+    let trial = Trial::rust(1_000);
+    trial.change(|pipeline| pipeline["processors"][0]["config"]["deviatoins"] = json!(3));
+    let mut process = trial.start("rust.yaml");
+    let status = process.wait_exit(LONG).unwrap();
+    let told = process.stderr();
+    assert!(!status.success(), "{told}");
+    let what = "`config` of outliers is not what it has to be: unknown field `deviatoins`";
+    assert!(told.contains(what), "{told}");
+}
+
+#[test]
+fn the_example_in_rust_is_looked_at_by_top_and_tap() {
+    look_at(&Trial::rust(1_000_000_000_000));
 }

@@ -15,8 +15,13 @@ pub(crate) const TIME: Duration = Duration::from_secs(30);
 
 /// The program that is a component, which `cargo test` builds beside `sheafctl`.
 pub(crate) fn beating() -> String {
+    program("sheafctl-beating")
+}
+
+/// One of those that `cargo test` builds beside `sheafctl`.
+pub(crate) fn program(name: &str) -> String {
     let own = Path::new(env!("CARGO_BIN_EXE_sheafctl"));
-    let path = own.with_file_name("examples").join("sheafctl-beating");
+    let path = own.with_file_name("examples").join(name);
     assert!(path.is_file(), "{} is missing: cargo build -p sheafctl --examples", path.display());
     path.display().to_string()
 }

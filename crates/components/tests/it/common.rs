@@ -17,6 +17,7 @@ pub(crate) fn start(dir: &Path) -> Start {
     Start {
         pipeline: "sales".into(),
         component: "part".into(),
+        config: Default::default(),
         instance: 0,
         replicas: 1,
         state_dir: dir.to_owned(),

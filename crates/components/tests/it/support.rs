@@ -13,6 +13,7 @@ pub(crate) fn start() -> Start {
     Start {
         pipeline: "p".into(),
         component: "c".into(),
+        config: Default::default(),
         instance: 0,
         replicas: 1,
         state_dir: std::env::temp_dir(),

@@ -53,6 +53,27 @@ pub(super) async fn rule_11_waiting_claims_are_woken(harness: &dyn Harness) {
     assert!(late.await.unwrap().leases.is_empty());
 }
 
+/// Whoever lost the connection over which a claim waits sends it again, and nobody listens to the
+/// first one any more.
+pub(super) async fn rule_06_a_claim_that_waits_may_be_sent_again(harness: &dyn Harness) {
+    let calls = Calls::new(harness).await;
+    let wait = Duration::from_secs(60);
+    let waiting = || {
+        let coordinator = Arc::clone(&calls.0);
+        let claim = ClaimRequest { wait, ..request("r1", 8) };
+        tokio::spawn(async move { coordinator.claim(claim).await.unwrap() })
+    };
+    let (first, second) = (waiting(), waiting());
+    harness.advance(Duration::from_millis(100)).await;
+    calls.register(vec![spec("a"), spec("b")]).await;
+    let both = futures::future::join(first, second);
+    // Far less than the wait: woken, not timed out.
+    let (first, second) = tokio::time::timeout(wait / 2, both).await.unwrap();
+    let (first, second) = (first.unwrap(), second.unwrap());
+    assert_eq!(names(&first.leases), ["a", "b"]);
+    assert_eq!(first.leases, second.leases, "the same call has the same answer");
+}
+
 pub(super) async fn rule_12_pause_and_drain(harness: &dyn Harness) {
     let calls = Calls::new(harness).await;
     let queue = "q".to_owned();

@@ -7,7 +7,6 @@ use arrow_array::RecordBatch;
 use futures::{StreamExt as _, stream};
 use sheaf_coordinator::limits::MAX_CLAIM_QUEUES;
 use sheaf_coordinator::{CoordinatorExt as _, Lease, LeaseRef, State};
-use sheaf_pipeline::registry::Status;
 use sheaf_retry::{Code, Retryable as _};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
@@ -263,20 +262,10 @@ impl QueueReader {
         if !ends.iter().any(|end| matches!(end, End::Seen(_))) {
             return Ok(());
         }
-        let states = [State::Pending, State::Scheduled, State::Waiting];
-        let mut left = Vec::new();
-        for queue in queues {
-            left.extend(self.unless_quit(self.link.live(queue, &states)).await??);
-        }
-        let left: Vec<u32> = left
-            .iter()
-            .filter_map(|batch| names::read(&batch.spec.id))
-            .filter(|(_, kind)| *kind == Kind::Rows)
-            .map(|(from, _)| from)
-            .collect();
+        let left = self.waiting(queues).await?;
         for (end, (number, place)) in ends.iter_mut().zip(&self.places) {
             let End::Seen(lease) = end else { continue };
-            if left.contains(&place.from_instance) {
+            if left.contains(&(place.from_instance, Kind::Rows)) {
                 continue;
             }
             let lease = lease.clone();
@@ -285,6 +274,17 @@ impl QueueReader {
             self.send(Item::End { place: *number, lease }).await?;
         }
         Ok(())
+    }
+
+    /// What is in these queues and nobody has taken: of which sender, and what of it.
+    async fn waiting(&self, queues: &[String]) -> Result<Vec<(u32, Kind)>, Over> {
+        let states = [State::Pending, State::Scheduled, State::Waiting];
+        let mut waiting = Vec::new();
+        for queue in queues {
+            let batches = self.unless_quit(self.link.live(queue, &states)).await??;
+            waiting.extend(batches.iter().filter_map(|batch| names::read(&batch.spec.id)));
+        }
+        Ok(waiting)
     }
 
     /// Where nothing comes: senders that were done with this pass before this stream was there,
@@ -298,8 +298,7 @@ impl QueueReader {
             };
             // What the control plane cannot tell now, it tells in the next round.
             if let Ok(found) = self.unless_quit(asked).await?
-                && found.status == Status::Stopped
-                && found.reason == self.common.done
+                && found.has_left(&self.common.done)
             {
                 done.push(at);
             }
@@ -308,16 +307,11 @@ impl QueueReader {
             return Ok(());
         }
         // Whoever says that it is done has registered its end before.
-        let mut on_their_way = Vec::new();
-        for queue in queues {
-            let states = [State::Pending, State::Scheduled, State::Waiting];
-            on_their_way.extend(self.unless_quit(self.link.live(queue, &states)).await??);
-        }
+        let on_their_way = self.waiting(queues).await?;
         let end = Kind::End { run: self.link.pass };
         for at in done {
             let place = &self.places[at].1;
-            let its_end = Some((place.from_instance, end));
-            if !on_their_way.iter().any(|batch| names::read(&batch.spec.id) == its_end) {
+            if !on_their_way.contains(&(place.from_instance, end)) {
                 tracing::info!(stream = place.name(), "its sender is done and has left");
                 ends[at] = End::Seen(None);
             }

@@ -6,7 +6,6 @@ use std::time::Duration;
 use arrow_array::RecordBatch;
 use futures::FutureExt as _;
 use sheaf_pipeline::control::ControlClient;
-use sheaf_pipeline::registry::Status;
 use sheaf_proto::TraceContext;
 use sheaf_retry::SharedClock;
 
@@ -93,7 +92,7 @@ impl Finish {
             }
             // What the control plane cannot tell now, it tells in the next round.
             let Ok(found) = self.control.component(&stream.options.reader).await else { continue };
-            if found.status == Status::Stopped && found.reason == self.done {
+            if found.has_left(&self.done) {
                 tracing::info!(stream = stream.name(), "its reader is done and has left");
                 stream.finish();
             }

@@ -66,6 +66,7 @@ impl Parts {
         let start = Start {
             pipeline: assignment.pipeline.clone(),
             component: assignment.definition.id.clone(),
+            config: assignment.definition.config.clone(),
             instance: assignment.index,
             replicas: assignment.replicas,
             state_dir: assignment.state_dir.clone(),

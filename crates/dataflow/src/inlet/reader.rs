@@ -8,7 +8,7 @@ use sheaf_coordinator::LeaseRef;
 use sheaf_flight::ipc::{Bounds, Decoded, Decoder};
 use sheaf_flight::{CallOptions, ChannelPool, Error, Message, MessageStream, Secret};
 use sheaf_pipeline::control::ControlClient;
-use sheaf_pipeline::registry::{Status, certificate_name};
+use sheaf_pipeline::registry::certificate_name;
 use sheaf_proto::TraceContext;
 use sheaf_retry::{Code, Jitter, Retry, RetryPolicy, Retryable as _, SharedClock};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -183,9 +183,7 @@ impl Reader {
             Ok(found) if found.status.is_held() && !found.address.is_empty() => {
                 Ok(Some(found.address))
             }
-            Ok(found) if found.status == Status::Stopped && found.reason == self.common.done => {
-                Ok(None)
-            }
+            Ok(found) if found.has_left(&self.common.done) => Ok(None),
             Ok(found) => {
                 let status = found.status.as_str();
                 Err(Error::new(Code::Unavailable, format!("{sender} is {status}")))

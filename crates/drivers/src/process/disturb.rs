@@ -9,31 +9,45 @@ use super::{Inner, failed};
 use crate::disturbed::{Halts, Turn};
 use crate::driver::{Disturbance, DriverError, LaunchId};
 
-/// A process that is stopped now and then. It goes on when this is dropped.
-struct Still {
-    process: Identity,
-    turn: Turn,
+/// A process that is stopped now and then.
+#[derive(Clone)]
+struct Process {
+    identity: Identity,
+    /// Whose it is.
+    place: String,
 }
 
-impl Halts for Identity {
+impl Process {
+    /// Sends a signal; where the process has ended there is nothing to be done.
+    fn say(&self, signal: Signal) -> bool {
+        let said = self.identity.signal(signal);
+        let place = &self.place;
+        said.inspect_err(
+            |error| tracing::warn!(component = place, %error, "a signal cannot be sent"),
+        )
+        .is_ok()
+    }
+}
+
+impl Halts for Process {
     async fn halt(&self) -> bool {
-        say(self, Signal::STOP)
+        self.say(Signal::STOP)
     }
 
     async fn go_on(&self) -> bool {
-        say(self, Signal::CONT)
+        self.say(Signal::CONT)
     }
 }
 
-/// Sends a signal; where the process has ended there is nothing to be done.
-fn say(process: &Identity, signal: Signal) -> bool {
-    let said = process.signal(signal);
-    said.inspect_err(|error| tracing::warn!(%error, "a signal cannot be sent")).is_ok()
+/// It goes on when this is dropped.
+struct Still {
+    process: Process,
+    turn: Turn,
 }
 
 impl Drop for Still {
     fn drop(&mut self) {
-        say(&self.process, Signal::CONT);
+        self.process.say(Signal::CONT);
     }
 }
 
@@ -43,16 +57,16 @@ pub(super) fn disturb(inner: &Inner, id: &LaunchId, how: Disturbance) -> Result<
     let what = || format!("cannot disturb {}", id.place);
     how.check().map_err(|why| failed(what(), why))?;
     let live = inner.find(id).ok_or_else(|| failed(what(), "it does not run at the moment"))?;
-    let process = live.record.component.clone();
+    let process = Process { identity: live.record.component.clone(), place: id.place.clone() };
     let refused = |error: std::io::Error| failed(what(), error.to_string());
     if how == Disturbance::Kill {
-        return process.signal(Signal::KILL).map_err(refused);
+        return process.identity.signal(Signal::KILL).map_err(refused);
     }
     let turn = inner.disturbed.begin(id).ok_or_else(|| {
         failed(what(), "it stands still or is slowed already; wait until that is over")
     })?;
     let still = Still { process: process.clone(), turn };
-    process.signal(Signal::STOP).map_err(refused)?;
+    process.identity.signal(Signal::STOP).map_err(refused)?;
     let (mut over, clock) = (live.over, Arc::clone(&inner.clock));
     tokio::spawn(async move {
         tokio::select! {

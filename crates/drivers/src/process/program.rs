@@ -35,7 +35,7 @@ impl Programs {
             return Ok(std::iter::once(found).chain(arguments).collect());
         }
         match (&component.kind, &component.image) {
-            (Some(_), _) => Ok(vec![shown(&self.host()?), "run".to_owned()]),
+            (Some(_), _) => Ok(vec![shown(&self.host_program()?), "run".to_owned()]),
             (None, Some(image)) => Err(format!(
                 "it has the image {image} and no command; run it with --driver docker, or give it a command"
             )),
@@ -43,7 +43,11 @@ impl Programs {
         }
     }
 
-    fn host(&self) -> Result<PathBuf, String> {
+    /// The program of built-in components.
+    ///
+    /// # Errors
+    /// As of [`Programs::command`].
+    pub fn host_program(&self) -> Result<PathBuf, String> {
         let what = "which runs built-in components";
         self.own(HOST, what, self.host.as_ref(), "--component-program")
     }

@@ -143,6 +143,13 @@ pub struct Component {
     pub(crate) held: Held,
 }
 
+impl Component {
+    /// Whether its place is given up for this reason, and nobody has taken it since.
+    pub fn has_left(&self, reason: &str) -> bool {
+        self.status == Status::Stopped && self.reason == reason
+    }
+}
+
 /// What nobody is shown of a component.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Held {

@@ -120,8 +120,7 @@ impl<Rp: Replica<EngineMachine>> Coordinator for RaftCoordinator<Rp> {
                 Place::There(leader) => passed_on(leader.claim(request).await),
                 Place::Here => {
                     let until = self.inner.clock.elapsed().saturating_add(left);
-                    let waiting =
-                        (!left.is_zero()).then(|| Waiting { request: request.clone(), until });
+                    let waiting = (!left.is_zero()).then(|| Waiting::new(request.clone(), until));
                     self.ask_for(&Call::Claim(request), waiting, claimed).await
                 }
             }

@@ -23,6 +23,7 @@ use super::machine::EngineMachine;
 use super::new_run;
 use super::pace::Pace;
 use super::parked::Parking;
+use super::twice::{Claims, UnderWay};
 use crate::replica::{self, Leadership, Replica};
 
 /// Most calls of one command.
@@ -50,6 +51,14 @@ pub(super) struct Waiting {
     pub(super) request: ClaimRequest,
     /// By the monotonic clock.
     pub(super) until: Duration,
+    /// From when the driver has it.
+    under_way: Option<UnderWay>,
+}
+
+impl Waiting {
+    pub(super) fn new(request: ClaimRequest, until: Duration) -> Self {
+        Waiting { request, until, under_way: None }
+    }
 }
 
 /// A call on its way.
@@ -105,6 +114,10 @@ pub(super) struct Driver<Rp> {
     role: Role,
     queue: VecDeque<Item>,
     parking: Parking,
+    /// Claims that are here, but for those that came twice.
+    claims: Claims,
+    /// Those: each waits until the one before it is over.
+    twice: Vec<(Waiting, Item)>,
     flights: FuturesUnordered<BoxFuture<'static, Landed>>,
     /// Claims under way that had waited: while there are some, no more are tried.
     serving: usize,
@@ -143,6 +156,8 @@ impl<Rp: Replica<EngineMachine>> Driver<Rp> {
             role: Role::Away,
             queue: VecDeque::new(),
             parking,
+            claims: Claims::default(),
+            twice: Vec::new(),
             flights: FuturesUnordered::new(),
             serving: 0,
             again: false,
@@ -182,6 +197,10 @@ impl<Rp: Replica<EngineMachine>> Driver<Rp> {
             self.deliver(landed);
         }
         self.parking.expire(Duration::MAX, now);
+        // What they have got is not known here.
+        for (_, item) in self.twice.drain(..) {
+            item.answer(Err(Failed::Error(super::closed())));
+        }
         self.queue.extend(std::iter::from_fn(|| self.inbox.try_recv().ok()));
         for item in std::mem::take(&mut self.queue) {
             item.answer(Err(Failed::Error(super::closed())));
@@ -252,6 +271,9 @@ impl<Rp: Replica<EngineMachine>> Driver<Rp> {
         self.role = Role::Away;
         self.serving = 0;
         self.parking.clear(why);
+        for (_, item) in self.twice.drain(..) {
+            item.answer(Err(Failed::Elsewhere(why.to_owned())));
+        }
         for item in self.queue.drain(..) {
             item.answer(Err(Failed::Elsewhere(why.to_owned())));
         }
@@ -293,7 +315,11 @@ impl<Rp: Replica<EngineMachine>> Driver<Rp> {
     /// A claim for which there is nothing waits without a command.
     fn enter(&mut self, mut item: Item) {
         let mut is_idle = false;
-        if let Some(waiting) = &item.waiting {
+        if let Some(waiting) = &mut item.waiting {
+            if self.claims.has(&waiting.request) {
+                return self.keep_second(item);
+            }
+            waiting.under_way = Some(self.claims.begin(&waiting.request));
             self.replica.with_machine(&mut |machine| {
                 let engine = machine.engine();
                 is_idle = !engine.has_work(&waiting.request) && !engine.holds(&waiting.request);
@@ -308,12 +334,42 @@ impl<Rp: Replica<EngineMachine>> Driver<Rp> {
         }
     }
 
+    /// A claim that came before the one that it repeats is over.
+    fn keep_second(&mut self, mut item: Item) {
+        if self.twice.len() >= self.config.max_waiting {
+            self.twice.retain(|(_, item)| !item.is_gone());
+        }
+        match item.waiting.take() {
+            Some(waiting) if self.twice.len() < self.config.max_waiting => {
+                self.twice.push((waiting, item));
+            }
+            _ => self.refuse_to_wait(item),
+        }
+    }
+
+    /// Goes on with claims that came twice, where the first one is over.
+    fn look_for_second(&mut self) {
+        if self.twice.is_empty() {
+            return;
+        }
+        for (waiting, mut item) in std::mem::take(&mut self.twice) {
+            if item.is_gone() {
+                continue;
+            }
+            item.waiting = Some(waiting);
+            self.enter(item);
+        }
+    }
+
+    fn refuse_to_wait(&self, item: Item) {
+        let problem = format!("has {} claims waiting, its limit", self.config.max_waiting);
+        let error = Error::Unavailable { problem, code: Code::Overloaded };
+        item.answer(Err(Failed::Error(error)));
+    }
+
     fn park(&mut self, waiting: Waiting, item: Item) {
-        let limit = self.config.max_waiting;
         if let Some(item) = self.parking.add(waiting, item) {
-            let problem = format!("has {limit} claims waiting, its limit");
-            let error = Error::Unavailable { problem, code: Code::Overloaded };
-            item.answer(Err(Failed::Error(error)));
+            self.refuse_to_wait(item);
         }
         self.gauge();
     }
@@ -327,13 +383,15 @@ impl<Rp: Replica<EngineMachine>> Driver<Rp> {
         let view = self.view();
         self.pace.see(&self.clock, view.now, view.is_live);
         self.again |= view.is_ready;
-        self.parking.expire(self.clock.elapsed(), view.now);
         let Role::Leading { time, .. } = &mut self.role else { return IDLE };
         let now = time.now();
+        // In this order: what another leader gave to a claim that waits here is no nothing.
         if self.again && self.serving == 0 {
             self.again = false;
             self.serve();
         }
+        self.parking.expire(self.clock.elapsed(), view.now);
+        self.look_for_second();
         while !self.queue.is_empty() && self.flights.len() < self.config.max_commands {
             self.propose(now);
         }

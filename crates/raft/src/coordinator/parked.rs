@@ -37,7 +37,8 @@ impl Parking {
     }
 
     /// Takes out those that the engine has work for, as many as it goes round for: one
-    /// batch does not make a command of every claim that waits.
+    /// batch does not make a command of every claim that waits. And those that have leases, from
+    /// a leader before this one.
     pub(super) fn take(&mut self, engine: &Engine) -> Vec<(Waiting, Item)> {
         let mut promised: BTreeMap<String, usize> = BTreeMap::new();
         let mut taken = Vec::new();
@@ -47,7 +48,9 @@ impl Parking {
                 continue;
             }
             let request = &waiting.request;
-            if engine.has_work(request) && is_left(engine, request, &promised) {
+            if engine.holds(request) {
+                taken.push((waiting, item));
+            } else if engine.has_work(request) && is_left(engine, request, &promised) {
                 for queue in queues(request) {
                     *promised.entry(queue).or_default() += request.max as usize;
                 }

@@ -213,7 +213,7 @@ impl Actor {
         let mut done = BTreeSet::new();
         for place in change.leaving() {
             let found = self.plane.component(place.clone()).await?;
-            if found.status == Status::Stopped && found.reason == reason {
+            if found.has_left(&reason) {
                 done.insert(place);
             }
         }

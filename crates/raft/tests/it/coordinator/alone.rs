@@ -66,6 +66,8 @@ impl Harness for Still {
         let before = current.take()?;
         before.coordinator.close().await;
         let opened = self.open(before.replica.copy(), before.term + 1);
+        // It leads from this moment on, and not from some time after the clock's next advance.
+        opened.coordinator.wake().await.unwrap();
         let coordinator = Arc::new(opened.coordinator.clone());
         *current = Some(opened);
         Some(coordinator)

@@ -52,6 +52,7 @@ impl<'a> Maker<'a> {
         let start = Start {
             pipeline: self.pipeline.to_owned(),
             component: id.clone(),
+            config: component.definition.config.clone(),
             instance: index,
             replicas: u32::try_from(component.instances.len()).unwrap_or(u32::MAX),
             state_dir,

@@ -1,0 +1,59 @@
+//! Claims that come once more while the first one is on its way.
+//!
+//! Whoever lost the connection over which a claim waits sends it again, perhaps by another node,
+//! and here the first one may not have noticed. What that gets is the answer to both: the second
+//! one waits until the first is over, and then finds its leases, or goes on by itself.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use sheaf_coordinator::ClaimRequest;
+
+/// A worker and the name that it gave its request.
+type Key = (String, String);
+
+/// The claims that are on their way, and how often.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Claims(Arc<Mutex<HashMap<Key, usize>>>);
+
+impl Claims {
+    fn all(&self) -> MutexGuard<'_, HashMap<Key, usize>> {
+        // A count changes in one step: whole after a panic elsewhere.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether this one is on its way.
+    pub(super) fn has(&self, request: &ClaimRequest) -> bool {
+        self.all().contains_key(&key(request))
+    }
+
+    /// It is, until what this gives is dropped.
+    pub(super) fn begin(&self, request: &ClaimRequest) -> UnderWay {
+        let key = key(request);
+        *self.all().entry(key.clone()).or_default() += 1;
+        UnderWay { claims: self.clone(), key }
+    }
+}
+
+fn key(request: &ClaimRequest) -> Key {
+    (request.worker.clone(), request.request_id.clone())
+}
+
+/// A claim that is on its way.
+#[derive(Debug)]
+pub(super) struct UnderWay {
+    claims: Claims,
+    key: Key,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let mut all = self.claims.all();
+        if let Some(count) = all.get_mut(&self.key) {
+            *count -= 1;
+            if *count == 0 {
+                all.remove(&self.key);
+            }
+        }
+    }
+}
