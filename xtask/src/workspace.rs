@@ -76,8 +76,18 @@ impl Workspace {
     }
 
     /// A cargo command in the root.
+    ///
+    /// What cargo says to this program of its package is not passed on: build scripts look at
+    /// those variables, `ring`'s at seven of them, and half of all crates would be built again
+    /// whenever somebody uses cargo by itself in between.
     pub(crate) fn cargo(&self) -> Command {
         let mut command = Command::new(process::cargo());
+        let of_package = |name: &std::ffi::OsString| {
+            let name = name.to_string_lossy();
+            name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
+        };
+        let names = std::env::vars_os().map(|(name, _)| name).filter(of_package);
+        names.for_each(|name| drop(command.env_remove(name)));
         command.current_dir(&self.root);
         command
     }

@@ -7,6 +7,7 @@ mod command;
 mod help;
 mod keeper;
 mod logging;
+mod pages;
 mod plane;
 mod progress;
 mod remote;
@@ -27,7 +28,7 @@ use command::run;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    use_small_pages();
+    pages::use_small();
     if let Some(code) = keeper::serve() {
         return code;
     }
@@ -45,12 +46,4 @@ fn main() -> ExitCode {
             ExitCode::from(failure.exit_code())
         }
     }
-}
-
-/// The allocator asks for pages of 2 MiB, of which a program that holds little fills few: they
-/// are a third of its memory.
-fn use_small_pages() {
-    // Where that is not to be had, it runs just as well.
-    #[cfg(target_os = "linux")]
-    rustix::thread::disable_transparent_huge_pages(true).ok();
 }

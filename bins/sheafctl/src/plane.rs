@@ -23,9 +23,11 @@ use sheaf_pipeline::control::ControlPlane;
 use sheaf_pipeline::health::Monitor;
 use sheaf_retry::SharedClock;
 use sheaf_terminal::Failure;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::args::PlaneArgs;
 use crate::logging;
+use crate::pages;
 use driver::{driver, durable, environment};
 use folder::{open, prepare};
 use secure::secure;
@@ -48,6 +50,7 @@ pub(crate) struct Plane {
     server: ServerHandle,
     web: Web,
     _monitor: Monitor,
+    _pages: AbortOnDropHandle<()>,
 }
 
 impl Plane {
@@ -94,6 +97,7 @@ impl Plane {
         let tls = secure.map(|own| own.authority.folder().to_owned());
         let told = Told { runner: &runner, token, health: health.clone() };
         let web = Web::start(args, admin, told, server.local_addr(), clock)?;
-        Ok(Plane { runner, plane, health, tls, server, web, _monitor: monitor })
+        let code = pages::give_back(clock);
+        Ok(Plane { runner, plane, health, tls, server, web, _monitor: monitor, _pages: code })
     }
 }
