@@ -14,7 +14,6 @@ use sheaf_retry::Code;
 /// So many values say what is usual.
 const ENOUGH: f64 = 30.0;
 
-/// What the pipeline says under `config`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Config {
@@ -45,7 +44,8 @@ impl Outliers {
         let numbers = cast(column, &DataType::Float64).map_err(|error| {
             invalid(format!("the column `{name}` has no numbers")).because(error)
         })?;
-        Ok(numbers.as_primitive::<Float64Type>().iter().collect())
+        let finite = |value: Option<f64>| value.filter(|value| value.is_finite());
+        Ok(numbers.as_primitive::<Float64Type>().iter().map(finite).collect())
     }
 }
 

@@ -87,7 +87,9 @@ impl Workspace {
             name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
         };
         let names = std::env::vars_os().map(|(name, _)| name).filter(of_package);
-        names.for_each(|name| drop(command.env_remove(name)));
+        names.for_each(|name| {
+            command.env_remove(name);
+        });
         command.current_dir(&self.root);
         command
     }

@@ -49,7 +49,12 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<(), Failure> {
-    let options = LogOptions { verbose: cli.verbose, filter: cli.log, ..LogOptions::default() };
+    let filter = match &cli.command {
+        // What it has to say of components is in what it prints.
+        Command::Test(_) if !cli.verbose => cli.log.or_else(|| Some("warn".to_owned())),
+        _ => cli.log,
+    };
+    let options = LogOptions { verbose: cli.verbose, filter, ..LogOptions::default() };
     init_logs(&options).map_err(|error| Failure::from_error(&error))?;
     let runtime = || {
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
@@ -61,7 +66,11 @@ fn run(cli: Cli) -> Result<(), Failure> {
             let options = TraceOptions::from_environment("sheaf-component");
             let traces = init_traces(&options, &SystemClock::shared())
                 .map_err(|error| Failure::from_error(&error))?;
-            runtime()?.block_on(place::run(&assignment, traces.tracer()))
+            let runtime = runtime()?;
+            let result = runtime.block_on(place::run(&assignment, traces.tracer()));
+            // What a source waits for on another thread is not to hold up the end.
+            runtime.shutdown_background();
+            result
         }
         Command::Test(args) => trial::run(&args, &runtime()?, &mut Console::stdio()),
         Command::List { json } => list::run(json, &mut Console::stdio()),

@@ -62,8 +62,8 @@ mod code {
     #[allow(unsafe_code, reason = "the system has no other way to be told")]
     fn give_back_pages(pages: Range<usize>) -> io::Result<()> {
         let start = ptr::with_exposed_provenance_mut::<c_void>(pages.start);
-        // SAFETY: these pages are the file's own: nobody can write to them, and nobody has, so
-        // that what is read from there is the same before and after.
+        // SAFETY: these pages are the file's own, without relocations in the code, and nothing
+        // here patches itself: what is read from there is the same before and after.
         unsafe { madvise(start, pages.len(), Advice::LinuxDontNeed) }.map_err(io::Error::from)
     }
 
@@ -86,7 +86,7 @@ mod code {
 
         #[test]
         fn only_code_of_the_file_is_found() {
-            let found = |line| code(line, "/usr/bin/a b");
+            let found = |line: &str| code(line, "/usr/bin/a b");
             let own = "7f00-7f10 r-xp 00001000 fe:00 123                      /usr/bin/a b";
             assert_eq!(found(own), Some(0x7f00..0x7f10));
             assert_eq!(found(&own.replace("r-xp", "r--p")), None, "it has been written to");

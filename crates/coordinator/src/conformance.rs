@@ -91,6 +91,7 @@ rules![
     leases::rule_09_only_the_coordinators_clock_decides,
     queues::rule_10_expiry_is_counted,
     queues::rule_11_waiting_claims_are_woken,
+    queues::rule_11_a_claim_that_waits_behind_a_settle_is_woken,
     queues::rule_12_pause_and_drain,
     shares::rule_12_leases_are_capped,
     shares::rule_12_rates_are_kept,

@@ -150,11 +150,19 @@ impl Component {
     /// Nothing is logged unless a subscriber of `tracing` was installed before.
     pub fn main(self) -> ExitCode {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-        let result = runtime.map_err(|error| {
-            let text = "the threads of this process cannot be started";
-            ComponentError::new(Code::Io, text).because(error)
-        });
-        match result.and_then(|runtime| runtime.block_on(self.run())) {
+        let result = match runtime {
+            Ok(runtime) => {
+                let result = runtime.block_on(self.run());
+                // What a source waits for on another thread is not to hold up the end.
+                runtime.shutdown_background();
+                result
+            }
+            Err(error) => {
+                let text = "the threads of this process cannot be started";
+                Err(ComponentError::new(Code::Io, text).because(error))
+            }
+        };
+        match result {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 let text = format!("error[{}]: {}\n", error.code().as_str(), error.chain());

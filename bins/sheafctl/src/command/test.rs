@@ -62,7 +62,7 @@ fn ask(program: &Path, name: &str, json: bool, pipeline: &[u8]) -> Result<ExitCo
         Failure::new(error.code(), text).because(error)
     };
     let mut command = Command::new(program);
-    command.args(["test", "--file", name]).args(json.then_some("--json"));
+    command.arg("test").arg(format!("--file={name}")).args(json.then_some("--json"));
     let mut child = command.stdin(Stdio::piped()).spawn().map_err(failed)?;
     if let Some(mut stdin) = child.stdin.take() {
         // One that does not listen says why, and how it ends says it too.

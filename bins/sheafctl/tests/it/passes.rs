@@ -153,6 +153,44 @@ fn what_is_new_in_a_pass_reads_what_is_new_and_waits_for_nobody_who_is_done() {
     assert!(m.is_empty(), "it came after them: {m:?}");
 }
 
+/// Its reader has not heard of the end that its sender came to: in the file that has more inputs
+/// now, that sender goes on, and has another end.
+#[test]
+fn who_was_done_and_has_more_inputs_now_is_read_to_its_new_end() {
+    let flows = Flows::new();
+    let named = |name: &str, rows: u64, per_second: u64| {
+        let text = source(rows, per_second).replace("numbers", name);
+        text.split_once("sources:\n").unwrap().1.to_owned()
+    };
+    let head = source(1, 1).split_once("sources:\n").unwrap().0.to_owned();
+    let north = named("north", 100, 50).replace("batchRows: 1_000", "batchRows: 10")
+        + &named("south", 1_000_000, 100);
+    let file = |sources: &str, inputs: &str| {
+        format!(
+            "{head}delivery: exactly-once\ndurable: true\nsources:\n{sources}processors:\n  \
+             - {{id: p, kind: filter, inputs: [{inputs}], config: {{where: id >= 0}}}}\n\
+             sinks:\n{}{}",
+            sink("n", "p"),
+            sink("s", "south")
+        )
+    };
+    flows.write(&file(&north, "north"));
+    let mut process = run(&flows, &[]);
+    wait_until(LONG, "rows", || !flows.written("n").is_empty()).unwrap();
+    signal(flows.pid("n"), Signal::STOP);
+    wait_until(LONG, "the end of what it reads", || is_done(&flows, "p", 1)).unwrap();
+    process.kill9().unwrap();
+    assert!(flows.written("n").len() < 100, "some wait");
+
+    flows.write(&file(&(north + &named("west", 100, 1_000_000)), "north, west"));
+    let mut process = run(&flows, &[]);
+    let waited = wait_until(LONG, "all ends", || is_done(&flows, "n", 1));
+    assert!(process.terminate(LONG).unwrap().success(), "{}", process.stderr());
+    waited.unwrap();
+    let n = flows.written("n");
+    assert!(n.len() == 100 && n.values().all(|count| *count == 2), "{n:?}");
+}
+
 #[test]
 fn a_source_that_takes_its_time_for_a_batch_is_not_asked_again_before() {
     use std::io::{Read as _, Write as _};

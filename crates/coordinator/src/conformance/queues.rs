@@ -53,6 +53,31 @@ pub(super) async fn rule_11_waiting_claims_are_woken(harness: &dyn Harness) {
     assert!(late.await.unwrap().leases.is_empty());
 }
 
+/// What is registered while the settle before it is stored is ready before the claim waits.
+pub(super) async fn rule_11_a_claim_that_waits_behind_a_settle_is_woken(harness: &dyn Harness) {
+    let calls = Calls::new(harness).await;
+    calls.register(vec![spec("b0")]).await;
+    let mut lease = calls.one(request("r0", 1)).await;
+    let wait = Duration::from_secs(60);
+    for round in 1..=20 {
+        let claim = ClaimRequest { wait, ..request(&format!("r{round}"), 1) };
+        let settle = SettleRequest {
+            outcomes: vec![outcome(&lease, Resolution::Completed)],
+            claim: Some(claim),
+            ..SettleRequest::default()
+        };
+        let name = format!("b{round}");
+        let both =
+            futures::future::join(calls.0.settle(settle), calls.0.register(vec![spec(&name)]));
+        // Far less than the wait.
+        let (settled, registered) = tokio::time::timeout(wait / 2, both).await.unwrap();
+        assert!(registered.unwrap()[0].created);
+        let mut leases = settled.unwrap().claim.unwrap().leases;
+        assert_eq!(names(&leases), [name.as_str()]);
+        lease = leases.remove(0);
+    }
+}
+
 /// Whoever lost the connection over which a claim waits sends it again, and nobody listens to the
 /// first one any more.
 pub(super) async fn rule_06_a_claim_that_waits_may_be_sent_again(harness: &dyn Harness) {

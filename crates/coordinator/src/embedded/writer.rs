@@ -65,6 +65,8 @@ pub(super) struct Writer {
     sweeps: Vec<Sweep>,
     questions: Vec<(Query, Reply<Answer>)>,
     copies: Vec<CopyCall>,
+    /// A claim was parked that there is something for.
+    again: bool,
     /// How long the commit of this group took.
     took: Duration,
 }
@@ -112,6 +114,7 @@ impl Writer {
             sweeps: Vec::new(),
             questions: Vec::new(),
             copies: Vec::new(),
+            again: false,
             took: Duration::ZERO,
         }
     }
@@ -139,7 +142,7 @@ impl Writer {
     }
 
     fn sleep(&mut self) -> Duration {
-        if !self.sweeps.is_empty() {
+        if !self.sweeps.is_empty() || self.again {
             return Duration::ZERO;
         }
         let now = self.engine.now();
@@ -294,7 +297,8 @@ impl Writer {
     }
 
     fn serve_parked(&mut self, now: Timestamp) {
-        if !self.engine.take_ready() {
+        let again = std::mem::take(&mut self.again);
+        if !self.engine.take_ready() && !again {
             return;
         }
         let engine = &mut self.engine;
@@ -355,7 +359,11 @@ impl Writer {
             Due::Extended(reply, value) => answer(reply, Ok(value)),
             Due::Controlled(reply, value) => answer(reply, Ok(value)),
             Due::Woken(reply) => answer(reply, Ok(())),
-            Due::Parked(parked) => self.parking.add(parked),
+            Due::Parked(parked) => {
+                // What came in the same group became ready before it was here.
+                self.again |= self.engine.has_work(&parked.request);
+                self.parking.add(parked);
+            }
         }
     }
 

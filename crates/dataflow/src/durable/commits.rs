@@ -253,7 +253,7 @@ impl Committer {
 
     fn ends(&self) -> Result<Vec<Payload>, ComponentError> {
         let ends = self.streams.iter().map(|Output { queue, name }| {
-            let id = named(name.end(self.link.pass), queue)?;
+            let id = named(name.end(self.link.pass, self.link.graph), queue)?;
             let batches = vec![journal::end(self.link.pass)?];
             Ok(Payload { id, queue: queue.name.clone(), batches, trace: None })
         });

@@ -60,7 +60,7 @@ async fn run(link: &Link, stream: &Stream, output: &Output) -> Result<(), Compon
             payloads.push(Payload { id, queue, batches, trace });
         }
         if let Some(end) = end {
-            let id = named(output.name.end(link.pass), &output.queue)?;
+            let id = named(output.name.end(link.pass, link.graph), &output.queue)?;
             let (queue, batches) = (output.queue.name.clone(), vec![journal::end(link.pass)?]);
             payloads.push(Payload { id, queue, batches, trace: None });
             acknowledged = Some(end);

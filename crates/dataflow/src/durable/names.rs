@@ -30,8 +30,8 @@ pub(crate) struct StreamName {
 pub(crate) enum Kind {
     /// Rows.
     Rows,
-    /// No more come from this sender in this run.
-    End { run: u64 },
+    /// No more come from this sender in this pass, of a pipeline of this graph.
+    End { pass: u64, graph: u64 },
 }
 
 impl StreamName {
@@ -53,10 +53,11 @@ impl StreamName {
         BatchId::try_new(&format!("{beginning}:{from}-{to}:{epoch:016x}:{number}")).ok()
     }
 
-    /// The end of the stream in a run: there is one.
-    pub(crate) fn end(&self, run: u64) -> Option<BatchId> {
+    /// The end of the stream in a pass: there is one. In a pipeline of another graph its sender
+    /// goes on, and has an end of its own.
+    pub(crate) fn end(&self, pass: u64, graph: u64) -> Option<BatchId> {
         let StreamName { beginning, from, to } = self;
-        BatchId::try_new(&format!("{beginning}:{from}-{to}:end:{run}")).ok()
+        BatchId::try_new(&format!("{beginning}:{from}-{to}:end:{pass}.{graph:x}")).ok()
     }
 }
 
@@ -67,10 +68,16 @@ pub(crate) fn read(id: &BatchId) -> Option<(u32, Kind)> {
     parts.next()?;
     let (from, to) = ends.split_once('-')?;
     to.parse::<u32>().ok()?;
-    let number: u64 = number.parse().ok()?;
     let kind = match epoch {
-        "end" => Kind::End { run: number },
-        _ => u64::from_str_radix(epoch, 16).ok().map(|_| Kind::Rows)?,
+        "end" => {
+            let (pass, graph) = number.split_once('.').unwrap_or((number, "0"));
+            let graph = u64::from_str_radix(graph, 16).ok()?;
+            Kind::End { pass: pass.parse().ok()?, graph }
+        }
+        _ => {
+            number.parse::<u64>().ok()?;
+            u64::from_str_radix(epoch, 16).ok().map(|_| Kind::Rows)?
+        }
     };
     Some((from.parse().ok()?, kind))
 }
@@ -101,7 +108,8 @@ mod tests {
             let name = StreamName::new(part, &edge, 7, 1_000);
             let batch = name.batch(u64::MAX, u64::MAX).unwrap();
             assert_eq!(read(&batch), Some((7, Kind::Rows)));
-            assert_eq!(read(&name.end(3).unwrap()), Some((7, Kind::End { run: 3 })));
+            let end = Kind::End { pass: 3, graph: u64::MAX };
+            assert_eq!(read(&name.end(3, u64::MAX).unwrap()), Some((7, end)));
             let place = format!("{part}:{part}.999");
             assert!(is_offset(&offset(&place, u64::MAX, u64::MAX).unwrap()));
             assert!(!is_offset(&done(&place, u64::MAX, u64::MAX).unwrap()));

@@ -30,6 +30,8 @@ const WAIT: Duration = Duration::from_secs(20);
 const WAIT_FOR_REST: Duration = Duration::from_millis(200);
 /// And where it was begun just now: senders may have been done for long.
 const WAIT_AT_FIRST: Duration = Duration::from_secs(1);
+/// How long the control plane may take to say who has left.
+const WAIT_FOR_ANSWERS: Duration = Duration::from_secs(1);
 /// How long it counts as begun just now.
 const FIRST: Duration = Duration::from_secs(30);
 /// How often what is completed is forgotten, once its time is over.
@@ -176,8 +178,9 @@ impl QueueReader {
     async fn fetch(&self, lease: Lease, credit: OwnedSemaphorePermit) -> Result<Fetched, Over> {
         let read = names::read(&lease.spec.id);
         let (from, kind) = read.unwrap_or((0, Kind::Rows));
-        if let Kind::End { run } = kind {
-            return Ok(Fetched { lease, from, what: What::End { run } });
+        if let Kind::End { .. } = kind {
+            let is_of_now = kind == self.end();
+            return Ok(Fetched { lease, from, what: What::End { is_of_now } });
         }
         let units = u32::try_from(lease.spec.bytes.div_ceil(ROOM_UNIT)).unwrap_or(u32::MAX);
         let units = units.clamp(1, self.common.room_units);
@@ -217,12 +220,12 @@ impl QueueReader {
         let Some((number, place)) = self.places.get(index) else { return Err(Over::Quit) };
         match what {
             What::Nothing => Ok(()),
-            What::End { run } if run == self.link.pass && matches!(ends[index], End::Open) => {
+            What::End { is_of_now: true } if matches!(ends[index], End::Open) => {
                 tracing::debug!(edge = self.queue.name, from, "received end");
                 ends[index] = End::Seen(Some(held));
                 Ok(())
             }
-            // Of an earlier run, or of a sender that said it twice.
+            // Of an earlier pass or graph, or of a sender that said it twice.
             What::End { .. } => {
                 self.unless_quit(self.link.complete(vec![held])).await??;
                 Ok(())
@@ -276,6 +279,11 @@ impl QueueReader {
         Ok(())
     }
 
+    /// How streams end in this pass.
+    fn end(&self) -> Kind {
+        Kind::End { pass: self.link.pass, graph: self.link.graph }
+    }
+
     /// What is in these queues and nobody has taken: of which sender, and what of it.
     async fn waiting(&self, queues: &[String]) -> Result<Vec<(u32, Kind)>, Over> {
         let states = [State::Pending, State::Scheduled, State::Waiting];
@@ -290,25 +298,28 @@ impl QueueReader {
     /// Where nothing comes: senders that were done with this pass before this stream was there,
     /// or told its end to who read it then, do not tell it again.
     async fn look_for_senders(&self, queues: &[String], ends: &mut [End]) -> Result<(), Over> {
-        let mut done = Vec::new();
-        for (at, (_, place)) in self.places.iter().enumerate() {
-            let asked = match ends[at] {
-                End::Open => self.common.control.component(&place.sender),
-                End::Seen(_) | End::Told => continue,
-            };
-            // What the control plane cannot tell now, it tells in the next round.
-            if let Ok(found) = self.unless_quit(asked).await?
-                && found.has_left(&self.common.done)
-            {
-                done.push(at);
-            }
-        }
+        let open = self.places.iter().enumerate().filter(|(at, _)| matches!(ends[*at], End::Open));
+        let asked = open.map(|(at, (_, place))| async move {
+            (at, self.common.control.component(&place.sender).await)
+        });
+        let asked = futures::future::join_all(asked);
+        // What the control plane cannot tell now, it tells in the next round: batches come
+        // meanwhile, also where it is away.
+        let answers = tokio::select! {
+            biased;
+            () = self.common.quit.cancelled() => return Err(Over::Quit),
+            answers = asked => answers,
+            () = self.link.clock.sleep(WAIT_FOR_ANSWERS) => return Ok(()),
+        };
+        let left = answers.into_iter().filter_map(|(at, answer)| Some((at, answer.ok()?)));
+        let left = left.filter(|(_, found)| found.has_left(&self.common.done));
+        let done: Vec<usize> = left.map(|(at, _)| at).collect();
         if done.is_empty() {
             return Ok(());
         }
         // Whoever says that it is done has registered its end before.
         let on_their_way = self.waiting(queues).await?;
-        let end = Kind::End { run: self.link.pass };
+        let end = self.end();
         for at in done {
             let place = &self.places[at].1;
             if !on_their_way.contains(&(place.from_instance, end)) {
@@ -334,7 +345,7 @@ enum What {
         credit: OwnedSemaphorePermit,
     },
     End {
-        run: u64,
+        is_of_now: bool,
     },
     /// It was said to have failed.
     Nothing,

@@ -222,7 +222,8 @@ impl SourceLoop {
         }
         let is_drained = finished || self.drain().await;
         self.offsets.collect(&self.outlets);
-        if self.offsets.writing.is_some() {
+        let was_written = self.offsets.writing.is_some();
+        if was_written {
             self.offsets.written().await?;
         }
         let due = self.offsets.due.take();
@@ -237,7 +238,7 @@ impl SourceLoop {
                     .because(error)
             })??;
         }
-        if due.is_some() || self.offsets.untold.take().is_some() {
+        if due.is_some() || was_written || self.offsets.untold.take().is_some() {
             self.acknowledge(last).await?;
         }
         Ok(if finished { Ending::Ended } else { Ending::stopped(is_drained) })

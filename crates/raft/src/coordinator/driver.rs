@@ -191,20 +191,30 @@ impl<Rp: Replica<EngineMachine>> Driver<Rp> {
     /// Claims that wait get nothing; what is under way is still answered.
     async fn close(mut self) {
         self.inbox.close();
-        let now = self.now();
-        self.parking.expire(Duration::MAX, now);
+        self.end_waits(Duration::MAX);
         while let Some(landed) = self.flights.next().await {
             self.deliver(landed);
         }
-        self.parking.expire(Duration::MAX, now);
-        // What they have got is not known here.
-        for (_, item) in self.twice.drain(..) {
+        self.end_waits(Duration::MAX);
+        // What they have got is not nothing, and not known here.
+        for (_, item) in self.parking.drain().chain(self.twice.drain(..)) {
             item.answer(Err(Failed::Error(super::closed())));
         }
         self.queue.extend(std::iter::from_fn(|| self.inbox.try_recv().ok()));
         for item in std::mem::take(&mut self.queue) {
             item.answer(Err(Failed::Error(super::closed())));
         }
+    }
+
+    /// Claims that have waited for so long get nothing, but for those that have leases: they are
+    /// to be served.
+    fn end_waits(&mut self, elapsed: Duration) {
+        if self.parking.len() == 0 {
+            return;
+        }
+        let (parking, mut holds) = (&mut self.parking, false);
+        self.replica.with_machine(&mut |machine| holds = parking.expire(elapsed, machine.engine()));
+        self.again |= holds;
     }
 
     fn now(&self) -> Timestamp {
@@ -270,8 +280,7 @@ impl<Rp: Replica<EngineMachine>> Driver<Rp> {
     fn step_down(&mut self, why: &str) {
         self.role = Role::Away;
         self.serving = 0;
-        self.parking.clear(why);
-        for (_, item) in self.twice.drain(..) {
+        for (_, item) in self.parking.drain().chain(self.twice.drain(..)) {
             item.answer(Err(Failed::Elsewhere(why.to_owned())));
         }
         for item in self.queue.drain(..) {
@@ -320,10 +329,7 @@ impl<Rp: Replica<EngineMachine>> Driver<Rp> {
                 return self.keep_second(item);
             }
             waiting.under_way = Some(self.claims.begin(&waiting.request));
-            self.replica.with_machine(&mut |machine| {
-                let engine = machine.engine();
-                is_idle = !engine.has_work(&waiting.request) && !engine.holds(&waiting.request);
-            });
+            is_idle = !has_something_for(&*self.replica, &waiting.request);
         }
         match item.waiting.take() {
             Some(waiting) if is_idle => self.park(waiting, item),
@@ -336,29 +342,46 @@ impl<Rp: Replica<EngineMachine>> Driver<Rp> {
 
     /// A claim that came before the one that it repeats is over.
     fn keep_second(&mut self, mut item: Item) {
-        if self.twice.len() >= self.config.max_waiting {
+        let is_full = |twice: &[_], parking: &Parking, limit| parking.len() + twice.len() >= limit;
+        if is_full(&self.twice, &self.parking, self.config.max_waiting) {
             self.twice.retain(|(_, item)| !item.is_gone());
         }
         match item.waiting.take() {
-            Some(waiting) if self.twice.len() < self.config.max_waiting => {
+            Some(waiting) if !is_full(&self.twice, &self.parking, self.config.max_waiting) => {
                 self.twice.push((waiting, item));
             }
             _ => self.refuse_to_wait(item),
         }
     }
 
-    /// Goes on with claims that came twice, where the first one is over.
+    /// Goes on with claims that came twice, where the first one is over, or where they have
+    /// waited for long enough: a command says what they have then.
     fn look_for_second(&mut self) {
-        if self.twice.is_empty() {
+        let elapsed = self.clock.elapsed();
+        let is_due = self.next_second().is_some_and(|until| until <= elapsed);
+        if self.twice.is_empty() || !(self.claims.have_ended() || is_due) {
             return;
         }
         for (waiting, mut item) in std::mem::take(&mut self.twice) {
             if item.is_gone() {
                 continue;
             }
+            if waiting.until <= elapsed {
+                self.queue.push_back(item);
+                continue;
+            }
             item.waiting = Some(waiting);
             self.enter(item);
         }
+    }
+
+    /// When one of them has waited for long enough.
+    fn next_second(&self) -> Option<Duration> {
+        self.twice.iter().map(|(waiting, _)| waiting.until).min()
+    }
+
+    fn has_something_for(&self, request: &ClaimRequest) -> bool {
+        has_something_for(&*self.replica, request)
     }
 
     fn refuse_to_wait(&self, item: Item) {
@@ -375,7 +398,8 @@ impl<Rp: Replica<EngineMachine>> Driver<Rp> {
     }
 
     fn gauge(&self) {
-        self.metrics.waiting.set(i64::try_from(self.parking.len()).unwrap_or(i64::MAX));
+        let waiting = self.parking.len() + self.twice.len();
+        self.metrics.waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
     }
 
     /// Proposes what there is to propose; how long there will be nothing.
@@ -390,7 +414,7 @@ impl<Rp: Replica<EngineMachine>> Driver<Rp> {
             self.again = false;
             self.serve();
         }
-        self.parking.expire(self.clock.elapsed(), view.now);
+        self.end_waits(self.clock.elapsed());
         self.look_for_second();
         while !self.queue.is_empty() && self.flights.len() < self.config.max_commands {
             self.propose(now);
@@ -404,7 +428,8 @@ impl<Rp: Replica<EngineMachine>> Driver<Rp> {
         self.gauge();
         let timer = view.next_timer.map(|at| at.since(now));
         let elapsed = self.clock.elapsed();
-        let end = self.parking.next_end().map(|until| until.saturating_sub(elapsed));
+        let ends = [self.parking.next_end(), self.next_second()];
+        let end = ends.into_iter().flatten().min().map(|until| until.saturating_sub(elapsed));
         let pauses = [timer.filter(|_| !is_due), end, Some(IDLE)];
         pauses.into_iter().flatten().min().unwrap_or(IDLE).max(Duration::from_millis(1))
     }
@@ -517,12 +542,26 @@ impl<Rp: Replica<EngineMachine>> Driver<Rp> {
             matches!(&result, Ok(Answer::Claimed(Claim { leases, .. })) if leases.is_empty());
         match item.waiting.take() {
             Some(waiting) if is_empty && waiting.until > self.clock.elapsed() => match self.role {
-                Role::Leading { .. } => self.park(waiting, item),
+                Role::Leading { .. } => {
+                    // What became ready since has woken those that were parked by then.
+                    self.again |= self.has_something_for(&waiting.request);
+                    self.park(waiting, item);
+                }
                 _ => item.answer(Err(Failed::Elsewhere("the lead went".to_owned()))),
             },
             _ => item.answer(result.map_err(Failed::Error)),
         }
     }
+}
+
+/// Whether there is work for a claim, or it has leases already.
+fn has_something_for(replica: &impl Replica<EngineMachine>, request: &ClaimRequest) -> bool {
+    let mut found = false;
+    replica.with_machine(&mut |machine| {
+        let engine = machine.engine();
+        found = engine.has_work(request) || engine.holds(request);
+    });
+    found
 }
 
 /// Whether a leader brought the time of the state since this node was started: what the log had

@@ -7,7 +7,7 @@ use sheaf_coordinator::engine::Engine;
 use sheaf_coordinator::{Claim, ClaimRequest, DEFAULT_QUEUE};
 
 use super::command::Answer;
-use super::driver::{Failed, Item, Waiting};
+use super::driver::{Item, Waiting};
 
 /// See the module.
 pub(super) struct Parking {
@@ -63,28 +63,34 @@ impl Parking {
         taken
     }
 
-    /// Ends those that have waited long enough, and those that gave up.
-    pub(super) fn expire(&mut self, elapsed: Duration, now: sheaf_retry::Timestamp) {
-        if self.all.is_empty() {
-            return;
+    /// Ends those that have waited long enough, and those that gave up. Those that have leases
+    /// stay; whether there are some.
+    pub(super) fn expire(&mut self, elapsed: Duration, engine: &Engine) -> bool {
+        let mut holds = false;
+        let mut left = VecDeque::with_capacity(self.all.len());
+        for (waiting, item) in self.all.drain(..) {
+            if item.is_gone() {
+                continue;
+            }
+            let is_over = waiting.until <= elapsed;
+            if is_over && !engine.holds(&waiting.request) {
+                item.answer(Ok(Answer::Claimed(Claim { now: engine.now(), ..Claim::default() })));
+            } else {
+                holds |= is_over;
+                left.push_back((waiting, item));
+            }
         }
-        let ends = |(waiting, item): &(Waiting, Item)| waiting.until <= elapsed || item.is_gone();
-        let (ended, left): (VecDeque<_>, VecDeque<_>) = self.all.drain(..).partition(ends);
         self.all = left;
-        for (_, item) in ended {
-            item.answer(Ok(Answer::Claimed(Claim { now, ..Claim::default() })));
-        }
+        holds
     }
 
     pub(super) fn next_end(&self) -> Option<Duration> {
         self.all.iter().map(|(waiting, _)| waiting.until).min()
     }
 
-    /// Sends all of them elsewhere.
-    pub(super) fn clear(&mut self, why: &str) {
-        for (_, item) in self.all.drain(..) {
-            item.answer(Err(Failed::Elsewhere(why.to_owned())));
-        }
+    /// Takes out all of them.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = (Waiting, Item)> {
+        self.all.drain(..)
     }
 }
 

@@ -5,6 +5,7 @@
 //! one waits until the first is over, and then finds its leases, or goes on by itself.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sheaf_coordinator::ClaimRequest;
@@ -14,17 +15,25 @@ type Key = (String, String);
 
 /// The claims that are on their way, and how often.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Claims(Arc<Mutex<HashMap<Key, usize>>>);
+pub(super) struct Claims {
+    all: Arc<Mutex<HashMap<Key, usize>>>,
+    have_ended: Arc<AtomicBool>,
+}
 
 impl Claims {
     fn all(&self) -> MutexGuard<'_, HashMap<Key, usize>> {
         // A count changes in one step: whole after a panic elsewhere.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether this one is on its way.
     pub(super) fn has(&self, request: &ClaimRequest) -> bool {
         self.all().contains_key(&key(request))
+    }
+
+    /// Whether one is over since this was asked.
+    pub(super) fn have_ended(&self) -> bool {
+        self.have_ended.swap(false, Ordering::Relaxed)
     }
 
     /// It is, until what this gives is dropped.
@@ -53,6 +62,7 @@ impl Drop for UnderWay {
             *count -= 1;
             if *count == 0 {
                 all.remove(&self.key);
+                self.claims.have_ended.store(true, Ordering::Relaxed);
             }
         }
     }
