@@ -23,11 +23,10 @@ use sheaf_pipeline::control::ControlPlane;
 use sheaf_pipeline::health::Monitor;
 use sheaf_retry::SharedClock;
 use sheaf_terminal::Failure;
-use tokio_util::task::AbortOnDropHandle;
 
 use crate::args::PlaneArgs;
 use crate::logging;
-use crate::pages;
+use crate::pages::{self, GivesBack};
 use driver::{driver, durable, environment};
 use folder::{open, prepare};
 use secure::secure;
@@ -49,8 +48,7 @@ pub(crate) struct Plane {
     tls: Option<PathBuf>,
     server: ServerHandle,
     web: Web,
-    _monitor: Monitor,
-    _pages: AbortOnDropHandle<()>,
+    _kept: (Monitor, GivesBack),
 }
 
 impl Plane {
@@ -93,11 +91,10 @@ impl Plane {
         let security = secure.as_ref().map_or_else(Security::none, |own| own.security.clone());
         let server = serve(listener, &plane, pipelines, security).await.map_err(failed)?;
         let health = secure.as_ref().map(|own| own.health.clone());
-        let monitor = Monitor::start_with(&plane, health.clone(), clock);
+        let kept = (Monitor::start_with(&plane, health.clone(), clock), pages::give_back(clock));
         let tls = secure.map(|own| own.authority.folder().to_owned());
         let told = Told { runner: &runner, token, health: health.clone() };
         let web = Web::start(args, admin, told, server.local_addr(), clock)?;
-        let code = pages::give_back(clock);
-        Ok(Plane { runner, plane, health, tls, server, web, _monitor: monitor, _pages: code })
+        Ok(Plane { runner, plane, health, tls, server, web, _kept: kept })
     }
 }

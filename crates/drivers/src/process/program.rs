@@ -46,7 +46,7 @@ impl Programs {
     /// The program of built-in components.
     ///
     /// # Errors
-    /// As of [`Programs::command`].
+    /// A text that says what is missing and what to do.
     pub fn host_program(&self) -> Result<PathBuf, String> {
         let what = "which runs built-in components";
         self.own(HOST, what, self.host.as_ref(), "--component-program")
