@@ -19,11 +19,11 @@ use crate::remote::patience_for_all;
 
 /// Longer than a test: no lease ends by itself, so every batch is done at the
 /// first attempt, or something was lost.
-pub(crate) const LEASE: Duration = Duration::from_secs(3_600);
-/// Where messages are under way for longer than a caller waits: a claim that was given up, and was
-/// answered with nothing when it was sent again, may arrive after that and take batches for nobody,
-/// until their lease is over.
-pub(crate) const SHORT_LEASE: Duration = Duration::from_secs(40);
+const LEASE: Duration = Duration::from_secs(3_600);
+/// Where networks break, and messages are under way for longer than a caller waits: a claim that was
+/// given up, and was answered with nothing when it was sent again, may arrive after that and take
+/// batches for nobody, until their lease is over.
+pub(super) const SHORT_LEASE: Duration = Duration::from_secs(40);
 /// Batches of one call.
 const GROUP: u64 = 8;
 /// Where its batches are; others may use other queues beside it.

@@ -9,7 +9,7 @@ use sheaf_testkit::netns::{Cuts, Line, Network};
 use sheaf_testkit::{free_port, wait_for_async, wait_until};
 
 use super::cluster::Cluster;
-use super::load::{LEASE, Load, SHORT_LEASE};
+use super::load::{Load, SHORT_LEASE};
 use crate::harness::{PATIENCE, SHEAF, serve_by};
 use crate::remote::sized;
 
@@ -17,29 +17,24 @@ use crate::remote::sized;
 #[derive(Clone, Copy)]
 pub(super) struct Times {
     pub(super) election: Duration,
-    /// How long batches are given out for.
-    pub(super) lease: Duration,
-    pub(super) words: [&'static str; 4],
+    words: [&'static str; 4],
 }
 
 /// Where packets are under way for no time.
 pub(super) const NEAR: Times = Times {
     election: Duration::from_secs(1),
-    lease: LEASE,
     words: ["--election-timeout", "1s", "--heartbeat-interval", "100ms"],
 };
 
 /// Where there are many nodes, or much to do, on a machine that is busy already.
 pub(super) const BUSY: Times = Times {
     election: Duration::from_secs(2),
-    lease: LEASE,
     words: ["--election-timeout", "2s", "--heartbeat-interval", "200ms"],
 };
 
 /// Where they are for up to a tenth of a second, as between distant machines.
 pub(super) const FAR: Times = Times {
     election: Duration::from_secs(3),
-    lease: SHORT_LEASE,
     words: ["--election-timeout", "3s", "--heartbeat-interval", "600ms"],
 };
 
@@ -80,7 +75,7 @@ impl Scene {
             }));
         }
         cluster.leader().await;
-        let load = Load::start_with(3, times.lease, || cluster.client());
+        let load = Load::start_with(3, SHORT_LEASE, || cluster.client());
         wait_until(PATIENCE, "the load to begin", || load.completed() > 0).unwrap();
         let (clock, election) = (SystemClock::shared(), times.election);
         Scene { network, cluster, load, clock, election }

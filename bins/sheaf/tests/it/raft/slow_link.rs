@@ -9,8 +9,7 @@ use sheaf_proto::BatchId;
 use sheaf_testkit::netns::{Cuts, Line, Network};
 use sheaf_testkit::wait_for_async;
 
-use super::load::SHORT_LEASE;
-use super::scene::{BUSY, Scene, Times};
+use super::scene::{BUSY, Scene};
 use crate::hostile::gauge::{Gauge, resident};
 use crate::remote::{patience_for_all, sized};
 
@@ -84,8 +83,7 @@ async fn outgrow(scene: &Scene, leader: usize, away: usize) {
 async fn soak_raft_snapshot_over_a_slow_link_costs_no_election_and_little_memory() {
     let Some(network) = Network::start_with_lines(3).unwrap() else { return };
     let distance = sized(300, 1_000).to_string();
-    let times = Times { lease: SHORT_LEASE, ..BUSY };
-    let scene = Scene::start_on(network, times, &["--snapshot-distance", &distance]).await;
+    let scene = Scene::start_on(network, BUSY, &["--snapshot-distance", &distance]).await;
     let (size, rate) = (sized(6, 200) * MIB, sized(1, 20) * MIB);
     let (leader, term) = scene.leader().await;
     let (away, other) = (scene.others(leader)[0], scene.others(leader)[1]);
