@@ -13,6 +13,8 @@ use sheaf_testkit::{Process, TempDir};
 const START: Duration = Duration::from_secs(180);
 /// How often it is looked whether all components are healthy.
 const LOOK: Duration = Duration::from_millis(200);
+/// How long it runs before it is looked at: what it took to start is not what it takes.
+const SETTLE: Duration = Duration::from_secs(20);
 /// The system counts CPU in hundredths of a second.
 const TICK: Duration = Duration::from_millis(10);
 
@@ -21,7 +23,7 @@ const TICK: Duration = Duration::from_millis(10);
 pub struct Taken {
     /// Components that run.
     pub components: usize,
-    /// Its memory in KiB: the most that was seen.
+    /// Its memory in KiB: the most that was seen from 20 s after all components were healthy.
     pub resident_kib: u64,
     /// Its CPU time in hundredths of that of one core.
     pub cpu_percent: f64,
@@ -30,7 +32,7 @@ pub struct Taken {
 }
 
 /// Starts a server and a pipeline of half as many sources as `components` and as many sinks,
-/// each source with a row a second, and looks at the server for `time`.
+/// each source with a row a second, and looks at the server for `time`, 20 s after all are healthy.
 ///
 /// # Errors
 /// Where a program cannot be started, does not come up, or ends.
@@ -58,6 +60,7 @@ pub fn taken(sheafctl: &Path, components: usize, time: Duration) -> io::Result<T
         }
         std::thread::sleep(LOOK);
     }
+    std::thread::sleep(SETTLE);
     let taken = watch(server.pid(), components, time);
     run(&["stop", "wide", "--now"])?;
     taken

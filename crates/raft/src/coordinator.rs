@@ -31,6 +31,7 @@ mod driver;
 mod endpoint;
 mod failure;
 mod forward;
+mod item;
 mod machine;
 mod moving;
 mod pace;
@@ -62,7 +63,8 @@ pub use snapshot::SNAPSHOT_VERSION;
 use crate::replica::{self, Replica};
 use barrier::Barrier;
 use command::{Answer, Call};
-use driver::{Driver, Failed, Item, Waiting};
+use driver::Driver;
+use item::{Failed, Item, Waiting};
 use route::Route;
 
 /// What errors call it.
@@ -183,7 +185,7 @@ impl<Rp: Replica<EngineMachine>> RaftCoordinator<Rp> {
     /// Has the driver do a call on this node.
     async fn ask(&self, call: Option<&Call>, waiting: Option<Waiting>) -> Result<Answer, Failed> {
         let (reply, answer) = oneshot::channel();
-        let item = Item { call: call.map(Call::encode), waiting, reply };
+        let item = Item::new(call, waiting, reply);
         self.inner.inbox.try_send(item).map_err(|error| {
             Failed::Error(match error {
                 mpsc::error::TrySendError::Full(_) => {

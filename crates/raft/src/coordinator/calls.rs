@@ -15,7 +15,7 @@ use sheaf_coordinator::{
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::command::{self, Answer, Call};
-use super::driver::{Failed, Waiting};
+use super::item::{Failed, Waiting};
 use super::machine::EngineMachine;
 use super::route::{Place, passed_on};
 use super::{RaftCoordinator, closed};
@@ -120,7 +120,8 @@ impl<Rp: Replica<EngineMachine>> Coordinator for RaftCoordinator<Rp> {
                 Place::There(leader) => passed_on(leader.claim(request).await),
                 Place::Here => {
                     let until = self.inner.clock.elapsed().saturating_add(left);
-                    let waiting = (!left.is_zero()).then(|| Waiting::new(request.clone(), until));
+                    let waiting =
+                        (!left.is_zero()).then(|| Waiting { request: request.clone(), until });
                     self.ask_for(&Call::Claim(request), waiting, claimed).await
                 }
             }

@@ -4,6 +4,8 @@
 //! One task on every node. Calls that come while commands are under way share the
 //! next one. While another node leads it answers every call with that.
 
+mod waits;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,19 +13,20 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt as _};
+use sheaf_coordinator::Error;
 use sheaf_coordinator::backend::{Metrics, Time};
-use sheaf_coordinator::{Claim, ClaimRequest, Error};
 use sheaf_proto::raft::v1::CallReply;
 use sheaf_retry::{Code, SharedClock, Timestamp};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
 use super::command::{self, Answer, Call};
 use super::config::Config;
+use super::item::{Failed, Item, Waiting};
 use super::machine::EngineMachine;
 use super::new_run;
 use super::pace::Pace;
 use super::parked::Parking;
-use super::twice::{Claims, UnderWay};
+use super::twice::Claims;
 use crate::replica::{self, Leadership, Replica};
 
 /// Most calls of one command.
@@ -36,54 +39,6 @@ const TELL: Duration = Duration::from_secs(20);
 
 /// Pause before a leader tries again to begin.
 const AGAIN: Duration = Duration::from_millis(50);
-
-/// Why a call was not answered.
-#[derive(Debug)]
-pub(super) enum Failed {
-    /// Not here, or not known: to be sent again to whoever leads.
-    Elsewhere(String),
-    /// For good.
-    Error(Error),
-}
-
-/// A claim that waits for work.
-pub(super) struct Waiting {
-    pub(super) request: ClaimRequest,
-    /// By the monotonic clock.
-    pub(super) until: Duration,
-    /// From when the driver has it.
-    under_way: Option<UnderWay>,
-}
-
-impl Waiting {
-    pub(super) fn new(request: ClaimRequest, until: Duration) -> Self {
-        Waiting { request, until, under_way: None }
-    }
-}
-
-/// A call on its way.
-pub(super) struct Item {
-    /// Encoded; none asks only for what is due.
-    pub(super) call: Option<Vec<u8>>,
-    pub(super) waiting: Option<Waiting>,
-    pub(super) reply: oneshot::Sender<Result<Answer, Failed>>,
-}
-
-impl Item {
-    /// The caller gave up.
-    pub(super) fn is_gone(&self) -> bool {
-        self.reply.is_closed()
-    }
-
-    /// A caller that no longer listens has dropped its call; what was done stays done.
-    pub(super) fn answer(self, result: Result<Answer, Failed>) {
-        drop(self.reply.send(result));
-    }
-
-    fn bytes(&self) -> &[u8] {
-        self.call.as_deref().unwrap_or_default()
-    }
-}
 
 /// A command that was proposed.
 struct Landed {
@@ -206,17 +161,6 @@ impl<Rp: Replica<EngineMachine>> Driver<Rp> {
         }
     }
 
-    /// Claims that have waited for so long get nothing, but for those that have leases: they are
-    /// to be served.
-    fn end_waits(&mut self, elapsed: Duration) {
-        if self.parking.len() == 0 {
-            return;
-        }
-        let (parking, mut holds) = (&mut self.parking, false);
-        self.replica.with_machine(&mut |machine| holds = parking.expire(elapsed, machine.engine()));
-        self.again |= holds;
-    }
-
     fn now(&self) -> Timestamp {
         let mut now = Timestamp::EPOCH;
         self.replica.with_machine(&mut |machine| now = machine.engine().now());
@@ -321,87 +265,6 @@ impl<Rp: Replica<EngineMachine>> Driver<Rp> {
         }
     }
 
-    /// A claim for which there is nothing waits without a command.
-    fn enter(&mut self, mut item: Item) {
-        let mut is_idle = false;
-        if let Some(waiting) = &mut item.waiting {
-            if self.claims.has(&waiting.request) {
-                return self.keep_second(item);
-            }
-            waiting.under_way = Some(self.claims.begin(&waiting.request));
-            is_idle = !has_something_for(&*self.replica, &waiting.request);
-        }
-        match item.waiting.take() {
-            Some(waiting) if is_idle => self.park(waiting, item),
-            waiting => {
-                item.waiting = waiting;
-                self.queue.push_back(item);
-            }
-        }
-    }
-
-    /// A claim that came before the one that it repeats is over.
-    fn keep_second(&mut self, mut item: Item) {
-        let is_full = |twice: &[_], parking: &Parking, limit| parking.len() + twice.len() >= limit;
-        if is_full(&self.twice, &self.parking, self.config.max_waiting) {
-            self.twice.retain(|(_, item)| !item.is_gone());
-        }
-        match item.waiting.take() {
-            Some(waiting) if !is_full(&self.twice, &self.parking, self.config.max_waiting) => {
-                self.twice.push((waiting, item));
-            }
-            _ => self.refuse_to_wait(item),
-        }
-    }
-
-    /// Goes on with claims that came twice, where the first one is over, or where they have
-    /// waited for long enough: a command says what they have then.
-    fn look_for_second(&mut self) {
-        let elapsed = self.clock.elapsed();
-        let is_due = self.next_second().is_some_and(|until| until <= elapsed);
-        if self.twice.is_empty() || !(self.claims.have_ended() || is_due) {
-            return;
-        }
-        for (waiting, mut item) in std::mem::take(&mut self.twice) {
-            if item.is_gone() {
-                continue;
-            }
-            if waiting.until <= elapsed {
-                self.queue.push_back(item);
-                continue;
-            }
-            item.waiting = Some(waiting);
-            self.enter(item);
-        }
-    }
-
-    /// When one of them has waited for long enough.
-    fn next_second(&self) -> Option<Duration> {
-        self.twice.iter().map(|(waiting, _)| waiting.until).min()
-    }
-
-    fn has_something_for(&self, request: &ClaimRequest) -> bool {
-        has_something_for(&*self.replica, request)
-    }
-
-    fn refuse_to_wait(&self, item: Item) {
-        let problem = format!("has {} claims waiting, its limit", self.config.max_waiting);
-        let error = Error::Unavailable { problem, code: Code::Overloaded };
-        item.answer(Err(Failed::Error(error)));
-    }
-
-    fn park(&mut self, waiting: Waiting, item: Item) {
-        if let Some(item) = self.parking.add(waiting, item) {
-            self.refuse_to_wait(item);
-        }
-        self.gauge();
-    }
-
-    fn gauge(&self) {
-        let waiting = self.parking.len() + self.twice.len();
-        self.metrics.waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
-    }
-
     /// Proposes what there is to propose; how long there will be nothing.
     fn advance(&mut self) -> Duration {
         let view = self.view();
@@ -432,20 +295,6 @@ impl<Rp: Replica<EngineMachine>> Driver<Rp> {
         let end = ends.into_iter().flatten().min().map(|until| until.saturating_sub(elapsed));
         let pauses = [timer.filter(|_| !is_due), end, Some(IDLE)];
         pauses.into_iter().flatten().min().unwrap_or(IDLE).max(Duration::from_millis(1))
-    }
-
-    /// Tries the claims that wait and that there is work for.
-    fn serve(&mut self) {
-        let (parking, mut taken) = (&mut self.parking, Vec::new());
-        if parking.len() == 0 {
-            return;
-        }
-        self.replica.with_machine(&mut |machine| taken = parking.take(machine.engine()));
-        for (waiting, mut item) in taken {
-            item.waiting = Some(waiting);
-            self.serving += 1;
-            self.queue.push_back(item);
-        }
     }
 
     /// The next command: as many calls as it takes. Nothing is done for callers that
@@ -509,13 +358,6 @@ impl<Rp: Replica<EngineMachine>> Driver<Rp> {
         }
     }
 
-    fn is_served(&mut self, item: &Item) {
-        if item.waiting.is_some() && self.serving > 0 {
-            self.serving -= 1;
-            self.again = true;
-        }
-    }
-
     fn hand_out(&mut self, items: Vec<Item>, bytes: &Bytes) {
         // Errors name fields by texts that the machine keeps.
         let mut results = Vec::with_capacity(items.len());
@@ -527,41 +369,6 @@ impl<Rp: Replica<EngineMachine>> Driver<Rp> {
             self.settle(item, result);
         }
     }
-
-    fn settle(&mut self, mut item: Item, result: Result<Answer, Error>) {
-        let claim = match &result {
-            Ok(Answer::Claimed(claim)) => Some(claim),
-            Ok(Answer::Settled(reply)) => reply.claim.as_ref(),
-            _ => None,
-        };
-        if let Some(claim) = claim {
-            self.metrics.claims.inc_by(u64::from(!claim.leases.is_empty()));
-            self.metrics.claimed.inc_by(claim.leases.len() as u64);
-        }
-        let is_empty =
-            matches!(&result, Ok(Answer::Claimed(Claim { leases, .. })) if leases.is_empty());
-        match item.waiting.take() {
-            Some(waiting) if is_empty && waiting.until > self.clock.elapsed() => match self.role {
-                Role::Leading { .. } => {
-                    // What became ready since has woken those that were parked by then.
-                    self.again |= self.has_something_for(&waiting.request);
-                    self.park(waiting, item);
-                }
-                _ => item.answer(Err(Failed::Elsewhere("the lead went".to_owned()))),
-            },
-            _ => item.answer(result.map_err(Failed::Error)),
-        }
-    }
-}
-
-/// Whether there is work for a claim, or it has leases already.
-fn has_something_for(replica: &impl Replica<EngineMachine>, request: &ClaimRequest) -> bool {
-    let mut found = false;
-    replica.with_machine(&mut |machine| {
-        let engine = machine.engine();
-        found = engine.has_work(request) || engine.holds(request);
-    });
-    found
 }
 
 /// Whether a leader brought the time of the state since this node was started: what the log had

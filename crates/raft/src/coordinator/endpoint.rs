@@ -11,7 +11,7 @@ use sheaf_proto::storage::v1::CoordinatorMeta;
 use sheaf_retry::{Code, Timestamp};
 
 use super::command::{Answer, Call};
-use super::driver::Failed;
+use super::item::Failed;
 use super::machine::EngineMachine;
 use super::route::Place;
 use super::{NAME, RaftCoordinator, new_run, snapshot};

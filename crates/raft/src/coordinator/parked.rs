@@ -7,7 +7,7 @@ use sheaf_coordinator::engine::Engine;
 use sheaf_coordinator::{Claim, ClaimRequest, DEFAULT_QUEUE};
 
 use super::command::Answer;
-use super::driver::{Item, Waiting};
+use super::item::{Item, Waiting};
 
 /// See the module.
 pub(super) struct Parking {

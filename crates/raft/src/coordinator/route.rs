@@ -8,8 +8,8 @@ use sheaf_retry::{Code, Retry, RetryPolicy, Retryable as _, SharedClock};
 use tokio::sync::watch;
 
 use super::config::Config;
-use super::driver::Failed;
 use super::forward::Forward;
+use super::item::Failed;
 use crate::replica::Leadership;
 use crate::types::{Member, NodeId};
 

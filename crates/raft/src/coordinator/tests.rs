@@ -450,7 +450,7 @@ fn keys_that_are_not_yet_forgotten_are_not_forgotten_by_a_snapshot() {
 fn a_node_that_stopped_sends_its_callers_to_another() {
     let problem = "write the log: the disk is full".to_owned();
     let stopped = crate::replica::Error::Stopped { problem, code: Code::DiskFull };
-    let driver::Failed::Error(error) = driver::failed(&stopped) else { panic!() };
+    let item::Failed::Error(error) = driver::failed(&stopped) else { panic!() };
     assert_eq!(sheaf_retry::Retryable::code(&error), Code::Unavailable, "{error}");
     assert!(error.to_string().contains("the disk is full"), "{error}");
 }

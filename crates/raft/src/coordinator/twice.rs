@@ -11,24 +11,49 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use sheaf_coordinator::ClaimRequest;
 
 /// A worker and the name that it gave its request.
-type Key = (String, String);
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Key(Arc<(String, String)>);
+
+impl From<&ClaimRequest> for Key {
+    fn from(request: &ClaimRequest) -> Self {
+        Key(Arc::new((request.worker.clone(), request.request_id.clone())))
+    }
+}
+
+#[derive(Debug, Default)]
+struct Count {
+    under_way: usize,
+    was_heard: bool,
+}
 
 /// The claims that are on their way, and how often.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Claims {
-    all: Arc<Mutex<HashMap<Key, usize>>>,
+    all: Arc<Mutex<HashMap<Key, Count>>>,
     have_ended: Arc<AtomicBool>,
 }
 
 impl Claims {
-    fn all(&self) -> MutexGuard<'_, HashMap<Key, usize>> {
-        // A count changes in one step: whole after a panic elsewhere.
+    fn all(&self) -> MutexGuard<'_, HashMap<Key, Count>> {
+        // Each changes in one step: whole after a panic elsewhere.
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether this one is on its way.
-    pub(super) fn has(&self, request: &ClaimRequest) -> bool {
-        self.all().contains_key(&key(request))
+    pub(super) fn has(&self, key: &Key) -> bool {
+        self.all().contains_key(key)
+    }
+
+    /// Whether this one is on its way once more, or was answered while it was.
+    pub(super) fn is_sent_again(&self, key: &Key) -> bool {
+        self.all().get(key).is_some_and(|count| count.under_way > 1 || count.was_heard)
+    }
+
+    /// Somebody has the answer to this one, which may be on its way once more.
+    pub(super) fn heard(&self, key: &Key) {
+        if let Some(count) = self.all().get_mut(key) {
+            count.was_heard = true;
+        }
     }
 
     /// Whether one is over since this was asked.
@@ -37,15 +62,10 @@ impl Claims {
     }
 
     /// It is, until what this gives is dropped.
-    pub(super) fn begin(&self, request: &ClaimRequest) -> UnderWay {
-        let key = key(request);
-        *self.all().entry(key.clone()).or_default() += 1;
-        UnderWay { claims: self.clone(), key }
+    pub(super) fn begin(&self, key: &Key) -> UnderWay {
+        self.all().entry(key.clone()).or_default().under_way += 1;
+        UnderWay { claims: self.clone(), key: key.clone() }
     }
-}
-
-fn key(request: &ClaimRequest) -> Key {
-    (request.worker.clone(), request.request_id.clone())
 }
 
 /// A claim that is on its way.
@@ -59,8 +79,8 @@ impl Drop for UnderWay {
     fn drop(&mut self) {
         let mut all = self.claims.all();
         if let Some(count) = all.get_mut(&self.key) {
-            *count -= 1;
-            if *count == 0 {
+            count.under_way -= 1;
+            if count.under_way == 0 {
                 all.remove(&self.key);
                 self.claims.have_ended.store(true, Ordering::Relaxed);
             }

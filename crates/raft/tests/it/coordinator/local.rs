@@ -31,6 +31,10 @@ pub(crate) struct LocalReplica {
     applied: watch::Sender<u64>,
     faults: Mutex<(Faults, StdRng)>,
     largest: u64,
+    /// Commands wait while it is true.
+    is_held: watch::Sender<bool>,
+    /// Those that came meanwhile.
+    pub(crate) held: AtomicU64,
     /// Commands that were applied, and calls for which something went wrong.
     pub(crate) commands: AtomicU64,
     pub(crate) failed: AtomicU64,
@@ -53,6 +57,8 @@ impl LocalReplica {
             applied: watch::Sender::new(0),
             faults: Mutex::new((Faults::default(), StdRng::seed_from_u64(term))),
             largest,
+            is_held: watch::Sender::new(false),
+            held: AtomicU64::new(0),
             commands: AtomicU64::new(0),
             failed: AtomicU64::new(0),
         })
@@ -60,6 +66,12 @@ impl LocalReplica {
 
     pub(crate) fn fail(&self, faults: Faults) {
         self.faults.lock().unwrap().0 = faults;
+    }
+
+    /// Lets commands wait, or go on.
+    pub(crate) fn hold(&self, is_held: bool) {
+        self.held.store(0, Ordering::Relaxed);
+        self.is_held.send_replace(is_held);
     }
 
     pub(crate) fn lead(&self, leadership: Leadership) {
@@ -114,6 +126,9 @@ impl Replica<EngineMachine> for LocalReplica {
             let mut faults = self.faults.lock().unwrap();
             (faults.0, faults.1.random_range(0..100))
         };
+        let mut is_held = self.is_held.subscribe();
+        self.held.fetch_add(1, Ordering::Relaxed);
+        is_held.wait_for(|held| !held).await.unwrap();
         // Others get their turn, so that several commands are under way.
         tokio::task::yield_now().await;
         let mut below = 0;

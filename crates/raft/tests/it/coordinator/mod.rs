@@ -7,3 +7,4 @@ mod down;
 pub(crate) mod local;
 mod migration;
 mod three;
+mod unheard;
