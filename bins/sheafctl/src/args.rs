@@ -24,6 +24,15 @@ pub(crate) const ADDRESS: &str = "127.0.0.1:8080";
 /// The folder of everything that is kept, if nothing else is said.
 pub(crate) const DATA_DIR: &str = ".sheaf";
 
+/// What runs components.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ComponentArgs {
+    /// The program that runs built-in components; by default sheaf-component, beside this
+    /// program or in PATH
+    #[arg(long, env = "SHEAF_COMPONENT_PROGRAM", value_name = "PATH")]
+    pub(crate) component_program: Option<PathBuf>,
+}
+
 /// A control plane in this process.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct PlaneArgs {
@@ -48,10 +57,8 @@ pub(crate) struct PlaneArgs {
     pub(crate) platform: PlatformArgs,
     #[command(flatten)]
     pub(crate) tls: TlsArgs,
-    /// The program that runs built-in components; by default sheaf-component, beside this
-    /// program or in PATH
-    #[arg(long, env = "SHEAF_COMPONENT_PROGRAM", value_name = "PATH")]
-    pub(crate) component_program: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) component: ComponentArgs,
     #[command(flatten)]
     pub(crate) durable: DurableArgs,
     /// What is logged: `debug` has each batch, `warn` hardly anything; or a filter such as

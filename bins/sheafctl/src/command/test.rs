@@ -10,6 +10,7 @@ use sheaf_retry::{Code, Retryable as _};
 use sheaf_terminal::{Console, Failure};
 
 use super::file;
+use crate::args::ComponentArgs;
 use crate::help::TEST;
 use crate::plane::programs;
 
@@ -24,10 +25,8 @@ pub(crate) struct Args {
     /// One JSON document
     #[arg(long)]
     json: bool,
-    /// The program that runs built-in components; by default sheaf-component, beside this
-    /// program or in PATH
-    #[arg(long, env = "SHEAF_COMPONENT_PROGRAM", value_name = "PATH")]
-    component_program: Option<PathBuf>,
+    #[command(flatten)]
+    component: ComponentArgs,
 }
 
 impl Args {
@@ -51,7 +50,7 @@ pub(super) fn run(args: &Args, console: &mut Console) -> Result<ExitCode, Failur
     let text = serde_json::to_vec(&pipeline).map_err(|error| {
         Failure::new(Code::Internal, format!("{name} cannot be passed on")).because(error)
     })?;
-    let program = programs(args.component_program.clone(), None).host_program();
+    let program = programs(args.component.component_program.clone(), None).host_program();
     let program = program.map_err(|why| Failure::new(Code::NotFound, why))?;
     ask(&program, &name, args.json, &text)
 }

@@ -53,7 +53,7 @@ pub(crate) fn programs(host: Option<PathBuf>, store: Option<PathBuf>) -> Program
 }
 
 fn programs_of(args: &PlaneArgs) -> Programs {
-    programs(args.component_program.clone(), args.durable.store_program.clone())
+    programs(args.component.component_program.clone(), args.durable.store_program.clone())
 }
 
 /// Where batches of durable edges wait.

@@ -30,6 +30,19 @@ fn lines(flows: &Flows) -> usize {
     files.map(|file| std::fs::read_to_string(file.path()).unwrap().lines().count()).sum()
 }
 
+/// A source of another name, as an entry of `sources`.
+fn named(name: &str, rows: u64, per_second: u64) -> String {
+    let text = source(rows, per_second).replace("numbers", name);
+    text.split_once("sources:\n").unwrap().1.to_owned()
+}
+
+/// What stands before the sources of a durable pipeline, and those.
+fn durable(sources: &str) -> String {
+    let text = source(1, 1);
+    let head = text.split_once("sources:\n").unwrap().0;
+    format!("{head}delivery: exactly-once\ndurable: true\nsources:\n{sources}")
+}
+
 /// Whether so many processes of an instance have come to their end, and not only to that of the
 /// run.
 fn is_done(flows: &Flows, instance: &str, times: usize) -> bool {
@@ -124,15 +137,8 @@ fn what_waits_on_a_durable_edge_behind_a_source_that_has_ended_is_there_once() {
 #[test]
 fn what_is_new_in_a_pass_reads_what_is_new_and_waits_for_nobody_who_is_done() {
     let flows = Flows::new();
-    let named = |name: &str, rows: u64, per_second: u64| {
-        let text = source(rows, per_second).replace("numbers", name);
-        text.split_once("sources:\n").unwrap().1.to_owned()
-    };
-    let head = source(1, 1).split_once("sources:\n").unwrap().0.to_owned();
     let old = named("north", 100, 1_000_000) + &named("south", 1_000_000, 100);
-    let file = |sources: &str, sinks: &str| {
-        format!("{head}delivery: exactly-once\ndurable: true\nsources:\n{sources}sinks:\n{sinks}")
-    };
+    let file = |sources: &str, sinks: &str| format!("{}sinks:\n{sinks}", durable(sources));
     let south = sink("s", "south");
     flows.write(&file(&old, &(sink("n", "north") + &south)));
     let mut process = run(&flows, &[]);
@@ -158,18 +164,13 @@ fn what_is_new_in_a_pass_reads_what_is_new_and_waits_for_nobody_who_is_done() {
 #[test]
 fn who_was_done_and_has_more_inputs_now_is_read_to_its_new_end() {
     let flows = Flows::new();
-    let named = |name: &str, rows: u64, per_second: u64| {
-        let text = source(rows, per_second).replace("numbers", name);
-        text.split_once("sources:\n").unwrap().1.to_owned()
-    };
-    let head = source(1, 1).split_once("sources:\n").unwrap().0.to_owned();
     let north = named("north", 100, 50).replace("batchRows: 1_000", "batchRows: 10")
         + &named("south", 1_000_000, 100);
     let file = |sources: &str, inputs: &str| {
         format!(
-            "{head}delivery: exactly-once\ndurable: true\nsources:\n{sources}processors:\n  \
-             - {{id: p, kind: filter, inputs: [{inputs}], config: {{where: id >= 0}}}}\n\
-             sinks:\n{}{}",
+            "{}processors:\n  - {{id: p, kind: filter, inputs: [{inputs}], config: {{where: id \
+             >= 0}}}}\nsinks:\n{}{}",
+            durable(sources),
             sink("n", "p"),
             sink("s", "south")
         )
