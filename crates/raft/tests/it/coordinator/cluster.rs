@@ -55,10 +55,19 @@ fn listen(address: &str) -> Listener {
     Listener::bind(address, "--flight-addr", Exposure::Loopback).unwrap()
 }
 
+/// A port that stays free while its node is down: the system gives those above to connections.
+fn lasting() -> Listener {
+    let ports = 15_000..32_000;
+    let anywhere = || rand::random_range(ports.clone());
+    let bind =
+        |port| Listener::bind(&format!("127.0.0.1:{port}"), "--flight-addr", Exposure::Loopback);
+    std::iter::repeat_with(anywhere).take(1_000).find_map(|port| bind(port).ok()).unwrap()
+}
+
 impl Cluster {
     /// Three nodes, one of which leads.
     pub(crate) async fn start(snapshot_distance: u64) -> Arc<Self> {
-        let listeners: Vec<Listener> = (0..3).map(|_| listen("127.0.0.1:0")).collect();
+        let listeners: Vec<Listener> = (0..3).map(|_| lasting()).collect();
         let address = |listener: &Listener| listener.local_addr().to_string();
         let ports = (1..).zip(listeners.iter().map(address)).collect();
         let mut config = RaftClusterConfig::new("test", 1);
@@ -67,9 +76,11 @@ impl Cluster {
         config.snapshot_distance = snapshot_distance;
         config.kept_entries = snapshot_distance / 4;
         config.max_command_bytes = 8 << 20;
-        for id in 1..=3 {
-            config = config.node(id, sheaf_testkit::free_port().unwrap().release().to_string());
+        let raft: Vec<Listener> = (0..3).map(|_| lasting()).collect();
+        for (id, listener) in (1..).zip(&raft) {
+            config = config.node(id, address(listener));
         }
+        drop(raft);
         let home = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let cluster = Arc::new(Cluster { config, home, ports, running: Mutex::default() });
         for (id, listener) in (1..).zip(listeners) {
