@@ -123,6 +123,19 @@ pub struct Outcome {
     pub delay: Duration,
 }
 
+impl Outcome {
+    /// Given back: nothing is charged, and the batch is pending again at once.
+    pub fn released(lease: LeaseRef) -> Self {
+        Outcome {
+            lease,
+            resolution: Resolution::Released,
+            error: None,
+            outputs: Vec::new(),
+            delay: Duration::ZERO,
+        }
+    }
+}
+
 /// Results, starts and the next claim in one atomic step.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SettleRequest {

@@ -11,8 +11,8 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use sheaf_coordinator::{
-    Claim, ClaimRequest, Error, Extended, Extension, Lease, LeaseRef, Resolution, SettleReply,
-    SettleRequest,
+    Claim, ClaimRequest, Error, Extended, Extension, Lease, LeaseRef, Outcome, Resolution,
+    SettleReply, SettleRequest,
 };
 use sheaf_retry::{Code, Retryable as _, SharedClock};
 use tokio::task::{Id, JoinError, JoinSet};
@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::board::{Board, Report, claim_request, reference};
 use crate::config::Config;
 use crate::error::ProcessError;
-use crate::job::{Ended, Tools, failed, patience, released, run};
+use crate::job::{Ended, Tools, failed, patience, run};
 use crate::metrics::{Ending, Metrics};
 use crate::processor::ProgressHandle;
 use crate::worker::Summary;
@@ -368,13 +368,13 @@ impl Driver {
             Ok((_, Ended::Lost)) if abandoned => {
                 self.summary.released += 1;
                 self.metrics.ended(Ending::Released);
-                self.board.finished(released(reference(&job.lease)));
+                self.board.finished(Outcome::released(reference(&job.lease)));
             }
             Ok((_, Ended::Lost)) => {
                 self.summary.lost += 1;
                 self.metrics.ended(Ending::Lost);
                 // Given back, where it is not lost but only could not be proven.
-                self.board.finished(released(reference(&job.lease)));
+                self.board.finished(Outcome::released(reference(&job.lease)));
             }
             Err(error) => {
                 self.metrics.panics.inc();
@@ -408,7 +408,7 @@ impl Driver {
         for lease in self.board.drain_ready() {
             self.summary.released += 1;
             self.metrics.ended(Ending::Released);
-            self.board.settle(released(lease));
+            self.board.settle(Outcome::released(lease));
         }
     }
 
@@ -438,7 +438,7 @@ impl Driver {
                 for (_, job) in self.running.drain() {
                     self.summary.released += 1;
                     self.metrics.ended(Ending::Released);
-                    self.board.finished(released(reference(&job.lease)));
+                    self.board.finished(Outcome::released(reference(&job.lease)));
                 }
                 self.phase = Phase::Settling(now + SETTLE_TIME);
             }

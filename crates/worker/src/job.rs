@@ -348,16 +348,5 @@ pub(crate) fn failed(lease: &LeaseRef, error: ProcessError) -> Outcome {
 fn rested(lease: &LeaseRef, outage: Outage, rest: Duration) -> Outcome {
     let Outage { code, message } = outage;
     let error = Failure { code, message, permanent: false, at: Timestamp::EPOCH };
-    Outcome { error: Some(error), delay: rest, ..released(lease.clone()) }
-}
-
-/// The outcome of work that is given back.
-pub(crate) fn released(lease: LeaseRef) -> Outcome {
-    Outcome {
-        lease,
-        resolution: Resolution::Released,
-        error: None,
-        outputs: Vec::new(),
-        delay: Duration::ZERO,
-    }
+    Outcome { error: Some(error), delay: rest, ..Outcome::released(lease.clone()) }
 }

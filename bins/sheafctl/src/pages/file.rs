@@ -50,11 +50,16 @@ fn unwritten(smaps: &str, file: &str) -> Vec<Range<usize>> {
     for line in smaps.lines() {
         if let Some(size) = line.strip_prefix("Anonymous:") {
             all.extend(last.take().filter(|_| size.trim() == "0 kB"));
-        } else if line.split(' ').next().is_some_and(|word| word.contains('-')) {
+        } else if is_first(line) {
             last = read_only(line, file);
         }
     }
     all
+}
+
+/// Whether this is the first line of a mapping.
+fn is_first(line: &str) -> bool {
+    line.split(' ').next().is_some_and(|word| word.contains('-'))
 }
 
 /// The addresses of the first line of a mapping, where it is of this file and only to be read.
@@ -106,7 +111,7 @@ mod tests {
             for line in maps.lines() {
                 if let Some(size) = line.strip_prefix("Rss:").filter(|_| is_own) {
                     all += size.trim().trim_end_matches(" kB").parse::<u64>().unwrap();
-                } else if line.split(' ').next().is_some_and(|word| word.contains('-')) {
+                } else if is_first(line) {
                     is_own = read_only(line, &own.to_string_lossy()).is_some();
                 }
             }

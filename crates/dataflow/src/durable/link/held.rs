@@ -66,11 +66,7 @@ impl Link {
     /// Gives these back: they are pending again, each in its place.
     async fn release(&self, leases: &[LeaseRef]) -> Result<(), ComponentError> {
         for some in leases.chunks(AT_ONCE) {
-            let outcomes = some.iter().map(|lease| Outcome {
-                resolution: Resolution::Released,
-                ..completed(lease, Vec::new())
-            });
-            let outcomes = outcomes.collect();
+            let outcomes = some.iter().cloned().map(Outcome::released).collect();
             self.settle(SettleRequest { outcomes, ..SettleRequest::default() }).await?;
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sheaf_coordinator::{Claim, ClaimRequest, Error, LeaseRef, Outcome, Resolution, SettleRequest};
+use sheaf_coordinator::{Claim, ClaimRequest, Error, LeaseRef, Outcome, SettleRequest};
 use sheaf_retry::Code;
 
 use super::{Driver, Role};
@@ -184,13 +184,8 @@ impl<Rp: Replica<EngineMachine>> Driver<Rp> {
         let until = claim.now.plus(lends.lease);
         let given = claim.leases.iter().filter(|lease| lease.deadline == until);
         let outcomes: Vec<Outcome> = given
-            .map(|lease| Outcome {
-                lease: LeaseRef { id: lease.spec.id.clone(), fence: lease.fence },
-                resolution: Resolution::Released,
-                error: None,
-                outputs: Vec::new(),
-                delay: Duration::ZERO,
-            })
+            .map(|lease| LeaseRef { id: lease.spec.id.clone(), fence: lease.fence })
+            .map(Outcome::released)
             .collect();
         if outcomes.is_empty() {
             return;

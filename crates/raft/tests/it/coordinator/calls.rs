@@ -41,7 +41,7 @@ fn start(replica: &Arc<LocalReplica>, config: Config) -> RaftCoordinator<LocalRe
     RaftCoordinator::start(Arc::clone(replica), config, Arc::new(Nobody), SystemClock::shared())
 }
 
-fn alone() -> (Arc<LocalReplica>, RaftCoordinator<LocalReplica>) {
+pub(crate) fn alone() -> (Arc<LocalReplica>, RaftCoordinator<LocalReplica>) {
     let replica = LocalReplica::new(EngineMachine::new(), 1);
     let coordinator = start(&replica, Config::new(1));
     (replica, coordinator)

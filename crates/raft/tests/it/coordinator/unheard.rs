@@ -7,12 +7,11 @@ use std::time::Duration;
 use sheaf_coordinator::{
     Claim, ClaimRequest, Coordinator as _, Lease, SettleRequest, State, Verdict,
 };
-use sheaf_raft::coordinator::{Config, EngineMachine, RaftCoordinator};
-use sheaf_retry::SystemClock;
+use sheaf_raft::coordinator::RaftCoordinator;
 use tokio::task::JoinHandle;
 
-use super::calls::{claim, completed, spec};
-use super::local::{LocalReplica, Nobody};
+use super::calls::{alone, claim, completed, spec};
+use super::local::LocalReplica;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -20,10 +19,7 @@ type Alone = (Arc<LocalReplica>, RaftCoordinator<LocalReplica>);
 
 /// Two batches are there.
 async fn two() -> Alone {
-    let replica = LocalReplica::new(EngineMachine::new(), 1);
-    let clock = SystemClock::shared();
-    let coordinator =
-        RaftCoordinator::start(Arc::clone(&replica), Config::new(1), Arc::new(Nobody), clock);
+    let (replica, coordinator) = alone();
     coordinator.register(vec![spec("a"), spec("b")]).await.unwrap();
     (replica, coordinator)
 }
